@@ -1,0 +1,31 @@
+"""Options and data that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the minutes-long checks")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow check: run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real crystals that is kept beside the checkout, never inside it."""
+    default = Path(__file__).resolve().parent.parent / "shared"
+    folder = Path(os.environ.get("NOVELTY_METRIC_SHARED", default)) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder} (set NOVELTY_METRIC_SHARED)")
+    return folder

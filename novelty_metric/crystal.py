@@ -1,0 +1,195 @@
+"""One crystal: checks on what comes in, reduction, symmetry."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.errors import CrystalError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MIN_DISTANCE = 0.1
+"""Two sites nearer than this (Å) are coincident: no potential has a meaning there."""
+
+
+def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
+    """The crystal as the method sees it: ordered, neutral species, no site properties.
+
+    Oxidation states and labels are dropped, deuterium and tritium become hydrogen.
+
+    Parameters
+    ----------
+    structure : pymatgen Structure or ASE Atoms
+    max_sites : int, optional
+        Refuse a crystal with more sites.
+
+    Raises
+    ------
+    CrystalError
+        If the crystal has no sites, too many, a partly occupied site, something that is not an
+        element, a number that is not finite, a cell without volume, or coincident atoms.
+    """
+    from pymatgen.core import DummySpecies, Element, Lattice, Structure
+
+    structure = _to_pymatgen(structure)
+    n_sites = len(structure)
+    if n_sites == 0:
+        raise CrystalError("no atoms")
+    if max_sites is not None and n_sites > max_sites:
+        raise CrystalError(f"{n_sites} sites, more than max_sites={max_sites}")
+    if not structure.is_ordered:
+        raise CrystalError("partly occupied or mixed sites")
+
+    numbers = []
+    for site in structure:
+        specie = site.specie
+        if isinstance(specie, DummySpecies):
+            raise CrystalError(f"{specie.symbol!r} is not an element")
+        element = specie if isinstance(specie, Element) else specie.element
+        numbers.append(element.Z)
+
+    matrix = np.array(structure.lattice.matrix, dtype=float)
+    frac_coords = np.array(structure.frac_coords, dtype=float)
+    if not np.isfinite(matrix).all():
+        raise CrystalError("the cell holds a number that is not finite")
+    if not np.isfinite(frac_coords).all():
+        raise CrystalError("the coordinates hold a number that is not finite")
+    volume = abs(float(np.linalg.det(matrix)))
+    longest = float(np.linalg.norm(matrix, axis=1).max())
+    if not math.isfinite(volume) or volume < 1e-3 or volume < 1e-6 * longest**3:
+        raise CrystalError(f"the cell has no volume ({volume:.3g} Å³)")
+    if longest > 1e4:
+        raise CrystalError(f"the cell is {longest:.3g} Å long")
+    cleaned = Structure(
+        Lattice(matrix), [Element.from_Z(z) for z in numbers], frac_coords, to_unit_cell=False
+    )
+    shortest = shortest_distance(cleaned)
+    if shortest < MIN_DISTANCE:
+        raise CrystalError(f"coincident atoms ({shortest:.3g} Å apart)")
+    return cleaned
+
+
+def _to_pymatgen(structure: Any) -> Structure:
+    from pymatgen.core import IStructure, Structure
+
+    if isinstance(structure, Structure):
+        return structure
+    if isinstance(structure, IStructure):
+        return Structure.from_sites(structure)
+    if type(structure).__module__.startswith("ase."):
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        try:
+            return AseAtomsAdaptor.get_structure(structure)
+        except Exception as error:
+            raise CrystalError(f"ASE Atoms could not be converted ({error})") from error
+    raise CrystalError(
+        f"{type(structure).__name__} is neither a pymatgen Structure nor an ASE Atoms"
+    )
+
+
+def shortest_distance(structure: Structure) -> float:
+    """Shortest distance between two different sites, images of one site left out (Å)."""
+    n_sites = len(structure)
+    if n_sites < 2:
+        return math.inf
+    distances = structure.lattice.get_all_distances(structure.frac_coords, structure.frac_coords)
+    return float(distances[np.triu_indices(n_sites, k=1)].min())
+
+
+def reduce(structure: Structure) -> Structure:
+    """Primitive cell with pymatgen's default tolerance, then Niggli cell.
+
+    Raises
+    ------
+    CrystalError
+        If pymatgen can reduce the cell no further.
+    """
+    try:
+        return structure.get_primitive_structure().get_reduced_structure("niggli")
+    except Exception as error:
+        raise CrystalError(f"the cell could not be reduced ({_first_line(error)})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """Space group and orbits of a crystal in the cell it was given in.
+
+    Attributes
+    ----------
+    space_group : int
+        Number, 1 to 230.
+    letters : tuple of str
+        Wyckoff letter of each site, ``(n_sites,)``.
+    orbits : tuple of int
+        For each site the lowest index of a site of its orbit, ``(n_sites,)``.
+    """
+
+    space_group: int
+    letters: tuple[str, ...]
+    orbits: tuple[int, ...]
+
+    @property
+    def crystal_system(self) -> str:
+        """Crystal system of the space group."""
+        return crystal_system(self.space_group)
+
+
+def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) -> Symmetry | None:
+    """Space group, Wyckoff letters and orbits by spglib through pymatgen, or None if it finds none.
+
+    Parameters
+    ----------
+    symprec : float
+        Distance tolerance (Å).
+    angle_tolerance : float
+        Angle tolerance (degrees).
+    """
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    try:
+        analyzer = SpacegroupAnalyzer(structure, symprec=symprec, angle_tolerance=angle_tolerance)
+        dataset = analyzer.get_symmetry_dataset()
+    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+        return None
+    if dataset is None:
+        return None
+    equivalent = np.asarray(dataset.equivalent_atoms)
+    first: dict[int, int] = {}
+    for site, label in enumerate(equivalent.tolist()):
+        first.setdefault(label, site)
+    return Symmetry(
+        space_group=int(dataset.number),
+        letters=tuple(dataset.wyckoffs),
+        orbits=tuple(first[label] for label in equivalent.tolist()),
+    )
+
+
+_LAST_OF_SYSTEM = (
+    (2, "triclinic"),
+    (15, "monoclinic"),
+    (74, "orthorhombic"),
+    (142, "tetragonal"),
+    (167, "trigonal"),
+    (194, "hexagonal"),
+    (230, "cubic"),
+)
+CRYSTAL_SYSTEMS = tuple(name for _, name in _LAST_OF_SYSTEM)
+
+
+def crystal_system(space_group: int) -> str:
+    """Crystal system of a space group number, 1 to 230."""
+    for last, name in _LAST_OF_SYSTEM:
+        if 1 <= space_group <= last:
+            return name
+    raise ValueError(f"{space_group} is not a space group number")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

@@ -1,0 +1,101 @@
+"""Every tolerance, threshold and limit of the method, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from novelty_metric.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """The settings that decide a verdict. Immutable; `dataclasses.replace` makes a variant.
+
+    Attributes
+    ----------
+    name : str
+        Name under which a report cites the settings.
+    fmax : float
+        Relaxation ends when the largest row norm of the filter's forces, cell rows included,
+        is at most this (eV/Å).
+    max_steps : int
+        Moves allowed after the first evaluation.
+    optimizer : str
+        Optimiser of both relaxations: ``"lbfgs"``, as in the paper, or ``"fire"``.
+    metastable : float
+        Largest energy above hull of an eligible crystal (eV/atom).
+    suspect : float
+        An energy above hull below this (eV/atom) is flagged: the potential probably fails there.
+    ltol, stol, angle_tol : float
+        Tolerances of pymatgen's ``StructureMatcher``: fractional length, site distance in units of
+        (V/N)^(1/3), angle in degrees.
+    symprec : float
+        Distance tolerance of the symmetry search (Å).
+    symmetry_angle_tolerance : float
+        Angle tolerance of the symmetry search (degrees).
+    k : int
+        Cheapest parents kept per route.
+
+    Notes
+    -----
+    Source of the values of `paper`: Negishi and Walsh, arXiv 2606.23166.
+    """
+
+    name: str = "paper"
+    fmax: float = 0.001
+    max_steps: int = 1000
+    optimizer: str = "lbfgs"
+    metastable: float = 0.1
+    suspect: float = -0.2
+    ltol: float = 0.2
+    stol: float = 0.3
+    angle_tol: float = 5.0
+    symprec: float = 0.01
+    symmetry_angle_tolerance: float = 5.0
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        for field in ("fmax", "ltol", "stol", "angle_tol", "symprec", "symmetry_angle_tolerance"):
+            if not getattr(self, field) > 0:
+                raise InputError(
+                    f"protocol.{field} is {getattr(self, field)!r}; it must be above 0"
+                )
+        for field in ("max_steps", "k"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < (1 if field == "k" else 0):
+                raise InputError(
+                    f"protocol.{field} is {value!r}; it must be a positive whole number"
+                )
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(
+                f"protocol.optimizer is {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}"
+            )
+
+    @classmethod
+    def named(cls, name: str) -> Protocol:
+        """The preset of that name, ``paper`` or ``fast``.
+
+        Raises
+        ------
+        InputError
+            If there is no preset of that name.
+        """
+        try:
+            return PRESETS[name]
+        except KeyError:
+            raise InputError(f"no protocol named {name!r}; known: {', '.join(PRESETS)}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+OPTIMIZERS = ("lbfgs", "fire")
+
+PRESETS: dict[str, Protocol] = {
+    "paper": Protocol(),
+    # The search is that of `paper`; only the relaxations end earlier.
+    "fast": Protocol(name="fast", fmax=0.05, max_steps=200),
+}

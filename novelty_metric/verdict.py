@@ -1,0 +1,140 @@
+"""What is said about one crystal, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The answer for one crystal."""
+
+    DUPLICATE = "duplicate"
+    SUBSTITUTED = "substituted"
+    UNMATCHED = "unmatched"
+    UNDECIDED = "undecided"
+
+
+class Route(StrEnum):
+    """How a parent was found; also the paper's sub-kinds, with `BOTH`."""
+
+    LATTICE_SITES = "lattice_sites"
+    WYCKOFF = "wyckoff"
+
+
+class Kind(StrEnum):
+    """Which routes hold a confirmed parent (known only when every parent was relaxed)."""
+
+    BOTH = "both"
+    LATTICE_SITES = "lattice_sites"
+    WYCKOFF = "wyckoff"
+
+
+Supercell = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """A reference crystal that could be the parent of a generated one, with the atom map.
+
+    Attributes
+    ----------
+    route : Route
+    rank : int
+        From 1, cheapest first, within the route.
+    index : int
+        Position in the reference.
+    parent_id : str
+    cost : float
+        Mean over atoms of the difference of modified Pettifor numbers.
+    match_rms : float or None
+        RMS site distance of the geometric match, in (V/N)^(1/3); None on the Wyckoff route.
+    supercell : 3×3 integers or None
+        Matrix for ``Structure.make_supercell`` of the reduced parent; None if it is not expanded.
+    elements : tuple of str
+        The generated crystal's element on each site of the parent (of its supercell, if any),
+        in site order.
+    element_map : mapping
+        From each parent element to the new elements with their numbers of sites.
+    share_exchanged : float
+        Share of the sites whose element changes, from 0 to 1.
+    """
+
+    route: Route
+    rank: int
+    index: int
+    parent_id: str
+    cost: float
+    match_rms: float | None
+    supercell: Supercell | None
+    elements: tuple[str, ...]
+    element_map: Mapping[str, Mapping[str, int]]
+    share_exchanged: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriedParent:
+    """A candidate parent and what became of it.
+
+    `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
+    relaxation that was run gave nothing.
+    """
+
+    parent: Parent
+    relaxed: bool = False
+    converged: bool | None = None
+    confirmed: bool | None = None
+    confirm_rms: float | None = None
+    steps: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateMatch:
+    """The reference crystal that a generated one is a copy of.
+
+    `match_rms` is the RMS site distance in (V/N)^(1/3).
+    """
+
+    index: int
+    parent_id: str
+    match_rms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrystalResult:
+    """The row of one sample: verdict and evidence.
+
+    Energies in eV/atom, distances in (V/N)^(1/3). `verdict` is None, with the reason in `error`,
+    for what could not be scored. For an unmatched or undecided crystal the parent fields describe
+    the cheapest parent tried. `duplicate_group` numbers groups of equal samples, from 0.
+    """
+
+    id: str
+    formula: str | None = None
+    n_sites: int | None = None
+    space_group: int | None = None
+    crystal_system: str | None = None
+    smact_valid: bool | None = None
+    converged: bool | None = None
+    energy_per_atom: float | None = None
+    e_above_hull: float | None = None
+    energy_suspect: bool | None = None
+    eligible: bool | None = None
+    verdict: Verdict | None = None
+    route: Route | None = None
+    kind: Kind | None = None
+    parent_id: str | None = None
+    element_map: Mapping[str, Mapping[str, int]] | None = None
+    cost: float | None = None
+    match_rms: float | None = None
+    confirm_rms: float | None = None
+    share_exchanged: float | None = None
+    n_parents: int | None = None
+    duplicate_group: int | None = None
+    n_relaxations: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+    readable: bool = True
+    parents: tuple[TriedParent, ...] = ()
