@@ -1,0 +1,55 @@
+"""Format ``cif_zip``: a zip archive of CIF files; never unpacked to disk."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.formats import ReadOptions
+from novelty_metric.samples.members import is_cif_name, member_samples, member_stem
+from novelty_metric.samples.source import READ_ERRORS
+
+# RuntimeError: an encrypted member. NotImplementedError: a method of compression it doesn't know.
+_MEMBER_ERRORS = (*READ_ERRORS, RuntimeError, NotImplementedError)
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+    """The CIF files in the archive's order; other members are left alone.
+
+    Raises
+    ------
+    InputError
+        If the archive holds no CIF file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = _members(archive)
+        if not members:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            held = ", ".join(names[:5]) or "nothing"
+            raise InputError(f"{path}: the archive holds no .cif file; it holds {held}")
+        for member in members:
+            source = f"{path.name}:{member.filename}"
+            if stat.S_ISLNK(member.external_attr >> 16):
+                yield Sample(member_stem(member.filename), None, "a link, not followed", source)
+                continue
+            opener = partial(archive.open, member)
+            yield from member_samples(member.filename, source, opener, _MEMBER_ERRORS)
+
+
+def count(path: Path, options: ReadOptions) -> int | None:
+    """Number of CIF files."""
+    with zipfile.ZipFile(path) as archive:
+        return len(_members(archive))
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [
+        member
+        for member in archive.infolist()
+        if not member.is_dir() and is_cif_name(member.filename)
+    ]

@@ -1,0 +1,179 @@
+"""Which format a file has, told by what it holds and not by its name.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.formats import FORMATS
+from novelty_metric.samples.source import (
+    MAX_MEMBER_BYTES,
+    READ_ERRORS,
+    damaged,
+    is_compressed,
+    one_line,
+    open_binary,
+)
+
+_HEAD_BYTES = 65_536
+_TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How ``torch.save`` began a file before it wrote zip archives: its magic number, pickled."""
+
+
+def detect_format(path: Path | str) -> str:
+    """Name of the format of a file or folder, one of `FORMATS`.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `path`, it is empty, it can't be opened, or it is none of the
+        formats.
+    """
+    path = Path(path)
+    try:
+        return _detect(path)
+    except READ_ERRORS as error:
+        raise damaged(path, error) from error
+
+
+def _detect(path: Path) -> str:
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return "cif_folder"
+    if not path.is_file():
+        raise InputError(f"{path}: neither a file nor a folder")
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise InputError(f"{path}: the file is empty")
+    if is_compressed(head):
+        with open_binary(path) as file:
+            head = file.read(_HEAD_BYTES)
+        if not head:
+            raise InputError(f"{path}: the file is empty once decompressed")
+        if head.startswith((b"PK\x03\x04", b"PAR1", b"\x80")):
+            raise InputError(f"{path}: compressed twice; decompress it once and name the result")
+    elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _detect_zip(path)
+    elif head.startswith(b"PAR1"):
+        return "parquet"
+    elif head.startswith(_TORCH_LEGACY):
+        return "pt"
+    elif head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise InputError(
+            f"{path}: a Python pickle, which is not read because it can run code; "
+            "write the crystals as JSON, extxyz or CIF"
+        )
+    if _is_tar(head):
+        return "cif_tar"
+    found = None if b"\x00" in head else _detect_text(path, head.decode("utf-8-sig", "replace"))
+    if found is None:
+        raise InputError(
+            f"{path}: not a format that can be read; known: {', '.join(FORMATS)} "
+            "(name one with format=)"
+        )
+    return found
+
+
+def _detect_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise InputError(
+            f"{path}: a zip archive that can't be opened ({one_line(error)}); "
+            "it is cut short or damaged: copy it again"
+        ) from error
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return "pt"
+    if names and all(name.endswith(".npy") for name in names):
+        raise InputError(f"{path}: NumPy arrays (.npz), which are not read; known: {_known()}")
+    return "cif_zip"
+
+
+def _is_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:  # the header's checksum decides, so that text is never a tar
+        return False
+    return True
+
+
+def _detect_text(path: Path, head: str) -> str | None:
+    lines = [line.strip() for line in head.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path}: the file is empty")
+    first, second = lines[0], lines[1] if len(lines) > 1 else ""
+    if first.startswith("version https://git-lfs"):
+        raise InputError(f"{path}: a Git LFS pointer and not the file; run `git lfs pull`")
+    if first.lower().startswith(("<!doctype html", "<html")):
+        raise InputError(f"{path}: a web page and not a file of crystals; download it again")
+    if first[0] in "{[":
+        return _detect_json(path)
+    if _is_extxyz(lines):
+        return "extxyz"
+    if _is_cif(lines):
+        return "cif"
+    if _is_csv(first, second):
+        return "csv"
+    # Rubbish in a file named as a CIF is a crystal that can't be read, as it is in a folder.
+    return "cif" if re.search(r"\.cif(\.|$)", path.name.lower()) else None
+
+
+def _detect_json(path: Path) -> str:
+    with open_binary(path) as file:
+        objects = []
+        for _ in range(1000):  # lines until two that are not blank
+            line = file.readline(MAX_MEMBER_BYTES).removeprefix(b"\xef\xbb\xbf")
+            if not line:
+                break
+            if line := line.strip():
+                objects.append(line[:1] + line[-1:])
+            if len(objects) == 2:
+                break
+    first_is_object = bool(objects) and objects[0] == b"{}"
+    return "jsonl" if first_is_object and objects[1:] and objects[1][:1] == b"{" else "json"
+
+
+def _is_extxyz(lines: list[str]) -> bool:
+    """A count of atoms alone on its line, first of all or, in a damaged file, before a comment."""
+    comment = re.compile(r"\b(lattice|properties)\s*=", re.IGNORECASE)
+    if lines[0].isdecimal() and not (len(lines) > 1 and lines[1].startswith('"')):
+        return True  # else a table whose only column has a number for a name
+    return any(
+        line.isdecimal() and comment.search(after) for line, after in itertools.pairwise(lines)
+    )
+
+
+def _is_cif(lines: list[str]) -> bool:
+    significant = [line for line in lines if not line.startswith("#")][:2]
+    if not significant:
+        return False
+    first, second = significant[0], significant[-1] if len(significant) > 1 else ""
+    if first.lower() == "loop_" or first.startswith(("_cell_", "_symmetry_", "_atom_", "_chem")):
+        return True
+    if not first.startswith("data_"):
+        return False
+    # A table may have a column named data_…: what follows tells.
+    return not second or second.startswith(("_", "loop_", "data_", "save_"))
+
+
+def _is_csv(first: str, second: str) -> bool:
+    if any(mark in first for mark in ",;\t"):
+        return True
+    return bool(second) and (second.startswith('"') or first.strip('"').lower() in _LONE_COLUMNS)
+
+
+_LONE_COLUMNS = ("cif", "structure", "cifs", "structures")
+
+
+def _known() -> str:
+    return ", ".join(FORMATS)

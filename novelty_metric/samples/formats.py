@@ -1,0 +1,92 @@
+"""The formats that can be read, and the settings that their readers take.
+
+Standard library only; a format's module is imported when a file of that format is read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from novelty_metric.samples.base import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What a caller can ask of a reader.
+
+    Attributes
+    ----------
+    column : str or None
+        Column of a table that holds the structures; None finds it by its contents.
+    allow_pickle : bool
+        Let a ``.pt`` file make any Python object, which can run code.
+    """
+
+    column: str | None = None
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format.
+
+    Attributes
+    ----------
+    name : str
+    description : str
+        One line for a list of formats.
+    module : str
+        Module with ``read(path, options) -> Iterator[Sample]`` and, where the number of crystals
+        is cheap to tell, ``count(path, options) -> int | None``. Ids need not be unique yet.
+    takes_column : bool
+        Whether `ReadOptions.column` means something.
+    """
+
+    name: str
+    description: str
+    module: str
+    takes_column: bool = False
+
+    def read(self, path: Path, options: ReadOptions) -> Iterator[Sample]:
+        """The crystals of a file of this format, in file order."""
+        reader: Callable[[Path, ReadOptions], Iterator[Sample]]
+        reader = importlib.import_module(self.module).read
+        return reader(path, options)
+
+    def count(self, path: Path, options: ReadOptions) -> int | None:
+        """How many crystals the file holds, if that is cheap to tell."""
+        counter = getattr(importlib.import_module(self.module), "count", None)
+        return None if counter is None else counter(path, options)
+
+
+_HERE = "novelty_metric.samples"
+
+FORMATS: dict[str, Format] = {
+    entry.name: entry
+    for entry in (
+        Format("cif", "CIF file; every data_ block is a crystal", f"{_HERE}.cif_file"),
+        Format("cif_folder", "folder of CIF files, its subfolders too", f"{_HERE}.cif_folder"),
+        Format("cif_zip", "zip archive of CIF files", f"{_HERE}.cif_zip"),
+        Format("cif_tar", "tar archive of CIF files, such as .tar.gz", f"{_HERE}.cif_tar"),
+        Format("extxyz", "extended XYZ, one frame per crystal", f"{_HERE}.extxyz"),
+        Format(
+            "csv",
+            "table with a column of CIF text or of pymatgen structures",
+            f"{_HERE}.csv_table",
+            takes_column=True,
+        ),
+        Format(
+            "parquet",
+            "Parquet table with a column of CIF text or of pymatgen structures",
+            f"{_HERE}.parquet_table",
+            takes_column=True,
+        ),
+        Format("json", "JSON of pymatgen structures: list, mapping or one", f"{_HERE}.json_file"),
+        Format("jsonl", "JSON lines, one pymatgen structure a line", f"{_HERE}.json_lines"),
+        Format("pt", "torch.save of arrays, as DiffCSP writes it", f"{_HERE}.torch_file"),
+    )
+}
+"""The formats by name."""

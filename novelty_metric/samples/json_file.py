@@ -1,0 +1,76 @@
+"""Format ``json``: pymatgen structures as JSON, compressed or not.
+
+A list of them, a mapping from ids to them, or one alone; each a ``Structure.as_dict()``, CIF text,
+or a record that holds either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.crystals import GENE_MESSAGE, is_gene, looks_like_crystal
+from novelty_metric.samples.formats import ReadOptions
+from novelty_metric.samples.json_values import held_crystal, json_sample
+from novelty_metric.samples.source import one_line, read_whole, stem
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+    """The crystals in order; the file is held in memory as a whole.
+
+    Raises
+    ------
+    InputError
+        If the file is not JSON, is cut short, holds no crystal, or holds genes without coordinates.
+    """
+    try:
+        data = json.loads(read_whole(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON, or cut short ({one_line(error)})") from error
+    entries = list(_entries(data, stem(path), path.name))
+    if not entries:
+        raise InputError(f"{path}: the JSON holds no crystal: it is empty")
+    if not any(looks_like_crystal(held_crystal(value)) for value, _, _ in entries):
+        if any(is_gene(value) for value, _, _ in entries):
+            raise InputError(f"{path}: {GENE_MESSAGE}")
+        raise InputError(
+            f"{path}: the JSON holds no crystal; expected Structure.as_dict() of pymatgen in a "
+            f"list, in a mapping from ids, or alone; found {_describe(data)}"
+        )
+    for value, default_id, source in entries:
+        yield json_sample(value, default_id, source)
+
+
+def _entries(data: Any, name: str, file_name: str) -> Iterator[tuple[Any, str, str]]:
+    """Values with the ids they have if they bring none, and their places."""
+    if isinstance(data, list):
+        for position, value in enumerate(data):
+            yield value, f"{name}-{position}", f"{file_name}:row {position}"
+    elif isinstance(data, dict) and data:
+        if looks_like_crystal(held_crystal(data)) or is_gene(data):
+            yield data, f"{name}-0", f"{file_name}:row 0"
+            return
+        for key, value in data.items():
+            if key not in _MONTY_KEYS:
+                yield value, key, f"{file_name}:{key}"
+    elif isinstance(data, str):
+        yield data, f"{name}-0", f"{file_name}:row 0"
+
+
+_MONTY_KEYS = ("@module", "@class", "@version")
+
+
+def _describe(data: Any) -> str:
+    if isinstance(data, list):
+        return f"a list of {type(data[0]).__name__}" + (
+            f" with the keys {one_line(', '.join(data[0]), 80)}"
+            if isinstance(data[0], dict)
+            else ""
+        )
+    if isinstance(data, dict):
+        return f"a mapping with the keys {one_line(', '.join(data), 80)}"
+    return f"a {type(data).__name__}"

@@ -1,0 +1,15 @@
+"""The sample that the package carries: crystals whose right verdict is known.
+
+Made by ``scripts/make_sample.py`` of the repository; the names of its crystals say what they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from novelty_metric.folders import DATA_FOLDER
+
+
+def packaged_samples_path() -> Path:
+    """The archive of CIFs that `novelty-metric score` scores when no samples are named."""
+    return DATA_FOLDER / "sample.zip"

@@ -1,0 +1,131 @@
+"""Reading any of the formats: `read_samples` and `count_hint`.
+
+Standard library only; what a format needs is imported when a file of it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.detect import detect_format
+from novelty_metric.samples.formats import FORMATS, Format, ReadOptions
+from novelty_metric.samples.source import READ_ERRORS, damaged
+
+
+def read_samples(
+    path: Path | str,
+    *,
+    format: str | None = None,
+    column: str | None = None,
+    allow_pickle: bool = False,
+    limit: int | None = None,
+) -> Iterator[Sample]:
+    """The crystals that a model wrote, in the order of the file, none left out.
+
+    A crystal that can't be read is a sample without a structure and with a one-line error. Whether
+    a crystal that was read can be scored is for `novelty_metric.crystal.clean` to say.
+
+    Parameters
+    ----------
+    path : path or str
+        File or folder, in one of `FORMATS`.
+    format : str, optional
+        Name of the format; found by the file's contents if not given.
+    column : str, optional
+        Column of a table that holds the crystals; found by its contents if not given.
+    allow_pickle : bool
+        Let a ``.pt`` file make any Python object. It can run code: only for files you trust.
+    limit : int, optional
+        Read the first so many crystals.
+
+    Yields
+    ------
+    Sample
+        Its id is the sample's own (a column or key ``id``, else ``material_id``; the key of a JSON
+        mapping); else, of a CIF file, its name without ``.cif`` and folders; else
+        ``<file name without suffix>-<position>``, counted from 0, also for the data blocks of a CIF
+        that holds several. An id that was there before gets ``__2``, ``__3``…
+
+    Raises
+    ------
+    InputError
+        At the call, if the file is missing, empty, in no known format, damaged, or holds no
+        crystal; while reading, if it turns out to be cut short.
+    """
+    path = Path(path)
+    if limit is not None and (isinstance(limit, bool) or limit < 1):
+        raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
+    entry, options = _entry(path, format, column, allow_pickle)
+    samples = _unique(_guarded(entry.read(path, options), path))
+    first = next(samples, None)
+    if first is None:
+        raise InputError(f"{path}: holds no crystal")
+    return itertools.islice(itertools.chain([first], samples), limit)
+
+
+def count_hint(
+    path: Path | str,
+    *,
+    format: str | None = None,
+    column: str | None = None,
+    allow_pickle: bool = False,
+    limit: int | None = None,
+) -> int | None:
+    """How many samples `read_samples` will give, for a progress bar; None if not cheap to tell.
+
+    Every member of an archive or folder counts as one. The parameters are those of `read_samples`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, in no known format, or damaged.
+    """
+    path = Path(path)
+    entry, options = _entry(path, format, column, allow_pickle)
+    try:
+        n_samples = entry.count(path, options)
+    except READ_ERRORS as error:
+        raise damaged(path, error) from error
+    return n_samples if n_samples is None or limit is None else min(n_samples, limit)
+
+
+def _entry(
+    path: Path, format: str | None, column: str | None, allow_pickle: bool
+) -> tuple[Format, ReadOptions]:
+    found = detect_format(path) if format is None else format
+    if found not in FORMATS:
+        raise InputError(f"no format named {found!r}; known: {', '.join(FORMATS)}")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    entry = FORMATS[found]
+    if column is not None and not entry.takes_column:
+        raise InputError(f"{path}: column={column} is for tables, and this is {found}")
+    return entry, ReadOptions(column=column, allow_pickle=allow_pickle)
+
+
+def _guarded(samples: Iterator[Sample], path: Path) -> Iterator[Sample]:
+    """The samples, with what a damaged file raises turned into one line."""
+    n_read = 0
+    try:
+        for sample in samples:
+            n_read += 1
+            yield sample
+    except READ_ERRORS as error:
+        raise damaged(path, error, n_read) from error
+
+
+def _unique(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """The samples, an id that was there before made a new one."""
+    seen: dict[str, int] = {}
+    for sample in samples:
+        new_id = sample.id
+        while new_id in seen:
+            seen[sample.id] += 1
+            new_id = f"{sample.id}__{seen[sample.id]}"
+        seen[new_id] = 1
+        yield sample if new_id == sample.id else dataclasses.replace(sample, id=new_id)

@@ -1,0 +1,145 @@
+"""Opening files, and saying in one line what is wrong with them.
+
+Standard library only: importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, cast
+
+from novelty_metric.errors import InputError
+
+MAX_MEMBER_BYTES = 50_000_000
+"""Largest text of one crystal that is read: a CIF, a member of an archive, a line."""
+
+MAX_WHOLE_BYTES = 2_000_000_000
+"""Largest file that has to be held in memory as a whole (JSON), after decompression."""
+
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    UnicodeError,
+    csv.Error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What a damaged or unreadable file raises below the readers."""
+
+COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz")
+
+_GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
+
+
+def is_compressed(head: bytes) -> bool:
+    """Whether the first bytes are those of gzip, bzip2 or xz."""
+    return head.startswith((_GZIP, _BZIP2, _XZ))
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """The file's bytes as a stream, decompressed if it is gzip, bzip2 or xz by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(_GZIP):
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if head.startswith(_BZIP2):
+        return bz2.open(path, "rb")
+    if head.startswith(_XZ):
+        return lzma.open(path, "rb")
+    return path.open("rb")
+
+
+def open_text(path: Path, *, newline: str | None = None) -> IO[str]:
+    """The file's text as a stream, decompressed; bytes that are not UTF-8 become U+FFFD.
+
+    A replaced byte in a comment does no harm, and one in a number fails that crystal alone.
+    """
+    return io.TextIOWrapper(
+        open_binary(path), encoding="utf-8-sig", errors="replace", newline=newline
+    )
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file, decompressed.
+
+    Raises
+    ------
+    InputError
+        If there are more than `MAX_WHOLE_BYTES`.
+    """
+    with open_binary(path) as file:
+        data = file.read(MAX_WHOLE_BYTES + 1)
+    if len(data) > MAX_WHOLE_BYTES:
+        raise InputError(
+            f"{path}: more than {MAX_WHOLE_BYTES / 1e9:.0f} GB of text; "
+            "write JSON lines, extxyz or Parquet, which are read piece by piece"
+        )
+    return data
+
+
+def read_member(file: IO[bytes]) -> bytes:
+    """All bytes of an archive's member, or of a small file.
+
+    Raises
+    ------
+    ValueError
+        If there are more than `MAX_MEMBER_BYTES`.
+    """
+    data = file.read(MAX_MEMBER_BYTES + 1)
+    if len(data) > MAX_MEMBER_BYTES:
+        raise ValueError(f"more than {MAX_MEMBER_BYTES / 1e6:.0f} MB")
+    return data
+
+
+def decode(data: bytes) -> str:
+    """Text of a CIF: UTF-8, else Latin-1, which older crystallographic software writes."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def stem(path: Path) -> str:
+    """The file's name without its suffix and without that of its compression."""
+    name = path.name
+    for suffix in COMPRESSION_SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return Path(name).stem or path.name
+
+
+def damaged(path: Path, error: Exception, n_read: int = 0) -> InputError:
+    """What to tell a user whose file raised one of `READ_ERRORS` after `n_read` crystals."""
+    if getattr(error, "errno", None) is not None:  # the system's word, such as no permission
+        return InputError(f"{path}: can't be read ({one_line(error)})")
+    after = f" after {n_read} crystals" if n_read else ""
+    return InputError(
+        f"{path}: damaged, cut short, or not what it is taken for{after} ({one_line(error)}); "
+        "copy it again"
+    )
+
+
+def one_line(error: BaseException | str, limit: int = 200) -> str:
+    """What an exception says, in one line of at most `limit` characters."""
+    if isinstance(error, BaseException):
+        text = str(error).strip()
+        name = type(error).__name__
+        if not text:
+            text = name
+        elif isinstance(error, LookupError | OverflowError | RecursionError):
+            text = f"{name}: {text}"  # a KeyError says nothing but the key
+    else:
+        text = error
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,81 @@
+"""Format ``pt``: what ``torch.save`` wrote, read without running code.
+
+Which of the layouts a file has is `torch_layouts`' business.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.formats import ReadOptions
+from novelty_metric.samples.source import one_line, stem
+from novelty_metric.samples.torch_layouts import FlatCrystals, find_layout
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+    """The crystals in order; the file is held in memory as a whole.
+
+    Raises
+    ------
+    InputError
+        If the file can't be loaded, would make objects that may run code, or has no known layout.
+    """
+    name = stem(path)
+    for position, (structure, error) in enumerate(_crystals(path, options)):
+        yield Sample(f"{name}-{position}", structure, error, f"{path.name}:row {position}")
+
+
+def count(path: Path, options: ReadOptions) -> int | None:
+    """Number of crystals."""
+    return len(_crystals(path, options))
+
+
+def _crystals(path: Path, options: ReadOptions) -> FlatCrystals:
+    return find_layout(load(path, allow_pickle=options.allow_pickle), path)
+
+
+def load(path: Path, *, allow_pickle: bool) -> Any:
+    """What the file holds, on the CPU.
+
+    Only tensors and plain values are made, and ``argparse.Namespace``, in which DiffCSP keeps the
+    arguments of its command line and which does nothing but hold them.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or holds another object and `allow_pickle` is false.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except Exception as error:  # a damaged file may raise anything
+        name = _refused_global(str(error))
+        if name is None:
+            raise InputError(
+                f"{path}: torch.load can't read it ({one_line(_last_line(error))})"
+            ) from error
+        raise InputError(
+            f"{path}: holds an object of {name}, which is not loaded because it could run code; "
+            "allow_pickle=true loads it, for a file that you trust"
+        ) from error
+
+
+def _refused_global(message: str) -> str | None:
+    # "Unsupported global: GLOBAL a.B was not…" or "…unsupported GLOBAL a.B whose module…"
+    match = re.search(r"GLOBAL ([\w.]+)", message)
+    return match.group(1) if match else None
+
+
+def _last_line(error: Exception) -> str:
+    """The reason, which torch puts below a long introduction."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in lines if "error" in line.lower()] or lines
+    return reasons[-1] if reasons else type(error).__name__
