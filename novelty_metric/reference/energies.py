@@ -1,0 +1,232 @@
+"""Energies of the reference's own crystals with the potential of the metric.
+
+They are single points of the stored (reduced, not relaxed) geometry, made once per reference and
+potential and kept in a Parquet file beside the store: ``<store>.<potential>.energies.parquet``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.errors import InputError, StoreError
+from novelty_metric.folders import DATA_FOLDER
+from novelty_metric.reference.named import references_folder
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.reference.store import Reference
+    from novelty_metric.relaxation.base import PotentialInfo, Relaxer
+
+SUFFIX = ".energies.parquet"
+SAVE_EVERY = 15.0
+"""Unfinished work is saved after this many seconds."""
+
+_FORMAT = "novelty-metric reference energies"
+_FORMAT_VERSION = 1
+_KEY = b"novelty_metric.energies"
+
+
+def reference_energies(
+    reference: Reference,
+    relaxer: Relaxer,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    directory: str | Path | None = None,
+) -> np.ndarray:
+    """Energy of every reference crystal as it stands (eV/atom), from the file or computed now.
+
+    Interrupted work goes on where it stopped.
+
+    Parameters
+    ----------
+    reference : Reference
+    relaxer : Relaxer
+        Asked for `info`, and for `energies` where they are not known yet.
+    progress : callable, optional
+        Called with crystals done and crystals in all.
+    directory : path, optional
+        Where the file is kept. By default beside the store, or in the user's cache folder where
+        the store's folder can't be written or the reference has no file.
+
+    Returns
+    -------
+    float64, (M,)
+        NaN where the potential failed. Read-only.
+
+    Raises
+    ------
+    StoreError
+        If a file of that name belongs to other crystals or another potential, or is damaged.
+    InputError
+        If the file can't be written.
+    """
+    info = relaxer.info
+    for path in energy_files(reference, info, directory=directory):
+        if path.exists():
+            energies, done = load_energies(path, reference, info)
+            if not done.all():
+                raise StoreError(f"{path}: damaged (energies are missing); delete it")
+            return _read_only(energies)
+
+    target = _writable(energy_files(reference, info, directory=directory))
+    partial = target.with_name(target.name + ".part")
+    if partial.exists():
+        energies, done = load_energies(partial, reference, info)
+    else:
+        energies = np.full(len(reference), math.nan)
+        done = np.zeros(len(reference), dtype=bool)
+    # Crystals of like size together fill a batch evenly.
+    waiting = np.flatnonzero(~done)
+    waiting = waiting[np.argsort(reference.n_sites[waiting], kind="stable")]
+    if progress is not None:
+        progress(int(done.sum()), len(reference))
+    saved = time.monotonic()
+    try:
+        results = relaxer.energies(_Crystals(reference, waiting))
+        for position, energy in zip(waiting.tolist(), results, strict=True):
+            energies[position] = energy if math.isfinite(energy) else math.nan
+            done[position] = True
+            if progress is not None:
+                progress(int(done.sum()), len(reference))
+            if time.monotonic() - saved > SAVE_EVERY:
+                save_energies(partial, reference, info, energies, done)
+                saved = time.monotonic()
+    except BaseException:  # an interrupt too must not lose what was computed
+        save_energies(partial, reference, info, energies, done)
+        raise
+    save_energies(target, reference, info, energies, done)
+    partial.unlink(missing_ok=True)
+    return _read_only(energies)
+
+
+def energy_files(
+    reference: Reference, info: PotentialInfo, *, directory: str | Path | None = None
+) -> list[Path]:
+    """Where the energies are looked for, in this order."""
+    short = f"{reference.name}-{reference.crystals_hash[:12]}".replace(os.sep, "_")
+    if directory is not None:
+        stem = reference.path.stem if reference.path is not None else short
+        return [Path(directory) / f"{stem}.{info.key}{SUFFIX}"]
+    cached = references_folder() / f"{short}.{info.key}{SUFFIX}"
+    if reference.path is None:
+        return [cached]
+    return [reference.path.with_name(f"{reference.path.stem}.{info.key}{SUFFIX}"), cached]
+
+
+def save_energies(
+    path: Path,
+    reference: Reference,
+    info: PotentialInfo,
+    energies: np.ndarray,
+    done: np.ndarray | None = None,
+) -> None:
+    """Write energies (eV/atom) with the crystals and the potential they belong to.
+
+    Raises
+    ------
+    InputError
+        If the file can't be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    mask = None if done is None else ~np.asarray(done, dtype=bool)
+    content = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "crystals_hash": reference.crystals_hash,
+        "potential": dataclasses.asdict(info),
+        "unit": "eV/atom",
+    }
+    table = pa.table(
+        {
+            "id": pa.array(reference.ids, type=pa.string()),
+            "energy_per_atom": pa.array(
+                np.asarray(energies, dtype=np.float64), mask=mask, from_pandas=False
+            ),
+        }
+    ).replace_schema_metadata({_KEY: json.dumps(content, sort_keys=True)})
+    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, passing)
+        passing.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
+    finally:
+        passing.unlink(missing_ok=True)
+
+
+def load_energies(
+    path: Path, reference: Reference, info: PotentialInfo
+) -> tuple[np.ndarray, np.ndarray]:
+    """Energies (eV/atom), NaN where the potential failed, and which of them were computed.
+
+    Raises
+    ------
+    StoreError
+        If the file is damaged, or belongs to other crystals or another potential.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, memory_map=False)
+        content = json.loads((table.schema.metadata or {})[_KEY])
+        if content["format"] != _FORMAT:
+            raise StoreError(f"{path}: not a file of reference energies")
+        version = int(content["format_version"])
+        crystals_hash, potential = content["crystals_hash"], content["potential"]
+        ids = table.column("id").to_pylist()
+        column = table.column("energy_per_atom").combine_chunks()
+        done = column.is_valid().to_numpy(zero_copy_only=False)
+        energies = column.fill_null(math.nan).to_numpy(zero_copy_only=False).astype(np.float64)
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise StoreError(f"{path}: damaged ({reason}); delete it") from error
+    if version > _FORMAT_VERSION:
+        raise StoreError(f"{path}: written by a newer novelty-metric; upgrade, or delete it")
+    if crystals_hash != reference.crystals_hash or tuple(ids) != reference.ids:
+        raise StoreError(f"{path}: made for other crystals than {reference.name!r}; delete it")
+    if potential != dataclasses.asdict(info):
+        raise StoreError(f"{path}: made with another potential than {info.key}; delete it")
+    return energies, done.copy()
+
+
+def _writable(candidates: list[Path]) -> Path:
+    """The first path that may be written; never one inside the installed package."""
+    for path in candidates[:-1]:
+        if path.parent != DATA_FOLDER and os.access(path.parent, os.W_OK):
+            return path
+    return candidates[-1]
+
+
+class _Crystals(Sequence["Structure"]):
+    """Reference crystals at given positions, made when they are asked for."""
+
+    def __init__(self, reference: Reference, positions: np.ndarray) -> None:
+        self._reference = reference
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Crystals(self._reference, self._positions[index])
+        return self._reference.structure(int(self._positions[index]))
+
+
+def _read_only(energies: np.ndarray) -> np.ndarray:
+    energies.setflags(write=False)
+    return energies

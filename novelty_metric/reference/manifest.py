@@ -1,0 +1,131 @@
+"""What is known about a prepared reference besides its arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = "novelty-metric reference"
+FORMAT_VERSION = 1
+"""Raised whenever an older reader would misread the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedCrystal:
+    """A crystal of the source that could not be used, and why."""
+
+    id: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Identity and origin of a prepared reference.
+
+    Attributes
+    ----------
+    name : str
+    crystals_hash : str
+        SHA-256 over the crystals alone (ids, and cells, elements and coordinates as they came in);
+        no setting, package version or store format enters.
+    store_hash : str
+        SHA-256 over the prepared arrays with the settings and the format version.
+    settings : mapping
+        See `preparation_settings`.
+    count : int
+        Crystals in the store.
+    read : int
+        Crystals in the source: `count` and those skipped.
+    skipped : tuple of SkippedCrystal
+    renamed_ids : mapping
+        Ids that were made unique, from the new one to the source's.
+    source : tuple of str
+        File names of the source.
+    versions : mapping
+        Versions of the packages that prepared the crystals.
+    """
+
+    name: str
+    crystals_hash: str
+    store_hash: str
+    settings: Mapping[str, Any]
+    count: int
+    read: int
+    skipped: tuple[SkippedCrystal, ...] = ()
+    renamed_ids: Mapping[str, str] = field(default_factory=dict)
+    source: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, with the format's name and version."""
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest from `to_json`'s text.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If it is not such a text.
+        """
+        content = json.loads(text)
+        values = {item.name: content[item.name] for item in dataclasses.fields(cls)}
+        values["skipped"] = tuple(SkippedCrystal(**item) for item in values["skipped"])
+        values["source"] = tuple(values["source"])
+        return cls(**values)
+
+
+def preparation_settings(symprec: float, angle_tolerance: float) -> dict[str, Any]:
+    """How crystals are prepared: symmetry tolerances (Å, degrees) and the way of reducing."""
+    return {
+        "symprec": float(symprec),
+        "angle_tolerance": float(angle_tolerance),
+        "reduction": "primitive, niggli",
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide what a prepared crystal looks like."""
+    versions = {}
+    for package in ("novelty-metric", "pymatgen", "pymatgen-core", "spglib", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions
+
+
+def unique_ids(ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Ids made unique, and what was changed, from the new id to the old.
+
+    The first bearer of an id keeps it; later ones get ``__2``, ``__3``, … skipping what is taken.
+
+    Examples
+    --------
+    >>> unique_ids(["a", "b", "a"])
+    (['a', 'b', 'a__2'], {'a__2': 'a'})
+    """
+    taken = set(ids)
+    seen: dict[str, int] = {}
+    unique: list[str] = []
+    renamed: dict[str, str] = {}
+    for label in ids:
+        if label not in seen:
+            seen[label] = 1
+            unique.append(label)
+            continue
+        candidate = label
+        while candidate in taken:
+            seen[label] += 1
+            candidate = f"{label}__{seen[label]}"
+        taken.add(candidate)
+        renamed[candidate] = label
+        unique.append(candidate)
+    return unique, renamed

@@ -1,0 +1,126 @@
+"""References by name: packaged ones, and those kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.errors import InputError, StoreError
+from novelty_metric.folders import DATA_FOLDER, cache_folder
+from novelty_metric.reference.arrow_file import SUFFIX
+
+if TYPE_CHECKING:
+    from novelty_metric.reference.store import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class NamedReference:
+    """A reference that a name stands for.
+
+    Attributes
+    ----------
+    name : str
+    title : str
+        What it holds, with its source.
+    packaged : bool
+        Whether the package carries it.
+    """
+
+    name: str
+    title: str
+    packaged: bool = False
+
+
+NAMED = {
+    item.name: item
+    for item in (
+        NamedReference("aflow", "the 288 AFLOW prototypes that pymatgen carries", packaged=True),
+        NamedReference("mp_20", "MP-20, the 27,136 training crystals (train.csv of txie-93/cdvae)"),
+    )
+}
+
+
+def references_folder() -> Path:
+    """Where references built or fetched by name are kept.
+
+    ``references`` in ``$NOVELTY_METRIC_CACHE``, or in the user's cache folder of the operating
+    system.
+    """
+    return cache_folder() / "references"
+
+
+def known_names() -> list[str]:
+    """Names that `open_reference` knows, those in the user's folder included."""
+    folder = references_folder()
+    kept = {path.stem for path in folder.glob(f"*{SUFFIX}")} if folder.is_dir() else set()
+    return sorted(kept | set(NAMED))
+
+
+def reference_path(name: str) -> Path:
+    """Where the prepared reference of that name is, or has to be put."""
+    if name in NAMED and NAMED[name].packaged:
+        return DATA_FOLDER / f"{name}{SUFFIX}"
+    return references_folder() / f"{name}{SUFFIX}"
+
+
+def open_reference(name_or_path: str | Path) -> Reference:
+    """Open a reference by its name or from its file.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A known name such as ``"aflow"``, or the file of a prepared reference. A name wins over a
+        file of the same name in the working folder; write ``./aflow`` for that.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, its reference is not there yet, or the path is that of crystals
+        that were not prepared.
+    StoreError
+        If the file is missing, damaged, empty, of another kind or of a newer format.
+    """
+    from novelty_metric.reference.store import Reference
+
+    text = os.fspath(name_or_path)
+    is_name = isinstance(name_or_path, str) and Path(text).name == text and text not in ("", ".")
+    if is_name and text in known_names():
+        path = reference_path(text)
+        if not path.exists():
+            raise InputError(_not_there(text, path))
+        return Reference.open(path)
+
+    if not text:
+        raise InputError(f"no reference was named; known: {', '.join(known_names())}")
+    path = Path(text).expanduser()
+    if path.suffix == SUFFIX:
+        if not path.exists():
+            raise StoreError(f"{path}: no such file; {_how_to_build(path=path)}")
+        return Reference.open(path)
+    if path.exists():
+        out = path.resolve().name.split(".")[0] + SUFFIX
+        raise InputError(
+            f"{path}: not a prepared reference; make one with "
+            f"`novelty-metric reference build {path} out={out}`"
+        )
+    if is_name:
+        raise InputError(
+            f"no reference named {text!r}; known: {', '.join(known_names())}; {_how_to_build()}"
+        )
+    raise InputError(f"{path}: no such file; {_how_to_build()}")
+
+
+def _how_to_build(*, path: Path | None = None) -> str:
+    out = path if path is not None else f"FILE{SUFFIX}"
+    return f"make one with `novelty-metric reference build SOURCE out={out}`"
+
+
+def _not_there(name: str, path: Path) -> str:
+    if NAMED[name].packaged:
+        return f"reference {name!r}: {path} is missing; install novelty-metric again"
+    return (
+        f"reference {name!r} ({NAMED[name].title}) is not on this machine; "
+        f"make it once from your copy with `novelty-metric reference build SOURCE out={path}`"
+    )

@@ -1,0 +1,107 @@
+"""One reference crystal made ready: cleaned, reduced, with its symmetry and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.crystal import clean, reduce, symmetry
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+LATTICE_QUANTUM = 1e-6
+"""Grid on which cell vectors are hashed (Å)."""
+
+COORDINATE_QUANTUM = 1e-8
+"""Grid on which fractional coordinates, wrapped into the cell, are hashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCrystal:
+    """A reference crystal in its reduced cell.
+
+    Attributes
+    ----------
+    lattice : float64, (3, 3)
+        Cell vectors as rows (Å).
+    frac_coords : float64, (n_sites, 3)
+    numbers : uint8, (n_sites,)
+        Atomic numbers.
+    space_group : int
+        1 to 230; 0 if the symmetry could not be determined.
+    wyckoff_letters : uint8, (n_sites,)
+        Code point of each site's letter; 0 if undetermined.
+    orbits : int32, (n_sites,)
+        For each site the lowest index of a site of its orbit; its own index if undetermined.
+    digest : bytes
+        SHA-256 of the crystal as it came in, see `crystal_digest`.
+    """
+
+    lattice: np.ndarray
+    frac_coords: np.ndarray
+    numbers: np.ndarray
+    space_group: int
+    wyckoff_letters: np.ndarray
+    orbits: np.ndarray
+    digest: bytes
+
+
+def prepare(structure: Any, *, symprec: float, angle_tolerance: float) -> PreparedCrystal:
+    """Clean and reduce a crystal, and find its symmetry.
+
+    Parameters
+    ----------
+    structure : pymatgen Structure or ASE Atoms
+    symprec : float
+        Distance tolerance of the symmetry search (Å).
+    angle_tolerance : float
+        Its angle tolerance (degrees).
+
+    Raises
+    ------
+    CrystalError
+        If the crystal can't be used or its cell can't be reduced.
+    """
+    cleaned = clean(structure)
+    digest = crystal_digest(cleaned)
+    reduced = reduce(cleaned)
+    found = symmetry(reduced, symprec=symprec, angle_tolerance=angle_tolerance)
+    n_sites = len(reduced)
+    if found is None:
+        letters = np.zeros(n_sites, dtype=np.uint8)
+        orbits = np.arange(n_sites, dtype=np.int32)
+    else:
+        letters = np.array([ord(letter) for letter in found.letters], dtype=np.uint8)
+        orbits = np.array(found.orbits, dtype=np.int32)
+    return PreparedCrystal(
+        lattice=np.array(reduced.lattice.matrix, dtype=np.float64),
+        frac_coords=np.array(reduced.frac_coords, dtype=np.float64).reshape(-1, 3),
+        numbers=np.array([site.specie.Z for site in reduced], dtype=np.uint8),
+        space_group=0 if found is None else found.space_group,
+        wyckoff_letters=letters,
+        orbits=orbits,
+        digest=digest,
+    )
+
+
+def crystal_digest(cleaned: Structure) -> bytes:
+    """SHA-256 of a cleaned crystal in the cell it came in.
+
+    Numbers are hashed on a grid finer than any file holds them on purpose, and coordinates modulo
+    lattice vectors, so that the last bits of another CPU or library version change nothing.
+    """
+    lattice = np.rint(np.asarray(cleaned.lattice.matrix, dtype=np.float64) / LATTICE_QUANTUM)
+    coords = np.asarray(cleaned.frac_coords, dtype=np.float64)
+    per_cell = round(1 / COORDINATE_QUANTUM)
+    wrapped = np.rint((coords - np.floor(coords)) * per_cell).astype("<i8") % per_cell
+    numbers = np.array([site.specie.Z for site in cleaned], dtype="<u1")
+    digest = hashlib.sha256(b"crystal 1\n")
+    digest.update(len(numbers).to_bytes(8, "little"))
+    digest.update(lattice.astype("<i8").tobytes())
+    digest.update(numbers.tobytes())
+    digest.update(np.ascontiguousarray(wrapped, dtype="<i8").tobytes())
+    return digest.digest()

@@ -1,0 +1,198 @@
+"""Energies of the reference: computed once, resumed, refused when they belong to something else."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.errors import StoreError
+from novelty_metric.reference import Reference, energies, open_reference, reference_energies
+from novelty_metric.reference.energies import energy_files, save_energies
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+
+
+class ToyRelaxer:
+    """Minus the volume per atom; fails on xenon, stops after `lives` crystals."""
+
+    def __init__(self, version: str = "1", lives: float = math.inf) -> None:
+        self.info = PotentialInfo(name="toy", version=version, weights_hash="0123456789abcdef")
+        self.lives = lives
+        self.seen: list[str] = []
+        self.sizes: list[int] = []
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        for structure in structures:
+            if len(self.seen) >= self.lives:
+                raise KeyboardInterrupt
+            self.seen.append(structure.formula)
+            self.sizes.append(len(structure))
+            yield math.nan if "Xe" in structure.formula else -structure.volume / len(structure)
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        raise AssertionError("the energies of the reference need no relaxation")
+
+    def close(self) -> None:
+        pass
+
+
+def made_of(symbol: str, a: float) -> Structure:
+    return Structure(Lattice.cubic(a), [symbol], [[0, 0, 0]])
+
+
+def salt(a: float) -> Structure:
+    return Structure(Lattice.cubic(a), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Reference:
+    structures = [salt(4.1), made_of("Xe", 4.0), made_of("Cs", 5.0), salt(4.3), made_of("Cl", 3.0)]
+    path = tmp_path / "set.arrow"
+    Reference.from_structures(structures, list("abcde"), name="set").save(path)
+    return Reference.open(path)
+
+
+EXPECTED = [-(4.1**3) / 2, math.nan, -(5.0**3), -(4.3**3) / 2, -(3.0**3)]
+
+
+def test_values_in_the_order_of_the_reference(reference: Reference) -> None:
+    relaxer = ToyRelaxer()
+    calls: list[tuple[int, int | None]] = []
+    result = reference_energies(reference, relaxer, progress=lambda *call: calls.append(call))
+    np.testing.assert_allclose(result, EXPECTED, rtol=1e-12)
+    assert relaxer.sizes == sorted(relaxer.sizes)
+    assert calls == [(done, 5) for done in range(6)]
+    with pytest.raises(ValueError, match="read-only"):
+        result[0] = 0
+
+
+def test_computed_once(reference: Reference, tmp_path: Path) -> None:
+    first = reference_energies(reference, ToyRelaxer())
+    path = tmp_path / "set.toy-1-0123456789ab.energies.parquet"
+    assert path.exists()
+    assert not list(tmp_path.glob("*.part"))
+    nobody = ToyRelaxer(lives=0)
+    np.testing.assert_array_equal(reference_energies(reference, nobody), first)
+    assert nobody.seen == []
+
+
+def test_interrupted_work_goes_on(reference: Reference, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        reference_energies(reference, ToyRelaxer(lives=3))
+    assert not list(tmp_path.glob("*.parquet"))
+    relaxer = ToyRelaxer()
+    calls: list[tuple[int, int | None]] = []
+    result = reference_energies(reference, relaxer, progress=lambda *call: calls.append(call))
+    assert len(relaxer.seen) == 2
+    assert calls[0] == (3, 5)
+    np.testing.assert_allclose(result, EXPECTED, rtol=1e-12)
+
+
+def test_work_is_saved_on_the_way(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process loses at most what came since the last saving."""
+    monkeypatch.setattr(energies, "SAVE_EVERY", -1.0)
+    kept: list[int] = []
+
+    def look(done: int, total: int | None) -> None:
+        partial = list(tmp_path.glob("*.energies.parquet.part"))
+        if partial:
+            kept.append(int(energies.load_energies(partial[0], reference, info)[1].sum()))
+
+    relaxer = ToyRelaxer()
+    info = relaxer.info
+    reference_energies(reference, relaxer, progress=look)
+    assert kept == [1, 2, 3, 4]
+
+
+def test_energies_of_other_crystals_are_refused(reference: Reference, tmp_path: Path) -> None:
+    reference_energies(reference, ToyRelaxer())
+    assert reference.path is not None
+    Reference.from_structures([salt(4.2)] * 5, list("abcde"), name="set").save(reference.path)
+    other = Reference.open(reference.path)
+    with pytest.raises(StoreError, match="made for other crystals than 'set'; delete it"):
+        reference_energies(other, ToyRelaxer())
+
+
+def test_energies_of_another_potential_are_not_used(reference: Reference) -> None:
+    reference_energies(reference, ToyRelaxer())
+    newer = ToyRelaxer(version="2")
+    reference_energies(reference, newer)
+    assert len(newer.seen) == 5
+    ours = energy_files(reference, ToyRelaxer().info)[0]
+    ours.rename(energy_files(reference, ToyRelaxer(version="3").info)[0])
+    with pytest.raises(StoreError, match="made with another potential than toy-3"):
+        reference_energies(reference, ToyRelaxer(version="3"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "foreign", "missing"])
+def test_damaged_files_are_refused(reference: Reference, damage: str) -> None:
+    import pandas as pd
+
+    relaxer = ToyRelaxer()
+    reference_energies(reference, relaxer)
+    path = energy_files(reference, relaxer.info)[0]
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("id,energy\n")
+    elif damage == "foreign":
+        pd.DataFrame({"id": ["a"], "energy_per_atom": [1.0]}).to_parquet(path)
+    else:
+        done = np.array([True, True, False, True, True])
+        save_energies(path, reference, relaxer.info, np.zeros(5), done)
+    with pytest.raises(StoreError) as error:
+        reference_energies(reference, relaxer)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_reference_without_a_file_uses_the_cache(reference: Reference, cache: Path) -> None:
+    loose = Reference.from_structures(list(reference), list("abcde"), name="loose/one")
+    first = reference_energies(loose, ToyRelaxer())
+    kept = list((cache / "references").glob("*.energies.parquet"))
+    assert len(kept) == 1 and kept[0].name.startswith(f"loose_one-{loose.crystals_hash[:12]}.")
+    nobody = ToyRelaxer(lives=0)
+    np.testing.assert_array_equal(reference_energies(loose, nobody), first)
+
+
+def test_directory_of_the_caller(reference: Reference, tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "here"
+    reference_energies(reference, ToyRelaxer(), directory=folder)
+    assert [path.name for path in folder.iterdir()] == ["set.toy-1-0123456789ab.energies.parquet"]
+    assert not cache.exists()
+
+
+def test_folder_that_cannot_be_written(
+    reference: Reference, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energies.os, "access", lambda *_: False)
+    reference_energies(reference, ToyRelaxer())
+    assert len(list((cache / "references").iterdir())) == 1
+    nobody = ToyRelaxer(lives=0)
+    reference_energies(reference, nobody)
+
+
+def test_package_is_never_written_to(cache: Path) -> None:
+    aflow = open_reference("aflow")
+    assert aflow.path is not None
+    before = sorted(aflow.path.parent.iterdir())
+    reference_energies(aflow, ToyRelaxer())
+    assert sorted(aflow.path.parent.iterdir()) == before
+    assert len(list((cache / "references").iterdir())) == 1

@@ -1,0 +1,197 @@
+"""Energy above the hull of the reference's crystals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition, Lattice, Structure
+
+from novelty_metric.errors import InputError
+from novelty_metric.reference import Reference
+from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.hull import Hull, NoHull, ReferenceHull
+
+
+def crystal(formula: str) -> Structure:
+    """Some crystal of that composition, its atoms spread over a line of lattice cells."""
+    species = [e.symbol for e, n in Composition(formula).items() for _ in range(int(n))]
+    n_sites = len(species)
+    coords = [[(i + 0.07 * i**2 / n_sites) / n_sites, 0.1 * i, 0.03 * i] for i in range(n_sites)]
+    return Structure(Lattice.orthorhombic(4.0 * n_sites, 5.0, 6.0), species, coords)
+
+
+def hull_of(energies: dict[str, float], **settings: object) -> ReferenceHull:
+    reference = Reference.from_structures([crystal(formula) for formula in energies])
+    assert len(reference) == len(energies)
+    return ReferenceHull(reference, np.array(list(energies.values())), **settings)  # type: ignore[arg-type]
+
+
+def test_binary_by_hand() -> None:
+    # Elements at 0; AB at -1 and A3B at -0.4 eV/atom. A3B lies above the tie line A-AB
+    # (-0.5 at x = 1/4); AB3 at -0.8 lies below the line AB-B (-0.5), so it is a corner.
+    hull = hull_of({"Li": 0.0, "S": 0.0, "LiS": -1.0, "Li3S": -0.4, "LiS3": -0.8})
+
+    def above(formula: str, energy: float) -> float:
+        result = hull.e_above_hull(Composition(formula), energy)
+        assert result is not None
+        return result
+
+    assert above("LiS", -1.0) == pytest.approx(0.0, abs=1e-9)
+    assert above("Li3S", -0.4) == pytest.approx(0.1, abs=1e-9)
+    assert above("LiS3", -0.8) == pytest.approx(0.0, abs=1e-9)
+    # Between AB (x = 1/2) and AB3 (x = 3/4): at x = 2/3, -1/3 - 0.8·2/3 = -0.866667.
+    assert above("LiS2", 0.0) == pytest.approx(13 / 15, abs=1e-9)
+    # Between AB3 and B at x = 9/10: -0.8·0.4 = -0.32.
+    assert above("LiS9", -0.30) == pytest.approx(0.02, abs=1e-9)
+    # Below everything known: negative, and the crystal asked about is not on the hull.
+    assert above("LiS", -1.3) == pytest.approx(-0.3, abs=1e-9)
+    assert above("Li4S4", -1.3) == pytest.approx(-0.3, abs=1e-9)
+    assert above("Li", 0.05) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_lowest_polymorph_counts() -> None:
+    reference = Reference.from_structures([crystal("Li"), crystal("S"), *[crystal("LiS")] * 3])
+    hull = ReferenceHull(reference, np.array([0.0, 0.0, -0.5, -1.0, -0.7]))
+    assert hull.e_above_hull(Composition("LiS"), -0.5) == pytest.approx(0.5)
+
+
+def test_crystals_outside_the_system_do_not_count() -> None:
+    hull = hull_of({"Li": 0.0, "S": 0.0, "O": 0.0, "Li2SO4": -9.0})
+    assert hull.e_above_hull(Composition("Li2S"), -0.2) == pytest.approx(-0.2)
+
+
+def test_missing_elements_come_from_the_table() -> None:
+    hull = hull_of({"Li": -1.9, "LiS": -4.0})
+    lithium, sulfur = -1.9, elemental_energies()["S"]
+    got = hull.e_above_hull(Composition("Li3S"), -3.0)
+    assert got == pytest.approx(-3.0 - (0.5 * -4.0 + 0.5 * lithium))
+    got = hull.e_above_hull(Composition("LiS3"), -4.0)
+    assert got == pytest.approx(-4.0 - (0.5 * -4.0 + 0.5 * sulfur))
+    assert "S" in hull.elements_from_table and "Li" not in hull.elements_from_table
+    assert len(hull.elements_from_table) == 88
+    assert hull.describe()["elements_from_table"] == list(hull.elements_from_table)
+
+
+def test_crystals_without_energy_are_left_out() -> None:
+    hull = hull_of({"Li": math.nan, "S": 0.0, "LiS": math.nan}, table={"Li": -0.4})
+    assert hull.e_above_hull(Composition("LiS"), -1.0) == pytest.approx(-0.8)
+    assert hull.elements_from_table == ("Li",)
+    described = hull.describe()
+    assert described["crystals"] == 1 and described["crystals_without_energy"] == 2
+
+
+def test_no_hull_is_none() -> None:
+    hull = hull_of({"Li": 0.0, "LiS": -1.0}, table={})
+    assert hull.e_above_hull(Composition("LiS"), -1.0) is None
+    assert hull.e_above_hull(Composition("Li"), -1.0) == pytest.approx(-1.0)
+    assert hull.e_above_hull(Composition("Og2O"), -1.0) is None
+    assert hull_of({"Li": 0.0}).e_above_hull(Composition("OgO"), -1.0) is None
+    for energy in (math.nan, math.inf, -math.inf):
+        assert hull.e_above_hull(Composition("Li"), energy) is None
+    assert NoHull().e_above_hull(Composition("Li"), 0.0) is None
+    assert NoHull().describe() == {"name": "none"}
+
+
+def test_wrong_number_of_energies() -> None:
+    reference = Reference.from_structures([crystal("Li")])
+    with pytest.raises(InputError, match="2 energies for the 1 crystals"):
+        ReferenceHull(reference, np.zeros(2))
+
+
+def test_both_are_hulls() -> None:
+    hulls: list[Hull] = [NoHull(), hull_of({"Li": 0.0})]
+    assert [hull.name for hull in hulls] == ["none", "reference"]
+
+
+def test_many_elements_take_no_time() -> None:
+    """Facets of a hull in eleven dimensions would take minutes."""
+    symbols = ["Li", "Na", "K", "Mg", "Ca", "Fe", "O", "F", "Cl", "Br", "S", "P", "N", "Co", "Ni"]
+    energies = dict.fromkeys(symbols, 0.0)
+    energies |= {f"{a}{b}": -0.1 for a in symbols[:6] for b in symbols[6:13]}
+    composition = Composition(dict.fromkeys(symbols, 1))
+    # Six cations pair with six of the anions at -0.1 each; three atoms are left over.
+    got = hull_of(energies).e_above_hull(composition, 0.0)
+    assert got == pytest.approx(0.1 * 12 / 15, abs=1e-9)
+
+
+def test_the_table() -> None:
+    table = elemental_energies()
+    assert len(table) == 89
+    assert table["Ac"] == -4.121175 and all(-20 < energy < 0 for energy in table.values())
+    with pytest.raises(TypeError):
+        table["Ac"] = 0.0  # type: ignore[index]
+
+
+def test_table_is_the_shared_one(shared_data: Path) -> None:
+    import csv
+
+    with (shared_data / "mp_elemental_energies.csv").open() as handle:
+        rows = {r["element"]: float(r["energy_per_atom_eV"]) for r in csv.DictReader(handle)}
+    assert dict(elemental_energies()) == rows
+
+
+def _pymatgen_hull(
+    compositions: list[Composition], energies: np.ndarray, elements: set[str]
+) -> PhaseDiagram:
+    entries = [
+        PDEntry(composition, energy * composition.num_atoms)
+        for composition, energy in zip(compositions, energies.tolist(), strict=True)
+        if {element.symbol for element in composition} <= elements
+    ]
+    own = {entry.elements[0].symbol for entry in entries if entry.is_element}
+    table = elemental_energies()
+    entries += [PDEntry(Composition(symbol), table[symbol]) for symbol in sorted(elements - own)]
+    return PhaseDiagram(entries)
+
+
+def test_real_compositions_against_pymatgen(shared_data: Path) -> None:
+    """250 real crystals within a hull of 1,500, against pymatgen's facets.
+
+    The energies are formation energies of MP-20 moved to the scale of the elemental table, with
+    noise, so that many compositions lie off the hull; every other composition is a random mixture
+    of the same elements, which is in the middle of a facet.
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(
+        shared_data / "mp_20" / "val.parquet",
+        columns=["pretty_formula", "formation_energy_per_atom"],
+    ).iloc[:1500]
+    rng = np.random.default_rng(11)
+    compositions = [Composition(formula) for formula in table["pretty_formula"]]
+    elements = elemental_energies()
+    energies = np.array(
+        [
+            formation + sum(c.get_atomic_fraction(e) * elements[e.symbol] for e in c)
+            for formation, c in zip(table["formation_energy_per_atom"], compositions, strict=True)
+        ]
+    ) + rng.normal(scale=0.3, size=len(table))
+
+    # The hull looks at compositions alone, so each crystal may stand in any cell.
+    reference = Reference.from_structures(
+        [crystal(c.reduced_formula) for c in compositions if c.reduced_composition.num_atoms <= 30]
+    )
+    kept = [i for i, c in enumerate(compositions) if c.reduced_composition.num_atoms <= 30]
+    compositions, energies = [compositions[i] for i in kept], energies[kept]
+    assert len(reference) == len(compositions)
+    hull = ReferenceHull(reference, energies)
+
+    chosen = [i for i in rng.permutation(len(compositions)) if len(compositions[i]) <= 5][:250]
+    ours, theirs = [], []
+    for index in chosen:
+        composition = compositions[index]
+        symbols = {element.symbol for element in composition}
+        diagram = _pymatgen_hull(compositions, energies, symbols)
+        if len(ours) % 2:
+            composition = Composition({s: int(rng.integers(1, 8)) for s in sorted(symbols)})
+        got = hull.e_above_hull(composition, energies[index])
+        assert got is not None
+        ours.append(got)
+        theirs.append(energies[index] - diagram.get_hull_energy_per_atom(composition))
+    assert len(ours) == 250
+    np.testing.assert_allclose(ours, theirs, atol=1e-8)
+    assert np.sum(np.array(ours) > 1e-3) > 50 and np.sum(np.abs(ours) < 1e-9) > 50
