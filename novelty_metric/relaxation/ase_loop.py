@@ -1,0 +1,134 @@
+"""One relaxation with ASE: cell and positions together, with every outcome said."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.relaxation.base import Relaxation, RelaxSettings
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from pymatgen.core import Structure
+
+VOLUME_PER_ATOM = (2.0, 1000.0)
+"""A cell outside this range (Å³ per atom) has collapsed or flown apart: the relaxation ends."""
+
+
+class _Lost(Exception):
+    """The relaxation has left what the potential can describe."""
+
+
+def relax_with_ase(
+    structure: Structure, calculator: Calculator, settings: RelaxSettings
+) -> Relaxation:
+    """Relax cell and positions in ASE's Frechet cell filter.
+
+    Parameters
+    ----------
+    structure : Structure
+    calculator : ASE calculator with energy, forces and stress
+    settings : RelaxSettings
+
+    Returns
+    -------
+    Relaxation
+        Whatever happens: a failure is a result with `error` and without a structure.
+
+    Notes
+    -----
+    Convergence is that of ASE's optimisers, the largest row norm of the filter's forces below
+    ``fmax``. After ``max_steps`` moves the last geometry is returned as not converged.
+    """
+    started = time.perf_counter()
+    energy_before: float | None = None
+    optimizer: Any = None
+
+    def failed(reason: str) -> Relaxation:
+        return Relaxation(
+            structure=None,
+            energy_before=energy_before,
+            steps=optimizer.nsteps if optimizer is not None else 0,
+            seconds=time.perf_counter() - started,
+            error=reason,
+        )
+
+    try:
+        from ase.filters import FrechetCellFilter
+        from pymatgen.core import Lattice, Structure
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        atoms.calc = calculator
+        n_sites = len(atoms)
+        _check_volume(atoms)
+        energy_before = float(atoms.get_potential_energy()) / n_sites
+        if not math.isfinite(energy_before):
+            return failed("the energy is not finite")
+        optimizer = _optimizer(settings.optimizer)(FrechetCellFilter(atoms), logfile=None)
+        converged = False
+        for at_minimum in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
+            _check(atoms)
+            converged = bool(at_minimum)
+        energy_after = float(atoms.get_potential_energy()) / n_sites
+        # Not ASE's adaptor: it ties the calculator to the structure, which then can't be sent.
+        relaxed = Structure(
+            Lattice(atoms.cell.array), structure.species, atoms.positions, coords_are_cartesian=True
+        )
+    except _Lost as lost:
+        return failed(str(lost))
+    except MemoryError:
+        return failed("out of memory")
+    except Exception as error:  # a potential may raise anything on an odd crystal
+        return failed(_reason(error))
+    return Relaxation(
+        structure=relaxed,
+        energy_before=energy_before,
+        energy_after=energy_after,
+        converged=converged,
+        steps=int(optimizer.nsteps),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def energy_with_ase(structure: Structure, calculator: Calculator) -> float:
+    """Energy of a crystal as it stands (eV/atom), NaN if the potential fails on it."""
+    try:
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        atoms.calc = calculator
+        return float(atoms.get_potential_energy()) / len(atoms)
+    except Exception:  # as above; the caller counts the NaN
+        return math.nan
+
+
+def _check(atoms: Atoms) -> None:
+    energy = atoms.calc.results.get("energy", math.nan)
+    if not math.isfinite(float(energy)):
+        raise _Lost("the energy is not finite")
+    _check_volume(atoms)
+
+
+def _check_volume(atoms: Atoms) -> None:
+    volume = abs(float(atoms.get_volume())) / len(atoms)
+    low, high = VOLUME_PER_ATOM
+    if not math.isfinite(volume) or volume > high:
+        raise _Lost(f"the cell flew apart ({volume:.0f} Å³ per atom)")
+    if volume < low:
+        raise _Lost(f"the cell collapsed ({volume:.2f} Å³ per atom)")
+
+
+def _optimizer(name: str) -> Any:
+    from ase.optimize import FIRE, LBFGS
+
+    return {"lbfgs": LBFGS, "fire": FIRE}[name]
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "isolated atom" in text:
+        return "an atom has no neighbour within the potential's reach"
+    return text[:200]

@@ -1,0 +1,110 @@
+"""What every relaxer takes and gives."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaxSettings:
+    """When a relaxation ends, and how it moves.
+
+    Attributes
+    ----------
+    fmax : float
+        Largest row norm of the filter's forces, cell rows included, at convergence (eV/Å).
+    max_steps : int
+        Moves after the first evaluation.
+    optimizer : str
+        One of `novelty_metric.protocol.OPTIMIZERS`.
+    """
+
+    fmax: float
+    max_steps: int
+    optimizer: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelaxTask:
+    """A crystal that waits for relaxation; `key` comes back with its result."""
+
+    key: Hashable
+    structure: Structure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxation:
+    """What became of one relaxation.
+
+    Attributes
+    ----------
+    structure : Structure or None
+        Last geometry; None if the relaxation failed.
+    energy_before, energy_after : float or None
+        eV/atom.
+    converged : bool
+    steps : int
+        Moves made.
+    seconds : float
+    error : str or None
+        Why it failed, in one line.
+    cached : bool
+        The result was read from the cache.
+    """
+
+    structure: Structure | None
+    energy_before: float | None = None
+    energy_after: float | None = None
+    converged: bool = False
+    steps: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PotentialInfo:
+    """Which potential made an energy: its name, version, and a hash of its weights."""
+
+    name: str
+    version: str
+    weights_hash: str
+
+    @property
+    def key(self) -> str:
+        """Short text that names the potential in file names and cache keys."""
+        return f"{self.name}-{self.version}-{self.weights_hash[:12]}"
+
+
+class Relaxer(Protocol):
+    """Relaxes crystals, and gives single-point energies, with one potential."""
+
+    @property
+    def info(self) -> PotentialInfo:
+        """The potential."""
+        ...
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """Relax what waits in the queue, yielding each result as it is finished.
+
+        The queue is taken from the left whenever there is room; the caller may append to it
+        between two results. Ends when the queue is empty and nothing is under way. No failure of
+        one crystal is raised: it is that crystal's result.
+        """
+        ...
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        """Energy of each crystal as it stands (eV/atom), in order; NaN where it failed."""
+        ...
+
+    def close(self) -> None:
+        """Give back workers and memory."""
+        ...

@@ -1,0 +1,224 @@
+"""Relaxation against ASE's own, every way of ending, the worker pool and the cache."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import LBFGS
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from novelty_metric.errors import InputError
+from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.ase_loop import energy_with_ase, relax_with_ase
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.pool import AseRelaxer
+from novelty_metric.relaxation.potentials import Chgnet
+
+TIGHT = RelaxSettings(fmax=0.001, max_steps=500, optimizer="lbfgs")
+
+
+def copper(scale: float = 1.05) -> Structure:
+    """A strained, perturbed copper cell of four atoms."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_cell(atoms.cell * scale, scale_atoms=True)
+    atoms.rattle(0.05, seed=3)
+    structure = AseAtomsAdaptor.get_structure(atoms)
+    return Structure(structure.lattice, structure.species, structure.frac_coords)
+
+
+def salt(a: float = 5.3) -> Structure:
+    return Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ).get_primitive_structure()
+
+
+@dataclass
+class Emt:
+    """ASE's effective-medium potential: no weights, quick, real forces and stress."""
+
+    deadly: bool = False
+
+    @property
+    def info(self) -> PotentialInfo:
+        return PotentialInfo(name="emt", version="1", weights_hash="0" * 64)
+
+    def calculator(self) -> Calculator:
+        return _Deadly() if self.deadly else EMT()
+
+
+class _Deadly(EMT):
+    """Kills its process on a crystal of gold."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        if "Au" in atoms.get_chemical_symbols():
+            os._exit(9)
+        super().calculate(atoms, properties, system_changes)
+
+
+def run(relaxer, structures, settings=TIGHT):
+    queue = deque(RelaxTask(key, structure) for key, structure in enumerate(structures))
+    return {task.key: result for task, result in relaxer.relax(queue, settings)}
+
+
+def test_same_minimum_as_ase_itself():
+    structure = copper()
+    ours = relax_with_ase(structure, EMT(), TIGHT)
+    atoms = AseAtomsAdaptor.get_atoms(structure)
+    atoms.calc = EMT()
+    optimizer = LBFGS(FrechetCellFilter(atoms), logfile=None)
+    converged = optimizer.run(fmax=TIGHT.fmax, steps=TIGHT.max_steps)
+    assert ours.converged and converged
+    assert ours.steps == optimizer.nsteps
+    assert ours.energy_after == pytest.approx(atoms.get_potential_energy() / 4, abs=1e-12)
+    assert ours.energy_before == pytest.approx(energy_with_ase(structure, EMT()), abs=1e-12)
+    assert ours.structure.volume == pytest.approx(atoms.get_volume(), abs=1e-9)
+    assert np.abs(FrechetCellFilter(atoms).get_forces()).max() <= TIGHT.fmax
+
+
+def test_steps_run_out_and_the_last_geometry_is_kept():
+    result = relax_with_ase(
+        copper(), EMT(), RelaxSettings(fmax=1e-9, max_steps=2, optimizer="fire")
+    )
+    assert not result.converged and result.steps == 2 and result.error is None
+    assert result.structure is not None and result.structure != copper()
+
+
+def test_no_step_is_needed_at_a_minimum():
+    relaxed = relax_with_ase(copper(), EMT(), TIGHT).structure
+    again = relax_with_ase(relaxed, EMT(), RelaxSettings(fmax=0.01, max_steps=0, optimizer="lbfgs"))
+    assert again.converged and again.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("structure", "reason"),
+    [
+        (copper(0.3), "collapsed"),
+        (copper(9.0), "flew apart"),
+        (Structure(Lattice.cubic(4), ["Fe"], [[0, 0, 0]]), "Fe"),
+    ],
+)
+def test_failure_is_a_result_with_its_reason(structure, reason):
+    result = relax_with_ase(structure, EMT(), TIGHT)
+    assert result.structure is None and not result.converged
+    assert reason in result.error and "\n" not in result.error
+
+
+def test_queue_grows_while_results_are_read():
+    queue = deque([RelaxTask(0, copper())])
+    seen = []
+    for task, result in AseRelaxer(Emt()).relax(queue, TIGHT):
+        seen.append(task.key)
+        assert result.converged
+        if task.key < 3:
+            queue.append(RelaxTask(task.key + 1, copper(1.02)))
+    assert seen == [0, 1, 2, 3]
+
+
+def test_workers_give_what_one_process_gives():
+    structures = [copper(1 + step / 100) for step in range(6)]
+    alone = run(AseRelaxer(Emt()), structures)
+    pool = AseRelaxer(Emt(), workers=2)
+    together = run(pool, structures)
+    assert list(pool.energies(structures)) == list(AseRelaxer(Emt()).energies(structures))
+    pool.close()
+    assert not multiprocessing.active_children()
+    for key, result in alone.items():
+        assert together[key].energy_after == result.energy_after
+        assert together[key].steps == result.steps
+
+
+def test_a_dead_worker_costs_only_the_crystal_that_killed_it():
+    gold = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.08), ["Au"], [[0, 0, 0]])
+    structures = [copper(1.01), gold, copper(1.02), copper(1.03), copper(1.04)]
+    relaxer = AseRelaxer(Emt(deadly=True), workers=2)
+    results = run(relaxer, structures)
+    relaxer.close()
+    assert sorted(results) == [0, 1, 2, 3, 4]
+    assert results[1].error == "the worker process died"
+    assert all(results[key].converged for key in (0, 2, 3, 4))
+
+
+def test_cache_gives_back_the_same_crystal(tmp_path):
+    cache = RelaxationCache(tmp_path / "cache.sqlite")
+    first = run(AseRelaxer(Emt(), cache=cache), [copper()])[0]
+    second = run(AseRelaxer(Emt(), cache=cache), [copper()])[0]
+    assert not first.cached and second.cached and len(cache) == 1
+    assert second.energy_after == first.energy_after and second.steps == first.steps
+    assert np.array_equal(second.structure.frac_coords, first.structure.frac_coords)
+    assert np.array_equal(second.structure.lattice.matrix, first.structure.lattice.matrix)
+    other = RelaxSettings(fmax=0.002, max_steps=500, optimizer="lbfgs")
+    assert not run(AseRelaxer(Emt(), cache=cache), [copper()], other)[0].cached
+    assert not run(AseRelaxer(Emt(), cache=cache), [copper(1.01)])[0].cached
+
+
+def test_cache_does_not_keep_what_may_go_better_next_time(tmp_path):
+    cache = RelaxationCache(tmp_path / "cache.sqlite")
+    lost = Relaxation(structure=None, error="the worker process died")
+    cache.put(copper(), Emt().info, TIGHT, lost)
+    assert len(cache) == 0
+
+
+def test_two_processes_write_one_cache(tmp_path):
+    script = """
+import sys
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings
+from pymatgen.core import Structure
+cache = RelaxationCache(sys.argv[1])
+info = PotentialInfo(name="x", version="1", weights_hash="0")
+settings = RelaxSettings(fmax=0.1, max_steps=1, optimizer="lbfgs")
+start = int(sys.argv[2])
+for step in range(start, start + 100):
+    s = Structure([[3 + step / 1000, 0, 0], [0, 3, 0], [0, 0, 3]], ["H"], [[0, 0, 0]])
+    cache.put(s, info, settings, Relaxation(structure=s, converged=True))
+"""
+    path = tmp_path / "shared.sqlite"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(path), str(start)]) for start in (0, 50)
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert len(RelaxationCache(path)) == 150
+
+
+def test_a_file_that_is_no_cache_is_one_clear_error(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(InputError, match="cache=false"):
+        RelaxationCache(path)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master")
+
+
+def test_chgnet_relaxes_salt_and_names_its_weights():
+    potential = Chgnet("cpu")
+    assert potential.info.name == "chgnet" and len(potential.info.weights_hash) == 64
+    relaxer = AseRelaxer(potential)
+    result = run(relaxer, [salt()])[0]
+    assert result.converged
+    # CHGNet's lattice parameter of NaCl is within 2 % of experiment (5.64 Å).
+    assert (4 * result.structure.volume) ** (1 / 3) == pytest.approx(5.64, rel=0.02)
+    assert result.energy_after < result.energy_before
+
+
+def test_chgnet_refuses_an_atom_out_of_reach():
+    lonely = Structure(Lattice.cubic(9.5), ["Na"], [[0, 0, 0]])
+    result = run(AseRelaxer(Chgnet("cpu")), [lonely])[0]
+    assert result.structure is None and "no neighbour" in result.error
+
+
+def test_unknown_device_is_an_input_error():
+    with pytest.raises(InputError, match="device"):
+        _ = Chgnet("no-such-device").info
