@@ -1,0 +1,1 @@
+"""Hydra groups of the command line; installed as `novelty_metric.configs`."""

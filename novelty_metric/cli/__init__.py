@@ -1,0 +1,125 @@
+"""``novelty-metric``: the command line.
+
+Exit status: 0 done; 1 a check found something wrong; 2 the call or its input can't be used, or the
+program has a fault (one line on standard error: what, where, what to do); 3 interrupted, and the
+same command goes on where it stopped. ``NOVELTY_METRIC_DEBUG=1`` shows the traceback behind a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import shlex
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from types import FrameType
+
+from novelty_metric.cli.quiet import DEBUG_VARIABLE, debugging
+from novelty_metric.errors import InputError, NoveltyMetricError
+
+VERBS = {
+    "score": "novelty_metric.cli.score",
+    "reference": "novelty_metric.cli.reference",
+}
+HELP = """\
+usage: novelty-metric VERB [...]
+
+Does a generative model of crystals discover anything? Tells copies of known
+crystals, and copies with elements exchanged, from what is neither.
+
+  score [KEY=VALUE ...]                      score generated crystals
+  reference build SOURCE... out=FILE.arrow   prepare a training set, once
+
+  --version    print the version
+  --help       print this help; after a verb, that verb's
+"""
+
+SCORED, FAULT, INTERRUPTED = 0, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; nothing is raised, the exit status is returned.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name; by default those of the process.
+    """
+    if argv is None:
+        argv = sys.argv[1:]
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A name that the terminal can't show must not end the program.
+                stream.reconfigure(errors="backslashreplace")
+    words = list(argv)
+    try:
+        with _terminated_like_interrupted():
+            status = _dispatch(words)
+            sys.stdout.flush()
+            return status
+    except KeyboardInterrupt:
+        kept = "nothing was kept" if "cache=false" in words else "what is finished is kept"
+        command = shlex.join(["novelty-metric", *words])
+        _complain(f"interrupted; {kept}, go on with: {command}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return SCORED
+    except NoveltyMetricError as error:
+        _complain(f"error: {error}")
+        return FAULT
+    except Exception as error:
+        _complain(
+            f"internal error: {type(error).__name__}: {error}; "
+            f"{DEBUG_VARIABLE}=1 shows where, please report it"
+        )
+        return FAULT
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return SCORED
+    if words[0] == "--version":
+        from novelty_metric import __version__
+
+        print(f"novelty-metric {__version__}")
+        return SCORED
+    verb = words[0]
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(VERBS)}"
+        raise InputError(f"no verb named {verb!r}; {hint}")
+    run: Callable[[list[str]], int] = import_module(VERBS[verb]).run
+    return run(words[1:])
+
+
+def _complain(message: str) -> None:
+    """One line on standard error."""
+    if debugging():
+        traceback.print_exc()
+    print(" ".join(f"novelty-metric: {message}".split()), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems end a job, end a run as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,59 @@
+"""Keep what libraries print off the screen, down to what C code writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+DEBUG_VARIABLE = "NOVELTY_METRIC_DEBUG"
+
+
+def debugging() -> bool:
+    """Whether the user asked to see everything, tracebacks included."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[TextIO]:
+    """Send standard output and standard error nowhere, and give a way past: the real stderr.
+
+    Python's streams and warnings are silenced as well as the file descriptors 1 and 2, which C
+    libraries and worker processes write to. Under ``NOVELTY_METRIC_DEBUG=1`` nothing is silenced.
+
+    Yields
+    ------
+    text stream
+        Standard error as it was, for progress bars.
+    """
+    if debugging():
+        yield sys.stderr
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    encoding = sys.stderr.encoding or "utf-8"
+    kept = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with (
+            os.fdopen(os.dup(kept[1]), "w", encoding=encoding, errors="replace") as terminal,
+            Path(os.devnull).open("w", encoding="utf-8") as sink,
+        ):
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            with (
+                contextlib.redirect_stdout(sink),
+                contextlib.redirect_stderr(sink),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore")
+                yield terminal
+    finally:
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)

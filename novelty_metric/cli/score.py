@@ -1,0 +1,220 @@
+"""``novelty-metric score``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.cli import run_folder
+from novelty_metric.cli.compose import choices, compose_config
+from novelty_metric.cli.parsing import Parser
+from novelty_metric.cli.quiet import quiet
+from novelty_metric.cli.settings import ScoreSettings, user_path
+from novelty_metric.errors import InputError
+
+if TYPE_CHECKING:
+    from novelty_metric.progress import ProgressCallback
+    from novelty_metric.report import NoveltyReport
+    from novelty_metric.samples import Sample
+
+USAGE = "novelty-metric score [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
+HELP = """\
+Score generated crystals: which are copies of a reference crystal, which are
+copies with elements exchanged, and which are neither. Without any setting, a
+small packaged sample is scored against a packaged reference.
+
+what is scored
+  samples=FILE|DIR      what the model wrote: CIF (file, folder, zip, tar), extxyz,
+                        CSV, Parquet, JSON, JSON lines, .pt
+  format=NAME           its format, if it is not recognised
+  column=NAME           column of a table that holds the crystals
+  limit=N               the first N crystals only
+  max_sites=N           refuse larger crystals (300)
+  allow_pickle=true     let a .pt file make any Python object; it can run code
+  model=NAME            {model}
+
+against what
+  reference=NAME|FILE   {reference}, or a file made with
+                        `novelty-metric reference build`
+
+how
+  protocol=NAME         {protocol}; protocol.fmax=0.02 and the like
+                        change one of its settings
+  relaxer=NAME          {relaxer}; none searches only: what would need a
+                        relaxation is undecided
+  hull=NAME             {hull}
+  relax_samples=false   take the samples as already relaxed
+  scope=eligible|all    which crystals are searched for parents
+  exhaustive=true       relax every candidate parent
+  workers=N  device=NAME  cache=true|false|FILE
+
+what is kept
+  out=DIR               write report.json, verdicts.parquet, verdicts.csv and
+                        parents.parquet there; by default nothing is written
+  overwrite=true        replace a report of other settings
+
+options
+  --config-dir DIR      folder with configs of your own, such as DIR/protocol/mine.yaml
+  --cfg job             print the composed settings and stop
+  -h, --help            print this help
+
+examples
+  novelty-metric score
+  novelty-metric score samples=generated.zip reference=mp_20 protocol=paper out=run
+  novelty-metric score samples=samples.csv column=cif relaxer=none limit=100
+  novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
+
+Exit status: 0 scored; 2 the call or its input can't be used; 3 interrupted: the
+same command goes on, as finished relaxations are kept.
+"""
+
+
+def help_text() -> str:
+    """The help, with the names that can be given."""
+    groups = ("model", "reference", "protocol", "relaxer", "hull")
+    return HELP.format(**{group: ", ".join(choices(group)) for group in groups})
+
+
+def run(words: list[str]) -> int:
+    """Run the verb on the words after it.
+
+    Raises
+    ------
+    InputError
+        If the call or its input can't be used.
+    """
+    given = _parse(words)
+    if given.help:
+        print(f"usage: {USAGE}\n\n{help_text()}", end="")
+        return 0
+    composed = compose_config(given.overrides, given.config_dir)
+    from omegaconf import OmegaConf
+
+    if given.cfg is not None:
+        print(OmegaConf.to_yaml(composed, resolve=True), end="")
+        return 0
+    content = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(content, dict)
+    config = {str(name): value for name, value in content.items()}
+    settings = ScoreSettings.from_config(config)
+    reference = _reference(settings.reference, given.config_dir)
+    if settings.samples is not None and not settings.samples.exists():
+        raise InputError(f"samples={settings.samples}: no such file or folder")
+    if settings.out is not None:
+        config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
+        run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
+    report = _score(settings, reference)
+    if settings.out is not None:
+        # The settings go first: a report without them could not be continued.
+        run_folder.write_config(settings.out, config)
+        report.save(settings.out)
+    _print(report, settings)
+    return 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="novelty-metric score", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    return parser.parse_intermixed_args(words)
+
+
+def _reference(name: str, config_dir: Path | None) -> str | Path:
+    """The reference as the metric takes it; checked before anything heavy is loaded."""
+    from novelty_metric.reference.named import known_names, open_reference, reference_path
+
+    names = known_names()
+    if name in names:
+        if not reference_path(name).exists():
+            open_reference(name)  # says how to get it
+        return name
+    path = user_path(name)
+    if path.exists():
+        return path
+    known = sorted({*names, *choices("reference", config_dir)})
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
+
+
+def _score(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
+    """Score with everything that libraries print kept off the screen."""
+    with quiet() as terminal:
+        from novelty_metric.console import Progress
+        from novelty_metric.metric import SubstitutionNovelty
+
+        with (
+            Progress(terminal) as progress,
+            SubstitutionNovelty(
+                reference,
+                settings.protocol,
+                relaxer=_instance("relaxer", settings.relaxer),
+                hull=_instance("hull", settings.hull),
+                scope=settings.scope,
+                exhaustive=settings.exhaustive,
+                relax_samples=settings.relax_samples,
+                workers=settings.workers,
+                device=settings.device,
+                max_sites=settings.max_sites,
+                cache=settings.cache,
+                progress=progress,
+            ) as metric,
+        ):
+            metric.update_samples(_counted(_samples(settings), progress))
+            return metric.compute()
+
+
+def _samples(settings: ScoreSettings) -> Iterator[Sample]:
+    from novelty_metric.samples import read_samples
+
+    path = settings.samples
+    if path is None:
+        from novelty_metric.samples.packaged import packaged_samples_path
+
+        path = packaged_samples_path()
+    return read_samples(
+        path,
+        format=settings.format,
+        column=settings.column,
+        allow_pickle=settings.allow_pickle,
+        limit=settings.limit,
+    )
+
+
+def _counted(samples: Iterable[Sample], progress: ProgressCallback) -> Iterator[Sample]:
+    stage, done = "read samples", 0
+    for done, sample in enumerate(samples, start=1):
+        progress(stage, done, None)
+        yield sample
+    progress(stage, done, done)
+
+
+def _instance(name: str, given: str | Mapping[str, Any]) -> Any:
+    """A relaxer or hull of the user's own, from its ``_target_``; names are left to the metric."""
+    if isinstance(given, str):
+        return given
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(dict(given))
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error
+
+
+def _print(report: NoveltyReport, settings: ScoreSettings) -> None:
+    from novelty_metric.console import print_report, stdout_console
+
+    console = stdout_console(sys.stdout)
+    print_report(report, console)
+    if settings.out is None:
+        print("\nNothing was written; add out=DIR to keep a row per crystal.")
+    else:
+        shown = str(settings.out).encode(console.encoding, "replace").decode(console.encoding)
+        print(f"\nWritten to {shown}: report.json, verdicts.parquet, verdicts.csv, parents.parquet")

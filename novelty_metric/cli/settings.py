@@ -1,0 +1,205 @@
+"""The settings of ``score``, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.report import protocol_changes
+
+SCOPES = ("eligible", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """What ``novelty-metric score`` was asked to do.
+
+    Attributes
+    ----------
+    samples : path or None
+        None: the packaged sample.
+    format, column : str or None
+        None: to be found out.
+    allow_pickle : bool
+    model : str
+        Name of the model that made the samples.
+    reference : str
+        Name, or file.
+    protocol : Protocol
+        Named after its preset, with what was changed: ``fast (modified: fmax=0.02)``.
+    relaxer, hull : str or mapping
+        Name; or a mapping with ``_target_``, to be instantiated.
+    relax_samples, exhaustive : bool
+    scope : str
+    limit, max_sites : int or None
+    out : path or None
+        None: nothing is written.
+    overwrite : bool
+    workers : int
+    device : str or None
+    cache : bool or path
+    """
+
+    samples: Path | None
+    format: str | None
+    column: str | None
+    allow_pickle: bool
+    model: str
+    reference: str
+    protocol: Protocol
+    relaxer: str | Mapping[str, Any]
+    hull: str | Mapping[str, Any]
+    relax_samples: bool
+    scope: str
+    exhaustive: bool
+    limit: int | None
+    out: Path | None
+    overwrite: bool
+    workers: int
+    device: str | None
+    max_sites: int | None
+    cache: bool | Path
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ScoreSettings:
+        """Check a composed config.
+
+        Raises
+        ------
+        InputError
+            In one line, for the first setting that is missing, unknown or of the wrong kind.
+        """
+        own = {field.name for field in dataclasses.fields(cls)}
+        _only_known(config, own | {"logger"}, "")
+        model, reference = _group(config, "model"), _group(config, "reference")
+        _only_known(model, {"name", "format", "column"}, "model.")
+        _only_known(reference, {"name", "path"}, "reference.")
+        path = reference["path"]
+        if path == "???":
+            raise InputError("reference.path has no value; write reference=FILE")
+        settings = cls(
+            samples=_path(config, "samples"),
+            format=_text(config, "format") or _text(model, "format", "model."),
+            column=_text(config, "column") or _text(model, "column", "model."),
+            allow_pickle=_flag(config, "allow_pickle"),
+            model=str(model["name"]),
+            reference=str(reference["name"] if path is None else path),
+            protocol=_protocol(_group(config, "protocol")),
+            relaxer=_named(config, "relaxer"),
+            hull=_named(config, "hull"),
+            relax_samples=_flag(config, "relax_samples"),
+            scope=str(config["scope"]),
+            exhaustive=_flag(config, "exhaustive"),
+            limit=_count(config, "limit"),
+            out=_path(config, "out"),
+            overwrite=_flag(config, "overwrite"),
+            workers=_count(config, "workers") or 1,
+            device=_text(config, "device"),
+            max_sites=_count(config, "max_sites"),
+            cache=_cache(config),
+        )
+        if settings.scope not in SCOPES:
+            raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")
+        if _named(config, "logger") != "none":
+            raise InputError(f"no logger named {config['logger']['name']!r}; known: none")
+        return settings
+
+
+def _only_known(content: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    for name in content:
+        if name not in known:
+            raise InputError(f"no setting named {prefix + name!r}; known: {_listed(known, prefix)}")
+    for name in sorted(known):
+        if name not in content:
+            raise InputError(f"the setting {prefix + name!r} is missing; give it a value")
+
+
+def _listed(names: set[str], prefix: str) -> str:
+    return ", ".join(prefix + name for name in sorted(names))
+
+
+def _group(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = config[name]
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} is {value!r}; it must be a config with keys of its own")
+    return value
+
+
+def _named(config: Mapping[str, Any], name: str) -> str | Mapping[str, Any]:
+    group = _group(config, name)
+    if "_target_" in group:
+        return group
+    _only_known(group, {"name"}, f"{name}.")
+    return str(group["name"])
+
+
+def _text(config: Mapping[str, Any], name: str, prefix: str = "") -> str | None:
+    value = config[name]
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{prefix}{name} is {value!r}; it must be text or null")
+    return value
+
+
+def _path(config: Mapping[str, Any], name: str) -> Path | None:
+    value = _text(config, name)
+    if value is None:
+        return None
+    if "\0" in value:
+        raise InputError(f"{name} is {value!r}, which can be no file name")
+    return user_path(value)
+
+
+def user_path(text: str) -> Path:
+    """A path as typed; ``~/`` is the home folder, which shells leave alone after ``=``."""
+    path = Path(text)
+    return path.expanduser() if text.startswith("~/") and not path.exists() else path
+
+
+def _flag(config: Mapping[str, Any], name: str) -> bool:
+    value = config[name]
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; it must be true or false")
+    return value
+
+
+def _count(config: Mapping[str, Any], name: str) -> int | None:
+    value = config[name]
+    if value is None and name != "workers":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is {value!r}; it must be a whole number above 0")
+    return value
+
+
+def _cache(config: Mapping[str, Any]) -> bool | Path:
+    value = config["cache"]
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    path = _path(config, "cache")
+    assert path is not None  # null was handled
+    return path
+
+
+def _protocol(content: Mapping[str, Any]) -> Protocol:
+    _only_known(content, {field.name for field in dataclasses.fields(Protocol)}, "protocol.")
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Protocol):
+        value, default = content[field.name], field.default
+        if isinstance(default, str):
+            value = str(value)
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"protocol.{field.name} is {value!r}; it must be a number")
+        elif not math.isfinite(value):
+            raise InputError(f"protocol.{field.name} is {value!r}; it must be finite")
+        elif isinstance(default, float):
+            value = float(value)
+        values[field.name] = value
+    protocol = Protocol(**values)
+    base, changes = protocol_changes(protocol)
+    return dataclasses.replace(protocol, name=f"{base} (modified: {changes})" if changes else base)

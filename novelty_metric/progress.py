@@ -1,0 +1,16 @@
+"""How a long run tells where it stands, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+ProgressCallback = Callable[[str, int, int | None], None]
+"""Called as ``progress(stage, done, total)``; `total` is None while it is not known.
+
+A stage begins with its first call, usually with `done` = 0, and ends when `done` reaches `total`
+or another stage begins. Stages may overlap; calls come from one thread.
+"""
+
+
+def no_progress(stage: str, done: int, total: int | None) -> None:
+    """Tell nobody."""

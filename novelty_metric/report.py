@@ -1,0 +1,588 @@
+"""What a run found: headline, fractions with intervals, breakdowns, and every row behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from novelty_metric.protocol import PRESETS, Protocol
+from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
+from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from novelty_metric.relaxation.base import PotentialInfo
+
+PAPER_POTENTIAL = "MACE-MPA-0"
+_SPELLING = {"chgnet": "CHGNet", "mace-mpa-0": PAPER_POTENTIAL}
+_CRYSTAL_SYSTEMS = (
+    "triclinic",
+    "monoclinic",
+    "orthorhombic",
+    "tetragonal",
+    "trigonal",
+    "hexagonal",
+    "cubic",
+)
+BREAKDOWNS = ("crystal_system", "space_group", "n_elements", "kind")
+UNKNOWN = "unknown"
+
+
+class LeftOut(StrEnum):
+    """Why a sample is not among the eligible crystals that the headline is over."""
+
+    UNREADABLE = "unreadable"
+    FAILED = "failed"
+    SMACT_INVALID = "smact_invalid"
+    NOT_CONVERGED = "not_converged"
+    NO_HULL = "no_hull"
+    NOT_METASTABLE = "not_metastable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Everything about a run but its crystals.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    reference_name : str
+    reference_size : int
+        Crystals in the reference.
+    crystals_hash, store_hash : str
+        Hash over the reference's crystals alone, and over its prepared store.
+    potential : PotentialInfo or None
+        None if nothing was relaxed and no energy computed.
+    hull : mapping
+        What the energies above hull are measured from, as plain values; its ``name`` is shown.
+        Empty, or named ``none``: there was no hull.
+    scope : str
+        ``eligible`` or ``all``: which crystals were searched for parents.
+    exhaustive : bool
+        Every candidate parent was relaxed, not only up to the first that confirms.
+    relax_samples : bool
+        False if the samples were taken as already relaxed.
+    n_generated : int or None
+        Crystals that the model generated, if that is more than were given; None: those given.
+    versions : mapping
+        Version of each library that can change an answer.
+    seconds : mapping
+        Wall time per step, in order.
+    warnings : tuple of str
+    """
+
+    protocol: Protocol
+    reference_name: str
+    reference_size: int
+    crystals_hash: str
+    store_hash: str
+    potential: PotentialInfo | None = None
+    hull: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = "eligible"
+    exhaustive: bool = False
+    relax_samples: bool = True
+    n_generated: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Plain values, so that a report read back from files equals the one that was written.
+        for name in ("hull", "versions", "seconds"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        object.__setattr__(self, "warnings", tuple(_text(str(line)) for line in self.warnings))
+
+    @property
+    def protocol_text(self) -> str:
+        """The protocol in words, such as ``paper settings, CHGNet in place of MACE-MPA-0``."""
+        base, changes = protocol_changes(self.protocol)
+        words = f"{base} settings" + (f" (modified: {changes})" if changes else "")
+        if self.potential is None:
+            words += f", search only (no potential in place of {PAPER_POTENTIAL})"
+        else:
+            potential = _SPELLING.get(self.potential.name.lower(), self.potential.name)
+            if potential != PAPER_POTENTIAL:
+                words += f", {potential} in place of {PAPER_POTENTIAL}"
+            elif base != "paper":
+                words += f", {potential}"
+        return words
+
+    @property
+    def has_hull(self) -> bool:
+        """Whether energies above hull could be measured."""
+        return bool(self.hull) and str(self.hull.get("name", "")).lower() != "none"
+
+    @property
+    def eligibility(self) -> str:
+        """What makes a crystal of this run eligible, in words."""
+        if self.potential is None:
+            # Without a potential there is no energy to hold against a hull.
+            return "chemistry alone (SMACT); nothing was relaxed, no energy was computed"
+        words = ["SMACT-valid"]
+        words.append("converged" if self.relax_samples else "taken as already relaxed")
+        if self.has_hull:
+            words.append(f"at most {self.protocol.metastable:g} eV/atom above hull")
+        else:
+            words.append("metastability not checked (no hull)")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Eligible crystals that have something in common.
+
+    Attributes
+    ----------
+    n : int
+    counts : mapping
+        Crystals per verdict.
+    novelty : Interval
+        Unmatched / n.
+    """
+
+    n: int
+    counts: Mapping[str, int]
+    novelty: Interval
+
+
+@dataclass(frozen=True)
+class NoveltyReport:
+    """The finished answer for one set of samples. Immutable; build it with `from_results`.
+
+    The headline is ``novelty`` = unmatched / eligible. A crystal is *eligible* if the run says so
+    and it has a verdict; whoever is not is counted, with the reason, in `left_out`, and those of
+    them that could have been eligible widen `novelty_bounds`.
+
+    Examples
+    --------
+    >>> from novelty_metric.protocol import Protocol
+    >>> from novelty_metric.verdict import CrystalResult, Verdict
+    >>> context = RunContext(
+    ...     protocol=Protocol.named("paper"),
+    ...     reference_name="mp_20",
+    ...     reference_size=27136,
+    ...     crystals_hash="",
+    ...     store_hash="",
+    ... )
+    >>> rows = [
+    ...     CrystalResult(id="a", smact_valid=True, eligible=True, verdict=Verdict.UNMATCHED),
+    ...     CrystalResult(id="b", smact_valid=True, eligible=True, verdict=Verdict.DUPLICATE),
+    ...     CrystalResult(id="c", smact_valid=True, converged=False, eligible=False),
+    ... ]
+    >>> report = NoveltyReport.from_results(rows, context)
+    >>> report.novelty, report.left_out["not_converged"]
+    (0.5, 1)
+    >>> f"{report.novelty_bounds.low:.2f} to {report.novelty_bounds.high:.2f}"
+    '0.33 to 0.67'
+    """
+
+    context: RunContext
+    results: tuple[CrystalResult, ...]
+
+    @classmethod
+    def from_results(cls, results: Sequence[CrystalResult], context: RunContext) -> NoveltyReport:
+        """The report on these rows, one per sample, in input order.
+
+        Numbers become plain Python numbers, those that are not finite become None, and text that
+        can't be written as UTF-8 is escaped; nothing else is changed.
+
+        Raises
+        ------
+        ValueError
+            If `context.n_generated` is less than the number of rows.
+        """
+        rows = tuple(_plain_result(result) for result in results)
+        if context.n_generated is not None and context.n_generated < len(rows):
+            raise ValueError(f"n_generated={context.n_generated}, but there are {len(rows)} rows")
+        return cls(context=context, results=rows)
+
+    # Sample counts
+
+    @property
+    def n_generated(self) -> int:
+        """Crystals that the model generated."""
+        given = self.context.n_generated
+        return len(self.results) if given is None else given
+
+    @property
+    def n_unreadable(self) -> int:
+        """Samples that could not be read."""
+        return sum(not result.readable for result in self.results)
+
+    @property
+    def n_read(self) -> int:
+        """Samples that could be read."""
+        return len(self.results) - self.n_unreadable
+
+    @cached_property
+    def n_scored(self) -> int:
+        """Samples with a verdict."""
+        return sum(result.verdict is not None for result in self.results)
+
+    @cached_property
+    def n_not_searched(self) -> int:
+        """Screened and no duplicate, but not searched for parents because they are not eligible.
+
+        They have no verdict; that happens with ``scope=eligible`` only.
+        """
+        no_answer = (LeftOut.UNREADABLE, LeftOut.FAILED)
+        return sum(
+            result.verdict is None and result.eligible is False and reason not in no_answer
+            for result, reason in zip(self.results, self._reasons, strict=True)
+        )
+
+    @property
+    def n_eligible(self) -> int:
+        """Eligible crystals, all with a verdict."""
+        return len(self._eligible)
+
+    @property
+    def n_energy_suspect(self) -> int:
+        """Eligible crystals whose energy above hull is too low to be believed."""
+        return sum(result.energy_suspect is True for result in self._eligible)
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """Samples that are not eligible, by reason; with `n_eligible` they add up to all rows.
+
+        The first reason of `LeftOut` that applies counts, the chemistry before an error.
+        """
+        counted = Counter(self._reasons)
+        return {reason.value: counted[reason] for reason in LeftOut}
+
+    # Verdicts
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Eligible crystals per verdict."""
+        return _count(self._eligible)
+
+    @cached_property
+    def counts_all(self) -> dict[str, int]:
+        """Samples per verdict, eligible or not."""
+        return _count(self.results)
+
+    @cached_property
+    def fractions(self) -> dict[str, Interval]:
+        """Share of each verdict among the eligible; empty while nothing is eligible."""
+        return _shares(self.counts, self.n_eligible)
+
+    @cached_property
+    def fractions_all(self) -> dict[str, Interval]:
+        """Share of each verdict among all samples that were screened and tested for duplicates.
+
+        With ``scope=eligible`` those that were not searched for parents (`n_not_searched`) are in
+        the denominator and in no verdict, so the shares add up to less than 1; leaving them out
+        would make duplicates look more frequent than they are.
+        """
+        return _shares(self.counts_all, self.n_scored + self.n_not_searched)
+
+    @property
+    def novelty(self) -> float | None:
+        """Unmatched / eligible; None while nothing is eligible."""
+        interval = self.novelty_interval
+        return None if interval is None else interval.value
+
+    @property
+    def novelty_interval(self) -> Interval | None:
+        """The headline with its 95 % interval (chance alone, not the undecided)."""
+        return self.fractions.get(Verdict.UNMATCHED.value)
+
+    @property
+    def novelty_without_suspect(self) -> Interval | None:
+        """The headline over the eligible crystals whose energy can be believed."""
+        trusted = [result for result in self._eligible if result.energy_suspect is not True]
+        return wilson(_count(trusted)[Verdict.UNMATCHED.value], len(trusted))
+
+    @cached_property
+    def novelty_bounds(self) -> Bounds | None:
+        """Least and greatest headline that the unfinished work allows.
+
+        With u unmatched, d undecided and e eligible crystals::
+
+            low  = u / (e + m)             high = (u + d + h) / (e + h)
+
+        where m and h count the crystals that are not eligible but could have been, and then
+        matched (m) or unmatched (h). These are the SMACT-valid crystals that did not converge,
+        have no energy above hull, or were stopped by an error. One counts in m and in h, unless it
+        is converged and its verdict is known: that verdict would not change with the hull.
+        SMACT-invalid and unreadable crystals, and those that are no crystal at all, can't become
+        eligible. None while no crystal is or could have been eligible.
+        """
+        hit = miss = 0
+        for result in self._could_join:
+            fixed = _fixed_verdict(result)
+            hit += fixed in (None, Verdict.UNMATCHED)
+            miss += fixed != Verdict.UNMATCHED
+        return share_bounds(
+            self.counts[Verdict.UNMATCHED.value],
+            self.n_eligible,
+            undecided=self.counts[Verdict.UNDECIDED.value],
+            may_join_hit=hit,
+            may_join_miss=miss,
+        )
+
+    @cached_property
+    def novel_yield_interval(self) -> Interval:
+        """Unique eligible unmatched crystals / all generated, with its 95 % interval.
+
+        Equal samples (one `duplicate_group`) count once. Nothing generated: 0 within [0, 1].
+        """
+        novel = [r for r in self._eligible if r.verdict == Verdict.UNMATCHED]
+        return wilson(_n_unique(novel), self.n_generated) or Interval(0.0, 0.0, 1.0)
+
+    @property
+    def novel_yield(self) -> float:
+        """Unique eligible unmatched crystals / all generated; 0 if nothing was generated."""
+        return self.novel_yield_interval.value
+
+    @cached_property
+    def novel_yield_bounds(self) -> Bounds:
+        """Least and greatest yield that the unfinished work allows, as for `novelty_bounds`."""
+        open_or_novel = (Verdict.UNMATCHED, Verdict.UNDECIDED)
+        possible = [r for r in self._eligible if r.verdict in open_or_novel]
+        possible += [r for r in self._could_join if _fixed_verdict(r) in (None, Verdict.UNMATCHED)]
+        most = _n_unique(possible) / self.n_generated if self.n_generated else 0.0
+        return Bounds(self.novel_yield, max(most, self.novel_yield))
+
+    def breakdown(self, by: str) -> dict[str | int, Group]:
+        """The eligible crystals in groups, with counts per verdict and the novelty of each.
+
+        Parameters
+        ----------
+        by : str
+            ``crystal_system``, ``space_group`` or ``n_elements``; or ``kind``, for the substituted
+            crystals alone, by the routes that hold a confirmed parent (filled with
+            ``exhaustive=true`` only).
+
+        Raises
+        ------
+        ValueError
+            If `by` is none of these.
+        """
+        if by not in BREAKDOWNS:
+            raise ValueError(f"no breakdown by {by!r}; known: {', '.join(BREAKDOWNS)}")
+        members: dict[str | int, list[CrystalResult]] = {}
+        for result in self._eligible:
+            value: str | int | None
+            if by == "n_elements":
+                value = _n_elements(result.formula)
+            elif by == "kind":
+                if result.verdict != Verdict.SUBSTITUTED or result.kind is None:
+                    continue
+                value = result.kind.value
+            else:
+                value = getattr(result, by)
+            members.setdefault(UNKNOWN if value is None else value, []).append(result)
+        groups: dict[str | int, Group] = {}
+        for key in sorted(members, key=_group_order):
+            counts = _count(members[key])
+            share = wilson(counts[Verdict.UNMATCHED.value], len(members[key]))
+            assert share is not None  # a group has a member
+            groups[key] = Group(len(members[key]), counts, share)
+        return groups
+
+    def scalars(self) -> dict[str, float]:
+        """Finite numbers for a logger, by name; what can't be computed is absent."""
+        values: dict[str, float | None] = {
+            "novelty": self.novelty,
+            "novelty_low": None if self.novelty_bounds is None else self.novelty_bounds.low,
+            "novelty_high": None if self.novelty_bounds is None else self.novelty_bounds.high,
+            "novel_yield": self.novel_yield,
+            "n_samples": float(len(self.results)),
+            "n_unreadable": float(self.n_unreadable),
+            "n_eligible": float(self.n_eligible),
+            "n_energy_suspect": float(self.n_energy_suspect),
+        }
+        values.update({verdict: share.value for verdict, share in self.fractions.items()})
+        return {
+            f"novelty/{name}": value
+            for name, value in values.items()
+            if value is not None and math.isfinite(value)
+        }
+
+    # Tables and files
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per sample, in input order, with the columns of ``verdicts.parquet``."""
+        from novelty_metric.report_files import verdicts_frame
+
+        return verdicts_frame(self.results)
+
+    def parents_frame(self) -> pd.DataFrame:
+        """A row per candidate parent, with the columns of ``parents.parquet``."""
+        from novelty_metric.report_files import parents_frame
+
+        return parents_frame(self.results)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the report to a folder, which is made if it does not exist; see `report_files`.
+
+        Raises
+        ------
+        InputError
+            If the folder can't be written.
+        """
+        from novelty_metric.report_files import save_report
+
+        return save_report(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> NoveltyReport:
+        """Read a report that `save` wrote; equal to the one written.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, damaged, of another schema, or not of this report.
+        """
+        from novelty_metric.report_files import load_report
+
+        return load_report(Path(folder))
+
+    # What the numbers are made of
+
+    @cached_property
+    def _reasons(self) -> tuple[LeftOut | None, ...]:
+        return tuple(_reason_left_out(result) for result in self.results)
+
+    @cached_property
+    def _eligible(self) -> tuple[CrystalResult, ...]:
+        pairs = zip(self.results, self._reasons, strict=True)
+        return tuple(result for result, reason in pairs if reason is None)
+
+    @cached_property
+    def _could_join(self) -> tuple[CrystalResult, ...]:
+        unfinished = (LeftOut.NOT_CONVERGED, LeftOut.NO_HULL, LeftOut.FAILED)
+        return tuple(
+            result
+            for result, reason in zip(self.results, self._reasons, strict=True)
+            # An error before the chemistry was checked means that the sample is no crystal.
+            if reason in unfinished and result.smact_valid is True
+        )
+
+
+def protocol_changes(protocol: Protocol) -> tuple[str, str]:
+    """Preset that a protocol starts from, and what differs from it, such as ``fmax=0.02``.
+
+    A protocol that is named after no preset is its own start, with no difference.
+    """
+    base = protocol.name.split(" (modified", 1)[0]
+    preset = PRESETS.get(base)
+    if preset is None:
+        return protocol.name, ""
+    ours, theirs = protocol.to_dict(), preset.to_dict()
+    return base, ", ".join(
+        f"{name}={value}"
+        for name, value in ours.items()
+        if name != "name" and value != theirs[name]
+    )
+
+
+def _reason_left_out(result: CrystalResult) -> LeftOut | None:
+    if not result.readable:
+        return LeftOut.UNREADABLE
+    if result.eligible and result.verdict is not None:
+        return None
+    if result.smact_valid is False:
+        return LeftOut.SMACT_INVALID
+    if result.converged is False:
+        return LeftOut.NOT_CONVERGED
+    if result.eligible is not False or result.smact_valid is None:
+        return LeftOut.FAILED
+    return LeftOut.NO_HULL if result.e_above_hull is None else LeftOut.NOT_METASTABLE
+
+
+def _fixed_verdict(result: CrystalResult) -> Verdict | None:
+    """The verdict that a crystal would keep if it became eligible; None while that is open."""
+    if result.converged is False or result.verdict == Verdict.UNDECIDED:
+        return None
+    return result.verdict
+
+
+def _count(results: Iterable[CrystalResult]) -> dict[str, int]:
+    counted = Counter(result.verdict for result in results)
+    return {verdict.value: counted[verdict] for verdict in Verdict}
+
+
+def _shares(counts: Mapping[str, int], total: int) -> dict[str, Interval]:
+    shares = {verdict: wilson(count, total) for verdict, count in counts.items()}
+    return {verdict: share for verdict, share in shares.items() if share is not None}
+
+
+def _n_unique(results: Sequence[CrystalResult]) -> int:
+    groups = {r.duplicate_group for r in results if r.duplicate_group is not None}
+    return len(groups) + sum(result.duplicate_group is None for result in results)
+
+
+def _n_elements(formula: str | None) -> int | None:
+    found = set(re.findall(r"[A-Z][a-z]?", formula or ""))
+    return len(found) or None
+
+
+def _group_order(key: str | int) -> tuple[int, int, str]:
+    if isinstance(key, int):
+        return (0, key, "")
+    if key in _CRYSTAL_SYSTEMS:
+        return (1, _CRYSTAL_SYSTEMS.index(key), "")
+    return (3 if key == UNKNOWN else 2, 0, key)
+
+
+_Row = TypeVar("_Row")
+
+
+def _plain_result(result: CrystalResult) -> CrystalResult:
+    parents = tuple(_plain_row(tried, parent=_plain_row(tried.parent)) for tried in result.parents)
+    return _plain_row(result, parents=parents)
+
+
+def _plain_row(row: _Row, **ready: Any) -> _Row:
+    changed = dict(ready)
+    for column in dataclasses.fields(row):  # type: ignore[arg-type]
+        if column.name not in ready:
+            value = getattr(row, column.name)
+            plain = _plain_value(value)
+            if plain is not value:
+                changed[column.name] = plain
+    return dataclasses.replace(row, **changed) if changed else row  # type: ignore[type-var]
+
+
+def _plain_value(value: Any) -> Any:
+    """The value itself where it is plain already; numbers of NumPy and odd text made plain."""
+    if isinstance(value, Enum) or value is None:
+        return value
+    if not isinstance(value, str) and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return _text(value) if isinstance(value, str) else value
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON holds and gives back unchanged."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    value = _plain_value(value.value if isinstance(value, Enum) else value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Text that UTF-8 can hold: file names may carry bytes that are no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text

@@ -1,0 +1,417 @@
+"""The files of a report: `verdicts.parquet`, `verdicts.csv`, `parents.parquet`, `report.json`.
+
+Imported only when a report is tabulated, written or read: pandas and pyarrow are needed here.
+
+`report.json` is written last and holds the SHA-256 of the other files, so that files of two runs
+are never taken for one report. Each file is written beside its place and then moved there. The
+schema version is the key ``schema_version`` of `report.json`, and ``novelty_metric_schema`` in the
+metadata of each Parquet file. A CSV has no room for it that other readers would not take for a row
+or a column; there the header line is the schema, and `report.json` names the version under
+``files``. `evidence.parquet` keeps what an atom map needs beyond the columns of `parents.parquet`,
+row by row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report import BREAKDOWNS, Group, NoveltyReport, RunContext
+from novelty_metric.statistics import Bounds, Interval
+from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
+
+SCHEMA_VERSION = 1
+SCHEMA_KEY = b"novelty_metric_schema"
+
+_RMS = "(V/N)^(1/3)"
+_PETTIFOR = "modified Pettifor number"
+# Column: Arrow type and unit, in the order of the files.
+_VERDICTS: dict[str, tuple[pa.DataType, str]] = {
+    "id": (pa.string(), ""),
+    "formula": (pa.string(), ""),
+    "n_sites": (pa.int64(), "1"),
+    "space_group": (pa.int64(), "1"),
+    "crystal_system": (pa.string(), ""),
+    "smact_valid": (pa.bool_(), ""),
+    "converged": (pa.bool_(), ""),
+    "energy_per_atom": (pa.float64(), "eV/atom"),
+    "e_above_hull": (pa.float64(), "eV/atom"),
+    "energy_suspect": (pa.bool_(), ""),
+    "eligible": (pa.bool_(), ""),
+    "verdict": (pa.string(), ""),
+    "route": (pa.string(), ""),
+    "kind": (pa.string(), ""),
+    "parent_id": (pa.string(), ""),
+    "element_map": (pa.string(), "JSON"),
+    "cost": (pa.float64(), _PETTIFOR),
+    "match_rms": (pa.float64(), _RMS),
+    "confirm_rms": (pa.float64(), _RMS),
+    "share_exchanged": (pa.float64(), "1"),
+    "n_parents": (pa.int64(), "1"),
+    "duplicate_group": (pa.int64(), "1"),
+    "n_relaxations": (pa.int64(), "1"),
+    "seconds": (pa.float64(), "s"),
+    "error": (pa.string(), ""),
+}
+_PARENTS: dict[str, tuple[pa.DataType, str]] = {
+    "id": (pa.string(), ""),
+    "route": (pa.string(), ""),
+    "rank": (pa.int64(), "1"),
+    "parent_id": (pa.string(), ""),
+    "cost": (pa.float64(), _PETTIFOR),
+    "match_rms": (pa.float64(), _RMS),
+    "confirm_rms": (pa.float64(), _RMS),
+    "element_map": (pa.string(), "JSON"),
+    "relaxed": (pa.bool_(), ""),
+    "converged": (pa.bool_(), ""),
+    "confirmed": (pa.bool_(), ""),
+}
+# `row` is the position of the sample in `verdicts.parquet`, `index` that of the parent in the
+# reference, `elements` the new element on each site of the parent (of its supercell, if any).
+_EVIDENCE: dict[str, tuple[pa.DataType, str]] = {
+    "row": (pa.int64(), "1"),
+    "index": (pa.int64(), "1"),
+    "supercell": (pa.string(), "JSON"),
+    "elements": (pa.list_(pa.string()), ""),
+    "share_exchanged": (pa.float64(), "1"),
+    "steps": (pa.int64(), "1"),
+    "error": (pa.string(), ""),
+}
+VERDICT_COLUMNS = tuple(_VERDICTS)
+PARENT_COLUMNS = tuple(_PARENTS)
+
+_FRAME_TYPES = {pa.string(): "string", pa.int64(): "Int64", pa.bool_(): "boolean"}
+_ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
+
+
+# Tables
+
+
+def verdicts_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
+    """A row per sample; whole numbers, flags and text are nullable, energies are floats."""
+    return _frame(_VERDICTS, ((result,) for result in results))
+
+
+def parents_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
+    """A row per candidate parent, samples in input order."""
+    return _frame(_PARENTS, _parent_rows(results))
+
+
+def _parent_rows(results: Sequence[CrystalResult]) -> Iterable[tuple[object, ...]]:
+    # Where a column is named in several of these, the first one has it.
+    return ((tried, tried.parent, result) for result in results for tried in result.parents)
+
+
+def _frame(
+    schema: Mapping[str, tuple[pa.DataType, str]], rows: Iterable[tuple[object, ...]]
+) -> pd.DataFrame:
+    columns: dict[str, list[Any]] = {name: [] for name in schema}
+    for sources in rows:
+        for name, values in columns.items():
+            source = next(source for source in sources if hasattr(source, name))
+            value = getattr(source, name)
+            if name == "element_map" and value is not None:
+                value = json.dumps({old: dict(new) for old, new in value.items()})
+            values.append(str(value) if isinstance(value, (Verdict, Route, Kind)) else value)
+    return pd.DataFrame(
+        {
+            name: pd.array(values, dtype=_FRAME_TYPES.get(schema[name][0], "float64"))
+            for name, values in columns.items()
+        }
+    )
+
+
+def _schema(columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field(name, kind, metadata={"unit": unit} if unit else None)
+            for name, (kind, unit) in columns.items()
+        ]
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata({**(table.schema.metadata or {}), **version}), buffer
+    )
+    return buffer.getvalue()
+
+
+def _evidence(results: Sequence[CrystalResult]) -> pa.Table:
+    rows = [
+        {
+            "row": row,
+            "index": tried.parent.index,
+            "supercell": json.dumps(tried.parent.supercell),
+            "elements": list(tried.parent.elements),
+            "share_exchanged": tried.parent.share_exchanged,
+            "steps": tried.steps,
+            "error": tried.error,
+        }
+        for row, result in enumerate(results)
+        for tried in result.parents
+    ]
+    return pa.Table.from_pylist(rows, schema=_schema(_EVIDENCE))
+
+
+# The summary
+
+
+def summary(report: NoveltyReport) -> dict[str, Any]:
+    """The content of ``report.json``, but for the hashes of the other files."""
+    context = report.context
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "novelty": report.novelty,
+        "novelty_interval": _json(report.novelty_interval),
+        "novelty_bounds": _json(report.novelty_bounds),
+        "novelty_without_suspect": _json(report.novelty_without_suspect),
+        "novel_yield": report.novel_yield,
+        "novel_yield_interval": _json(report.novel_yield_interval),
+        "novel_yield_bounds": _json(report.novel_yield_bounds),
+        "counts": report.counts,
+        "fractions": _json(report.fractions),
+        "counts_all": report.counts_all,
+        "fractions_all": _json(report.fractions_all),
+        "samples": {
+            "generated": report.n_generated,
+            "read": report.n_read,
+            "unreadable": report.n_unreadable,
+            "scored": report.n_scored,
+            "not_searched": report.n_not_searched,
+            "eligible": report.n_eligible,
+            "energy_suspect": report.n_energy_suspect,
+        },
+        "left_out": report.left_out,
+        "eligibility": context.eligibility,
+        "breakdowns": {by: _json(report.breakdown(by)) for by in BREAKDOWNS},
+        "protocol": context.protocol_text,
+        "protocol_settings": context.protocol.to_dict(),
+        "potential": None if context.potential is None else asdict(context.potential),
+        "hull": context.hull,
+        "reference": {
+            "name": context.reference_name,
+            "size": context.reference_size,
+            "crystals_hash": context.crystals_hash,
+            "store_hash": context.store_hash,
+        },
+        "run": {
+            "scope": context.scope,
+            "exhaustive": context.exhaustive,
+            "relax_samples": context.relax_samples,
+            "n_generated": context.n_generated,
+        },
+        "versions": context.versions,
+        "timings": context.seconds,
+        "warnings": list(context.warnings),
+        "unreadable_rows": [i for i, result in enumerate(report.results) if not result.readable],
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, (Interval, Bounds, Group)):
+        return {name: _json(item) for name, item in asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    return value
+
+
+def _context(content: Mapping[str, Any]) -> RunContext:
+    reference, run, potential = content["reference"], content["run"], content["potential"]
+    return RunContext(
+        protocol=Protocol(**content["protocol_settings"]),
+        reference_name=reference["name"],
+        reference_size=reference["size"],
+        crystals_hash=reference["crystals_hash"],
+        store_hash=reference["store_hash"],
+        potential=None if potential is None else PotentialInfo(**potential),
+        hull=content["hull"],
+        scope=run["scope"],
+        exhaustive=run["exhaustive"],
+        relax_samples=run["relax_samples"],
+        n_generated=run["n_generated"],
+        versions=content["versions"],
+        seconds=content["timings"],
+        warnings=tuple(content["warnings"]),
+    )
+
+
+# Writing
+
+
+def save_report(report: NoveltyReport, folder: Path) -> Path:
+    """Write the five files; the folder is made if it does not exist.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written.
+    """
+    verdicts, parents = verdicts_frame(report.results), parents_frame(report.results)
+    files = {
+        "verdicts.parquet": _parquet(_to_table(verdicts, _VERDICTS)),
+        "verdicts.csv": verdicts.to_csv(index=False, lineterminator="\n").encode(),
+        "parents.parquet": _parquet(_to_table(parents, _PARENTS)),
+        "evidence.parquet": _parquet(_evidence(report.results)),
+    }
+    content = summary(report)
+    content["files"] = {
+        name: {"schema_version": SCHEMA_VERSION, "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in files.items()
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files["report.json"] = text.encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+    except OSError as error:
+        raise InputError(
+            f"the report can't be written to {folder} ({error.strerror or error}); "
+            "name another folder"
+        ) from error
+    return folder
+
+
+def _to_table(frame: pd.DataFrame, columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Table:
+    # With pandas' own metadata, so that `pandas.read_parquet` gives the same types as `to_frame`.
+    return pa.Table.from_pandas(frame, schema=_schema(columns), preserve_index=False)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# Reading
+
+
+def load_report(folder: Path) -> NoveltyReport:
+    """Read what `save_report` wrote.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, of another schema, or not of this report.
+    """
+    path = folder / "report.json"
+    try:
+        content = json.loads(_read(path))
+        _check_version(path, content["schema_version"])
+        hashes = {name: entry["sha256"] for name, entry in content["files"].items()}
+        verdicts = _rows(folder / "verdicts.parquet", hashes)
+        parents = _rows(folder / "parents.parquet", hashes)
+        evidence = _rows(folder / "evidence.parquet", hashes)
+        unreadable = set(content["unreadable_rows"])
+        tried: dict[int, list[TriedParent]] = {}
+        for shown, kept in zip(parents, evidence, strict=True):
+            tried.setdefault(kept["row"], []).append(_tried_parent(shown, kept))
+        results = [
+            _result(row, readable=i not in unreadable, parents=tuple(tried.get(i, ())))
+            for i, row in enumerate(verdicts)
+        ]
+        return NoveltyReport.from_results(results, _context(content))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{folder} does not hold a report that can be read "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            "score again"
+        ) from error
+
+
+def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:
+    """The rows of a ``verdicts.parquet`` alone, without the candidate parents.
+
+    All rows count as readable: which were not is told by ``report.json``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another schema.
+    """
+    path = Path(path)
+    try:
+        return tuple(_result(row, readable=True, parents=()) for row in _rows(path, {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a table of verdicts ({error}); score again") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read ({error.strerror or error}); name the folder of a finished run"
+        ) from error
+
+
+def _rows(path: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    data = _read(path)
+    if hashes and hashlib.sha256(data).hexdigest() != hashes[path.name]:
+        raise InputError(
+            f"{path} was changed, or is of another run than the report.json beside it; score again"
+        )
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except pa.ArrowException as error:
+        raise InputError(f"{path} is not a Parquet file, or is damaged ({error})") from error
+    _check_version(path, int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _check_version(path: Path, version: object) -> None:
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema version {version}, this novelty-metric reads {SCHEMA_VERSION}; "
+            "score again, or install the version that wrote it"
+        )
+
+
+def _result(
+    row: Mapping[str, Any], *, readable: bool, parents: tuple[TriedParent, ...]
+) -> CrystalResult:
+    values = {name: row[name] for name in VERDICT_COLUMNS}
+    for name, kind in _ENUMS.items():
+        if values[name] is not None:
+            values[name] = kind(values[name])
+    if values["element_map"] is not None:
+        values["element_map"] = json.loads(values["element_map"])
+    return CrystalResult(**values, readable=readable, parents=parents)
+
+
+def _tried_parent(shown: Mapping[str, Any], kept: Mapping[str, Any]) -> TriedParent:
+    supercell = json.loads(kept["supercell"])
+    given: dict[str, Any] = {**kept, **shown}
+    given["route"] = Route(shown["route"])
+    given["element_map"] = json.loads(shown["element_map"])
+    given["supercell"] = None if supercell is None else tuple(tuple(line) for line in supercell)
+    given["elements"] = tuple(kept["elements"])
+    parent = Parent(**{column.name: given[column.name] for column in fields(Parent)})
+    return TriedParent(
+        parent=parent,
+        **{c.name: given[c.name] for c in fields(TriedParent) if c.name != "parent"},
+    )

@@ -1,0 +1,600 @@
+"""The command line: words in, exit status and lines out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from novelty_metric.cli import main
+from novelty_metric.cli.compose import compose_config
+from novelty_metric.cli.settings import ScoreSettings
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.samples.base import Sample
+from novelty_metric.verdict import CrystalResult, Verdict
+
+CIF = """data_NaCl
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 Na 0 0 0
+Cl1 Cl 0.5 0.5 0.5
+"""
+
+
+class FakeMetric:
+    """Takes what the command gives, and calls every readable sample unmatched."""
+
+    calls: list[dict[str, Any]]
+    failure: BaseException | None = None
+
+    def __init__(self, reference: Any, protocol: Protocol, **options: Any) -> None:
+        self.calls.append({"reference": reference, "protocol": protocol, **options})
+        self.protocol = protocol
+        self.progress = options["progress"]
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> FakeMetric:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.calls[-1]["closed"] = True
+
+    def update_samples(self, samples: Iterable[Sample]) -> None:
+        self.samples += samples
+
+    def compute(self) -> NoveltyReport:
+        self.progress("relax samples", 0, 1)
+        os.write(1, b"noise from C\n")
+        os.write(2, b"noise from C\n")
+        print("CHGNet v0.3.0 initialized")
+        print("warning", file=sys.stderr)
+        if self.failure is not None:
+            raise self.failure
+        rows = [
+            CrystalResult(id=s.id, smact_valid=True, eligible=True, verdict=Verdict.UNMATCHED)
+            if s.structure is not None
+            else CrystalResult(id=s.id, error=s.error, readable=False)
+            for s in self.samples
+        ]
+        context = RunContext(
+            protocol=self.protocol,
+            reference_name="fake",
+            reference_size=1,
+            crystals_hash="",
+            store_hash="",
+        )
+        return NoveltyReport.from_results(rows, context)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMetric]:
+    module = ModuleType("novelty_metric.metric")
+    metric = type("Metric", (FakeMetric,), {"calls": [], "failure": None})
+    module.SubstitutionNovelty = metric  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "novelty_metric.metric", module)
+    monkeypatch.delenv("NOVELTY_METRIC_DEBUG", raising=False)
+    return metric
+
+
+@pytest.fixture
+def cif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sample file; the working folder is an empty one beside it."""
+    path = tmp_path / "crystal.cif"
+    path.write_text(CIF)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return path
+
+
+def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a call that can't be used."""
+    assert main(words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("novelty-metric: error: ")
+    assert err.count("\n") == 1 and err.endswith("\n")
+    return err
+
+
+# Values as typed
+
+ODD_NAMES = [
+    "a(1).zip",
+    "x,y.csv",
+    "a=b.csv",
+    "run[1]/x",
+    "{a: b}",
+    " spaces  here ",
+    'it\'s "quoted"',
+    "'wholly quoted'",
+    "$HOME",
+    "${samples}",
+    "\\${x}",
+    "\\",
+    "ends with \\",
+    "~/home",
+    "~",
+    "#1",
+    "a:b",
+    "a@b",
+    "glob*(1,2)",
+    "choice(1,2)",
+    "123",
+    "1e5",
+    "true",
+    "nan",
+    "Ünïcode 金",
+    "-x",
+    "+x",
+    "tab\there",
+    "caf\udce9",
+    "???",
+]
+
+
+def composed(*words: str) -> dict[str, Any]:
+    content = OmegaConf.to_container(compose_config(words), resolve=True)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
+
+
+@pytest.mark.parametrize("value", ODD_NAMES)
+def test_odd_values_reach_the_settings_as_typed(value: str) -> None:
+    keys = ("samples", "out", "column", "format", "device")
+    config = composed(*(f"{key}={value}" for key in keys))
+    assert {key: config[key] for key in keys} == dict.fromkeys(keys, value)
+
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+tricky = st.text(st.sampled_from("ab\\'\"${}[]()=,: ~#\t*?"), min_size=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(names | tricky)
+@example("a\\${b}'")
+def test_any_printable_name_reaches_the_settings_as_typed(name: str) -> None:
+    if name == "null":
+        return
+    config = composed(f"samples={name}", f"reference=./{name}")
+    assert config["samples"] == name
+    assert config["reference"]["path"] == f"./{name}"
+
+
+@pytest.mark.parametrize("name", [n for n in ODD_NAMES if n not in ("~", "~/home")])
+def test_odd_file_names_are_read_and_written(
+    name: str, cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, out = Path("in", name), Path("new", name)
+    source.parent.mkdir(parents=True)
+    source.write_bytes(cif.read_bytes())
+    assert main(["score", f"samples={source}", "format=cif", f"out={out}"]) == 0
+    assert len(NoveltyReport.load(out).results) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_null_stays_null_and_a_file_of_that_name_can_be_given() -> None:
+    assert compose_config(["samples=null"]).samples is None
+    assert compose_config(["samples=./null"]).samples == "./null"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("true", True), ("false", False), ("null", False), ("a(1).sqlite", Path("a(1).sqlite"))],
+)
+def test_cache_is_a_flag_or_a_file(word: str, value: object) -> None:
+    assert ScoreSettings.from_config(composed(f"cache={word}")).cache == value
+
+
+def test_home_folder_is_found_unless_a_folder_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeMetric]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.cif").write_text(CIF)
+    assert main(["score", "samples=~/a.cif", "out=~/run"]) == 0
+    assert (tmp_path / "run" / "report.json").exists()
+
+
+# What the metric is given
+
+
+def test_settings_reach_the_metric(cif: Path, fake: type[FakeMetric]) -> None:
+    words = (
+        "protocol=paper protocol.fmax=0.02 protocol.k=5 relaxer=none hull=none scope=all "
+        "exhaustive=true relax_samples=false workers=2 device=cuda:0 max_sites=50 cache=false"
+    )
+    assert main(["score", f"samples={cif}", *words.split()]) == 0
+    (call,) = fake.calls
+    assert call["reference"] == "aflow"
+    assert call["protocol"] == Protocol(name="paper (modified: fmax=0.02, k=5)", fmax=0.02, k=5)
+    assert {key: call[key] for key in ("relaxer", "hull", "scope", "device", "cache")} == {
+        "relaxer": "none",
+        "hull": "none",
+        "scope": "all",
+        "device": "cuda:0",
+        "cache": False,
+    }
+    assert (call["exhaustive"], call["relax_samples"]) == (True, False)
+    assert (call["workers"], call["max_sites"]) == (2, 50)
+    assert call["closed"]
+
+
+def test_unchanged_protocol_keeps_its_name(cif: Path, fake: type[FakeMetric]) -> None:
+    assert main(["score", f"samples={cif}", "protocol.fmax=0.05"]) == 0
+    assert fake.calls[0]["protocol"] == Protocol.named("fast")
+
+
+def test_reference_can_be_a_file(cif: Path, fake: type[FakeMetric]) -> None:
+    Path("my(1),ref.arrow").write_text("")
+    assert main(["score", f"samples={cif}", "reference=my(1),ref.arrow"]) == 0
+    assert fake.calls[0]["reference"] == Path("my(1),ref.arrow")
+
+
+def test_limit_reaches_the_reader(cif: Path, fake: type[FakeMetric]) -> None:
+    cif.write_text(CIF + CIF.replace("data_NaCl", "data_b") + CIF.replace("data_NaCl", "data_c"))
+    assert main(["score", f"samples={cif}", "limit=2", "out=run"]) == 0
+    assert len(NoveltyReport.load("run").results) == 2
+
+
+def test_own_configs_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path) -> None:
+    folder = tmp_path / "my, configs (1)"
+    (folder / "protocol").mkdir(parents=True)
+    (folder / "protocol" / "mine.yaml").write_text(
+        "defaults:\n  - paper\n  - _self_\nname: mine\nk: 4\n"
+    )
+    (folder / "relaxer").mkdir()
+    (folder / "relaxer" / "own.yaml").write_text("_target_: fractions.Fraction\nnumerator: 3\n")
+    (folder / "model").mkdir()
+    (folder / "model" / "mine.yaml").write_text("name: mine\nformat: cif\ncolumn: null\n")
+    words = ["--config-dir", str(folder), "protocol=mine", "relaxer=own", "model=mine"]
+    assert main(["score", f"samples={cif}", *words]) == 0
+    assert fake.calls[0]["protocol"] == Protocol(name="mine", k=4)
+    assert fake.calls[0]["relaxer"] == 3
+
+
+def test_relaxer_that_can_not_be_made_is_one_line(
+    cif: Path, fake: type[FakeMetric], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "relaxer").mkdir()
+    (tmp_path / "relaxer" / "own.yaml").write_text("_target_: no.such.Thing\n")
+    words = ["score", f"samples={cif}", f"--config-dir={tmp_path}", "relaxer=own"]
+    assert "relaxer=no.such.Thing can't be made" in complaint(capfd, *words)
+
+
+# What is printed and written
+
+
+def test_screen_shows_the_report_and_nothing_of_the_libraries(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", f"samples={cif}"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert out.startswith("novelty 100.0 %")
+    assert "noise" not in out and "CHGNet v0.3.0 initialized" not in out
+    assert "add out=DIR" in out
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_out_holds_the_report_and_the_settings(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", f"samples={cif}", "out=deep/run"]) == 0
+    assert "Written to deep/run" in capfd.readouterr().out
+    assert sorted(path.name for path in Path("deep/run").iterdir()) == [
+        "config.json",
+        "evidence.parquet",
+        "parents.parquet",
+        "report.json",
+        "verdicts.csv",
+        "verdicts.parquet",
+    ]
+    assert json.loads(Path("deep/run/config.json").read_text())["protocol"]["name"] == "fast"
+
+
+def test_report_of_the_same_settings_is_continued_and_of_others_refused(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["score", f"samples={cif}", "out=run"]
+    assert main(words) == 0
+    assert main([*words, "workers=2", "cache=false"]) == 0
+    # The same samples by another name.
+    Path("copy.cif").write_bytes(cif.read_bytes())
+    assert main(["score", "samples=copy.cif", "out=run"]) == 0
+    capfd.readouterr()
+    line = complaint(capfd, *words, "protocol.k=5")
+    assert "protocol.k was 3, is 5" in line and "overwrite=true" in line
+    Path("copy.cif").write_text(CIF.replace("Na", "K"))
+    assert "other samples" in complaint(capfd, "score", "samples=copy.cif", "out=run")
+    assert main([*words, "protocol.k=5", "overwrite=true"]) == 0
+    assert NoveltyReport.load("run").context.protocol.k == 5
+    Path("run/config.json").unlink()
+    capfd.readouterr()
+    assert "settings are not known" in complaint(capfd, *words)
+
+
+def test_folder_of_samples_is_compared_by_content(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    Path("in/a.cif").write_text(CIF)
+    words = ["score", "samples=in", "out=run"]
+    assert main(words) == 0
+    assert main(words) == 0
+    Path("in/b.cif").write_text(CIF)
+    capfd.readouterr()
+    assert "other samples" in complaint(capfd, *words)
+
+
+def test_cfg_prints_what_would_be_done(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "protocol=paper", "--cfg", "job", "reference=a(1).arrow", "limit=3"]) == 0
+    config = OmegaConf.create(capfd.readouterr().out)
+    assert config.protocol.fmax == 0.001
+    assert config.reference.path == "a(1).arrow"
+    assert config.limit == 3
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["score", "-h"], ["reference", "--help"]])
+def test_help(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("usage: novelty-metric")
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 88
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    from novelty_metric import __version__
+
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out == f"novelty-metric {__version__}\n"
+
+
+# What can't be used
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("scor", "did you mean 'score'?"),
+        ("score smples=x", "did you mean 'samples'?"),
+        ("score k=3", "did you mean 'protocol.k'?"),
+        ("score protocol.fmx=1", "did you mean 'protocol.fmax'?"),
+        ("score +new=1", "no setting named 'new'"),
+        ("score ++protocol.new=1", "no setting named 'protocol.new'"),
+        ("score ~limit", "write limit=null"),
+        ("score protocol=pap", "did you mean 'paper'?"),
+        ("score relaxer=mace", "no relaxer named 'mace'; known: chgnet, none"),
+        ("score hull=mp", "no hull named 'mp'; known: none, reference"),
+        ("score model=x", "known: generic"),
+        ("score logger=x", "known: none"),
+        ("score reference=mp20", "did you mean 'mp_20'?"),
+        ("score reference=/no/file.arrow", "neither a known reference nor a file"),
+        ("score reference=", "or a file"),
+        ("score reference=file", "write reference=FILE"),
+        ("score samples=/no/such.zip", "samples=/no/such.zip: no such file or folder"),
+        ("score samples=", "samples= has no value"),
+        ("score limit=0", "limit is 0; it must be a whole number above 0"),
+        ("score limit=many", "limit is 'many'"),
+        ("score workers=-1", "workers is -1"),
+        ("score workers=null", "workers is None"),
+        ("score exhaustive=perhaps", "exhaustive is 'perhaps'; it must be true or false"),
+        ("score scope=some", "scope is 'some'; known: eligible, all"),
+        ("score protocol.fmax=fast", "protocol.fmax is 'fast'; it must be a number"),
+        ("score protocol.fmax=nan", "protocol.fmax is nan; it must be finite"),
+        ("score protocol.fmax=-1", "it must be above 0"),
+        ("score protocol.k=1.5", "protocol.k is 1.5"),
+        ("score protocol.k=1,2", "'protocol.k=1,2' can't be read"),
+        ("score limit=(", "'limit=(' can't be read"),
+        ("score word", "'word' is not of the form key=value"),
+        ("score --frob", "unrecognized arguments: --frob"),
+        ("score --cfg", "--cfg"),
+        ("score --config-dir /no/folder", "--config-dir /no/folder: no such folder"),
+        ("reference fetched", "known: reference build"),
+        ("reference build", "needs a SOURCE"),
+        ("reference build /no/such.csv out=x.arrow", "/no/such.csv: no such file or folder"),
+        ("reference build . ot=x.arrow", "did you mean 'out'?"),
+        ("reference build .", "needs out=FILE.arrow"),
+        ("reference build . out=x.arrow workers=0", "workers is '0'"),
+        ("reference build . out=", "out= has no value"),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    words: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert said in complaint(capfd, *words.split())
+
+
+def test_a_file_without_key_is_understood(cif: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert f"is it samples={cif}?" in complaint(capfd, "score", str(cif))
+
+
+def test_out_that_is_a_file_is_refused_before_the_work(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").write_text("")
+    assert "can't be written" in complaint(capfd, "score", f"samples={cif}", "out=taken")
+    assert "can't be written" in complaint(capfd, "score", f"samples={cif}", "out=taken/run")
+    assert fake.calls == []
+
+
+def test_errors_of_the_package_keep_their_words(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.failure = InputError("the reference\nis empty")
+    line = complaint(capfd, "score", f"samples={cif}")
+    assert line == "novelty-metric: error: the reference is empty\n"
+    assert fake.calls[0]["closed"]
+
+
+def test_fault_of_the_program_is_one_line_with_the_way_to_more(
+    cif: Path,
+    fake: type[FakeMetric],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake.failure = ZeroDivisionError("division by zero")
+    assert main(["score", f"samples={cif}"]) == 2
+    err = capfd.readouterr().err
+    assert "internal error: ZeroDivisionError: division by zero" in err
+    assert "NOVELTY_METRIC_DEBUG=1" in err and err.count("\n") == 1
+    monkeypatch.setenv("NOVELTY_METRIC_DEBUG", "1")
+    assert main(["score", f"samples={cif}"]) == 2
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_interruption_says_how_to_go_on(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.failure = KeyboardInterrupt()
+    source = cif.with_name("a b.cif")
+    source.write_text(CIF)
+    assert main(["score", f"samples={source}"]) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == (
+        "novelty-metric: interrupted; what is finished is kept, go on with: "
+        f"novelty-metric score 'samples={source}'\n"
+    )
+    assert main(["score", f"samples={source}", "cache=false"]) == 3
+    assert "nothing was kept" in capfd.readouterr().err
+
+
+# As a process
+
+
+def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "novelty_metric.cli", *words]
+    folder = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(folder), **options.pop("env", {})}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, **options
+    )
+
+
+def test_process_ends_with_the_status(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).returncode == 0
+    refused = run("score", "limit=0", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_process_ends_with_three(name: signal.Signals, cif: Path) -> None:
+    script = (
+        "import sys, time, types\n"
+        "from pathlib import Path\n"
+        "class Metric:\n"
+        "    def __init__(self, *given, **options): pass\n"
+        "    def __enter__(self): return self\n"
+        "    def __exit__(self, *error): pass\n"
+        "    def update_samples(self, samples): list(samples)\n"
+        "    def compute(self):\n"
+        "        Path('running').touch()\n"
+        "        time.sleep(60)\n"
+        "module = types.ModuleType('novelty_metric.metric')\n"
+        "module.SubstitutionNovelty = Metric\n"
+        "sys.modules['novelty_metric.metric'] = module\n"
+        "from novelty_metric.cli import main\n"
+        f"sys.exit(main(['score', 'samples={cif}']))\n"
+    )
+    folder = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+    try:
+        for _ in range(600):
+            if Path("running").exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.send_signal(name)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (3, "")
+    assert "go on with: novelty-metric score" in err and err.count("\n") == 1
+
+
+def test_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m novelty_metric.cli score --help | head -1"
+    folder = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_terminal_of_any_encoding_is_served(encoding: str, tmp_path: Path) -> None:
+    done = run(
+        "score", "reference=référence 金.arrow", "--cfg", "job", env={"PYTHONIOENCODING": encoding}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run("score", "samples=金", env={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 2 and "no such file" in done.stderr
+
+
+HEAVY = ("torch", "pymatgen", "pandas", "pyarrow", "ase", "chgnet", "smact", "rich", "wandb")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["score", "--help"], ["score", "samples=/no/file"], ["score", "k=1"]]
+)
+def test_nothing_heavy_is_loaded_before_the_words_are_checked(words: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from novelty_metric.cli import main\n"
+        f"main({words!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    folder = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_comes_at_once() -> None:
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert run("--help").returncode == 0
+        took.append(time.perf_counter() - started)
+    # Half a second on an idle machine; this one may be busy.
+    assert min(took) < 1.5

@@ -1,0 +1,91 @@
+"""The packaged configs: each one composes, is valid, and is installed where it should be."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from novelty_metric.cli.compose import GROUPS, choices, compose_config, config_folder
+from novelty_metric.cli.score import help_text
+from novelty_metric.cli.settings import ScoreSettings
+from novelty_metric.protocol import PRESETS, Protocol
+
+ROOT = Path(__file__).resolve().parent.parent
+EVERY_CONFIG = [(group, name) for group in GROUPS for name in choices(group)]
+
+
+def settings(*overrides: str) -> ScoreSettings:
+    content = OmegaConf.to_container(compose_config(overrides), resolve=True)
+    assert isinstance(content, dict)
+    return ScoreSettings.from_config({str(key): value for key, value in content.items()})
+
+
+@pytest.mark.parametrize(("group", "name"), EVERY_CONFIG)
+def test_every_config_makes_valid_settings(group: str, name: str) -> None:
+    made = settings(f"{group}={name}")
+    if group == "protocol":
+        assert made.protocol == Protocol.named(name)
+    elif group != "logger":
+        assert getattr(made, group) == name
+
+
+def test_every_preset_has_a_config() -> None:
+    assert choices("protocol") == sorted(PRESETS)
+
+
+def test_config_of_a_reference_file() -> None:
+    assert settings("reference=file", "reference.path=x.arrow").reference == "x.arrow"
+
+
+def test_every_group_is_a_folder_and_every_folder_a_group() -> None:
+    folders = {path.name for path in config_folder().iterdir() if path.is_dir()}
+    assert folders - {"__pycache__"} == set(GROUPS)
+
+
+def test_help_names_every_choice() -> None:
+    text = help_text()
+    for group, name in EVERY_CONFIG:
+        assert name in text, (group, name)
+
+
+def test_metric_takes_what_the_configs_name() -> None:
+    from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.reference.named import NAMED
+
+    for relaxer in choices("relaxer"):
+        for hull in choices("hull"):
+            SubstitutionNovelty("aflow", "fast", relaxer=relaxer, hull=hull)
+    assert set(choices("reference")) <= set(NAMED)
+
+
+def test_defaults_are_those_of_the_class() -> None:
+    import inspect
+
+    from novelty_metric.metric import SubstitutionNovelty
+
+    made = settings()
+    for name, parameter in inspect.signature(SubstitutionNovelty).parameters.items():
+        if name == "progress":
+            continue
+        ours = made.protocol.name if name == "protocol" else getattr(made, name)
+        assert ours == parameter.default, name
+
+
+def test_all_packages_are_listed_for_installation() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "novelty_metric").rglob("__init__.py")
+    }
+    assert set(listed) == there | {"novelty_metric.configs"}
+
+
+def test_every_config_is_covered_by_the_package_data() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["package-dir"] == {"novelty_metric.configs": "configs"}
+    patterns = setuptools["package-data"]["novelty_metric.configs"]
+    installed = {path for pattern in patterns for path in (ROOT / "configs").glob(pattern)}
+    assert installed == set((ROOT / "configs").rglob("*.yaml"))

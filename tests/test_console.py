@@ -1,0 +1,153 @@
+"""What a person sees: the tables of a report, and the progress bars."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from novelty_metric.console import Progress, print_report, stdout_console
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.verdict import CrystalResult, Verdict
+
+
+def report(rows: list[CrystalResult] | None = None, **changes: Any) -> NoveltyReport:
+    context: dict[str, Any] = {
+        "protocol": Protocol.named("fast"),
+        "reference_name": "mp_20",
+        "reference_size": 27136,
+        "crystals_hash": "c" * 64,
+        "store_hash": "d" * 64,
+        "potential": PotentialInfo(name="chgnet", version="0.3.0", weights_hash="e" * 64),
+        "hull": {"name": "reference"},
+        "seconds": {"relax samples": 3.21, "search parents": 0.01, "relax parents": 8000.0},
+        "warnings": ("take [bold]care[/bold] of Å",),
+    }
+    if rows is None:
+        rows = [eligible(str(n), Verdict.DUPLICATE) for n in range(1000)]
+        rows += [eligible(f"new {n}", Verdict.UNMATCHED, n) for n in range(12)]
+        rows += [eligible("open", Verdict.UNDECIDED)]
+        rows += [
+            CrystalResult(id="a", error="no cell", readable=False),
+            CrystalResult(id="b", smact_valid=False, eligible=False, error="not eligible"),
+            CrystalResult(id="c", smact_valid=True, converged=False, eligible=False, error="so"),
+        ]
+    return NoveltyReport.from_results(rows, RunContext(**{**context, **changes}))
+
+
+def eligible(identifier: str, verdict: Verdict, group: int | None = None) -> CrystalResult:
+    return CrystalResult(
+        id=identifier,
+        formula="NaCl",
+        crystal_system="orthorhombic" if group is None else "triclinic",
+        smact_valid=True,
+        converged=True,
+        e_above_hull=-0.5 if group == 0 else 0.0,
+        energy_suspect=group == 0,
+        eligible=True,
+        verdict=verdict,
+        duplicate_group=group,
+    )
+
+
+def shown(content: NoveltyReport, encoding: str = "utf-8", width: int | None = None) -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    console = stdout_console(stream)
+    if width is not None:
+        console.width = width
+    print_report(content, console)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_table_says_what_was_found() -> None:
+    text = shown(report())
+    lines = text.splitlines()
+    assert lines[0].startswith("novelty 1.2 %  12 of 1013 eligible unmatched (95 %: 0.7-2.1 %)")
+    assert "between 1.2 % and 1.4 %" in lines[1]
+    assert lines[2].startswith("novel yield 1.2 % (at most 1.4 %)  unique new ones of 1016")
+    rows = {line.split("  ")[0]: line.split() for line in lines}
+    assert rows["duplicate"][1] == "1000"
+    assert rows["undecided"][1] == "1"
+    assert rows["orthorhombic"][1:6] == ["1001", "1000", "0", "0", "1"]
+    for words in (
+        "could not be read",
+        "composition refused by SMACT",
+        "relaxation did not converge or failed",
+        "mp_20 (27136 crystals, cccccccccccc)",
+        "fast settings, CHGNet in place of MACE-MPA-0",
+        "relax samples 3.2 s, search parents <0.1 s, relax parents 2 h 13 min",
+        "take [bold]care[/bold] of Å",
+    ):
+        assert words in text
+    assert "1 eligible below -0.2 eV/atom" in text
+    assert "novelty without them: 1.1 %" in text
+
+
+def test_a_pipe_gets_eighty_columns_without_colour() -> None:
+    text = shown(report())
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_tables_fit_eighty_columns_without_breaking_a_row() -> None:
+    wide, narrow = shown(report(), width=100), shown(report(), width=80)
+    assert len(wide.splitlines()) <= len(narrow.splitlines()) <= len(wide.splitlines()) + 2
+    assert "…" not in narrow
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_will_do(encoding: str) -> None:
+    text = shown(report(reference_name="référence 金"), encoding)
+    assert "novelty 1.2 %" in text
+    if encoding == "ascii":
+        assert "r?f?rence ?" in text
+
+
+def test_nothing_eligible() -> None:
+    text = shown(report([CrystalResult(id="a", error="no cell", readable=False)]))
+    assert text.startswith("novelty unknown  none of 1 crystal is eligible")
+    assert "orthorhombic" not in text
+    assert shown(report([])).startswith("novelty unknown")
+
+
+def test_search_alone_says_so() -> None:
+    text = shown(report([eligible("a", Verdict.UNDECIDED)], potential=None, hull={}))
+    assert "between 0.0 % and 100.0 %" in text
+    assert "chemistry alone (SMACT)" in text
+
+
+def test_progress_is_silent_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress("relax samples", 0, 3)
+        progress("relax samples", 3, 3)
+    assert stream.getvalue() == ""
+
+
+def test_progress_draws_a_bar_per_stage_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    assert Console(file=stream).is_terminal
+    with Progress(stream) as progress:
+        progress("read samples", 2, None)
+        progress("relax [samples]", 1, 3)
+        progress("relax [samples]", 2, 2)
+    assert "read samples" in stream.getvalue()
+    assert "relax [samples]" in stream.getvalue()
+    assert "2/2" in stream.getvalue()
