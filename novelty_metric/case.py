@@ -1,0 +1,303 @@
+"""One sample on its way to a verdict: what is known of it, how that decides, and its row."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric import crystal
+from novelty_metric.errors import CrystalError
+from novelty_metric.relaxation.base import Relaxation
+from novelty_metric.samples.base import Sample
+from novelty_metric.verdict import (
+    CrystalResult,
+    DuplicateMatch,
+    Kind,
+    Parent,
+    Route,
+    TriedParent,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.reference import Reference
+    from novelty_metric.search.matching import Matching
+
+
+@dataclass(frozen=True)
+class Substituted:
+    """A parent with its elements exchanged, waiting for its relaxation.
+
+    `positions` are those of the parents it stands for: both routes may name the same one.
+    """
+
+    structure: Structure
+    positions: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Case:
+    """What is known of one sample so far. Compared by identity.
+
+    Attributes
+    ----------
+    sample : Sample
+    cleaned, reduced : Structure or None
+        As it came in, checked; and relaxed, primitive and Niggli-reduced.
+    symmetry : Symmetry or None
+        Of the reduced cell.
+    error : str or None
+        Why the sample can't be scored.
+    relaxation : Relaxation or None
+    converged : bool or None
+        Also True for a sample taken as already relaxed; None if nothing was relaxed.
+    energy_per_atom, e_above_hull : float or None
+        eV/atom.
+    not_eligible_because : str or None
+        None for an eligible crystal.
+    searched : bool
+        Parents were searched.
+    unfinished : tuple of str
+        Why the search could have missed a parent.
+    tried : list of TriedParent
+        The candidates, with what became of each.
+    waiting : deque of Substituted
+        Relaxations not yet asked for, near parents first.
+    n_relaxations : int
+    seconds : float
+        Work done on this sample.
+    """
+
+    sample: Sample
+    cleaned: Structure | None = None
+    reduced: Structure | None = None
+    symmetry: crystal.Symmetry | None = None
+    error: str | None = None
+    smact_valid: bool | None = None
+    relaxation: Relaxation | None = None
+    energy_per_atom: float | None = None
+    converged: bool | None = None
+    e_above_hull: float | None = None
+    eligible: bool | None = None
+    not_eligible_because: str | None = None
+    duplicate: DuplicateMatch | None = None
+    searched: bool = False
+    unfinished: tuple[str, ...] = ()
+    tried: list[TriedParent] = field(default_factory=list)
+    waiting: deque[Substituted] = field(default_factory=deque)
+    n_relaxations: int = 0
+    seconds: float = 0.0
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a relaxed parent matched."""
+        return any(tried.confirmed for tried in self.tried)
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Add the time spent inside to `seconds`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def check(self, max_sites: int | None) -> None:
+        """Fill `cleaned`, or `error`."""
+        if self.sample.structure is None:
+            self.error = self.sample.error or "the crystal could not be read"
+            return
+        try:
+            self.cleaned = crystal.clean(self.sample.structure, max_sites=max_sites)
+        except CrystalError as error:
+            self.error = str(error)
+        except Exception as error:  # a foreign object may break anywhere; it stays one row
+            self.error = f"the crystal can't be used ({type(error).__name__}: {error})"[:200]
+
+    def reduce(self, protocol: Protocol) -> None:
+        """Step 4. Fill `reduced` and `symmetry`, or `error`.
+
+        A relaxation that failed leaves the input geometry, which is not eligible.
+        """
+        assert self.cleaned is not None
+        relaxed = self.relaxation.structure if self.relaxation else None
+        try:
+            self.reduced = crystal.reduce(relaxed if relaxed is not None else self.cleaned)
+        except CrystalError as error:
+            self.error = str(error)
+            return
+        self.symmetry = crystal.symmetry(
+            self.reduced,
+            symprec=protocol.symprec,
+            angle_tolerance=protocol.symmetry_angle_tolerance,
+        )
+
+    def substitute_parents(self, reference: Reference) -> None:
+        """Step 11, first half. Fill `waiting`: lattice and sites first, then Wyckoff, by cost.
+
+        Equal parents of the two routes, atom map included, share one relaxation.
+        """
+        from novelty_metric.substitution import substitute
+
+        parents = [tried.parent for tried in self.tried]
+        order = sorted(
+            range(len(parents)), key=lambda at: (parents[at].route is not Route.LATTICE_SITES, at)
+        )
+        positions: dict[tuple[Any, ...], list[int]] = {}
+        for at in order:
+            parent = parents[at]
+            key = (parent.index, parent.supercell, parent.elements)
+            positions.setdefault(key, []).append(at)
+        self.waiting = deque(
+            Substituted(
+                substitute(reference.structure(parents[at[0]].index), parents[at[0]]), tuple(at)
+            )
+            for at in positions.values()
+        )
+
+    def confirm(self, positions: tuple[int, ...], result: Relaxation, matching: Matching) -> None:
+        """Step 12: does the relaxed parent match the crystal?
+
+        A parent that used up its steps is tested from its last geometry. A relaxation that failed
+        confirms nothing and refutes nothing.
+        """
+        assert self.reduced is not None
+        rms: float | None = None
+        error = result.error
+        if result.structure is not None:
+            try:
+                rms = matching.confirm_rms(crystal.reduce(result.structure), self.reduced)
+            except CrystalError as failure:
+                error = str(failure)
+        for position in positions:
+            self.tried[position] = dataclasses.replace(
+                self.tried[position],
+                relaxed=True,
+                converged=result.converged,
+                confirmed=None if error is not None else rms is not None,
+                confirm_rms=rms,
+                steps=result.steps,
+                error=error,
+            )
+
+    def decide(self) -> tuple[Verdict | None, str | None]:
+        """The verdict, and why there is none or why it is undecided.
+
+        Unmatched needs every candidate relaxed, converged and refuted, and a finished search.
+        """
+        if self.duplicate is not None:
+            return Verdict.DUPLICATE, None
+        if not self.searched:
+            return None, f"not eligible: {self.not_eligible_because}"
+        if self.confirmed:
+            return Verdict.SUBSTITUTED, None
+        reasons = list(self.unfinished)
+        reasons += [
+            f"{_name(tried.parent)}: {tried.error or 'relaxation did not converge'}"
+            for tried in self.tried
+            if tried.relaxed and (tried.error is not None or not tried.converged)
+        ]
+        not_relaxed = sum(not tried.relaxed for tried in self.tried)
+        if not_relaxed:
+            reasons.append(f"{not_relaxed} candidate parents not relaxed")
+        if not reasons:
+            return Verdict.UNMATCHED, None
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return Verdict.UNDECIDED, reasons[0] + more
+
+    def result(self, protocol: Protocol, *, group: int | None, exhaustive: bool) -> CrystalResult:
+        """The row of the sample.
+
+        Parameters
+        ----------
+        group : int or None
+            Its group of equal samples.
+        exhaustive : bool
+            Every parent was relaxed, so `kind` is known.
+        """
+        cleaned = self.cleaned
+        common: dict[str, Any] = {
+            "id": self.sample.id,
+            "readable": self.sample.structure is not None,
+            "formula": cleaned.composition.reduced_formula if cleaned is not None else None,
+            "n_sites": len(cleaned) if cleaned is not None else None,
+            "seconds": self.seconds,
+            "n_relaxations": self.n_relaxations,
+            "duplicate_group": group,
+        }
+        if self.error is not None:
+            return CrystalResult(**common, error=self.error)
+        verdict, reason = self.decide()
+        common |= {
+            "space_group": self.symmetry.space_group if self.symmetry else None,
+            "crystal_system": self.symmetry.crystal_system if self.symmetry else None,
+            "smact_valid": self.smact_valid,
+            "converged": self.converged,
+            "energy_per_atom": self.energy_per_atom,
+            "e_above_hull": self.e_above_hull,
+            "energy_suspect": None
+            if self.e_above_hull is None
+            else self.e_above_hull < protocol.suspect,
+            "eligible": self.eligible,
+            "verdict": verdict,
+            "error": reason,
+        }
+        if self.duplicate is not None:
+            return CrystalResult(
+                **common,
+                parent_id=self.duplicate.parent_id,
+                match_rms=self.duplicate.match_rms,
+                cost=0.0,
+                share_exchanged=0.0,
+            )
+        if not self.searched:
+            return CrystalResult(**common)
+        shown = self._shown_parent()
+        if shown is not None:
+            parent = shown.parent
+            common |= {
+                "parent_id": parent.parent_id,
+                "element_map": parent.element_map,
+                "cost": parent.cost,
+                "match_rms": parent.match_rms,
+                "confirm_rms": shown.confirm_rms,
+                "share_exchanged": parent.share_exchanged,
+                "route": parent.route if shown.confirmed else None,
+            }
+        return CrystalResult(
+            **common,
+            kind=self._kind() if exhaustive else None,
+            n_parents=len(self.tried),
+            parents=tuple(self.tried),
+        )
+
+    def _shown_parent(self) -> TriedParent | None:
+        """The cheapest parent that confirmed, else the cheapest one."""
+        among = [tried for tried in self.tried if tried.confirmed] or self.tried
+        return min(
+            among,
+            key=lambda tried: (
+                tried.parent.cost,
+                tried.parent.route is not Route.LATTICE_SITES,
+                tried.parent.rank,
+            ),
+            default=None,
+        )
+
+    def _kind(self) -> Kind | None:
+        routes = {tried.parent.route for tried in self.tried if tried.confirmed}
+        if len(routes) == len(Route):
+            return Kind.BOTH
+        return Kind(routes.pop().value) if routes else None
+
+
+def _name(parent: Parent) -> str:
+    return f"parent {parent.parent_id} ({parent.route} {parent.rank})"

@@ -1,0 +1,552 @@
+"""`SubstitutionNovelty`: the one class that strings the steps of the method together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.case import Case
+from novelty_metric.errors import InputError
+from novelty_metric.progress import ProgressCallback, no_progress
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask
+from novelty_metric.samples.base import Sample
+from novelty_metric.verdict import TriedParent
+
+if TYPE_CHECKING:
+    from novelty_metric.reference import Reference
+    from novelty_metric.report import NoveltyReport, RunContext
+    from novelty_metric.screening.hull import Hull
+    from novelty_metric.search.engine import ParentSearch
+
+SCOPES = ("eligible", "all")
+MAX_SITES = 300
+"""Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
+
+
+class SubstitutionNovelty:
+    """Which generated crystals are copies of the reference, or copies with elements exchanged.
+
+    Parameters
+    ----------
+    reference : str, path or Reference
+        A prepared reference, the file of one, or a name (``"aflow"`` is packaged).
+    protocol : str or Protocol
+        ``"paper"``, ``"fast"``, or settings of your own.
+    relaxer : str, Relaxer or None
+        ``"chgnet"``, an object with the interface of `novelty_metric.relaxation.Relaxer`, or None
+        (also ``"none"``) for the search alone: what would need a relaxation is then undecided.
+    hull : str or Hull
+        ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
+        ``"none"``: eligibility leaves out metastability.
+    scope : str
+        ``"eligible"``: parents are searched for eligible crystals only; ``"all"``.
+    exhaustive : bool
+        Relax every parent, also after one is confirmed; fills `kind`.
+    relax_samples : bool
+        False takes the samples as already relaxed.
+    workers : int
+        Worker processes for the relaxations; 1 works in this process.
+    device : str, optional
+        Device of the potential, such as ``"cpu"`` or ``"cuda"``.
+    max_sites : int or None
+        Samples with more sites get an error row.
+    cache : bool, path or None
+        Where finished relaxations are kept: the user's cache folder, a file, or nowhere.
+    progress : callable, optional
+        Called as ``progress(stage, done, total)``.
+
+    Attributes
+    ----------
+    higher_is_better : bool
+        True: more novelty is better.
+
+    Notes
+    -----
+    ``novelty = unmatched / eligible``, and ``novel_yield`` = unique, eligible, unmatched crystals
+    per generated crystal. The method is that of Negishi and Walsh, arXiv 2606.23166. Matching is
+    not symmetric in its arguments: the generated crystal is the first structure in the duplicate
+    test and in the search, the relaxed parent is the first at the confirmation.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> from novelty_metric import SubstitutionNovelty
+    >>> salt = Structure.from_spacegroup(
+    ...     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ... )
+    >>> metric = SubstitutionNovelty(reference="aflow", relaxer=None, hull="none")
+    >>> report = metric([salt])
+    >>> report.results[0].verdict.value
+    'duplicate'
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        reference: str | Path | Reference = "aflow",
+        protocol: str | Protocol = "fast",
+        *,
+        relaxer: str | Relaxer | None = "chgnet",
+        hull: str | Hull = "reference",
+        scope: str = "eligible",
+        exhaustive: bool = False,
+        relax_samples: bool = True,
+        workers: int = 1,
+        device: str | None = None,
+        max_sites: int | None = MAX_SITES,
+        cache: bool | str | Path | None = True,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        if scope not in SCOPES:
+            raise InputError(f"scope is {scope!r}; known: {', '.join(SCOPES)}")
+        if isinstance(relaxer, str) and relaxer not in ("chgnet", "none"):
+            raise InputError(f"no relaxer named {relaxer!r}; known: chgnet, none")
+        if isinstance(hull, str) and hull not in ("reference", "none"):
+            raise InputError(f"no hull named {hull!r}; known: reference, none")
+        if workers < 1:
+            raise InputError(f"workers is {workers}; it must be at least 1")
+        self.protocol = Protocol.named(protocol) if isinstance(protocol, str) else protocol
+        self.scope = scope
+        self.exhaustive = exhaustive
+        self.relax_samples = relax_samples
+        self.max_sites = max_sites
+        self._reference_given = reference
+        self._relaxer_given = None if relaxer == "none" else relaxer
+        self._hull_given = hull
+        self._workers = workers
+        self._device = device
+        self._cache_given = cache
+        self._progress = progress or no_progress
+        self._opened: _Opened | None = None
+        self._samples: list[Sample] = []
+        self._cases: dict[str, Case] = {}
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    # -- what a caller uses ------------------------------------------------------------------
+
+    def update(self, structures: Iterable[Any], ids: Sequence[str] | None = None) -> None:
+        """Add generated crystals; they are scored by `compute`.
+
+        Parameters
+        ----------
+        structures : iterable of pymatgen Structure or ASE Atoms
+        ids : sequence of str, optional
+            Default: their position among all that was added, from 0.
+
+        Raises
+        ------
+        InputError
+            If the numbers of ids and structures differ, or an id was used before.
+        """
+        structures = list(structures)
+        if ids is not None and len(ids) != len(structures):
+            raise InputError(f"{len(ids)} ids were given for {len(structures)} structures")
+        start = len(self._samples)
+        names = ids if ids is not None else range(start, start + len(structures))
+        self.update_samples(
+            Sample(str(name), structure, source=f"structure {start + position}")
+            for position, (name, structure) in enumerate(zip(names, structures, strict=True))
+        )
+
+    def update_samples(self, samples: Iterable[Sample]) -> None:
+        """Add what a reader gives; see `novelty_metric.samples.read_samples`.
+
+        Raises
+        ------
+        InputError
+            If an id was used before.
+        """
+        used = {sample.id for sample in self._samples}
+        for sample in samples:
+            if sample.id in used:
+                raise InputError(f"the id {sample.id!r} is used by two samples; ids must differ")
+            used.add(sample.id)
+            self._samples.append(sample)
+
+    def compute(self) -> NoveltyReport:
+        """Score what was added and not yet scored, and report on everything.
+
+        Raises
+        ------
+        InputError
+            If the reference, the relaxer or the hull can't be used.
+        """
+        opened = self._open()
+        waiting = [Case(sample) for sample in self._samples if sample.id not in self._cases]
+        for case in self._each("check", waiting):
+            case.check(self.max_sites)
+        usable = [case for case in waiting if case.error is None]
+        self._normalise(usable, opened)
+        self._screen(usable, opened)
+        usable = [case for case in usable if case.error is None]
+        self._find_duplicates(usable, opened)
+        self._find_parents(usable, opened)
+        self._relax_parents(usable, opened)
+        self._cases.update((case.sample.id, case) for case in waiting)
+        return self._report(opened)
+
+    def reset(self) -> None:
+        """Forget every sample; what was opened stays open."""
+        self._samples.clear()
+        self._cases.clear()
+        self._seconds.clear()
+
+    def merge(self, other: SubstitutionNovelty) -> None:
+        """Take over the samples of another metric of the same settings, scored or not.
+
+        Ids that both use get the suffix ``~2``, ``~3`` and so on here.
+
+        Raises
+        ------
+        InputError
+            If the settings differ, or the reference does.
+        """
+        mine, theirs = self._identity(), other._identity()
+        for name, value in mine.items():
+            if theirs[name] != value:
+                raise InputError(
+                    f"metrics with different {name} can't be merged: {value!r} and {theirs[name]!r}"
+                )
+        used = {sample.id for sample in self._samples}
+        for sample in other._samples:
+            name, count = sample.id, 1
+            while name in used:
+                count += 1
+                name = f"{sample.id}~{count}"
+            used.add(name)
+            renamed = dataclasses.replace(sample, id=name)
+            self._samples.append(renamed)
+            if sample.id in other._cases:
+                self._cases[name] = dataclasses.replace(other._cases[sample.id], sample=renamed)
+        for step, seconds in other._seconds.items():
+            self._seconds[step] += seconds
+
+    def __call__(
+        self, structures: Iterable[Any], ids: Sequence[str] | None = None
+    ) -> NoveltyReport:
+        """Score these crystals alone, and leave what was added before as it is."""
+        kept = self._samples, self._cases, self._seconds
+        self._samples, self._cases, self._seconds = [], {}, defaultdict(float)
+        try:
+            self.update(structures, ids)
+            return self.compute()
+        finally:
+            self._samples, self._cases, self._seconds = kept
+
+    def close(self) -> None:
+        """Stop worker processes and close the cache."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> SubstitutionNovelty:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- the steps ---------------------------------------------------------------------------
+
+    def _normalise(self, cases: list[Case], opened: _Opened) -> None:
+        """Steps 2 and 4: relax, reduce, symmetry."""
+        if opened.relaxer is not None and self.relax_samples:
+            self._relax_samples(cases, opened.relaxer)
+        elif opened.relaxer is not None:
+            self._take_energies(cases, opened.relaxer)
+        for case in self._each("reduce", cases):
+            case.reduce(self.protocol)
+
+    def _relax_samples(self, cases: list[Case], relaxer: Relaxer) -> None:
+        stage = "relax samples"
+        queue: deque[RelaxTask] = deque()
+        for case in cases:
+            assert case.cleaned is not None
+            queue.append(RelaxTask(case, case.cleaned))
+        with self._timed(stage):
+            self._progress(stage, 0, len(cases))
+            for done, (task, result) in enumerate(relaxer.relax(queue, self._settings), start=1):
+                assert isinstance(task.key, Case)
+                case = task.key
+                case.relaxation = result
+                case.converged = result.converged
+                case.energy_per_atom = result.energy_after
+                case.n_relaxations += 1
+                case.seconds += result.seconds
+                self._progress(stage, done, len(cases))
+
+    def _take_energies(self, cases: list[Case], relaxer: Relaxer) -> None:
+        """Samples that come relaxed: only their energy is needed."""
+        stage = "energies of samples"
+        structures = [case.cleaned for case in cases if case.cleaned is not None]
+        with self._timed(stage):
+            energies = relaxer.energies(structures)
+            for done, (case, energy) in enumerate(zip(cases, energies, strict=True), start=1):
+                case.converged = math.isfinite(energy)
+                case.energy_per_atom = energy if math.isfinite(energy) else None
+                self._progress(stage, done, len(cases))
+
+    def _screen(self, cases: list[Case], opened: _Opened) -> None:
+        """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
+        from novelty_metric.screening.composition import smact_valid
+
+        for case in self._each("screen", cases):
+            assert case.cleaned is not None
+            composition = case.cleaned.composition
+            case.smact_valid = smact_valid(composition)
+            if opened.hull is not None and case.energy_per_atom is not None:
+                case.e_above_hull = opened.hull.e_above_hull(composition, case.energy_per_atom)
+            case.not_eligible_because = self._not_eligible(case, opened)
+            case.eligible = case.not_eligible_because is None
+
+    def _not_eligible(self, case: Case, opened: _Opened) -> str | None:
+        if not case.smact_valid:
+            return "composition refused by SMACT"
+        if opened.relaxer is None:
+            return None
+        if case.relaxation is not None and case.relaxation.error is not None:
+            return f"relaxation failed: {case.relaxation.error}"
+        if not case.converged:
+            return (
+                "relaxation did not converge"
+                if self.relax_samples
+                else "the potential gives no energy"
+            )
+        if opened.hull is None:
+            return None
+        if case.e_above_hull is None:
+            return "no hull for its elements"
+        if case.e_above_hull > self.protocol.metastable:
+            return f"{case.e_above_hull:.3f} eV/atom above the hull"
+        return None
+
+    def _find_duplicates(self, cases: list[Case], opened: _Opened) -> None:
+        """Step 6, for every crystal."""
+        for case in self._each("find duplicates", cases):
+            assert case.reduced is not None
+            case.duplicate = opened.search.duplicate(case.reduced)
+
+    def _find_parents(self, cases: list[Case], opened: _Opened) -> None:
+        """Steps 7 to 10, for the crystals in scope that are not duplicates."""
+        wanted = [
+            case
+            for case in cases
+            if case.duplicate is None and (case.eligible or self.scope == "all")
+        ]
+        for case in self._each("search parents", wanted):
+            assert case.reduced is not None
+            found = opened.search.parents(case.reduced, case.symmetry)
+            case.searched = True
+            case.unfinished = found.unfinished
+            case.tried = [TriedParent(parent=parent) for parent in found.parents]
+
+    def _relax_parents(self, cases: list[Case], opened: _Opened) -> None:
+        """Steps 11 and 12: substitute, relax once, confirm."""
+        if opened.relaxer is None:
+            return
+        stage = "relax parents"
+        with self._timed(stage):
+            for case in cases:
+                case.substitute_parents(opened.reference)
+            total = sum(len(case.waiting) for case in cases)
+            queue: deque[RelaxTask] = deque()
+            for case in cases:
+                if case.waiting:
+                    self._enqueue(case, queue)
+            self._progress(stage, 0, total)
+            results = opened.relaxer.relax(queue, self._settings)
+            for done, (task, result) in enumerate(results, start=1):
+                assert isinstance(task.key, _Candidate)
+                case = task.key.case
+                case.n_relaxations += 1
+                case.seconds += result.seconds
+                with case.clock():
+                    case.confirm(task.key.positions, result, opened.search.matching)
+                if case.confirmed and not self.exhaustive:
+                    total -= len(case.waiting)
+                    case.waiting.clear()
+                elif case.waiting and not self.exhaustive:
+                    self._enqueue(case, queue)
+                self._progress(stage, done, total)
+
+    def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
+        """Put the next parent on the queue, or all of them where all are wanted."""
+        while case.waiting:
+            job = case.waiting.popleft()
+            queue.append(RelaxTask(_Candidate(case, job.positions), job.structure))
+            if not self.exhaustive:
+                return
+
+    # -- the report --------------------------------------------------------------------------
+
+    def _report(self, opened: _Opened) -> NoveltyReport:
+        from novelty_metric.report import NoveltyReport
+
+        ordered = [self._cases[sample.id] for sample in self._samples]
+        grouped = [case for case in ordered if case.error is None]
+        with self._timed("group equal samples"):
+            groups = opened.search.group_equal(
+                [case.reduced for case in grouped if case.reduced is not None]
+            )
+        group_of = {case.sample.id: group for case, group in zip(grouped, groups, strict=True)}
+        results = [
+            case.result(
+                self.protocol, group=group_of.get(case.sample.id), exhaustive=self.exhaustive
+            )
+            for case in ordered
+        ]
+        return NoveltyReport.from_results(results, self._context(opened))
+
+    def _context(self, opened: _Opened) -> RunContext:
+        from novelty_metric.report import RunContext
+        from novelty_metric.versions import installed_versions
+
+        return RunContext(
+            protocol=self.protocol,
+            potential=opened.relaxer.info if opened.relaxer is not None else None,
+            hull=opened.hull.describe() if opened.hull is not None else {"name": "none"},
+            reference_name=opened.reference.name,
+            reference_size=len(opened.reference),
+            crystals_hash=opened.reference.crystals_hash,
+            store_hash=opened.reference.store_hash,
+            scope=self.scope,
+            exhaustive=self.exhaustive,
+            relax_samples=self.relax_samples,
+            versions=installed_versions(),
+            seconds=dict(self._seconds),
+            warnings=tuple(opened.warnings),
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What two metrics must share to be merged."""
+        given = self._reference_given
+        reference = self._opened.reference if self._opened else given
+        return {
+            "protocol": self.protocol,
+            "scope": self.scope,
+            "exhaustive": self.exhaustive,
+            "relax_samples": self.relax_samples,
+            "max_sites": self.max_sites,
+            "relaxer": self._relaxer_given,
+            "hull": self._hull_given,
+            "reference": getattr(reference, "store_hash", None) or str(reference),
+        }
+
+    @property
+    def _settings(self) -> RelaxSettings:
+        return RelaxSettings(
+            fmax=self.protocol.fmax,
+            max_steps=self.protocol.max_steps,
+            optimizer=self.protocol.optimizer,
+        )
+
+    def _each(self, stage: str, cases: list[Case]) -> Iterator[Case]:
+        """The cases one by one, timed, with progress."""
+        with self._timed(stage):
+            for done, case in enumerate(cases, start=1):
+                with case.clock():
+                    yield case
+                self._progress(stage, done, len(cases))
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] += time.perf_counter() - started
+
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            with self._timed("open"):
+                self._opened = _Opened.from_given(self)
+        return self._opened
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Key of a parent's relaxation: whose it is, and which candidates it serves."""
+
+    case: Case
+    positions: tuple[int, ...]
+
+
+class _Opened:
+    """What a metric opens on first use."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        search: ParentSearch,
+        relaxer: Relaxer | None,
+        hull: Hull | None,
+        *,
+        owns_relaxer: bool,
+    ) -> None:
+        self.reference = reference
+        self.search = search
+        self.warnings: list[str] = []
+        self.relaxer = relaxer
+        self.hull = hull
+        self._owns_relaxer = owns_relaxer
+
+    @classmethod
+    def from_given(cls, metric: SubstitutionNovelty) -> _Opened:
+        from novelty_metric.reference import Reference, open_reference
+        from novelty_metric.search.engine import ParentSearch
+
+        given = metric._reference_given
+        reference = given if isinstance(given, Reference) else open_reference(given)
+        reference.require(metric.protocol)
+        search = ParentSearch(reference, metric.protocol)
+        relaxer_given = metric._relaxer_given
+        owns_relaxer = isinstance(relaxer_given, str)
+        relaxer = _chgnet_relaxer(metric) if isinstance(relaxer_given, str) else relaxer_given
+        hull: Hull | None = None
+        if not isinstance(metric._hull_given, str):
+            hull = metric._hull_given
+        elif metric._hull_given == "reference" and relaxer is not None:
+            from novelty_metric.reference.energies import reference_energies
+            from novelty_metric.screening.hull import ReferenceHull
+
+            energies = reference_energies(
+                reference,
+                relaxer,
+                progress=lambda done, total: metric._progress(
+                    "energies of the reference", done, total
+                ),
+            )
+            hull = ReferenceHull(reference, energies)
+        return cls(
+            reference,
+            search,
+            relaxer,
+            hull,
+            owns_relaxer=owns_relaxer,
+        )
+
+    def close(self) -> None:
+        if self._owns_relaxer and self.relaxer is not None:
+            self.relaxer.close()
+
+
+def _chgnet_relaxer(metric: SubstitutionNovelty) -> Relaxer:
+    from novelty_metric.relaxation.cache import RelaxationCache
+    from novelty_metric.relaxation.pool import AseRelaxer
+    from novelty_metric.relaxation.potentials import Chgnet
+
+    given = metric._cache_given
+    cache = None
+    if given is True:
+        cache = RelaxationCache()
+    elif given:
+        cache = RelaxationCache(given)
+    return AseRelaxer(Chgnet(metric._device), workers=metric._workers, cache=cache)
