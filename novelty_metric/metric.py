@@ -52,8 +52,10 @@ class SubstitutionNovelty:
         Relax every parent, also after one is confirmed; fills `kind`.
     relax_samples : bool
         False takes the samples as already relaxed.
-    workers : int
-        Worker processes for the relaxations; 1 works in this process.
+    workers : int or None
+        Worker processes for the relaxations; 1 works in this process, None takes one per core, or
+        one where a GPU does the work. More than one needs the usual guard of a script,
+        ``if __name__ == "__main__":``.
     device : str, optional
         Device of the potential, such as ``"cpu"`` or ``"cuda"``.
     max_sites : int or None
@@ -100,7 +102,7 @@ class SubstitutionNovelty:
         scope: str = "eligible",
         exhaustive: bool = False,
         relax_samples: bool = True,
-        workers: int = 1,
+        workers: int | None = 1,
         device: str | None = None,
         max_sites: int | None = MAX_SITES,
         cache: bool | str | Path | None = True,
@@ -112,7 +114,7 @@ class SubstitutionNovelty:
             raise InputError(f"no relaxer named {relaxer!r}; known: chgnet, none")
         if isinstance(hull, str) and hull not in ("reference", "none"):
             raise InputError(f"no hull named {hull!r}; known: reference, none")
-        if workers < 1:
+        if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}; it must be at least 1")
         self.protocol = Protocol.named(protocol) if isinstance(protocol, str) else protocol
         self.scope = scope
@@ -540,7 +542,7 @@ class _Opened:
 
 def _chgnet_relaxer(metric: SubstitutionNovelty) -> Relaxer:
     from novelty_metric.relaxation.cache import RelaxationCache
-    from novelty_metric.relaxation.pool import AseRelaxer
+    from novelty_metric.relaxation.pool import AseRelaxer, usable_cores
     from novelty_metric.relaxation.potentials import Chgnet
 
     given = metric._cache_given
@@ -549,4 +551,8 @@ def _chgnet_relaxer(metric: SubstitutionNovelty) -> Relaxer:
         cache = RelaxationCache()
     elif given:
         cache = RelaxationCache(given)
-    return AseRelaxer(Chgnet(metric._device), workers=metric._workers, cache=cache)
+    potential = Chgnet(metric._device)
+    workers = metric._workers
+    if workers is None:
+        workers = usable_cores() if potential.device_name == "cpu" else 1
+    return AseRelaxer(potential, workers=workers, cache=cache)

@@ -401,7 +401,6 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score limit=0", "limit is 0; it must be a whole number above 0"),
         ("score limit=many", "limit is 'many'"),
         ("score workers=-1", "workers is -1"),
-        ("score workers=null", "workers is None"),
         ("score exhaustive=perhaps", "exhaustive is 'perhaps'; it must be true or false"),
         ("score scope=some", "scope is 'some'; known: eligible, all"),
         ("score protocol.fmax=fast", "protocol.fmax is 'fast'; it must be a number"),

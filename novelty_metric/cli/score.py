@@ -50,7 +50,9 @@ how
   relax_samples=false   take the samples as already relaxed
   scope=eligible|all    which crystals are searched for parents
   exhaustive=true       relax every candidate parent
-  workers=N  device=NAME  cache=true|false|FILE
+  workers=N             processes that relax (one per core)
+  device=NAME           cpu, cuda or mps, instead of what the machine has
+  cache=true|false|FILE where finished relaxations are kept
 
 what is kept
   out=DIR               write report.json, verdicts.parquet, verdicts.csv and

@@ -41,7 +41,8 @@ class ScoreSettings:
     out : path or None
         None: nothing is written.
     overwrite : bool
-    workers : int
+    workers : int or None
+        None: as many as the machine has cores, one on a GPU.
     device : str or None
     cache : bool or path
     """
@@ -61,7 +62,7 @@ class ScoreSettings:
     limit: int | None
     out: Path | None
     overwrite: bool
-    workers: int
+    workers: int | None
     device: str | None
     max_sites: int | None
     cache: bool | Path
@@ -99,7 +100,7 @@ class ScoreSettings:
             limit=_count(config, "limit"),
             out=_path(config, "out"),
             overwrite=_flag(config, "overwrite"),
-            workers=_count(config, "workers") or 1,
+            workers=_count(config, "workers"),
             device=_text(config, "device"),
             max_sites=_count(config, "max_sites"),
             cache=_cache(config),
@@ -170,7 +171,7 @@ def _flag(config: Mapping[str, Any], name: str) -> bool:
 
 def _count(config: Mapping[str, Any], name: str) -> int | None:
     value = config[name]
-    if value is None and name != "workers":
+    if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is {value!r}; it must be a whole number above 0")

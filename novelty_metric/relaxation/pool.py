@@ -171,6 +171,13 @@ class AseRelaxer:
         return lost
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """One torch thread inside: with small crystals several threads are slower."""

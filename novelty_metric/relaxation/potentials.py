@@ -70,6 +70,11 @@ class Chgnet:
             name="chgnet", version=str(self._model.version), weights_hash=digest.hexdigest()
         )
 
+    @property
+    def device_name(self) -> str:
+        """Kind of device that the weights are on, such as ``"cpu"``."""
+        return str(next(self._model.parameters()).device.type)
+
     def calculator(self) -> Calculator:
         """CHGNet's own calculator, asked for energy, forces and stress only.
 
