@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,14 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the minutes-long checks")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what the tests relax out of the user's cache."""
+    if "NOVELTY_METRIC_CACHE" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="novelty-metric-tests-")
+        os.environ["NOVELTY_METRIC_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 VOLUME_PER_ATOM = (2.0, 1000.0)
 """A cell outside this range (Å³ per atom) has collapsed or flown apart: the relaxation ends."""
 
+EXPLODED = 3.0
+"""Energy above the start (eV/atom) at which a relaxation has exploded, if it stays there for
+`EXPLODED_STEPS`. Relaxations go downhill; one that overshoots comes back within a few steps."""
+
+EXPLODED_STEPS = 25
+
 
 class _Lost(Exception):
     """The relaxation has left what the potential can describe."""
@@ -46,9 +52,10 @@ def relax_with_ase(
     energy_before: float | None = None
     optimizer: Any = None
 
-    def failed(reason: str) -> Relaxation:
+    def failed(reason: str, *, repeatable: bool = True) -> Relaxation:
         return Relaxation(
             structure=None,
+            repeatable=repeatable,
             energy_before=energy_before,
             steps=optimizer.nsteps if optimizer is not None else 0,
             seconds=time.perf_counter() - started,
@@ -69,8 +76,12 @@ def relax_with_ase(
             return failed("the energy is not finite")
         optimizer = _optimizer(settings.optimizer)(FrechetCellFilter(atoms), logfile=None)
         converged = False
+        steps_above = 0
         for at_minimum in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
-            _check(atoms)
+            rise = _check(atoms) - energy_before
+            steps_above = steps_above + 1 if rise > EXPLODED else 0
+            if steps_above == EXPLODED_STEPS:
+                raise _Lost(f"the crystal exploded ({rise:.1f} eV/atom above its start)")
             converged = bool(at_minimum)
         energy_after = float(atoms.get_potential_energy()) / n_sites
         # Not ASE's adaptor: it ties the calculator to the structure, which then can't be sent.
@@ -80,9 +91,11 @@ def relax_with_ase(
     except _Lost as lost:
         return failed(str(lost))
     except MemoryError:
-        return failed("out of memory")
+        return failed("out of memory", repeatable=False)
     except Exception as error:  # a potential may raise anything on an odd crystal
-        return failed(_reason(error))
+        if "isolated atom" in str(error):  # CHGNet's word
+            return failed("an atom has no neighbour within the potential's reach")
+        return failed(_reason(error), repeatable=False)
     return Relaxation(
         structure=relaxed,
         energy_before=energy_before,
@@ -105,11 +118,13 @@ def energy_with_ase(structure: Structure, calculator: Calculator) -> float:
         return math.nan
 
 
-def _check(atoms: Atoms) -> None:
-    energy = atoms.calc.results.get("energy", math.nan)
-    if not math.isfinite(float(energy)):
+def _check(atoms: Atoms) -> float:
+    """Energy of the last evaluation (eV/atom), if energy and cell are still those of a crystal."""
+    energy = float(atoms.calc.results.get("energy", math.nan)) / len(atoms)
+    if not math.isfinite(energy):
         raise _Lost("the energy is not finite")
     _check_volume(atoms)
+    return energy
 
 
 def _check_volume(atoms: Atoms) -> None:
@@ -128,7 +143,4 @@ def _optimizer(name: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if "isolated atom" in text:
-        return "an atom has no neighbour within the potential's reach"
-    return text[:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

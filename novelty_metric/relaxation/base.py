@@ -56,6 +56,8 @@ class Relaxation:
         Why it failed, in one line.
     cached : bool
         The result was read from the cache.
+    repeatable : bool
+        The same work would end the same way: False where memory, a worker or a library failed.
     """
 
     structure: Structure | None
@@ -66,6 +68,7 @@ class Relaxation:
     seconds: float = 0.0
     error: str | None = None
     cached: bool = False
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

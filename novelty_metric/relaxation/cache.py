@@ -79,8 +79,8 @@ class RelaxationCache:
         settings: RelaxSettings,
         result: Relaxation,
     ) -> None:
-        """Keep a result that would come out the same again; a lost worker would not."""
-        if result.cached or result.error in ("out of memory", "the worker process died"):
+        """Keep a result, unless it may come out otherwise next time."""
+        if result.cached or not result.repeatable:
             return
         relaxed = result.structure
         kept = {

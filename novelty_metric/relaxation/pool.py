@@ -83,7 +83,9 @@ class AseRelaxer:
                     result = self._submit(_relax_job, task.structure, settings).result()
                 except BrokenProcessPool:
                     self._recover({})
-                    result = Relaxation(structure=None, error="the worker process died")
+                    result = Relaxation(
+                        structure=None, error="the worker process died", repeatable=False
+                    )
                 yield task, self._keep(task, result, settings)
                 continue
             if not running:

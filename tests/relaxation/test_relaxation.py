@@ -21,7 +21,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from novelty_metric.errors import InputError
-from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation import PotentialInfo, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.ase_loop import energy_with_ase, relax_with_ase
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.pool import AseRelaxer
@@ -116,6 +116,28 @@ def test_failure_is_a_result_with_its_reason(structure, reason):
     assert reason in result.error and "\n" not in result.error
 
 
+class _Uphill(EMT):
+    """EMT whose energy rises with every evaluation, as that of an exploding crystal does."""
+
+    calls = 0
+    rise = 0.5
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.calls += 1
+        self.results["energy"] += self.rise * self.calls * len(atoms)
+
+
+def test_explosion_ends_the_relaxation_and_overshooting_does_not():
+    endless = RelaxSettings(fmax=1e-9, max_steps=200, optimizer="fire")
+    result = relax_with_ase(copper(), _Uphill(), endless)
+    assert result.structure is None and "exploded" in result.error
+    assert 25 <= result.steps < 60
+    gentle = _Uphill()
+    gentle.rise = 0.01
+    assert relax_with_ase(copper(), gentle, endless).error is None
+
+
 def test_queue_grows_while_results_are_read():
     queue = deque([RelaxTask(0, copper())])
     seen = []
@@ -166,9 +188,11 @@ def test_cache_gives_back_the_same_crystal(tmp_path):
 
 def test_cache_does_not_keep_what_may_go_better_next_time(tmp_path):
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    lost = Relaxation(structure=None, error="the worker process died")
-    cache.put(copper(), Emt().info, TIGHT, lost)
-    assert len(cache) == 0
+    iron = Structure(Lattice.cubic(4), ["Fe"], [[0, 0, 0]])  # EMT raises on it
+    failed = run(AseRelaxer(Emt(), cache=cache), [iron, copper(0.3)])
+    assert failed[0].error and not failed[0].repeatable
+    assert "collapsed" in failed[1].error and failed[1].repeatable
+    assert len(cache) == 1
 
 
 def test_two_processes_write_one_cache(tmp_path):
