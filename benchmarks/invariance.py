@@ -1,0 +1,273 @@
+"""How much the search's answer depends on the way the same crystal was written down.
+
+A crystal does not change when it is rotated, described by a supercell or another cell, when its
+sites are listed in another order or its origin is moved. The method's answer should not change
+either, but pymatgen's matcher is written over one description: it takes the first match, anchors
+translations on the second structure's first site, and starts from whatever reduced cell rounding
+led to. This script counts, over real crystals, how often a description changes
+
+- which pairs of crystals match geometrically (the set of possible parents),
+- the cost of a matching pair (another atom map was found first),
+- the map alone (another placement of the same elements, at the same cost),
+- the duplicate found, and the parents that the whole search ranks,
+
+and says for every pair that changed what differed between the two descriptions::
+
+    python benchmarks/invariance.py --crystals 40 --references 400 --reference STORE.arrow \\
+        --samples SHARED/data/generated/diffcsp/DiffCSP_mp_20.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pymatgen.core import Structure
+
+from novelty_metric.crystal import clean, reduce, symmetry
+from novelty_metric.errors import CrystalError
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search.bounds import may_match
+from novelty_metric.search.engine import ParentSearch
+from novelty_metric.search.matching import FrameworkMatch, commensurate
+from novelty_metric.search.pettifor import map_cost, pettifor_numbers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "search"))
+
+from oracle import read_diffcsp
+from shaken import CHANGES
+
+
+@dataclass
+class Tally:
+    """What one kind of change did."""
+
+    crystals: int = 0
+    other_size: int = 0
+    pairs: int = 0
+    matching: int = 0
+    appeared: int = 0
+    vanished: int = 0
+    other_cost: int = 0
+    other_map: int = 0
+    other_duplicate: int = 0
+    other_parents: int = 0
+    other_costs_of_parents: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+
+def matches(
+    search: ParentSearch, generated: Structure, indices: np.ndarray
+) -> dict[int, FrameworkMatch]:
+    """Geometric matches of one crystal with those reference crystals, as pymatgen finds them."""
+    screen = search._screen(generated)
+    if screen is not None:
+        indices = indices[screen(indices)]
+    found = {}
+    for index in indices.tolist():
+        match = search.matching.framework_match(generated, search.reference.structure(index))
+        if match is not None:
+            found[index] = match
+    return found
+
+
+def cost_of(generated: Structure, parent: Structure, match: FrameworkMatch) -> float:
+    mine = pettifor_numbers(generated.atomic_numbers)[list(match.sites)]
+    theirs = pettifor_numbers(parent.atomic_numbers)
+    return map_cost(np.repeat(theirs, len(match.sites) // len(theirs)), mine)
+
+
+def placed(generated: Structure, match: FrameworkMatch) -> list[int]:
+    return np.asarray(generated.atomic_numbers)[list(match.sites)].tolist()
+
+
+def cause_of(
+    search: ParentSearch,
+    before: Structure,
+    after: Structure,
+    parent: Structure,
+    rms: float,
+) -> str:
+    """What differs between two descriptions of which one matches and the other does not."""
+    if len(before) != len(after):
+        return "the reduction ends with another number of sites"
+    cells = [np.array(s.lattice.parameters) for s in (before, after)]
+    if np.abs(cells[0] - cells[1]).max() > 1e-3:
+        if len(before) > len(parent):
+            return "another reduced cell, and it is the target of the lattice mapping"
+        return "another reduced cell"
+    looser = ParentSearch(
+        search.reference,
+        Protocol(ltol=0.2 * (1 + 1e-5), stol=0.3 * (1 + 1e-5), angle_tol=5 * (1 + 1e-5)),
+        compiled=False,
+    )
+    if all(looser.matching.framework_match(s, parent) is not None for s in (before, after)):
+        return "a tolerance is met to within 1e-5"
+    return f"ties of distances or of the reduced average cell (RMS {rms:.2f} where it matches)"
+
+
+def compare(  # noqa: PLR0917
+    search: ParentSearch,
+    label: str,
+    before: Structure,
+    after: Structure,
+    indices: np.ndarray,
+    tally: Tally,
+) -> None:
+    """Compare two descriptions of one crystal."""
+    reference = search.reference
+    tally.crystals += 1
+    tally.other_size += len(before) != len(after)
+    one, other = (
+        matches(search, before, indices),
+        matches(
+            search,
+            after,
+            np.array([i for i in indices if commensurate(len(after), int(reference.n_sites[i]))]),
+        ),
+    )
+    tally.pairs += len(indices)
+    tally.matching += len(one)
+    tally.appeared += len(other.keys() - one.keys())
+    tally.vanished += len(one.keys() - other.keys())
+    for index in sorted(one.keys() ^ other.keys()):
+        match = one.get(index) or other[index]
+        cause = cause_of(search, before, after, reference.structure(index), match.rms)
+        tally.causes[cause] += 1
+        if len(tally.examples) < 6:
+            what = "vanished" if index in one else "appeared"
+            tally.examples.append(
+                f"{label} with {reference.ids[index]}: {what}, RMS {match.rms:.4f} ({cause})"
+            )
+    for index in one.keys() & other.keys():
+        parent = reference.structure(index)
+        if cost_of(before, parent, one[index]) != cost_of(after, parent, other[index]):
+            tally.other_cost += 1
+        elif placed(before, one[index]) != placed(after, other[index]):
+            tally.other_map += 1
+    duplicates = [search.duplicate(s) for s in (before, after)]
+    tally.other_duplicate += len({d.index if d else None for d in duplicates}) > 1
+    ranked = [
+        search.parents(s, symmetry(s, symprec=0.01, angle_tolerance=5.0)).parents
+        for s in (before, after)
+    ]
+    tally.other_parents += len({tuple((p.route, p.index) for p in r) for r in ranked}) > 1
+    tally.other_costs_of_parents += len({tuple(p.cost for p in r) for r in ranked}) > 1
+
+
+def anchor_tally(
+    search: ParentSearch, crystals: list[Structure], rng: np.random.Generator
+) -> Tally:
+    """Compare the geometric matches when only the order of T's sites changes: another anchor."""
+    tally = Tally()
+    reference = search.reference
+    again = [Structure.from_sites([s[i] for i in rng.permutation(len(s))]) for s in reference]
+    for crystal in crystals:
+        indices = usable(reference, crystal)
+        cell = search._cell(crystal)
+        indices = indices[may_match(cell, search._cells.take(indices), ltol=search.protocol.ltol)]
+        tally.crystals += 1
+        tally.pairs += len(indices)
+        for index in indices.tolist():
+            parents = (reference.structure(index), again[index])
+            one, other = (search.matching.framework_match(crystal, p) for p in parents)
+            tally.matching += one is not None
+            if one is not None and other is not None:
+                costs = {cost_of(crystal, p, m) for p, m in zip(parents, (one, other), strict=True)}
+                tally.other_cost += len(costs) > 1
+                continue
+            tally.vanished += one is not None
+            tally.appeared += other is not None
+            match = one or other
+            if match is None:
+                continue
+            tally.causes["another site of T is the anchor of the translations"] += 1
+            if len(tally.examples) < 6:
+                tally.examples.append(
+                    f"{crystal.composition.reduced_formula} with "
+                    f"{reference.ids[index]}: RMS {match.rms:.4f} where it matches"
+                )
+    return tally
+
+
+def usable(reference: Reference, crystal: Structure) -> np.ndarray:
+    sizes = reference.n_sites
+    return np.array(
+        [i for i in range(len(reference)) if commensurate(len(crystal), int(sizes[i]))],
+        dtype=np.int64,
+    )
+
+
+def show(name: str, tally: Tally) -> None:
+    print(
+        f"{name}: {tally.crystals} crystals ({tally.other_size} reduced to another size), "
+        f"{tally.pairs} pairs, {tally.matching} match; {tally.vanished} vanished, "
+        f"{tally.appeared} appeared, {tally.other_cost} with another cost, {tally.other_map} with "
+        f"another map at equal cost; duplicates changed {tally.other_duplicate}, ranked parents "
+        f"{tally.other_parents}, their costs {tally.other_costs_of_parents}",
+        flush=True,
+    )
+    for cause, count in tally.causes.most_common():
+        print(f"    {count} × {cause}")
+    for example in tally.examples:
+        print(f"      {example}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--crystals", type=int, default=40, help="how many of each source")
+    parser.add_argument("--references", type=int, default=400)
+    parser.add_argument("--reference", type=Path, required=True, help="a prepared reference")
+    parser.add_argument("--samples", type=Path, required=True, help="a .pt file of DiffCSP")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(options.seed)
+    whole = Reference.open(options.reference)
+    chosen = np.sort(rng.choice(len(whole), options.references, replace=False)).tolist()
+    reference = Reference.from_structures(
+        [whole.structure(i) for i in chosen], ids=[whole.ids[i] for i in chosen]
+    )
+    others = sorted(set(range(len(whole))) - set(chosen))
+    sources = {
+        "generated (DiffCSP)": read_diffcsp(options.samples)[: 2 * options.crystals],
+        "relaxed (Materials Project)": [
+            whole.structure(others[i]) for i in rng.permutation(len(others))[: 2 * options.crystals]
+        ],
+    }
+    search = ParentSearch(reference, Protocol())
+    for source, structures in sources.items():
+        print(source, flush=True)
+        crystals = []
+        for structure in structures:
+            try:
+                crystals.append((clean(structure), reduce(clean(structure))))
+            except CrystalError:
+                continue
+            if len(crystals) == options.crystals:
+                break
+        tallies: dict[str, Tally] = defaultdict(Tally)
+        for raw, reduced in crystals:
+            label = reduced.composition.reduced_formula
+            indices = usable(reference, reduced)
+            for name, change in CHANGES.items():
+                try:
+                    after = reduce(clean(change(raw, rng)))
+                except CrystalError as error:
+                    print(f"  {label}, {name}: {error}")
+                    continue
+                compare(search, label, reduced, after, indices, tallies[name])
+        for name, tally in tallies.items():
+            show(f"  {name}", tally)
+        show("  order of T's sites", anchor_tally(search, [r for _, r in crystals], rng))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Equal crystals: generated ones in the reference, and among themselves.
+
+pymatgen is imported only through the matcher that is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.reference.store import composition_key
+from novelty_metric.search.bounds import Cells, may_match
+from novelty_metric.verdict import DuplicateMatch
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.reference import Reference
+    from novelty_metric.search.matching import Matching
+
+
+def find_duplicate(
+    generated: Structure,
+    cell: Cells,
+    reference: Reference,
+    cells: Cells,
+    matching: Matching,
+    *,
+    ltol: float,
+) -> DuplicateMatch | None:
+    """The first reference crystal that equals the generated one, elements included.
+
+    Only crystals of the same reduced composition can be equal; they are tested by position.
+
+    Parameters
+    ----------
+    generated : Structure
+        Clean and reduced.
+    cell, cells : Cells
+        Of the generated crystal, and of the whole reference.
+    """
+    candidates = reference.with_composition(composition_key(generated.atomic_numbers))
+    if len(candidates) == 0:
+        return None
+    for index in candidates[may_match(cell, cells.take(candidates), ltol=ltol)].tolist():
+        rms = matching.duplicate_rms(generated, reference.structure(index))
+        if rms is not None:
+            return DuplicateMatch(index=index, parent_id=reference.ids[index], match_rms=rms)
+    return None
+
+
+def group_equal(
+    structures: Sequence[Structure], matching: Matching, protocol: Protocol
+) -> list[int]:
+    """Group equal crystals as `StructureMatcher.group_structures` does.
+
+    The first crystal not yet in a group opens one, and every later crystal that it matches (as the
+    first structure of the pair) joins it. The answer depends on the order: matching is not
+    transitive.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        Clean and reduced.
+
+    Returns
+    -------
+    list of int
+        Number of each crystal's group; groups are numbered from 0 by their first crystal.
+    """
+    groups = [-1] * len(structures)
+    by_composition: dict[object, list[int]] = {}
+    for place, structure in enumerate(structures):
+        by_composition.setdefault(composition_key(structure.atomic_numbers), []).append(place)
+    firsts: list[int] = []
+    for places in by_composition.values():
+        left = places
+        cells = Cells.of(
+            np.array([structures[place].lattice.matrix for place in places]),
+            np.array([len(structures[place]) for place in places]),
+            ltol=protocol.ltol,
+            angle_tol=protocol.angle_tol,
+        )
+        rows = {place: row for row, place in enumerate(places)}
+        while left:
+            first, *others = left
+            firsts.append(first)
+            groups[first] = first
+            left = []
+            if not others:
+                break
+            own = cells.take(np.array([rows[first]]))
+            possible = may_match(
+                own, cells.take(np.array([rows[place] for place in others])), ltol=protocol.ltol
+            )
+            for place, maybe in zip(others, possible.tolist(), strict=True):
+                if maybe and _equal(matching, structures[first], structures[place]):
+                    groups[place] = first
+                else:
+                    left.append(place)
+    number = {first: position for position, first in enumerate(sorted(firsts))}
+    return [number[first] for first in groups]
+
+
+def _equal(matching: Matching, first: Structure, second: Structure) -> bool:
+    return matching.duplicate_rms(first, second) is not None

@@ -1,0 +1,243 @@
+"""`ParentSearch`: everything that is asked of a reference about one generated crystal.
+
+pymatgen is imported when a `ParentSearch` is made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.errors import InputError
+from novelty_metric.search import duplicates
+from novelty_metric.search.bounds import Cells, CostBounds, cells_of_reference, may_match
+from novelty_metric.search.lattice_sites import RankedMatch, Screen, search_lattice_sites
+from novelty_metric.search.matching import Matching
+from novelty_metric.search.pettifor import symbol
+from novelty_metric.search.wyckoff import RankedOrbits, WyckoffIndex
+from novelty_metric.verdict import DuplicateMatch, Parent, Route
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.crystal import Symmetry
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class ParentsResult:
+    """Candidate parents of one crystal.
+
+    Attributes
+    ----------
+    parents : tuple of Parent
+        Lattice-and-sites parents by rank, then Wyckoff parents by rank.
+    unfinished : tuple of str
+        Reasons why a parent could have been missed; empty if the answer is exact.
+    pair_tests : int
+        Pairs put to the geometric test of the lattice-and-sites route.
+    """
+
+    parents: tuple[Parent, ...]
+    unfinished: tuple[str, ...]
+    pair_tests: int
+
+
+class ParentSearch:
+    """Duplicates and candidate parents of generated crystals in a reference.
+
+    Parameters
+    ----------
+    reference : Reference
+    protocol : Protocol
+        Its tolerances and `k`.
+    max_pair_tests : int, optional
+        Limit on the geometric pair tests for one crystal. Past it the result says so in
+        `ParentsResult.unfinished`, unless nothing that was left could have mattered.
+    compiled : bool
+        Put pairs to the compiled test first, if numba is installed. It changes no answer, only the
+        time: pymatgen still decides on, and maps, every pair that the compiled test lets through.
+
+    Raises
+    ------
+    InputError
+        If the reference was prepared with other symmetry settings, or the limit is below 1.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        protocol: Protocol,
+        *,
+        max_pair_tests: int | None = None,
+        compiled: bool = True,
+    ) -> None:
+        """Index the reference."""
+        if max_pair_tests is not None and max_pair_tests < 1:
+            raise InputError(f"max_pair_tests is {max_pair_tests}; it must be at least 1")
+        reference.require(protocol)
+        self.reference = reference
+        self.protocol = protocol
+        self.max_pair_tests = max_pair_tests
+        self.matching = Matching(protocol)
+        self._kernels = _kernels() if compiled else None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled pair test is in use."""
+        return self._kernels is not None
+
+    @cached_property
+    def _cells(self) -> Cells:
+        return cells_of_reference(self.reference, self.protocol)
+
+    @cached_property
+    def _bounds(self) -> CostBounds:
+        return CostBounds(self.reference)
+
+    @cached_property
+    def _wyckoff(self) -> WyckoffIndex:
+        return WyckoffIndex(self.reference, self._bounds)
+
+    def duplicate(self, generated: Structure) -> DuplicateMatch | None:
+        """The first reference crystal, by position, that equals the generated one.
+
+        Parameters
+        ----------
+        generated : Structure
+            Clean and reduced.
+        """
+        return duplicates.find_duplicate(
+            generated,
+            self._cell(generated),
+            self.reference,
+            self._cells,
+            self.matching,
+            ltol=self.protocol.ltol,
+        )
+
+    def parents(self, generated: Structure, symmetry: Symmetry | None) -> ParentsResult:
+        """The k cheapest parents of each route.
+
+        Parameters
+        ----------
+        generated : Structure
+            Clean and reduced.
+        symmetry : Symmetry or None
+            Of that cell; None leaves the Wyckoff route unfinished.
+        """
+        cell = self._cell(generated)
+
+        def admissible(indices: np.ndarray) -> np.ndarray:
+            return may_match(cell, self._cells.take(indices), ltol=self.protocol.ltol)
+
+        by_sites = search_lattice_sites(
+            generated,
+            self.reference,
+            self.matching,
+            self._bounds,
+            k=self.protocol.k,
+            admissible=admissible,
+            screen=self._screen(generated),
+            max_pair_tests=self.max_pair_tests,
+        )
+        by_letters = self._wyckoff.search(
+            np.asarray(generated.atomic_numbers, dtype=np.int64),
+            np.asarray(generated.frac_coords, dtype=np.float64),
+            symmetry,
+            k=self.protocol.k,
+        )
+        parents = [
+            self._parent(Route.LATTICE_SITES, rank, found)
+            for rank, found in enumerate(by_sites.parents, start=1)
+        ] + [
+            self._parent(Route.WYCKOFF, rank, found)
+            for rank, found in enumerate(by_letters.parents, start=1)
+        ]
+        return ParentsResult(
+            tuple(parents), by_sites.unfinished + by_letters.unfinished, by_sites.pair_tests
+        )
+
+    def group_equal(self, structures: Sequence[Structure]) -> list[int]:
+        """Number of the group of equal crystals that each one belongs to, from 0.
+
+        Parameters
+        ----------
+        structures : sequence of Structure
+            Clean and reduced.
+        """
+        return duplicates.group_equal(structures, self.matching, self.protocol)
+
+    def _screen(self, generated: Structure) -> Screen | None:
+        kernels = self._kernels
+        if kernels is None:
+            return None
+        lattice = np.array(generated.lattice.matrix, dtype=np.float64)
+        frac_coords = np.array(generated.frac_coords, dtype=np.float64)
+
+        def screen(indices: np.ndarray) -> np.ndarray:
+            steps = kernels.furthest_steps(
+                lattice,
+                frac_coords,
+                self.reference.lattices,
+                self.reference.offsets,
+                self.reference.frac_coords,
+                indices,
+                ltol=self.protocol.ltol,
+                stol=self.protocol.stol,
+                angle_tol=self.protocol.angle_tol,
+            )
+            passed: np.ndarray = steps == kernels.LET_THROUGH
+            return passed
+
+        return screen
+
+    def _cell(self, structure: Structure) -> Cells:
+        return Cells.of(
+            np.asarray(structure.lattice.matrix)[None],
+            np.array([len(structure)]),
+            ltol=self.protocol.ltol,
+            angle_tol=self.protocol.angle_tol,
+        )
+
+    def _parent(self, route: Route, rank: int, found: RankedMatch | RankedOrbits) -> Parent:
+        geometric = found.match if isinstance(found, RankedMatch) else None
+        old = [symbol(z) for z in found.parent_numbers.tolist()]
+        new = [symbol(z) for z in found.generated_numbers.tolist()]
+        element_map: dict[str, dict[str, int]] = {}
+        for before, after in zip(old, new, strict=True):
+            counts = element_map.setdefault(before, {})
+            counts[after] = counts.get(after, 0) + 1
+        exchanged = sum(before != after for before, after in zip(old, new, strict=True))
+        return Parent(
+            route=route,
+            rank=rank,
+            index=found.index,
+            parent_id=self.reference.ids[found.index],
+            cost=found.cost,
+            match_rms=None if geometric is None else geometric.rms,
+            supercell=None if geometric is None else geometric.supercell,
+            elements=tuple(new),
+            element_map=element_map,
+            share_exchanged=exchanged / len(new),
+        )
+
+
+def _kernels() -> ModuleType | None:
+    """The compiled pair test, or None where numba is missing or does not fit NumPy."""
+    try:
+        return importlib.import_module("novelty_metric.search.kernels")
+    except ImportError:
+        return None
+
+
+def group_equal(structures: Sequence[Structure], protocol: Protocol) -> list[int]:
+    """`ParentSearch.group_equal` without a reference."""
+    return duplicates.group_equal(structures, Matching(protocol), protocol)

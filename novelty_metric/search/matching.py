@@ -1,0 +1,148 @@
+"""pymatgen's `StructureMatcher` with the protocol's settings, to the letter.
+
+`StructureMatcher.fit` is neither symmetric in its arguments nor transitive, so their order is part
+of the method: the generated crystal first in the duplicate test and on the lattice-and-sites route,
+the relaxed parent first at the confirmation.
+
+Two private methods of pymatgen are called, because no public one returns the match that `fit`
+found, and none accepts elements that differ in number. Tests hold them against the public `fit`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.verdict import Supercell
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkMatch:
+    """A purely geometric match of a generated crystal G with a reference crystal T.
+
+    Attributes
+    ----------
+    rms : float
+        RMS site distance in (V/N)^(1/3).
+    sites : tuple of int
+        For each site of T, or of T's supercell if there is one, the site of G that lies on it.
+    supercell : 3×3 integers or None
+        Matrix for ``T.make_supercell``; None unless G has more sites than T.
+    """
+
+    rms: float
+    sites: tuple[int, ...]
+    supercell: Supercell | None
+
+
+def commensurate(n_first: int, n_second: int) -> bool:
+    """Whether one number of sites divides the other."""
+    return n_first % n_second == 0 or n_second % n_first == 0
+
+
+class Matching:
+    """The three matchers of a protocol.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        Its `ltol`, `stol` and `angle_tol` are used.
+    """
+
+    def __init__(self, protocol: Protocol) -> None:
+        """Set up pymatgen's matchers."""
+        from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
+
+        tolerances: dict[str, Any] = {
+            "ltol": protocol.ltol,
+            "stol": protocol.stol,
+            "angle_tol": protocol.angle_tol,
+            "scale": False,
+        }
+        reduced: dict[str, Any] = {
+            **tolerances,
+            "primitive_cell": False,
+            "attempt_supercell": True,
+            "supercell_size": "num_sites",
+        }
+        self._duplicate = StructureMatcher(**reduced)
+        self._framework = StructureMatcher(**reduced, comparator=FrameworkComparator())
+        self._confirm = StructureMatcher(**tolerances, primitive_cell=True, attempt_supercell=False)
+
+    def duplicate_rms(self, generated: Structure, reference: Structure) -> float | None:
+        """RMS site distance if the two crystals are equal, elements included, else None.
+
+        The decision is that of ``fit(generated, reference, skip_structure_reduction=True)``, which
+        takes the first match whose *largest* site distance is below `stol`.
+
+        Parameters
+        ----------
+        generated, reference : Structure
+            Both reduced.
+        """
+        return _fit_rms(self._duplicate, generated, reference, skip_structure_reduction=True)
+
+    def confirm_rms(self, relaxed_parent: Structure, generated: Structure) -> float | None:
+        """RMS site distance if the relaxed parent is the generated crystal, else None.
+
+        The decision is that of ``fit(relaxed_parent, generated)`` with ``primitive_cell=True``:
+        pymatgen reduces both once more.
+        """
+        return _fit_rms(self._confirm, relaxed_parent, generated, skip_structure_reduction=False)
+
+    def framework_match(self, generated: Structure, reference: Structure) -> FrameworkMatch | None:
+        """The first purely geometric match, elements ignored, or None.
+
+        Parameters
+        ----------
+        generated, reference : Structure
+            Both reduced. If the number of sites of neither divides that of the other, there is no
+            match.
+        """
+        n_generated, n_reference = len(generated), len(reference)
+        # pymatgen would raise, or refuse, such a pair.
+        if not commensurate(n_generated, n_reference):
+            return None
+        first, second, fu, first_supercell = self._framework._preprocess(
+            generated, reference, niggli=False, skip_structure_reduction=True
+        )
+        match = self._framework._strict_match(
+            first, second, fu, first_supercell, use_rms=True, break_on_match=True
+        )
+        if match is None:
+            return None
+        rms, _, matrix, _, mapping = match
+        # mapping[i] = j: site i of T, expanded if G is the larger, lies on site j of G, expanded
+        # if T is the larger. pymatgen expands site by site (a a b b …), hence the division.
+        if n_reference > n_generated:
+            return FrameworkMatch(float(rms), tuple(int(j) // fu for j in mapping), None)
+        supercell = None if n_reference == n_generated else _supercell(matrix)
+        return FrameworkMatch(float(rms), tuple(int(j) for j in mapping), supercell)
+
+
+def _fit_rms(
+    matcher: Any, first: Structure, second: Structure, *, skip_structure_reduction: bool
+) -> float | None:
+    first, second = matcher._process_species([first, second])
+    comparator = matcher._comparator
+    if comparator.get_hash(first.composition) != comparator.get_hash(second.composition):
+        return None
+    first, second, fu, first_supercell = matcher._preprocess(
+        first, second, skip_structure_reduction=skip_structure_reduction
+    )
+    match = matcher._match(first, second, fu, first_supercell, break_on_match=True)
+    if match is None or not match[0] <= matcher.stol:
+        return None
+    # Without `use_rms` the value compared is the largest distance; the distances come second.
+    return float(np.sqrt(np.mean(np.square(match[1]))))
+
+
+def _supercell(matrix: Any) -> Supercell:
+    rows = [tuple(int(value) for value in row) for row in np.asarray(matrix).tolist()]
+    return tuple(rows)  # type: ignore[return-value]

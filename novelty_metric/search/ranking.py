@@ -1,0 +1,42 @@
+"""The k cheapest parents of one route, found best-first."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Payload = TypeVar("Payload")
+
+Key = tuple[float, int, int]
+"""Cost, number of sites, position in the reference: the order of parents, ties included."""
+
+
+@dataclass(slots=True)
+class Cheapest(Generic[Payload]):
+    """The k lowest keys seen so far, in order.
+
+    Attributes
+    ----------
+    k : int
+    """
+
+    k: int
+    _kept: list[tuple[Key, Payload]] = field(default_factory=list)
+
+    def offer(self, key: Key, payload: Payload) -> None:
+        """Keep the entry if it is among the k lowest. No two keys are equal."""
+        bisect.insort(self._kept, (key, payload), key=lambda entry: entry[0])
+        del self._kept[self.k :]
+
+    def certain_before(self, key: Key) -> bool:
+        """Whether nothing whose key is `key` or higher can enter any more.
+
+        With the lower bound of the cost in the first place of `key`, and candidates visited in the
+        order of such keys, True ends the search: a real key is never below its bound's.
+        """
+        return len(self._kept) == self.k and self._kept[-1][0] < key
+
+    def in_order(self) -> list[tuple[Key, Payload]]:
+        """The entries kept, lowest key first."""
+        return list(self._kept)

@@ -1,0 +1,385 @@
+"""Route 2: parents with the same space group and the same occupied Wyckoff positions.
+
+pymatgen's table of relabellings is read on first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.util
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from novelty_metric.search.pettifor import map_cost, pettifor_numbers, site_costs
+from novelty_metric.search.ranking import Cheapest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from novelty_metric.crystal import Symmetry
+    from novelty_metric.reference import Reference
+    from novelty_metric.search.bounds import CostBounds
+
+Letters = tuple[int, ...]
+Bucket = tuple[int, int, Letters]
+
+
+@functools.cache
+def relabellings(space_group: int) -> tuple[dict[int, int], ...]:
+    """Relabellings of Wyckoff letters by the Euclidean normalizer, in pymatgen's order.
+
+    The identity comes first and the set is a group (both tested).
+
+    Parameters
+    ----------
+    space_group : int
+        1 to 230.
+
+    Returns
+    -------
+    tuple of dict
+        From code point to code point.
+    """
+    return tuple(
+        {int(letter): ord(new) for letter, new in table.items()}
+        for table in _tables()[str(space_group)]
+    )
+
+
+@functools.cache
+def _tables() -> dict[str, list[dict[Any, str]]]:
+    """The content of pymatgen's ``WYCKOFF_POSITION_RELAB_DICT``.
+
+    Read from its file where that lies in the usual place: importing the module that holds it also
+    loads a library of prototypes, which takes seconds.
+    """
+    spec = importlib.util.find_spec("pymatgen.analysis.prototypes")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = Path(folder) / "wyckoff-position-relabelings.json.gz"
+        if path.is_file():
+            with gzip.open(path, "rt", encoding="utf-8") as handle:
+                tables: dict[str, list[dict[Any, str]]] = json.load(handle)
+            return tables
+    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
+
+    return WYCKOFF_POSITION_RELAB_DICT
+
+
+@functools.lru_cache(maxsize=65536)
+def canonical_letters(space_group: int, letters: Letters) -> Letters:
+    """The lowest sorted multiset of letters among all relabellings of a given one.
+
+    As the relabellings are a group, two multisets have a common relabelling exactly if this is the
+    same for both.
+
+    Parameters
+    ----------
+    space_group : int
+    letters : tuple of int
+        Code points, one per orbit, sorted.
+    """
+    return min(
+        tuple(sorted(table[letter] for letter in letters)) for table in relabellings(space_group)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Orbits:
+    """A crystal by its orbits.
+
+    Attributes
+    ----------
+    letters : tuple of int
+        Wyckoff letters in the order of their first appearance, sites by index (code points).
+    members : dict
+        For each letter its orbits by lowest site index; an orbit is its site indices, increasing.
+    representatives : dict
+        For each letter ``(n_orbits, 3)``: fractional coordinates of each orbit's site with the
+        lexicographically smallest ones, as stored.
+    frac_coords : float64, (n_sites, 3)
+    pettifor : uint8, (n_sites,)
+    """
+
+    letters: Letters
+    members: dict[int, list[np.ndarray]]
+    representatives: dict[int, np.ndarray]
+    frac_coords: np.ndarray
+    pettifor: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        letters: np.ndarray,
+        orbits: np.ndarray,
+        frac_coords: np.ndarray,
+        pettifor: np.ndarray,
+    ) -> Orbits:
+        """Group sites into orbits.
+
+        Parameters
+        ----------
+        letters : integer, (n_sites,)
+            Code points.
+        orbits : integer, (n_sites,)
+            Lowest site index of each site's orbit.
+        frac_coords : float64, (n_sites, 3)
+        pettifor : uint8, (n_sites,)
+        """
+        members: dict[int, list[np.ndarray]] = {}
+        for first in sorted(set(orbits.tolist())):
+            members.setdefault(int(letters[first]), []).append(np.flatnonzero(orbits == first))
+        representatives = {
+            letter: np.array([min(frac_coords[sites].tolist()) for sites in of_letter])
+            for letter, of_letter in members.items()
+        }
+        return cls(tuple(members), members, representatives, frac_coords, pettifor)
+
+    @property
+    def multiset(self) -> Letters:
+        """One letter per orbit, sorted."""
+        return tuple(sorted(x for x in self.letters for _ in self.members[x]))
+
+
+@dataclass(frozen=True, slots=True)
+class RankedOrbits:
+    """A parent of route 2: where it is, what it costs, and how the atoms lie on it.
+
+    `sites[i]` is the site of the generated crystal that goes to site i of the parent.
+    """
+
+    index: int
+    cost: float
+    sites: tuple[int, ...]
+    parent_numbers: np.ndarray
+    generated_numbers: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class WyckoffResult:
+    """The cheapest parents, and what could not be finished."""
+
+    parents: tuple[RankedOrbits, ...]
+    unfinished: tuple[str, ...]
+
+
+class WyckoffIndex:
+    """The reference by space group and multiset of Wyckoff letters, up to relabelling.
+
+    Only crystals with equal total numbers of sites are compared. Equal letters in the same space
+    group give orbits of equal size in primitive cells, so this asks nothing of them. But pymatgen's
+    reduction uses other tolerances than the symmetry search, and a cell that is primitive for the
+    one need not be for the other: then every orbit is larger by the same factor and no one-to-one
+    map of the atoms exists.
+    """
+
+    def __init__(self, reference: Reference, bounds: CostBounds) -> None:
+        """Index a reference.
+
+        Parameters
+        ----------
+        reference : Reference
+        bounds : CostBounds
+            Of that reference.
+        """
+        self._reference = reference
+        self._bounds = bounds
+        buckets: dict[Bucket, list[int]] = {}
+        undetermined: dict[int, list[int]] = {}
+        offsets = np.asarray(reference.offsets, dtype=np.int64)
+        # A site that is its own orbit's lowest stands for the orbit.
+        position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
+        firsts = np.flatnonzero(np.asarray(reference.orbits) == position)
+        letters = np.asarray(reference.wyckoff_letters)[firsts].tolist()
+        ends = np.searchsorted(firsts, offsets).tolist()
+        sizes, groups = np.diff(offsets).tolist(), np.asarray(reference.space_groups).tolist()
+        for index, (n_sites, group) in enumerate(zip(sizes, groups, strict=True)):
+            if group == 0:
+                undetermined.setdefault(n_sites, []).append(index)
+                continue
+            multiset = tuple(sorted(letters[ends[index] : ends[index + 1]]))
+            bucket = (group, n_sites, canonical_letters(group, multiset))
+            buckets.setdefault(bucket, []).append(index)
+        self._buckets = {key: np.array(found) for key, found in buckets.items()}
+        self._undetermined = {n: np.array(found) for n, found in undetermined.items()}
+
+    def candidates(self, space_group: int, orbits: Orbits) -> np.ndarray:
+        """Positions of the crystals with the same letters up to relabelling, increasing."""
+        key = (
+            space_group,
+            len(orbits.pettifor),
+            canonical_letters(space_group, orbits.multiset),
+        )
+        return self._buckets.get(key, np.zeros(0, dtype=np.int64))
+
+    def search(
+        self,
+        numbers: np.ndarray,
+        frac_coords: np.ndarray,
+        symmetry: Symmetry | None,
+        *,
+        k: int,
+    ) -> WyckoffResult:
+        """The k cheapest reference crystals of the same Wyckoff letters, exactly.
+
+        Parameters
+        ----------
+        numbers : integer, (n_sites,)
+            Atomic numbers of the generated crystal, clean and reduced.
+        frac_coords : float64, (n_sites, 3)
+        symmetry : Symmetry or None
+            Of that cell; None leaves the route unfinished.
+        k : int
+        """
+        if symmetry is None:
+            return WyckoffResult((), ("the symmetry of the crystal could not be determined",))
+        pettifor = pettifor_numbers(numbers)
+        generated = Orbits.of(
+            np.array([ord(letter) for letter in symmetry.letters]),
+            np.array(symmetry.orbits),
+            np.asarray(frac_coords, dtype=np.float64),
+            pettifor,
+        )
+        best: Cheapest[RankedOrbits] = Cheapest(k)
+        found = self.candidates(symmetry.space_group, generated)
+        for bound, index in self._in_order(pettifor, found):
+            if best.certain_before((bound, len(numbers), index)):
+                break
+            parent = self._orbits(index)
+            sites = map_orbits(generated, parent, symmetry.space_group)
+            if sites is None:
+                continue
+            cost = map_cost(parent.pettifor, pettifor[list(sites)])
+            on_parent = np.asarray(self._reference.numbers[_sites(self._reference, index)])
+            ranked = RankedOrbits(
+                index, cost, sites, on_parent.astype(np.int64), numbers[list(sites)]
+            )
+            best.offer((cost, len(numbers), index), ranked)
+        unfinished = []
+        # Equal numbers of sites are all that is known of these: any of them might be a parent.
+        unknown = self._undetermined.get(len(numbers), np.zeros(0, dtype=np.int64))
+        for bound, index in self._in_order(pettifor, unknown):
+            if best.certain_before((bound, len(numbers), index)):
+                break
+            unfinished.append(
+                f"the symmetry of reference crystal {self._reference.ids[index]!r} "
+                "could not be determined"
+            )
+        return WyckoffResult(tuple(ranked for _, ranked in best.in_order()), tuple(unfinished))
+
+    def _in_order(self, pettifor: np.ndarray, indices: np.ndarray) -> Iterable[tuple[float, int]]:
+        if len(indices) == 0:
+            return ()
+        bounds = self._bounds.of_equal_size(pettifor, indices)
+        order = np.lexsort((indices, bounds))
+        return zip(bounds[order].tolist(), indices[order].tolist(), strict=True)
+
+    def _orbits(self, index: int) -> Orbits:
+        sites = _sites(self._reference, index)
+        return Orbits.of(
+            np.asarray(self._reference.wyckoff_letters[sites]),
+            np.asarray(self._reference.orbits[sites]),
+            np.asarray(self._reference.frac_coords[sites]),
+            pettifor_numbers(self._reference.numbers[sites]),
+        )
+
+
+def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int, ...] | None:
+    """The cheapest map of the atoms of G to those of T that pairs orbits of the same letter.
+
+    For every pair of relabellings, of G's letters and of T's, orbits that share a letter are paired
+    by the assignment with the least sum of distances between their representatives; the pair of
+    relabellings with the least cost wins, the first one in pymatgen's order among equals (G's
+    relabelling in the outer loop). Atoms of paired orbits are paired by the assignment with the
+    least sum of distances. A distance is the norm of d − round(d), d the difference of the
+    fractional coordinates as stored, each in its own cell. Elements play no part in the pairing.
+
+    A pair of relabellings matters only through the letter of T that it gives each letter of G. As
+    the relabellings are a group with the identity first, G's identity with each relabelling of T
+    already runs through all of them, and what follows repeats them: only those are looked at.
+
+    Returns
+    -------
+    tuple of int or None
+        For each site of T the site of G; None if no relabelling fits.
+    """
+    paired: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]] | None] = {}
+    seen: set[Letters] = set()
+    best_cost = np.inf
+    best: list[tuple[np.ndarray, np.ndarray]] | None = None
+    counts = Counter({letter: len(orbits) for letter, orbits in parent.members.items()})
+    for table in relabellings(space_group):
+        back = {new: letter for letter, new in table.items()}
+        partners = tuple(back[letter] for letter in generated.letters)
+        if partners in seen:
+            continue
+        seen.add(partners)
+        if any(
+            counts[partner] != len(generated.members[letter])
+            for letter, partner in zip(generated.letters, partners, strict=True)
+        ):
+            continue
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        for letter, partner in zip(generated.letters, partners, strict=True):
+            if (letter, partner) not in paired:
+                paired[letter, partner] = _pair_orbits(generated, letter, parent, partner)
+            of_letter = paired[letter, partner]
+            if of_letter is None:
+                break
+            pairs += of_letter
+        else:
+            cost = _float_cost(generated, parent, pairs)
+            if cost < best_cost:
+                best_cost, best = cost, pairs
+    if best is None:
+        return None
+    sites = np.full(len(parent.pettifor), -1, dtype=np.int64)
+    for of_generated, of_parent in best:
+        distances = _distances(generated.frac_coords[of_generated], parent.frac_coords[of_parent])
+        rows, columns = linear_sum_assignment(distances)
+        sites[of_parent[columns]] = of_generated[rows]
+    return None if (sites < 0).any() else tuple(sites.tolist())
+
+
+def _pair_orbits(
+    generated: Orbits, letter: int, parent: Orbits, partner: int
+) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Orbits of one letter paired, G's in order; None if paired orbits differ in size."""
+    first, second = generated.members[letter], parent.members[partner]
+    columns = [0]
+    if len(first) > 1:
+        distances = _distances(generated.representatives[letter], parent.representatives[partner])
+        columns = linear_sum_assignment(distances)[1].tolist()
+    pairs = [(orbit, second[column]) for orbit, column in zip(first, columns, strict=True)]
+    return pairs if all(len(a) == len(b) for a, b in pairs) else None
+
+
+def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    difference = first[:, None] - second[None]
+    return np.linalg.norm(difference - np.round(difference), axis=2)
+
+
+def _float_cost(
+    generated: Orbits, parent: Orbits, pairs: list[tuple[np.ndarray, np.ndarray]]
+) -> float:
+    """Cost as the sum of floats by which relabellings are compared.
+
+    Many relabellings tie exactly, and which of them wins decides where the elements go. The order
+    of the sum (letters by first appearance in G, then orbits) is therefore part of the method.
+    """
+    n_sites = len(generated.pettifor)
+    cost = 0.0
+    for of_generated, of_parent in pairs:
+        step = site_costs(generated.pettifor[of_generated[:1]], parent.pettifor[of_parent[:1]])
+        cost += len(of_generated) / n_sites * int(step[0])
+    return cost
+
+
+def _sites(reference: Reference, index: int) -> slice:
+    return slice(int(reference.offsets[index]), int(reference.offsets[index + 1]))

@@ -1,0 +1,173 @@
+"""Refusals and the bound on the cost must never be wrong."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
+
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search import pettifor
+from novelty_metric.search.bounds import (
+    Cells,
+    CostBounds,
+    cells_of_reference,
+    may_match,
+    successive_minima,
+    volume_window,
+)
+from novelty_metric.search.matching import Matching, commensurate
+
+MATCHER = StructureMatcher(
+    primitive_cell=False, scale=False, attempt_supercell=True, comparator=FrameworkComparator()
+)
+
+
+def cells(lattice: Lattice, n_sites: int) -> Cells:
+    return Cells.of(lattice.matrix[None], np.array([n_sites]), ltol=0.2, angle_tol=5.0)
+
+
+lattices = st.builds(
+    Lattice.from_parameters,
+    *[st.floats(2, 9)] * 3,
+    *[st.floats(60, 120)] * 3,
+).filter(lambda lattice: lattice.volume > 4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(lattices, st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_no_refusal_where_pymatgen_finds_a_lattice(lattice: Lattice, size: int, seed: int) -> None:
+    # The target is a strained supercell in another basis: near the edges of all tolerances.
+    rng = np.random.default_rng(seed)
+    supercell = np.diag([size, 1, 1]) @ rng.permutation(np.eye(3))
+    shear = np.eye(3)
+    shear[0, 1] = rng.integers(-1, 2)
+    strain = np.eye(3) + rng.normal(0, 0.08, (3, 3))
+    target = Lattice(shear @ supercell @ lattice.matrix @ strain)
+    source = SimpleNamespace(lattice=lattice)
+    if next(MATCHER._get_lattices(target, source, size), None) is None:
+        return
+    # pymatgen's target is the cell with more sites, or the second structure's.
+    assert may_match(cells(lattice, 2), cells(target, 2 * size), ltol=0.2).all()
+    if size > 1:
+        assert may_match(cells(target, 2 * size), cells(lattice, 2), ltol=0.2).all()
+
+
+def test_no_refusal_of_a_real_match(
+    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+) -> None:
+    matching = Matching(protocol)
+    references = cells_of_reference(reference, protocol)
+    accepted = refused = 0
+    for generated in [*diffcsp[::10], *disguised[::4]]:
+        possible = may_match(
+            cells(generated.lattice, len(generated)), references, ltol=protocol.ltol
+        )
+        for i, maybe in enumerate(possible.tolist()):
+            if not commensurate(len(generated), len(reference.structure(i))):
+                assert not maybe
+                continue
+            refused += not maybe
+            if matching.framework_match(generated, reference.structure(i)) is not None:
+                accepted += 1
+                assert maybe
+    assert accepted > 20
+    assert refused > 200
+
+
+@settings(max_examples=60, deadline=None)
+@given(lattices, st.integers(0, 2**32 - 1))
+def test_successive_minima_are_lower_bounds_and_mostly_exact_for_niggli_cells(
+    lattice: Lattice, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    skewed = np.eye(3)
+    skewed[1, 0], skewed[2, 0], skewed[2, 1] = rng.integers(-3, 4, size=3)
+    niggli = lattice.get_niggli_reduced_lattice()
+    want = brute_minima(niggli.matrix)
+    horizon = 3 / max(niggli.reciprocal_lattice_crystallographic.lengths)
+    have = successive_minima(niggli.matrix[None])[0]
+    assert np.allclose(have, np.minimum(want, horizon), rtol=1e-9)
+    assert (successive_minima((skewed @ niggli.matrix)[None])[0] <= want * (1 + 1e-9)).all()
+
+
+def brute_minima(matrix: np.ndarray) -> np.ndarray:
+    axis = np.arange(-5, 6)
+    grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    grid = grid[grid.any(axis=1)]
+    lengths = np.linalg.norm(grid @ matrix, axis=1)
+    chosen: list[int] = []
+    for row in np.argsort(lengths):
+        if np.linalg.matrix_rank(grid[[*chosen, row]]) == len(chosen) + 1:
+            chosen.append(row)
+        if len(chosen) == 3:
+            break
+    return lengths[chosen]
+
+
+@settings(max_examples=60, deadline=None)
+@given(lattices, st.integers(0, 2**32 - 1))
+def test_volume_window_holds_every_cell_within_the_tolerances(lattice: Lattice, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    smallest, largest = volume_window(lattice.matrix[None], ltol=0.2, angle_tol=5.0)
+    assert smallest[0] < lattice.volume < largest[0]
+    lengths = np.array(lattice.lengths) * 1.2 ** rng.choice([-1, 1, 0.3], size=(200, 3))
+    angles = np.array(lattice.angles) + rng.choice([-5, 5, 0.1], size=(200, 3))
+    cosines = np.cos(np.radians(angles))
+    g = 1 + 2 * cosines.prod(axis=1) - (cosines**2).sum(axis=1)
+    volumes = lengths.prod(axis=1) * np.sqrt(np.maximum(g, 0))
+    assert (volumes[g > 0] >= smallest[0]).all()
+    assert (volumes[g > 0] <= largest[0]).all()
+
+
+def reference_of(numbers: list[list[int]]) -> CostBounds:
+    sizes = [len(row) for row in numbers]
+    return CostBounds(
+        SimpleNamespace(  # type: ignore[arg-type]
+            n_sites=np.array(sizes),
+            offsets=np.concatenate([[0], np.cumsum(sizes)]),
+            numbers=np.array([z for row in numbers for z in row], dtype=np.uint8),
+        )
+    )
+
+
+elements = st.lists(st.integers(1, 106), min_size=1, max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(elements, elements, st.integers(1, 3), st.booleans(), st.integers(0, 2**32 - 1))
+def test_no_map_costs_less_than_the_bound(
+    small: list[int], large: list[int], times: int, swap: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    large = (large * len(small) * times)[: len(small) * times]
+    generated, other = (large, small) if swap else (small, large)
+    indices, bounds = reference_of([other]).commensurate(pettifor.pettifor_numbers(generated))
+    assert indices.tolist() == [0]
+    expanded = pettifor.pettifor_numbers(np.repeat(small, times))
+    for _ in range(20):
+        cost = pettifor.map_cost(rng.permutation(expanded), pettifor.pettifor_numbers(large))
+        assert bounds[0] <= cost
+    if max(small + large) <= 103:
+        best = pettifor.map_cost(np.sort(expanded), np.sort(pettifor.pettifor_numbers(large)))
+        assert bounds[0] == best
+
+
+def test_bounds_go_only_to_commensurate_crystals() -> None:
+    table = reference_of([[8], [8, 8], [8, 16, 8], [8, 8, 8, 26]])
+    indices, bounds = table.commensurate(pettifor.pettifor_numbers([8, 16]))
+    assert indices.tolist() == [0, 1, 3]
+    assert bounds.tolist() == [0.5, 0.5, (1 + 25) / 4]
+    assert table.of_equal_size(pettifor.pettifor_numbers([8, 16]), np.array([1])).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 3), (4, 6), (6, 4)])
+def test_incommensurate_sizes_are_refused(one: int, other: int) -> None:
+    lattice = Lattice.cubic(4)
+    assert not may_match(cells(lattice, one), cells(lattice, other), ltol=0.2).any()

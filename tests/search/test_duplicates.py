@@ -1,0 +1,85 @@
+"""Duplicates in the reference and among samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.structure_matcher import StructureMatcher
+from shaken import disguise
+
+from novelty_metric.crystal import clean, reduce
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search.engine import ParentSearch, group_equal
+
+
+@pytest.fixture(scope="module")
+def search(reference: Reference, protocol: Protocol) -> ParentSearch:
+    return ParentSearch(reference, protocol)
+
+
+def test_every_reference_crystal_is_found_again(search: ParentSearch, reference: Reference) -> None:
+    rng = np.random.default_rng(3)
+    for i in range(0, len(reference), 4):
+        for seen in (reference.structure(i), disguise(reference.structure(i), rng, shift=0)):
+            found = search.duplicate(seen)
+            assert found is not None
+            assert found.index <= i
+            assert found.parent_id == reference.ids[found.index]
+            assert 0 <= found.match_rms < 0.3
+
+
+def test_the_lowest_position_is_reported(protocol: Protocol) -> None:
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    far = salt.copy()
+    far.scale_lattice(salt.volume * 2.5)
+    near = salt.copy()
+    near.scale_lattice(salt.volume * 1.1)
+    reference = Reference.from_structures([far, near, salt], ids=["far", "near", "same"])
+    found = ParentSearch(reference, protocol).duplicate(reduce(clean(salt)))
+    assert found is not None
+    assert (found.index, found.parent_id) == (1, "near")
+
+
+def test_other_elements_or_proportions_are_no_duplicates(
+    search: ParentSearch, disguised: list[Structure], reference: Reference
+) -> None:
+    formulas = {s.composition.reduced_formula for s in reference}
+    for structure in disguised:
+        if structure.composition.reduced_formula not in formulas:
+            assert search.duplicate(structure) is None
+
+
+def test_groups_are_those_of_pymatgen(
+    reference: Reference, diffcsp: list[Structure], protocol: Protocol
+) -> None:
+    rng = np.random.default_rng(5)
+    structures = []
+    for i in range(0, 40, 2):
+        structures += [disguise(reference.structure(i), rng, shift=0) for _ in range(3)]
+    structures += diffcsp[:10]
+    structures = [structures[i] for i in rng.permutation(len(structures))]
+    groups = group_equal(structures, protocol)
+    matcher = StructureMatcher(
+        primitive_cell=False, scale=False, attempt_supercell=True, supercell_size="num_sites"
+    )
+    want = [-1] * len(structures)
+    for group in matcher.group_structures(structures):
+        members = [k for k, s in enumerate(structures) if any(s is member for member in group)]
+        for member in members:
+            want[member] = members[0]
+    number = {first: place for place, first in enumerate(sorted(set(want)))}
+    assert groups == [number[first] for first in want]
+    assert len(set(groups)) < len(structures) - 20
+
+
+def test_groups_are_numbered_by_their_first_crystal(
+    reference: Reference, protocol: Protocol
+) -> None:
+    a, b, c = (reference.structure(i) for i in (0, 1, 2))
+    assert group_equal([a, b, a, c, b, a], protocol) == [0, 1, 0, 2, 1, 0]
+    assert group_equal([], protocol) == []
+    assert ParentSearch(reference, protocol).group_equal([c, a, c]) == [0, 1, 0]

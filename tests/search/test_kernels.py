@@ -1,0 +1,198 @@
+"""The compiled pair test must never refuse what pymatgen accepts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.util.coord import lattice_points_in_supercell
+from scipy.optimize import linear_sum_assignment
+from shaken import disguise
+
+from novelty_metric.crystal import symmetry
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search.engine import ParentSearch
+from novelty_metric.search.matching import Matching, commensurate
+
+kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+
+
+def steps(generated: Structure, reference: Reference, indices: list[int]) -> np.ndarray:
+    return kernels.furthest_steps(
+        generated.lattice.matrix,
+        generated.frac_coords,
+        reference.lattices,
+        reference.offsets,
+        reference.frac_coords,
+        np.array(indices, dtype=np.int64),
+        ltol=0.2,
+        stol=0.3,
+        angle_tol=5.0,
+    )
+
+
+def test_nothing_that_pymatgen_accepts_is_refused(
+    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+) -> None:
+    matching = Matching(protocol)
+    accepted = let_through = late = 0
+    # Crystals as they are in the reference tie most often: exact symmetry on both sides.
+    for generated in [*diffcsp[::12], *disguised[::10], *list(reference)[::46]]:
+        indices = [i for i, s in enumerate(reference) if commensurate(len(generated), len(s))]
+        for i, step in zip(indices, steps(generated, reference, indices).tolist(), strict=True):
+            match = matching.framework_match(generated, reference.structure(i))
+            assert match is None or step == kernels.LET_THROUGH
+            accepted += match is not None
+            let_through += step == kernels.LET_THROUGH
+            late += step >= kernels.NOT_COVERED
+    assert accepted > 30
+    assert late > accepted + 20
+    assert let_through < 1.6 * accepted + 20  # it is worth having only if it refuses the rest
+
+
+def test_both_directions_of_supercells(protocol: Protocol) -> None:
+    rng = np.random.default_rng(8)
+    small = Structure(
+        Lattice.from_parameters(4.1, 4.6, 5.3, 84, 97, 103),
+        ["Li", "Be", "B"],
+        [[0.02, 0.11, 0.3], [0.41, 0.52, 0.77], [0.66, 0.88, 0.13]],
+    )
+    large = small * [2, 1, 1]
+    large.replace(0, "Na")
+    large = disguise(large, rng)
+    assert (len(small), len(large)) == (3, 6)
+    reference = Reference.from_structures([small, large])
+    for i in range(2):
+        answers = steps(reference.structure(i), reference, [0, 1])
+        assert (answers == kernels.LET_THROUGH).all()
+
+
+def test_the_search_answers_the_same_with_and_without(
+    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+) -> None:
+    quick = ParentSearch(reference, protocol)
+    plain = ParentSearch(reference, protocol, compiled=False)
+    assert quick.compiled
+    assert not plain.compiled
+    limits = [
+        ParentSearch(reference, protocol, max_pair_tests=9, compiled=c) for c in (True, False)
+    ]
+    for structure in [*diffcsp[::6], *disguised[::6]]:
+        found = symmetry(structure, symprec=0.01, angle_tolerance=5.0)
+        assert quick.parents(structure, found) == plain.parents(structure, found)
+        assert limits[0].parents(structure, found) == limits[1].parents(structure, found)
+
+
+def test_without_numba_the_search_goes_on(
+    reference: Reference, disguised: list[Structure], protocol: Protocol, monkeypatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "novelty_metric.search.kernels", None)
+    search = ParentSearch(reference, protocol)
+    assert not search.compiled
+    assert search.parents(disguised[0], None).parents
+
+
+def test_a_cache_that_can_not_be_written_is_done_without(monkeypatch) -> None:
+    real = kernels.numba.njit
+
+    def njit(**options: bool):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+
+    @kernels.compiled
+    def double(x: float) -> float:
+        return 2 * x
+
+    assert double(3.0) == 6.0
+
+
+def scratch_for(n: int):
+    return kernels.Scratch(
+        *[np.empty(0)] * 10,
+        np.empty((3, n)),
+        np.empty((4, n), np.int64),
+        np.empty((2, n), np.bool_),
+        *[np.empty(0)] * 4,
+    )
+
+
+def test_assignment_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 5, 8, 13):
+        for kind in range(40):
+            cost = rng.random((n, n)) if kind % 2 else rng.integers(0, 4, (n, n)).astype(float)
+            cost[rng.random((n, n)) < 0.3 * (kind % 3)] = kernels.FORBIDDEN
+            scratch = scratch_for(n)
+            rows, columns = linear_sum_assignment(cost)
+            total = cost[rows, columns].sum()
+            feasible = kernels._assign.py_func(cost, n, scratch)
+            assert feasible == (total < kernels.FORBIDDEN / 10)
+            if feasible:
+                assert cost[rows, scratch.ints[1]].sum() == pytest.approx(total)
+                reduced = cost - scratch.floats[0][:, None] - scratch.floats[1][None]
+                assert reduced.min() > -1e-9
+                assert np.allclose(reduced[rows, scratch.ints[1]], 0)
+                if kind % 2:
+                    assert (scratch.ints[1] == columns).all()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
+    rng = np.random.default_rng(1)
+    several = 0
+    for _ in range(60):
+        if tied:
+            angles = rng.permutation([[90, 90, 120], [60, 60, 60], [60, 60, 90]][rng.integers(3)])
+            lattice = Lattice.from_parameters(3.1, 3.1, rng.choice([3.1, 5.7]), *angles)
+        else:
+            lattice = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
+        cells, backs = np.empty((32, 3, 3)), np.empty((32, 3, 3))
+        count = kernels._reductions(lattice.matrix, 0.7, cells, backs, np.empty((32, 3)))
+        several += count > 1
+        assert count == 1 or tied
+        want = lattice.lll_matrix
+        fits = [p for p in range(count) if np.allclose(cells[p], want, atol=1e-6)]
+        assert len(fits) == 1
+        assert np.allclose(backs[fits[0]], lattice.lll_inverse)
+    assert (several > 20) == tied
+
+
+def test_mean_cell_is_that_of_pymatgen() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        one, other = (
+            Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
+            for _ in range(2)
+        )
+        parameters = [np.empty(6), np.empty(6)]
+        for lattice, out in zip((one, other), parameters, strict=True):
+            kernels._parameters(lattice.matrix, out)
+            assert np.allclose(out, [*lattice.lengths, *np.radians(lattice.angles)])
+        average = np.empty((3, 3))
+        kernels._average_cell(*parameters, average)
+        mean = (np.array(one.parameters) + np.array(other.parameters)) / 2
+        assert np.allclose(average, Lattice.from_parameters(*mean).matrix)
+
+
+def test_supercell_sites_are_those_of_pymatgen() -> None:
+    rng = np.random.default_rng(3)
+    done = 0
+    while done < 30:
+        matrix = rng.integers(-2, 3, (3, 3))
+        fu = abs(round(np.linalg.det(matrix)))
+        if not 1 <= fu <= 6:
+            continue
+        frac = rng.random((3, 3))
+        points = lattice_points_in_supercell(matrix)
+        want = (frac @ np.linalg.inv(matrix))[:, None] + points[None]
+        want = want.reshape(-1, 3)
+        have = np.empty((3 * fu, 3))
+        assert kernels._expand(frac, 3, matrix, fu, have)
+        assert np.allclose(have, want - np.floor(want), atol=1e-9)
+        done += 1

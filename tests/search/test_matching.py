@@ -1,0 +1,143 @@
+"""Our calls of pymatgen's private methods, held against its public ones on real pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
+from shaken import disguise
+
+from novelty_metric.crystal import clean, reduce
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search.matching import Matching, commensurate
+
+TOLERANCES = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5, "scale": False}
+REDUCED = {
+    **TOLERANCES,
+    "primitive_cell": False,
+    "attempt_supercell": True,
+    "supercell_size": "num_sites",
+}
+
+
+@pytest.fixture(scope="module")
+def matching(protocol: Protocol) -> Matching:
+    return Matching(protocol)
+
+
+def shaken(structure: Structure, seed: int) -> Structure:
+    """The same elements, displaced by up to half the tolerance and more."""
+    rng = np.random.default_rng(seed)
+    changed = structure.copy()
+    changed.perturb(float(rng.choice([0.02, 0.3, 0.6, 0.9])), seed=seed)
+    try:
+        return reduce(clean(changed))
+    except Exception:
+        return structure
+
+
+def test_duplicate_decision_is_that_of_fit(reference: Reference, matching: Matching) -> None:
+    public = StructureMatcher(**REDUCED)
+    decisions = []
+    for i in range(len(reference)):
+        first, second = shaken(reference.structure(i), i), reference.structure(i)
+        for one, other in ((first, second), (second, first), (first, reference.structure(0))):
+            ours = matching.duplicate_rms(one, other)
+            assert (ours is not None) == public.fit(one, other, skip_structure_reduction=True)
+            assert ours is None or 0 <= ours < 0.3
+            decisions.append(ours is not None)
+    assert 100 < sum(decisions) < len(decisions) - 100  # both answers are well represented
+
+
+def test_duplicate_finds_supercells_that_reduction_left(matching: Matching) -> None:
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    primitive = salt.get_primitive_structure()
+    assert len(primitive) == 2 < len(salt)
+    assert matching.duplicate_rms(primitive, salt) == pytest.approx(0, abs=1e-9)
+    assert matching.duplicate_rms(salt, primitive) == pytest.approx(0, abs=1e-9)
+    assert matching.duplicate_rms(salt, salt * [2, 1, 1]) == pytest.approx(0, abs=1e-9)
+    other = salt.copy()
+    other.replace_species({"Na": "K"})
+    assert matching.duplicate_rms(salt, other) is None
+
+
+def test_confirmation_is_that_of_fit(reference: Reference, matching: Matching) -> None:
+    public = StructureMatcher(**TOLERANCES, primitive_cell=True, attempt_supercell=False)
+    decisions = []
+    for i in range(0, len(reference), 3):
+        first, second = shaken(reference.structure(i), i), reference.structure(i)
+        if i % 2:
+            first = first * [2, 1, 1]
+        ours = matching.confirm_rms(first, second)
+        assert (ours is not None) == public.fit(first, second)
+        decisions.append(ours is not None)
+    assert 10 < sum(decisions) < len(decisions) - 10
+
+
+def test_framework_decision_is_that_of_the_public_distance(
+    reference: Reference, matching: Matching, diffcsp: list[Structure]
+) -> None:
+    # `get_rms_dist` looks for the least RMS over all lattices and translations, so it finds one
+    # below the tolerance exactly if a first one exists. It reduces again; on a Niggli cell that
+    # changes nothing but the last bits.
+    public = StructureMatcher(**REDUCED, comparator=FrameworkComparator())
+    rng = np.random.default_rng(1)
+    pairs = [(disguise(reference.structure(i), rng), i) for i in range(0, len(reference), 7)]
+    pairs += [(g, int(i)) for g in diffcsp[:20] for i in rng.integers(len(reference), size=12)]
+    found = 0
+    for generated, i in pairs:
+        other = reference.structure(i)
+        if len(generated) > 12 or not commensurate(len(generated), len(other)):
+            continue
+        ours = matching.framework_match(generated, other)
+        best = public.get_rms_dist(generated, other)
+        assert (ours is None) == (best is None)
+        if ours is not None and best is not None:
+            found += 1
+            assert best[0] - 1e-9 <= ours.rms < 0.3
+    assert found > 10
+
+
+@pytest.mark.parametrize("scale", [[2, 1, 1], [1, 3, 1], [2, 2, 1]])
+def test_framework_map_through_a_supercell(scale: list[int]) -> None:
+    # pymatgen takes the first match, not the best; a strict tolerance leaves only the perfect one.
+    matching = Matching(Protocol(stol=0.02))
+    small = Structure(
+        Lattice.from_parameters(4.1, 4.6, 5.3, 84, 97, 103),
+        ["Li", "Be", "B"],
+        [[0.02, 0.11, 0.3], [0.41, 0.52, 0.77], [0.66, 0.88, 0.13]],
+    )
+    large = small * scale
+    elements = [site.specie.symbol for site in small]
+    for generated, parent in ((large, small), (small, large), (small, small)):
+        match = matching.framework_match(generated, parent)
+        assert match is not None
+        assert match.rms < 1e-6
+        assert (match.supercell is not None) == (len(generated) > len(parent))
+        cell = parent
+        if match.supercell is not None:
+            cell = parent.make_supercell([list(r) for r in match.supercell], in_place=False)
+            assert abs(round(np.linalg.det(match.supercell))) == len(generated) // len(parent)
+        assert len(match.sites) == len(cell)
+        on_parent = [site.specie.symbol for site in cell]
+        on_generated = [generated[j].specie.symbol for j in match.sites]
+        assert on_parent == on_generated
+        assert set(on_parent) == set(elements)
+
+
+def test_incommensurate_numbers_of_sites(matching: Matching, reference: Reference) -> None:
+    by_size = {len(s): s for s in reference}
+    for one, other in ((2, 5), (4, 6), (6, 4), (3, 2), (9, 4)):
+        assert matching.framework_match(by_size[one], by_size[other]) is None
+
+
+def test_tolerances_come_from_the_protocol(reference: Reference) -> None:
+    loose, strict = Matching(Protocol()), Matching(Protocol(stol=0.001))
+    second = reference.structure(3)
+    first = disguise(second, np.random.default_rng(2), shift=0)
+    assert (loose.duplicate_rms(first, second) or 1) < 0.3
+    assert strict.duplicate_rms(first, second) is None

@@ -1,0 +1,193 @@
+"""Route 2: relabellings, orbits, and maps of atoms."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from oracle import plain_orbits, wyckoff_map
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.crystal import reduce, symmetry
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search import wyckoff
+from novelty_metric.search.bounds import CostBounds
+from novelty_metric.search.pettifor import pettifor_numbers
+from novelty_metric.search.wyckoff import (
+    Orbits,
+    WyckoffIndex,
+    canonical_letters,
+    map_orbits,
+    relabellings,
+)
+
+
+@pytest.mark.parametrize("space_group", range(1, 231))
+def test_relabellings_are_a_group_with_the_identity_first(space_group: int) -> None:
+    tables = relabellings(space_group)
+    letters = sorted(tables[0])
+    images = [tuple(table[letter] for letter in letters) for table in tables]
+    assert images[0] == tuple(letters)
+    assert all(sorted(image) == letters for image in images)
+    assert len(set(images)) == len(images)
+    products = {
+        tuple(second[first[letter]] for letter in letters) for first in tables for second in tables
+    }
+    assert products == set(images)
+
+
+def test_relabellings_are_those_that_pymatgen_publishes() -> None:
+    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
+
+    for number in range(1, 231):
+        assert [
+            {letter: chr(new) for letter, new in table.items()} for table in relabellings(number)
+        ] == WYCKOFF_POSITION_RELAB_DICT[str(number)]
+
+
+def test_relabellings_without_the_file(monkeypatch) -> None:
+    wyckoff._tables.cache_clear()
+    relabellings.cache_clear()
+    want = relabellings(221)
+    wyckoff._tables.cache_clear()
+    relabellings.cache_clear()
+    monkeypatch.setattr(wyckoff.Path, "is_file", lambda path: False)
+    assert relabellings(221) == want
+    wyckoff._tables.cache_clear()
+    relabellings.cache_clear()
+
+
+def test_canonical_letters_of_perovskite_settings() -> None:
+    # Pm-3m: a and b, c and d exchange when the origin moves to the body centre.
+    one, other = (tuple(sorted(map(ord, text))) for text in ("abc", "abd"))
+    assert canonical_letters(221, one) == canonical_letters(221, other)
+    assert canonical_letters(221, one) != canonical_letters(221, tuple(map(ord, "aab")))
+
+
+def found_symmetry(structure: Structure):
+    return symmetry(structure, symprec=0.01, angle_tolerance=5.0)
+
+
+def orbits_of(structure: Structure) -> tuple[int, Orbits]:
+    found = found_symmetry(structure)
+    letters = np.array([ord(letter) for letter in found.letters])
+    return found.space_group, Orbits.of(
+        letters,
+        np.array(found.orbits),
+        structure.frac_coords,
+        pettifor_numbers(structure.atomic_numbers),
+    )
+
+
+def perovskite(species: list[str], shift: float = 0.0, a: float = 4.0) -> Structure:
+    sites = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    return Structure(Lattice.cubic(a), species, (sites + shift) % 1)
+
+
+def test_a_moved_origin_is_found_and_mapped_right(protocol: Protocol) -> None:
+    parents = [perovskite(["Sr", "Ti", "O", "O", "O"], shift) for shift in (0.0, 0.5)]
+    reference = Reference.from_structures(parents)
+    index = WyckoffIndex(reference, CostBounds(reference))
+    generated = reduce(perovskite(["Ba", "Zr", "S", "S", "S"]))
+    found = index.search(
+        np.array(generated.atomic_numbers),
+        generated.frac_coords,
+        found_symmetry(generated),
+        k=protocol.k,
+    )
+    assert [p.index for p in found.parents] == [0, 1]
+    for parent in found.parents:
+        exchanged = set(
+            zip(parent.parent_numbers.tolist(), parent.generated_numbers.tolist(), strict=True)
+        )
+        assert exchanged == {(38, 56), (22, 40), (8, 16)}
+        assert parent.cost == (1 + 2 + 3) / 5
+
+
+def test_orbits_by_hand() -> None:
+    coords = np.array([[0.2, 0, 0], [0.9, 0, 0], [0.1, 0.5, 0], [0.1, 0.4, 0]])
+    letters, labels = np.array([98, 97, 98, 98]), np.array([0, 1, 2, 0])
+    orbits = Orbits.of(letters, labels, coords, pettifor_numbers([8, 8, 8, 8]))
+    assert orbits.letters == (98, 97)
+    assert [o.tolist() for o in orbits.members[98]] == [[0, 3], [2]]
+    assert orbits.representatives[98].tolist() == [[0.1, 0.4, 0], [0.1, 0.5, 0]]
+    assert orbits.multiset == (97, 98, 98)
+
+
+def test_maps_are_those_of_the_plain_implementation(reference: Reference) -> None:
+    """Real pairs with equal space groups and numbers of sites, placements included."""
+    by_kind: dict[tuple[int, int], list[int]] = {}
+    for i, key in enumerate(zip(reference.space_groups, reference.n_sites, strict=True)):
+        by_kind.setdefault((int(key[0]), int(key[1])), []).append(i)
+    compared = matched = 0
+    for (number, n_sites), members in by_kind.items():
+        # The plain double loop over relabellings takes its time.
+        if len(relabellings(number)) > 8 and n_sites > 6:
+            continue
+        for i, j in itertools.pairwise(members):
+            first, second = reference.structure(i), reference.structure(j)
+            sites = map_orbits(orbits_of(first)[1], orbits_of(second)[1], number)
+            plain = wyckoff_map(
+                first, plain_orbits(first)[1], second, plain_orbits(second)[1], number
+            )
+            compared += 1
+            assert (sites is None) == (plain is None)
+            if sites is not None:
+                matched += 1
+                assert [first[site].specie.symbol for site in sites] == plain
+                assert sorted(sites) == list(range(len(first)))
+    assert compared > 60
+    assert matched > 30
+
+
+def test_index_finds_all_and_only_what_maps(reference: Reference) -> None:
+    index = WyckoffIndex(reference, CostBounds(reference))
+    everything = [orbits_of(structure) for structure in reference]
+    for i in range(0, len(reference), 5):
+        number, mine = everything[i]
+        want = [
+            j
+            for j, (other, orbits) in enumerate(everything)
+            if other == number
+            and len(orbits.pettifor) == len(mine.pettifor)
+            and map_orbits(mine, orbits, number) is not None
+        ]
+        assert i in want
+        assert index.candidates(number, mine).tolist() == want
+
+
+def test_unequal_orbit_sizes_are_no_match() -> None:
+    one = Orbits.of(
+        np.array([97] * 3), np.array([0, 0, 2]), np.zeros((3, 3)), pettifor_numbers([8] * 3)
+    )
+    other = Orbits.of(
+        np.array([97] * 3), np.array([0, 1, 1]), np.zeros((3, 3)), pettifor_numbers([8] * 3)
+    )
+    assert map_orbits(one, other, 1) is None
+
+
+def test_symmetry_that_is_not_known_is_said(reference: Reference) -> None:
+    index = WyckoffIndex(reference, CostBounds(reference))
+    result = index.search(np.array([8]), np.zeros((1, 3)), None, k=3)
+    assert result.parents == ()
+    assert "symmetry of the crystal" in result.unfinished[0]
+
+
+def test_reference_crystals_without_symmetry_are_said_unless_too_dear() -> None:
+    cheap = perovskite(["Ba", "Zr", "S", "S", "S"])
+    dear = perovskite(["H", "H", "He", "He", "He"])
+    reference = Reference.from_structures([cheap, dear, cheap], ids=["a", "b", "c"])
+    groups = reference.space_groups.copy()
+    groups[[1, 2]] = 0
+    reference.space_groups = groups
+    index = WyckoffIndex(reference, CostBounds(reference))
+    generated = reduce(perovskite(["Ba", "Hf", "S", "S", "S"]))
+    arguments = (np.array(generated.atomic_numbers), generated.frac_coords)
+    found = index.search(*arguments, found_symmetry(generated), k=1)
+    # The known parent costs 0.2; "c" might equal that, but has a higher position; "b" is dear.
+    assert [p.index for p in found.parents] == [0]
+    assert found.unfinished == ()
+    found = index.search(*arguments, found_symmetry(generated), k=2)
+    assert [reason.split("'")[1] for reason in found.unfinished] == ["c", "b"]
