@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import rich.progress
 from rich import box
@@ -37,6 +37,9 @@ _LEFT_OUT = {
     LeftOut.NO_HULL: "no energy above hull",
     LeftOut.NOT_METASTABLE: "too far above the hull",
 }
+
+
+_MOST_NAMED = 12
 
 
 def stdout_console(stream: TextIO) -> Console:
@@ -150,7 +153,7 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
     add("protocol", context.protocol_text)
     potential = context.potential
     add("potential", "none" if potential is None else f"{potential.name} {potential.version}")
-    add("hull", str(context.hull.get("name", "none")) if context.has_hull else "none")
+    add("hull", _hull(context.hull) if context.has_hull else "none")
     add("eligible", context.eligibility)
     if report.n_energy_suspect:
         trusted = report.novelty_without_suspect
@@ -167,6 +170,18 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
     for line in context.warnings:
         add("warning", line, "yellow")
     console.print(grid)
+
+
+def _hull(hull: Mapping[str, Any]) -> str:
+    words = str(hull["name"])
+    table = hull.get("elements_from_table") or []
+    if table:
+        shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")
+        words += f"; {len(table)} elements that it lacks from a table: {shown}"
+    lost = hull.get("crystals_without_energy") or 0
+    if lost:
+        words += f"; {_crystals(lost)} of it without energy"
+    return words
 
 
 def _table() -> Table:

@@ -151,3 +151,12 @@ def test_progress_draws_a_bar_per_stage_on_a_terminal(monkeypatch: pytest.Monkey
     assert "read samples" in stream.getvalue()
     assert "relax [samples]" in stream.getvalue()
     assert "2/2" in stream.getvalue()
+
+
+def test_what_the_hull_lacks_is_said() -> None:
+    hull = {"name": "reference", "elements_from_table": ["V", "Mo"], "crystals_without_energy": 1}
+    text = " ".join(shown(report([eligible("a", Verdict.UNMATCHED)], hull=hull)).split())
+    assert "2 elements that it lacks from a table: V, Mo; 1 crystal of it without energy" in text
+    many = {"name": "reference", "elements_from_table": [f"X{i}" for i in range(40)]}
+    text = shown(report([eligible("a", Verdict.UNMATCHED)], hull=many))
+    assert "40 elements" in text and "X11, ..." in text and "X12" not in text
