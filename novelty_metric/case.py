@@ -120,7 +120,7 @@ class Case:
         except CrystalError as error:
             self.error = str(error)
         except Exception as error:  # a foreign object may break anywhere; it stays one row
-            self.error = f"the crystal can't be used ({type(error).__name__}: {error})"[:200]
+            self.error = f"the crystal can't be used ({_said(error)})"
 
     def reduce(self, protocol: Protocol) -> None:
         """Step 4. Fill `reduced` and `symmetry`, or `error`.
@@ -128,9 +128,12 @@ class Case:
         A relaxation that failed leaves the input geometry, which is not eligible.
         """
         assert self.cleaned is not None
-        relaxed = self.relaxation.structure if self.relaxation else None
+        geometry = self.cleaned
+        if self.relaxation is not None and relaxation_failure(self.relaxation) is None:
+            assert self.relaxation.structure is not None
+            geometry = self.relaxation.structure
         try:
-            self.reduced = crystal.reduce(relaxed if relaxed is not None else self.cleaned)
+            self.reduced = crystal.reduce(geometry)
         except CrystalError as error:
             self.error = str(error)
             return
@@ -171,12 +174,15 @@ class Case:
         """
         assert self.reduced is not None
         rms: float | None = None
-        error = result.error
-        if result.structure is not None:
+        error = relaxation_failure(result)
+        if error is None:
+            assert result.structure is not None
             try:
                 rms = matching.confirm_rms(crystal.reduce(result.structure), self.reduced)
             except CrystalError as failure:
                 error = str(failure)
+            except Exception as failure:  # the matcher may break on an odd cell; it stays one row
+                error = f"the match failed ({_said(failure)})"
         for position in positions:
             self.tried[position] = dataclasses.replace(
                 self.tried[position],
@@ -203,7 +209,7 @@ class Case:
         reasons += [
             f"{_name(tried.parent)}: {tried.error or 'relaxation did not converge'}"
             for tried in self.tried
-            if tried.relaxed and (tried.error is not None or not tried.converged)
+            if tried.relaxed and not _refuted(tried)
         ]
         not_relaxed = sum(not tried.relaxed for tried in self.tried)
         if not_relaxed:
@@ -299,5 +305,21 @@ class Case:
         return Kind(routes.pop().value) if routes else None
 
 
+def relaxation_failure(relaxation: Relaxation) -> str | None:
+    """Why a relaxation has no last geometry to go on with; None if it has."""
+    if relaxation.error is None and relaxation.structure is None:
+        return "the relaxer gave no structure"
+    return relaxation.error
+
+
+def _refuted(tried: TriedParent) -> bool:
+    """Whether the relaxation came to its end and did not lead to the crystal."""
+    return tried.error is None and tried.converged is True and tried.confirmed is False
+
+
 def _name(parent: Parent) -> str:
     return f"parent {parent.parent_id} ({parent.route} {parent.rank})"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {crystal.first_line(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 MIN_DISTANCE = 0.1
 """Two sites nearer than this (Å) are coincident: no potential has a meaning there."""
+
+MAX_COORDINATE = 1e6
+"""A fractional coordinate beyond this has lost its place in the cell to rounding."""
 
 
 def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
@@ -32,7 +36,8 @@ def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
     ------
     CrystalError
         If the crystal has no sites, too many, a partly occupied site, something that is not an
-        element, a number that is not finite, a cell without volume, or coincident atoms.
+        element, a number that is not finite, a cell without volume, a coordinate beyond
+        `MAX_COORDINATE`, or coincident atoms.
     """
     from pymatgen.core import DummySpecies, Element, Lattice, Structure
 
@@ -59,6 +64,9 @@ def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
         raise CrystalError("the cell holds a number that is not finite")
     if not np.isfinite(frac_coords).all():
         raise CrystalError("the coordinates hold a number that is not finite")
+    furthest = float(np.abs(frac_coords).max())
+    if furthest > MAX_COORDINATE:
+        raise CrystalError(f"a fractional coordinate is {furthest:.3g}")
     volume = abs(float(np.linalg.det(matrix)))
     longest = float(np.linalg.norm(matrix, axis=1).max())
     if not math.isfinite(volume) or volume < 1e-3 or volume < 1e-6 * longest**3:
@@ -81,25 +89,33 @@ def _to_pymatgen(structure: Any) -> Structure:
         return structure
     if isinstance(structure, IStructure):
         return Structure.from_sites(structure)
-    if type(structure).__module__.startswith("ase."):
+    # Told by name, as importing ASE only to ask would cost every caller.
+    if any(base.__module__.startswith("ase.") for base in type(structure).__mro__):
         from pymatgen.io.ase import AseAtomsAdaptor
 
         try:
-            return AseAtomsAdaptor.get_structure(structure)
+            rank = structure.cell.rank
+            if rank == 3:
+                return AseAtomsAdaptor.get_structure(structure)
         except Exception as error:
-            raise CrystalError(f"ASE Atoms could not be converted ({error})") from error
+            reason = first_line(error)
+            raise CrystalError(f"ASE Atoms could not be converted ({reason})") from error
+        raise CrystalError(f"the cell has no volume ({rank} independent cell vectors)")
     raise CrystalError(
         f"{type(structure).__name__} is neither a pymatgen Structure nor an ASE Atoms"
     )
 
 
 def shortest_distance(structure: Structure) -> float:
-    """Shortest distance between two different sites, images of one site left out (Å)."""
-    n_sites = len(structure)
+    """Shortest distance between two sites, a site and its own images included (Å)."""
+    lattice, n_sites = structure.lattice, len(structure)
+    # In an LLL-reduced cell the shortest lattice vector is a sum of these.
+    steps = np.array([step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)])
+    shortest = float(np.linalg.norm(steps @ lattice.lll_matrix, axis=1).min())
     if n_sites < 2:
-        return math.inf
-    distances = structure.lattice.get_all_distances(structure.frac_coords, structure.frac_coords)
-    return float(distances[np.triu_indices(n_sites, k=1)].min())
+        return shortest
+    distances = lattice.get_all_distances(structure.frac_coords, structure.frac_coords)
+    return min(shortest, float(distances[np.triu_indices(n_sites, k=1)].min()))
 
 
 def reduce(structure: Structure) -> Structure:
@@ -113,7 +129,7 @@ def reduce(structure: Structure) -> Structure:
     try:
         return structure.get_primitive_structure().get_reduced_structure("niggli")
     except Exception as error:
-        raise CrystalError(f"the cell could not be reduced ({_first_line(error)})") from error
+        raise CrystalError(f"the cell could not be reduced ({first_line(error)})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +206,7 @@ def crystal_system(space_group: int) -> str:
     raise ValueError(f"{space_group} is not a space group number")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type; at most 200 characters."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]

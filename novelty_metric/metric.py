@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.case import Case
+from novelty_metric.case import Case, relaxation_failure
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.protocol import Protocol
@@ -22,6 +22,7 @@ from novelty_metric.verdict import TriedParent
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
+    from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull
     from novelty_metric.search.engine import ParentSearch
@@ -147,7 +148,8 @@ class SubstitutionNovelty:
         Raises
         ------
         InputError
-            If the numbers of ids and structures differ, or an id was used before.
+            If the numbers of ids and structures differ, or an id was used before; then nothing is
+            added.
         """
         structures = list(structures)
         if ids is not None and len(ids) != len(structures):
@@ -165,14 +167,16 @@ class SubstitutionNovelty:
         Raises
         ------
         InputError
-            If an id was used before.
+            If an id was used before; then none of these samples is added.
         """
         used = {sample.id for sample in self._samples}
+        new: list[Sample] = []
         for sample in samples:
             if sample.id in used:
                 raise InputError(f"the id {sample.id!r} is used by two samples; ids must differ")
             used.add(sample.id)
-            self._samples.append(sample)
+            new.append(sample)
+        self._samples += new
 
     def compute(self) -> NoveltyReport:
         """Score what was added and not yet scored, and report on everything.
@@ -219,7 +223,7 @@ class SubstitutionNovelty:
                     f"metrics with different {name} can't be merged: {value!r} and {theirs[name]!r}"
                 )
         used = {sample.id for sample in self._samples}
-        for sample in other._samples:
+        for sample in list(other._samples):  # `other` may be this metric
             name, count = sample.id, 1
             while name in used:
                 count += 1
@@ -229,7 +233,7 @@ class SubstitutionNovelty:
             self._samples.append(renamed)
             if sample.id in other._cases:
                 self._cases[name] = dataclasses.replace(other._cases[sample.id], sample=renamed)
-        for step, seconds in other._seconds.items():
+        for step, seconds in list(other._seconds.items()):
             self._seconds[step] += seconds
 
     def __call__(
@@ -305,7 +309,8 @@ class SubstitutionNovelty:
             composition = case.cleaned.composition
             case.smact_valid = smact_valid(composition)
             if opened.hull is not None and case.energy_per_atom is not None:
-                case.e_above_hull = opened.hull.e_above_hull(composition, case.energy_per_atom)
+                above = opened.hull.e_above_hull(composition, case.energy_per_atom)
+                case.e_above_hull = above if above is not None and math.isfinite(above) else None
             case.not_eligible_because = self._not_eligible(case, opened)
             case.eligible = case.not_eligible_because is None
 
@@ -314,8 +319,9 @@ class SubstitutionNovelty:
             return "composition refused by SMACT"
         if opened.relaxer is None:
             return None
-        if case.relaxation is not None and case.relaxation.error is not None:
-            return f"relaxation failed: {case.relaxation.error}"
+        failure = relaxation_failure(case.relaxation) if case.relaxation is not None else None
+        if failure is not None:
+            return f"relaxation failed: {failure}"
         if not case.converged:
             return (
                 "relaxation did not converge"
@@ -429,17 +435,24 @@ class SubstitutionNovelty:
 
     def _identity(self) -> dict[str, Any]:
         """What two metrics must share to be merged."""
+        from novelty_metric.reference import Reference, open_reference
+
         given = self._reference_given
-        reference = self._opened.reference if self._opened else given
+        if self._opened is not None:
+            reference = self._opened.reference
+        else:
+            reference = given if isinstance(given, Reference) else open_reference(given)
+        relaxer, hull = self._relaxer_given, self._hull_given
         return {
             "protocol": self.protocol,
             "scope": self.scope,
             "exhaustive": self.exhaustive,
             "relax_samples": self.relax_samples,
             "max_sites": self.max_sites,
-            "relaxer": self._relaxer_given,
-            "hull": self._hull_given,
-            "reference": getattr(reference, "store_hash", None) or str(reference),
+            # Objects are told apart by what they are, so that those of two processes may be equal.
+            "relaxer": getattr(relaxer, "info", relaxer),
+            "hull": hull if isinstance(hull, str) else hull.describe(),
+            "reference": reference.store_hash,
         }
 
     @property
@@ -492,6 +505,7 @@ class _Opened:
         hull: Hull | None,
         *,
         owns_relaxer: bool,
+        cache: RelaxationCache | None,
     ) -> None:
         self.reference = reference
         self.search = search
@@ -499,6 +513,7 @@ class _Opened:
         self.relaxer = relaxer
         self.hull = hull
         self._owns_relaxer = owns_relaxer
+        self._cache = cache
 
     @classmethod
     def from_given(cls, metric: SubstitutionNovelty) -> _Opened:
@@ -509,9 +524,14 @@ class _Opened:
         reference = given if isinstance(given, Reference) else open_reference(given)
         reference.require(metric.protocol)
         search = ParentSearch(reference, metric.protocol)
+        cache: RelaxationCache | None = None
         relaxer_given = metric._relaxer_given
         owns_relaxer = isinstance(relaxer_given, str)
-        relaxer = _chgnet_relaxer(metric) if isinstance(relaxer_given, str) else relaxer_given
+        if isinstance(relaxer_given, str):
+            cache = _relaxation_cache(metric._cache_given)
+            relaxer: Relaxer | None = _chgnet_relaxer(metric, cache)
+        else:
+            relaxer = relaxer_given
         hull: Hull | None = None
         if not isinstance(metric._hull_given, str):
             hull = metric._hull_given
@@ -533,24 +553,28 @@ class _Opened:
             relaxer,
             hull,
             owns_relaxer=owns_relaxer,
+            cache=cache,
         )
 
     def close(self) -> None:
         if self._owns_relaxer and self.relaxer is not None:
             self.relaxer.close()
+        if self._cache is not None:
+            self._cache.close()
 
 
-def _chgnet_relaxer(metric: SubstitutionNovelty) -> Relaxer:
+def _relaxation_cache(given: bool | str | Path | None) -> RelaxationCache | None:
+    if given is None or given is False:
+        return None
     from novelty_metric.relaxation.cache import RelaxationCache
+
+    return RelaxationCache() if given is True else RelaxationCache(given)
+
+
+def _chgnet_relaxer(metric: SubstitutionNovelty, cache: RelaxationCache | None) -> Relaxer:
     from novelty_metric.relaxation.pool import AseRelaxer, usable_cores
     from novelty_metric.relaxation.potentials import Chgnet
 
-    given = metric._cache_given
-    cache = None
-    if given is True:
-        cache = RelaxationCache()
-    elif given:
-        cache = RelaxationCache(given)
     potential = Chgnet(metric._device)
     workers = metric._workers
     if workers is None:

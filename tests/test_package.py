@@ -1,0 +1,132 @@
+"""The package as a whole: what importing it costs, its public names, its docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import novelty_metric
+
+ROOT = Path(novelty_metric.__file__).resolve().parent
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in ROOT.rglob("*.py")
+    if path.name != "__main__.py"
+)
+HEAVY = {"torch", "pymatgen", "pandas", "wandb", "matplotlib", "pyarrow", "scipy", "hydra"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter loads for some code."""
+    report = (
+        "import sys; before = set(sys.modules)\n"
+        f"{code}\n"
+        "import json; print(json.dumps(sorted({m.partition('.')[0] for m in "
+        "set(sys.modules) - before})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", report],
+        env={**os.environ, "PYTHONPATH": str(ROOT.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_loads_nothing_but_the_standard_library() -> None:
+    loaded = loaded_by("import novelty_metric")
+    assert loaded - set(sys.stdlib_module_names) == {"novelty_metric"}
+
+
+def test_the_heavy_packages_would_be_seen() -> None:
+    assert "numpy" in loaded_by("import numpy")
+
+
+@pytest.mark.parametrize(
+    "name", ["Protocol", "Verdict", "CrystalResult", "InputError", "Sample", "read_samples"]
+)
+def test_small_names_stay_small(name: str) -> None:
+    loaded = loaded_by(f"from novelty_metric import {name}")
+    assert loaded - set(sys.stdlib_module_names) == {"novelty_metric"}
+
+
+def test_making_a_metric_loads_no_potential() -> None:
+    code = "import novelty_metric; novelty_metric.SubstitutionNovelty('aflow', 'paper')"
+    assert not loaded_by(code) & HEAVY
+
+
+def test_all_is_complete_and_resolves() -> None:
+    assert novelty_metric.__all__ == sorted(novelty_metric.__all__)
+    assert set(novelty_metric.__all__) == set(novelty_metric._HOME)
+    for name in novelty_metric.__all__:
+        found = getattr(novelty_metric, name)
+        assert found.__name__ == name
+        assert found.__module__.startswith("novelty_metric.")
+
+
+def test_dir_shows_the_public_names() -> None:
+    shown = dir(novelty_metric)
+    assert set(novelty_metric.__all__) <= set(shown)
+    assert "__version__" in shown
+    assert shown == sorted(shown)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Novelty'"):
+        novelty_metric.Novelty  # noqa: B018
+
+
+def test_star_import() -> None:
+    names: dict[str, object] = {}
+    exec("from novelty_metric import *", names)
+    assert set(novelty_metric.__all__) <= set(names)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    text = (ROOT.parent / "pyproject.toml").read_text()
+    assert f'version = "{novelty_metric.__version__}"' in text
+
+
+def test_every_public_name_is_described() -> None:
+    for name in novelty_metric.__all__:
+        found = getattr(novelty_metric, name)
+        assert found.__doc__ and found.__doc__.strip(), name
+        if not inspect.isclass(found):
+            continue
+        for member, value in vars(found).items():
+            if member.startswith("_") or not callable(value):
+                continue
+            assert inspect.getdoc(getattr(found, member)), f"{name}.{member}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] != "numba":
+            raise
+        pytest.skip("numba is not installed")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_metric_has_an_example_that_runs() -> None:
+    from novelty_metric.metric import SubstitutionNovelty
+
+    found = doctest.DocTestFinder(recurse=False).find(SubstitutionNovelty, "SubstitutionNovelty")
+    assert len(found) == 1
+    shown = [example for example in found[0].examples if example.want]
+    assert [example.want for example in shown] == ["'duplicate'\n"]
