@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.case import Case, relaxation_failure
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.protocol import Protocol
@@ -151,6 +152,8 @@ class SubstitutionNovelty:
             If the numbers of ids and structures differ, or an id was used before; then nothing is
             added.
         """
+        if hasattr(structures, "lattice") or hasattr(structures, "get_scaled_positions"):
+            raise InputError("a single crystal was given; give a list of them")
         structures = list(structures)
         if ids is not None and len(ids) != len(structures):
             raise InputError(f"{len(ids)} ids were given for {len(structures)} structures")
@@ -309,7 +312,10 @@ class SubstitutionNovelty:
             composition = case.cleaned.composition
             case.smact_valid = smact_valid(composition)
             if opened.hull is not None and case.energy_per_atom is not None:
-                above = opened.hull.e_above_hull(composition, case.energy_per_atom)
+                try:
+                    above = opened.hull.e_above_hull(composition, case.energy_per_atom)
+                except RuntimeError:  # a solver that gave up: no hull
+                    above = None
                 case.e_above_hull = above if above is not None and math.isfinite(above) else None
             case.not_eligible_because = self._not_eligible(case, opened)
             case.eligible = case.not_eligible_because is None
@@ -340,7 +346,10 @@ class SubstitutionNovelty:
         """Step 6, for every crystal."""
         for case in self._each("find duplicates", cases):
             assert case.reduced is not None
-            case.duplicate = opened.search.duplicate(case.reduced)
+            try:
+                case.duplicate = opened.search.duplicate(case.reduced)
+            except Exception as error:  # the matcher may break on an odd cell; it stays one row
+                case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
 
     def _find_parents(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 7 to 10, for the crystals in scope that are not duplicates."""
@@ -351,9 +360,13 @@ class SubstitutionNovelty:
         ]
         for case in self._each("search parents", wanted):
             assert case.reduced is not None
-            found = opened.search.parents(case.reduced, case.symmetry)
             case.searched = True
-            case.unfinished = found.unfinished
+            try:
+                found = opened.search.parents(case.reduced, case.symmetry)
+            except Exception as error:  # as above
+                case.unfinished += (f"the search failed ({first_line(error)})",)
+                continue
+            case.unfinished += found.unfinished
             case.tried = [TriedParent(parent=parent) for parent in found.parents]
 
     def _relax_parents(self, cases: list[Case], opened: _Opened) -> None:

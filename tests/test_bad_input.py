@@ -265,10 +265,7 @@ def test_the_reason_names_what_is_wrong(
         "cifs.zip",
         "table.csv",
         "list.json",
-        pytest.param(
-            "frames.extxyz",
-            marks=pytest.mark.xfail(strict=True, reason="ASE knows no symbols for isotopes"),
-        ),
+        "frames.extxyz",
     ],
 )
 @pytest.mark.parametrize("isotope", ["D", "T"])

@@ -1087,3 +1087,47 @@ def test_the_packaged_sample_in_reverse_order(packaged: tuple[NoveltyReport, Pat
     assert by_id(again) == by_id(report)
     assert again.fractions == report.fractions
     assert again.novel_yield == report.novel_yield
+
+
+class _Breaking:
+    """A search that raises for crystals of one element, and passes the rest on."""
+
+    def __init__(self, search, method: str, element: str) -> None:
+        self._search, self._method, self._element = search, method, element
+
+    def __getattr__(self, name: str):
+        real = getattr(self._search, name)
+        if name != self._method:
+            return real
+
+        def call(structure, *arguments):
+            if self._element in structure.symbol_set:
+                raise ValueError("an odd cell\nwith a second line")
+            return real(structure, *arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("method", ["duplicate", "parents"])
+def test_a_search_that_breaks_costs_one_verdict(method: str) -> None:
+    salt, other = (
+        Structure.from_spacegroup(
+            "Fm-3m", Lattice.cubic(a), [metal, anion], [[0, 0, 0], [0.5, 0.5, 0.5]]
+        )
+        for a, metal, anion in ((5.6, "Na", "Cl"), (4.2, "Mg", "O"))
+    )
+    reference = Reference.from_structures([salt], ids=["salt"])
+    metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
+    opened = metric._open()
+    opened.search = _Breaking(opened.search, method, "Mg")
+    report = metric([salt, other])
+    assert report.results[0].verdict == "duplicate"
+    assert report.results[1].verdict == "undecided"
+    assert "failed (an odd cell)" in report.results[1].error
+
+
+def test_a_single_crystal_is_one_clear_error() -> None:
+    crystal = Structure(Lattice.cubic(3), ["Po"], [[0, 0, 0]])
+    metric = SubstitutionNovelty("aflow", relaxer=None)
+    with pytest.raises(InputError, match="give a list"):
+        metric.update(crystal)

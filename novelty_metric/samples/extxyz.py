@@ -115,7 +115,8 @@ def _crystal(frame: Frame) -> tuple[Any, dict[str, Any]]:
         raise UnreadableCrystal("no atoms")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        atoms: Any = ase_read(io.StringIO("".join(frame.lines)), index=0, format="extxyz")
+        text = "".join(_with_hydrogen(frame.lines))
+        atoms: Any = ase_read(io.StringIO(text), index=0, format="extxyz")
     cell = np.array(atoms.cell)
     if not cell.any():
         raise UnreadableCrystal("no cell (Lattice= in the comment line)")
@@ -127,3 +128,24 @@ def _crystal(frame: Frame) -> tuple[Any, dict[str, Any]]:
     species = [element(int(number)) for number in atoms.numbers]
     structure = Structure(Lattice(cell), species, atoms.positions, coords_are_cartesian=True)
     return structure, atoms.info
+
+
+_PROPERTIES = re.compile(r"\bproperties\s*=\s*\"?([^\s\"]+)", re.IGNORECASE)
+
+
+def _with_hydrogen(lines: list[str]) -> Iterator[str]:
+    """The lines of a frame with H for D and T, which ASE does not know."""
+    column = 0
+    found = _PROPERTIES.search(lines[1])
+    if found is not None:
+        names, _, widths = (found.group(1).lower().split(":")[start::3] for start in range(3))
+        for name, width in zip(names, widths, strict=False):
+            if name in ("species", "symbols", "element"):
+                break
+            column += int(width) if width.isdecimal() else 0
+    for position, line in enumerate(lines):
+        words = line.split()
+        if position > 1 and len(words) > column and words[column] in ("D", "T"):
+            words[column] = "H"
+            line = " ".join(words) + "\n"
+        yield line
