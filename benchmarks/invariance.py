@@ -66,9 +66,9 @@ def matches(
     search: ParentSearch, generated: Structure, indices: np.ndarray
 ) -> dict[int, FrameworkMatch]:
     """Geometric matches of one crystal with those reference crystals, as pymatgen finds them."""
-    screen = search._screen(generated)
-    if screen is not None:
-        indices = indices[screen(indices)]
+    compiled = search.compiled_test(generated)
+    if compiled is not None:
+        indices = indices[compiled.passes(indices)]
     found = {}
     for index in indices.tolist():
         match = search.matching.framework_match(generated, search.reference.structure(index))

@@ -30,7 +30,8 @@ SLACK = 1e-9
 """Relative slack of every comparison, far above rounding, so that rounding refuses nothing."""
 
 _ANGLE_SLACK = 1e-6
-_CHUNK = 4096
+_CHUNK = 1024
+_SHORTEST = 13
 
 
 def _half_grid(largest: int) -> np.ndarray:
@@ -127,18 +128,30 @@ def successive_minima(lattices: np.ndarray) -> np.ndarray:
         chunk = lattices[start : start + _CHUNK]
         vectors = np.einsum("vi,mij->mvj", _COEFFICIENTS.astype(float), chunk)
         lengths = np.linalg.norm(vectors, axis=2)
-        order = np.argsort(lengths, axis=1, kind="stable")
-        lengths = np.take_along_axis(lengths, order, axis=1)
-        coefficients = _COEFFICIENTS[order]
-        rows = np.arange(len(chunk))
-        normals = np.cross(coefficients[:, :1], coefficients)
-        second = np.argmax(normals.any(axis=2), axis=1)
-        normal = normals[rows, second]
-        third = np.argmax(np.einsum("mvi,mi->mv", coefficients, normal) != 0, axis=1)
+        # Three independent ones are nearly always among the shortest few.
+        found, complete = _shortest_independent(lengths, _SHORTEST)
+        rest = np.flatnonzero(~complete)
+        if len(rest):
+            found[rest] = _shortest_independent(lengths[rest], len(_COEFFICIENTS))[0]
         beyond = 3 / np.linalg.norm(np.linalg.inv(chunk), axis=1).max(axis=1)
-        found = np.stack([lengths[:, 0], lengths[rows, second], lengths[rows, third]], axis=1)
         minima[start : start + _CHUNK] = np.minimum(found, beyond[:, None])
     return minima
+
+
+def _shortest_independent(lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of three vectors taken greedily, (M, 3), and whether `count` held three, (M,)."""
+    order = np.argpartition(lengths, count - 1, axis=1)[:, :count]
+    lengths = np.take_along_axis(lengths, order, axis=1)
+    inner = np.argsort(lengths, axis=1, kind="stable")
+    lengths = np.take_along_axis(lengths, inner, axis=1)
+    coefficients = _COEFFICIENTS[np.take_along_axis(order, inner, axis=1)]
+    rows = np.arange(len(lengths))
+    normals = np.cross(coefficients[:, :1], coefficients)
+    second = np.argmax(normals.any(axis=2), axis=1)
+    out_of_plane = np.einsum("mvi,mi->mv", coefficients, normals[rows, second]) != 0
+    third = np.argmax(out_of_plane, axis=1)
+    found = np.stack([lengths[:, 0], lengths[rows, second], lengths[rows, third]], axis=1)
+    return found, out_of_plane[rows, third]
 
 
 def volume_window(
@@ -220,6 +233,37 @@ def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray
         n_generated / references.n_sites * references.volume, generated
     )
     return divides & np.where(larger, target_is_reference, target_is_generated)
+
+
+def admissible(
+    generated: Cells, references: Cells, indices: np.ndarray, *, ltol: float
+) -> np.ndarray:
+    """`may_match` for some of many reference cells, bool (C,): the volume is looked at first.
+
+    Parameters
+    ----------
+    generated : Cells
+        One cell.
+    references : Cells
+        M cells.
+    indices : int64, (C,)
+        Which of them.
+    ltol : float
+    """
+    per_site = generated.volume[0] / generated.n_sites[0]
+    n_sites = references.n_sites[indices]
+    scaled = references.volume[indices] * (generated.n_sites[0] / n_sites)
+    possible = np.where(
+        n_sites >= generated.n_sites[0],
+        (per_site * n_sites >= references.smallest[indices] * (1 - SLACK))
+        & (per_site * n_sites <= references.largest[indices] * (1 + SLACK)),
+        (scaled >= generated.smallest[0] * (1 - SLACK))
+        & (scaled <= generated.largest[0] * (1 + SLACK)),
+    )
+    # A little wider than in `may_match`, whose word is the last.
+    left = np.flatnonzero(possible)
+    possible[left] = may_match(generated, references.take(indices[left]), ltol=ltol)
+    return possible
 
 
 def _inside(volume: np.ndarray, window: Cells) -> np.ndarray:

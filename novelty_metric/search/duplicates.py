@@ -22,10 +22,52 @@ if TYPE_CHECKING:
     from novelty_metric.search.matching import Matching
 
 
-def find_duplicate(
+class CompositionIndex:
+    """The crystals of a reference by reduced composition.
+
+    Each crystal has the mean of a fixed weight per element: the same, up to rounding, for all of
+    the same reduced composition. Those near enough are then compared exactly.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        """Sort the means.
+
+        Parameters
+        ----------
+        reference : Reference
+        """
+        self._reference = reference
+        sums = np.add.reduceat(_WEIGHTS[reference.numbers], reference.offsets[:-1])
+        means = sums / reference.n_sites
+        self._order = np.argsort(means, kind="stable")
+        self._means = means[self._order]
+
+    def find(self, numbers: Sequence[int]) -> np.ndarray:
+        """Positions, increasing, of the crystals with the reduced composition of those atoms.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Atomic numbers, one per site.
+        """
+        mean = _WEIGHTS[np.asarray(numbers, dtype=np.intp)].mean()
+        start, stop = np.searchsorted(self._means, [mean - _ROUNDING, mean + _ROUNDING])
+        key = composition_key(numbers)
+        near = np.sort(self._order[start:stop]).tolist()
+        equal = [i for i in near if self._reference.composition_key(i) == key]
+        return np.array(equal, dtype=np.int64)
+
+
+_WEIGHTS = np.random.default_rng(118).random(256)
+_ROUNDING = 1e-11
+"""Far above the rounding of a mean of numbers below 1, whose count memory bounds."""
+
+
+def find_duplicate(  # noqa: PLR0917
     generated: Structure,
     cell: Cells,
     reference: Reference,
+    compositions: CompositionIndex,
     cells: Cells,
     matching: Matching,
     *,
@@ -41,8 +83,10 @@ def find_duplicate(
         Clean and reduced.
     cell, cells : Cells
         Of the generated crystal, and of the whole reference.
+    compositions : CompositionIndex
+        Of the reference.
     """
-    candidates = reference.with_composition(composition_key(generated.atomic_numbers))
+    candidates = compositions.find(generated.atomic_numbers)
     if len(candidates) == 0:
         return None
     for index in candidates[may_match(cell, cells.take(candidates), ltol=ltol)].tolist():

@@ -5,19 +5,18 @@ pymatgen is imported when a `ParentSearch` is made.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.search import duplicates
-from novelty_metric.search.bounds import Cells, CostBounds, cells_of_reference, may_match
-from novelty_metric.search.lattice_sites import RankedMatch, Screen, search_lattice_sites
+from novelty_metric.search.bounds import Cells, CostBounds, admissible, cells_of_reference
+from novelty_metric.search.compiled import CompiledTest, load_kernels
+from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
 from novelty_metric.search.matching import Matching
 from novelty_metric.search.pettifor import symbol
 from novelty_metric.search.wyckoff import RankedOrbits, WyckoffIndex
@@ -87,7 +86,7 @@ class ParentSearch:
         self.protocol = protocol
         self.max_pair_tests = max_pair_tests
         self.matching = Matching(protocol)
-        self._kernels = _kernels() if compiled else None
+        self._kernels = load_kernels() if compiled else None
 
     @property
     def compiled(self) -> bool:
@@ -106,6 +105,14 @@ class ParentSearch:
     def _wyckoff(self) -> WyckoffIndex:
         return WyckoffIndex(self.reference, self._bounds)
 
+    @cached_property
+    def _compositions(self) -> duplicates.CompositionIndex:
+        return duplicates.CompositionIndex(self.reference)
+
+    def prepare(self) -> None:
+        """Build every index now rather than at the first question."""
+        _ = self._cells, self._bounds, self._wyckoff, self._compositions
+
     def duplicate(self, generated: Structure) -> DuplicateMatch | None:
         """The first reference crystal, by position, that equals the generated one.
 
@@ -118,6 +125,7 @@ class ParentSearch:
             generated,
             self._cell(generated),
             self.reference,
+            self._compositions,
             self._cells,
             self.matching,
             ltol=self.protocol.ltol,
@@ -135,8 +143,8 @@ class ParentSearch:
         """
         cell = self._cell(generated)
 
-        def admissible(indices: np.ndarray) -> np.ndarray:
-            return may_match(cell, self._cells.take(indices), ltol=self.protocol.ltol)
+        def may_match(indices: np.ndarray) -> np.ndarray:
+            return admissible(cell, self._cells, indices, ltol=self.protocol.ltol)
 
         by_sites = search_lattice_sites(
             generated,
@@ -144,8 +152,8 @@ class ParentSearch:
             self.matching,
             self._bounds,
             k=self.protocol.k,
-            admissible=admissible,
-            screen=self._screen(generated),
+            admissible=may_match,
+            compiled=self.compiled_test(generated),
             max_pair_tests=self.max_pair_tests,
         )
         by_letters = self._wyckoff.search(
@@ -165,6 +173,12 @@ class ParentSearch:
             tuple(parents), by_sites.unfinished + by_letters.unfinished, by_sites.pair_tests
         )
 
+    def compiled_test(self, generated: Structure) -> CompiledTest | None:
+        """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
+        if self._kernels is None:
+            return None
+        return CompiledTest(self._kernels, generated, self.reference, self.protocol)
+
     def group_equal(self, structures: Sequence[Structure]) -> list[int]:
         """Number of the group of equal crystals that each one belongs to, from 0.
 
@@ -174,30 +188,6 @@ class ParentSearch:
             Clean and reduced.
         """
         return duplicates.group_equal(structures, self.matching, self.protocol)
-
-    def _screen(self, generated: Structure) -> Screen | None:
-        kernels = self._kernels
-        if kernels is None:
-            return None
-        lattice = np.array(generated.lattice.matrix, dtype=np.float64)
-        frac_coords = np.array(generated.frac_coords, dtype=np.float64)
-
-        def screen(indices: np.ndarray) -> np.ndarray:
-            steps = kernels.furthest_steps(
-                lattice,
-                frac_coords,
-                self.reference.lattices,
-                self.reference.offsets,
-                self.reference.frac_coords,
-                indices,
-                ltol=self.protocol.ltol,
-                stol=self.protocol.stol,
-                angle_tol=self.protocol.angle_tol,
-            )
-            passed: np.ndarray = steps == kernels.LET_THROUGH
-            return passed
-
-        return screen
 
     def _cell(self, structure: Structure) -> Cells:
         return Cells.of(
@@ -228,14 +218,6 @@ class ParentSearch:
             element_map=element_map,
             share_exchanged=exchanged / len(new),
         )
-
-
-def _kernels() -> ModuleType | None:
-    """The compiled pair test, or None where numba is missing or does not fit NumPy."""
-    try:
-        return importlib.import_module("novelty_metric.search.kernels")
-    except ImportError:
-        return None
 
 
 def group_equal(structures: Sequence[Structure], protocol: Protocol) -> list[int]:

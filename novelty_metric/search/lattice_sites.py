@@ -5,6 +5,7 @@ pymatgen is imported only through the matcher that is handed in.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
-from novelty_metric.search.ranking import Cheapest
+from novelty_metric.search.ranking import Cheapest, Key
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from novelty_metric.reference import Reference
     from novelty_metric.search.bounds import CostBounds
+    from novelty_metric.search.compiled import CompiledTest
     from novelty_metric.search.matching import FrameworkMatch, Matching
 
 Screen = Callable[[np.ndarray], np.ndarray]
@@ -56,14 +58,16 @@ def search_lattice_sites(
     *,
     k: int,
     admissible: Screen,
-    screen: Screen | None = None,
+    compiled: CompiledTest | None = None,
     max_pair_tests: int | None = None,
 ) -> LatticeSitesResult:
     """The k cheapest reference crystals that match geometrically, exactly.
 
-    Candidates are tested in the order of the lower bound on their cost (then fewer sites, then
-    lower position, which is the order of ties), until the k-th best real key is below the next
-    bound's: everything later would rank behind it.
+    A candidate's key is a lower bound on its cost, then its number of sites, then its position,
+    which is the order of ties. The candidate of the lowest key is always looked at next: first by
+    the compiled test, which refuses it or raises its bound, then by pymatgen, which gives the real
+    cost. The search ends when the k-th best real key is below the next one: everything later would
+    rank behind it.
 
     Parameters
     ----------
@@ -76,12 +80,12 @@ def search_lattice_sites(
     k : int
     admissible : callable
         Cheap refusals over many positions at once; a pair refused here is not counted as tested.
-    screen : callable, optional
-        A compiled pair test, called on batches of positions; what it lets through is put to
-        pymatgen.
+    compiled : CompiledTest, optional
+        Of the generated crystal; what it lets through is put to pymatgen.
     max_pair_tests : int, optional
-        Stop after so many pairs; the result is then marked unfinished if anything was left that
-        could have mattered. The count is the same with and without `screen`.
+        Look at no more than so many pairs; the result is then marked unfinished if anything was
+        left that could have mattered. The count is of the pairs that a search in the order of the
+        first bounds has to look at; it is the same with and without `compiled`.
     """
     numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
     indices, lower = bounds.commensurate(pettifor_numbers(numbers))
@@ -90,33 +94,42 @@ def search_lattice_sites(
     n_sites = bounds.n_sites[indices]
     order = np.lexsort((indices, n_sites, lower))
     indices, lower, n_sites = indices[order], lower[order], n_sites[order]
+    end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
+
+    def key_at(place: int) -> Key:
+        return float(lower[place]), int(n_sites[place]), int(indices[place])
 
     best: Cheapest[RankedMatch] = Cheapest(k)
     unfinished: list[str] = []
-    tests = 0
-    screened_to, passed = 0, np.zeros(0, dtype=bool)
-    for place, (index, bound, size) in enumerate(
-        zip(indices.tolist(), lower.tolist(), n_sites.tolist(), strict=True)
-    ):
-        if best.certain_before((bound, size, index)):
+    waiting: list[tuple[Key, bool]] = []  # with whether the bound has been raised already
+    first_lattice: dict[int, np.ndarray | None] = {}
+    place = 0
+    while waiting or place < end:
+        if not waiting or (place < end and key_at(place) < waiting[0][0]):
+            if best.certain_before(key_at(place)):
+                break
+            stop = _end_of_batch(lower, place, end, best)
+            passed = list(range(place, stop))
+            if compiled is not None:
+                passed = (np.flatnonzero(compiled.passes(indices[place:stop])) + place).tolist()
+            for at in passed:
+                heapq.heappush(waiting, (key_at(at), compiled is None))
+            place = stop
+            continue
+        key, raised = heapq.heappop(waiting)
+        if best.certain_before(key):
             break
-        if max_pair_tests is not None and tests >= max_pair_tests:
-            left = len(indices) - place
-            unfinished.append(
-                f"lattice-and-sites search stopped at max_pair_tests={max_pair_tests}, "
-                f"{left} reference crystals untested"
-            )
-            break
-        tests += 1
-        if screen is not None:
-            if place >= screened_to:
-                size_of_batch = min(max(_FIRST_BATCH, place), _LARGEST_BATCH)
-                passed = screen(indices[place : place + size_of_batch])
-                screened_from, screened_to = place, place + size_of_batch
-            if not passed[place - screened_from]:
+        bound, size, index = key
+        if compiled is not None and not raised:
+            cost, first_lattice[index] = compiled.first_match(index)
+            if cost > bound:
+                if np.isfinite(cost):
+                    heapq.heappush(waiting, ((cost, size, index), True))
                 continue
         try:
-            match = matching.framework_match(generated, reference.structure(index))
+            match = matching.framework_match(
+                generated, reference.structure(index), first_lattice.pop(index, None)
+            )
         except (ValueError, np.linalg.LinAlgError) as error:
             unfinished.append(
                 f"pymatgen failed on the match with {reference.ids[index]!r} ({error})"
@@ -126,8 +139,30 @@ def search_lattice_sites(
             continue
         ranked = _ranked(index, numbers, _numbers(reference, index), match)
         best.offer((ranked.cost, size, index), ranked)
-    parents = tuple(ranked for _, ranked in best.in_order())
-    return LatticeSitesResult(parents, tuple(unfinished), tests)
+
+    kept = best.in_order()
+    tests = end
+    if len(kept) == k:
+        cost, size, index = kept[-1][0]
+        later = (lower > cost) | (
+            (lower == cost) & ((n_sites > size) | ((n_sites == size) & (indices > index)))
+        )
+        tests = min(end, len(indices) - int(later.sum()))
+    if end < len(indices) and not best.certain_before(key_at(end)):
+        unfinished.append(
+            f"lattice-and-sites search stopped at max_pair_tests={max_pair_tests}, "
+            f"{len(indices) - end} reference crystals untested"
+        )
+    return LatticeSitesResult(tuple(ranked for _, ranked in kept), tuple(unfinished), tests)
+
+
+def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[RankedMatch]) -> int:
+    """Where the next batch for the compiled test ends: growing, but nothing that can't matter."""
+    stop = min(end, place + min(max(_FIRST_BATCH, place), _LARGEST_BATCH))
+    worst = best.worst()
+    if worst is not None:
+        stop = min(stop, int(np.searchsorted(lower, worst[0], side="right")))
+    return max(stop, place + 1)
 
 
 def _numbers(reference: Reference, index: int) -> np.ndarray:

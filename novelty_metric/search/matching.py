@@ -10,6 +10,8 @@ found, and none accepts elements that differ in number. Tests hold them against 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +98,12 @@ class Matching:
         """
         return _fit_rms(self._confirm, relaxed_parent, generated, skip_structure_reduction=False)
 
-    def framework_match(self, generated: Structure, reference: Structure) -> FrameworkMatch | None:
+    def framework_match(
+        self,
+        generated: Structure,
+        reference: Structure,
+        first_lattice: np.ndarray | None = None,
+    ) -> FrameworkMatch | None:
         """The first purely geometric match, elements ignored, or None.
 
         Parameters
@@ -104,6 +111,9 @@ class Matching:
         generated, reference : Structure
             Both reduced. If the number of sites of neither divides that of the other, there is no
             match.
+        first_lattice : int64, (3, 3), optional
+            Coefficients of the supercell's vectors at which pymatgen's walk over lattices begins.
+            For a caller who knows that it finds no match on any before.
         """
         n_generated, n_reference = len(generated), len(reference)
         # pymatgen would raise, or refuse, such a pair.
@@ -112,7 +122,10 @@ class Matching:
         first, second, fu, first_supercell = self._framework._preprocess(
             generated, reference, niggli=False, skip_structure_reduction=True
         )
-        match = self._framework._strict_match(
+        matcher = self._framework
+        if first_lattice is not None:
+            matcher = _beginning_at(matcher, first_lattice)
+        match = matcher._strict_match(
             first, second, fu, first_supercell, use_rms=True, break_on_match=True
         )
         if match is None:
@@ -124,6 +137,24 @@ class Matching:
             return FrameworkMatch(float(rms), tuple(int(j) // fu for j in mapping), None)
         supercell = None if n_reference == n_generated else _supercell(matrix)
         return FrameworkMatch(float(rms), tuple(int(j) for j in mapping), supercell)
+
+
+def _beginning_at(matcher: Any, first_lattice: np.ndarray) -> Any:
+    """The matcher without the lattices that come before one; with all if that is not among them."""
+    matcher = copy.copy(matcher)
+    every = matcher._get_lattices
+
+    def lattices(*arguments: Any) -> Iterator[tuple[Any, np.ndarray]]:
+        met = False
+        for lattice, matrix in every(*arguments):
+            met = met or np.array_equal(matrix, first_lattice)
+            if met:
+                yield lattice, matrix
+        if not met:
+            yield from every(*arguments)
+
+    matcher._get_lattices = lattices
+    return matcher
 
 
 def _fit_rms(

@@ -35,7 +35,12 @@ class Cheapest(Generic[Payload]):
         With the lower bound of the cost in the first place of `key`, and candidates visited in the
         order of such keys, True ends the search: a real key is never below its bound's.
         """
-        return len(self._kept) == self.k and self._kept[-1][0] < key
+        worst = self.worst()
+        return worst is not None and worst < key
+
+    def worst(self) -> Key | None:
+        """The k-th lowest key, None while there are fewer."""
+        return self._kept[-1][0] if len(self._kept) == self.k else None
 
     def in_order(self) -> list[tuple[Key, Payload]]:
         """The entries kept, lowest key first."""

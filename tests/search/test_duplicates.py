@@ -11,6 +11,7 @@ from shaken import disguise
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
+from novelty_metric.search.duplicates import CompositionIndex
 from novelty_metric.search.engine import ParentSearch, group_equal
 
 
@@ -28,6 +29,21 @@ def test_every_reference_crystal_is_found_again(search: ParentSearch, reference:
             assert found.index <= i
             assert found.parent_id == reference.ids[found.index]
             assert 0 <= found.match_rms < 0.3
+
+
+def test_compositions_are_found_as_the_reference_lists_them(reference: Reference) -> None:
+    few = list(reference)[:20]
+    reference = Reference.from_structures([*reference, *few, *few])
+    index = CompositionIndex(reference)
+    several = 0
+    for i in range(len(reference)):
+        numbers = reference.numbers[reference.sites(i)].tolist()
+        want = reference.with_composition(reference.composition_key(i))
+        assert np.array_equal(index.find(numbers), want)
+        assert np.array_equal(index.find(numbers[::-1] * 3), want)
+        several += len(want) > 1
+    assert several >= 60
+    assert index.find([118]).tolist() == []
 
 
 def test_the_lowest_position_is_reported(protocol: Protocol) -> None:

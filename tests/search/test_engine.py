@@ -122,10 +122,10 @@ def test_a_failure_of_pymatgen_on_one_pair_is_said(
     victim = parents(search, disguised[0]).parents[0]
     real = search.matching.framework_match
 
-    def failing(first: Structure, second: Structure):
+    def failing(first: Structure, second: Structure, *more):
         if second is reference.structure(victim.index):
             raise ValueError("no such supercell")
-        return real(first, second)
+        return real(first, second, *more)
 
     monkeypatch.setattr(search.matching, "framework_match", failing)
     result = parents(search, disguised[0])

@@ -112,26 +112,16 @@ def test_a_cache_that_can_not_be_written_is_done_without(monkeypatch) -> None:
     assert double(3.0) == 6.0
 
 
-def scratch_for(n: int):
-    return kernels.Scratch(
-        *[np.empty(0)] * 10,
-        np.empty((3, n)),
-        np.empty((4, n), np.int64),
-        np.empty((2, n), np.bool_),
-        *[np.empty(0)] * 4,
-    )
-
-
 def test_assignment_is_that_of_scipy() -> None:
     rng = np.random.default_rng(0)
     for n in (1, 2, 3, 5, 8, 13):
         for kind in range(40):
             cost = rng.random((n, n)) if kind % 2 else rng.integers(0, 4, (n, n)).astype(float)
             cost[rng.random((n, n)) < 0.3 * (kind % 3)] = kernels.FORBIDDEN
-            scratch = scratch_for(n)
+            scratch = kernels._scratch(n)
             rows, columns = linear_sum_assignment(cost)
             total = cost[rows, columns].sum()
-            feasible = kernels._assign.py_func(cost, n, scratch)
+            feasible = kernels._assign(cost, n, scratch)
             assert feasible == (total < kernels.FORBIDDEN / 10)
             if feasible:
                 assert cost[rows, scratch.ints[1]].sum() == pytest.approx(total)
@@ -192,7 +182,7 @@ def test_supercell_sites_are_those_of_pymatgen() -> None:
         points = lattice_points_in_supercell(matrix)
         want = (frac @ np.linalg.inv(matrix))[:, None] + points[None]
         want = want.reshape(-1, 3)
-        have = np.empty((3 * fu, 3))
+        have = np.empty((3, 3 * fu))
         assert kernels._expand(frac, 3, matrix, fu, have)
-        assert np.allclose(have, want - np.floor(want), atol=1e-9)
+        assert np.allclose(have.T, want - np.floor(want), atol=1e-9)
         done += 1

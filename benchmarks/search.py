@@ -1,0 +1,281 @@
+"""How fast the search is, beside the plain pymatgen loop, and how that grows with the reference.
+
+Three measurements, on one core:
+
+- *side by side*: the same crystals searched by this project and by the plain loop of
+  ``tests/search/oracle.py`` (pymatgen for every pair, no bound, no refusal, no index), one after
+  the other in the same run, with the answers compared. The plain loop runs once over a crystal's
+  commensurate pairs for the parents and once over those of its composition for duplicates; its
+  Wyckoff route, which a user would not write so plainly, is left out on both sides of the ratio,
+  and so is the symmetry of the generated crystal. ``--plain 0`` leaves this out.
+- *growth*: time per crystal, opening and indexing for references of several sizes. Beyond the
+  crystals that there are, more are made by straining real ones and exchanging their elements; their
+  symmetry is carried over.
+- *many*: ``--many`` crystals in a row.
+
+::
+
+    python benchmarks/search.py --reference STORE.arrow --samples GENERATED/DiffCSP_mp_20.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pymatgen.core import Structure
+
+from novelty_metric.crystal import Symmetry, clean, reduce, symmetry
+from novelty_metric.errors import CrystalError
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.reference.arrays import CrystalArrays
+from novelty_metric.samples import read_samples
+from novelty_metric.search.engine import ParentSearch
+from novelty_metric.verdict import Route
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "search"))
+
+
+@dataclass
+class Crystal:
+    """A generated crystal, clean and reduced."""
+
+    label: str
+    structure: Structure
+    symmetry: Symmetry | None
+
+
+def crystals_of(path: Path, count: int, seed: int) -> list[Crystal]:
+    """The first `count` usable ones in a random order."""
+    samples = [s for s in read_samples(path) if s.structure is not None]
+    found: list[Crystal] = []
+    for place in np.random.default_rng(seed).permutation(len(samples)).tolist():
+        if len(found) == count:
+            break
+        try:
+            crystal = reduce(clean(samples[place].structure, max_sites=80))
+        except CrystalError:
+            continue
+        known = symmetry(crystal, symprec=0.01, angle_tolerance=5.0)
+        found.append(Crystal(samples[place].id, crystal, known))
+    return found
+
+
+def part_of(reference: Reference, indices: np.ndarray) -> CrystalArrays:
+    """Some of the crystals of a reference."""
+    n_sites = reference.n_sites[indices]
+    sites = np.concatenate([np.arange(*reference.offsets[i : i + 2]) for i in indices.tolist()])
+    return CrystalArrays(
+        ids=tuple(reference.ids[i] for i in indices.tolist()),
+        lattices=reference.lattices[indices],
+        offsets=np.concatenate([[0], np.cumsum(n_sites)]),
+        frac_coords=reference.frac_coords[sites],
+        numbers=reference.numbers[sites],
+        space_groups=reference.space_groups[indices],
+        wyckoff_letters=reference.wyckoff_letters[sites],
+        orbits=reference.orbits[sites],
+        digests=reference.arrays.digests[indices],
+    )
+
+
+def disguised(reference: Reference, copy: int, rng: np.random.Generator) -> CrystalArrays:
+    """The crystals of a reference, each with its elements exchanged and its cell strained.
+
+    Elements are exchanged one for one by a permutation drawn for each crystal, mostly for near
+    neighbours by modified Pettifor number; the strain is a scaling of 1 % with 0.5 % of shear.
+    """
+    from novelty_metric.search.pettifor import BY_ATOMIC_NUMBER, NONE
+
+    arrays = reference.arrays
+    known = np.flatnonzero(BY_ATOMIC_NUMBER != NONE)
+    by_number = known[np.argsort(BY_ATOMIC_NUMBER[known])]
+    place_of = np.zeros(256, dtype=np.int64)
+    place_of[by_number] = np.arange(len(by_number))
+    numbers = np.array(arrays.numbers)
+    for start, end in zip(arrays.offsets[:-1].tolist(), arrays.offsets[1:].tolist(), strict=True):
+        old = np.unique(numbers[start:end])
+        new = np.clip(place_of[old] + rng.integers(-12, 13, len(old)), 0, len(by_number) - 1)
+        numbers[start:end] = by_number[new][np.searchsorted(old, numbers[start:end])]
+    strain = np.eye(3) * (1 + rng.normal(0, 0.01, (len(reference), 1, 1)))
+    strain = strain + rng.normal(0, 0.005, (len(reference), 3, 3))
+    return CrystalArrays(
+        ids=tuple(f"{label}-{copy}" for label in arrays.ids),
+        lattices=arrays.lattices @ strain,
+        offsets=arrays.offsets,
+        frac_coords=arrays.frac_coords,
+        numbers=numbers,
+        space_groups=arrays.space_groups,
+        wyckoff_letters=arrays.wyckoff_letters,
+        orbits=arrays.orbits,
+        digests=arrays.digests,
+    )
+
+
+def of_size(reference: Reference, size: int, seed: int) -> Reference:
+    """A part of a reference, drawn at random, or all of it with disguised copies."""
+    rng = np.random.default_rng(seed)
+    if size <= len(reference):
+        arrays = part_of(reference, np.sort(rng.choice(len(reference), size, replace=False)))
+    else:
+        copies = range(1, -(-size // len(reference)))
+        parts = [reference.arrays, *(disguised(reference, copy, rng) for copy in copies)]
+        whole = CrystalArrays.concatenate(parts)
+        arrays = part_of(_plain(whole), np.arange(size))
+    return _plain(arrays)
+
+
+def _plain(arrays: CrystalArrays) -> Reference:
+    return Reference.from_arrays(arrays, name="benchmark", symprec=0.01, angle_tolerance=5.0)
+
+
+def resident() -> float:
+    """Resident memory now (MB)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def spread(seconds: list[float]) -> str:
+    """Median, mean, 95th percentile and worst (ms)."""
+    values = 1e3 * np.array(seconds)
+    return (
+        f"median {np.median(values):.1f}, mean {values.mean():.1f}, "
+        f"95th percentile {np.percentile(values, 95):.1f}, worst {values.max():.1f} ms"
+    )
+
+
+@dataclass
+class Timing:
+    """Processor time of each crystal (s), by step, and the pair tests."""
+
+    duplicates: list[float]
+    parents: list[float]
+    pair_tests: list[int]
+
+
+def time_search(search: ParentSearch, crystals: list[Crystal]) -> Timing:
+    """Search for every crystal; processor time, as other programs may share the machine."""
+    timing = Timing([], [], [])
+    for crystal in crystals:
+        started = time.process_time()
+        search.duplicate(crystal.structure)
+        between = time.process_time()
+        result = search.parents(crystal.structure, crystal.symmetry)
+        timing.parents.append(time.process_time() - between)
+        timing.duplicates.append(between - started)
+        timing.pair_tests.append(result.pair_tests)
+    return timing
+
+
+def side_by_side(search: ParentSearch, crystals: list[Crystal]) -> None:
+    """Search the same crystals here and by the plain loop."""
+    from oracle import first_duplicate, lattice_sites_parents
+
+    references = list(search.reference)
+    n_sites = np.asarray(search.reference.n_sites)
+    ours, plain, pairs, tests, agree = [], [], 0, 0, 0
+    for crystal in crystals:
+        started = time.process_time()
+        duplicate = search.duplicate(crystal.structure)
+        result = search.parents(crystal.structure, None)
+        middle = time.process_time()
+        plain_duplicate = first_duplicate(crystal.structure, references)
+        plain_parents = lattice_sites_parents(crystal.structure, references, 3)
+        ours.append(middle - started)
+        plain.append(time.process_time() - middle)
+        n = len(crystal.structure)
+        pairs += int(((n_sites % n == 0) | (n % n_sites == 0)).sum())
+        tests += result.pair_tests
+        parents = [p for p in result.parents if p.route is Route.LATTICE_SITES]
+        same = (None if duplicate is None else duplicate.index) == plain_duplicate and [
+            (p.index, p.cost, list(p.elements)) for p in parents
+        ] == [(p.index, p.cost, p.elements) for p in plain_parents]
+        agree += same
+        print(
+            f"  {crystal.label}: {n} sites, plain {plain[-1]:.2f} s, here {ours[-1] * 1e3:.1f} ms, "
+            f"{plain[-1] / ours[-1]:.0f} times, {'agree' if same else 'DISAGREE'}",
+            flush=True,
+        )
+    print(f"side by side over {len(references):,} reference crystals, {len(crystals)} crystals")
+    print(f"  plain loop: {spread(plain)}")
+    print(f"  here:       {spread(ours)}")
+    print(
+        f"  faster: {np.median(plain) / np.median(ours):.0f} times at the median, "
+        f"{np.sum(plain) / np.sum(ours):.0f} on the mean; agree: {agree} of {len(crystals)}"
+    )
+    print(f"  pairs: {pairs:,} commensurate, {tests:,} tested, {pairs - tests:,} avoided")
+
+
+def growth(reference: Reference, crystals: list[Crystal], sizes: list[int], seed: int) -> None:
+    """Opening, indexing and time per crystal by size of the reference."""
+    first: float | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            path = Path(folder) / f"{size}.arrow"
+            of_size(reference, size, seed).save(path)
+            started = time.process_time()
+            opened = Reference.open(path)
+            middle = time.process_time()
+            search = ParentSearch(opened, Protocol())
+            search.prepare()
+            ended = time.process_time()
+            timing = time_search(search, crystals)
+            mean = float(np.mean(timing.parents))
+            print(
+                f"{size:>8,}: open {middle - started:.2f} s, index {ended - middle:.2f} s, "
+                f"{np.mean(timing.pair_tests):,.0f} pair tests, resident {resident():,.0f} MB\n"
+                f"          parents {spread(timing.parents)}\n"
+                f"          duplicates {spread(timing.duplicates)}",
+                flush=True,
+            )
+            if size == len(reference):
+                first = mean
+            elif first is not None:
+                print(f"          {mean / first:.2f} times the mean at {len(reference):,}")
+            path.unlink()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument("--plain", type=int, default=12, help="crystals side by side")
+    parser.add_argument("--crystals", type=int, default=40, help="for the growth")
+    parser.add_argument("--many", type=int, default=0)
+    parser.add_argument("--sizes", type=int, nargs="*", help="default 1000 3000 9000, all, 250000")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+
+    reference = Reference.open(options.reference)
+    most = max(options.plain, options.crystals, options.many)
+    crystals = crystals_of(options.samples, most, options.seed)
+    search = ParentSearch(reference, Protocol())
+    started = time.perf_counter()
+    search.prepare()
+    search.parents(crystals[0].structure, crystals[0].symmetry)
+    print(f"index, load or compile, first search: {time.perf_counter() - started:.2f} s")
+    if options.many:
+        timing = time_search(search, crystals[: options.many])
+        total = sum(timing.parents) + sum(timing.duplicates)
+        print(f"{len(timing.parents)} crystals: {total:.1f} s, resident {resident():,.0f} MB")
+        print(f"  parents {spread(timing.parents)}\n  duplicates {spread(timing.duplicates)}")
+    sizes = options.sizes
+    if sizes is None:
+        sizes = [1000, 3000, 9000, len(reference), 250_000]
+    growth(reference, crystals[: options.crystals], sizes, options.seed)
+    if options.plain:
+        side_by_side(search, crystals[: options.plain])
+    print(f"most resident: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""`CompiledTest`: what the kernels say about one generated crystal against the reference.
+
+numba is imported when one is made; `load_kernels` says whether that will work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.search.pettifor import pettifor_numbers
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.reference import Reference
+
+
+def load_kernels() -> ModuleType | None:
+    """The compiled pair test, or None where numba is missing or does not fit NumPy."""
+    try:
+        return importlib.import_module("novelty_metric.search.kernels")
+    except ImportError:
+        return None
+
+
+class CompiledTest:
+    """Refusals and costs of pairs of one generated crystal, before pymatgen is asked.
+
+    Parameters
+    ----------
+    kernels : module
+        From `load_kernels`.
+    generated : Structure
+        Clean and reduced.
+    reference : Reference
+    protocol : Protocol
+        Its tolerances.
+    """
+
+    def __init__(
+        self,
+        kernels: ModuleType,
+        generated: Structure,
+        reference: Reference,
+        protocol: Protocol,
+    ) -> None:
+        """Hold the crystal as arrays."""
+        self._kernels = kernels
+        self._reference = reference
+        self._generated = generated
+        self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
+        self._frac_coords = np.array(generated.frac_coords, dtype=np.float64)
+        self._pettifor = pettifor_numbers(generated.atomic_numbers)
+        self._tolerances = {
+            "ltol": protocol.ltol,
+            "stol": protocol.stol,
+            "angle_tol": protocol.angle_tol,
+        }
+
+    def passes(self, indices: np.ndarray) -> np.ndarray:
+        """Which pairs pymatgen might accept, bool (C,); it refuses every other one.
+
+        Parameters
+        ----------
+        indices : int64, (C,)
+            Positions in the reference; the numbers of sites divide one another.
+        """
+        reference = self._reference
+        steps = self._kernels.furthest_steps(
+            self._lattice,
+            self._frac_coords,
+            reference.lattices,
+            reference.offsets,
+            reference.frac_coords,
+            indices,
+            **self._tolerances,
+        )
+        passed: np.ndarray = steps == self._kernels.LET_THROUGH
+        return passed
+
+    def first_match(self, index: int) -> tuple[float, np.ndarray | None]:
+        """What the match with that reference crystal costs at least, and where pymatgen finds it.
+
+        Returns
+        -------
+        float
+            Lower bound of the cost of the atom map, nearly always the cost itself. Infinite if
+            pymatgen refuses the pair, negative if nothing could be found out.
+        int64, (3, 3), or None
+            The first lattice that pymatgen may accept, see `Matching.framework_match`.
+        """
+        from pymatgen.core import Lattice
+
+        reference = self._reference
+        sites = reference.sites(index)
+        lattice = np.asarray(reference.lattices[index])
+        if sites.stop - sites.start >= len(self._pettifor):
+            source, target = self._generated.lattice, Lattice(lattice)
+        else:
+            source, target = Lattice(lattice), self._generated.lattice
+        # The order of these decides which match pymatgen finds first, so they come from itself.
+        coefficients: Any = source.get_points_in_sphere(
+            [[0, 0, 0]],
+            [0, 0, 0],
+            max(target.lengths) * (1 + self._tolerances["ltol"]),
+            zip_results=False,
+        )[0]
+        found: tuple[float, np.ndarray | None] = self._kernels.cost_of_first_match(
+            self._lattice,
+            self._frac_coords,
+            self._pettifor,
+            lattice,
+            reference.frac_coords[sites],
+            pettifor_numbers(reference.numbers[sites]),
+            np.rint(coefficients).astype(np.int64).reshape(-1, 3),
+            **self._tolerances,
+        )
+        return found

@@ -1,0 +1,191 @@
+"""What the compiled test says of a pair beyond refusing it, and the ways to run it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.search.bounds import Cells, admissible, cells_of_reference, may_match
+from novelty_metric.search.compiled import CompiledTest
+from novelty_metric.search.matching import Matching, commensurate
+from novelty_metric.search.pettifor import map_cost, pettifor_numbers
+
+kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def real_cost(generated: Structure, parent: Structure, sites: tuple[int, ...]) -> float:
+    ours = pettifor_numbers(generated.atomic_numbers)[list(sites)]
+    theirs = pettifor_numbers(parent.atomic_numbers)
+    return map_cost(np.repeat(theirs, len(sites) // len(theirs)), ours)
+
+
+def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_lattice_on(
+    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+) -> None:
+    matching = Matching(protocol)
+    accepted = exact = later = smaller = larger = 0
+    for generated in [*diffcsp[::9], *disguised[::8], *list(reference)[::60]]:
+        test = CompiledTest(kernels, generated, reference, protocol)
+        n = len(generated)
+        indices = np.array([i for i, s in enumerate(reference) if commensurate(n, len(s))])
+        for index in indices[test.passes(indices)].tolist():
+            parent = reference.structure(index)
+            match = matching.framework_match(generated, parent)
+            bound, first_lattice = test.first_match(index)
+            if match is None:
+                continue
+            cost = real_cost(generated, parent, match.sites)
+            assert bound <= cost
+            assert matching.framework_match(generated, parent, first_lattice) == match
+            accepted += 1
+            exact += bound == cost
+            later += first_lattice is not None and not np.array_equal(first_lattice, np.eye(3))
+            smaller += n < len(parent)
+            larger += n > len(parent)
+    assert accepted > 60
+    assert exact > 0.9 * accepted
+    assert min(later, smaller, larger) > 5
+
+
+def test_a_lattice_that_is_not_met_changes_nothing(
+    reference: Reference, protocol: Protocol
+) -> None:
+    matching = Matching(protocol)
+    for structure in list(reference)[::50]:
+        want = matching.framework_match(structure, structure)
+        assert want is not None
+        assert matching.framework_match(structure, structure, 9 * np.eye(3)) == want
+
+
+def test_volume_first_refuses_the_same(
+    reference: Reference, diffcsp: list[Structure], protocol: Protocol
+) -> None:
+    cells = cells_of_reference(reference, protocol)
+    everything = np.arange(len(reference))
+    shares = []
+    for generated in diffcsp:
+        cell = Cells.of(
+            generated.lattice.matrix[None], np.array([len(generated)]), ltol=0.2, angle_tol=5.0
+        )
+        want = may_match(cell, cells, ltol=0.2)
+        assert np.array_equal(admissible(cell, cells, everything, ltol=0.2), want)
+        half = everything[::2]
+        assert np.array_equal(admissible(cell, cells, half, ltol=0.2), want[half])
+        shares.append(want.mean())
+    assert 0.01 < np.mean(shares) < 0.9
+
+
+def test_feasibility_is_that_of_a_maximum_matching() -> None:
+    rng = np.random.default_rng(5)
+    answers = []
+    for _ in range(400):
+        n = int(rng.integers(1, 12))
+        allowed = (rng.random((n, n)) < rng.uniform(0.1, 0.6)).astype(np.uint8)
+        found = maximum_bipartite_matching(csr_matrix(allowed), perm_type="column")
+        want = bool((found >= 0).all())
+        assert kernels._may_be_assigned(allowed, n, kernels._scratch(n)) == want
+        answers.append(want)
+    assert 60 < sum(answers) < 340
+
+
+def test_least_site_cost_is_the_least_over_marked_permutations() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(60):
+        n = int(rng.integers(2, 6))
+        scratch = kernels._scratch(n)
+        scratch.allowed[:] = rng.random((n, n)) < 0.5
+        scratch.allowed[np.arange(n), rng.permutation(n)] = 1
+        numbers = rng.choice([3, 40, 96, 255], (2, n))
+        scratch.pettifor[:] = numbers
+        sums = []
+        for order in itertools.permutations(range(n)):
+            if all(scratch.allowed[i, j] for i, j in enumerate(order)):
+                ours, theirs = numbers[0][list(order)].astype(np.uint8), numbers[1].astype(np.uint8)
+                sums.append(n * map_cost(theirs, ours))
+        assert kernels._least_site_cost(scratch, n) == pytest.approx(min(sums))
+
+
+def test_sums_that_tie_differ_by_lattice_vectors() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(40):
+        cell = 0.3 * rng.normal(size=(3, 3)) + 3 * np.eye(3)
+        own = rng.normal(size=3)
+        low, high = own - rng.uniform(0, 5, 3), own + rng.uniform(0, 5, 3)
+        steps = np.array(list(itertools.product(range(-9, 10), repeat=3)))
+        sums = own + steps @ cell
+        inside = ((sums >= low) & (sums <= high)).all(axis=1)
+        squares = (sums[inside] ** 2).sum(axis=1)
+        nearest, furthest = kernels._sums_within(own, low, high, cell, np.linalg.inv(cell))
+        assert (nearest, furthest) == pytest.approx((squares.min(), squares.max()))
+    assert kernels._sums_within(own, own, own, cell, np.linalg.inv(cell)) == pytest.approx(
+        (own @ own, own @ own)
+    )
+
+
+def test_assignment_of_whole_numbers_with_many_ties() -> None:
+    rng = np.random.default_rng(8)
+    for n in (2, 5, 9):
+        for _ in range(30):
+            cost = rng.integers(0, 3, (n, n)).astype(float)
+            scratch = kernels._scratch(n)
+            assert kernels._assign(cost, n, scratch)
+            rows, columns = linear_sum_assignment(cost)
+            assert sorted(scratch.ints[1]) == list(range(n))
+            assert cost[rows, scratch.ints[1]].sum() == cost[rows, columns].sum()
+
+
+def in_a_process(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_same_without_compilation() -> None:
+    here = "tests/search"
+    out = in_a_process(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        f"{here}/test_engine.py::test_order_and_ties",
+        f"{here}/test_engine.py::test_what_a_parent_holds",
+        f"{here}/test_kernels.py::test_both_directions_of_supercells",
+        f"{here}/test_kernels.py::test_assignment_is_that_of_scipy",
+        f"{here}/test_kernels.py::test_reduction_is_that_of_pymatgen",
+        f"{here}/test_kernels.py::test_supercell_sites_are_those_of_pymatgen",
+        f"{here}/test_compiled.py::test_feasibility_is_that_of_a_maximum_matching",
+        f"{here}/test_compiled.py::test_least_site_cost_is_the_least_over_marked_permutations",
+        NUMBA_DISABLE_JIT="1",
+    )
+    assert "9 passed" in out
+
+
+def test_no_place_for_the_cache(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("no folder can be made below a file")
+    script = (
+        "import numpy as np\n"
+        "from novelty_metric.search import kernels\n"
+        "out = np.empty((3, 3))\n"
+        "print(kernels._inverse(2 * np.eye(3), out), out[0, 0])\n"
+    )
+    out = in_a_process("-c", script, NUMBA_CACHE_DIR=str(blocked / "cache"))
+    assert out.split() == ["8.0", "0.5"]
