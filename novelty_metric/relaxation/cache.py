@@ -18,7 +18,7 @@ from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSetti
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_VERSION = 1
+_VERSION = 2
 
 
 class RelaxationCache:

@@ -1,0 +1,356 @@
+"""The quasi-Newton optimiser against ASE's own minima, with symmetry, and on what goes wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import all_changes
+from ase.calculators.emt import EMT
+from ase.data import covalent_radii
+from ase.filters import FrechetCellFilter
+from ase.optimize import LBFGS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation import RelaxSettings
+from novelty_metric.relaxation.ase_loop import relax_with_ase
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.quasi_newton import (
+    CROWDED,
+    ENERGY_NOISE,
+    LARGEST_EXPANSION,
+    MAX_DISPLACEMENT,
+    MAX_STRAIN,
+    ROOMY,
+    SymmetricBFGS,
+    free_coordinates,
+    room_needed,
+    symmetry_operations,
+)
+
+TIGHT = RelaxSettings(fmax=0.001, max_steps=300, optimizer="bfgs_symmetric")
+
+
+class Counting(EMT):
+    """EMT that keeps every energy it was asked for, and every geometry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+        self.geometries: list[Atoms] = []
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.seen.append(self.results["energy"])
+        self.geometries.append(atoms.copy())
+
+
+def plain(atoms: Atoms) -> Structure:
+    structure = AseAtomsAdaptor.get_structure(atoms)
+    return Structure(structure.lattice, structure.species, structure.frac_coords)
+
+
+def rattled(scale: float = 1.05, seed: int = 3) -> Structure:
+    """A copper cell of four atoms without symmetry."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_cell(atoms.cell * scale, scale_atoms=True)
+    atoms.rattle(0.05, seed=seed)
+    return plain(atoms)
+
+
+def gold_copper(a: float = 4.1, c: float = 3.4) -> Structure:
+    """Tetragonal CuAu3 (P4/mmm) away from its minimum."""
+    return Structure.from_spacegroup(
+        "P4/mmm",
+        Lattice.tetragonal(a, c),
+        ["Cu", "Au", "Au"],
+        [[0, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5]],
+    )
+
+
+def free_site(z: float = 0.21) -> Structure:
+    """Three layers of CuAu2 (P4/mmm) with one free coordinate."""
+    return Structure.from_spacegroup(
+        "P4/mmm", Lattice.tetragonal(2.9, 10.4), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, z]]
+    )
+
+
+def space_group(structure: Structure, symprec: float = 1e-3) -> int:
+    return SpacegroupAnalyzer(structure, symprec=symprec).get_space_group_number()
+
+
+def filtered(structure: Structure, calculator: EMT | None = None) -> FrechetCellFilter:
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    atoms.calc = calculator or EMT()
+    return FrechetCellFilter(atoms)
+
+
+def largest_force(structure: Structure) -> float:
+    return float(np.linalg.norm(filtered(structure).get_forces(), axis=1).max())
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        rattled(),
+        rattled(0.9, seed=5),
+        gold_copper(),
+        Structure(Lattice.cubic(2.8), ["Cu"], [[0.1, 0.2, 0.3]]),
+        Structure(Lattice.from_parameters(2.4, 2.7, 2.6, 62, 57, 64), ["Cu"], [[0, 0, 0]]),
+    ],
+    ids=["rattled", "compressed", "tetragonal", "one atom, cubic", "one atom, triclinic"],
+)
+def test_same_minimum_as_ase_in_no_more_steps(structure):
+    ours = relax_with_ase(structure, EMT(), TIGHT)
+    ase = relax_with_ase(
+        structure, EMT(), RelaxSettings(fmax=0.001, max_steps=300, optimizer="lbfgs")
+    )
+    assert ours.error is None and ours.converged and ase.converged
+    assert ours.energy_after == pytest.approx(ase.energy_after, abs=2e-6)
+    assert ours.structure.volume == pytest.approx(ase.structure.volume, rel=2e-3)
+    assert ours.steps <= ase.steps
+
+
+def test_at_rest_is_what_ase_calls_so():
+    calculator = Counting()
+    crystal = filtered(rattled(), calculator)
+    largest = []
+    optimizer = SymmetricBFGS(crystal)
+    answers = []
+    for at_rest in optimizer.irun(fmax=0.02, steps=200):
+        answers.append(at_rest)
+        largest.append(float(np.linalg.norm(crystal.get_forces(), axis=1).max()))
+    assert answers == [force < 0.02 for force in largest]
+    assert answers[-1] and optimizer.nsteps == len(answers) - 1 == len(calculator.seen) - 1
+    judge = LBFGS(crystal, logfile=None)
+    assert judge.run(fmax=0.02, steps=0)
+    assert not judge.run(fmax=0.99 * largest[-1], steps=0)
+
+
+@pytest.mark.parametrize(
+    ("structure", "groups"),
+    [(gold_copper(), (123, 221)), (free_site(), (123,))],  # CuAu3 is free to become cubic
+    ids=["axes", "axes and a site"],
+)
+def test_symmetry_is_kept(structure, groups):
+    assert space_group(structure) == 123
+    result = relax_with_ase(structure, EMT(), TIGHT)
+    assert result.converged and result.steps > 0
+    assert space_group(result.structure) in groups
+    assert space_group(result.structure, 1e-8) in groups
+
+
+class Noisy(EMT):
+    """EMT with forces and stress that break the symmetry a little, as single precision does."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        noise = np.random.default_rng(len(atoms))
+        self.results["forces"] = self.results["forces"] + 5e-4 * noise.standard_normal(
+            (len(atoms), 3)
+        )
+        self.results["stress"] = self.results["stress"] + 1e-6 * noise.standard_normal(6)
+
+
+def test_noise_does_not_break_the_symmetry():
+    settings = RelaxSettings(fmax=0.01, max_steps=100, optimizer="bfgs_symmetric")
+    result = relax_with_ase(free_site(), Noisy(), settings)
+    assert result.converged
+    assert space_group(result.structure, 1e-7) == space_group(free_site())
+
+
+def test_free_coordinates_are_those_of_the_space_group():
+    counts = {}
+    for name, structure in {
+        "cubic": Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.1), ["Au"], [[0, 0, 0]]),
+        "layers": free_site(),
+        "triclinic": rattled(),
+    }.items():
+        atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        basis = free_coordinates(atoms, *symmetry_operations(atoms))
+        assert np.allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
+        counts[name] = basis.shape[1]
+    # A lattice parameter; a, c and z; everything but the rotations of the cell.
+    assert counts == {"cubic": 1, "layers": 3, "triclinic": 3 * 4 + 6}
+
+
+def test_forces_lie_in_the_free_coordinates():
+    crystal = filtered(free_site())
+    basis = free_coordinates(crystal.atoms, *symmetry_operations(crystal.atoms))
+    forces = crystal.get_forces().ravel()
+    assert np.linalg.norm(forces) > 1
+    assert np.allclose(basis @ (basis.T @ forces), forces, atol=1e-9)
+
+
+def test_a_start_that_is_only_nearly_symmetric_still_comes_to_rest():
+    structure = free_site()
+    structure.translate_sites([0], [0.003, 0.001, 0.0], frac_coords=True)
+    assert space_group(structure, 0.05) == 123
+    near = RelaxSettings(fmax=0.0005, max_steps=300, optimizer="bfgs_symmetric")
+    result = relax_with_ase(structure, EMT(), near)
+    assert result.converged
+    assert largest_force(result.structure) < 0.0005
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.8, 1.35), st.integers(0, 1000), st.floats(0.0, 0.4), st.integers(0, 25))
+def test_steps_are_short_counted_and_downhill(scale, seed, shake, max_steps):
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_cell(atoms.cell * scale, scale_atoms=True)
+    atoms.rattle(shake, seed=seed)
+    calculator = Counting()
+    crystal = filtered(plain(atoms), calculator)
+    optimizer = SymmetricBFGS(crystal)
+    *_, at_rest = optimizer.irun(fmax=0.01, steps=max_steps)
+    assert optimizer.nsteps <= max_steps
+    assert len(calculator.seen) == optimizer.nsteps + 1
+    kept = calculator.geometries[0]
+    expanded_first = room_needed(kept) > 1
+    energy = lowest = calculator.seen[0]
+    for tried, its_energy in zip(calculator.geometries[1:], calculator.seen[1:], strict=True):
+        deformation = np.linalg.solve(kept.cell.array, tried.cell.array)
+        stretched = np.linalg.svd(deformation, compute_uv=False)
+        # Moves add up as logarithms, which differ from strains where they do not commute.
+        moved = tried.positions - kept.positions @ deformation
+        if not expanded_first:
+            assert np.abs(np.log(stretched)).max() <= MAX_STRAIN * 1.2
+            assert np.linalg.norm(moved, axis=1).max() <= MAX_DISPLACEMENT * 1.6
+        expanded_first = False
+        if its_energy <= lowest + ENERGY_NOISE * len(atoms):
+            kept, energy, lowest = tried, its_energy, min(lowest, its_energy)
+    assert np.allclose(crystal.atoms.positions, kept.positions, atol=1e-9)
+    assert crystal.atoms.get_potential_energy() == pytest.approx(energy, abs=1e-9)
+    assert energy <= calculator.seen[0] + 1.001 * ENERGY_NOISE * len(atoms)
+    assert not at_rest or np.linalg.norm(crystal.get_forces(), axis=1).max() < 0.01
+
+
+def crowded(scale: float) -> Structure:
+    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.61 * scale), ["Cu"], [[0, 0, 0]])
+    return structure.get_primitive_structure()
+
+
+def test_a_crowded_cell_is_given_room_first():
+    calculator = Counting()
+    result = relax_with_ase(crowded(0.57), calculator, TIGHT)
+    assert result.converged
+    assert len(calculator.geometries) == result.steps + 1
+    ratio = calculator.geometries[1].get_volume() / calculator.geometries[0].get_volume()
+    contacts = 3.61 * 0.57 / np.sqrt(2) / (2 * covalent_radii[29])
+    assert contacts < CROWDED
+    assert ratio ** (1 / 3) == pytest.approx(min(LARGEST_EXPANSION, ROOMY / contacts), rel=1e-6)
+    roomy = relax_with_ase(crowded(1.0), EMT(), TIGHT)
+    assert result.energy_after == pytest.approx(roomy.energy_after, abs=1e-5)
+
+
+def test_room_is_needed_only_where_atoms_overlap():
+    atoms = AseAtomsAdaptor.get_atoms(crowded(1.0), msonable=False)
+    assert room_needed(atoms) == 1
+    atoms.set_cell(atoms.cell * 0.3, scale_atoms=True)
+    assert room_needed(atoms) == LARGEST_EXPANSION
+    atoms.set_cell(atoms.cell * 20, scale_atoms=True)
+    assert room_needed(atoms) == 1
+
+
+def test_an_expansion_that_costs_energy_is_taken_back():
+    class Glued(Counting):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+            super().calculate(atoms, properties, system_changes)
+            # A pressure so strong that the crowded cell is the better one.
+            self.results["energy"] += 40.0 * atoms.get_volume()
+            self.results["stress"][:3] += 40.0
+            self.seen[-1] = self.results["energy"]
+
+    calculator = Glued()
+    crystal = filtered(crowded(0.57), calculator)
+    optimizer = SymmetricBFGS(crystal)
+    answers = list(optimizer.irun(fmax=1e-6, steps=1))
+    assert answers == [False, False] and optimizer.n_rejected == 1
+    assert calculator.seen[1] > calculator.seen[0]
+    assert crystal.atoms.get_volume() == pytest.approx(crowded(0.57).volume)
+
+
+def test_no_move_is_allowed():
+    result = relax_with_ase(
+        rattled(), EMT(), RelaxSettings(fmax=0.001, max_steps=0, optimizer="bfgs_symmetric")
+    )
+    assert not result.converged and result.steps == 0
+    assert result.energy_after == result.energy_before
+
+
+def test_same_input_gives_the_same_bits():
+    one, other = (relax_with_ase(rattled(), EMT(), TIGHT) for _ in range(2))
+    assert one.steps == other.steps
+    assert np.array_equal(one.structure.frac_coords, other.structure.frac_coords)
+    assert np.array_equal(one.structure.lattice.matrix, other.structure.lattice.matrix)
+
+
+class Breaking(EMT):
+    """Raises, or gives NaN, at the third evaluation."""
+
+    calls = 0
+    says: str | None = None
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.calls += 1
+        if self.calls == 3:
+            if self.says is not None:
+                raise RuntimeError(self.says)
+            for name in ("energy", "forces", "stress"):
+                self.results[name] = self.results[name] * np.nan
+
+
+@pytest.mark.parametrize("says", ["no such neighbour\nat all", None])
+def test_a_potential_that_fails_on_the_way_is_a_result(says):
+    calculator = Breaking()
+    calculator.says = says
+    result = relax_with_ase(rattled(), calculator, TIGHT)
+    assert result.structure is None and not result.converged
+    assert ("no such neighbour" if says else "not finite") in result.error
+    assert "\n" not in result.error
+
+
+class WrongForces(EMT):
+    """Forces and stress of the wrong sign: every move goes uphill."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["forces"] = -self.results["forces"]
+        self.results["stress"] = -self.results["stress"]
+
+
+def test_forces_that_lie_do_not_run_away():
+    result = relax_with_ase(rattled(), WrongForces(), TIGHT)
+    assert not result.converged and result.error is None
+    assert result.energy_after <= result.energy_before + 1.001 * ENERGY_NOISE
+    assert result.structure.volume == pytest.approx(rattled().volume, rel=0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "bfgs_symmetric"])
+def test_left_handed_cells_relax_as_their_right_handed_selves(optimizer):
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.3), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ).get_primitive_structure()
+    left = Structure(-salt.lattice.matrix, salt.species, -salt.frac_coords)
+    assert np.linalg.det(left.lattice.matrix) < 0 < np.linalg.det(salt.lattice.matrix)
+    near = RelaxSettings(fmax=0.01, max_steps=50, optimizer=optimizer)
+    calculator = Chgnet("cpu").calculator()
+    ours, other = (relax_with_ase(one, calculator, near) for one in (left, salt))
+    assert ours.converged and ours.steps == other.steps
+    assert ours.energy_after == pytest.approx(other.energy_after, abs=1e-6)
+    assert ours.energy_after < ours.energy_before
+    # No atom moves when the cell vectors are turned around.
+    again = relax_with_ase(
+        left, calculator, RelaxSettings(fmax=9, max_steps=0, optimizer=optimizer)
+    )
+    assert np.allclose(again.structure.cart_coords, left.cart_coords)
+
+
+def test_protocols_name_it():
+    assert Protocol(optimizer="bfgs_symmetric").optimizer == "bfgs_symmetric"
