@@ -16,7 +16,7 @@ from novelty_metric.case import Case, relaxation_failure
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
-from novelty_metric.protocol import Protocol
+from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import TriedParent
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from novelty_metric.screening.hull import Hull
     from novelty_metric.search.engine import ParentSearch
 
-SCOPES = ("eligible", "all")
 MAX_SITES = 300
 """Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
 
@@ -443,7 +442,6 @@ class SubstitutionNovelty:
             relax_samples=self.relax_samples,
             versions=installed_versions(),
             seconds=dict(self._seconds),
-            warnings=tuple(opened.warnings),
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -522,7 +520,6 @@ class _Opened:
     ) -> None:
         self.reference = reference
         self.search = search
-        self.warnings: list[str] = []
         self.relaxer = relaxer
         self.hull = hull
         self._owns_relaxer = owns_relaxer

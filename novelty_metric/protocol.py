@@ -93,6 +93,9 @@ class Protocol:
         return dataclasses.asdict(self)
 
 
+SCOPES = ("eligible", "all")
+"""Which crystals are searched for parents."""
+
 OPTIMIZERS = ("lbfgs", "fire", "bfgs_symmetric")
 
 PRESETS: dict[str, Protocol] = {

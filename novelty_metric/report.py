@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
 PAPER_POTENTIAL = "MACE-MPA-0"
 _SPELLING = {"chgnet": "CHGNet", "mace-mpa-0": PAPER_POTENTIAL}
-_CRYSTAL_SYSTEMS = (
-    "triclinic",
-    "monoclinic",
-    "orthorhombic",
-    "tetragonal",
-    "trigonal",
-    "hexagonal",
-    "cubic",
-)
 BREAKDOWNS = ("crystal_system", "space_group", "n_elements", "kind")
 UNKNOWN = "unknown"
 
@@ -530,10 +521,12 @@ def _n_elements(formula: str | None) -> int | None:
 
 
 def _group_order(key: str | int) -> tuple[int, int, str]:
+    from novelty_metric.crystal import CRYSTAL_SYSTEMS
+
     if isinstance(key, int):
         return (0, key, "")
-    if key in _CRYSTAL_SYSTEMS:
-        return (1, _CRYSTAL_SYSTEMS.index(key), "")
+    if key in CRYSTAL_SYSTEMS:
+        return (1, CRYSTAL_SYSTEMS.index(key), "")
     return (3 if key == UNKNOWN else 2, 0, key)
 
 

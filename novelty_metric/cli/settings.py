@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.protocol import Protocol
+from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
-
-SCOPES = ("eligible", "all")
 
 
 @dataclass(frozen=True, kw_only=True)

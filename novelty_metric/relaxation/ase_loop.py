@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from novelty_metric.crystal import first_line
 from novelty_metric.relaxation.base import Relaxation, RelaxSettings
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def relax_with_ase(
     except Exception as error:  # a potential may raise anything on an odd crystal
         if "isolated atom" in str(error):  # CHGNet's word
             return failed("an atom has no neighbour within the potential's reach")
-        return failed(_reason(error), repeatable=False)
+        return failed(first_line(error), repeatable=False)
     return Relaxation(
         structure=relaxed,
         energy_before=energy_before,
@@ -153,7 +154,3 @@ def _optimizer(name: str) -> Any:
     from novelty_metric.relaxation.quasi_newton import SymmetricBFGS
 
     return {"lbfgs": LBFGS, "fire": FIRE, "bfgs_symmetric": SymmetricBFGS}[name]
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

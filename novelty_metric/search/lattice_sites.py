@@ -166,8 +166,7 @@ def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[Ranked
 
 
 def _numbers(reference: Reference, index: int) -> np.ndarray:
-    sites = slice(int(reference.offsets[index]), int(reference.offsets[index + 1]))
-    return np.asarray(reference.numbers[sites], dtype=np.int64)
+    return np.asarray(reference.numbers[reference.sites(index)], dtype=np.int64)
 
 
 def _ranked(

@@ -256,7 +256,7 @@ class WyckoffIndex:
             if sites is None:
                 continue
             cost = map_cost(parent.pettifor, pettifor[list(sites)])
-            on_parent = np.asarray(self._reference.numbers[_sites(self._reference, index)])
+            on_parent = np.asarray(self._reference.numbers[self._reference.sites(index)])
             ranked = RankedOrbits(
                 index, cost, sites, on_parent.astype(np.int64), numbers[list(sites)]
             )
@@ -281,7 +281,7 @@ class WyckoffIndex:
         return zip(bounds[order].tolist(), indices[order].tolist(), strict=True)
 
     def _orbits(self, index: int) -> Orbits:
-        sites = _sites(self._reference, index)
+        sites = self._reference.sites(index)
         return Orbits.of(
             np.asarray(self._reference.wyckoff_letters[sites]),
             np.asarray(self._reference.orbits[sites]),
@@ -379,7 +379,3 @@ def _float_cost(
         step = site_costs(generated.pettifor[of_generated[:1]], parent.pettifor[of_parent[:1]])
         cost += len(of_generated) / n_sites * int(step[0])
     return cost
-
-
-def _sites(reference: Reference, index: int) -> slice:
-    return slice(int(reference.offsets[index]), int(reference.offsets[index + 1]))
