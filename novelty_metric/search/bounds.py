@@ -14,6 +14,7 @@ lattice, one for each target vector of length l, with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER, pettifor_number
 if TYPE_CHECKING:
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
+
+Screen = Callable[[np.ndarray], np.ndarray]
+"""From positions in the reference to which of them might match; it may refuse, never wrongly."""
 
 SLACK = 1e-9
 """Relative slack of every comparison, far above rounding, so that rounding refuses nothing."""
@@ -225,20 +229,18 @@ def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray
     divides = np.where(
         larger, references.n_sites % n_generated == 0, n_generated % references.n_sites == 0
     )
-    reach = (1 + ltol) * (1 + SLACK)
-    target_is_reference = (generated.minima[0] < reach * references.lengths).all(axis=1) & _inside(
-        references.n_sites / n_generated * generated.volume[0], references
+    everything = np.arange(len(references.n_sites))
+    return (
+        divides
+        & _volume_fits(generated, references, everything)
+        & _shells_filled(generated, references, everything, ltol=ltol)
     )
-    target_is_generated = (references.minima < reach * generated.lengths[0]).all(axis=1) & _inside(
-        n_generated / references.n_sites * references.volume, generated
-    )
-    return divides & np.where(larger, target_is_reference, target_is_generated)
 
 
 def admissible(
     generated: Cells, references: Cells, indices: np.ndarray, *, ltol: float
 ) -> np.ndarray:
-    """`may_match` for some of many reference cells, bool (C,): the volume is looked at first.
+    """`may_match` for commensurate ones of many reference cells, bool (C,).
 
     Parameters
     ----------
@@ -247,27 +249,43 @@ def admissible(
     references : Cells
         M cells.
     indices : int64, (C,)
-        Which of them.
+        Which of them; their numbers of sites divide, or are divided by, that of the generated one.
     ltol : float
     """
-    per_site = generated.volume[0] / generated.n_sites[0]
-    n_sites = references.n_sites[indices]
-    scaled = references.volume[indices] * (generated.n_sites[0] / n_sites)
-    possible = np.where(
-        n_sites >= generated.n_sites[0],
-        (per_site * n_sites >= references.smallest[indices] * (1 - SLACK))
-        & (per_site * n_sites <= references.largest[indices] * (1 + SLACK)),
-        (scaled >= generated.smallest[0] * (1 - SLACK))
-        & (scaled <= generated.largest[0] * (1 + SLACK)),
-    )
-    # A little wider than in `may_match`, whose word is the last.
+    possible = _volume_fits(generated, references, indices)
     left = np.flatnonzero(possible)
-    possible[left] = may_match(generated, references.take(indices[left]), ltol=ltol)
+    possible[left] = _shells_filled(generated, references, indices[left], ltol=ltol)
     return possible
 
 
-def _inside(volume: np.ndarray, window: Cells) -> np.ndarray:
-    return (volume >= window.smallest) & (volume <= window.largest)
+def _volume_fits(generated: Cells, references: Cells, indices: np.ndarray) -> np.ndarray:
+    """Whether the source's volume, times fu, lies in the target's window."""
+    n_generated, volume = int(generated.n_sites[0]), float(generated.volume[0])
+    n_sites = references.n_sites[indices]
+    expanded = n_sites * (volume / n_generated)
+    other = references.volume[indices] * (n_generated / n_sites)
+    return np.where(
+        n_sites >= n_generated,
+        (expanded >= references.smallest[indices]) & (expanded <= references.largest[indices]),
+        (other >= generated.smallest[0]) & (other <= generated.largest[0]),
+    )
+
+
+def _shells_filled(
+    generated: Cells, references: Cells, indices: np.ndarray, *, ltol: float
+) -> np.ndarray:
+    """Whether the source's successive minima are short enough for the target's lengths."""
+    reach = (1 + ltol) * (1 + SLACK)
+    target_is_reference = references.n_sites[indices] >= int(generated.n_sites[0])
+    filled = np.empty(len(indices), dtype=bool)
+    for place, from_reference in ((target_is_reference, True), (~target_is_reference, False)):
+        chosen = indices[place]
+        if from_reference:
+            fits = generated.minima[0] < reach * references.lengths[chosen]
+        else:
+            fits = references.minima[chosen] < reach * generated.lengths[0]
+        filled[place] = fits.all(axis=1)
+    return filled
 
 
 class CostBounds:
@@ -306,28 +324,38 @@ class CostBounds:
         """Numbers of sites that occur."""
         return tuple(self._members)
 
-    def commensurate(self, pettifor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def commensurate(
+        self, pettifor: np.ndarray, admissible: Screen | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the crystals whose number of sites divides or is divided, with bounds.
 
         Parameters
         ----------
         pettifor : uint8, (n_sites,)
             Modified Pettifor numbers of the generated crystal.
+        admissible : callable, optional
+            Refusals over many positions at once; what it refuses is left out.
 
         Returns
         -------
         indices : int64, (C,)
+            By number of sites, then position.
         bounds : float64, (C,)
         """
         n_generated = len(pettifor)
-        indices = [np.zeros(0, dtype=np.int64)]
-        bounds = [np.zeros(0)]
-        for n, members in self._members.items():
-            if n % n_generated and n_generated % n:
-                continue
-            indices.append(members)
-            bounds.append(_bounds(np.sort(pettifor), self._sorted[n]))
-        return np.concatenate(indices), np.concatenate(bounds)
+        sizes = [n for n in self._members if not (n % n_generated and n_generated % n)]
+        if not sizes:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        found = np.concatenate([self._members[n] for n in sizes])
+        if admissible is not None:
+            found = found[admissible(found)]
+        ends = np.searchsorted(self.n_sites[found], sizes, side="right").tolist()
+        by_size = [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        bounds = [
+            _bounds(np.sort(pettifor), self._sorted[n][self._row[members]])
+            for n, members in zip(sizes, by_size, strict=True)
+        ]
+        return found, np.concatenate(bounds)
 
     def of_equal_size(self, pettifor: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Bounds for reference crystals with as many sites as the generated one, float64, (C,)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -94,22 +94,15 @@ class CompiledTest:
         int64, (3, 3), or None
             The first lattice that pymatgen may accept, see `Matching.framework_match`.
         """
-        from pymatgen.core import Lattice
-
         reference = self._reference
         sites = reference.sites(index)
-        lattice = np.asarray(reference.lattices[index])
+        lattice = np.array(reference.lattices[index], dtype=np.float64)
         if sites.stop - sites.start >= len(self._pettifor):
-            source, target = self._generated.lattice, Lattice(lattice)
+            source, target = self._lattice, lattice
         else:
-            source, target = Lattice(lattice), self._generated.lattice
-        # The order of these decides which match pymatgen finds first, so they come from itself.
-        coefficients: Any = source.get_points_in_sphere(
-            [[0, 0, 0]],
-            [0, 0, 0],
-            max(target.lengths) * (1 + self._tolerances["ltol"]),
-            zip_results=False,
-        )[0]
+            source, target = lattice, self._lattice
+        longest = float(np.sqrt(np.sum(target**2, axis=1)).max())
+        in_order = lattice_points(source, longest * (1 + self._tolerances["ltol"]))
         found: tuple[float, np.ndarray | None] = self._kernels.cost_of_first_match(
             self._lattice,
             self._frac_coords,
@@ -117,7 +110,42 @@ class CompiledTest:
             lattice,
             reference.frac_coords[sites],
             pettifor_numbers(reference.numbers[sites]),
-            np.rint(coefficients).astype(np.int64).reshape(-1, 3),
+            in_order,
             **self._tolerances,
         )
         return found
+
+
+_ORIGIN = np.zeros((1, 3))
+_PERIODIC = np.ones(3, dtype=np.int64)
+
+
+def lattice_points(lattice: np.ndarray, radius: float) -> np.ndarray:
+    """Lattice points in a sphere around one, in the order of pymatgen's ``get_points_in_sphere``.
+
+    That order decides which match pymatgen finds first, so the points come from the same function,
+    called without what takes most of the time around it.
+
+    Parameters
+    ----------
+    lattice : float64, (3, 3)
+        Cell vectors as rows (Å).
+    radius : float
+        Å.
+
+    Returns
+    -------
+    int64, (V, 3)
+        Their coefficients.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    images = find_points_in_spheres(
+        all_coords=_ORIGIN,
+        center_coords=_ORIGIN,
+        r=radius,
+        pbc=_PERIODIC,
+        lattice=np.ascontiguousarray(lattice, dtype=np.float64),
+        tol=1e-8,
+    )[2]
+    return np.rint(images).astype(np.int64).reshape(-1, 3)

@@ -5,7 +5,7 @@ pymatgen is imported only through the matcher that is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +65,7 @@ _ROUNDING = 1e-11
 
 def find_duplicate(  # noqa: PLR0917
     generated: Structure,
-    cell: Cells,
+    cell: Callable[[Structure], Cells],
     reference: Reference,
     compositions: CompositionIndex,
     cells: Cells,
@@ -81,15 +81,17 @@ def find_duplicate(  # noqa: PLR0917
     ----------
     generated : Structure
         Clean and reduced.
-    cell, cells : Cells
-        Of the generated crystal, and of the whole reference.
+    cell : callable
+        Gives the cell of the generated crystal; most are not asked for, as no composition is equal.
+    cells : Cells
+        Of the whole reference.
     compositions : CompositionIndex
         Of the reference.
     """
     candidates = compositions.find(generated.atomic_numbers)
     if len(candidates) == 0:
         return None
-    for index in candidates[may_match(cell, cells.take(candidates), ltol=ltol)].tolist():
+    for index in candidates[may_match(cell(generated), cells.take(candidates), ltol=ltol)].tolist():
         rms = matching.duplicate_rms(generated, reference.structure(index))
         if rms is not None:
             return DuplicateMatch(index=index, parent_id=reference.ids[index], match_rms=rms)

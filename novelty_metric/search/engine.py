@@ -123,7 +123,7 @@ class ParentSearch:
         """
         return duplicates.find_duplicate(
             generated,
-            self._cell(generated),
+            self._cell,
             self.reference,
             self._compositions,
             self._cells,

@@ -34,18 +34,32 @@ from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Function, **options: Any) -> Function:
     """Compile without the interpreter lock, cached on disk wherever a place can be written.
 
     numba keeps its cache beside the module, or in the user's cache folder if that is read-only. If
     neither can be written it raises at once; then the cache is done without.
     """
+    # With NumPy's error model a division needs no check for zero, which would keep loops scalar.
+    options |= {"nogil": True, "error_model": "numpy"}
     quick: Any
     try:
-        quick = numba.njit(cache=True, nogil=True)(function)
+        quick = numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        quick = numba.njit(nogil=True)(function)
+        quick = numba.njit(**options)(function)
     return cast("Function", quick)
+
+
+def without_counting(function: Function) -> Function:
+    """`compiled`, and arrays are not counted as they are handed around, as none is made inside.
+
+    Counting the three dozen arrays of `Scratch` at every call took longer than most of the work.
+    numba does without it where its run-time for memory is off, an option that it does not document.
+    """
+    try:
+        return compiled(function, _nrt=False)
+    except KeyError:
+        return compiled(function)
 
 
 SLACK = 1e-9
@@ -56,6 +70,8 @@ FORBIDDEN = 1e20
 """Squared distance that pymatgen gives a pair outside the window."""
 
 MOST_VECTORS = 20000
+MOST_CLASSES = 256
+"""Classes of equivalent lattices that are remembered for a pair."""
 MOST_TIES = 5
 """At most 2 to this power ways through the ties of one lattice reduction are followed."""
 
@@ -67,24 +83,47 @@ NO_VECTORS, NO_LATTICE, NOT_COVERED, TOO_FAR, LET_THROUGH = range(5)
 right angles and volume; no translation that covers all sites; none whose RMS is small enough."""
 
 
-class Scratch(NamedTuple):
-    """Arrays that every step writes over, made once for a scan. N is the most sites of a pair.
+class Vectors(NamedTuple):
+    """Vectors of a lattice: integer coefficients and Cartesian (M, 3), lengths (M,)."""
 
-    `cells`, `backs` and `windows` hold the reductions of one average lattice;
-    `expanded`, `first`, `second` and `moved` fractional coordinates by axis, (3, N), and
-    `first_reduced`, `second_reduced` the same on each reduction; `allowed` whether two sites are
-    within the window, (N, N): 0 no, 1 perhaps, 2 surely; `cost`, `vectors` and `image_tie` what
-    `_site_test` knows of each pair of sites; `site_cost` the elements' part, (N, N); `floats`,
-    `ints` and `flags` the state of the assignment; `shell`, `shell_cart` and `shell_length` lattice
-    vectors by target axis, (3, MOST_VECTORS); `near` a short list of them; `pettifor` the modified
-    Pettifor numbers of the two sides, (2, N); `first_matrix` the coefficients of the first lattice
-    with a match that pymatgen may accept.
+    coefficients: np.ndarray
+    cart: np.ndarray
+    length: np.ndarray
+
+
+class Reductions(NamedTuple):
+    """The reduced forms of one average cell that rounding might lead to, V at most.
+
+    `cells` (V, 3, 3); `backs` (V, 3, 3) take fractional coordinates there; `windows` (V, 3) are
+    pymatgen's on them; `images` (V, 3, 27) the lattice vectors to the cells around, by component; a
+    vector whose square is below `safe` (V,) has no image as near.
     """
 
     cells: np.ndarray
     backs: np.ndarray
     windows: np.ndarray
-    expanded: np.ndarray
+    images: np.ndarray
+    safe: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Arrays that every step writes over, made once for a scan. N is the most sites of a pair.
+
+    `first` and `second` hold fractional coordinates by axis, (3, N), `first_reduced` and
+    `second_reduced` the same on each reduction, `moved` and `cart` those that are compared;
+    `allowed` whether two sites are within the window, (N, N): 0 no, 1 perhaps, 2 surely; `cost`,
+    `vectors` and `image_tie` what `_site_test` knows of each pair of sites; `site_cost` the
+    elements' part, (N, N); `floats`, `ints` and `flags` the state of the assignment; `own` and
+    `found` vectors of G's lattice and of another's; `shell` which of them could stand for each
+    target vector, (3, M); `near` a short list of them; `points` the lattice points of a supercell;
+    `operations` of T that fix its first site; `classes` of lattices that were tested;
+    `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
+    two cells, (2, 6); `pettifor` the modified Pettifor numbers of the two sides, (2, N);
+    `first_matrix` the coefficients of the first lattice with a match that pymatgen may accept, and
+    of the one in hand.
+    """
+
+    reductions: Reductions
     first: np.ndarray
     second: np.ndarray
     moved: np.ndarray
@@ -99,15 +138,21 @@ class Scratch(NamedTuple):
     floats: np.ndarray
     ints: np.ndarray
     flags: np.ndarray
+    own: Vectors
+    found: Vectors
     shell: np.ndarray
-    shell_cart: np.ndarray
-    shell_length: np.ndarray
     near: np.ndarray
+    points: np.ndarray
+    operations: np.ndarray
+    classes: np.ndarray
+    squares: np.ndarray
+    small: np.ndarray
+    parameters: np.ndarray
     pettifor: np.ndarray
     first_matrix: np.ndarray
 
 
-@compiled
+@without_counting
 def _inverse(matrix: np.ndarray, out: np.ndarray) -> float:
     """Inverse of a 3×3 matrix into `out`; returns the determinant."""
     det = (
@@ -124,13 +169,13 @@ def _inverse(matrix: np.ndarray, out: np.ndarray) -> float:
     return det
 
 
-@compiled
+@without_counting
 def _dot(one: np.ndarray, other: np.ndarray) -> float:
     """Inner product of two vectors, (3,)."""
     return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
 
 
-@compiled
+@without_counting
 def _parameters(matrix: np.ndarray, out: np.ndarray) -> None:
     """Lengths (Å) and angles (radians) of a cell into `out`, (6,)."""
     for i in range(3):
@@ -143,7 +188,7 @@ def _parameters(matrix: np.ndarray, out: np.ndarray) -> None:
         out[3 + i] = np.arccos(min(1.0, max(-1.0, dot / (out[j] * out[k]))))
 
 
-@compiled
+@without_counting
 def _average_cell(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
     """Cell with the mean lengths and angles of two, in pymatgen's orientation, into `out`."""
     a, b, c = (one[0] + other[0]) / 2, (one[1] + other[1]) / 2, (one[2] + other[2]) / 2
@@ -157,8 +202,10 @@ def _average_cell(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
     out[2, 0], out[2, 1], out[2, 2] = 0.0, 0.0, c
 
 
-@compiled
-def _lll(cell: np.ndarray, choices: int, reduced: np.ndarray, mapping: np.ndarray) -> int:
+@without_counting
+def _lll(
+    cell: np.ndarray, choices: int, reduced: np.ndarray, mapping: np.ndarray, small: np.ndarray
+) -> int:
     """LLL reduction (delta 0.75) in pymatgen's order of steps, into `reduced` and `mapping`.
 
     Whenever rounding would decide a step (a coefficient to be rounded lies half-way, or the Lovász
@@ -169,11 +216,12 @@ def _lll(cell: np.ndarray, choices: int, reduced: np.ndarray, mapping: np.ndarra
     int
         How many steps were decided so; -1 if the reduction does not end.
     """
-    a = cell.T.copy()
-    b = np.zeros((3, 3))
-    u = np.zeros((3, 3))
-    m = np.zeros(3)
-    steps = np.eye(3)
+    a, b, u, steps, m = small[6], small[7], small[8], small[9], small[10, 0]
+    for row in range(3):
+        for column in range(3):
+            a[row, column] = cell[column, row]
+            u[row, column] = 0.0
+            steps[row, column] = 1.0 if row == column else 0.0
     ties = 0
     for s in range(3):
         _orthogonalise(a, b, u, m, s)
@@ -228,7 +276,7 @@ def _lll(cell: np.ndarray, choices: int, reduced: np.ndarray, mapping: np.ndarra
     return ties
 
 
-@compiled
+@without_counting
 def _orthogonalise(a: np.ndarray, b: np.ndarray, u: np.ndarray, m: np.ndarray, s: int) -> None:
     """Gram-Schmidt of column `s` against the columns before it."""
     for column in range(s):
@@ -244,10 +292,8 @@ def _orthogonalise(a: np.ndarray, b: np.ndarray, u: np.ndarray, m: np.ndarray, s
     m[s] = b[0, s] ** 2 + b[1, s] ** 2 + b[2, s] ** 2
 
 
-@compiled
-def _reductions(
-    cell: np.ndarray, reach: float, cells: np.ndarray, backs: np.ndarray, windows: np.ndarray
-) -> int:
+@without_counting
+def _reductions(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarray) -> int:
     """All reduced forms of a cell that rounding might lead to, with pymatgen's windows on them.
 
     Parameters
@@ -255,39 +301,58 @@ def _reductions(
     cell : (3, 3)
     reach : float
         Site tolerance (Å).
-    cells, backs, windows : (V, 3, 3), (V, 3, 3), (V, 3)
-        For the reduced cells, the matrices that take fractional coordinates there, and the windows.
+    out : Reductions
+    small : (11, 3, 3)
+        Written over from the fifth on.
 
     Returns
     -------
     int
         How many there are; 0 if they are too many.
     """
-    inverse = np.empty((3, 3))
-    mapping = np.empty((3, 3))
+    cells = out.cells
+    inverse, mapping = small[4], small[5]
     found, choices, last = 0, 0, 0
     while choices <= last:
-        ties = _lll(cell, choices, cells[found], mapping)
+        ties = _lll(cell, choices, cells[found], mapping, small)
         if ties < 0 or ties > MOST_TIES:
             return 0
         last = max(last, (1 << ties) - 1)
         choices += 1
         new = True
         for earlier in range(found):
-            if np.abs(cells[earlier] - cells[found]).max() < 1e-6:
-                new = False
+            apart = 0.0
+            for i in range(3):
+                for k in range(3):
+                    apart = max(apart, abs(cells[earlier, i, k] - cells[found, i, k]))
+            new &= apart >= 1e-6
         if not new:
             continue
-        _inverse(mapping, backs[found])
+        _inverse(mapping, out.backs[found])
         _inverse(cells[found], inverse)
+        least_step = np.inf  # square of the least distance of lattice planes
         for k in range(3):
-            length = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
-            windows[found, k] = 2 * length * reach
+            square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
+            least_step = min(least_step, 1 / square)
+            out.windows[found, k] = 2 * np.sqrt(square) * reach
+        shortest = np.inf
+        for place in range(27):
+            p, q, r = place // 9 - 1, place // 3 % 3 - 1, place % 3 - 1
+            square = 0.0
+            for k in range(3):
+                value = p * cells[found, 0, k] + q * cells[found, 1, k] + r * cells[found, 2, k]
+                out.images[found, k, place] = value
+                square += value * value
+            if place != 13:
+                shortest = min(shortest, square)
+        # A vector is nearest, and alone, if it is shorter than half the shortest lattice vector:
+        # one of these, or one with a coefficient of 2 or more, at least two planes away.
+        out.safe[found] = (1 - EDGE) * min(shortest / 4, least_step)
         found += 1
     return found
 
 
-@compiled
+@without_counting
 def _assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
     """Least-cost assignment of n rows to n columns, with its dual variables.
 
@@ -375,31 +440,29 @@ def _assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
     return True
 
 
-@compiled
-def _apart(one: float, other: float) -> float:
-    """Distance of two wrapped fractional coordinates, through the cell's side if that is nearer."""
-    step = abs(one - other)
-    return 1.0 - step if step > 0.5 else step
-
-
-@compiled
-def _covered(first: np.ndarray, second: np.ndarray, n: int, window: np.ndarray) -> bool:
-    """Whether each site of `second` lies within the window of one of `first`; both wrapped."""
+@without_counting
+def _covered(first: np.ndarray, second: np.ndarray, n: int, start: int, window: np.ndarray) -> bool:
+    """Whether T's sites, moved by 0 onto `start`, all lie within the window of a site of G."""
+    step_x = second[0, 0] - first[0, start]
+    step_y = second[1, 0] - first[1, start]
+    step_z = second[2, 0] - first[2, start]
+    a, b, c = window[0], window[1], window[2]
     for i in range(n):
-        x, y, z = second[0, i], second[1, i], second[2, i]
+        x, y, z = second[0, i] - step_x, second[1, i] - step_y, second[2, i] - step_z
         found = 0
         for j in range(n):
+            dx, dy, dz = first[0, j] - x, first[1, j] - y, first[2, j] - z
             found |= (
-                (_apart(first[0, j], x) <= window[0])
-                & (_apart(first[1, j], y) <= window[1])
-                & (_apart(first[2, j], z) <= window[2])
+                (abs(dx - np.rint(dx)) <= a)
+                & (abs(dy - np.rint(dy)) <= b)
+                & (abs(dz - np.rint(dz)) <= c)
             )
         if not found:
             return False
     return True
 
 
-@compiled
+@without_counting
 def _may_be_assigned(allowed: np.ndarray, n: int, scratch: Scratch) -> bool:
     """Whether all rows find columns of their own among the allowed ones, by augmenting paths."""
     row_of, came_from, queue = scratch.ints[0], scratch.ints[2], scratch.ints[3]
@@ -448,7 +511,7 @@ def _may_be_assigned(allowed: np.ndarray, n: int, scratch: Scratch) -> bool:
     return True
 
 
-@compiled
+@without_counting
 def _least_site_cost(scratch: Scratch, n: int) -> float:
     """Least sum of differences of Pettifor numbers over assignments of entries still marked.
 
@@ -480,26 +543,24 @@ def _least_site_cost(scratch: Scratch, n: int) -> float:
     return total
 
 
-@compiled
+@without_counting
 def _equally_near(
-    one: np.ndarray, other: np.ndarray, cell: np.ndarray, square: float, k: int
+    one: np.ndarray, other: np.ndarray, images: np.ndarray, square: float, k: int
 ) -> tuple[float, float]:
     """Least and greatest component k of the vectors to images at that squared distance."""
     lowest, highest = np.inf, -np.inf
-    for p in range(-1, 2):
-        for q in range(-1, 2):
-            for r in range(-1, 2):
-                dx = other[0] - one[0] + p * cell[0, 0] + q * cell[1, 0] + r * cell[2, 0]
-                dy = other[1] - one[1] + p * cell[0, 1] + q * cell[1, 1] + r * cell[2, 1]
-                dz = other[2] - one[2] + p * cell[0, 2] + q * cell[1, 2] + r * cell[2, 2]
-                if dx * dx + dy * dy + dz * dz <= square * (1 + 2 * EDGE):
-                    value = dx if k == 0 else dy if k == 1 else dz
-                    lowest = min(lowest, value)
-                    highest = max(highest, value)
+    for place in range(27):
+        dx = other[0] - one[0] + images[0, place]
+        dy = other[1] - one[1] + images[1, place]
+        dz = other[2] - one[2] + images[2, place]
+        if dx * dx + dy * dy + dz * dz <= square * (1 + 2 * EDGE):
+            value = dx if k == 0 else dy if k == 1 else dz
+            lowest = min(lowest, value)
+            highest = max(highest, value)
     return lowest, highest
 
 
-@compiled
+@without_counting
 def _sums_within(
     own: np.ndarray, low: np.ndarray, high: np.ndarray, cell: np.ndarray, inverse: np.ndarray
 ) -> tuple[float, float]:
@@ -508,17 +569,16 @@ def _sums_within(
     Another assignment permutes the sites' ends and takes other images, so its sum differs from
     `own` by a lattice vector, and lies in the box from `low` to `high`.
     """
-    reach = np.empty(3, np.int64)
-    for k in range(3):
-        furthest = 0.0
-        for c in range(3):
-            step = max(high[c] - own[c], own[c] - low[c]) + 1e-6
-            furthest += step * abs(inverse[c, k])
-        reach[k] = int(np.floor(furthest))
+    x = max(high[0] - own[0], own[0] - low[0]) + 1e-6
+    y = max(high[1] - own[1], own[1] - low[1]) + 1e-6
+    z = max(high[2] - own[2], own[2] - low[2]) + 1e-6
+    p_most = int(x * abs(inverse[0, 0]) + y * abs(inverse[1, 0]) + z * abs(inverse[2, 0]))
+    q_most = int(x * abs(inverse[0, 1]) + y * abs(inverse[1, 1]) + z * abs(inverse[2, 1]))
+    r_most = int(x * abs(inverse[0, 2]) + y * abs(inverse[1, 2]) + z * abs(inverse[2, 2]))
     nearest, furthest = np.inf, 0.0
-    for p in range(-reach[0], reach[0] + 1):
-        for q in range(-reach[1], reach[1] + 1):
-            for r in range(-reach[2], reach[2] + 1):
+    for p in range(-p_most, p_most + 1):
+        for q in range(-q_most, q_most + 1):
+            for r in range(-r_most, r_most + 1):
                 square = 0.0
                 inside = True
                 for k in range(3):
@@ -531,26 +591,135 @@ def _sums_within(
     return nearest, furthest
 
 
-@compiled
-def _site_test(  # noqa: PLR0917
+@without_counting
+def _within_windows(  # noqa: PLR0917
     first: np.ndarray,
     second: np.ndarray,
     n: int,
-    cell: np.ndarray,
+    start: int,
     window: np.ndarray,
+    scratch: Scratch,
+) -> int:
+    """Mark which sites of G each site of T may go to, T moved by its first site onto `start`.
+
+    Returns
+    -------
+    int
+        0 if a site has nowhere to go; else 1, or 2 if rounding decides about some pair of sites.
+    """
+    allowed, taken = scratch.allowed, scratch.flags[0]
+    step_x = second[0, 0] - first[0, start]
+    step_y = second[1, 0] - first[1, start]
+    step_z = second[2, 0] - first[2, start]
+    a, b, c = window[0] + EDGE, window[1] + EDGE, window[2] + EDGE
+    on_edge = 0
+    for j in range(n):
+        taken[j] = 0
+    for i in range(n):
+        x, y, z = second[0, i] - step_x, second[1, i] - step_y, second[2, i] - step_z
+        any_allowed = 0
+        for j in range(n):
+            dx, dy, dz = first[0, j] - x, first[1, j] - y, first[2, j] - z
+            dx = abs(dx - np.rint(dx)) - a
+            dy = abs(dy - np.rint(dy)) - b
+            dz = abs(dz - np.rint(dz)) - c
+            worst = max(dx, dy, dz)
+            within = worst <= 0.0
+            surely = worst <= -2 * EDGE
+            allowed[i, j] = within + surely
+            taken[j] |= within
+            any_allowed |= within
+            on_edge |= within ^ surely
+        # Whatever lies on an edge is counted as allowed, so this row is empty for pymatgen.
+        if not any_allowed:
+            return 0
+    for j in range(n):
+        if not taken[j]:
+            return 0
+    return 2 if on_edge else 1
+
+
+@without_counting
+def _nearest_image(
+    x: float, y: float, z: float, images: np.ndarray, squares: np.ndarray
+) -> tuple[float, int, bool]:
+    """Least square of a vector over its images, which one it is, and whether another ties."""
+    for place in range(27):
+        dx, dy, dz = x + images[0, place], y + images[1, place], z + images[2, place]
+        squares[place] = dx * dx + dy * dy + dz * dz
+    best = squares[0]
+    for place in range(1, 27):
+        best = min(best, squares[place])
+    limit = best * (1 + EDGE)
+    near, at = 0, 0
+    for place in range(27):
+        near += squares[place] < limit
+        at = place if squares[place] == best else at
+    return best, at, near > 1
+
+
+@without_counting
+def _distances(  # noqa: PLR0917
+    first: np.ndarray, second: np.ndarray, n: int, start: int, variant: int, scratch: Scratch
+) -> None:
+    """Squared distances and vectors from T's sites to those of G that they may go to."""
+    cost, vectors, image_tie = scratch.cost, scratch.vectors, scratch.image_tie
+    cart, moved, squares = scratch.cart, scratch.moved, scratch.squares
+    cell, safe = scratch.reductions.cells[variant], scratch.reductions.safe[variant]
+    images = scratch.reductions.images[variant]
+    _move_onto(first, second, start, n, moved)
+    for i in range(n):
+        for k in range(3):
+            cart[0, i, k] = (
+                moved[0, i] * cell[0, k] + moved[1, i] * cell[1, k] + moved[2, i] * cell[2, k]
+            )
+            cart[1, i, k] = (
+                first[0, i] * cell[0, k] + first[1, i] * cell[1, k] + first[2, i] * cell[2, k]
+            )
+    for i in range(n):
+        for j in range(n):
+            cost[i, j] = FORBIDDEN
+            if scratch.allowed[i, j] == 0:
+                continue
+            x = first[0, j] - moved[0, i]
+            y = first[1, j] - moved[1, i]
+            z = first[2, j] - moved[2, i]
+            x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
+            dx = x * cell[0, 0] + y * cell[1, 0] + z * cell[2, 0]
+            dy = x * cell[0, 1] + y * cell[1, 1] + z * cell[2, 1]
+            dz = x * cell[0, 2] + y * cell[1, 2] + z * cell[2, 2]
+            best = dx * dx + dy * dy + dz * dz
+            tie = False
+            if best > safe:
+                # pymatgen looks at the images next to the coordinates wrapped into the cell.
+                dx = cart[1, j, 0] - cart[0, i, 0]
+                dy = cart[1, j, 1] - cart[0, i, 1]
+                dz = cart[1, j, 2] - cart[0, i, 2]
+                best, at, tie = _nearest_image(dx, dy, dz, images, squares)
+                dx, dy, dz = dx + images[0, at], dy + images[1, at], dz + images[2, at]
+            vectors[i, j, 0] = dx
+            vectors[i, j, 1] = dy
+            vectors[i, j, 2] = dz
+            image_tie[i, j] = tie
+            cost[i, j] = best
+
+
+@without_counting
+def _site_test(  # noqa: PLR0917
+    n: int,
+    start: int,
+    variant: int,
     normalization: float,
     stol: float,
     with_cost: bool,
     scratch: Scratch,
 ) -> tuple[int, float]:
-    """Distances on the reduced cell, assignment, translation, RMS.
+    """Distances on a reduced cell, assignment, translation, RMS; T's first site on G's `start`.
 
     Parameters
     ----------
-    first, second : (3, n)
-        Wrapped fractional coordinates on the reduced cell: of G, and of T moved onto it.
-    cell, window : (3, 3), (3,)
-        The reduced cell, and pymatgen's fractional window on it.
+    variant : int
+        Which of ``scratch.reductions``.
     with_cost : bool
         Also give the least cost of the atom map.
 
@@ -561,119 +730,39 @@ def _site_test(  # noqa: PLR0917
     float
         Lower bound of the sum of differences of Pettifor numbers over the map, unless refused.
     """
-    cost, vectors, image_tie = scratch.cost, scratch.vectors, scratch.image_tie
-    cart, allowed = scratch.cart, scratch.allowed
-    wide = window + EDGE
-    narrow = window - EDGE
-    on_edge = 0
-    for i in range(n):
-        x, y, z = second[0, i], second[1, i], second[2, i]
-        any_allowed = 0
-        for j in range(n):
-            one, two, three = (
-                _apart(first[0, j], x),
-                _apart(first[1, j], y),
-                _apart(first[2, j], z),
-            )
-            within = int((one <= wide[0]) & (two <= wide[1]) & (three <= wide[2]))
-            surely = int((one <= narrow[0]) & (two <= narrow[1]) & (three <= narrow[2]))
-            allowed[i, j] = within + surely
-            any_allowed |= within
-            on_edge |= within - surely
-        if not any_allowed:
-            # Whatever lies on an edge is counted as allowed, so this row is empty for pymatgen.
-            return _REFUSED, 0.0
-    if not _may_be_assigned(allowed, n, scratch):
+    first, second = scratch.first_reduced[variant], scratch.second_reduced[variant]
+    allowed, cost, vectors = scratch.allowed, scratch.cost, scratch.vectors
+    window = scratch.reductions.windows[variant]
+    within = _within_windows(first, second, n, start, window, scratch)
+    if within == 0 or not _may_be_assigned(allowed, n, scratch):
         return _REFUSED, 0.0
-    if on_edge:
+    if within == 2:
         return _UNSURE, _least_site_cost(scratch, n) if with_cost else 0.0
-
-    safe = 0.0  # a vector shorter than half the least distance of lattice planes has no rival
-    inverse = np.empty((3, 3))
-    _inverse(cell, inverse)
-    for k in range(3):
-        safe = max(safe, inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
-    safe = (1 - EDGE) * 0.25 / safe
-    for i in range(n):
-        for k in range(3):
-            cart[0, i, k] = (
-                second[0, i] * cell[0, k] + second[1, i] * cell[1, k] + second[2, i] * cell[2, k]
-            )
-            cart[1, i, k] = (
-                first[0, i] * cell[0, k] + first[1, i] * cell[1, k] + first[2, i] * cell[2, k]
-            )
-    for i in range(n):
-        for j in range(n):
-            cost[i, j] = FORBIDDEN
-            if allowed[i, j] == 0:
-                continue
-            image_tie[i, j] = False
-            best = 0.0
-            x, y, z = (
-                first[0, j] - second[0, i],
-                first[1, j] - second[1, i],
-                first[2, j] - second[2, i],
-            )
-            x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
-            for k in range(3):
-                value = x * cell[0, k] + y * cell[1, k] + z * cell[2, k]
-                vectors[i, j, k] = value
-                best += value * value
-            if best > safe:
-                # pymatgen looks at the images next to the coordinates wrapped into the cell.
-                best, rival = np.inf, np.inf
-                for p in range(-1, 2):
-                    for q in range(-1, 2):
-                        for r in range(-1, 2):
-                            dx = cart[1, j, 0] - cart[0, i, 0]
-                            dy = cart[1, j, 1] - cart[0, i, 1]
-                            dz = cart[1, j, 2] - cart[0, i, 2]
-                            dx += p * cell[0, 0] + q * cell[1, 0] + r * cell[2, 0]
-                            dy += p * cell[0, 1] + q * cell[1, 1] + r * cell[2, 1]
-                            dz += p * cell[0, 2] + q * cell[1, 2] + r * cell[2, 2]
-                            d2 = dx * dx + dy * dy + dz * dz
-                            if d2 < best:
-                                rival = best
-                                best = d2
-                                vectors[i, j, 0] = dx
-                                vectors[i, j, 1] = dy
-                                vectors[i, j, 2] = dz
-                            elif d2 < rival:
-                                rival = d2
-                image_tie[i, j] = rival - best < EDGE * best
-            cost[i, j] = best
+    _distances(first, second, n, start, variant, scratch)
     if not _assign(cost, n, scratch):
         return _REFUSED, 0.0
     u, v, column_of = scratch.floats[0], scratch.floats[1], scratch.ints[1]
+    own = scratch.small[0, 0]
     total = 0.0
+    for k in range(3):
+        own[k] = 0.0
     for i in range(n):
         total += cost[i, column_of[i]]
+        for k in range(3):
+            own[k] += vectors[i, column_of[i], k]
+    # Only entries without reduced cost take part in assignments of (nearly) equal cost; they alone
+    # stay marked in `allowed`.
     eps = EDGE * (total / n + EDGE / normalization**2)
-    # The sum of vectors over all assignments of (nearly) equal cost and all equally near images:
-    # only entries without reduced cost take part in them, and they alone stay marked in `allowed`.
-    # Box of what the components of the sum can be:
-    low, own, high = np.zeros(3), np.zeros(3), np.zeros(3)
-    for k in range(3):
-        for i in range(n):
-            lowest = highest = vectors[i, column_of[i], k]
-            own[k] += lowest
-            for j in range(n):
-                if allowed[i, j] == 0:
-                    continue
-                if cost[i, j] - u[i] - v[j] <= eps:
-                    lowest = min(lowest, vectors[i, j, k])
-                    highest = max(highest, vectors[i, j, k])
-                    if image_tie[i, j]:
-                        least_of_images, most_of_images = _equally_near(
-                            cart[0, i], cart[1, j], cell, cost[i, j], k
-                        )
-                        lowest = min(lowest, least_of_images)
-                        highest = max(highest, most_of_images)
-                else:
-                    allowed[i, j] = 0
-            low[k] += lowest
-            high[k] += highest
-    nearest, furthest = _sums_within(own, low, high, cell, inverse)
+    tied = False
+    for i in range(n):
+        for j in range(n):
+            if cost[i, j] - u[i] - v[j] > eps:
+                allowed[i, j] = 0
+            elif j != column_of[i] or scratch.image_tie[i, j]:
+                tied = True
+    nearest = furthest = _dot(own, own)
+    if tied:
+        nearest, furthest = _tied_sums(n, variant, scratch)
     least = (total / n - furthest / (n * n)) * normalization**2
     greatest = (total / n - nearest / (n * n)) * normalization**2
     if least >= (stol * (1 + EDGE)) ** 2:
@@ -682,7 +771,39 @@ def _site_test(  # noqa: PLR0917
     return answer, _least_site_cost(scratch, n) if with_cost else 0.0
 
 
-@compiled
+@without_counting
+def _tied_sums(n: int, variant: int, scratch: Scratch) -> tuple[float, float]:
+    """Least and greatest square of the sum of vectors over all assignments of (nearly) equal cost.
+
+    Takes the entries that are marked in `allowed`, and all equally near images.
+    """
+    vectors, column_of, cart = scratch.vectors, scratch.ints[1], scratch.cart
+    cell, images = scratch.reductions.cells[variant], scratch.reductions.images[variant]
+    low, own, high = scratch.small[4, 0], scratch.small[4, 1], scratch.small[4, 2]
+    for k in range(3):
+        low[k] = own[k] = high[k] = 0.0
+        for i in range(n):
+            lowest = highest = vectors[i, column_of[i], k]
+            own[k] += lowest
+            for j in range(n):
+                if scratch.allowed[i, j] == 0:
+                    continue
+                lowest = min(lowest, vectors[i, j, k])
+                highest = max(highest, vectors[i, j, k])
+                if scratch.image_tie[i, j]:
+                    least_of_images, most_of_images = _equally_near(
+                        cart[0, i], cart[1, j], images, scratch.cost[i, j], k
+                    )
+                    lowest = min(lowest, least_of_images)
+                    highest = max(highest, most_of_images)
+            low[k] += lowest
+            high[k] += highest
+    inverse = scratch.small[5]
+    _inverse(cell, inverse)
+    return _sums_within(own, low, high, cell, inverse)
+
+
+@without_counting
 def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) -> None:
     """Fractional coordinates, (3, n), on another cell, wrapped into it."""
     for k in range(3):
@@ -695,9 +816,9 @@ def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) 
             out[k, i] = value - np.floor(value)
 
 
-@compiled
+@without_counting
 def _move_onto(first: np.ndarray, second: np.ndarray, start: int, n: int, out: np.ndarray) -> None:
-    """`second` moved so that its first site lies on site `start` of `first`; all wrapped."""
+    """`second` moved so that its first site lies on site `start` of `first`; wrapped."""
     for k in range(3):
         step = first[k, start] - second[k, 0]
         for i in range(n):
@@ -705,12 +826,33 @@ def _move_onto(first: np.ndarray, second: np.ndarray, start: int, n: int, out: n
             out[k, i] = value - np.floor(value)
 
 
-@compiled
+@without_counting
+def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
+    """Whether wrapped sites, (3, n), are inverted into themselves at the first, all but exactly."""
+    x, y, z = 2 * coords[0, 0], 2 * coords[1, 0], 2 * coords[2, 0]
+    for i in range(n):
+        found = 0
+        for j in range(n):
+            dx = coords[0, i] + coords[0, j] - x
+            dy = coords[1, i] + coords[1, j] - y
+            dz = coords[2, i] + coords[2, j] - z
+            found |= (
+                (abs(dx - np.rint(dx)) < SLACK / 10)
+                & (abs(dy - np.rint(dy)) < SLACK / 10)
+                & (abs(dz - np.rint(dz)) < SLACK / 10)
+            )
+        if not found:
+            return False
+    return True
+
+
+@without_counting
 def _lattice_test(  # noqa: PLR0917
     aligned: np.ndarray,
     target: np.ndarray,
     n: int,
-    stride: int,
+    expand_first: bool,
+    fu: int,
     stol: float,
     sure: bool,
     in_order: bool,
@@ -722,13 +864,16 @@ def _lattice_test(  # noqa: PLR0917
     ----------
     aligned, target : (6,)
         Lengths and angles of the two cells.
-    stride : int
-        Every how many sites of G the first site of T is put.
+    expand_first : bool
+        Whether G is the crystal that was expanded, by `fu`.
     sure : bool
         Whether pymatgen surely takes this pair of lattices.
     in_order : bool
         Go on, in pymatgen's order, to the first match that pymatgen surely accepts, and give the
-        least cost up to there; else stop at the first that it may accept.
+        least cost up to there. Else stop at the first that it may accept, and try the lattice
+        turned around too: the opposite vectors span a cell of the same lengths and angles, on which
+        the expanded crystal has the opposite coordinates. Where T's first site, its anchor, is a
+        centre of inversion of T, that is the same test once more.
 
     Returns
     -------
@@ -738,179 +883,244 @@ def _lattice_test(  # noqa: PLR0917
         Lower bound of the sum of site costs if pymatgen's match is one of these, else infinite; -1
         if nothing is known.
     """
-    average = np.empty((3, 3))
-    inverse = np.empty((3, 3))
+    average, inverse = scratch.small[1], scratch.small[2]
+    wide, narrow = scratch.small[3, 0], scratch.small[3, 1]
     _average_cell(aligned, target, average)
     volume = abs(_inverse(average, inverse))
     normalization = (n / volume) ** (1 / 3)
-    wide = np.empty(3)
-    narrow = np.empty(3)
     for k in range(3):
         length = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
         wide[k] = 2 * length * stol / normalization * (1 + SLACK) + SLACK
         narrow[k] = 2 * length * stol / normalization * (1 - SLACK) - SLACK
-    first, second, moved = scratch.first, scratch.second, scratch.moved
-    cells, backs, windows = scratch.cells, scratch.backs, scratch.windows
+    first, second = scratch.first, scratch.second
+    expanded = first if expand_first else second
+    # Sites of G that are copies of one another by its supercell's translations are all the same.
+    stride = fu if expand_first else 1
+    backs = scratch.reductions.backs
     variants = 0
     came_to = NOT_COVERED
     lowest = np.inf
-    for start in range(0, n, stride):
-        _move_onto(first, second, start, n, moved)
-        if not _covered(first, moved, n, wide):
-            continue
-        surely_covered = in_order and _covered(first, moved, n, narrow)
-        if variants == 0:
-            variants = _reductions(average, stol / normalization, cells, backs, windows)
+    for turned in range(1 if in_order else 2):
+        if turned:
+            if _inverted_about_first(second, n):
+                break
+            for k in range(3):
+                for i in range(n):
+                    value = -expanded[k, i]
+                    expanded[k, i] = value - np.floor(value)
+        on_reduced = False
+        for start in range(0, n, stride):
+            if not _covered(first, second, n, start, wide):
+                continue
+            surely_covered = in_order and _covered(first, second, n, start, narrow)
             if variants == 0:
-                return LET_THROUGH, -1.0
+                variants = _reductions(
+                    average, stol / normalization, scratch.reductions, scratch.small
+                )
+                if variants == 0:
+                    return LET_THROUGH, -1.0
+            if not on_reduced:
+                for variant in range(variants):
+                    _wrap_onto(first, backs[variant], n, scratch.first_reduced[variant])
+                    _wrap_onto(second, backs[variant], n, scratch.second_reduced[variant])
+                on_reduced = True
+            worst = _SURE
             for variant in range(variants):
-                _wrap_onto(first, backs[variant], n, scratch.first_reduced[variant])
-                _wrap_onto(second, backs[variant], n, scratch.second_reduced[variant])
-        worst = _SURE
-        for variant in range(variants):
-            on_reduced = scratch.first_reduced[variant]
-            _move_onto(on_reduced, scratch.second_reduced[variant], start, n, moved)
-            answer, cost = _site_test(
-                on_reduced,
-                moved,
-                n,
-                cells[variant],
-                windows[variant],
-                normalization,
-                stol,
-                in_order,
-                scratch,
-            )
-            worst = min(worst, answer)
-            came_to = max(came_to, TOO_FAR)
-            if answer != _REFUSED:
-                if not in_order:
-                    return LET_THROUGH, lowest
-                came_to = LET_THROUGH
-                lowest = min(lowest, cost)
-        if worst == _SURE and sure and surely_covered:
-            return LET_THROUGH + 1, lowest
+                answer, cost = _site_test(n, start, variant, normalization, stol, in_order, scratch)
+                worst = min(worst, answer)
+                came_to = max(came_to, TOO_FAR)
+                if answer != _REFUSED:
+                    if not in_order:
+                        return LET_THROUGH, lowest
+                    came_to = LET_THROUGH
+                    lowest = min(lowest, cost)
+            if worst == _SURE and sure and surely_covered:
+                return LET_THROUGH + 1, lowest
     return came_to, lowest
 
 
-@compiled
-def _expand(frac: np.ndarray, n: int, matrix: np.ndarray, fu: int, out: np.ndarray) -> bool:
+@without_counting
+def _expand(  # noqa: PLR0917
+    frac: np.ndarray, n: int, matrix: np.ndarray, fu: int, out: np.ndarray, scratch: Scratch
+) -> bool:
     """Sites of a supercell, wrapped, site by site, into `out`, (3, n·fu).
 
     False if their number is not right.
 
     The lattice points come in lexicographic order of their coefficients, as in pymatgen.
     """
-    real = matrix.astype(np.float64)
-    inverse = np.empty((3, 3))
+    inverse, real, points = scratch.small[4], scratch.small[5], scratch.points
+    for i in range(3):
+        for k in range(3):
+            real[i, k] = matrix[i, k]
     _inverse(real, inverse)
-    low = np.zeros(3, np.int64)
-    high = np.zeros(3, np.int64)
-    for k in range(3):
-        for row in range(3):
-            low[k] += min(0, matrix[row, k])
-            high[k] += max(0, matrix[row, k])
-    points = np.empty((fu, 3))
     found = 0
-    for p in range(low[0], high[0] + 1):
-        for q in range(low[1], high[1] + 1):
-            for r in range(low[2], high[2] + 1):
-                inside = True
-                for k in range(3):
-                    value = p * inverse[0, k] + q * inverse[1, k] + r * inverse[2, k]
-                    if value < -1e-10 or value >= 1 - 1e-10:
-                        inside = False
-                        break
-                if inside:
-                    if found == fu:
-                        return False
+    if fu == 1:
+        points[0, 0] = points[0, 1] = points[0, 2] = 0.0
+        found = 1
+    else:
+        p_low, p_high = _extent(matrix, 0)
+        q_low, q_high = _extent(matrix, 1)
+        r_low, r_high = _extent(matrix, 2)
+        for p in range(p_low, p_high + 1):
+            for q in range(q_low, q_high + 1):
+                for r in range(r_low, r_high + 1):
+                    inside = True
                     for k in range(3):
-                        points[found, k] = p * inverse[0, k] + q * inverse[1, k] + r * inverse[2, k]
-                    found += 1
+                        value = p * inverse[0, k] + q * inverse[1, k] + r * inverse[2, k]
+                        if value < -1e-10 or value >= 1 - 1e-10:
+                            inside = False
+                            break
+                    if inside:
+                        if found == fu:
+                            return False
+                        for k in range(3):
+                            points[found, k] = (
+                                p * inverse[0, k] + q * inverse[1, k] + r * inverse[2, k]
+                            )
+                        found += 1
     if found != fu:
         return False
-    for i in range(n):
-        for point in range(fu):
-            for k in range(3):
-                value = points[point, k]
-                for row in range(3):
-                    value += frac[i, row] * inverse[row, k]
+    for k in range(3):
+        for i in range(n):
+            moved = (
+                frac[i, 0] * inverse[0, k] + frac[i, 1] * inverse[1, k] + frac[i, 2] * inverse[2, k]
+            )
+            for point in range(fu):
+                value = moved + points[point, k]
                 out[k, i * fu + point] = value - np.floor(value)
     return True
 
 
-@compiled
-def _shells(  # noqa: PLR0917
-    source: np.ndarray,
-    wanted: np.ndarray,
-    ltol: float,
-    in_order: np.ndarray,
-    counts: np.ndarray,
-    scratch: Scratch,
-) -> bool:
-    """Vectors of the source's lattice by the target vector that they could stand for.
+@without_counting
+def _extent(matrix: np.ndarray, k: int) -> tuple[int, int]:
+    """Least and greatest component k of the corners of a cell."""
+    low, high = 0, 0
+    for row in range(3):
+        low += min(0, matrix[row, k])
+        high += max(0, matrix[row, k])
+    return low, high
 
-    Where `in_order` is empty all are found, but of those for the first target vector only one of
-    each v and -v; else just the vectors of those coefficients are taken. False if they are too
-    many.
+
+@without_counting
+def _vectors(
+    lattice: np.ndarray, lowest: float, highest: float, out: Vectors, inverse: np.ndarray
+) -> int:
+    """Lattice vectors with lengths in a range (Å), of each v and -v one.
+
+    `inverse`, (3, 3), is written over.
+
+    Returns
+    -------
+    int
+        How many; -1 if they are too many.
     """
-    shell, shell_cart, shell_length = scratch.shell, scratch.shell_cart, scratch.shell_length
-    least = np.empty(3)
-    most = np.empty(3)
-    for axis in range(3):
-        least[axis] = wanted[axis] / (1 + ltol) * (1 - SLACK)
-        most[axis] = wanted[axis] * (1 + ltol) * (1 + SLACK)
-        counts[axis] = 0
-    lowest, highest = least.min(), most.max()
-    inverse = np.empty((3, 3))
-    _inverse(source, inverse)
-    reach = np.zeros(3, np.int64)
-    total = len(in_order)
-    if total == 0:
+    coefficients, cart, length = out
+    _inverse(lattice, inverse)
+    p_most, q_most, r_most = (
+        _reach(inverse, 0, highest),
+        _reach(inverse, 1, highest),
+        _reach(inverse, 2, highest),
+    )
+    least = lowest * lowest * (1 - SLACK)
+    most = highest * highest * (1 + SLACK)
+    found = 0
+    for p in range(p_most + 1):
+        for q in range(0 if p == 0 else -q_most, q_most + 1):
+            x = p * lattice[0, 0] + q * lattice[1, 0]
+            y = p * lattice[0, 1] + q * lattice[1, 1]
+            z = p * lattice[0, 2] + q * lattice[1, 2]
+            for r in range(1 if p == 0 and q == 0 else -r_most, r_most + 1):
+                dx = x + r * lattice[2, 0]
+                dy = y + r * lattice[2, 1]
+                dz = z + r * lattice[2, 2]
+                square = dx * dx + dy * dy + dz * dz
+                if square < least or square > most:
+                    continue
+                if found == MOST_VECTORS:
+                    return -1
+                coefficients[found, 0] = p
+                coefficients[found, 1] = q
+                coefficients[found, 2] = r
+                cart[found, 0] = dx
+                cart[found, 1] = dy
+                cart[found, 2] = dz
+                length[found] = np.sqrt(square)
+                found += 1
+    return found
+
+
+@without_counting
+def _reach(inverse: np.ndarray, k: int, longest: float) -> int:
+    """Greatest coefficient k of a lattice vector of that length, from the inverse of the cell."""
+    steepest = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
+    return int(longest * steepest + 1e-6)
+
+
+@without_counting
+def _given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> int:
+    """The lattice vectors of given coefficients, in that order; -1 if they are too many."""
+    coefficients, cart, length = out
+    if len(in_order) > MOST_VECTORS:
+        return -1
+    for place in range(len(in_order)):
+        square = 0.0
         for k in range(3):
-            length = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
-            reach[k] = int(np.floor(highest * length + 1e-6))
-        total = (reach[0] + 1) * (2 * reach[1] + 1) * (2 * reach[2] + 1)
-    p, q, r = 0, -reach[1], -reach[2] - 1
-    for place in range(total):
-        if len(in_order) > 0:
-            p, q, r = in_order[place, 0], in_order[place, 1], in_order[place, 2]
-        else:
-            r += 1
-            if r > reach[2]:
-                r = -reach[2]
-                q += 1
-                if q > reach[1]:
-                    q = -reach[1]
-                    p += 1
-            if p == 0 and (q < 0 or (q == 0 and r <= 0)):
-                continue
-        x = p * source[0, 0] + q * source[1, 0] + r * source[2, 0]
-        y = p * source[0, 1] + q * source[1, 1] + r * source[2, 1]
-        z = p * source[0, 2] + q * source[1, 2] + r * source[2, 2]
-        square = x * x + y * y + z * z
-        if square < lowest * lowest * (1 - SLACK) or square > highest * highest * (1 + SLACK):
-            continue
-        length = np.sqrt(square)
-        for axis in range(3):
-            if least[axis] < length < most[axis]:
-                signs = 2 if len(in_order) == 0 and axis > 0 else 1
-                if counts[axis] + signs > MOST_VECTORS:
-                    return False
-                for sign in range(1, 1 - 2 * signs, -2):
-                    at = counts[axis]
-                    shell[axis, at, 0] = sign * p
-                    shell[axis, at, 1] = sign * q
-                    shell[axis, at, 2] = sign * r
-                    shell_cart[axis, at, 0] = sign * x
-                    shell_cart[axis, at, 1] = sign * y
-                    shell_cart[axis, at, 2] = sign * z
-                    shell_length[axis, at] = length
-                    counts[axis] = at + 1
-    return True
+            coefficients[place, k] = in_order[place, k]
+            cart[place, k] = (
+                in_order[place, 0] * lattice[0, k]
+                + in_order[place, 1] * lattice[1, k]
+                + in_order[place, 2] * lattice[2, k]
+            )
+            square += cart[place, k] ** 2
+        length[place] = np.sqrt(square)
+    return len(in_order)
 
 
 @compiled
+def _by_length(vectors: Vectors, count: int) -> None:
+    """Put so many vectors in order of length."""
+    order = np.argsort(vectors.length[:count])
+    vectors.coefficients[:count] = vectors.coefficients[order]
+    vectors.cart[:count] = vectors.cart[order]
+    vectors.length[:count] = vectors.length[order]
+
+
+@without_counting
+def _place_of(value: float, increasing: np.ndarray, count: int) -> int:
+    """How many of the first `count` numbers are below a value."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if increasing[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@without_counting
+def _shells(  # noqa: PLR0917
+    length: np.ndarray, start: int, stop: int, wanted: np.ndarray, ltol: float, shell: np.ndarray
+) -> tuple[int, int, int]:
+    """Which vectors from `start` to `stop` could stand for each target vector; their numbers."""
+    a, b, c = 0, 0, 0
+    a_least, a_most = wanted[0] / (1 + ltol) * (1 - SLACK), wanted[0] * (1 + ltol) * (1 + SLACK)
+    b_least, b_most = wanted[1] / (1 + ltol) * (1 - SLACK), wanted[1] * (1 + ltol) * (1 + SLACK)
+    c_least, c_most = wanted[2] / (1 + ltol) * (1 - SLACK), wanted[2] * (1 + ltol) * (1 + SLACK)
+    for place in range(start, stop):
+        value = length[place]
+        # Written always, kept if it belongs there: no branch to mispredict.
+        shell[0, a] = place
+        a += a_least < value < a_most
+        shell[1, b] = place
+        b += b_least < value < b_most
+        shell[2, c] = place
+        c += c_least < value < c_most
+    return a, b, c
+
+
+@without_counting
 def _surely_near(parameters: np.ndarray, wanted: np.ndarray, ltol: float, angle_tol: float) -> bool:
     """Whether a cell is within the tolerances of the target by more than rounding."""
     for k in range(3):
@@ -922,7 +1132,128 @@ def _surely_near(parameters: np.ndarray, wanted: np.ndarray, ltol: float, angle_
     return True
 
 
-@compiled
+@without_counting
+def _operations_at_first(
+    lattice: np.ndarray, frac: np.ndarray, n: int, operations: np.ndarray
+) -> int:
+    """Symmetry operations of a crystal that fix its first site and only exchange or turn its axes.
+
+    Operations by all but rounding, that is: those of a crystal symmetric within a tolerance, as
+    symmetry searches find them, would not do.
+
+    Parameters
+    ----------
+    lattice, frac : (3, 3), (n, 3)
+    operations : int64, (48, 6)
+        Axis i goes to axis ``operations[m, i]``, with the sign ``operations[m, 3 + i]``.
+
+    Returns
+    -------
+    int
+        How many, the identity among them.
+    """
+    found = 0
+    for choice in range(48):
+        one = choice // 16
+        other = (one + 1 + choice // 8 % 2) % 3
+        operation = operations[found]
+        operation[0], operation[1], operation[2] = one, other, 3 - one - other
+        for k in range(3):
+            operation[3 + k] = 1 - 2 * (choice >> k & 1)
+        if _keeps_metric(lattice, operation) and _keeps_sites(frac, n, operation):
+            found += 1
+    return found
+
+
+@without_counting
+def _keeps_metric(lattice: np.ndarray, operation: np.ndarray) -> bool:
+    """Whether exchanged and turned axes have the lengths and angles of the axes they replace."""
+    for i in range(3):
+        for k in range(i, 3):
+            there = _dot(lattice[operation[i]], lattice[operation[k]])
+            there *= operation[3 + i] * operation[3 + k]
+            here = _dot(lattice[i], lattice[k])
+            size = _dot(lattice[i], lattice[i]) + _dot(lattice[k], lattice[k])
+            if abs(there - here) > SLACK / 10 * size:
+                return False
+    return True
+
+
+@without_counting
+def _keeps_sites(frac: np.ndarray, n: int, operation: np.ndarray) -> bool:
+    """Whether exchanged and turned axes, about the first site, bring every site onto one."""
+    p, q, r = operation[0], operation[1], operation[2]
+    for i in range(n):
+        # x = Σ xᵢ aᵢ goes to Σ xᵢ ± a of `operation[i]`.
+        image_p = operation[3] * (frac[i, 0] - frac[0, 0]) + frac[0, p]
+        image_q = operation[4] * (frac[i, 1] - frac[0, 1]) + frac[0, q]
+        image_r = operation[5] * (frac[i, 2] - frac[0, 2]) + frac[0, r]
+        found = 0
+        for j in range(n):
+            dp, dq, dr = frac[j, p] - image_p, frac[j, q] - image_q, frac[j, r] - image_r
+            found |= (
+                (abs(dp - np.rint(dp)) < SLACK / 10)
+                & (abs(dq - np.rint(dq)) < SLACK / 10)
+                & (abs(dr - np.rint(dr)) < SLACK / 10)
+            )
+        if not found:
+            return False
+    return True
+
+
+@without_counting
+def _class_of(matrix: np.ndarray, operations: np.ndarray, count: int, of_source: bool) -> int:
+    """A number that equivalent lattices share; -1 if their coefficients are too large for it.
+
+    Parameters
+    ----------
+    matrix : int64, (3, 3)
+        Coefficients of the source's vectors.
+    operations, count
+        From `_operations_at_first`, of T.
+    of_source : bool
+        T is the source, and not the target.
+    """
+    for i in range(3):
+        for k in range(3):
+            if abs(matrix[i, k]) > 15:
+                return -1
+    greatest = -1
+    for place in range(count):
+        operation = operations[place]
+        code = 0
+        sign = 0
+        for i in range(3):
+            for k in range(3):
+                if of_source:
+                    value = operation[3 + k] * matrix[i, operation[k]]
+                else:
+                    value = operation[3 + i] * matrix[operation[i], k]
+                if sign == 0 and value != 0:
+                    sign = 1 if value > 0 else -1
+                code = 32 * code + 16 + sign * value
+        greatest = max(greatest, code)
+    return greatest
+
+
+@without_counting
+def _only_exchanged_by_reduction(parameters: np.ndarray, ltol: float, tolerance: float) -> bool:
+    """Whether LLL reduction can only reorder the mean of such a cell and one within tolerance.
+
+    With c the largest cosine and r the largest ratio of lengths, no coefficient of the Gram-Schmidt
+    process exceeds c·r/(1 - c), in whatever order the vectors are: below one half none is ever
+    subtracted from another.
+    """
+    cosine = 0.0
+    for k in range(3):
+        away = abs(parameters[3 + k] - np.pi / 2) + tolerance / 2
+        cosine = max(cosine, np.sin(min(away, np.pi / 2)))
+    shortest = min(parameters[0], parameters[1], parameters[2])
+    longest = max(parameters[0], parameters[1], parameters[2])
+    return cosine * (1 + ltol) * longest / shortest < 0.45 * (1 - cosine)
+
+
+@without_counting
 def _pair_test(  # noqa: PLR0917
     lattice: np.ndarray,
     frac: np.ndarray,
@@ -932,6 +1263,7 @@ def _pair_test(  # noqa: PLR0917
     stol: float,
     angle_tol: float,
     in_order: np.ndarray,
+    n_own: int,
     scratch: Scratch,
 ) -> tuple[int, float]:
     """One pair, G then T; their numbers of sites divide one another.
@@ -939,7 +1271,8 @@ def _pair_test(  # noqa: PLR0917
     With coefficients of lattice vectors in pymatgen's order (``in_order``), every lattice is tested
     up to the first match that pymatgen surely accepts; the second value is then a lower bound of
     the sum of site costs (-1: unknown, infinite: refused). Without, the first match that it may
-    accept ends the test.
+    accept ends the test; ``scratch.own`` then holds, if `n_own` is not negative, so many of G's
+    lattice vectors by length: all that are not too long for this and other T.
     """
     n_first, n_second = len(frac), len(other_frac)
     expand_first = n_second >= n_first
@@ -951,77 +1284,130 @@ def _pair_test(  # noqa: PLR0917
         source, target, fu, n = other_lattice, lattice, n_first // n_second, n_first
         small, large, n_small = other_frac, frac, n_second
         expanded, kept = scratch.second, scratch.first
-    for i in range(n):
-        for k in range(3):
-            kept[k, i] = large[i, k] - np.floor(large[i, k])
-    shell, shell_cart, shell_length = scratch.shell, scratch.shell_cart, scratch.shell_length
-    near = scratch.near
-    wanted = np.empty(6)
-    _parameters(target, wanted)
-    counts = np.zeros(3, np.int64)
-    if not _shells(source, wanted, ltol, in_order, counts, scratch):
-        return LET_THROUGH, -1.0
-    if counts.min() == 0:
-        return NO_VECTORS, np.inf
     to_the_first = len(in_order) > 0
+    wanted, parameters = scratch.parameters[0], scratch.parameters[1]
+    _parameters(target, wanted)
+    shortest = min(wanted[0], wanted[1], wanted[2]) / (1 + ltol) * (1 - SLACK)
+    longest = max(wanted[0], wanted[1], wanted[2]) * (1 + ltol) * (1 + SLACK)
+    vectors, start, stop = scratch.found, 0, 0
+    if to_the_first:
+        stop = _given_vectors(source, in_order, vectors)
+    elif expand_first and n_own >= 0:
+        vectors = scratch.own
+        start = _place_of(shortest, vectors.length, n_own)
+        stop = _place_of(longest, vectors.length, n_own)
+    else:
+        stop = _vectors(source, shortest, longest, vectors, scratch.small[5])
+    if stop < 0:
+        return LET_THROUGH, -1.0
+    shell, near = scratch.shell, scratch.near
+    n_a, n_b, n_c = _shells(vectors.length, start, stop, wanted, ltol, shell)
+    if min(n_a, n_b, n_c) == 0:
+        return NO_VECTORS, np.inf
     came_to = NO_LATTICE
     lowest = np.inf
 
-    low = np.empty(3)
-    high = np.empty(3)
     tolerance = angle_tol * np.pi / 180
-    for axis in range(3):
-        low[axis] = np.cos(min(wanted[3 + axis] + tolerance, np.pi)) - SLACK
-        high[axis] = np.cos(max(wanted[3 + axis] - tolerance, 0.0)) + SLACK
-    matrix = np.empty((3, 3), np.int64)
-    aligned = np.empty((3, 3))
-    parameters = np.empty(6)
-    for a in range(counts[0]):
+    alpha_low = np.cos(min(wanted[3] + tolerance, np.pi)) - SLACK
+    alpha_high = np.cos(max(wanted[3] - tolerance, 0.0)) + SLACK
+    beta_low = np.cos(min(wanted[4] + tolerance, np.pi)) - SLACK
+    beta_high = np.cos(max(wanted[4] - tolerance, 0.0)) + SLACK
+    gamma_low = np.cos(min(wanted[5] + tolerance, np.pi)) - SLACK
+    gamma_high = np.cos(max(wanted[5] - tolerance, 0.0)) + SLACK
+    coefficients, cart, length = vectors
+    matrix, aligned = scratch.first_matrix[1], scratch.small[0]
+    # Of v and -v only one is listed, unless they are given: then the other has to be thought of.
+    # All three turned around are left to `_lattice_test`.
+    signs = 1 if to_the_first else 2
+    started = False
+    # Lattices that an operation of T turns into one that was refused are refused too, if that
+    # operation fixes T's anchor, the first site, and leads to the same cells. Where T is the
+    # source it turns the whole cell. Where T is the target it exchanges axes, which the reduction
+    # of the mean cell has to allow.
+    by_class = not to_the_first and (
+        not expand_first or _only_exchanged_by_reduction(wanted, ltol, tolerance)
+    )
+    operations, classes = scratch.operations, scratch.classes
+    n_operations, n_classes = 0, 0
+    for place_a in range(n_a):
+        a = shell[0, place_a]
+        ax, ay, az, a_length = cart[a, 0], cart[a, 1], cart[a, 2], length[a]
         n_near = 0
-        for c in range(counts[2]):
-            size = shell_length[0, a] * shell_length[2, c]
-            dot = _dot(shell_cart[0, a], shell_cart[2, c])
-            if low[1] * size <= dot <= high[1] * size:
-                near[n_near] = c
-                n_near += 1
+        for place_c in range(n_c):
+            c = shell[2, place_c]
+            cosine = (ax * cart[c, 0] + ay * cart[c, 1] + az * cart[c, 2]) / (a_length * length[c])
+            # As above; a place stands for c with a plus sign if even, with a minus if odd.
+            near[n_near] = 2 * c
+            n_near += beta_low <= cosine <= beta_high
+            near[n_near] = 2 * c + 1
+            n_near += (signs == 2) & (beta_low <= -cosine <= beta_high)
         if n_near == 0:
             continue
-        for b in range(counts[1]):
-            size = shell_length[0, a] * shell_length[1, b]
-            dot = _dot(shell_cart[0, a], shell_cart[1, b])
-            if dot < low[2] * size or dot > high[2] * size:
-                continue
-            for place in range(n_near):
-                c = near[place]
-                size = shell_length[1, b] * shell_length[2, c]
-                dot = _dot(shell_cart[1, b], shell_cart[2, c])
-                if dot < low[0] * size or dot > high[0] * size:
+        for place_b in range(n_b):
+            b = shell[1, place_b]
+            bx, by, bz, b_length = cart[b, 0], cart[b, 1], cart[b, 2], length[b]
+            gamma = (ax * bx + ay * by + az * bz) / (a_length * b_length)
+            for b_turned in range(signs):
+                if b_turned:
+                    gamma, bx, by, bz = -gamma, -bx, -by, -bz
+                if gamma < gamma_low or gamma > gamma_high:
                     continue
-                for k in range(3):
-                    matrix[0, k] = shell[0, a, k]
-                    matrix[1, k] = shell[1, b, k]
-                    matrix[2, k] = shell[2, c, k]
-                    aligned[0, k] = shell_cart[0, a, k]
-                    aligned[1, k] = shell_cart[1, b, k]
-                    aligned[2, k] = shell_cart[2, c, k]
-                det = (
-                    matrix[0, 0] * (matrix[1, 1] * matrix[2, 2] - matrix[1, 2] * matrix[2, 1])
-                    + matrix[0, 1] * (matrix[1, 2] * matrix[2, 0] - matrix[1, 0] * matrix[2, 2])
-                    + matrix[0, 2] * (matrix[1, 0] * matrix[2, 1] - matrix[1, 1] * matrix[2, 0])
-                )
-                if abs(det) != fu:
-                    continue
-                _parameters(aligned, parameters)
-                sure = to_the_first and _surely_near(parameters, wanted, ltol, angle_tol)
-                # The opposite vectors span a cell of the same lengths and angles.
-                for _ in range(1 if to_the_first else 2):
-                    if not _expand(small, n_small, matrix, fu, expanded):
+                b_sign = 1 - 2 * b_turned
+                # b × a, so that the volume of the cell is -c times it.
+                mx = coefficients[a, 1] * coefficients[b, 2]
+                mx -= coefficients[a, 2] * coefficients[b, 1]
+                my = coefficients[a, 2] * coefficients[b, 0]
+                my -= coefficients[a, 0] * coefficients[b, 2]
+                mz = coefficients[a, 0] * coefficients[b, 1]
+                mz -= coefficients[a, 1] * coefficients[b, 0]
+                for place in range(n_near):
+                    c, c_turned = near[place] >> 1, near[place] & 1
+                    c_sign = 1 - 2 * c_turned
+                    det = mx * coefficients[c, 0] + my * coefficients[c, 1]
+                    det += mz * coefficients[c, 2]
+                    if abs(det) != fu:
+                        continue
+                    cosine = c_sign * (bx * cart[c, 0] + by * cart[c, 1] + bz * cart[c, 2])
+                    cosine /= b_length * length[c]
+                    if cosine < alpha_low or cosine > alpha_high:
+                        continue
+                    for k in range(3):
+                        matrix[0, k] = coefficients[a, k]
+                        matrix[1, k] = b_sign * coefficients[b, k]
+                        matrix[2, k] = c_sign * coefficients[c, k]
+                        aligned[0, k] = cart[a, k]
+                        aligned[1, k] = b_sign * cart[b, k]
+                        aligned[2, k] = c_sign * cart[c, k]
+                    if by_class:
+                        if n_operations == 0:
+                            n_operations = _operations_at_first(
+                                other_lattice, other_frac, n_second, operations
+                            )
+                        if n_operations > 1:
+                            code = _class_of(matrix, operations, n_operations, not expand_first)
+                            known = False
+                            for earlier in range(n_classes):
+                                known |= classes[earlier] == code
+                            if known:
+                                continue
+                            if code >= 0 and n_classes < MOST_CLASSES:
+                                classes[n_classes] = code
+                                n_classes += 1
+                    _parameters(aligned, parameters)
+                    sure = to_the_first and _surely_near(parameters, wanted, ltol, angle_tol)
+                    if not started:
+                        started = True
+                        for i in range(n):
+                            for k in range(3):
+                                kept[k, i] = large[i, k] - np.floor(large[i, k])
+                    if not _expand(small, n_small, matrix, fu, expanded, scratch):
                         return LET_THROUGH, -1.0
                     answer, cost = _lattice_test(
                         parameters,
                         wanted,
                         n,
-                        fu if expand_first else 1,
+                        expand_first,
+                        fu,
                         stol,
                         sure,
                         to_the_first,
@@ -1030,12 +1416,13 @@ def _pair_test(  # noqa: PLR0917
                     if cost < 0:
                         return LET_THROUGH, -1.0
                     if answer >= LET_THROUGH > came_to:
-                        scratch.first_matrix[:] = matrix
+                        for i in range(3):
+                            for k in range(3):
+                                scratch.first_matrix[0, i, k] = matrix[i, k]
                     lowest = min(lowest, cost)
                     came_to = max(came_to, min(answer, LET_THROUGH))
                     if answer > LET_THROUGH or (answer == LET_THROUGH and not to_the_first):
                         return LET_THROUGH, lowest
-                    matrix = -matrix
     return came_to, lowest
 
 
@@ -1043,10 +1430,13 @@ def _pair_test(  # noqa: PLR0917
 def _scratch(most: int) -> Scratch:
     ways = 1 << MOST_TIES
     return Scratch(
-        np.empty((ways, 3, 3)),
-        np.empty((ways, 3, 3)),
-        np.empty((ways, 3)),
-        np.empty((3, most)),
+        Reductions(
+            np.empty((ways, 3, 3)),
+            np.empty((ways, 3, 3)),
+            np.empty((ways, 3)),
+            np.empty((ways, 3, 27)),
+            np.empty(ways),
+        ),
         np.empty((3, most)),
         np.empty((3, most)),
         np.empty((3, most)),
@@ -1060,13 +1450,26 @@ def _scratch(most: int) -> Scratch:
         np.empty((most, most)),
         np.empty((3, most)),
         np.empty((4, most), np.int64),
-        np.empty((2, most), np.bool_),
-        np.empty((3, MOST_VECTORS, 3), np.int64),
-        np.empty((3, MOST_VECTORS, 3)),
-        np.empty((3, MOST_VECTORS)),
-        np.empty(MOST_VECTORS, np.int64),
+        np.empty((2, most), np.uint8),
+        _empty_vectors(),
+        _empty_vectors(),
+        np.empty((3, MOST_VECTORS + 1), np.int64),
+        np.empty(2 * MOST_VECTORS + 2, np.int64),
+        np.empty((most, 3)),
+        np.empty((48, 6), np.int64),
+        np.empty(MOST_CLASSES, np.int64),
+        np.empty(27),
+        np.empty((11, 3, 3)),
+        np.empty((2, 6)),
         np.empty((2, most), np.int64),
-        np.zeros((3, 3), np.int64),
+        np.zeros((2, 3, 3), np.int64),
+    )
+
+
+@compiled
+def _empty_vectors() -> Vectors:
+    return Vectors(
+        np.empty((MOST_VECTORS, 3), np.int64), np.empty((MOST_VECTORS, 3)), np.empty(MOST_VECTORS)
     )
 
 
@@ -1083,10 +1486,18 @@ def _scan(  # noqa: PLR0917
     angle_tol: float,
     answers: np.ndarray,
 ) -> None:
-    most = len(frac)
+    n = len(frac)
+    most, longest = n, 0.0
     for index in indices:
-        most = max(most, offsets[index + 1] - offsets[index])
+        size = offsets[index + 1] - offsets[index]
+        most = max(most, size)
+        if size >= n:
+            for k in range(3):
+                longest = max(longest, _dot(lattices[index, k], lattices[index, k]))
     scratch = _scratch(most)
+    n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
+    if n_own > 0:
+        _by_length(scratch.own, n_own)
     whole = np.empty((0, 3), np.int64)
     for place in range(len(indices)):
         index = indices[place]
@@ -1099,6 +1510,7 @@ def _scan(  # noqa: PLR0917
             stol,
             angle_tol,
             whole,
+            n_own,
             scratch,
         )[0]
 
@@ -1122,9 +1534,9 @@ def _first_match(  # noqa: PLR0917
         scratch.pettifor[0, i] = pettifor[i * len(frac) // n]
         scratch.pettifor[1, i] = other_pettifor[i * len(other_frac) // n]
     _, lowest = _pair_test(
-        lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, scratch
+        lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, -1, scratch
     )
-    return lowest / n, scratch.first_matrix
+    return lowest / n, scratch.first_matrix[0].copy()
 
 
 def furthest_steps(  # noqa: PLR0917

@@ -6,7 +6,6 @@ pymatgen is imported only through the matcher that is handed in.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from novelty_metric.reference import Reference
-    from novelty_metric.search.bounds import CostBounds
+    from novelty_metric.search.bounds import CostBounds, Screen
     from novelty_metric.search.compiled import CompiledTest
     from novelty_metric.search.matching import FrameworkMatch, Matching
-
-Screen = Callable[[np.ndarray], np.ndarray]
-"""From positions in the reference to which of them might match; it may refuse, never wrongly."""
 
 _FIRST_BATCH = 32
 _LARGEST_BATCH = 4096
@@ -88,12 +84,10 @@ def search_lattice_sites(
         first bounds has to look at; it is the same with and without `compiled`.
     """
     numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
-    indices, lower = bounds.commensurate(pettifor_numbers(numbers))
-    keep = admissible(indices)
-    indices, lower = indices[keep], lower[keep]
+    indices, lower = bounds.commensurate(pettifor_numbers(numbers), admissible)
+    order = np.argsort(lower, kind="stable")  # they came by number of sites, then position
+    indices, lower = indices[order], lower[order]
     n_sites = bounds.n_sites[indices]
-    order = np.lexsort((indices, n_sites, lower))
-    indices, lower, n_sites = indices[order], lower[order], n_sites[order]
     end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
 
     def key_at(place: int) -> Key:
@@ -158,7 +152,7 @@ def search_lattice_sites(
 
 def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[RankedMatch]) -> int:
     """Where the next batch for the compiled test ends: growing, but nothing that can't matter."""
-    stop = min(end, place + min(max(_FIRST_BATCH, place), _LARGEST_BATCH))
+    stop = min(end, place + min(max(_FIRST_BATCH, place // 3), _LARGEST_BATCH))
     worst = best.worst()
     if worst is not None:
         stop = min(stop, int(np.searchsorted(lower, worst[0], side="right")))

@@ -119,14 +119,13 @@ class Matching:
         # pymatgen would raise, or refuse, such a pair.
         if not commensurate(n_generated, n_reference):
             return None
-        first, second, fu, first_supercell = self._framework._preprocess(
-            generated, reference, niggli=False, skip_structure_reduction=True
-        )
+        # Of reduced structures, with `scale=False`, `_preprocess` makes copies and asks this.
+        fu, first_supercell = self._framework._get_supercell_size(generated, reference)
         matcher = self._framework
         if first_lattice is not None:
             matcher = _beginning_at(matcher, first_lattice)
         match = matcher._strict_match(
-            first, second, fu, first_supercell, use_rms=True, break_on_match=True
+            generated, reference, fu, first_supercell, use_rms=True, break_on_match=True
         )
         if match is None:
             return None

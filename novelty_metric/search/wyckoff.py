@@ -9,7 +9,6 @@ import functools
 import gzip
 import importlib.util
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
     from novelty_metric.crystal import Symmetry
     from novelty_metric.reference import Reference
     from novelty_metric.search.bounds import CostBounds
+
+MOST_ORBITS = 8192
+"""Reference crystals whose orbits are kept at hand; a few kilobytes each."""
 
 Letters = tuple[int, ...]
 Bucket = tuple[int, int, Letters]
@@ -90,6 +92,25 @@ def canonical_letters(space_group: int, letters: Letters) -> Letters:
     )
 
 
+@functools.lru_cache(maxsize=65536)
+def partner_letters(space_group: int, letters: Letters) -> tuple[Letters, ...]:
+    """For each relabelling of T the letter of T that each letter of G meets, repeats left out.
+
+    Parameters
+    ----------
+    space_group : int
+    letters : tuple of int
+        Letters of G (code points), each once.
+
+    Returns
+    -------
+    tuple of tuple of int
+        In pymatgen's order of relabellings.
+    """
+    backs = ({new: old for old, new in table.items()} for table in relabellings(space_group))
+    return tuple(dict.fromkeys(tuple(back[letter] for letter in letters) for back in backs))
+
+
 @dataclass(frozen=True, slots=True)
 class Orbits:
     """A crystal by its orbits.
@@ -132,14 +153,22 @@ class Orbits:
         frac_coords : float64, (n_sites, 3)
         pettifor : uint8, (n_sites,)
         """
+        order = np.argsort(orbits, kind="stable")
+        starts = np.flatnonzero(np.diff(orbits[order], prepend=-1))
         members: dict[int, list[np.ndarray]] = {}
-        for first in sorted(set(orbits.tolist())):
-            members.setdefault(int(letters[first]), []).append(np.flatnonzero(orbits == first))
-        representatives = {
-            letter: np.array([min(frac_coords[sites].tolist()) for sites in of_letter])
-            for letter, of_letter in members.items()
-        }
-        return cls(tuple(members), members, representatives, frac_coords, pettifor)
+        representatives: dict[int, list[int]] = {}
+        for sites in np.split(order, starts[1:]):
+            letter = int(letters[sites[0]])
+            members.setdefault(letter, []).append(sites)
+            smallest = min(sites.tolist(), key=lambda site: frac_coords[site].tolist())
+            representatives.setdefault(letter, []).append(smallest)
+        return cls(
+            tuple(members),
+            members,
+            {letter: frac_coords[sites] for letter, sites in representatives.items()},
+            frac_coords,
+            pettifor,
+        )
 
     @property
     def multiset(self) -> Letters:
@@ -190,6 +219,8 @@ class WyckoffIndex:
         """
         self._reference = reference
         self._bounds = bounds
+        # Crystals of one model are alike, and ask for the same few again and again.
+        self._orbits = functools.lru_cache(maxsize=MOST_ORBITS)(self._make_orbits)
         buckets: dict[Bucket, list[int]] = {}
         undetermined: dict[int, list[int]] = {}
         offsets = np.asarray(reference.offsets, dtype=np.int64)
@@ -280,7 +311,7 @@ class WyckoffIndex:
         order = np.lexsort((indices, bounds))
         return zip(bounds[order].tolist(), indices[order].tolist(), strict=True)
 
-    def _orbits(self, index: int) -> Orbits:
+    def _make_orbits(self, index: int) -> Orbits:
         sites = self._reference.sites(index)
         return Orbits.of(
             np.asarray(self._reference.wyckoff_letters[sites]),
@@ -310,20 +341,11 @@ def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int
         For each site of T the site of G; None if no relabelling fits.
     """
     paired: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]] | None] = {}
-    seen: set[Letters] = set()
     best_cost = np.inf
     best: list[tuple[np.ndarray, np.ndarray]] | None = None
-    counts = Counter({letter: len(orbits) for letter, orbits in parent.members.items()})
-    for table in relabellings(space_group):
-        back = {new: letter for letter, new in table.items()}
-        partners = tuple(back[letter] for letter in generated.letters)
-        if partners in seen:
-            continue
-        seen.add(partners)
-        if any(
-            counts[partner] != len(generated.members[letter])
-            for letter, partner in zip(generated.letters, partners, strict=True)
-        ):
+    wanted = [len(generated.members[letter]) for letter in generated.letters]
+    for partners in partner_letters(space_group, generated.letters):
+        if [len(parent.members.get(partner, ())) for partner in partners] != wanted:
             continue
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for letter, partner in zip(generated.letters, partners, strict=True):
@@ -341,6 +363,9 @@ def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int
         return None
     sites = np.full(len(parent.pettifor), -1, dtype=np.int64)
     for of_generated, of_parent in best:
+        if len(of_parent) == 1:
+            sites[of_parent] = of_generated
+            continue
         distances = _distances(generated.frac_coords[of_generated], parent.frac_coords[of_parent])
         rows, columns = linear_sum_assignment(distances)
         sites[of_parent[columns]] = of_generated[rows]
@@ -374,8 +399,10 @@ def _float_cost(
     of the sum (letters by first appearance in G, then orbits) is therefore part of the method.
     """
     n_sites = len(generated.pettifor)
+    ours = [int(of_generated[0]) for of_generated, _ in pairs]
+    theirs = [int(of_parent[0]) for _, of_parent in pairs]
+    steps = site_costs(generated.pettifor[ours], parent.pettifor[theirs]).tolist()
     cost = 0.0
-    for of_generated, of_parent in pairs:
-        step = site_costs(generated.pettifor[of_generated[:1]], parent.pettifor[of_parent[:1]])
-        cost += len(of_generated) / n_sites * int(step[0])
+    for (of_generated, _), step in zip(pairs, steps, strict=True):
+        cost += len(of_generated) / n_sites * step
     return cost

@@ -82,20 +82,28 @@ class Found:
         return {"index": self.index, "cost": self.cost, "elements": self.elements, "rms": self.rms}
 
 
-def lattice_sites_parents(generated: Structure, references: list[Structure], k: int) -> list[Found]:
+def geometric_matches(
+    generated: Structure, references: list[Structure]
+) -> tuple[list[Found], list[int], int]:
+    """Every match that pymatgen finds, the pairs on which it raised, and how many there were."""
     matcher = make_matcher(comparator=FrameworkComparator())
     mine = element_names(generated)
-    found = []
+    found, raised, pairs = [], [], 0
     for index, reference in enumerate(references):
         many, few = max(len(mine), len(reference)), min(len(mine), len(reference))
         if many % few:
             continue
-        first, second, fu, expand_first = matcher._preprocess(
-            generated, reference, niggli=False, skip_structure_reduction=True
-        )
-        match = matcher._strict_match(
-            first, second, fu, expand_first, use_rms=True, break_on_match=True
-        )
+        pairs += 1
+        try:
+            first, second, fu, expand_first = matcher._preprocess(
+                generated, reference, niggli=False, skip_structure_reduction=True
+            )
+            match = matcher._strict_match(
+                first, second, fu, expand_first, use_rms=True, break_on_match=True
+            )
+        except (ValueError, np.linalg.LinAlgError):
+            raised.append(index)
+            continue
         if match is None:
             continue
         theirs = element_names(reference)
@@ -108,8 +116,15 @@ def lattice_sites_parents(generated: Structure, references: list[Structure], k: 
             elements.append(here)
             total += difference(here, there)
         found.append(Found(index, total / many, elements, float(match[0])))
-    found.sort(key=lambda item: (item.cost, len(references[item.index]), item.index))
-    return found[:k]
+    return found, raised, pairs
+
+
+def ranked(found: list[Found], references: list[Structure]) -> list[Found]:
+    return sorted(found, key=lambda item: (item.cost, len(references[item.index]), item.index))
+
+
+def lattice_sites_parents(generated: Structure, references: list[Structure], k: int) -> list[Found]:
+    return ranked(geometric_matches(generated, references)[0], references)[:k]
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -142,14 +144,15 @@ def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
             lattice = Lattice.from_parameters(3.1, 3.1, rng.choice([3.1, 5.7]), *angles)
         else:
             lattice = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
-        cells, backs = np.empty((32, 3, 3)), np.empty((32, 3, 3))
-        count = kernels._reductions(lattice.matrix, 0.7, cells, backs, np.empty((32, 3)))
+        scratch = kernels._scratch(1)
+        out = scratch.reductions
+        count = kernels._reductions(lattice.matrix, 0.7, out, scratch.small)
         several += count > 1
         assert count == 1 or tied
         want = lattice.lll_matrix
-        fits = [p for p in range(count) if np.allclose(cells[p], want, atol=1e-6)]
+        fits = [p for p in range(count) if np.allclose(out.cells[p], want, atol=1e-6)]
         assert len(fits) == 1
-        assert np.allclose(backs[fits[0]], lattice.lll_inverse)
+        assert np.allclose(out.backs[fits[0]], lattice.lll_inverse)
     assert (several > 20) == tied
 
 
@@ -183,6 +186,102 @@ def test_supercell_sites_are_those_of_pymatgen() -> None:
         want = (frac @ np.linalg.inv(matrix))[:, None] + points[None]
         want = want.reshape(-1, 3)
         have = np.empty((3, 3 * fu))
-        assert kernels._expand(frac, 3, matrix, fu, have)
+        assert kernels._expand(frac, 3, matrix, fu, have, kernels._scratch(3 * fu))
         assert np.allclose(have.T, want - np.floor(want), atol=1e-9)
         done += 1
+
+
+def brute_force_operations(structure: Structure, tolerance: float) -> set[tuple[int, ...]]:
+    """Exchanges and turns of axes that are symmetry operations fixing the first site."""
+    matrix = structure.lattice.matrix
+    metric = matrix @ matrix.T
+    apart = structure.frac_coords - structure.frac_coords[0]
+    found = set()
+    for axes in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            operation = np.zeros((3, 3))
+            operation[range(3), axes] = signs
+            if np.abs(operation @ metric @ operation.T - metric).max() > tolerance * metric.max():
+                continue
+            steps = (apart @ operation)[:, None] - apart[None]
+            nearest = np.abs(steps - np.round(steps)).max(axis=2).min(axis=1)
+            if nearest.max() < tolerance:
+                found.add((*axes, *signs))
+    return found
+
+
+def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Reference) -> None:
+    cubic = Lattice.cubic(4.0)
+    perovskite = Structure(
+        cubic,
+        ["Sr", "Ti", "O", "O", "O"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]],
+    )
+    from_oxygen = Structure.from_sites([*list(perovskite)[2:], *list(perovskite)[:2]])
+    counts = []
+    for structure in [perovskite, from_oxygen, *reference]:
+        operations = np.empty((48, 6), np.int64)
+        count = kernels._operations_at_first(
+            structure.lattice.matrix, structure.frac_coords, len(structure), operations
+        )
+        have = {tuple(row) for row in operations[:count].tolist()}
+        assert brute_force_operations(structure, 1e-12) <= have
+        assert have <= brute_force_operations(structure, 1e-9)
+        counts.append(count)
+    assert counts[:2] == [48, 16]
+    assert 20 < sum(count > 1 for count in counts) < len(counts)
+
+
+def test_equivalent_lattices_and_no_others_share_a_class() -> None:
+    rng = np.random.default_rng(4)
+    operations = np.empty((48, 6), np.int64)
+    count = kernels._operations_at_first(
+        np.diag([3.0, 3.0, 5.0]), np.array([[0.1, 0.2, 0.3]]), 1, operations
+    )
+    assert count == 16
+    turns = np.zeros((count, 3, 3), np.int64)
+    for turn, row in zip(turns, operations[:count].tolist(), strict=True):
+        turn[range(3), row[:3]] = row[3:]
+    for of_source in (False, True):
+        matrices = [rng.integers(-2, 3, (3, 3)) for _ in range(40)]
+        codes = [kernels._class_of(m, operations, count, of_source) for m in matrices]
+        for (one, code), (other, another) in itertools.combinations(
+            zip(matrices, codes, strict=True), 2
+        ):
+            moved = other @ turns if of_source else turns @ other
+            equal = any(np.array_equal(sign * one, m) for m in moved for sign in (1, -1))
+            assert (code == another) == equal
+        for matrix, code in zip(matrices, codes, strict=True):
+            for moved in matrix @ turns if of_source else turns @ matrix:
+                assert kernels._class_of(moved, operations, count, of_source) == code
+    assert kernels._class_of(np.full((3, 3), 16), operations, count, True) == -1
+
+
+def test_a_reduction_that_only_exchanges_is_foretold() -> None:
+    rng = np.random.default_rng(5)
+    foretold = 0
+    tolerance = np.radians(5.0)
+    for _ in range(300):
+        target = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(80, 100, 3))
+        parameters = np.empty(6)
+        kernels._parameters(target.matrix, parameters)
+        if not kernels._only_exchanged_by_reduction(parameters, 0.2, tolerance):
+            continue
+        foretold += 1
+        for _ in range(6):
+            lengths = np.array(target.lengths) * (1 + rng.uniform(1 / 1.2 - 1, 0.2, 3)) / 2
+            lengths += np.array(target.lengths) / 2
+            angles = np.array(target.angles) + rng.uniform(-2.5, 2.5, 3)
+            order = rng.permutation(3)
+            mean = Lattice.from_parameters(*lengths[order], *angles[order])
+            exchange = np.abs(mean.lll_mapping)
+            assert np.array_equal(exchange.sum(axis=0), np.ones(3))
+            assert np.array_equal(exchange.sum(axis=1), np.ones(3))
+    assert foretold > 60
+
+
+def test_inversion_about_the_first_site() -> None:
+    frac = np.array([[0.1, 0.2, 0.3], [0.4, 0.9, 0.15], [0.8, 0.5, 0.45]])
+    assert kernels._inverted_about_first(np.ascontiguousarray(frac.T), 3)
+    frac[2, 0] += 1e-6
+    assert not kernels._inverted_about_first(np.ascontiguousarray(frac.T), 3)
