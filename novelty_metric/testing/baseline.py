@@ -224,19 +224,25 @@ class BaselineStore:
         """
         path = self.file(name)
         try:
-            whole: Mapping[str, Any] = content
             if self._one_file:
-                kept: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "baselines": {}}
-                if path.exists():
-                    kept = json.loads(path.read_text(encoding="utf-8"))
-                baselines = {**kept["baselines"], name: content}
-                whole = {**kept, "baselines": dict(sorted(baselines.items()))}
+                baselines = {**self._all(), name: content}
+                content = {
+                    "schema_version": SCHEMA_VERSION,
+                    "baselines": dict(sorted(baselines.items())),
+                }
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, dumps(whole))
+            write_text(path, dumps(content))
         except OSError as error:
             raise InputError(f"{path} can't be written ({error.strerror or error})") from error
+
+    def _all(self) -> dict[str, Any]:
+        """The baselines of the one file."""
+        if not self.path.exists():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8"))["baselines"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is not a file of baselines; name another one") from error
+            raise InputError(f"{self.path} holds no baselines; name another file") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -258,7 +264,7 @@ def dumps(content: Mapping[str, Any]) -> str:
             return value
         replaced = {}
         for key, item in value.items():
-            if key == "crystals" and item:
+            if key == "crystals" and isinstance(item, list) and item:
                 lines.append(",\n".join(json.dumps(row, ensure_ascii=False) for row in item))
                 item = f"\0{len(lines) - 1}\0"
             replaced[key] = without_rows(item)

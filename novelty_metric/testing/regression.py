@@ -220,14 +220,14 @@ class NoveltyRegression:
         return where.removeprefix(root)
 
     def _mismatch(self, key: str, found: Iterable[Mismatch]) -> str:
-        lines = "; ".join(str(mismatch) for mismatch in found)
+        lines = "".join(f"\n  {mismatch}" for mismatch in found)
         return (
-            f"the baseline {self._shown(key)} is of another measurement: {lines}. "
-            "Restore these, or accept the new ones with --novelty-update"
+            f"the baseline {self._shown(key)} is of another measurement, so nothing is compared:"
+            f"{lines}\nRestore what it was, or accept what it is with --novelty-update."
         )
 
 
 def stop(text: str) -> NoReturn:
     """End the test, showing these words alone."""
     __tracebackhide__ = True
-    pytest.fail(text, pytrace=False)
+    raise pytest.fail.Exception(text, pytrace=False) from None

@@ -91,7 +91,9 @@ class NoveltySession:
             item.stash[_REGRESSION] = self._regression(item)
             item.stash[_REGRESSION].prepare()
         except NoveltyMetricError as error:
-            pytest.fail(f"novelty: {error}", pytrace=False)
+            from novelty_metric.testing.regression import stop
+
+            stop(f"novelty: {error}")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
@@ -112,12 +114,13 @@ class NoveltySession:
         report = yield
         if call.when == "call" and _REGRESSION in item.stash:
             found = [record.to_dict() for record in item.stash[_REGRESSION].records]
-            setattr(report, _ATTRIBUTE, found)
+            # As text: xdist carries no enums.
+            setattr(report, _ATTRIBUTE, json.dumps(found))
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect what was found; on the controller, that of all workers."""
-        found: list[dict[str, Any]] = getattr(report, _ATTRIBUTE, [])
+        found = json.loads(getattr(report, _ATTRIBUTE, "[]"))
         if self._is_worker or not found:
             return
         from novelty_metric.testing.baseline import BaselineStore

@@ -64,22 +64,21 @@ def watched_lines(watched: Iterable[dict[str, Any]]) -> list[str]:
             continue
         lines.append(f"  {name:<12}now {now} of {share['after_of']}")
         lines.append(f"  {'':<12}was {was} of {share['before_of']}")
-        lines.append(f"  {'':<12}{_judgement(share)}")
+        lines += [f"  {'':<12}{line}" for line in _judgement(share)]
     return lines
 
 
-def _judgement(share: dict[str, Any]) -> str:
+def _judgement(share: dict[str, Any]) -> list[str]:
     if share["change"] is None:
-        return "nothing is eligible any more" if share["before"] else "the baseline has nothing"
+        return ["nothing is eligible any more" if share["before"] else "nothing was eligible"]
     change = points_interval(share["change"])
-    allowed = f"the tolerance of {100 * share['allowed']:.1f} points ({share['tolerance']})"
-    chance = f"{share['test']}: p = {_p_value(share['p_value'])}"
-    status = share["status"]
-    if status == Status.WITHIN_TOLERANCE:
-        return f"{change}: within {allowed}"
-    if status == Status.WITHIN_NOISE:
-        return f"{change}: more than {allowed}, but within sampling noise; {chance}"
-    return f"{change}: more than {allowed}, and than sampling noise; {chance}"
+    tolerance = f"the tolerance of {100 * share['allowed']:.1f} ({share['tolerance']})"
+    chance = f"sampling noise ({share['test']}, p = {_p_value(share['p_value'])})"
+    if share["status"] == Status.WITHIN_TOLERANCE:
+        return [f"{change}", f"within {tolerance}"]
+    if share["status"] == Status.WITHIN_NOISE:
+        return [f"{change}", f"more than {tolerance}", f"but within {chance}"]
+    return [f"{change}", f"more than {tolerance}", f"and more than {chance}"]
 
 
 def _p_value(value: float) -> str:
