@@ -200,6 +200,7 @@ class NoveltySession:
         from novelty_metric.testing.text import summary_table
 
         out = terminalreporter
+        out.ensure_newline()
         out.section("novelty", "=")
         groups: dict[tuple[str, str, str], list[Record]] = {}
         for record in self._records:
