@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from novelty_metric.testing.tolerance import DEFAULT, Tolerance, parse_tolerances
-
-BASELINES = "novelty_baselines"
-FILES = "novelty_*.yaml"
+from novelty_metric.testing.declarations import BASELINES, FAIL
+from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ class NoveltyOptions:
         if asked and not enabled:
             raise pytest.UsageError("--novelty-update needs --novelty: no novelty test is run")
         expressions = config.getoption("novelty_fail")
-        expression = ",".join(expressions or []) or config.getini("novelty_fail") or DEFAULT
+        expression = ",".join(expressions or []) or config.getini("novelty_fail") or FAIL
         try:
             fail = parse_tolerances(expression)
         except ValueError as error:
@@ -84,49 +82,6 @@ class NoveltyOptions:
             relaxer=config.getini("novelty_relaxer") or None,
             hull=config.getini("novelty_hull") or None,
         )
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Declare the options and their ini equivalents."""
-    group = parser.getgroup("novelty", "novelty of generated crystals (novelty-metric)")
-    group.addoption(
-        "--novelty",
-        action="store_true",
-        default=False,
-        help="run the tests marked `novelty`; without it they are skipped",
-    )
-    group.addoption(
-        "--novelty-baseline",
-        metavar="PATH",
-        help=f"folder of the baselines, or one file *.json for all (default: {BASELINES})",
-    )
-    group.addoption(
-        "--novelty-update",
-        action="store_true",
-        default=False,
-        help="accept what is found as the new baselines",
-    )
-    group.addoption(
-        "--novelty-fail",
-        metavar="EXPR",
-        action="append",
-        help="changes that fail, if they are also more than sampling noise: unmatched:-5%% (of its "
-        "value), novel_yield:0.02 (worse by two points), duplicate:+0.03; several with commas "
-        f"(default: {DEFAULT})",
-    )
-    group.addoption(
-        "--novelty-report", metavar="PATH", help="write what was found to this file, as JSON"
-    )
-    parser.addini("novelty", "always run the tests marked `novelty`", type="bool", default=False)
-    parser.addini("novelty_baseline", "as --novelty-baseline, from the ini file's folder")
-    parser.addini("novelty_update", "as --novelty-update", type="bool", default=False)
-    parser.addini("novelty_fail", "as --novelty-fail")
-    parser.addini("novelty_report", "as --novelty-report, from the ini file's folder")
-    parser.addini("novelty_files", "YAML files that are novelty tests", default=FILES)
-    parser.addini("novelty_reference", "reference of tests that name none")
-    parser.addini("novelty_protocol", "protocol of tests that name none")
-    parser.addini("novelty_relaxer", "relaxer of tests that name none")
-    parser.addini("novelty_hull", "hull of tests that name none")
 
 
 def _ini_folder(config: pytest.Config) -> Path:

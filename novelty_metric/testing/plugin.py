@@ -6,14 +6,13 @@ does next to nothing unless a novelty test is there. What needs more is in `sess
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from novelty_metric.testing.options import NoveltyOptions, add_options
+from novelty_metric.testing.declarations import add_options, anything_asked
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
@@ -38,6 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; join the session only where novelty tests are to run."""
     config.addinivalue_line("markers", _MARKER_HELP)
+    if not anything_asked(config):
+        return
+    from novelty_metric.testing.options import NoveltyOptions
+
     options = NoveltyOptions.from_config(config)
     if options.enabled:
         from novelty_metric.testing.session import NoveltySession
@@ -49,7 +52,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NoveltyFil
     """Collect ``novelty_*.yaml``."""
     if file_path.suffix not in (".yaml", ".yml"):
         return None
-    if not fnmatch.fnmatch(file_path.name, parent.config.getini("novelty_files")):
+    if not file_path.match(parent.config.getini("novelty_files")):
         return None
     from novelty_metric.testing.yaml_file import NoveltyFile
 

@@ -29,7 +29,6 @@ WORSE = {
 """Shares that can be watched, with the direction in which each becomes worse."""
 
 ALIASES = {"novelty": "unmatched"}
-DEFAULT = "unmatched:-0.05,duplicate:+0.05"
 
 _TERM = re.compile(
     r"(?P<share>\w+)\s*:\s*(?P<sign>[+-]?)\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<percent>%?)"

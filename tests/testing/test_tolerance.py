@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.comparison import SHARES
-from novelty_metric.testing.tolerance import DEFAULT, WORSE, Tolerance, parse_tolerances
+from novelty_metric.testing.declarations import FAIL
+from novelty_metric.testing.tolerance import WORSE, Tolerance, parse_tolerances
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_tolerance_reads_what_it_writes(
 
 def test_every_share_that_is_compared_can_be_watched() -> None:
     assert set(WORSE) == set(SHARES)
-    assert {tolerance.share for tolerance in parse_tolerances(DEFAULT)} == {
+    assert {tolerance.share for tolerance in parse_tolerances(FAIL)} == {
         "unmatched",
         "duplicate",
     }
