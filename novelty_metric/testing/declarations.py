@@ -1,4 +1,4 @@
-"""The options of the plugin and their ini equivalents, declared. pytest reads this at every start."""
+"""The options of the plugin with their ini equivalents; pytest reads this at every start."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def anything_asked(config: pytest.Config) -> bool:
-    """Whether an option of the plugin was given, or its ini file asks for something to be checked."""
+    """Whether an option was given, or the ini file asks for tests or has an expression to check."""
     given = ("novelty", "novelty_baseline", "novelty_update", "novelty_fail", "novelty_report")
     return any(config.getoption(name) for name in given) or any(
         config.getini(name) for name in ("novelty", "novelty_fail")
