@@ -94,6 +94,26 @@ def test_independent_samples_give_the_published_intervals(
     close(newcombe(second, first), first[0] / first[1] - second[0] / second[1], low, high)
 
 
+@pytest.mark.parametrize(
+    ("both", "lost", "won", "neither", "low", "high"),
+    [
+        # Newcombe, Stat. Med. 17, 2635 (1998), method 10.
+        (36, 12, 2, 0, -0.3404, -0.0569),
+        (18, 12, 2, 18, -0.3290, -0.0562),
+        (53, 0, 0, 1, -0.0729, 0.0729),
+        (0, 30, 0, 0, -1.0, -0.8395),
+    ],
+)
+def test_paired_samples_give_the_published_intervals(
+    both: int, lost: int, won: int, neither: int, low: float, high: float
+) -> None:
+    new, old = Verdict.UNMATCHED, Verdict.DUPLICATE
+    before = [new] * (both + lost) + [old] * (won + neither)
+    after = [new] * both + [old] * lost + [new] * won + [old] * neither
+    change = compare(report(*before), report(*after)).differences["unmatched"].change
+    close(change, (won - lost) / len(before), low, high)
+
+
 def test_paired_interval_by_hand() -> None:
     """14 crystals: 3 unmatched in both, 4 no longer, 1 newly, 6 in neither.
 

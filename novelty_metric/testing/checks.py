@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
+from novelty_metric.protocol import SCOPES
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 TEXTS = ("model", "relaxer", "hull", "scope", "format", "column", "device")
 COUNTS = ("limit", "max_sites", "workers")
 SHARES = ("min_unmatched", "max_duplicate")
-_SCOPES = ("eligible", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +121,8 @@ def _checked(name: str, value: Any, folder: Path) -> Any:
     if name in (*TEXTS, "protocol"):
         if not isinstance(value, str) or not value:
             raise InputError(f"{name} is {value!r}; it must be text")
-        if name == "scope" and value not in _SCOPES:
-            raise InputError(f"scope is {value!r}; known: {', '.join(_SCOPES)}")
+        if name == "scope" and value not in SCOPES:
+            raise InputError(f"scope is {value!r}; known: {', '.join(SCOPES)}")
         return value
     if name in COUNTS:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
