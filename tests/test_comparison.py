@@ -95,18 +95,19 @@ def test_independent_samples_give_the_published_intervals(
 
 
 @pytest.mark.parametrize(
-    ("both", "lost", "won", "neither", "low", "high"),
+    ("table", "low", "high"),
     [
         # Newcombe, Stat. Med. 17, 2635 (1998), method 10.
-        (36, 12, 2, 0, -0.3404, -0.0569),
-        (18, 12, 2, 18, -0.3290, -0.0562),
-        (53, 0, 0, 1, -0.0729, 0.0729),
-        (0, 30, 0, 0, -1.0, -0.8395),
+        ((36, 12, 2, 0), -0.3404, -0.0569),
+        ((18, 12, 2, 18), -0.3290, -0.0562),
+        ((53, 0, 0, 1), -0.0729, 0.0729),
+        ((0, 30, 0, 0), -1.0, -0.8395),
     ],
 )
 def test_paired_samples_give_the_published_intervals(
-    both: int, lost: int, won: int, neither: int, low: float, high: float
+    table: tuple[int, int, int, int], low: float, high: float
 ) -> None:
+    both, lost, won, neither = table
     new, old = Verdict.UNMATCHED, Verdict.DUPLICATE
     before = [new] * (both + lost) + [old] * (won + neither)
     after = [new] * both + [old] * lost + [new] * won + [old] * neither

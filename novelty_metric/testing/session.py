@@ -46,7 +46,8 @@ class NoveltySession:
         self._options = options
         self._is_worker = hasattr(config, "workerinput")
         self._metrics: Metrics | None = None
-        self._records: list[Record] = []
+        # By test and name: a test that is run again counts once.
+        self._records: dict[tuple[str, str], Record] = {}
         self._errors: list[str] = []
 
     # What the tests use
@@ -130,7 +131,7 @@ class NoveltySession:
         for values in found:
             record = Record(**values)
             content, record.new_baseline = record.new_baseline, None
-            self._records.append(record)
+            self._records[record.nodeid, record.name] = record
             if content is not None:
                 try:
                     store.write(record.name, content)
@@ -146,7 +147,7 @@ class NoveltySession:
             self._metrics.close()
         if self._is_worker:
             return
-        self._records.sort(key=lambda record: (record.nodeid, record.name))
+        self._records = dict(sorted(self._records.items()))
         if self._options.report is not None and not self._config.option.collectonly:
             try:
                 self._write_report()
@@ -167,7 +168,7 @@ class NoveltySession:
         path = self._options.report
         assert path is not None
         checks = []
-        for record in self._records:
+        for record in self._records.values():
             values = record.to_dict()
             del values["new_baseline"]
             checks.append(values)
@@ -203,7 +204,7 @@ class NoveltySession:
         out.ensure_newline()
         out.section("novelty", "=")
         groups: dict[tuple[str, str, str], list[Record]] = {}
-        for record in self._records:
+        for record in self._records.values():
             key = record.reference, record.protocol, record.potential
             groups.setdefault(key, []).append(record)
         for number, ((reference, protocol, _), records) in enumerate(groups.items()):
@@ -215,8 +216,8 @@ class NoveltySession:
                     out.write_line(line, bold=True)
                 else:
                     out.write_line(line, red=outcome in FAILED, green=outcome == "ok")
-        notes = [(record.model, note) for record in self._records for note in record.notes]
-        written = [r for r in self._records if r.outcome in ("new baseline", "updated")]
+        notes = [(record.model, note) for record in self._records.values() for note in record.notes]
+        written = [r for r in self._records.values() if r.outcome in ("new baseline", "updated")]
         if notes or written:
             out.write_line("")
         for model, note in notes:
