@@ -149,6 +149,7 @@ def test_nothing_eligible_has_no_change() -> None:
     assert found["eligible"].change is not None
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 60), st.integers(1, 60), st.integers(0, 60), st.integers(1, 60), st.floats(-1, 1)
 )
@@ -240,6 +241,7 @@ def interval_only(before: NoveltyReport, after: NoveltyReport) -> Change | None:
 # The paired test
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 20), st.integers(0, 20))
 def test_with_the_same_crystals_counted_it_is_mcnemar(b: int, c: int, a: int, d: int) -> None:
     pairs = {(HIT, MISS): b, (MISS, HIT): c, (HIT, HIT): a, (MISS, MISS): d}

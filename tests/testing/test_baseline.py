@@ -198,6 +198,7 @@ def test_names_of_baselines(nodeid: str, name: str) -> None:
     assert baseline_name(nodeid) == name
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=200), min_size=2, max_size=2, unique=True))
 def test_two_tests_never_share_a_baseline(parameters: list[str]) -> None:
     names = {baseline_name(f"test_a.py::test_b[{parameter}]") for parameter in parameters}

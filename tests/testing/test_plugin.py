@@ -743,15 +743,16 @@ def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
         """,
     )
     if not words:
+        pytester.makefile(".yaml", novelty_release="samples: ten.json")
+    if words != ["--novelty"]:
         pytester.makepyfile(
-            test_skipped="""
+            test_not_run="""
             import pytest
 
             @pytest.mark.novelty(samples="none.json")
             def test_a(novelty_metric): pass
             """
         )
-        pytester.makefile(".yaml", novelty_release="samples: ten.json")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "novelty_metric.testing.plugin", "-s", *words],
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
