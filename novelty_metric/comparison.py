@@ -322,6 +322,8 @@ def _evidence(result: CrystalResult) -> str:
         return result.error or "unfinished"
     if not result.n_parents:
         return "no parent found" if result.n_parents == 0 else "no parent confirmed"
+    if result.n_parents == 1:
+        return f"its only parent, {parent}, not confirmed"
     cheapest = f", cheapest {parent}" if result.parent_id else ""
     return f"none of {result.n_parents} parents confirmed{cheapest}"
 
