@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the minutes-long checks")
@@ -19,9 +21,16 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="novelty-metric-tests-")
         os.environ["NOVELTY_METRIC_CACHE"] = folder.name
         config.add_cleanup(folder.cleanup)
+    if not config.pluginmanager.has_plugin("novelty"):
+        config.addinivalue_line("markers", "novelty: of the project's own plugin, switched off")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.has_plugin("novelty"):
+        off = pytest.mark.skip(reason="the project's own plugin is switched off")
+        for item in items:
+            if "novelty" in item.keywords or item.path.parent.name == "testing":
+                item.add_marker(off)
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow check: run with --slow")

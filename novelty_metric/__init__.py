@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from novelty_metric.comparison import Comparison, compare
     from novelty_metric.errors import CrystalError, InputError, NoveltyMetricError, StoreError
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.protocol import Protocol
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Comparison": "comparison",
     "CrystalError": "errors",
     "CrystalResult": "verdict",
     "InputError": "errors",
@@ -32,11 +34,13 @@ _HOME = {
     "SubstitutionNovelty": "metric",
     "Verdict": "verdict",
     "build_reference": "reference",
+    "compare": "comparison",
     "open_reference": "reference",
     "read_samples": "samples",
 }
 
 __all__ = [
+    "Comparison",
     "CrystalError",
     "CrystalResult",
     "InputError",
@@ -49,6 +53,7 @@ __all__ = [
     "SubstitutionNovelty",
     "Verdict",
     "build_reference",
+    "compare",
     "open_reference",
     "read_samples",
 ]

@@ -16,12 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from novelty_metric.comparison import Comparison, Share
 from novelty_metric.report import LeftOut, NoveltyReport
-from novelty_metric.statistics import Interval
+from novelty_metric.statistics import Change, Interval
 from novelty_metric.verdict import Verdict
 
 WIDEST = 100
 """Columns that the table takes at most: wider lines are harder to read."""
+
+MOST_CHANGES = 20
+"""Crystals that a comparison lists at most, unless all are asked for."""
 
 _COLOURS = {
     Verdict.DUPLICATE: "red",
@@ -222,6 +226,64 @@ def _time(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def print_comparison(
+    comparison: Comparison, console: Console, *, all_changes: bool = False
+) -> None:
+    """Print a comparison: shares with their change, the crystals that changed, and warnings.
+
+    Parameters
+    ----------
+    all_changes : bool
+        List every crystal whose verdict changed, not only the first `MOST_CHANGES`.
+    """
+    table = _table()
+    table.add_column("share")
+    for name in ("before, %", "of", "after, %", "of", "change, points", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for difference in comparison.differences.values():
+        change = difference.change
+        noticed = change is not None and change.beyond_noise
+        table.add_row(
+            Text(difference.name, style="bold" if noticed else ""),
+            *_share_cells(difference.before),
+            *_share_cells(difference.after),
+            "" if change is None else _points(change),
+            "" if difference.p_value is None else f"{difference.p_value:.2g}",
+        )
+    console.print(table)
+    tests = {d.test.value for d in comparison.differences.values() if d.p_value is not None}
+    console.print(f"\n95 % intervals; p by {', '.join(sorted(tests)) or 'no test'}")
+    if not comparison.n_shared:
+        console.print("no crystal in common, so none can be followed one by one")
+    else:
+        changes = comparison.changes
+        console.print(f"{len(changes)} of {_crystals(comparison.n_shared)} in common changed")
+        for line in changes if all_changes else changes[:MOST_CHANGES]:
+            formula = f" {line.formula}" if line.formula else ""
+            console.print(f"  {line.id}{formula}: {line.before} -> {line.after}", style="bold")
+            console.print(f"    was: {line.why_before}")
+            console.print(f"    now: {line.why_after}")
+        if not all_changes and len(changes) > MOST_CHANGES:
+            console.print(f"  and {len(changes) - MOST_CHANGES} more; --all lists them")
+    for warning in comparison.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    for version in comparison.versions:
+        console.print(f"other version: {version}")
+
+
+def _share_cells(share: Share) -> tuple[str, str]:
+    found = share.interval
+    if found is None:
+        return "", str(share.total)
+    value, low, high = (100 * number for number in (found.value, found.low, found.high))
+    return f"{value:.1f} [{low:>2.0f}-{high:>3.0f}]", str(share.total)
+
+
+def _points(change: Change) -> str:
+    value, low, high = (100 * number for number in (change.value, change.low, change.high))
+    return f"{value:+.1f} [{low:+3.0f}, {high:+3.0f}]"
 
 
 class Progress:

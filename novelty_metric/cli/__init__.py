@@ -25,6 +25,7 @@ from novelty_metric.errors import InputError, NoveltyMetricError
 
 VERBS = {
     "score": "novelty_metric.cli.score",
+    "compare": "novelty_metric.cli.compare",
     "reference": "novelty_metric.cli.reference",
 }
 HELP = """\
@@ -34,6 +35,7 @@ Does a generative model of crystals discover anything? Tells copies of known
 crystals, and copies with elements exchanged, from what is neither.
 
   score [KEY=VALUE ...]                      score generated crystals
+  compare RUN_A RUN_B                        what changed between two reports
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
 
   --version    print the version

@@ -1,0 +1,8 @@
+"""The model itself: fast tests, that run always."""
+
+from toy_model import sample
+
+
+def test_the_same_seed_gives_the_same_crystals():
+    assert sample(5, seed=3) == sample(5, seed=3)
+    assert sample(5, seed=3) != sample(5, seed=4)

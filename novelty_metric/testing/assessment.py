@@ -1,0 +1,127 @@
+"""Whether a report is worse than its baseline: by more than the tolerance, and than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from novelty_metric.comparison import Comparison, Difference, compare
+from novelty_metric.report import NoveltyReport
+from novelty_metric.statistics import Interval, wilson
+from novelty_metric.testing.checks import NoveltyCheck
+from novelty_metric.testing.tolerance import Tolerance
+
+
+class Status(StrEnum):
+    """What became of a share."""
+
+    KEPT = "kept"
+    WITHIN_TOLERANCE = "within tolerance"
+    WITHIN_NOISE = "within noise"
+    REGRESSED = "regressed"
+    UNKNOWN = "nothing eligible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One share that is watched.
+
+    Attributes
+    ----------
+    tolerance : Tolerance
+    difference : Difference
+    allowed : float or None
+        Largest change that is tolerated, from 0 to 1; None while it can't be told.
+    status : Status
+    """
+
+    tolerance: Tolerance
+    difference: Difference
+    allowed: float | None
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A share that has to be kept, and is not."""
+
+    name: str
+    limit: float
+    share: Interval | None
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """A report held against its baseline."""
+
+    comparison: Comparison
+    watched: tuple[Watched, ...]
+
+    @property
+    def regressed(self) -> bool:
+        """Whether any share became worse by more than is tolerated, and than chance."""
+        return any(share.status is Status.REGRESSED for share in self.watched)
+
+
+def assess(
+    baseline: NoveltyReport, report: NoveltyReport, tolerances: Iterable[Tolerance]
+) -> Assessment:
+    """Compare a report with its baseline, share by share."""
+    comparison = compare(baseline, report)
+    watched = []
+    for tolerance in tolerances:
+        difference = comparison.differences[tolerance.share]
+        before = difference.before.interval
+        allowed = None if before is None else tolerance.allowed(before.value)
+        watched.append(
+            Watched(
+                tolerance=tolerance,
+                difference=difference,
+                allowed=allowed,
+                status=_status(tolerance, difference),
+            )
+        )
+    return Assessment(comparison=comparison, watched=tuple(watched))
+
+
+def _status(tolerance: Tolerance, difference: Difference) -> Status:
+    before, change = difference.before.interval, difference.change
+    if before is None:
+        return Status.UNKNOWN
+    if change is None:
+        # Something was eligible, now nothing is: no share can be worse than none at all.
+        return Status.REGRESSED
+    worse = change.value * tolerance.direction
+    if worse <= 0:
+        return Status.KEPT
+    # A change of exactly the tolerance is tolerated; so is what differs from it by rounding.
+    if worse <= tolerance.allowed(before.value) + 1e-12:
+        return Status.WITHIN_TOLERANCE
+    return Status.REGRESSED if change.beyond_noise else Status.WITHIN_NOISE
+
+
+def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> tuple[Floor, ...]:
+    """The shares of `min_unmatched` and `max_duplicate` that are not kept.
+
+    These are limits on what was measured: no interval excuses them. With nothing eligible, a
+    least share is not kept.
+    """
+    broken = []
+    for name, verdict, limit in (
+        ("min_unmatched", "unmatched", check.min_unmatched),
+        ("max_duplicate", "duplicate", check.max_duplicate),
+    ):
+        if limit is None:
+            continue
+        share = wilson(report.counts[verdict], report.n_eligible)
+        if share is None:
+            kept = name == "max_duplicate"
+        elif name == "min_unmatched":
+            kept = share.value >= limit - 1e-12
+        else:
+            kept = share.value <= limit + 1e-12
+        if not kept:
+            broken.append(Floor(name=name, limit=limit, share=share, total=report.n_eligible))
+    return tuple(broken)

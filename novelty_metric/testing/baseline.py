@@ -1,0 +1,280 @@
+"""Baselines: what a check found when it was last accepted, as JSON for people and for git.
+
+A baseline holds no time, date or machine, so that it changes only when the result does. Its
+crystals, one a line, are enough to make the report again; the counts above them are for the reader,
+and must agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.statistics import Interval
+from novelty_metric.verdict import CrystalResult, Kind, Route, Verdict
+
+SCHEMA_VERSION = 1
+
+_CRYSTAL = (
+    "id",
+    "formula",
+    "verdict",
+    "eligible",
+    "smact_valid",
+    "converged",
+    "e_above_hull",
+    "energy_suspect",
+    "route",
+    "parent_id",
+    "cost",
+    "match_rms",
+    "confirm_rms",
+    "n_parents",
+    "duplicate_group",
+    "readable",
+    "error",
+)
+_DIGITS = {"e_above_hull": 3, "cost": 3, "match_rms": 3, "confirm_rms": 3}
+_ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
+_LONGEST_NAME = 120
+
+
+def to_json(report: NoveltyReport, model: str) -> dict[str, Any]:
+    """The baseline that a report makes."""
+    context = report.context
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model,
+        "generated": report.n_generated,
+        "eligible": report.n_eligible,
+        "of the eligible": {
+            verdict: _counted(count, report.fractions.get(verdict))
+            for verdict, count in report.counts.items()
+        },
+        "novel_yield": _share(report.novel_yield_interval),
+        "not eligible": {reason: count for reason, count in report.left_out.items() if count},
+        "reference": {
+            "name": context.reference_name,
+            "size": context.reference_size,
+            "crystals_hash": context.crystals_hash,
+            "store_hash": context.store_hash,
+        },
+        "protocol": context.protocol_text,
+        "protocol_settings": context.protocol.to_dict(),
+        "potential": None if context.potential is None else asdict(context.potential),
+        "hull": dict(context.hull),
+        "run": {
+            "scope": context.scope,
+            "exhaustive": context.exhaustive,
+            "relax_samples": context.relax_samples,
+            "n_generated": context.n_generated,
+        },
+        "versions": dict(context.versions),
+        "crystals": [_crystal(result) for result in report.results],
+    }
+
+
+def from_json(content: Mapping[str, Any]) -> NoveltyReport:
+    """The report that a baseline was made of, as far as it is kept.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the content is not that of a baseline, or its counts and its crystals disagree.
+    """
+    version = content["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"its schema version is {version}, {SCHEMA_VERSION} is known")
+    reference, run, potential = content["reference"], content["run"], content["potential"]
+    context = RunContext(
+        protocol=Protocol(**content["protocol_settings"]),
+        reference_name=reference["name"],
+        reference_size=reference["size"],
+        crystals_hash=reference["crystals_hash"],
+        store_hash=reference["store_hash"],
+        potential=None if potential is None else PotentialInfo(**potential),
+        hull=content["hull"],
+        scope=run["scope"],
+        exhaustive=run["exhaustive"],
+        relax_samples=run["relax_samples"],
+        n_generated=run["n_generated"],
+        versions=content["versions"],
+    )
+    report = NoveltyReport.from_results([_result(row) for row in content["crystals"]], context)
+    for verdict, count in report.counts.items():
+        written = content["of the eligible"][verdict]["count"]
+        if written != count:
+            raise ValueError(f"it says {written} {verdict}, its crystals say {count}")
+    return report
+
+
+def _counted(count: int, share: Interval | None) -> dict[str, Any]:
+    return {"count": count} if share is None else {"count": count, **_share(share)}
+
+
+def _share(share: Interval) -> dict[str, float]:
+    names = {"value": "share", "low": "low", "high": "high"}
+    return {names[name]: round(value, 4) for name, value in asdict(share).items()}
+
+
+def _crystal(result: CrystalResult) -> dict[str, Any]:
+    """What is known of a crystal, without what is empty or goes without saying."""
+    row: dict[str, Any] = {}
+    for name in _CRYSTAL:
+        value = getattr(result, name)
+        if (
+            value is None
+            or (name == "readable" and value)
+            or (name == "energy_suspect" and not value)
+        ):
+            continue
+        row[name] = round(value, _DIGITS[name]) if name in _DIGITS else value
+    return row
+
+
+def _result(row: Mapping[str, Any]) -> CrystalResult:
+    values = dict(row)
+    for name, kind in _ENUMS.items():
+        if name in values:
+            values[name] = kind(values[name])
+    unknown = values.keys() - {field.name for field in fields(CrystalResult)}
+    if unknown:
+        raise ValueError(f"a crystal has the unknown key {sorted(unknown)[0]!r}")
+    return CrystalResult(**values)
+
+
+# Files
+
+
+def baseline_name(nodeid: str) -> str:
+    """Name of a test's baseline, fit for a file: ``tests.test_models.test_diffcsp``."""
+    path, _, rest = nodeid.partition("::")
+    words = [*Path(path).with_suffix("").parts, *rest.split("::")]
+    plain = ".".join(word for word in words if word)
+    name = re.sub(r"[^\w.+-]+", "-", plain, flags=re.ASCII).strip("-.")
+    if name != plain or len(name) > _LONGEST_NAME:
+        # Two names must not become one.
+        digest = hashlib.sha256(nodeid.encode(errors="surrogatepass")).hexdigest()[:6]
+        name = f"{name[:_LONGEST_NAME]}-{digest}"
+    return name
+
+
+class BaselineStore:
+    """Where baselines are kept.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with a file per baseline; or a file ``*.json`` that holds them all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._one_file = path.suffix == ".json"
+
+    def file(self, name: str) -> Path:
+        """The file that holds the baseline of that name."""
+        return self.path if self._one_file else self.path / f"{name}.json"
+
+    def where(self, name: str) -> str:
+        """The place of a baseline in words."""
+        return f"{self.path} ({name})" if self._one_file else str(self.file(name))
+
+    def read(self, name: str) -> NoveltyReport | None:
+        """The report of a baseline; None if there is none.
+
+        Raises
+        ------
+        InputError
+            If the file can't be read or is no baseline.
+        """
+        path = self.file(name)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if self._one_file:
+                content = content["baselines"].get(name)
+            return None if content is None else from_json(content)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InputError(f"{path} can't be read ({error.strerror or error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(
+                f"{path} is no baseline that can be read ({said}); "
+                "restore it, or write it anew with --novelty-update"
+            ) from error
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep a baseline, in place of one that may be there.
+
+        Raises
+        ------
+        InputError
+            If the file can't be written, or is not one of ours.
+        """
+        path = self.file(name)
+        try:
+            if self._one_file:
+                baselines = {**self._all(), name: content}
+                content = {
+                    "schema_version": SCHEMA_VERSION,
+                    "baselines": dict(sorted(baselines.items())),
+                }
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, dumps(content))
+        except OSError as error:
+            raise InputError(f"{path} can't be written ({error.strerror or error})") from error
+
+    def _all(self) -> dict[str, Any]:
+        """The baselines of the one file."""
+        if not self.path.exists():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8"))["baselines"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.path} holds no baselines; name another file") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that nobody sees half of it."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def dumps(content: Mapping[str, Any]) -> str:
+    """JSON for people: indented, but each crystal on a line."""
+    lines: list[str] = []
+
+    def without_rows(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        replaced = {}
+        for key, item in value.items():
+            if key == "crystals" and isinstance(item, list) and item:
+                lines.append(",\n".join(json.dumps(row, ensure_ascii=False) for row in item))
+                item = f"\0{len(lines) - 1}\0"
+            replaced[key] = without_rows(item)
+        return replaced
+
+    def rows(match: re.Match[str]) -> str:
+        indent = match["indent"]
+        block = "\n".join(f"{indent}  {line}" for line in lines[int(match["n"])].split("\n"))
+        return f"{indent}{match['key']}[\n{block}\n{indent}]"
+
+    text = json.dumps(without_rows(content), indent=2, ensure_ascii=False, allow_nan=False)
+    marked = r'^(?P<indent> *)(?P<key>"crystals": )"\\u0000(?P<n>\d+)\\u0000"'
+    return re.sub(marked, rows, text, flags=re.MULTILINE) + "\n"

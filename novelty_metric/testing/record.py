@@ -1,0 +1,160 @@
+"""What a check found, as plain values: it travels from xdist workers to the controller."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from novelty_metric.report import NoveltyReport
+from novelty_metric.statistics import Change, Interval
+from novelty_metric.testing.assessment import Assessment, Floor, Watched
+
+Numbers = list[float]
+"""Value, low, high."""
+
+
+class Outcome(StrEnum):
+    """What became of a check."""
+
+    PASSED = "ok"
+    REGRESSED = "REGRESSED"
+    BELOW_FLOOR = "OUT OF LIMITS"
+    NEW_BASELINE = "new baseline"
+    UPDATED = "updated"
+    MISMATCH = "MISMATCH"
+
+
+FAILED = (Outcome.REGRESSED, Outcome.BELOW_FLOOR, Outcome.NEW_BASELINE, Outcome.MISMATCH)
+
+
+@dataclass(kw_only=True)
+class Record:
+    """One check.
+
+    Attributes
+    ----------
+    nodeid : str
+        The test.
+    name : str
+        Of the baseline.
+    model, reference, protocol, potential : str
+    outcome : str
+        One of `Outcome`.
+    counts : dict
+        Eligible crystals per verdict; `eligible` is their sum.
+    shares : dict
+        From verdict to value, low and high.
+    watched : list of dict
+        See `watched_values`.
+    changed : list of dict
+        Crystals with another verdict than in the baseline.
+    unchanged : bool
+        The same crystals as in the baseline, each with its verdict.
+    notes : list of str
+        Lines for the reader.
+    baseline_path : str
+    new_baseline : dict or None
+        To be written by whoever owns the session.
+    """
+
+    nodeid: str
+    name: str
+    model: str
+    outcome: str
+    reference: str
+    protocol: str
+    potential: str
+    generated: int
+    eligible: int
+    counts: dict[str, int]
+    shares: dict[str, Numbers]
+    novel_yield: Numbers
+    seconds: float
+    baseline_path: str
+    watched: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
+    unchanged: bool = False
+    notes: list[str] = field(default_factory=list)
+    new_baseline: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, report: NoveltyReport, **given: Any) -> Record:
+        """The record of a report; `given` are the attributes that the report does not have."""
+        context = report.context
+        digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
+        potential = context.potential
+        return cls(
+            reference=f"{context.reference_name} ({context.reference_size} crystals{digest})",
+            protocol=context.protocol_text,
+            potential="none" if potential is None else f"{potential.name} {potential.version}",
+            generated=report.n_generated,
+            eligible=report.n_eligible,
+            counts=dict(report.counts),
+            shares={name: numbers(share) for name, share in report.fractions.items()},
+            novel_yield=numbers(report.novel_yield_interval),
+            **given,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for xdist and for JSON."""
+        return asdict(self)
+
+    def take(self, assessment: Assessment) -> None:
+        """Note the comparison with the baseline."""
+        self.watched = [watched_values(watched) for watched in assessment.watched]
+        comparison = assessment.comparison
+        self.changed = [asdict(change) for change in comparison.changes]
+        self.unchanged = comparison.same_samples and not comparison.changes
+
+
+def numbers(share: Interval | Change) -> Numbers:
+    """Value, low and high."""
+    return [share.value, share.low, share.high]
+
+
+def watched_values(watched: Watched) -> dict[str, Any]:
+    """A watched share as plain values."""
+    difference = watched.difference
+    before, after = difference.before.interval, difference.after.interval
+    return {
+        "share": watched.tolerance.share,
+        "tolerance": str(watched.tolerance),
+        "allowed": watched.allowed,
+        "status": watched.status.value,
+        "before": None if before is None else numbers(before),
+        "before_of": difference.before.total,
+        "after": None if after is None else numbers(after),
+        "after_of": difference.after.total,
+        "change": None if difference.change is None else numbers(difference.change),
+        "p_value": difference.p_value,
+        "test": difference.test.value,
+    }
+
+
+def floor_line(floor: Floor) -> str:
+    """A share that is out of its limits, in a line."""
+    least = floor.name.startswith("min_")
+    share = floor.name.removeprefix("min_").removeprefix("max_")
+    limit = f"{floor.name}={floor.limit:g}"
+    if floor.share is None:
+        return f"{share}: nothing is eligible, so {limit} is not kept"
+    found = floor.share
+    inside = found.low <= floor.limit <= found.high
+    return (
+        f"{share} {percent_interval(numbers(found))} of {floor.total} eligible: "
+        f"{'below' if least else 'above'} {limit}"
+        + (" (which lies within the interval)" if inside else "")
+    )
+
+
+def percent_interval(values: Numbers) -> str:
+    """Such as ``19.4 % [9.8-35.0]``."""
+    value, low, high = (100 * number for number in values)
+    return f"{value:.1f} % [{low:.1f}-{high:.1f}]"
+
+
+def points_interval(values: Numbers) -> str:
+    """A change in percentage points, such as ``-25.0 points [-41.0, -6.1]``."""
+    value, low, high = (100 * number for number in values)
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"

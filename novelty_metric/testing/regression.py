@@ -1,0 +1,233 @@
+"""`NoveltyRegression`: scores what a test is about, and holds it against its baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from novelty_metric.comparison import Mismatch, context_mismatches
+from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.report import NoveltyReport
+from novelty_metric.testing import baseline
+from novelty_metric.testing.assessment import Status, assess, broken_floors
+from novelty_metric.testing.checks import NoveltyCheck
+from novelty_metric.testing.record import FAILED, Outcome, Record, floor_line
+from novelty_metric.testing.text import failure_text, version_line
+from novelty_metric.testing.tolerance import Tolerance
+
+if TYPE_CHECKING:
+    from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.testing.options import NoveltyOptions
+    from novelty_metric.testing.scoring import Metrics
+
+
+class NoveltyRegression:
+    """What the fixture `novelty_regression` gives: call it with a report, or with nothing.
+
+    Attributes
+    ----------
+    check : NoveltyCheck
+        The settings of the test, from its marker or its YAML file.
+    records : list of Record
+        What was found so far.
+    """
+
+    def __init__(
+        self,
+        check: NoveltyCheck,
+        *,
+        nodeid: str,
+        name: str,
+        options: NoveltyOptions,
+        metrics: Metrics,
+        root: Path,
+    ) -> None:
+        self.check = check
+        self.records: list[Record] = []
+        self._nodeid = nodeid
+        self._name = name
+        self._options = options
+        self._metrics = metrics
+        self._root = root
+        self._store = baseline.BaselineStore(options.baseline)
+        self._used: set[str] = set()
+
+    def __call__(
+        self, report: NoveltyReport | None = None, *, name: str | None = None
+    ) -> NoveltyReport:
+        """Check a report: the limits of the test, then its baseline.
+
+        Parameters
+        ----------
+        report : NoveltyReport, optional
+            Default: the samples of the test are scored.
+        name : str, optional
+            Tells several checks of one test apart.
+
+        Returns
+        -------
+        NoveltyReport
+
+        Raises
+        ------
+        pytest.fail.Exception
+            If a limit is not kept, the novelty regressed, there is no baseline yet, or the baseline
+            is of another measurement.
+        """
+        __tracebackhide__ = True
+        key = self._name if name is None else f"{self._name}.{name}"
+        if key in self._used:
+            stop(f"novelty: checked twice under one name; tell them apart with name= (was {name})")
+        self._used.add(key)
+        try:
+            seconds = None
+            if report is None:
+                report, seconds = self._score()
+            if seconds is None:
+                seconds = sum(report.context.seconds.values())
+            record, text = self._hold(report, key, seconds)
+        except NoveltyMetricError as error:
+            stop(f"novelty: {error}")
+        if name is not None:
+            record.model += f" ({name})"
+        self.records.append(record)
+        if record.outcome in FAILED:
+            stop(text)
+        return report
+
+    def metric(self) -> SubstitutionNovelty:
+        """The metric with the settings of the test.
+
+        Raises
+        ------
+        InputError
+            If a setting can't be used.
+        """
+        return self._metrics.metric(self.check)
+
+    def prepare(self) -> None:
+        """Find what would stop the check, before minutes are spent on it.
+
+        Raises
+        ------
+        InputError
+            If samples or reference are missing, or the baseline is of another reference or
+            protocol.
+        """
+        samples = self.check.samples
+        if samples is not None and not samples.exists():
+            raise InputError(f"samples={samples}: no such file or folder")
+        settings = self._metrics.settings(self.check)
+        self.metric()  # refuses what it does not know
+        before = None if self._options.update else self._store.read(self._name)
+        from novelty_metric.reference import open_reference
+
+        reference = open_reference(settings["reference"])
+        if before is None:
+            return
+        context = before.context
+        now = dataclasses.replace(
+            context,
+            protocol=settings["protocol"],
+            reference_name=reference.name,
+            crystals_hash=reference.crystals_hash,
+            scope=settings.get("scope", "eligible"),
+            relax_samples=settings.get("relax_samples", True),
+        )
+        # Potential and hull are taken as they were: they are known after the run, and held then.
+        found = context_mismatches(context, now)
+        if found:
+            raise InputError(self._mismatch(self._name, found))
+
+    def finish(self) -> None:
+        """Make the check of a test that made none itself.
+
+        Raises
+        ------
+        pytest.fail.Exception
+            As calling this object does; or if there is nothing to check.
+        """
+        if self.records or self._used:
+            return
+        if self.check.samples is not None:
+            self()
+        elif self.check.has_floor:
+            stop(
+                "novelty: nothing was checked, though the test has limits; give its marker "
+                "samples=, or call novelty_regression(report)"
+            )
+
+    def _score(self) -> tuple[NoveltyReport, float]:
+        from novelty_metric.testing.scoring import score
+
+        if self.check.samples is None:
+            raise InputError("the marker has no samples=; call novelty_regression(report)")
+        return score(self.metric(), self.check)
+
+    def _hold(self, report: NoveltyReport, key: str, seconds: float) -> tuple[Record, str]:
+        record = Record.of(
+            report,
+            nodeid=self._nodeid,
+            name=key,
+            model=self.check.model,
+            outcome=Outcome.PASSED.value,
+            seconds=seconds,
+            baseline_path=self._shown(key),
+        )
+        floors = [floor_line(floor) for floor in broken_floors(self.check, report)]
+        before = None
+        if not self._options.update:
+            before = self._store.read(key)
+        assessment = None
+        if before is not None:
+            found = context_mismatches(before.context, report.context)
+            if found:
+                record.outcome = Outcome.MISMATCH.value
+                return record, f"novelty: {self._mismatch(key, found)}"
+            assessment = assess(before, report, self._tolerances())
+            record.take(assessment)
+            if assessment.comparison.versions:
+                record.notes.append(version_line(assessment.comparison.versions))
+        if floors:
+            record.outcome = Outcome.BELOW_FLOOR.value
+        elif assessment is not None:
+            record.outcome = (Outcome.REGRESSED if assessment.regressed else Outcome.PASSED).value
+        else:
+            update = self._options.update
+            record.outcome = (Outcome.UPDATED if update else Outcome.NEW_BASELINE).value
+            record.new_baseline = baseline.to_json(report, self.check.model)
+        noisy = [] if assessment is None else assessment.watched
+        record.notes += [
+            f"{watched.tolerance.share} is worse than tolerated, but within sampling noise"
+            for watched in noisy
+            if watched.status is Status.WITHIN_NOISE
+        ]
+        comparison = None if assessment is None else assessment.comparison
+        return record, failure_text(record, floors, comparison=comparison)
+
+    def _tolerances(self) -> tuple[Tolerance, ...]:
+        if self._options.fail_given or self.check.fail is None:
+            return self._options.fail
+        return self.check.fail
+
+    def _shown(self, key: str) -> str:
+        where = self._store.where(key)
+        root = f"{self._root}/"
+        return where.removeprefix(root)
+
+    def _mismatch(self, key: str, found: Iterable[Mismatch]) -> str:
+        lines = "".join(f"\n  {mismatch}" for mismatch in found)
+        return (
+            f"the baseline {self._shown(key)} is of another measurement, so nothing is compared:"
+            f"{lines}\nRestore what it was, or accept what it is with --novelty-update."
+        )
+
+
+def stop(text: str) -> NoReturn:
+    """End the test, showing these words alone."""
+    __tracebackhide__ = True
+    raise pytest.fail.Exception(text, pytrace=False) from None

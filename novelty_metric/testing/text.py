@@ -1,0 +1,185 @@
+"""What a person reads: the failure of a test, and the summary at the end of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from novelty_metric.comparison import Comparison, Mismatch
+from novelty_metric.testing.assessment import Status
+from novelty_metric.testing.record import Outcome, Record, percent_interval, points_interval
+
+MOST_CHANGED = 20
+"""Crystals that a failure lists; all are in the report file."""
+
+_VERDICTS = ("duplicate", "substituted", "unmatched", "undecided")
+_SHORT = ("dup.", "subst.", "unm.", "undec.")
+
+
+def failure_text(record: Record, floors: Sequence[str], *, comparison: Comparison | None) -> str:
+    """Why a check failed, and what to do; empty for one that did not."""
+    if record.outcome == Outcome.NEW_BASELINE:
+        return (
+            f"novelty of {record.model}: there was no baseline to compare with\n"
+            f"  written from this run: {record.baseline_path}\n"
+            f"  {counts_line(record)}\n"
+            "Look at it, commit it, and run again."
+        )
+    if record.outcome not in (Outcome.REGRESSED, Outcome.BELOW_FLOOR):
+        return ""
+    if record.outcome == Outcome.BELOW_FLOOR:
+        lines = [f"novelty of {record.model} is out of its limits"]
+        lines += [f"  {line}" for line in floors]
+    else:
+        lines = [f"novelty of {record.model} regressed"]
+    lines += watched_lines(record.watched)
+    if comparison is not None:
+        lines += changed_lines(comparison)
+    lines.append(f"  {counts_line(record)}")
+    lines += [f"  {note}" for note in record.notes]
+    if not record.watched:
+        lines.append("  no baseline was written")
+    if record.watched:
+        lines.append(f"  baseline {record.baseline_path}")
+        if record.outcome == Outcome.REGRESSED:
+            lines.append("If this is what you want, accept it with --novelty-update.")
+    return "\n".join(lines)
+
+
+def counts_line(record: Record) -> str:
+    """Counts of the verdicts in a line."""
+    counts = ", ".join(f"{record.counts[verdict]} {verdict}" for verdict in _VERDICTS)
+    return f"{record.eligible} of {record.generated} eligible: {counts}"
+
+
+def watched_lines(watched: Iterable[dict[str, Any]]) -> list[str]:
+    """Three lines for each share that became worse, one for each that did not."""
+    lines = []
+    for share in watched:
+        name, before, after = share["share"], share["before"], share["after"]
+        was = "unknown" if before is None else percent_interval(before)
+        now = "unknown" if after is None else percent_interval(after)
+        if share["status"] == Status.KEPT:
+            lines.append(f"  {name:<12}{now} (was {was}): not worse")
+            continue
+        lines.append(f"  {name:<12}now {now} of {share['after_of']}")
+        lines.append(f"  {'':<12}was {was} of {share['before_of']}")
+        lines += [f"  {'':<12}{line}" for line in _judgement(share)]
+    return lines
+
+
+def _judgement(share: dict[str, Any]) -> list[str]:
+    if share["change"] is None:
+        return ["nothing is eligible any more" if share["before"] else "nothing was eligible"]
+    change = points_interval(share["change"])
+    tolerance = f"the tolerance of {100 * share['allowed']:.1f} ({share['tolerance']})"
+    chance = f"sampling noise ({share['test']}, p = {_p_value(share['p_value'])})"
+    if share["status"] == Status.WITHIN_TOLERANCE:
+        return [f"{change}", f"within {tolerance}"]
+    if share["status"] == Status.WITHIN_NOISE:
+        return [f"{change}", f"more than {tolerance}", f"but within {chance}"]
+    return [f"{change}", f"more than {tolerance}", f"and more than {chance}"]
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
+
+
+def changed_lines(comparison: Comparison) -> list[str]:
+    """The crystals whose verdict changed, and why."""
+    if not comparison.n_shared:
+        return ["  other crystals than in the baseline: none can be followed one by one"]
+    changes = comparison.changes
+    if not changes:
+        return [f"  none of the {comparison.n_shared} crystals in common changed its verdict"]
+    whose = "its" if len(changes) == 1 else "their"
+    lines = [
+        f"  {len(changes)} of {comparison.n_shared} crystals in common changed {whose} verdict:"
+    ]
+    for change in changes[:MOST_CHANGED]:
+        formula = f" {change.formula}" if change.formula else ""
+        lines.append(f"    {change.id}{formula}: {change.before} -> {change.after}")
+        lines.append(f"      was: {change.why_before}")
+        lines.append(f"      now: {change.why_after}")
+    if len(changes) > MOST_CHANGED:
+        lines.append(f"    and {len(changes) - MOST_CHANGED} more (--novelty-report PATH has all)")
+    return lines
+
+
+def version_line(versions: Iterable[Mismatch]) -> str:
+    """Libraries of another version than the baseline's."""
+    return "other versions than the baseline's: " + ", ".join(
+        f"{item.what} {item.before} -> {item.after}" for item in versions
+    )
+
+
+# The summary
+
+
+def summary_table(records: Sequence[Record], width: int) -> list[tuple[str, str]]:
+    """Lines of the table with their outcome; the first is the header, with an empty outcome.
+
+    Parameters
+    ----------
+    width : int
+        Columns of the terminal; names are shortened if they do not fit.
+    """
+    table = _table(records, _VERDICTS)
+    if max(len(line) for line, _ in table) > width:
+        table = _table(records, _SHORT)
+    return table
+
+
+def _table(records: Sequence[Record], verdicts: Sequence[str]) -> list[tuple[str, str]]:
+    header = ["model", *verdicts, "unmatched, %", "change, points", "time", ""]
+    rows = [(header, "")]
+    rows += [(_cells(record), record.outcome) for record in records]
+    widths = [max(len(cells[column]) for cells, _ in rows) for column in range(len(header))]
+    lines = []
+    for cells, outcome in rows:
+        padded = [cells[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(cells[1:-1], widths[1:-1], strict=True)]
+        lines.append((("  ".join([*padded, cells[-1]])).rstrip(), outcome))
+    return lines
+
+
+def _cells(record: Record) -> list[str]:
+    return [
+        record.model,
+        *(str(record.counts[verdict]) for verdict in _VERDICTS),
+        _whole(record.shares.get("unmatched"), signed=False),
+        _change(record),
+        duration(record.seconds),
+        record.outcome,
+    ]
+
+
+def _change(record: Record) -> str:
+    """Change of the unmatched share, if it is watched, else of the first share that is."""
+    if record.unchanged:
+        return "none"
+    known = [share for share in record.watched if share["change"] is not None]
+    known.sort(key=lambda share: share["share"] != "unmatched")
+    if not known:
+        return "-"
+    name = known[0]["share"]
+    words = "" if name == "unmatched" else f"{name} "
+    return words + _whole(known[0]["change"], signed=True)
+
+
+def _whole(values: Sequence[float] | None, *, signed: bool) -> str:
+    """Per cent with whole limits, such as ``9.1 [3-24]`` or ``-3.0 [-10, +4]``."""
+    if values is None:
+        return "-"
+    value, low, high = (100 * number for number in values)
+    if signed:
+        return f"{value:+.1f} [{low:+.0f}, {high:+.0f}]"
+    return f"{value:.1f} [{low:.0f}-{high:.0f}]"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``0.4 s`` or ``3 min 20 s``."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,0 +1,97 @@
+"""``novelty_*.yaml``: a check without Python. One file is one test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from novelty_metric.errors import InputError
+from novelty_metric.testing.checks import NoveltyCheck, read_check
+from novelty_metric.testing.plugin import MARKER, SESSION
+
+_PREFIX = "novelty_"
+
+
+class NoveltyFile(pytest.File):
+    """The file; it is read at collection only if novelty tests are to run."""
+
+    def collect(self) -> Iterator[NoveltyItem]:
+        """The one test of the file."""
+        name = self.path.stem.removeprefix(_PREFIX) or self.path.stem
+        item = NoveltyItem.from_parent(self, name=name)
+        if self.config.pluginmanager.has_plugin(SESSION):
+            try:
+                item.check = read_yaml_check(self.path)
+            except InputError as error:
+                raise self.CollectError(str(error)) from None
+        yield item
+
+
+class NoveltyItem(pytest.Item):
+    """The test of a YAML file."""
+
+    check: NoveltyCheck | None = None
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.add_marker(MARKER)
+
+    def runtest(self) -> None:
+        """Nothing of its own: the session makes the check of every novelty test."""
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the test is: at the top of its file."""
+        return self.path, 0, f"novelty: {self.name}"
+
+
+def read_yaml_check(path: Path) -> NoveltyCheck:
+    """The check of a YAML file.
+
+    Raises
+    ------
+    InputError
+        In one line, if it is no mapping, a key is unknown, repeated or of the wrong kind, or
+        `samples` is missing.
+    """
+    import yaml
+
+    try:
+        content = _load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} can't be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path.name} must hold keys with values, such as samples: generated.zip")
+    if content.get("samples") is None:
+        raise InputError(f"{path.name}: the key 'samples' is missing")
+    try:
+        return read_check(
+            content,
+            folder=path.parent,
+            default_model=path.stem.removeprefix(_PREFIX),
+            what="key",
+        )
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
+
+
+def _load(text: str) -> Any:
+    """YAML in which a key that is given twice is an error, as it is not in PyYAML."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)

@@ -1,0 +1,95 @@
+"""``novelty-metric compare``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from novelty_metric.cli import main
+from novelty_metric.protocol import Protocol
+from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.verdict import CrystalResult, Verdict
+
+CONTEXT = RunContext(
+    protocol=Protocol.named("fast"),
+    reference_name="mp_20",
+    reference_size=27136,
+    crystals_hash="c" * 64,
+    store_hash="d" * 64,
+)
+
+
+def saved(folder: Path, unmatched: int, context: RunContext = CONTEXT) -> str:
+    """A run of 60 crystals, of which so many are unmatched."""
+    rows = [
+        CrystalResult(
+            id=f"gen_{i}",
+            formula="NaCl",
+            smact_valid=True,
+            eligible=True,
+            verdict=Verdict.UNMATCHED if i < unmatched else Verdict.DUPLICATE,
+            parent_id=None if i < unmatched else "mp-[1]",
+        )
+        for i in range(60)
+    ]
+    return str(NoveltyReport.from_results(rows, context).save(folder))
+
+
+def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = saved(tmp_path / "a", 30), saved(tmp_path / "b", 5)
+    assert main(["compare", before, after]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("unmatched"))
+    numbers = "unmatched 50.0 [38- 62] 60 8.3 [ 4- 18] 60 -41.7 [-54, -28] 6e-08"
+    assert " ".join(row.split()) == numbers
+    assert "p by McNemar's exact test" in out
+    assert "25 of 60 crystals in common changed" in out
+    assert "  gen_5 NaCl: unmatched -> duplicate\n    was: no parent confirmed\n" in out
+    assert "    now: equals mp-[1]\n" in out
+    assert "and 5 more; --all lists them" in out
+    assert "warning" not in out
+    assert main(["compare", "--all", before, after]) == 0
+    assert "gen_29" in capsys.readouterr().out
+
+
+def test_runs_of_other_settings_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper = dataclasses.replace(CONTEXT, protocol=Protocol.named("paper"), crystals_hash="e" * 64)
+    before, after = saved(tmp_path / "a", 30), saved(tmp_path / "b", 30, paper)
+    assert main(["compare", before, after]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "warning: reference was mp_20 (cccccccccccc), is mp_20 (eeeeeeeeeeee)" in out
+    assert "warning: protocol.max_steps was 200 (fast), is 1000 (paper): not the same" in out
+    assert "0 of 60 crystals in common changed" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "two runs are compared, 0 were given"),
+        (["a", "b", "c"], "two runs are compared, 3 were given"),
+        (["none", "none"], "none/report.json can't be read"),
+        (["a", "--every"], "unrecognized arguments: --every"),
+    ],
+)
+def test_calls_that_cannot_be_used(
+    words: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("novelty-metric: error: ") and complaint in err and err.count("\n") == 1
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: novelty-metric compare RUN_A RUN_B\n")
+    assert main(["--help"]) == 0
+    assert "compare RUN_A RUN_B" in capsys.readouterr().out

@@ -1,0 +1,91 @@
+"""The sample repository, used as its user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "model_repository"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy of it."""
+    left_out = shutil.ignore_patterns("__pycache__", ".pytest_cache")
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "model", ignore=left_out))
+
+
+def run(repository: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *words],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+
+
+def test_without_the_option_only_the_fast_tests_run(repository: Path) -> None:
+    done = run(repository)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed, 2 skipped" in done.stdout
+
+
+def test_a_model_that_forgets_how_to_be_novel_is_caught(repository: Path) -> None:
+    """Search only, which takes seconds."""
+    words = ("--novelty", "-o", "novelty_relaxer=none", "--novelty-baseline=search.json")
+    test = repository / "tests" / "test_novelty.py"
+    # Without a potential most of what is not new stays undecided.
+    text = test.read_text()
+    assert '["undecided"] <= 3' in text
+    test.write_text(text.replace('["undecided"] <= 3', '["undecided"] <= 30'))
+    assert run(repository, *words).returncode == 1
+    kept = run(repository, *words)
+    assert kept.returncode == 0, kept.stdout
+
+    model = repository / "toy_model" / "__init__.py"
+    text = model.read_text()
+    assert '"layered": 0.30' in text
+    model.write_text(text.replace('"layered": 0.30', '"layered": 0.00'))
+    test.write_text(test.read_text().replace(", min_unmatched=0.1", ""))
+    done = run(repository, *words)
+    assert done.returncode == 1, done.stdout
+    assert "novelty of toy-model, this commit regressed" in done.stdout
+    assert "1 failed, 2 passed" in done.stdout
+
+
+def test_its_baselines_are_those_of_the_settings_it_has() -> None:
+    names = sorted(path.name for path in (EXAMPLE / "tests" / "novelty_baselines").glob("*.json"))
+    assert names == [
+        "tests.novelty_release.json",
+        "tests.test_novelty.test_draws_stay_novel.json",
+    ]
+    for name in names:
+        content = json.loads((EXAMPLE / "tests" / "novelty_baselines" / name).read_text())
+        assert content["reference"]["name"] == "aflow"
+        assert content["potential"]["name"] == "chgnet"
+
+
+def test_its_ci_runs_the_tests() -> None:
+    text = (EXAMPLE / ".github" / "workflows" / "novelty.yml").read_text()
+    steps = yaml.safe_load(text)["jobs"]["novelty"]["steps"]
+    assert any("python -m pytest --novelty" in step.get("run", "") for step in steps)
+
+
+@pytest.mark.slow
+def test_its_novelty_tests_pass(repository: Path) -> None:
+    """With CHGNet: a minute or two."""
+    done = run(repository, "--novelty", "-n", "2", "--novelty-report=novelty.json")
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+    checks = json.loads((repository / "novelty.json").read_text())["checks"]
+    assert [check["outcome"] for check in checks] == ["ok", "ok"]

@@ -1,0 +1,104 @@
+"""Small projects whose verdicts are known, to run pytest on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import Reference
+
+FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+PEROVSKITE = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+
+
+def rocksalt(a: float, first: str, second: str) -> Structure:
+    moved = [[x + 0.5, y, z] for x, y, z in FACES]
+    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
+
+
+KINDS: dict[str, Structure] = {
+    # A copy of the reference's perovskite: duplicate.
+    "c": Structure(Lattice.cubic(3.905), ["Sr", "Ti", "O", "O", "O"], PEROVSKITE),
+    # The same formula on sites that are nobody's: unmatched.
+    "n": Structure(
+        Lattice.from_parameters(3.1, 4.7, 7.3, 83, 97, 101),
+        ["Sr", "Ti", "O", "O", "O"],
+        [[0, 0, 0], [0.47, 0.31, 0.38], [0.13, 0.71, 0.22], [0.61, 0.14, 0.71], [0.2, 0.55, 0.67]],
+    ),
+    # Rock salt like the reference's, other elements: undecided, as nothing is relaxed.
+    "s": rocksalt(6.29, "K", "Cl"),
+    # No valid composition: not eligible.
+    "x": rocksalt(5.2, "Mg", "Cl"),
+}
+"""By the letter that stands for it in `write_samples`."""
+
+WriteSamples = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Load what a check loads: pytester unloads whatever a run in this process loads anew."""
+    import yaml
+
+    from novelty_metric import SubstitutionNovelty, read_samples
+    from novelty_metric.comparison import compare
+    from novelty_metric.testing import regression, scoring, session
+
+    assert yaml and regression and scoring and session
+    path = tmp_path_factory.mktemp("loaded") / "one.json"
+    path.write_text(json.dumps({name: kind.as_dict() for name, kind in KINDS.items()}))
+    metric = SubstitutionNovelty("aflow", relaxer=None)
+    metric.update_samples(read_samples(path))
+    report = metric.compute()
+    compare(report, report)
+
+
+@pytest.fixture(scope="session")
+def reference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference of three crystals."""
+    path = tmp_path_factory.mktemp("reference") / "three.arrow"
+    crystals = [
+        rocksalt(5.64, "Na", "Cl"),
+        Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]),
+        KINDS["c"],
+    ]
+    Reference.from_structures(crystals, ids=["salt", "CsCl", "SrTiO3"], name="three").save(path)
+    return path
+
+
+@pytest.fixture
+def write_samples(pytester: pytest.Pytester) -> WriteSamples:
+    """Write a file of crystals, a letter of `KINDS` each; ``b`` can't be read."""
+
+    def write(name: str, kinds: str) -> Path:
+        path = pytester.path / name
+        crystals = {
+            f"gen_{i}": {"lattice": "lost"} if kind == "b" else KINDS[kind].as_dict()
+            for i, kind in enumerate(kinds)
+        }
+        path.write_text(json.dumps(crystals))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def project(
+    pytester: pytest.Pytester, reference_file: Path, write_samples: WriteSamples, loaded: None
+) -> pytest.Pytester:
+    """A folder with a reference, ten samples, and settings that relax nothing."""
+    shutil.copy(reference_file, pytester.path / "three.arrow")
+    write_samples("ten.json", "nnnnncccss")
+    pytester.makeini(
+        """
+        [pytest]
+        novelty_reference = three.arrow
+        novelty_relaxer = none
+        """
+    )
+    return pytester

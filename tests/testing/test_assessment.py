@@ -1,0 +1,131 @@
+"""A report against its baseline: worse than tolerated, and than chance."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from novelty_metric.protocol import Protocol
+from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.testing.assessment import Status, assess, broken_floors
+from novelty_metric.testing.checks import NoveltyCheck
+from novelty_metric.testing.tolerance import parse_tolerances
+from novelty_metric.verdict import CrystalResult, Verdict
+
+CONTEXT = RunContext(
+    protocol=Protocol.named("fast"),
+    reference_name="r",
+    reference_size=1,
+    crystals_hash="c",
+    store_hash="s",
+)
+
+
+def report(unmatched: int, total: int, prefix: str = "", not_eligible: int = 0) -> NoveltyReport:
+    verdicts: list[Verdict | None] = [Verdict.UNMATCHED] * unmatched
+    verdicts += [Verdict.DUPLICATE] * (total - unmatched)
+    verdicts += [None] * not_eligible
+    rows = [
+        CrystalResult(
+            id=f"{prefix}{i}",
+            smact_valid=True,
+            eligible=verdict is not None,
+            verdict=verdict,
+            duplicate_group=i,
+        )
+        for i, verdict in enumerate(verdicts)
+    ]
+    return NoveltyReport.from_results(rows, CONTEXT)
+
+
+def status(before: NoveltyReport, after: NoveltyReport, expression: str) -> Status:
+    (watched,) = assess(before, after, parse_tolerances(expression)).watched
+    return watched.status
+
+
+@pytest.mark.parametrize(
+    ("after", "expression", "expected"),
+    [
+        (40, "unmatched:-5%", Status.KEPT),
+        (55, "unmatched:-5%", Status.KEPT),
+        (39, "unmatched:-5%", Status.WITHIN_TOLERANCE),
+        # 5 % of 0.40 is 0.02: 38 of 100 is exactly at the tolerance, 37 is beyond.
+        (38, "unmatched:-5%", Status.WITHIN_TOLERANCE),
+        (37, "unmatched:-5%", Status.WITHIN_NOISE),
+        (35, "unmatched:-0.05", Status.WITHIN_TOLERANCE),
+        (30, "unmatched:-0.05", Status.WITHIN_NOISE),
+        (20, "unmatched:-0.05", Status.REGRESSED),
+        (20, "unmatched:-0.20", Status.WITHIN_TOLERANCE),
+        (20, "unmatched:-0.19", Status.REGRESSED),
+        (20, "unmatched:+0.05", Status.KEPT),
+        (60, "unmatched:+0.05", Status.REGRESSED),
+        (20, "duplicate:0.05", Status.REGRESSED),
+        (20, "novel_yield:0.05", Status.REGRESSED),
+        (20, "novel_yield:50%", Status.WITHIN_TOLERANCE),
+    ],
+)
+def test_of_another_hundred_crystals(after: int, expression: str, expected: Status) -> None:
+    assert status(report(40, 100, "a"), report(after, 100, "b"), expression) is expected
+
+
+def test_the_same_crystals_tell_a_smaller_change_from_noise() -> None:
+    before = report(40, 100)
+    assert status(before, report(30, 100, "b"), "unmatched:-0.05") is Status.WITHIN_NOISE
+    assert status(before, report(30, 100), "unmatched:-0.05") is Status.REGRESSED
+
+
+def test_nothing_eligible() -> None:
+    nothing, something = report(0, 0, not_eligible=20), report(10, 20)
+    assert status(something, nothing, "unmatched:-0.05") is Status.REGRESSED
+    assert status(nothing, something, "unmatched:-0.05") is Status.UNKNOWN
+    assert not assess(nothing, something, parse_tolerances("unmatched:0")).regressed
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 1000))
+def test_a_regression_is_beyond_both(before: int, after: int, thousandths: int) -> None:
+    tolerance = thousandths / 1000
+    (watched,) = assess(
+        report(before, 80, "a"), report(after, 80, "b"), parse_tolerances(f"unmatched:-{tolerance}")
+    ).watched
+    change = watched.difference.change
+    assert change is not None
+    beyond_both = (before - after) / 80 > tolerance + 1e-9 and change.high < 0
+    assert (watched.status is Status.REGRESSED) == beyond_both
+
+
+def test_false_alarms_are_as_rare_as_the_interval_promises() -> None:
+    """Two draws of one model: a regression is called in at most about 2.5 % of them."""
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    draws = rng.binomial(100, 0.3, size=(600, 2))
+    tolerances = parse_tolerances("unmatched:-0")
+    called = sum(
+        assess(report(int(a), 100, "a"), report(int(b), 100, "b"), tolerances).regressed
+        for a, b in draws
+    )
+    # 15 are expected of 600; more than 27 come up once in 500 times.
+    assert called <= 27
+    assert called > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"min_unmatched": 0.4}, []),
+        ({"min_unmatched": 0.41}, ["min_unmatched"]),
+        ({"max_duplicate": 0.6}, []),
+        ({"max_duplicate": 0.59}, ["max_duplicate"]),
+        ({"min_unmatched": 0.5, "max_duplicate": 0.5}, ["min_unmatched", "max_duplicate"]),
+    ],
+)
+def test_limits(given: dict[str, float], names: list[str]) -> None:
+    check = NoveltyCheck(model="m", **given)  # type: ignore[arg-type]
+    assert [floor.name for floor in broken_floors(check, report(40, 100))] == names
+
+
+def test_a_least_share_of_nothing_is_not_kept() -> None:
+    check = NoveltyCheck(model="m", min_unmatched=0.0, max_duplicate=0.0)
+    assert [floor.name for floor in broken_floors(check, report(0, 0))] == ["min_unmatched"]

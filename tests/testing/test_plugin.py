@@ -1,0 +1,765 @@
+"""``pytest --novelty`` as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WriteSamples = Callable[[str, str], Path]
+
+MODELS = """
+    import pytest
+
+    @pytest.mark.novelty(model="diffcsp", samples="ten.json")
+    def test_diffcsp(novelty_regression):
+        report = novelty_regression()
+        assert report.counts["unmatched"] == 5
+
+    def test_plain():
+        pass
+"""
+BASELINE = "novelty_baselines/test_models.test_diffcsp.json"
+
+
+def models(project: pytest.Pytester, text: str = MODELS) -> None:
+    project.makepyfile(test_models=text)
+
+
+def run(project: pytest.Pytester, *words: str) -> pytest.RunResult:
+    # The plugin of hypothesis would load hypothesis again every time.
+    return project.runpytest_inprocess("-p", "no:hypothesispytest", *words)
+
+
+def baseline(project: pytest.Pytester, name: str = BASELINE) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((project.path / name).read_text())
+    return content
+
+
+def accepted(project: pytest.Pytester) -> None:
+    """Write the baselines of a project."""
+    run(project, "--novelty", "--novelty-update").assert_outcomes(passed=2)
+
+
+# Run, or skipped
+
+
+def test_without_the_option_it_is_skipped_with_the_reason(project: pytest.Pytester) -> None:
+    models(project)
+    project.makefile(".yaml", novelty_release="samples: ten.json")
+    result = run(project, "-rs")
+    result.assert_outcomes(passed=1, skipped=2)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["SKIPPED * novelty test: run with --novelty"])
+    result.stdout.no_fnmatch_line("*novelty: reference*")
+    result.stdout.no_fnmatch_line("*= novelty =*")
+    assert not (project.path / "novelty_baselines").exists()
+
+
+def test_the_fixtures_alone_are_skipped_too(project: pytest.Pytester) -> None:
+    models(project, "def test_a(novelty_metric): pass\ndef test_b(novelty_regression): pass")
+    run(project).assert_outcomes(skipped=2)
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["novelty_metric is for tests marked @pytest.mark.novelty(...)"])
+
+
+def test_the_ini_file_can_always_run_them(project: pytest.Pytester) -> None:
+    models(project)
+    project.makeini(
+        "[pytest]\nnovelty = true\nnovelty_reference = three.arrow\nnovelty_relaxer = none\n"
+        "novelty_update = true"
+    )
+    result = run(project)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["novelty: baselines novelty_baselines, being updated, *"])
+
+
+# The life of a baseline
+
+
+def test_the_life_of_a_baseline(project: pytest.Pytester, write_samples: WriteSamples) -> None:
+    models(project)
+    first = run(project, "--novelty")
+    first.assert_outcomes(failed=1, passed=1)
+    assert first.ret == pytest.ExitCode.TESTS_FAILED
+    first.stdout.fnmatch_lines(
+        [
+            "novelty of diffcsp: there was no baseline to compare with",
+            f"  written from this run: {BASELINE}",
+            "  10 of 10 eligible: 3 duplicate, 0 substituted, 5 unmatched, 2 undecided",
+            "diffcsp * 3 * 0 * 5 * 2 * 50.0 [[]24-76[]] * - * new baseline",
+            f"diffcsp: baseline written to {BASELINE}; commit it",
+        ]
+    )
+    written = (project.path / BASELINE).read_text()
+    second = run(project, "--novelty")
+    second.assert_outcomes(passed=2)
+    assert second.ret == pytest.ExitCode.OK
+    second.stdout.fnmatch_lines(["diffcsp * none * ok"])
+    assert (project.path / BASELINE).read_text() == written, "a passing run changes nothing"
+
+    write_samples("ten.json", "nnnnnncsss")
+    models(project, MODELS.replace("== 5", "== 6"))
+    run(project, "--novelty").assert_outcomes(passed=2)
+    assert (project.path / BASELINE).read_text() == written, "nor does a better one"
+    updated = run(project, "--novelty", "--novelty-update")
+    updated.assert_outcomes(passed=2)
+    updated.stdout.fnmatch_lines(["diffcsp * updated"])
+    assert baseline(project)["of the eligible"]["unmatched"]["count"] == 6
+
+
+def test_a_baseline_holds_what_a_reader_needs(project: pytest.Pytester) -> None:
+    models(project)
+    accepted(project)
+    content = baseline(project)
+    assert content["model"] == "diffcsp"
+    assert content["of the eligible"]["duplicate"]["count"] == 3
+    assert set(content["of the eligible"]["unmatched"]) == {"count", "share", "low", "high"}
+    assert content["reference"]["name"] == "three" and content["reference"]["size"] == 3
+    assert len(content["reference"]["crystals_hash"]) == 64
+    assert content["protocol"].startswith("fast settings")
+    assert content["potential"] is None
+    assert "pymatgen" in content["versions"]
+    assert [row["id"] for row in content["crystals"]] == [f"gen_{i}" for i in range(10)]
+
+
+def test_a_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
+    models(project)
+    accepted(project)
+    (project.path / BASELINE).write_text("{")
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["novelty: *is no baseline that can be read*"])
+    run(project, "--novelty", "--novelty-update").assert_outcomes(passed=2)
+    run(project, "--novelty").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("novelty_reference = three.arrow", "novelty_reference = aflow", "  reference was three *"),
+        (
+            "novelty_relaxer",
+            "novelty_protocol = paper\nnovelty_relaxer",
+            "  protocol.fmax was 0.05*",
+        ),
+    ],
+)
+def test_another_reference_or_protocol_is_an_error_and_no_comparison(
+    project: pytest.Pytester, old: str, new: str, words: str
+) -> None:
+    models(project)
+    accepted(project)
+    ini = project.path / "tox.ini"
+    ini.write_text(ini.read_text().replace(old, new))
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=1, passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*is of another measurement, so nothing is compared:", words])
+    result.stdout.no_fnmatch_line("*regressed*")
+    result.stdout.no_fnmatch_line("*During handling of*")
+    run(project, "--novelty", "--novelty-update").assert_outcomes(passed=2)
+
+
+def test_another_potential_is_found_after_the_run(project: pytest.Pytester) -> None:
+    models(project)
+    accepted(project)
+    content = baseline(project)
+    content["potential"] = {"name": "chgnet", "version": "0.3.0", "weights_hash": "ab" * 32}
+    (project.path / BASELINE).write_text(json.dumps(content))
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        ["  potential was chgnet-0.3.0-abababababab, is none", "diffcsp * MISMATCH"]
+    )
+
+
+# Regression
+
+
+def test_a_deliberate_regression_is_caught(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    models(project, MODELS.replace("assert", "assert True or"))
+    write_samples("ten.json", "n" * 12 + "c" * 8)
+    accepted(project)
+    write_samples("ten.json", "n" * 3 + "c" * 16 + "b")
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1, passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "novelty of diffcsp regressed",
+            "  unmatched   now 15.8 % [[]5.5-37.6[]] of 19",
+            "              was 60.0 % [[]38.7-78.1[]] of 20",
+            "              -44.2 points [[]*, -*[]]",
+            "              more than the tolerance of 5.0 (unmatched:-0.05)",
+            "              and more than sampling noise (paired permutation test, p = 0.00*)",
+            "  duplicate   now 84.2 % *",
+            "  10 of 20 crystals in common changed their verdict:",
+            "    gen_3 SrTiO3: unmatched -> duplicate",
+            "      was: no parent found",
+            "      now: equals SrTiO3, rms 0.000",
+            "    gen_19 SrTiO3: duplicate -> unreadable",
+            "  baseline novelty_baselines/*",
+            "If this is what you want, accept it with --novelty-update.",
+            "diffcsp * REGRESSED",
+        ],
+        consecutive=False,
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_change_within_noise_is_not_a_regression(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    models(project, MODELS.replace("assert", "assert True or"))
+    write_samples("ten.json", "n" * 12 + "c" * 8)
+    accepted(project)
+    # Ten points less, twice the tolerance; three of the twenty crystals lost, one won.
+    write_samples("ten.json", "n" * 9 + "c" * 3 + "n" + "c" * 7)
+    result = run(project, "--novelty")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "diffcsp * -10.0 [[]*, +*[]] * ok",
+            "diffcsp: unmatched is worse than tolerated, but within sampling noise",
+        ]
+    )
+    # A larger sample of the same two models tells them apart.
+    write_samples("ten.json", "n" * 120 + "c" * 80)
+    accepted(project)
+    write_samples("ten.json", "n" * 90 + "c" * 30 + "n" * 10 + "c" * 70)
+    run(project, "--novelty").assert_outcomes(failed=1, passed=1)
+
+
+def test_a_change_within_the_tolerance_is_not_a_regression(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    models(project, MODELS.replace("assert", "assert True or"))
+    write_samples("ten.json", "n" * 12 + "c" * 8)
+    accepted(project)
+    write_samples("ten.json", "n" * 3 + "c" * 17)
+    run(project, "--novelty").assert_outcomes(failed=1, passed=1)
+    for expression in ("unmatched:-75%", "unmatched:-0.45", "novel_yield:0.6,duplicate:-0"):
+        run(project, "--novelty", "--novelty-fail", expression).assert_outcomes(passed=2)
+
+
+def test_a_draw_of_other_crystals_is_told_so(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    models(project, MODELS.replace("assert", "assert True or"))
+    write_samples("ten.json", "s" * 3 + "n" * 14 + "c" * 3)
+    accepted(project)
+    write_samples("ten.json", "c" * 19 + "s")
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "              and more than sampling noise (Fisher's exact test, p = *)",
+            "  other crystals than in the baseline: none can be followed one by one",
+        ]
+    )
+
+
+# Options
+
+
+def test_where_baselines_are(project: pytest.Pytester) -> None:
+    models(project)
+    for path, file in (
+        ("kept", "kept/test_models.test_diffcsp.json"),
+        ("all.json", "all.json"),
+    ):
+        words = ("--novelty", "--novelty-baseline", path)
+        run(project, *words).assert_outcomes(failed=1, passed=1)
+        assert (project.path / file).is_file()
+        run(project, *words).assert_outcomes(passed=2)
+    assert list(baseline(project, "all.json")["baselines"]) == ["test_models.test_diffcsp"]
+    (project.path / "folder").mkdir()
+    ini = project.path / "tox.ini"
+    ini.write_text(ini.read_text() + "\nnovelty_baseline = from_ini")
+    project.makepyfile(**{"folder/test_here": "def test(): pass"})
+    os.chdir(project.path / "folder")
+    run(project, "--novelty", "..").assert_outcomes(failed=1, passed=2)
+    assert (project.path / "from_ini/test_models.test_diffcsp.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--novelty-fail", "unmatched"], "--novelty-fail: 'unmatched' is not of the form*"),
+        (["--novelty-fail", "novel:5%"], "--novelty-fail: 'novel:5%': no share named 'novel'*"),
+        (["--novelty-update"], "--novelty-update needs --novelty*"),
+        (
+            ["--novelty-baseline", "ten.txt"],
+            "--novelty-baseline *ten.txt is a file; name a folder*",
+        ),
+        (["--novelty-report", "."], "--novelty-report * is a folder; name a file"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    project: pytest.Pytester, words: list[str], complaint: str
+) -> None:
+    (project.path / "ten.txt").write_text("")
+    models(project)
+    result = run(project, *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {complaint}"])
+
+
+def test_an_expression_of_the_ini_file(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    models(project, MODELS.replace("assert", "assert True or"))
+    ini = project.path / "tox.ini"
+    before = ini.read_text()
+    ini.write_text(before + "\nnovelty_fail = unmatched:-90%")
+    write_samples("ten.json", "n" * 12 + "c" * 8)
+    accepted(project)
+    write_samples("ten.json", "n" * 3 + "c" * 17)
+    result = run(project, "--novelty")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["novelty: * fails on unmatched:-90% if beyond noise"])
+    given = run(project, "--novelty", "--novelty-fail=unmatched:5%")
+    given.assert_outcomes(failed=1, passed=1)
+    ini.write_text(before + "\nnovelty_fail = much")
+    wrong = run(project)
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["ERROR: novelty_fail of the ini file: 'much' is not*"])
+
+
+def test_an_expression_of_the_test_yields_to_the_command_line(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    own = 'samples="ten.json", fail="unmatched:-90%"'
+    models(project, MODELS.replace("assert", "#").replace('samples="ten.json"', own))
+    write_samples("ten.json", "n" * 12 + "c" * 8)
+    accepted(project)
+    write_samples("ten.json", "n" * 3 + "c" * 17)
+    run(project, "--novelty").assert_outcomes(passed=2)
+    run(project, "--novelty", "--novelty-fail=unmatched:5%").assert_outcomes(failed=1, passed=1)
+
+
+def test_the_report_file(project: pytest.Pytester) -> None:
+    models(project)
+    accepted(project)
+    result = run(project, "--novelty", "--novelty-report", "out/novelty.json")
+    result.stdout.fnmatch_lines(["report: out/novelty.json"])
+    content = json.loads((project.path / "out/novelty.json").read_text())
+    (check,) = content["checks"]
+    assert check["nodeid"] == "test_models.py::test_diffcsp"
+    assert check["model"] == "diffcsp" and check["outcome"] == "ok"
+    assert check["counts"] == {"duplicate": 3, "substituted": 0, "unmatched": 5, "undecided": 2}
+    assert [share["share"] for share in check["watched"]] == ["unmatched", "duplicate"]
+    assert check["watched"][0]["status"] == "kept"
+    assert check["changed"] == []
+
+
+def test_a_report_that_cannot_be_written_ends_in_an_error(project: pytest.Pytester) -> None:
+    models(project)
+    accepted(project)
+    (project.path / "file").write_text("")
+    result = run(project, "--novelty", "--novelty-report", "file/below.json")
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["novelty error: *file/below.json can't be written*"])
+
+
+def test_a_baseline_that_cannot_be_written_ends_in_an_error(project: pytest.Pytester) -> None:
+    models(project)
+    (project.path / "file").write_text("")
+    result = run(project, "--novelty", "--novelty-update", "--novelty-baseline", "file/below")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*can't be *"])
+
+
+def test_help_names_every_option(project: pytest.Pytester) -> None:
+    result = run(project, "--help")
+    for name in ("", "-baseline=PATH", "-update", "-fail=EXPR", "-report=PATH"):
+        result.stdout.fnmatch_lines([f"*--novelty{name}*"])
+    for name in ("", "_baseline", "_update", "_fail", "_report", "_files", "_reference"):
+        result.stdout.fnmatch_lines([f"*novelty{name} (*"])
+
+
+def test_the_marker_is_listed(project: pytest.Pytester) -> None:
+    run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.novelty(model, samples, *"])
+
+
+# Marker and fixtures
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("modle='x'", "no argument named 'modle'; did you mean 'model'?"),
+        ("'x'", "'x' was given without a name; write it as model=, samples= *"),
+        ("min_unmatched=5", "min_unmatched is 5; it must be a share from 0 to 1"),
+        ("limit='all'", "limit is 'all'; it must be a whole number above 0"),
+        ("fail='unmatched'", "fail: 'unmatched' is not of the form *"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--novelty"]])
+def test_a_marker_that_cannot_be_used_is_an_error_where_it_stands(
+    project: pytest.Pytester, arguments: str, complaint: str, words: list[str]
+) -> None:
+    models(
+        project,
+        f"""
+        import pytest
+
+        @pytest.mark.novelty({arguments})
+        def test_a(): pass
+
+        class TestX:
+            def test_b(self): pass
+        """,
+    )
+    result = run(project, *words)
+    result.assert_outcomes(errors=1)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"test_models.py:3: test_a: @pytest.mark.novelty: {complaint}"])
+
+
+def test_markers_of_module_class_and_function_are_one(project: pytest.Pytester) -> None:
+    models(
+        project,
+        """
+        import pytest
+
+        pytestmark = pytest.mark.novelty(model="of the module", limit=8)
+
+        @pytest.mark.novelty(samples="ten.json")
+        class TestAll:
+            def test_a(self, novelty_regression):
+                assert len(novelty_regression().results) == 8
+
+            @pytest.mark.novelty(limit=3, model="own")
+            @pytest.mark.parametrize("x", ["a/b", "a-b"])
+            def test_b(self, x, novelty_regression):
+                assert len(novelty_regression().results) == 3
+        """,
+    )
+    result = run(project, "--novelty", "--novelty-update")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["of the module * updated", "own * updated", "own * updated"])
+    assert len(list((project.path / "novelty_baselines").glob("*.json"))) == 3
+
+
+def test_limits_of_the_marker(project: pytest.Pytester) -> None:
+    text = """
+    import pytest
+
+    @pytest.mark.novelty(samples="ten.json", {limits})
+    def test_diffcsp(): pass
+
+    def test_plain(): pass
+    """
+    models(project, text.format(limits="min_unmatched=0.6, max_duplicate=0.2"))
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "novelty of diffcsp is out of its limits",
+            "  unmatched 50.0 % [[]*[]] of 10 eligible: below min_unmatched=0.6 (which lies *",
+            "  duplicate 30.0 % [[]*[]] of 10 eligible: above max_duplicate=0.2 (which lies *",
+            "  no baseline was written",
+            "diffcsp * OUT OF LIMITS",
+        ]
+    )
+    assert not (project.path / BASELINE).exists()
+    run(project, "--novelty", "--novelty-update").assert_outcomes(failed=1, passed=1)
+    assert not (project.path / BASELINE).exists(), "what is out of its limits is not accepted"
+    models(project, text.format(limits="min_unmatched=0.5, max_duplicate=0.3"))
+    accepted(project)
+    run(project, "--novelty").assert_outcomes(passed=2)
+
+
+def test_samples_are_checked_without_a_fixture(project: pytest.Pytester) -> None:
+    models(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.novelty(samples="ten.json")
+        def test_diffcsp(): pass
+
+        def test_plain(): pass
+        """,
+    )
+    accepted(project)
+    assert baseline(project)["of the eligible"]["unmatched"]["count"] == 5
+
+
+def test_a_model_in_python(project: pytest.Pytester) -> None:
+    models(
+        project,
+        """
+        import pytest
+        from novelty_metric import SubstitutionNovelty, read_samples
+
+        def crystals(n):
+            return [sample.structure for sample in read_samples("ten.json")][:n]
+
+        @pytest.mark.novelty(model="mine", min_unmatched=0.5)
+        def test_mine(novelty_metric, novelty_regression):
+            assert isinstance(novelty_metric, SubstitutionNovelty)
+            novelty_metric.update(crystals(10))
+            report = novelty_metric.compute()
+            assert novelty_regression(report) is report
+            novelty_regression(novelty_metric(crystals(5)), name="first five")
+
+        @pytest.mark.novelty()
+        def test_alone(novelty_metric):
+            assert novelty_metric(crystals(5)).novelty == 1.0
+            assert novelty_metric.compute().n_generated == 0, "that of the other test is gone"
+        """,
+    )
+    result = run(project, "--novelty", "--novelty-update")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["mine * 3 * updated", "mine (first five) * 5 * updated"])
+    names = sorted(path.name for path in (project.path / "novelty_baselines").glob("*"))
+    assert names == ["test_models.test_mine.first five.json", "test_models.test_mine.json"]
+    run(project, "--novelty").assert_outcomes(passed=2)
+
+
+def test_a_test_that_checks_nothing_although_it_has_limits_fails(project: pytest.Pytester) -> None:
+    models(
+        project,
+        MODELS.replace('samples="ten.json"', "min_unmatched=0.1").replace(
+            "report = novelty_regression()", "return"
+        ),
+    )
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["novelty: nothing was checked, though the test has limits*"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("ten.json", "none.json", "novelty: samples=*none.json: no such file or folder"),
+        ('"ten.json"', '"ten.json", reference="b.arrow"', "novelty: *b.arrow: no such file*"),
+        ('"ten.json"', '"ten.json", reference="mars"', "novelty: no reference named 'mars'*"),
+        ('"ten.json"', '"ten.json", protocol="slow"', "novelty: no protocol named 'slow'*"),
+        ('"ten.json"', '"ten.json", relaxer="vasp"', "novelty: no relaxer named 'vasp'*"),
+    ],
+)
+def test_input_that_cannot_be_used_is_an_error_before_anything_is_scored(
+    project: pytest.Pytester, old: str, new: str, complaint: str
+) -> None:
+    models(project, MODELS.replace(old, new))
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines([complaint])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_no_reference_is_an_error(project: pytest.Pytester) -> None:
+    models(project)
+    project.makeini("[pytest]")
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "novelty: reference as each test names it, protocol fast",
+            "novelty: no reference is named*",
+        ]
+    )
+
+
+def test_samples_that_cannot_be_read_fail_in_a_line(project: pytest.Pytester) -> None:
+    models(project)
+    (project.path / "ten.json").write_text("{")
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["novelty: *ten.json*"])
+
+
+def test_a_report_can_be_checked_once_under_a_name(project: pytest.Pytester) -> None:
+    models(project, MODELS.replace("assert report", "novelty_regression(report) #"))
+    run(project, "--novelty", "--novelty-update").stdout.fnmatch_lines(
+        ["novelty: checked twice under one name*"]
+    )
+
+
+# YAML files
+
+
+def test_a_yaml_file_is_a_test(project: pytest.Pytester) -> None:
+    (project.path / "checks").mkdir()
+    (project.path / "checks/novelty_release.yaml").write_text(
+        "model: DiffCSP 1.0\nsamples: ../ten.json\nlimit: 9\nmin_unmatched: 0.4\n"
+        "protocol:\n  name: fast\n  k: 2\n"
+    )
+    (project.path / "checks/other.yaml").write_text("not: a test")
+    result = run(project, "--novelty")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*novelty: release*",
+            "novelty of DiffCSP 1.0: there was no baseline*",
+            "DiffCSP 1.0 * 5 *",
+        ]
+    )
+    content = baseline(project, "novelty_baselines/checks.novelty_release.json")
+    assert content["protocol_settings"]["k"] == 2
+    passed = run(project, "--novelty", "-m", "novelty", "checks/novelty_release.yaml")
+    passed.assert_outcomes(passed=1)
+
+
+def test_a_yaml_file_that_cannot_be_used_is_a_collection_error(project: pytest.Pytester) -> None:
+    project.makefile(".yaml", novelty_release="samples: ten.json\nmodle: x")
+    run(project).assert_outcomes(skipped=1)
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=1)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["novelty_release.yaml: no key named 'modle'; did you mean 'model'?"]
+    )
+
+
+def test_which_yaml_files_are_tests_can_be_set(project: pytest.Pytester) -> None:
+    project.makefile(".yaml", novelty_release="samples: ten.json", check_b="samples: ten.json")
+    ini = project.path / "tox.ini"
+    ini.write_text(ini.read_text() + "\nnovelty_files = check_*.yaml")
+    result = run(project, "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["check_b.yaml::check_b"])
+    result.stdout.no_fnmatch_line("novelty_release*")
+
+
+# With the rest of pytest
+
+
+def test_only_collected(project: pytest.Pytester) -> None:
+    models(project)
+    project.makefile(".yaml", novelty_release="samples: ten.json")
+    for words in ([], ["--novelty", "--novelty-report", "r.json"]):
+        result = run(project, "--collect-only", *words)
+        assert result.ret == pytest.ExitCode.OK
+        result.stdout.fnmatch_lines(["*<NoveltyItem release>*", "*<Function test_diffcsp>*"])
+        result.stdout.no_fnmatch_line("*= novelty =*")
+    assert not (project.path / "r.json").exists()
+    assert not (project.path / "novelty_baselines").exists()
+
+
+def test_last_failed(project: pytest.Pytester) -> None:
+    models(project)
+    project.makefile(".yaml", novelty_release="samples: ten.json")
+    run(project, "--novelty").assert_outcomes(failed=2, passed=1)
+    run(project, "--novelty", "--lf").assert_outcomes(passed=2)
+    (project.path / BASELINE).unlink()
+    run(project, "--novelty").assert_outcomes(failed=1, passed=2)
+    run(project, "--novelty", "--lf", "--lfnf=none").assert_outcomes(passed=1)
+
+
+def test_switched_off(project: pytest.Pytester) -> None:
+    project.makepyfile(test_plain="def test_plain(): pass")
+    project.makefile(".yaml", novelty_release="samples: ten.json")
+    result = run(project, "-p", "no:novelty")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    unknown = run(project, "-p", "no:novelty", "--novelty")
+    assert unknown.ret == pytest.ExitCode.USAGE_ERROR
+    unknown.stderr.fnmatch_lines(["*unrecognized arguments: --novelty*"])
+
+
+def test_junit_properties(project: pytest.Pytester) -> None:
+    models(project)
+    accepted(project)
+    run(project, "--novelty", "--junit-xml=j.xml")
+    (case,) = ET.parse(project.path / "j.xml").findall(".//testcase[@name='test_diffcsp']")
+    found = {item.get("name"): item.get("value") for item in case.findall("properties/property")}
+    assert found["novelty.model"] == "diffcsp"
+    assert found["novelty.outcome"] == "ok"
+    assert found["novelty.unmatched"] == "5"
+    assert found["novelty.unmatched_share"] == "0.5000"
+    assert found["novelty.unmatched_low"] == "0.2366"
+    assert found["novelty.unmatched_change"] == "+0.0000"
+    assert found["novelty.protocol"].startswith("fast settings")
+    assert found["novelty.reference"].startswith("three (3 crystals, ")
+
+
+def test_two_workers_report_as_one(project: pytest.Pytester) -> None:
+    models(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.parametrize("limit", [4, 5, 6, 7])
+        @pytest.mark.novelty(samples="ten.json")
+        def test_a(limit, novelty_metric, novelty_regression):
+            from novelty_metric import read_samples
+
+            crystals = [sample.structure for sample in read_samples("ten.json")]
+            novelty_regression(novelty_metric(crystals[:limit]))
+        """,
+    )
+    project.makefile(".yaml", novelty_release="samples: ten.json\nmodel: release")
+    words = ("--novelty", "-n", "2", "--novelty-report=r.json", "--junit-xml=j.xml")
+    first = project.runpytest_subprocess(*words)
+    first.assert_outcomes(failed=5)
+    assert len(list((project.path / "novelty_baselines").glob("*.json"))) == 5
+    second = project.runpytest_subprocess(*words)
+    second.assert_outcomes(passed=5)
+    second.stdout.fnmatch_lines(["novelty: reference *three.arrow, protocol fast"])
+    text = second.stdout.str()
+    assert text.count("= novelty =") == 1
+    assert text.count("  ok") == 5
+    checks = json.loads((project.path / "r.json").read_text())["checks"]
+    assert [check["eligible"] for check in checks] == [10, 4, 5, 6, 7]
+    cases = ET.parse(project.path / "j.xml").findall(".//property[@name='novelty.outcome']")
+    assert [case.get("value") for case in cases] == ["ok"] * 5
+
+
+HEAVY = ("numpy", "torch", "pymatgen", "wandb", "hydra", "yaml", "rich", "scipy", "pandas")
+
+
+@pytest.mark.parametrize("words", [[], ["--novelty"], ["--collect-only", "--novelty"]])
+def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
+    pytester: pytest.Pytester, words: list[str]
+) -> None:
+    """In an interpreter of its own, with no other plugin than this one."""
+    pytester.makepyfile(
+        test_plain="""
+        import sys
+
+        def test_plain():
+            assert "novelty_metric.testing.plugin" in sys.modules
+        """,
+        conftest=f"""
+        import sys
+
+        def pytest_unconfigure():
+            print("loaded:", [name for name in {HEAVY} if name in sys.modules])
+        """,
+    )
+    if not words:
+        pytester.makefile(".yaml", novelty_release="samples: ten.json")
+    if words != ["--novelty"]:
+        pytester.makepyfile(
+            test_not_run="""
+            import pytest
+
+            @pytest.mark.novelty(samples="none.json")
+            def test_a(novelty_metric): pass
+            """
+        )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "novelty_metric.testing.plugin", "-s", *words],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "loaded: []" in done.stdout
