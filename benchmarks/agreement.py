@@ -48,7 +48,7 @@ LABELLED = tuple[str, Structure]
 
 
 def crystals_of(path: Path, count: int, pool: int, seed: int) -> list[LABELLED]:
-    """`count` crystals of a file, reduced: half at random, half of low symmetry with 18-20 sites."""
+    """`count` crystals, reduced: half at random, half of low symmetry with 18 to 20 sites."""
     samples = [s for s in read_samples(path, limit=20 * pool) if s.structure is not None]
     order = np.random.default_rng(seed).permutation(len(samples))[:pool].tolist()
     chosen: list[LABELLED] = []
@@ -158,7 +158,9 @@ def compare(options: argparse.Namespace) -> int:
         totals["let through"] += len(let_through)
         totals["pymatgen raised"] += len(entry["raised"])
         for index in sorted(set(matched) - let_through):
-            wrong.append(f"{label} with {reference.ids[index]} ({index}): refused, pymatgen matches")
+            wrong.append(
+                f"{label} with {reference.ids[index]} ({index}): refused, pymatgen matches"
+            )
         test = search.compiled_test(crystal)
         for index in sorted(let_through) if test is not None else ():
             cost = test.first_match(index)[0]
@@ -183,7 +185,8 @@ def compare(options: argparse.Namespace) -> int:
         print(f"  {name}: {count:,}")
     refused = totals["pairs"] - totals["let through"]
     print(f"  wrong refusals: below {3 / refused:.1e} of those refused (95 %), if none is listed")
-    print(f"same duplicate, parents, order, costs, maps and RMS: {agree} [{share.low:.3f}-{share.high:.3f}]")
+    interval = f"[{share.low:.3f}-{share.high:.3f}]"
+    print(f"same duplicate, parents, order, costs, maps and RMS: {agree} of {crystals} {interval}")
     for line in wrong:
         print(f"  ! {line}")
     return 1 if wrong else 0

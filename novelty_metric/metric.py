@@ -7,6 +7,7 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,9 @@ class SubstitutionNovelty:
     relax_samples : bool
         False takes the samples as already relaxed.
     workers : int or None
-        Worker processes for the relaxations; 1 works in this process, None takes one per core, or
-        one where a GPU does the work. More than one needs the usual guard of a script,
-        ``if __name__ == "__main__":``.
+        Worker processes for the relaxations, and threads for the search; 1 works in this process,
+        None takes one per core, or one process where a GPU relaxes. More than one process needs
+        the usual guard of a script, ``if __name__ == "__main__":``.
     device : str, optional
         Device of the potential, such as ``"cpu"`` or ``"cuda"``.
     max_sites : int or None
@@ -357,16 +358,30 @@ class SubstitutionNovelty:
             for case in cases
             if case.duplicate is None and (case.eligible or self.scope == "all")
         ]
-        for case in self._each("search parents", wanted):
+        from novelty_metric.relaxation.pool import usable_cores
+
+        opened.search.prepare()
+
+        def search(case: Case) -> None:
             assert case.reduced is not None
             case.searched = True
-            try:
-                found = opened.search.parents(case.reduced, case.symmetry)
-            except Exception as error:  # as above
-                case.unfinished += (f"the search failed ({first_line(error)})",)
-                continue
+            with case.clock():
+                try:
+                    found = opened.search.parents(case.reduced, case.symmetry)
+                except Exception as error:  # as above
+                    case.unfinished += (f"the search failed ({first_line(error)})",)
+                    return
             case.unfinished += found.unfinished
             case.tried = [TriedParent(parent=parent) for parent in found.parents]
+
+        stage = "search parents"
+        threads = self._workers or usable_cores()
+        with self._timed(stage), ThreadPoolExecutor(threads) as pool:
+            try:
+                for done, _ in enumerate(pool.map(search, wanted), start=1):
+                    self._progress(stage, done, len(wanted))
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _relax_parents(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 11 and 12: substitute, relax once, confirm."""

@@ -38,6 +38,10 @@ class Protocol:
         Angle tolerance of the symmetry search (degrees).
     k : int
         Cheapest parents kept per route.
+    max_pair_tests : int
+        Most reference crystals that the lattice-and-sites route looks at for one crystal; past it
+        the crystal is undecided if a parent could have been missed. 0, as in the paper, for no
+        limit. It counts pairs and not seconds, so that verdicts do not depend on the machine.
 
     Notes
     -----
@@ -56,6 +60,7 @@ class Protocol:
     symprec: float = 0.01
     symmetry_angle_tolerance: float = 5.0
     k: int = 3
+    max_pair_tests: int = 0
 
     def __post_init__(self) -> None:
         for field in ("fmax", "ltol", "stol", "angle_tol", "symprec", "symmetry_angle_tolerance"):
@@ -63,7 +68,7 @@ class Protocol:
                 raise InputError(
                     f"protocol.{field} is {getattr(self, field)!r}; it must be above 0"
                 )
-        for field in ("max_steps", "k"):
+        for field in ("max_steps", "k", "max_pair_tests"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < (1 if field == "k" else 0):
                 raise InputError(

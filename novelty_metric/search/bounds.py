@@ -276,15 +276,12 @@ def _shells_filled(
 ) -> np.ndarray:
     """Whether the source's successive minima are short enough for the target's lengths."""
     reach = (1 + ltol) * (1 + SLACK)
-    target_is_reference = references.n_sites[indices] >= int(generated.n_sites[0])
-    filled = np.empty(len(indices), dtype=bool)
-    for place, from_reference in ((target_is_reference, True), (~target_is_reference, False)):
-        chosen = indices[place]
-        if from_reference:
-            fits = generated.minima[0] < reach * references.lengths[chosen]
-        else:
-            fits = references.minima[chosen] < reach * generated.lengths[0]
-        filled[place] = fits.all(axis=1)
+    larger = references.n_sites[indices] >= int(generated.n_sites[0])
+    filled = np.ones(len(indices), dtype=bool)
+    for k in range(3):
+        shortest = np.where(larger, generated.minima[0, k], references.minima[indices, k])
+        longest = np.where(larger, references.lengths[indices, k], generated.lengths[0, k])
+        filled &= shortest < reach * longest
     return filled
 
 

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from novelty_metric.errors import InputError
 from novelty_metric.search import duplicates
-from novelty_metric.search.bounds import Cells, CostBounds, admissible, cells_of_reference
+from novelty_metric.search.bounds import (
+    Cells,
+    CostBounds,
+    Screen,
+    admissible,
+    cells_of_reference,
+)
 from novelty_metric.search.compiled import CompiledTest, load_kernels
 from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
 from novelty_metric.search.matching import Matching
@@ -52,13 +57,14 @@ class ParentsResult:
 class ParentSearch:
     """Duplicates and candidate parents of generated crystals in a reference.
 
+    After `prepare` it may be asked by several threads at once; the compiled test runs without the
+    interpreter lock.
+
     Parameters
     ----------
     reference : Reference
     protocol : Protocol
-        Its tolerances and `k`.
-    max_pair_tests : int, optional
-        Limit on the geometric pair tests for one crystal. Past it the result says so in
+        Its tolerances, `k` and `max_pair_tests`. Past that limit the result says so in
         `ParentsResult.unfinished`, unless nothing that was left could have mattered.
     compiled : bool
         Put pairs to the compiled test first, if numba is installed. It changes no answer, only the
@@ -67,7 +73,7 @@ class ParentSearch:
     Raises
     ------
     InputError
-        If the reference was prepared with other symmetry settings, or the limit is below 1.
+        If the reference was prepared with other symmetry settings.
     """
 
     def __init__(
@@ -75,16 +81,12 @@ class ParentSearch:
         reference: Reference,
         protocol: Protocol,
         *,
-        max_pair_tests: int | None = None,
         compiled: bool = True,
     ) -> None:
         """Index the reference."""
-        if max_pair_tests is not None and max_pair_tests < 1:
-            raise InputError(f"max_pair_tests is {max_pair_tests}; it must be at least 1")
         reference.require(protocol)
         self.reference = reference
         self.protocol = protocol
-        self.max_pair_tests = max_pair_tests
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
 
@@ -141,20 +143,15 @@ class ParentSearch:
         symmetry : Symmetry or None
             Of that cell; None leaves the Wyckoff route unfinished.
         """
-        cell = self._cell(generated)
-
-        def may_match(indices: np.ndarray) -> np.ndarray:
-            return admissible(cell, self._cells, indices, ltol=self.protocol.ltol)
-
         by_sites = search_lattice_sites(
             generated,
             self.reference,
             self.matching,
             self._bounds,
             k=self.protocol.k,
-            admissible=may_match,
+            admissible=self._screen(generated),
             compiled=self.compiled_test(generated),
-            max_pair_tests=self.max_pair_tests,
+            max_pair_tests=self.protocol.max_pair_tests or None,
         )
         by_letters = self._wyckoff.search(
             np.asarray(generated.atomic_numbers, dtype=np.int64),
@@ -172,6 +169,26 @@ class ParentSearch:
         return ParentsResult(
             tuple(parents), by_sites.unfinished + by_letters.unfinished, by_sites.pair_tests
         )
+
+    def may_match(self, generated: Structure, indices: np.ndarray) -> np.ndarray:
+        """Which pairs pymatgen is asked about, bool (C,): all but those surely refused.
+
+        Parameters
+        ----------
+        generated : Structure
+            Clean and reduced.
+        indices : int64, (C,)
+            Positions in the reference; the numbers of sites divide one another.
+        """
+        possible = self._screen(generated)(indices)
+        test = self.compiled_test(generated)
+        if test is not None:
+            possible[possible] = test.passes(indices[possible])
+        return possible
+
+    def _screen(self, generated: Structure) -> Screen:
+        cell = self._cell(generated)
+        return lambda indices: admissible(cell, self._cells, indices, ltol=self.protocol.ltol)
 
     def compiled_test(self, generated: Structure) -> CompiledTest | None:
         """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_BATCH = 32
 _LARGEST_BATCH = 4096
+_SORTED_FIRST = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def search_lattice_sites(
     """
     numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
     indices, lower = bounds.commensurate(pettifor_numbers(numbers), admissible)
-    order = np.argsort(lower, kind="stable")  # they came by number of sites, then position
+    order, known = _in_order(lower, _SORTED_FIRST if max_pair_tests is None else len(lower))
     indices, lower = indices[order], lower[order]
     n_sites = bounds.n_sites[indices]
     end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
@@ -99,10 +100,15 @@ def search_lattice_sites(
     first_lattice: dict[int, np.ndarray | None] = {}
     place = 0
     while waiting or place < end:
+        if place == known < end:
+            order = known + np.argsort(lower[known:], kind="stable")
+            for values in (indices, lower, n_sites):
+                values[known:] = values[order]
+            known = end
         if not waiting or (place < end and key_at(place) < waiting[0][0]):
             if best.certain_before(key_at(place)):
                 break
-            stop = _end_of_batch(lower, place, end, best)
+            stop = _end_of_batch(lower, place, min(end, known), best)
             passed = list(range(place, stop))
             if compiled is not None:
                 passed = (np.flatnonzero(compiled.passes(indices[place:stop])) + place).tolist()
@@ -150,12 +156,31 @@ def search_lattice_sites(
     return LatticeSitesResult(tuple(ranked for _, ranked in kept), tuple(unfinished), tests)
 
 
+def _in_order(lower: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+    """Order of candidates by bound, as they come among equals, but only of the first ones.
+
+    Most searches end long before the last. The order of the rest is left as it is.
+
+    Returns
+    -------
+    order : int64, (C,)
+    known : int
+        How many are in order, at least `count` if there are as many.
+    """
+    if len(lower) <= 4 * count:
+        return np.argsort(lower, kind="stable"), len(lower)
+    near = lower <= np.partition(lower, count)[count]
+    first = np.flatnonzero(near)
+    order = first[np.argsort(lower[first], kind="stable")]
+    return np.concatenate([order, np.flatnonzero(~near)]), len(first)
+
+
 def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[RankedMatch]) -> int:
     """Where the next batch for the compiled test ends: growing, but nothing that can't matter."""
     stop = min(end, place + min(max(_FIRST_BATCH, place // 3), _LARGEST_BATCH))
     worst = best.worst()
     if worst is not None:
-        stop = min(stop, int(np.searchsorted(lower, worst[0], side="right")))
+        stop = min(stop, int(np.searchsorted(lower[:end], worst[0], side="right")))
     return max(stop, place + 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -108,10 +109,11 @@ def test_a_limit_is_said_unless_the_answer_was_certain(
     structure = next(s for s in diffcsp if parents(free, s).pair_tests > 5)
     exact = parents(free, structure)
     assert exact.unfinished == ()
-    stopped = parents(ParentSearch(reference, protocol, max_pair_tests=2), structure)
+    limited = dataclasses.replace(protocol, max_pair_tests=2)
+    stopped = parents(ParentSearch(reference, limited), structure)
     assert stopped.pair_tests == 2
     assert "max_pair_tests=2" in stopped.unfinished[0]
-    enough = ParentSearch(reference, protocol, max_pair_tests=exact.pair_tests)
+    enough = ParentSearch(reference, dataclasses.replace(protocol, max_pair_tests=exact.pair_tests))
     assert parents(enough, structure) == exact
 
 
@@ -146,4 +148,17 @@ def test_settings_that_do_not_fit_are_refused(reference: Reference, protocol: Pr
     with pytest.raises(StoreError, match="symprec"):
         ParentSearch(reference, dataclasses.replace(protocol, symprec=0.1))
     with pytest.raises(InputError, match="max_pair_tests"):
-        ParentSearch(reference, protocol, max_pair_tests=0)
+        dataclasses.replace(protocol, max_pair_tests=-1)
+
+
+def test_threads_find_the_same(
+    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+) -> None:
+    crystals = [*diffcsp[::5], *disguised[::5]]
+    search = ParentSearch(reference, protocol)
+    alone = [parents(search, crystal) for crystal in crystals]
+    shared = ParentSearch(reference, protocol)
+    shared.prepare()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda crystal: parents(shared, crystal), crystals))
+    assert together == alone
