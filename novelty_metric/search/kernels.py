@@ -1484,6 +1484,7 @@ def _scan(  # noqa: PLR0917
     ltol: float,
     stol: float,
     angle_tol: float,
+    whole: np.ndarray,
     answers: np.ndarray,
 ) -> None:
     n = len(frac)
@@ -1498,7 +1499,6 @@ def _scan(  # noqa: PLR0917
     n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
     if n_own > 0:
         _by_length(scratch.own, n_own)
-    whole = np.empty((0, 3), np.int64)
     for place in range(len(indices)):
         index = indices[place]
         answers[place] = _pair_test(
@@ -1530,13 +1530,21 @@ def _first_match(  # noqa: PLR0917
 ) -> tuple[float, np.ndarray]:
     n = max(len(frac), len(other_frac))
     scratch = _scratch(n)
+    n_own = -len(in_order)  # a value: for a literal all would be compiled once more
     for i in range(n):
         scratch.pettifor[0, i] = pettifor[i * len(frac) // n]
         scratch.pettifor[1, i] = other_pettifor[i * len(other_frac) // n]
     _, lowest = _pair_test(
-        lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, -1, scratch
+        lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, n_own, scratch
     )
     return lowest / n, scratch.first_matrix[0].copy()
+
+
+def _given(values: np.ndarray, dtype: type) -> np.ndarray:
+    """An array as the kernels take it: read-only, so that they are compiled for one kind only."""
+    view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
 
 
 def furthest_steps(  # noqa: PLR0917
@@ -1571,15 +1579,16 @@ def furthest_steps(  # noqa: PLR0917
     """
     answers = np.empty(len(indices), dtype=np.uint8)
     _scan(
-        np.ascontiguousarray(lattice, dtype=np.float64),
-        np.ascontiguousarray(frac_coords, dtype=np.float64),
-        lattices,
-        offsets,
-        all_frac_coords,
-        np.ascontiguousarray(indices, dtype=np.int64),
+        _given(lattice, np.float64),
+        _given(frac_coords, np.float64),
+        _given(lattices, np.float64),
+        _given(offsets, np.int64),
+        _given(all_frac_coords, np.float64),
+        _given(indices, np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
+        _given(np.empty((0, 3)), np.int64),
         answers,
     )
     return answers
@@ -1630,13 +1639,13 @@ def cost_of_first_match(  # noqa: PLR0917
     if len(in_order) == 0:
         return -1.0, None
     lowest, matrix = _first_match(
-        np.ascontiguousarray(lattice, dtype=np.float64),
-        np.ascontiguousarray(frac_coords, dtype=np.float64),
-        np.ascontiguousarray(pettifor, dtype=np.int64),
-        np.ascontiguousarray(other_lattice, dtype=np.float64),
-        np.ascontiguousarray(other_frac_coords, dtype=np.float64),
-        np.ascontiguousarray(other_pettifor, dtype=np.int64),
-        np.ascontiguousarray(in_order, dtype=np.int64),
+        _given(lattice, np.float64),
+        _given(frac_coords, np.float64),
+        _given(pettifor, np.int64),
+        _given(other_lattice, np.float64),
+        _given(other_frac_coords, np.float64),
+        _given(other_pettifor, np.int64),
+        _given(in_order, np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
