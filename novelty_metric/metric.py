@@ -41,9 +41,10 @@ class SubstitutionNovelty:
         A prepared reference, the file of one, or a name (``"aflow"`` is packaged).
     protocol : str or Protocol
         ``"paper"``, ``"fast"``, or settings of your own.
-    relaxer : str, Relaxer or None
-        ``"chgnet"``, an object with the interface of `novelty_metric.relaxation.Relaxer`, or None
-        (also ``"none"``) for the search alone: what would need a relaxation is then undecided.
+    relaxer : str, Potential, Relaxer or None
+        ``"chgnet"``, one of `novelty_metric.relaxation.potentials`, an object with the interface of
+        `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
+        would need a relaxation is then undecided.
     hull : str or Hull
         ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
         ``"none"``: eligibility leaves out metastability.
@@ -536,10 +537,11 @@ class _Opened:
         search = ParentSearch(reference, metric.protocol)
         cache: RelaxationCache | None = None
         relaxer_given = metric._relaxer_given
-        owns_relaxer = isinstance(relaxer_given, str)
-        if isinstance(relaxer_given, str):
+        # A name, or a potential: how it is run is decided here.
+        owns_relaxer = isinstance(relaxer_given, str) or hasattr(relaxer_given, "evaluator")
+        if owns_relaxer:
             cache = _relaxation_cache(metric._cache_given)
-            relaxer: Relaxer | None = _chgnet_relaxer(metric, cache)
+            relaxer: Relaxer | None = _potential_relaxer(relaxer_given, metric, cache)
         else:
             relaxer = relaxer_given
         hull: Hull | None = None
@@ -581,12 +583,11 @@ def _relaxation_cache(given: bool | str | Path | None) -> RelaxationCache | None
     return RelaxationCache() if given is True else RelaxationCache(given)
 
 
-def _chgnet_relaxer(metric: SubstitutionNovelty, cache: RelaxationCache | None) -> Relaxer:
-    from novelty_metric.relaxation.pool import AseRelaxer, usable_cores
+def _potential_relaxer(
+    given: Any, metric: SubstitutionNovelty, cache: RelaxationCache | None
+) -> Relaxer:
     from novelty_metric.relaxation.potentials import Chgnet
+    from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
-    potential = Chgnet(metric._device)
-    workers = metric._workers
-    if workers is None:
-        workers = usable_cores() if potential.device_name == "cpu" else 1
-    return AseRelaxer(potential, workers=workers, cache=cache)
+    potential = Chgnet(metric._device) if isinstance(given, str) else given
+    return PotentialRelaxer(potential, workers=metric._workers, cache=cache)

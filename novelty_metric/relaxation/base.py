@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pymatgen.core import Structure
 
 
@@ -28,6 +32,60 @@ class RelaxSettings:
     fmax: float
     max_steps: int
     optimizer: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """A crystal to be evaluated.
+
+    Attributes
+    ----------
+    numbers : int64, (n_sites,)
+        Atomic numbers.
+    cell : float64, (3, 3)
+        Cell vectors in rows, right-handed (Å).
+    positions : float64, (n_sites, 3)
+        Cartesian (Å); sites may lie outside the cell.
+    """
+
+    numbers: NDArray[np.int64]
+    cell: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell (Å³)."""
+        return abs(float(np.linalg.det(self.cell)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a potential says of a geometry.
+
+    Attributes
+    ----------
+    energy : float
+        eV.
+    forces : float64, (n_sites, 3)
+        eV/Å.
+    stress : float64, (3, 3)
+        Symmetric, positive under tension (eV/Å³).
+    error : str or None
+        Why the potential can't say it, in one line; the rest then means nothing.
+    repeatable : bool
+        It would say so again.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+    error: str | None = None
+    repeatable: bool = True
+
+    @classmethod
+    def failed(cls, error: str, *, repeatable: bool = True) -> Evaluation:
+        """An evaluation that gave nothing."""
+        return cls(math.nan, np.zeros((0, 3)), np.zeros((3, 3)), error, repeatable)
 
 
 @dataclass(frozen=True, slots=True)

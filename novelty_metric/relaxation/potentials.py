@@ -5,28 +5,38 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 
 class Potential(Protocol):
-    """A potential that ASE can call. Must be picklable: worker processes load their own copy."""
+    """A potential that relaxes. Must be picklable: worker processes load their own copy."""
 
     @property
     def info(self) -> PotentialInfo:
         """Name, version and hash of the weights."""
         ...
 
-    def calculator(self) -> Calculator:
-        """A fresh ASE calculator."""
+    @property
+    def device_name(self) -> str:
+        """Kind of device that it works on, such as ``"cpu"``."""
+        ...
+
+    def evaluator(self) -> Evaluator:
+        """A fresh evaluator."""
         ...
 
 
@@ -38,6 +48,8 @@ class Chgnet:
     ----------
     device : str, optional
         ``"cpu"``, ``"cuda"`` or ``"mps"``. Default: CHGNet's choice of what the machine has.
+    batched : bool
+        Many crystals in one pass; False takes CHGNet's own ASE calculator, one by one.
 
     Notes
     -----
@@ -46,6 +58,7 @@ class Chgnet:
     """
 
     device: str | None = None
+    batched: bool = True
 
     @cached_property
     def _model(self) -> Any:
@@ -61,19 +74,22 @@ class Chgnet:
     @cached_property
     def info(self) -> PotentialInfo:
         """Name, version and SHA-256 of the weights, tensor by tensor in order of name."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return PotentialInfo(
-            name="chgnet", version=str(self._model.version), weights_hash=digest.hexdigest()
+            name="chgnet", version=str(self._model.version), weights_hash=weights_hash(self._model)
         )
 
     @property
     def device_name(self) -> str:
         """Kind of device that the weights are on, such as ``"cpu"``."""
         return str(next(self._model.parameters()).device.type)
+
+    def evaluator(self) -> Evaluator:
+        """Batched, or CHGNet's own calculator."""
+        if not self.batched:
+            return AseEvaluator(self.calculator())
+        from novelty_metric.relaxation.chgnet_batch import BatchedChgnet
+
+        return BatchedChgnet(self._model)
 
     def calculator(self) -> Calculator:
         """CHGNet's own calculator, asked for energy, forces and stress only.
@@ -96,7 +112,155 @@ class Chgnet:
             return _Calculator(self._model, use_device=self.device, on_isolated_atoms="error")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"device": self.device}
+        return {"device": self.device, "batched": self.batched}
+
+
+@dataclass
+class Mace:
+    """MACE through ``mace-torch``, one crystal at a time; by default MACE-MPA-0, the paper's.
+
+    Parameters
+    ----------
+    model : str
+        A name that ``mace.calculators.mace_mp`` knows, or the file of a model. A name is
+        downloaded once by ``mace-torch``.
+    device : str, optional
+        Default: ``"cuda"`` where there is one, else ``"cpu"``.
+    dtype : str
+        ``"float64"``, which ``mace-torch`` advises for relaxations, or ``"float32"``.
+
+    Notes
+    -----
+    MACE-MPA-0 was trained on uncorrected energies of the Materials Project: its hull must hold
+    such energies. Source: Batatia et al., arXiv 2401.00096.
+    """
+
+    model: str = "medium-mpa-0"
+    device: str | None = None
+    dtype: str = "float64"
+
+    @cached_property
+    def _calculator(self) -> Any:
+        with quiet():
+            try:
+                from mace.calculators import mace_mp
+            except ImportError as error:
+                raise InputError(
+                    "relaxer=mace needs mace-torch; install it with "
+                    'pip install "novelty-metric[mace]"'
+                ) from error
+            try:
+                return mace_mp(model=self.model, device=self.device_name, default_dtype=self.dtype)
+            except Exception as error:  # a download, a file, a device: anything may be wrong
+                raise InputError(
+                    f"MACE can't load {self.model!r} on {self.device_name!r}: {first_line(error)}"
+                ) from error
+
+    @cached_property
+    def info(self) -> PotentialInfo:
+        """The model's name, the version of ``mace-torch`` and SHA-256 of the weights."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            installed = version("mace-torch")
+        except PackageNotFoundError:
+            installed = "unknown"
+        name = Path(self.model).stem
+        return PotentialInfo(
+            name=f"mace-{name}",
+            version=installed,
+            weights_hash=weights_hash(*self._calculator.models),
+        )
+
+    @property
+    def device_name(self) -> str:
+        """Kind of device that it works on."""
+        if self.device is not None:
+            return self.device.split(":")[0]
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def evaluator(self) -> Evaluator:
+        """MACE's own calculator."""
+        return AseEvaluator(self._calculator)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "device": self.device, "dtype": self.dtype}
+
+
+@dataclass
+class AseCalculator:
+    """Any ASE calculator with energy, forces and stress, one crystal at a time.
+
+    Parameters
+    ----------
+    calculator : mapping
+        How to make one: ``{"_target_": "package.module.Class", **arguments}``, for Hydra's
+        ``instantiate``. Each worker process makes its own.
+    name, version : str
+        What a report calls the potential. Name it anew whenever its energies change: finished
+        relaxations are found again under name, version, weights and arguments.
+    weights : path, optional
+        File of the weights; its content goes into the hash.
+    device : str
+        What it works on: on ``"cpu"`` there is a worker per core.
+    """
+
+    calculator: Mapping[str, Any]
+    name: str = "ase"
+    version: str = "unknown"
+    weights: str | Path | None = None
+    device: str = "cpu"
+
+    @cached_property
+    def info(self) -> PotentialInfo:
+        """Name, version, and SHA-256 of the weights' file and of the arguments."""
+        digest = hashlib.sha256(json.dumps(self._arguments, sort_keys=True, default=str).encode())
+        if self.weights is not None:
+            try:
+                digest.update(Path(self.weights).read_bytes())
+            except OSError as error:
+                raise InputError(
+                    f"relaxer.weights={self.weights} can't be read ({error.strerror})"
+                ) from error
+        return PotentialInfo(name=self.name, version=self.version, weights_hash=digest.hexdigest())
+
+    @property
+    def device_name(self) -> str:
+        """Kind of device that it works on."""
+        return self.device.split(":")[0]
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {str(name): value for name, value in dict(self.calculator).items()}
+
+    def evaluator(self) -> Evaluator:
+        """The calculator, made now."""
+        if "_target_" not in self._arguments:
+            raise InputError("relaxer.calculator needs _target_, the calculator's class")
+        from hydra.utils import instantiate
+
+        with quiet():
+            try:
+                made = instantiate(self._arguments)
+            except Exception as error:  # it is the user's own
+                raise InputError(
+                    f"relaxer.calculator={self._arguments['_target_']} can't be made: "
+                    f"{first_line(error)}"
+                ) from error
+        return AseEvaluator(made)
+
+
+def weights_hash(*models: Any) -> str:
+    """SHA-256 of the weights of torch modules, tensor by tensor in order of name."""
+    digest = hashlib.sha256()
+    for model in models:
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
