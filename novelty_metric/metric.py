@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from novelty_metric.case import Case, relaxation_failure
 from novelty_metric.crystal import first_line
@@ -24,6 +24,7 @@ from novelty_metric.verdict import TriedParent
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
     from novelty_metric.relaxation.cache import RelaxationCache
+    from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull
     from novelty_metric.search.engine import ParentSearch
@@ -99,7 +100,7 @@ class SubstitutionNovelty:
         reference: str | Path | Reference = "aflow",
         protocol: str | Protocol = "fast",
         *,
-        relaxer: str | Relaxer | None = "chgnet",
+        relaxer: str | Potential | Relaxer | None = "chgnet",
         hull: str | Hull = "reference",
         scope: str = "eligible",
         exhaustive: bool = False,
@@ -539,11 +540,12 @@ class _Opened:
         relaxer_given = metric._relaxer_given
         # A name, or a potential: how it is run is decided here.
         owns_relaxer = isinstance(relaxer_given, str) or hasattr(relaxer_given, "evaluator")
+        relaxer: Relaxer | None = None
         if owns_relaxer:
             cache = _relaxation_cache(metric._cache_given)
-            relaxer: Relaxer | None = _potential_relaxer(relaxer_given, metric, cache)
-        else:
-            relaxer = relaxer_given
+            relaxer = _potential_relaxer(relaxer_given, metric, cache)
+        elif relaxer_given is not None:
+            relaxer = cast("Relaxer", relaxer_given)
         hull: Hull | None = None
         if not isinstance(metric._hull_given, str):
             hull = metric._hull_given

@@ -73,6 +73,63 @@ class _Gate:
         return functional.silu(core) * torch.sigmoid(gate)
 
 
+@dataclass(frozen=True)
+class _AngleLayer:
+    """A layer on angles: weights of its two bonds, its angle and its atom, and the gate."""
+
+    ends: Tensor
+    angle: Tensor
+    center: Tensor
+    bias: Tensor
+    gate: _Gate
+
+    def __call__(
+        self,
+        fixed: tuple[Tensor, Tensor],
+        atoms: Tensor,
+        changes: tuple[Tensor | None, Tensor | None],
+        where: tuple[Tensor, Tensor, Tensor],
+    ) -> Tensor:
+        """What the angles give, both ways round, (2 * n_pairs, 64).
+
+        Parameters
+        ----------
+        fixed : two Tensors
+            What the lengths of the short bonds give to this layer, and what the angles do.
+        atoms : Tensor, (n_sites, 64)
+        changes : two Tensors or None
+            By how much the layers before have changed the features of short bonds and of angles.
+        where : three Tensors
+            First bond and second bond of each angle, both ways round, and the atom of each pair.
+        """
+        of_short, of_angle = fixed
+        heads, tails, apex = where
+        bond_change, angle_change = changes
+        if bond_change is not None:
+            of_short = torch.addmm(of_short, bond_change, self.ends)
+        of_head, of_tail = of_short.chunk(2, dim=1)
+        of_apex = torch.addmm(self.bias, atoms, self.center).index_select(0, apex)
+        hidden = of_head.index_select(0, heads) + of_tail.index_select(0, tails)
+        hidden = (hidden.view(2, -1, 128) + (of_angle + of_apex)).view(-1, 128)
+        if angle_change is not None:
+            hidden = torch.addmm(hidden, angle_change, self.angle)
+        return self.gate(hidden)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """`Neighbors` on the device, and the kinds of the sites (atomic number less one)."""
+
+    kinds: Tensor
+    first: Tensor
+    second: Tensor
+    n_short: int
+    left: Tensor
+    right: Tensor
+    apex: Tensor
+    sign: Tensor
+
+
 class BatchedChgnet:
     """Energies, forces and stresses of many crystals with one CHGNet.
 
@@ -283,17 +340,17 @@ class BatchedChgnet:
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         vectors = torch.from_numpy(found.vectors).to(device=self.device, dtype=precise)
         vectors.requires_grad_(not energy_only)
-        site_energies = self._site_energies(
-            index(kinds),
-            vectors,
-            index(found.first),
-            index(found.second),
-            found.n_short,
-            index(found.left),
-            index(found.right),
-            index(found.apex),
-            torch.from_numpy(found.sign).to(device=self.device, dtype=precise),
+        graph = _Graph(
+            kinds=index(kinds),
+            first=index(found.first),
+            second=index(found.second),
+            n_short=found.n_short,
+            left=index(found.left),
+            right=index(found.right),
+            apex=index(found.apex),
+            sign=torch.from_numpy(found.sign).to(device=self.device, dtype=precise),
         )
+        site_energies = self._site_energies(vectors, graph)
         if energy_only:
             gradient = torch.zeros_like(vectors)
         else:
@@ -303,18 +360,8 @@ class BatchedChgnet:
             gradient.cpu().numpy().astype(np.float64),
         )
 
-    def _site_energies(
-        self,
-        kinds: Tensor,
-        vectors: Tensor,
-        first: Tensor,
-        second: Tensor,
-        n_short: int,
-        left: Tensor,
-        right: Tensor,
-        apex: Tensor,
-        sign: Tensor,
-    ) -> Tensor:
+    def _site_energies(self, vectors: Tensor, graph: _Graph) -> Tensor:
+        n_short, left, right = graph.n_short, graph.left, graph.right
         precise_lengths = torch.linalg.vector_norm(vectors, dim=1)
         lengths = precise_lengths.to(self.dtype)
         basis = _radial_basis(lengths, self.reach, self._radial, self._envelopes[0])
@@ -322,8 +369,9 @@ class BatchedChgnet:
         bond_weights, *of_length = (basis @ self._of_length).split(
             [64] + [128] * self._n_convolutions, dim=1
         )
-        atoms = self._atoms.index_select(0, kinds)
-        ends, others = torch.cat([first, second]), torch.cat([second, first])
+        atoms = self._atoms.index_select(0, graph.kinds)
+        ends = torch.cat([graph.first, graph.second])
+        others = torch.cat([graph.second, graph.first])
 
         angles_exist = len(left) > 0
         if angles_exist:
@@ -334,7 +382,7 @@ class BatchedChgnet:
                 @ self._short_weights
             )
             cosines = (unit.index_select(0, left) * unit.index_select(0, right)).sum(1)
-            angles = torch.acos(cosines * sign * (1 - 1e-6)).to(self.dtype)
+            angles = torch.acos(cosines * graph.sign * (1 - 1e-6)).to(self.dtype)
             turned = angles[:, None] * self._angular
             angle_basis = torch.cat(
                 [
@@ -347,8 +395,8 @@ class BatchedChgnet:
             of_angle = (angle_basis @ self._of_angle).split(128, dim=1)
             of_short = (basis[short] @ self._of_short_length).split(256, dim=1)
             pair_weights = weights.index_select(0, left) * weights.index_select(0, right)
-            heads = torch.cat([left, right])
-            tails = torch.cat([right, left])
+            heads, tails = torch.cat([left, right]), torch.cat([right, left])
+            where = heads, tails, graph.apex
             bond_change: Tensor | None = None
             angle_change: Tensor | None = None
 
@@ -369,14 +417,8 @@ class BatchedChgnet:
             atoms = torch.addmm(atoms, summed, self._atom_outs[number])
             if not angles_exist or number == self._n_convolutions - 1:
                 continue
-            update = self._on_angles(
-                self._bond_layers[number],
-                of_short[number],
-                of_angle[number],
-                atoms,
-                bond_change,
-                angle_change,
-                (heads, tails, apex),
+            update = self._bond_layers[number](
+                (of_short[number], of_angle[number]), atoms, (bond_change, angle_change), where
             )
             update = (update.view(2, -1, 64) * pair_weights).view(-1, 64)
             summed = update.new_zeros((n_short, 64)).index_add(0, heads, update)
@@ -387,14 +429,8 @@ class BatchedChgnet:
             if number == self._n_convolutions - 2:
                 continue
             slot = len(self._bond_layers) + number
-            update = self._on_angles(
-                self._angle_layers[number],
-                of_short[slot],
-                of_angle[slot],
-                atoms,
-                bond_change,
-                angle_change,
-                (heads, tails, apex),
+            update = self._angle_layers[number](
+                (of_short[slot], of_angle[slot]), atoms, (bond_change, angle_change), where
             )
             angle_change = update if angle_change is None else angle_change + update
 
@@ -405,39 +441,6 @@ class BatchedChgnet:
                 features = functional.silu(features)
             features = torch.addmm(bias, features, weight)
         return features[:, 0]
-
-    @staticmethod
-    def _on_angles(
-        layer: _AngleLayer,
-        of_short: Tensor,
-        of_angle: Tensor,
-        atoms: Tensor,
-        bond_change: Tensor | None,
-        angle_change: Tensor | None,
-        where: tuple[Tensor, Tensor, Tensor],
-    ) -> Tensor:
-        """A gated layer on two bonds, their angle and the atom between them, both ways round."""
-        heads, tails, apex = where
-        if bond_change is not None:
-            of_short = torch.addmm(of_short, bond_change, layer.ends)
-        of_head, of_tail = of_short.chunk(2, dim=1)
-        of_apex = torch.addmm(layer.bias, atoms, layer.center).index_select(0, apex)
-        hidden = of_head.index_select(0, heads) + of_tail.index_select(0, tails)
-        hidden = (hidden.view(2, -1, 128) + (of_angle + of_apex)).view(-1, 128)
-        if angle_change is not None:
-            hidden = torch.addmm(hidden, angle_change, layer.angle)
-        return layer.gate(hidden)
-
-
-@dataclass(frozen=True)
-class _AngleLayer:
-    """A layer on angles: weights of its two bonds, its angle and its atom, and the gate."""
-
-    ends: Tensor
-    angle: Tensor
-    center: Tensor
-    bias: Tensor
-    gate: _Gate
 
 
 def _radial_basis(lengths: Tensor, reach: float, frequencies: Tensor, p: int) -> Tensor:

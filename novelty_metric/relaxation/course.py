@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Course:
     def result(self) -> Relaxation:
         """What became of it; only when it has ended."""
         assert self.geometry is None
-        common = {
+        common: dict[str, Any] = {
             "energy_before": self._energy_before,
             "steps": self._steps,
             "seconds": self.seconds,

@@ -113,7 +113,7 @@ def find_neighbors(
     room = int(_expected(volumes, sizes, reach))
     while True:
         first, second, vectors, crystal, n_short, n_bonds = _bonds(
-            stacked, sites, offsets, reach, short, room
+            stacked, sites, offsets, (float(reach), float(short)), room
         )
         if n_bonds <= room:
             break
@@ -135,11 +135,14 @@ def _bonds(
     cells: NDArray[np.float64],
     positions: NDArray[np.float64],
     offsets: NDArray[np.int64],
-    reach: float,
-    short: float,
+    lengths: tuple[float, float],
     room: int,
 ) -> tuple[Any, Any, Any, Any, int, int]:
-    """Bonds, short ones first; where `room` does not suffice, only their number is right."""
+    """Bonds, short ones first; where `room` does not suffice, only their number is right.
+
+    `lengths` are those of the longest bond and the longest short bond.
+    """
+    reach, short = lengths
     ends = np.empty((room, 3), np.int64)
     vectors = np.empty((room, 3))
     is_short = np.empty(room, np.bool_)

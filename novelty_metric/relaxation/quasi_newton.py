@@ -211,7 +211,7 @@ def symmetry_operations(geometry: Geometry) -> tuple[list[NDArray[Any]], list[ND
     frac = geometry.positions @ np.linalg.inv(cell)
     try:
         analyzer = SpacegroupAnalyzer(
-            Structure(Lattice(cell), geometry.numbers, frac), symprec=SYMPREC
+            Structure(Lattice(cell), geometry.numbers.tolist(), frac), symprec=SYMPREC
         )
         operations = analyzer.get_symmetry_operations()
     except Exception:  # pymatgen and spglib raise types of their own, which change by version
