@@ -26,6 +26,7 @@ from novelty_metric.errors import InputError, NoveltyMetricError
 VERBS = {
     "score": "novelty_metric.cli.score",
     "reference": "novelty_metric.cli.reference",
+    "cache": "novelty_metric.cli.cache",
 }
 HELP = """\
 usage: novelty-metric VERB [...]
@@ -35,6 +36,7 @@ crystals, and copies with elements exchanged, from what is neither.
 
   score [KEY=VALUE ...]                      score generated crystals
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
+  cache [info|prune|clear]                   look at or drop finished relaxations
 
   --version    print the version
   --help       print this help; after a verb, that verb's
