@@ -43,6 +43,8 @@ class InFlight:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._budget = evaluator.budget
+        # The last one that is added may go beyond the budget, until memory has run out once.
+        self._limit = float("inf")
         self._flights: list[_Flight] = []
         self._ended: list[_Flight] = []
 
@@ -71,23 +73,34 @@ class InFlight:
     def step(self) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """Move every crystal once; gives those that have ended."""
         if self._flights:
-            started = time.perf_counter()
-            geometries = [
-                flight.course.geometry
-                for flight in self._flights
-                if flight.course.geometry is not None
-            ]
-            evaluations = self.evaluate(geometries)
-            for flight, evaluation in zip(self._flights, evaluations, strict=True):
-                flight.course.receive(evaluation)
-            share = (time.perf_counter() - started) / sum(f.cost for f in self._flights)
-            for flight in self._flights:
-                flight.course.seconds += share * flight.cost
+            for group in self._groups():
+                started = time.perf_counter()
+                geometries = [
+                    flight.course.geometry for flight in group if flight.course.geometry is not None
+                ]
+                evaluations = self.evaluate(geometries)
+                for flight, evaluation in zip(group, evaluations, strict=True):
+                    flight.course.receive(evaluation)
+                share = (time.perf_counter() - started) / sum(flight.cost for flight in group)
+                for flight in group:
+                    flight.course.seconds += share * flight.cost
             self._ended += [f for f in self._flights if f.course.geometry is None]
             self._flights = [f for f in self._flights if f.course.geometry is not None]
         ended, self._ended = self._ended, []
         for flight in ended:
             yield flight.task, flight.course.result()
+
+    def _groups(self) -> Iterator[list[_Flight]]:
+        """What is under way, within the budget: more than one group once it has shrunk."""
+        group: list[_Flight] = []
+        cost = 0.0
+        for flight in self._flights:
+            if group and cost + flight.cost > self._limit:
+                yield group
+                group, cost = [], 0.0
+            group.append(flight)
+            cost += flight.cost
+        yield group
 
     def evaluate(
         self, geometries: Sequence[Geometry], *, energy_only: bool = False
@@ -101,6 +114,7 @@ class InFlight:
                 reason = first_line(error)
             elif len(geometries) > 1:
                 self._budget /= 2
+                self._limit = self._budget
             else:
                 reason = "out of memory"
         # Outside of the handler, so that what the failed attempt held is freed first.
