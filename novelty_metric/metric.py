@@ -17,7 +17,7 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.protocol import SCOPES, Protocol
-from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask, Watch
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import TriedParent
 
@@ -403,9 +403,24 @@ class SubstitutionNovelty:
         """Put the next parent on the queue, or all of them where all are wanted."""
         while case.waiting:
             job = case.waiting.popleft()
-            queue.append(RelaxTask(_Candidate(case, job.positions), job.structure))
+            watch = self._watch(case)
+            queue.append(RelaxTask(_Candidate(case, job.positions), job.structure, watch))
             if not self.exhaustive:
                 return
+
+    def _watch(self, case: Case) -> Watch | None:
+        """What ends the relaxations of its parents early, if the protocol wants that.
+
+        Needs a crystal that is at its minimum, with its energy.
+        """
+        wanted = self.protocol.accept_early > 0 or self.protocol.refuse_early > 0
+        if not wanted or case.reduced is None or not case.converged:
+            return None
+        if case.energy_per_atom is None:
+            return None
+        from novelty_metric.early import EarlyEnd
+
+        return EarlyEnd(case.reduced, case.energy_per_atom, self.protocol)
 
     # -- the report --------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -88,12 +89,35 @@ class Evaluation:
         return cls(math.nan, np.zeros((0, 3)), np.zeros((3, 3)), error, repeatable)
 
 
+class Ended(StrEnum):
+    """Why a watch ended a relaxation before it converged: its answer was plain."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class Watch(Protocol):
+    """Looks at a relaxation on its way and may end it. Picklable, and the same for every look."""
+
+    @property
+    def key(self) -> str:
+        """Text that names everything that an answer depends on."""
+        ...
+
+    def look(
+        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
+    ) -> Ended | None:
+        """Why the relaxation may end here (eV/atom, eV/Å), or None to go on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RelaxTask:
     """A crystal that waits for relaxation; `key` comes back with its result."""
 
     key: Hashable
     structure: Structure
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +131,8 @@ class Relaxation:
     energy_before, energy_after : float or None
         eV/atom.
     converged : bool
+    ended : Ended or None
+        Its watch ended it, before it converged.
     steps : int
         Moves made.
     seconds : float
@@ -122,6 +148,7 @@ class Relaxation:
     energy_before: float | None = None
     energy_after: float | None = None
     converged: bool = False
+    ended: Ended | None = None
     steps: int = 0
     seconds: float = 0.0
     error: str | None = None

@@ -9,16 +9,19 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.folders import cache_folder
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+from novelty_metric.relaxation.base import (
+    Ended,
+    PotentialInfo,
+    Relaxation,
+    RelaxSettings,
+    RelaxTask,
+)
 
 MAX_BYTES = 1 << 30
 """Content of the file beyond which what was not used for longest is dropped."""
@@ -87,10 +90,10 @@ class RelaxationCache:
             ) from error
 
     def get(
-        self, structure: Structure, info: PotentialInfo, settings: RelaxSettings
+        self, task: RelaxTask, info: PotentialInfo, settings: RelaxSettings
     ) -> Relaxation | None:
         """What is known of this relaxation, or None."""
-        key = _key(structure, info, settings)
+        key = _key(task, info, settings)
         row = self._execute(f"SELECT result, used FROM {_TABLE} WHERE key = ?", (key,))
         if row is None:
             return None
@@ -104,7 +107,7 @@ class RelaxationCache:
 
     def put(
         self,
-        structure: Structure,
+        task: RelaxTask,
         info: PotentialInfo,
         settings: RelaxSettings,
         result: Relaxation,
@@ -113,7 +116,7 @@ class RelaxationCache:
         if result.cached or not result.repeatable:
             return
         row = (
-            _key(structure, info, settings),
+            _key(task, info, settings),
             info.key,
             json.dumps(asdict(settings)),
             _written(result),
@@ -230,13 +233,16 @@ def default_path() -> Path:
     return cache_folder() / "relaxations.sqlite"
 
 
-def _key(structure: Structure, info: PotentialInfo, settings: RelaxSettings) -> str:
+def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
+    structure = task.structure
     digest = hashlib.sha256()
     digest.update(np.ascontiguousarray(structure.lattice.matrix, dtype="<f8").tobytes())
     digest.update(np.asarray(structure.atomic_numbers, dtype="<i4").tobytes())
     digest.update(np.ascontiguousarray(structure.frac_coords, dtype="<f8").tobytes())
     digest.update(info.key.encode())
     digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
+    if task.watch is not None:
+        digest.update(task.watch.key.encode())
     return digest.hexdigest()
 
 
@@ -254,6 +260,7 @@ def _written(result: Relaxation) -> str:
             "energy_before": result.energy_before,
             "energy_after": result.energy_after,
             "converged": result.converged,
+            "ended": result.ended,
             "steps": result.steps,
             "seconds": result.seconds,
             "error": result.error,
@@ -271,7 +278,8 @@ def _read(text: str) -> Relaxation:
         if crystal
         else None
     )
-    return Relaxation(structure=relaxed, cached=True, **kept)
+    ended = kept.pop("ended", None)
+    return Relaxation(structure=relaxed, cached=True, ended=Ended(ended) if ended else None, **kept)
 
 
 def _today() -> int:

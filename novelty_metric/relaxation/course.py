@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.crystal import first_line
-from novelty_metric.relaxation.base import Evaluation, Geometry, Relaxation, RelaxSettings
+from novelty_metric.relaxation.base import (
+    Ended,
+    Evaluation,
+    Geometry,
+    Relaxation,
+    RelaxSettings,
+    Watch,
+)
 from novelty_metric.relaxation.frechet import FrechetCell
 from novelty_metric.relaxation.optimizers import Optimizer, make_optimizer
 
@@ -33,6 +40,8 @@ class Course:
     ----------
     structure : Structure
     settings : RelaxSettings
+    watch : Watch, optional
+        May end it before it has converged.
 
     Attributes
     ----------
@@ -47,11 +56,15 @@ class Course:
     ASE's optimisers. After ``max_steps`` moves the relaxation ends where the optimiser stands.
     """
 
-    def __init__(self, structure: Structure, settings: RelaxSettings) -> None:
+    def __init__(
+        self, structure: Structure, settings: RelaxSettings, watch: Watch | None = None
+    ) -> None:
         self.seconds = 0.0
         self.geometry: Geometry | None = None
         self._structure = structure
         self._settings = settings
+        self._watch = watch
+        self._ended: Ended | None = None
         self._optimizer: Optimizer | None = None
         self._energy_before: float | None = None
         self._converged = False
@@ -90,20 +103,25 @@ class Course:
                 structure=None, error=self._error, repeatable=self._repeatable, **common
             )
         assert self._optimizer is not None
+        return Relaxation(
+            structure=self._standing(),
+            energy_after=self._optimizer.here.energy / self._cell.n_sites,
+            converged=self._converged,
+            ended=self._ended,
+            **common,
+        )
+
+    def _standing(self) -> Structure:
+        """The crystal where the optimiser stands."""
         from pymatgen.core import Lattice, Structure
 
-        here = self._optimizer.here
-        geometry = self._cell.geometry(here.x)
-        return Relaxation(
-            structure=Structure(
-                Lattice(geometry.cell),
-                self._structure.species,
-                geometry.positions,
-                coords_are_cartesian=True,
-            ),
-            energy_after=here.energy / self._cell.n_sites,
-            converged=self._converged,
-            **common,
+        assert self._optimizer is not None
+        geometry = self._cell.geometry(self._optimizer.here.x)
+        return Structure(
+            Lattice(geometry.cell),
+            self._structure.species,
+            geometry.positions,
+            coords_are_cartesian=True,
         )
 
     def _advance(self, evaluation: Evaluation) -> None:
@@ -127,7 +145,9 @@ class Course:
                 return
             self._optimizer.tell(there)
         self._converged = self._optimizer.here.largest < self._settings.fmax
-        if self._converged or self._steps >= self._settings.max_steps:
+        if not self._converged and self._watch is not None and self._optimizer.here is there:
+            self._ended = self._watch.look(energy, there.largest, self._standing)
+        if self._converged or self._ended or self._steps >= self._settings.max_steps:
             self.geometry = None
             return
         self._steps += 1

@@ -59,7 +59,7 @@ class InFlight:
     def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
         """Begin a relaxation."""
         started = time.perf_counter()
-        course = Course(task.structure, settings)
+        course = Course(task.structure, settings, task.watch)
         cost = 0.0
         if course.geometry is not None:
             try:

@@ -68,7 +68,7 @@ class PotentialRelaxer:
                 task = queue.popleft()
                 known = None
                 if self._cache is not None:
-                    known = self._cache.get(task.structure, self.info, settings)
+                    known = self._cache.get(task, self.info, settings)
                 if known is not None:
                     yield task, known
                 else:
@@ -78,7 +78,7 @@ class PotentialRelaxer:
                 ended = list(engine.step())
             for task, result in ended:
                 if self._cache is not None:
-                    self._cache.put(task.structure, self.info, settings, result)
+                    self._cache.put(task, self.info, settings, result)
                 yield task, result
 
     def energies(self, structures: Sequence[Structure]) -> Iterator[float]:

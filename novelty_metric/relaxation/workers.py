@@ -187,7 +187,9 @@ class Workers:
         self._next_number += 1
         worker.wants = False
         worker.under_way[self._next_number] = job
-        self._send(worker, (_RELAX, self._next_number, (job.task.structure, job.settings)))
+        # Not its key, which belongs to the caller.
+        content = job.task.structure, job.task.watch, job.settings
+        self._send(worker, (_RELAX, self._next_number, content))
 
     @staticmethod
     def _send(worker: _Worker, message: tuple[str, int, Any]) -> None:
@@ -222,7 +224,7 @@ def _work(connection: Connection, potential: Potential) -> None:
         said = str(error) if isinstance(error, NoveltyMetricError) else first_line(error)
         connection.send((_FAILED, 0, said))
         return
-    waiting: deque[tuple[int, Structure, RelaxSettings]] = deque()
+    waiting: deque[tuple[RelaxTask, RelaxSettings]] = deque()
     asked = False
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while True:
@@ -237,11 +239,12 @@ def _work(connection: Connection, potential: Potential) -> None:
                         energies = single_points(flight, content)
                     connection.send((_ENERGIES, number, energies))
                 else:
-                    waiting.append((number, *content))
+                    structure, watch, settings = content
+                    waiting.append((RelaxTask(number, structure, watch), settings))
                 break
             while waiting and flight.has_room:
-                number, structure, settings = waiting.popleft()
-                flight.add(RelaxTask(number, structure), settings)
+                task, settings = waiting.popleft()
+                flight.add(task, settings)
             with quiet():
                 ended = list(flight.step())
             for task, result in ended:

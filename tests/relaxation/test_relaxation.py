@@ -214,7 +214,7 @@ def test_two_processes_write_one_cache(tmp_path):
     script = """
 import sys
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings
+from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from pymatgen.core import Structure
 cache = RelaxationCache(sys.argv[1])
 info = PotentialInfo(name="x", version="1", weights_hash="0")
@@ -222,7 +222,7 @@ settings = RelaxSettings(fmax=0.1, max_steps=1, optimizer="lbfgs")
 start = int(sys.argv[2])
 for step in range(start, start + 100):
     s = Structure([[3 + step / 1000, 0, 0], [0, 3, 0], [0, 0, 3]], ["H"], [[0, 0, 0]])
-    cache.put(s, info, settings, Relaxation(structure=s, converged=True))
+    cache.put(RelaxTask(step, s), info, settings, Relaxation(structure=s, converged=True))
 """
     path = tmp_path / "shared.sqlite"
     writers = [
