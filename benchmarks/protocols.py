@@ -158,13 +158,15 @@ def describe(words: str, report: NoveltyReport, relaxer: Counted) -> None:
     print(f"\n{words}: {len(eligible)} eligible of {len(report.results)}, {dict(verdicts)}")
     for what in ("sample", "parent"):
         results = [result for kind, result in relaxer.results if kind == what]
-        unfinished = [result for result in results if not result.converged]
+        early = Counter(str(result.ended) for result in results if result.ended)
+        unfinished = [result for result in results if not result.converged and not result.ended]
         failed = Counter((result.error or "steps used up").split(" (")[0] for result in unfinished)
         share = wilson(len(unfinished), len(results))
         interval = f" [{share.low:.3f}-{share.high:.3f}]" if share is not None else ""
         print(
             f"  {what}s: {len(results)} relaxed, {sum(r.steps + 1 for r in results)} force"
             f" evaluations, {len(unfinished)} not converged{interval} {dict(failed)}"
+            f"{f', ended early {dict(early)}' if early else ''}"
         )
     evaluations = sum(result.steps + 1 for _, result in relaxer.results)
     print(f"  in all {evaluations} force evaluations, {evaluations / len(report.results):.1f} each")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -91,3 +91,48 @@ class AseEvaluator:
             if "isolated atom" in str(error):  # CHGNet's word
                 return Evaluation.failed(NO_NEIGHBOR)
             return Evaluation.failed(first_line(error), repeatable=False)
+
+
+class TorchSimEvaluator:
+    """A torch-sim model, which takes many crystals in one pass.
+
+    Parameters
+    ----------
+    model : torch_sim.models.interface.ModelInterface
+        With forces and stress.
+    budget : float
+        Sites that are evaluated together.
+    """
+
+    def __init__(self, model: Any, budget: float) -> None:
+        self._model = model
+        self.budget = budget
+
+    def cost(self, geometry: Geometry) -> float:
+        """See `Evaluator`."""
+        return float(len(geometry.numbers))
+
+    def evaluate(
+        self, geometries: Sequence[Geometry], *, energy_only: bool = False
+    ) -> list[Evaluation]:
+        """See `Evaluator`."""
+        import torch_sim
+        from ase import Atoms
+
+        crystals = [
+            Atoms(numbers=one.numbers, positions=one.positions, cell=one.cell, pbc=True)
+            for one in geometries
+        ]
+        state = torch_sim.initialize_state(crystals, self._model.device, self._model.dtype)
+        found = {name: value.detach().cpu() for name, value in self._model(state).items()}
+        sizes = [len(one.numbers) for one in geometries]
+        return [
+            Evaluation(
+                energy=float(energy),
+                forces=forces.numpy().astype(np.float64),
+                stress=0.5 * (stress + stress.T).numpy().astype(np.float64),
+            )
+            for energy, forces, stress in zip(
+                found["energy"], found["forces"].split(sizes), found["stress"], strict=True
+            )
+        ]

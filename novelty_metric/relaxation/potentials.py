@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
 import warnings
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator
+from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator, TorchSimEvaluator
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -216,40 +217,88 @@ class AseCalculator:
     @cached_property
     def info(self) -> PotentialInfo:
         """Name, version, and SHA-256 of the weights' file and of the arguments."""
-        digest = hashlib.sha256(json.dumps(self._arguments, sort_keys=True, default=str).encode())
-        if self.weights is not None:
-            try:
-                digest.update(Path(self.weights).read_bytes())
-            except OSError as error:
-                raise InputError(
-                    f"relaxer.weights={self.weights} can't be read ({error.strerror})"
-                ) from error
-        return PotentialInfo(name=self.name, version=self.version, weights_hash=digest.hexdigest())
+        return _described(self.name, self.version, self.calculator, self.weights)
 
     @property
     def device_name(self) -> str:
         """Kind of device that it works on."""
         return self.device.split(":")[0]
 
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        return {str(name): value for name, value in dict(self.calculator).items()}
-
     def evaluator(self) -> Evaluator:
         """The calculator, made now."""
-        if "_target_" not in self._arguments:
-            raise InputError("relaxer.calculator needs _target_, the calculator's class")
-        from hydra.utils import instantiate
+        return AseEvaluator(_made("relaxer.calculator", self.calculator))
 
-        with quiet():
-            try:
-                made = instantiate(self._arguments)
-            except Exception as error:  # it is the user's own
-                raise InputError(
-                    f"relaxer.calculator={self._arguments['_target_']} can't be made: "
-                    f"{first_line(error)}"
-                ) from error
-        return AseEvaluator(made)
+
+@dataclass
+class TorchSim:
+    """Any model of torch-sim, many crystals at once.
+
+    Parameters
+    ----------
+    model : mapping
+        How to make one: ``{"_target_": "package.module.Class", **arguments}``, for Hydra's
+        ``instantiate``. It must give forces and stress.
+    name, version, weights, device
+        As for `AseCalculator`.
+    sites : int
+        Sites that are evaluated together.
+    """
+
+    model: Mapping[str, Any]
+    name: str = "torch-sim"
+    version: str = "unknown"
+    weights: str | Path | None = None
+    device: str = "cpu"
+    sites: int = 500
+
+    @cached_property
+    def info(self) -> PotentialInfo:
+        """Name, version, and SHA-256 of the weights' file and of the arguments."""
+        return _described(self.name, self.version, self.model, self.weights)
+
+    @property
+    def device_name(self) -> str:
+        """Kind of device that it works on."""
+        return self.device.split(":")[0]
+
+    def evaluator(self) -> Evaluator:
+        """The model, made now."""
+        if importlib.util.find_spec("torch_sim") is None:
+            raise InputError(
+                "relaxer=torch_sim needs torch-sim; install it with "
+                'pip install "novelty-metric[torch-sim]"'
+            )
+        return TorchSimEvaluator(_made("relaxer.model", self.model), float(self.sites))
+
+
+def _described(
+    name: str, version: str, arguments: Mapping[str, Any], weights: str | Path | None
+) -> PotentialInfo:
+    plain = {str(key): value for key, value in arguments.items()}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode())
+    if weights is not None:
+        try:
+            digest.update(Path(weights).read_bytes())
+        except OSError as error:
+            raise InputError(
+                f"relaxer.weights={weights} can't be read ({error.strerror})"
+            ) from error
+    return PotentialInfo(name=name, version=version, weights_hash=digest.hexdigest())
+
+
+def _made(what: str, arguments: Mapping[str, Any]) -> Any:
+    """An object of the user's own, from its ``_target_``."""
+    from hydra.utils import instantiate
+
+    if "_target_" not in arguments:
+        raise InputError(f"{what} needs _target_, the class that is to be made")
+    with quiet():
+        try:
+            return instantiate({str(key): value for key, value in arguments.items()})
+        except Exception as error:  # anything may be wrong with it
+            raise InputError(
+                f"{what}={arguments['_target_']} can't be made: {first_line(error)}"
+            ) from error
 
 
 def weights_hash(*models: Any) -> str:

@@ -123,7 +123,7 @@ def test_what_a_watch_would_say_is_part_of_the_question(tmp_path: Path) -> None:
 
 
 def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
-    limit = 600_000
+    limit = 1_200_000
     cache = RelaxationCache(tmp_path / "cache.sqlite", max_bytes=limit)
     for number in range(1001):
         cache.put(task(number), INFO, SETTINGS, result(number, sites=30))
