@@ -20,8 +20,9 @@ Architecture: Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -160,16 +161,16 @@ class BatchedChgnet:
     def _take_weights(self, model: Any) -> None:
         self._n_convolutions = len(model.atom_conv_layers)
         basis = model.bond_basis_expansion
-        self._radial = self._kept(basis.rbf_expansion_ag.frequencies.double() / self.reach)
-        self._radial_short = self._kept(basis.rbf_expansion_bg.frequencies.double() / self.short)
+        self._radial = self._kept(_exact(basis.rbf_expansion_ag.frequencies) / self.reach)
+        self._radial_short = self._kept(_exact(basis.rbf_expansion_bg.frequencies) / self.short)
         self._envelopes = (
             basis.rbf_expansion_ag.smooth_cutoff.p,
             basis.rbf_expansion_bg.smooth_cutoff.p,
         )
         fourier = model.angle_basis_expansion.fourier_expansion
-        self._angular = self._kept(fourier.frequencies.double())
+        self._angular = self._kept(_exact(fourier.frequencies))
         self._atoms = self._kept(model.atom_embedding.embedding.weight)
-        reference = model.composition_model.fc.weight.detach().double().cpu().numpy()
+        reference = _exact(model.composition_model.fc.weight).numpy()
         self._references = reference.ravel()
 
         bond_embedding = _matrix(model.bond_embedding)
@@ -239,7 +240,7 @@ class BatchedChgnet:
         ]
 
     def _kept(self, tensor: Tensor) -> Tensor:
-        return tensor.detach().to(device=self.device, dtype=self.dtype).contiguous()
+        return tensor.detach().to(dtype=self.dtype).to(device=self.device).contiguous()
 
     def _gate(self, gated: Any) -> _Gate:
         norms = tuple(
@@ -302,7 +303,7 @@ class BatchedChgnet:
         kinds = np.where(unknown, 0, numbers - 1)
         site_energies, gradient = np.zeros(len(numbers)), np.zeros((found.n_bonds, 3))
         if found.n_bonds:
-            with torch.set_grad_enabled(not energy_only):
+            with _reproducible(self.device), torch.set_grad_enabled(not energy_only):
                 site_energies, gradient = self._run(kinds, found, energy_only=energy_only)
         site_energies += self._references[kinds]
         site_energies[unknown] = math.nan
@@ -338,7 +339,7 @@ class BatchedChgnet:
         # Lengths and angles are taken in double precision where the device has it: an angle near
         # 180 degrees loses half its digits otherwise.
         precise = torch.float32 if self.device.type == "mps" else torch.float64
-        vectors = torch.from_numpy(found.vectors).to(device=self.device, dtype=precise)
+        vectors = torch.from_numpy(found.vectors).to(dtype=precise).to(device=self.device)
         vectors.requires_grad_(not energy_only)
         graph = _Graph(
             kinds=index(kinds),
@@ -348,7 +349,7 @@ class BatchedChgnet:
             left=index(found.left),
             right=index(found.right),
             apex=index(found.apex),
-            sign=torch.from_numpy(found.sign).to(device=self.device, dtype=precise),
+            sign=torch.from_numpy(found.sign).to(dtype=precise).to(device=self.device),
         )
         site_energies = self._site_energies(vectors, graph)
         if energy_only:
@@ -443,6 +444,21 @@ class BatchedChgnet:
         return features[:, 0]
 
 
+@contextlib.contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """On a GPU, have sums made in the same order every time."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=only_warns)
+
+
 def _radial_basis(lengths: Tensor, reach: float, frequencies: Tensor, p: int) -> Tensor:
     """Bessel functions under a smooth envelope, without their constant factor."""
     scaled = lengths / reach
@@ -486,8 +502,12 @@ def _check_architecture(model: Any) -> None:
 
 def _matrix(linear: Any) -> Tensor:
     """Weights of a linear layer in double precision, to be multiplied from the right."""
-    weights: Tensor = linear.weight.detach().double().T
-    return weights
+    return _exact(linear.weight).T
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """In double precision, which not every device has."""
+    return tensor.detach().cpu().double()
 
 
 def _first_layer(gated: Any) -> tuple[Tensor, Tensor]:

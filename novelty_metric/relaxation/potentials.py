@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Chgnet:
 
     @cached_property
     def _model(self) -> Any:
+        # Or cuBLAS may add up in another order each time; read when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         with quiet():
             from chgnet.model import CHGNet
 

@@ -212,3 +212,27 @@ def test_another_architecture_is_refused(potential: Chgnet) -> None:
     other.model_args = {**potential._model.model_args, "n_conv": 3}
     with pytest.raises(ValueError, match="n_conv=3"):
         BatchedChgnet(other)
+
+
+def test_on_a_gpu_sums_are_reproducible_and_the_users_mode_comes_back() -> None:
+    from novelty_metric.relaxation.chgnet_batch import _reproducible
+
+    for kind, inside in (("cpu", False), ("cuda", True)):
+        with pytest.raises(RuntimeError, match="on the way"), _reproducible(torch.device(kind)):
+            assert torch.are_deterministic_algorithms_enabled() is inside
+            raise RuntimeError("on the way")
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_as_on_the_processor(batched: BatchedChgnet) -> None:
+    gpu = BatchedChgnet(Chgnet("cuda")._model)
+    geometries = [geometry_of(structure) for structure in prototypes(12)]
+    first, again = gpu.evaluate(geometries), gpu.evaluate(geometries)
+    for one, two, other in zip(first, again, batched.evaluate(geometries), strict=True):
+        assert one.error == other.error
+        if one.error is None:
+            assert one.energy == two.energy and np.array_equal(one.forces, two.forces)
+            scale = max(1.0, float(np.abs(other.forces).max()))
+            assert abs(one.energy - other.energy) / len(one.forces) < 2e-5
+            assert np.abs(one.forces - other.forces).max() < 5e-4 * scale
