@@ -106,7 +106,7 @@ class InFlight:
         self, geometries: Sequence[Geometry], *, energy_only: bool = False
     ) -> list[Evaluation]:
         """Evaluations of all of them, those that break confined to themselves."""
-        reason, repeatable = "", False
+        reason = ""
         try:
             return self._evaluator.evaluate(geometries, energy_only=energy_only)
         except Exception as error:  # a library may raise anything on an odd crystal
@@ -119,7 +119,7 @@ class InFlight:
                 reason = "out of memory"
         # Outside of the handler, so that what the failed attempt held is freed first.
         if len(geometries) == 1:
-            return [Evaluation.failed(reason, repeatable=repeatable)]
+            return [Evaluation.failed(reason, repeatable=False)]
         middle = len(geometries) // 2
         return [
             *self.evaluate(geometries[:middle], energy_only=energy_only),
