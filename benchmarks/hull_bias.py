@@ -24,8 +24,8 @@ from pymatgen.core import Structure
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
-from novelty_metric.relaxation.pool import AseRelaxer
 from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     )
     started = time.perf_counter()
     gains, volumes, steps, unconverged = [], [], [], []
-    for task, result in AseRelaxer(Chgnet()).relax(queue, settings):
+    for task, result in PotentialRelaxer(Chgnet()).relax(queue, settings):
         if not result.converged or result.structure is None:
             unconverged.append(f"{task.key} ({result.error or 'steps used up'})")
             continue

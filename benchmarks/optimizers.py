@@ -29,8 +29,8 @@ from novelty_metric.reference import open_reference
 from novelty_metric.reference.energies import reference_energies
 from novelty_metric.relaxation import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation.pool import AseRelaxer
 from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.composition import smact_valid
 from novelty_metric.screening.hull import ReferenceHull
 from novelty_metric.search.engine import ParentSearch
@@ -74,7 +74,7 @@ def main() -> None:
 
     protocol = Protocol.named("fast")
     cache = RelaxationCache(options.cache)
-    relaxer = AseRelaxer(Chgnet("cpu"), cache=cache)
+    relaxer = PotentialRelaxer(Chgnet("cpu"), cache=cache)
     starts = [
         start
         for start in find_starts(options, protocol, relaxer)
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def find_starts(
-    options: argparse.Namespace, protocol: Protocol, relaxer: AseRelaxer
+    options: argparse.Namespace, protocol: Protocol, relaxer: PotentialRelaxer
 ) -> Iterator[Start]:
     """Substituted parents of the eligible crystals that are no duplicates."""
     reference = open_reference(options.reference)
@@ -128,7 +128,7 @@ def find_starts(
 
 
 def relax_all(
-    relaxer: AseRelaxer, structures: list[Structure], settings: RelaxSettings, said: str = ""
+    relaxer: PotentialRelaxer, structures: list[Structure], settings: RelaxSettings, said: str = ""
 ) -> list[Relaxation]:
     """The relaxations in order, with a line now and then on standard error."""
     queue = deque(RelaxTask(at, structure) for at, structure in enumerate(structures))

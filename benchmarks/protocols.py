@@ -1,12 +1,15 @@
-"""How often the verdicts of `fast` agree with those of `paper`, and what each costs.
+"""What other settings of the relaxation change: verdicts against those of `paper`, and the cost.
 
-Scores the same generated crystals with both protocols against the same reference, and prints the
-agreement with its 95 % interval, every disagreement, and the steps of the relaxations::
+Scores the same generated crystals under several settings against the same reference. The first is
+the yardstick; for every other the agreement of its verdicts is printed with a 95 % interval, and
+what it took in force evaluations, samples and parents together::
 
-    python benchmarks/protocols.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 10 --max-sites 8
+    python benchmarks/protocols.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 30 --max-sites 10 \
+        --settings paper fast paper:optimizer=bfgs_symmetric fast:fmax=0.1,max_steps=100
 
-takes the first ten crystals of at most eight sites from each file. The relaxations of `paper` take
-minutes each; they are cached, so an interrupted run goes on where it was.
+takes the first 30 crystals of at most ten sites from each file, in turn. Crystals that SMACT
+refuses are never eligible and are left out. Relaxations are cached, so an interrupted run goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -15,95 +18,188 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from novelty_metric import NoveltyReport, Sample, SubstitutionNovelty, read_samples
+from novelty_metric import NoveltyReport, Sample, SubstitutionNovelty, crystal, read_samples
+from novelty_metric.errors import CrystalError
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation import (
+    PotentialInfo,
+    Relaxation,
+    Relaxer,
+    RelaxSettings,
+    RelaxTask,
+)
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.screening.composition import smact_valid
 from novelty_metric.statistics import wilson
+from novelty_metric.verdict import CrystalResult
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass
+class Counted:
+    """A relaxer that keeps count of what it was asked."""
+
+    relaxer: Relaxer
+    results: list[tuple[str, Relaxation]] = field(default_factory=list)
+
+    @property
+    def info(self) -> PotentialInfo:
+        """The potential."""
+        return self.relaxer.info
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """As the relaxer does."""
+        for task, result in self.relaxer.relax(queue, settings):
+            self.results.append(("parent" if hasattr(task.key, "positions") else "sample", result))
+            yield task, result
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        """As the relaxer does."""
+        return self.relaxer.energies(structures)
+
+    def close(self) -> None:
+        """As the relaxer does."""
+        self.relaxer.close()
 
 
 def main() -> None:
-    """Score twice, compare, print."""
+    """Score with each of the settings, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference")
     parser.add_argument("samples", nargs="+", type=Path)
     parser.add_argument("--crystals", type=int, default=10, help="from each file")
+    parser.add_argument("--skip", type=int, default=0, help="such crystals at the start")
+    parser.add_argument("--min-sites", type=int, default=1)
     parser.add_argument("--max-sites", type=int, default=8)
+    parser.add_argument("--settings", nargs="+", default=["paper", "fast"])
+    parser.add_argument("--exhaustive", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=None, help="folder for both reports")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the reports")
     options = parser.parse_args()
 
-    samples = [
-        dataclasses.replace(sample, id=f"{path.parent.name}:{sample.id}")
+    files = [
+        list(islice(chosen(path, options), options.skip, options.skip + options.crystals))
         for path in options.samples
-        for sample in islice(small(path, options.max_sites), options.crystals)
     ]
-    reports = {}
-    for protocol in ("fast", "paper"):
-        with SubstitutionNovelty(
+    samples = [sample for row in zip(*files, strict=True) for sample in row]
+    cache = RelaxationCache(options.cache)
+    reports: dict[str, NoveltyReport] = {}
+    for words in options.settings:
+        relaxer = Counted(PotentialRelaxer(Chgnet(), workers=options.workers, cache=cache))
+        metric = SubstitutionNovelty(
             options.reference,
-            protocol,
-            workers=options.workers,
-            cache=options.cache or True,
-            progress=say,
-        ) as metric:
-            metric.update_samples(samples)
-            reports[protocol] = metric.compute()
+            protocol(words),
+            relaxer=relaxer,
+            exhaustive=options.exhaustive,
+            progress=lambda stage, done, total, words=words: say(words, stage, done, total),
+        )
+        metric.update_samples(samples)
+        reports[words] = metric.compute()
+        relaxer.close()
         if options.out is not None:
-            reports[protocol].save(options.out / protocol)
-    compare(reports["fast"], reports["paper"])
+            reports[words].save(options.out / words)
+        first = reports[options.settings[0]]
+        describe(words, reports[words], relaxer)
+        if len(reports) > 1:
+            compare(first, reports[words])
+        sys.stdout.flush()
+    cache.close()
 
 
-def small(path: Path, max_sites: int) -> Iterator[Sample]:
-    """The readable crystals of a file with at most so many sites."""
+def protocol(words: str) -> Protocol:
+    """A preset with changes, such as ``fast:fmax=0.1,max_steps=100``."""
+    name, _, changes = words.partition(":")
+    preset = Protocol.named(name)
+    values = {}
+    for change in filter(None, changes.split(",")):
+        key, _, value = change.partition("=")
+        values[key] = type(getattr(preset, key))(value)
+    return dataclasses.replace(preset, **values)
+
+
+def chosen(path: Path, options: argparse.Namespace) -> Iterator[Sample]:
+    """The readable crystals of a file with so many sites, named after the file."""
     for sample in read_samples(path):
-        if sample.structure is not None and len(sample.structure) <= max_sites:
-            yield sample
+        if sample.structure is None:
+            continue
+        if options.min_sites <= len(sample.structure) <= options.max_sites:
+            try:
+                cleaned = crystal.clean(sample.structure, max_sites=options.max_sites)
+            except CrystalError:
+                continue
+            if smact_valid(cleaned.composition):
+                yield dataclasses.replace(sample, id=f"{path.parent.name}:{sample.id}")
 
 
-def say(stage: str, done: int, total: int | None) -> None:
-    """A line a step on standard error: some steps take minutes."""
-    print(time.strftime("%H:%M:%S"), stage, done, total, file=sys.stderr)
+def say(words: str, stage: str, done: int, total: int | None) -> None:
+    """A line now and then on standard error: some steps take minutes."""
+    if done % 10 == 0:
+        print(time.strftime("%H:%M:%S"), words, stage, done, total, file=sys.stderr, flush=True)
 
 
-def compare(fast: NoveltyReport, paper: NoveltyReport) -> None:
+def describe(words: str, report: NoveltyReport, relaxer: Counted) -> None:
+    """Print what one run gave and what it took."""
+    eligible = [result for result in report.results if result.eligible]
+    verdicts = Counter(str(result.verdict) for result in eligible)
+    print(f"\n{words}: {len(eligible)} eligible of {len(report.results)}, {dict(verdicts)}")
+    for what in ("sample", "parent"):
+        results = [result for kind, result in relaxer.results if kind == what]
+        early = Counter(str(result.ended) for result in results if result.ended)
+        unfinished = [result for result in results if not result.converged and not result.ended]
+        failed = Counter((result.error or "steps used up").split(" (")[0] for result in unfinished)
+        share = wilson(len(unfinished), len(results))
+        interval = f" [{share.low:.3f}-{share.high:.3f}]" if share is not None else ""
+        print(
+            f"  {what}s: {len(results)} relaxed, {sum(r.steps + 1 for r in results)} force"
+            f" evaluations, {len(unfinished)} not converged{interval} {dict(failed)}"
+            f"{f', ended early {dict(early)}' if early else ''}"
+        )
+    evaluations = sum(result.steps + 1 for _, result in relaxer.results)
+    print(f"  in all {evaluations} force evaluations, {evaluations / len(report.results):.1f} each")
+
+
+def compare(first: NoveltyReport, other: NoveltyReport) -> None:
     """Print what agrees and what does not."""
-    pairs = list(zip(fast.results, paper.results, strict=True))
+    pairs = list(zip(first.results, other.results, strict=True))
     for what, kept in (
-        ("all crystals, not eligible counted as an answer", pairs),
-        (
-            "eligible in both, decided in both",
-            [
-                (one, other)
-                for one, other in pairs
-                if one.eligible
-                and other.eligible
-                and "undecided" not in (one.verdict, other.verdict)
-            ],
-        ),
+        ("all verdicts, not eligible and undecided as answers", pairs),
+        ("searched in both", [pair for pair in pairs if all(map(searched, pair))]),
+        ("decided in both", [pair for pair in pairs if all(map(decided, pair))]),
     ):
-        same = sum(one.verdict == other.verdict for one, other in kept)
+        same = sum(one.verdict == two.verdict for one, two in kept)
         share = wilson(same, len(kept))
         if share is not None:
-            print(f"{what}: {same} of {len(kept)} agree [{share.low:.2f}-{share.high:.2f}]")
-    print("fast -> paper:")
-    for (one, other), count in sorted(
-        Counter((str(one.verdict), str(other.verdict)) for one, other in pairs).items()
-    ):
-        print(f"  {one} -> {other}: {count}")
-    for one, other in pairs:
-        if one.verdict != other.verdict:
+            print(f"  {what}: {same} of {len(kept)} agree [{share.low:.3f}-{share.high:.3f}]")
+    for one, two in pairs:
+        if one.verdict != two.verdict:
             print(
-                f"  {one.id} {one.formula}: {one.verdict} ({one.error}) / "
-                f"{other.verdict} ({other.error})"
+                f"    {one.id} {one.formula}: {one.verdict} ({one.error}) /"
+                f" {two.verdict} ({two.error})"
             )
-    for name, report in (("fast", fast), ("paper", paper)):
-        steps = [t.steps for r in report.results for t in r.parents if t.steps is not None]
-        lost = sum(t.relaxed and not t.converged for r in report.results for t in r.parents)
-        print(f"{name}: {len(steps)} parents relaxed, {sum(steps)} steps, {lost} not converged")
+
+
+def searched(result: CrystalResult) -> bool:
+    """Whether it was eligible and no duplicate."""
+    return bool(result.eligible) and result.verdict != "duplicate"
+
+
+def decided(result: CrystalResult) -> bool:
+    """Whether it was eligible and not left open."""
+    return bool(result.eligible) and result.verdict != "undecided"
 
 
 if __name__ == "__main__":

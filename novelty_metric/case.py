@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric import crystal
 from novelty_metric.errors import CrystalError
-from novelty_metric.relaxation.base import Relaxation
+from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import (
     CrystalResult,
@@ -191,6 +191,7 @@ class Case:
                 confirmed=None if error is not None else rms is not None,
                 confirm_rms=rms,
                 steps=result.steps,
+                ended_early=result.ended,
                 error=error,
             )
 
@@ -314,7 +315,8 @@ def relaxation_failure(relaxation: Relaxation) -> str | None:
 
 def _refuted(tried: TriedParent) -> bool:
     """Whether the relaxation came to its end and did not lead to the crystal."""
-    return tried.error is None and tried.converged is True and tried.confirmed is False
+    at_its_end = tried.converged is True or tried.ended_early == Ended.REFUSED
+    return tried.error is None and at_its_end and tried.confirmed is False
 
 
 def _name(parent: Parent) -> str:

@@ -11,20 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from novelty_metric.case import Case, relaxation_failure
+from novelty_metric.cores import usable_cores
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.protocol import SCOPES, Protocol
-from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask, Watch
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import TriedParent
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
     from novelty_metric.relaxation.cache import RelaxationCache
+    from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull
     from novelty_metric.search.engine import ParentSearch
@@ -42,9 +44,10 @@ class SubstitutionNovelty:
         A prepared reference, the file of one, or a name (``"aflow"`` is packaged).
     protocol : str or Protocol
         ``"paper"``, ``"fast"``, or settings of your own.
-    relaxer : str, Relaxer or None
-        ``"chgnet"``, an object with the interface of `novelty_metric.relaxation.Relaxer`, or None
-        (also ``"none"``) for the search alone: what would need a relaxation is then undecided.
+    relaxer : str, Potential, Relaxer or None
+        ``"chgnet"``, one of `novelty_metric.relaxation.potentials`, an object with the interface of
+        `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
+        would need a relaxation is then undecided.
     hull : str or Hull
         ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
         ``"none"``: eligibility leaves out metastability.
@@ -99,7 +102,7 @@ class SubstitutionNovelty:
         reference: str | Path | Reference = "aflow",
         protocol: str | Protocol = "fast",
         *,
-        relaxer: str | Relaxer | None = "chgnet",
+        relaxer: str | Potential | Relaxer | None = "chgnet",
         hull: str | Hull = "reference",
         scope: str = "eligible",
         exhaustive: bool = False,
@@ -358,8 +361,6 @@ class SubstitutionNovelty:
             for case in cases
             if case.duplicate is None and (case.eligible or self.scope == "all")
         ]
-        from novelty_metric.relaxation.pool import usable_cores
-
         opened.search.prepare()
 
         def search(case: Case) -> None:
@@ -416,9 +417,24 @@ class SubstitutionNovelty:
         """Put the next parent on the queue, or all of them where all are wanted."""
         while case.waiting:
             job = case.waiting.popleft()
-            queue.append(RelaxTask(_Candidate(case, job.positions), job.structure))
+            watch = self._watch(case)
+            queue.append(RelaxTask(_Candidate(case, job.positions), job.structure, watch))
             if not self.exhaustive:
                 return
+
+    def _watch(self, case: Case) -> Watch | None:
+        """What ends the relaxations of its parents early, if the protocol wants that.
+
+        Needs a crystal that is at its minimum, with its energy.
+        """
+        wanted = self.protocol.accept_early > 0 or self.protocol.refuse_early > 0
+        if not wanted or case.reduced is None or not case.converged:
+            return None
+        if case.energy_per_atom is None:
+            return None
+        from novelty_metric.early import EarlyEnd
+
+        return EarlyEnd(case.reduced, case.energy_per_atom, self.protocol)
 
     # -- the report --------------------------------------------------------------------------
 
@@ -551,12 +567,14 @@ class _Opened:
         search = ParentSearch(reference, metric.protocol)
         cache: RelaxationCache | None = None
         relaxer_given = metric._relaxer_given
-        owns_relaxer = isinstance(relaxer_given, str)
-        if isinstance(relaxer_given, str):
+        # A name, or a potential: how it is run is decided here.
+        owns_relaxer = isinstance(relaxer_given, str) or hasattr(relaxer_given, "evaluator")
+        relaxer: Relaxer | None = None
+        if owns_relaxer:
             cache = _relaxation_cache(metric._cache_given)
-            relaxer: Relaxer | None = _chgnet_relaxer(metric, cache)
-        else:
-            relaxer = relaxer_given
+            relaxer = _potential_relaxer(relaxer_given, metric, cache)
+        elif relaxer_given is not None:
+            relaxer = cast("Relaxer", relaxer_given)
         hull: Hull | None = None
         if not isinstance(metric._hull_given, str):
             hull = metric._hull_given
@@ -596,12 +614,11 @@ def _relaxation_cache(given: bool | str | Path | None) -> RelaxationCache | None
     return RelaxationCache() if given is True else RelaxationCache(given)
 
 
-def _chgnet_relaxer(metric: SubstitutionNovelty, cache: RelaxationCache | None) -> Relaxer:
-    from novelty_metric.relaxation.pool import AseRelaxer, usable_cores
+def _potential_relaxer(
+    given: Any, metric: SubstitutionNovelty, cache: RelaxationCache | None
+) -> Relaxer:
     from novelty_metric.relaxation.potentials import Chgnet
+    from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
-    potential = Chgnet(metric._device)
-    workers = metric._workers
-    if workers is None:
-        workers = usable_cores() if potential.device_name == "cpu" else 1
-    return AseRelaxer(potential, workers=workers, cache=cache)
+    potential = Chgnet(metric._device) if isinstance(given, str) else given
+    return PotentialRelaxer(potential, workers=metric._workers, cache=cache)

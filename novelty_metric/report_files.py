@@ -88,6 +88,7 @@ _EVIDENCE: dict[str, tuple[pa.DataType, str]] = {
     "elements": (pa.list_(pa.string()), ""),
     "share_exchanged": (pa.float64(), "1"),
     "steps": (pa.int64(), "1"),
+    "ended_early": (pa.string(), ""),
     "error": (pa.string(), ""),
 }
 VERDICT_COLUMNS = tuple(_VERDICTS)
@@ -161,6 +162,7 @@ def _evidence(results: Sequence[CrystalResult]) -> pa.Table:
             "elements": list(tried.parent.elements),
             "share_exchanged": tried.parent.share_exchanged,
             "steps": tried.steps,
+            "ended_early": tried.ended_early,
             "error": tried.error,
         }
         for row, result in enumerate(results)

@@ -78,7 +78,8 @@ class TriedParent:
     """A candidate parent and what became of it.
 
     `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
-    relaxation that was run gave nothing.
+    relaxation that was run gave nothing. `ended_early` is ``"accepted"`` or ``"refused"`` where a
+    protocol's approximation ended it before it converged.
     """
 
     parent: Parent
@@ -87,6 +88,7 @@ class TriedParent:
     confirmed: bool | None = None
     confirm_rms: float | None = None
     steps: int | None = None
+    ended_early: str | None = None
     error: str | None = None
 
 

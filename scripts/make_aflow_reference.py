@@ -50,14 +50,14 @@ def make_reference(path: Path) -> Reference:
 
 def main() -> None:
     """Write the store and the energies beside it."""
-    from novelty_metric.relaxation.pool import AseRelaxer
     from novelty_metric.relaxation.potentials import Chgnet
+    from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
     reference = make_reference(reference_path("aflow"))
     print(f"{reference.path}: {len(reference)} crystals, {reference.crystals_hash}")
     for item in reference.manifest.skipped:
         print(f"  left out: {item.id}: {item.reason}")
-    relaxer = AseRelaxer(Chgnet("cpu"))
+    relaxer = PotentialRelaxer(Chgnet("cpu"))
     energies = reference_energies(reference, relaxer, directory=DATA_FOLDER)
     failed = [reference.ids[i] for i, energy in enumerate(energies) if math.isnan(energy)]
     print(f"energies with {relaxer.info.key}; failed: {', '.join(failed) or 'none'}")

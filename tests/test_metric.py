@@ -31,8 +31,8 @@ from novelty_metric import (
     read_samples,
 )
 from novelty_metric.case import Case
-from novelty_metric.relaxation import pool
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.samples.packaged import packaged_samples_path
 from novelty_metric.verdict import Kind, Route
 
@@ -947,13 +947,13 @@ def salts() -> Reference:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Formulas of what is relaxed in this process, rather than read from the cache."""
     formulas: list[str] = []
-    original = pool.relax_with_ase
+    original = InFlight.add
 
-    def relax(structure: Structure, *arguments: Any) -> Relaxation:
-        formulas.append(structure.composition.reduced_formula)
-        return original(structure, *arguments)
+    def add(self: InFlight, task: RelaxTask, settings: RelaxSettings) -> None:
+        formulas.append(task.structure.composition.reduced_formula)
+        original(self, task, settings)
 
-    monkeypatch.setattr(pool, "relax_with_ase", relax)
+    monkeypatch.setattr(InFlight, "add", add)
     return formulas
 
 

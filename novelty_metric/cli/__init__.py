@@ -27,6 +27,7 @@ VERBS = {
     "score": "novelty_metric.cli.score",
     "compare": "novelty_metric.cli.compare",
     "reference": "novelty_metric.cli.reference",
+    "cache": "novelty_metric.cli.cache",
 }
 HELP = """\
 usage: novelty-metric VERB [...]
@@ -37,6 +38,7 @@ crystals, and copies with elements exchanged, from what is neither.
   score [KEY=VALUE ...]                      score generated crystals
   compare RUN_A RUN_B                        what changed between two reports
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
+  cache [info|prune|clear]                   look at or drop finished relaxations
 
   --version    print the version
   --help       print this help; after a verb, that verb's

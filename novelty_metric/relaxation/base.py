@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pymatgen.core import Structure
 
 
@@ -30,12 +35,89 @@ class RelaxSettings:
     optimizer: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """A crystal to be evaluated.
+
+    Attributes
+    ----------
+    numbers : int64, (n_sites,)
+        Atomic numbers.
+    cell : float64, (3, 3)
+        Cell vectors in rows, right-handed (Å).
+    positions : float64, (n_sites, 3)
+        Cartesian (Å); sites may lie outside the cell.
+    """
+
+    numbers: NDArray[np.int64]
+    cell: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell (Å³)."""
+        return abs(float(np.linalg.det(self.cell)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a potential says of a geometry.
+
+    Attributes
+    ----------
+    energy : float
+        eV.
+    forces : float64, (n_sites, 3)
+        eV/Å.
+    stress : float64, (3, 3)
+        Symmetric, positive under tension (eV/Å³).
+    error : str or None
+        Why the potential can't say it, in one line; the rest then means nothing.
+    repeatable : bool
+        It would say so again.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+    error: str | None = None
+    repeatable: bool = True
+
+    @classmethod
+    def failed(cls, error: str, *, repeatable: bool = True) -> Evaluation:
+        """An evaluation that gave nothing."""
+        return cls(math.nan, np.zeros((0, 3)), np.zeros((3, 3)), error, repeatable)
+
+
+class Ended(StrEnum):
+    """Why a watch ended a relaxation before it converged: its answer was plain."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class Watch(Protocol):
+    """Looks at a relaxation on its way and may end it. Picklable, and the same for every look."""
+
+    @property
+    def key(self) -> str:
+        """Text that names everything that an answer depends on."""
+        ...
+
+    def look(
+        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
+    ) -> Ended | None:
+        """Why the relaxation may end here (eV/atom, eV/Å), or None to go on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RelaxTask:
     """A crystal that waits for relaxation; `key` comes back with its result."""
 
     key: Hashable
     structure: Structure
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +131,8 @@ class Relaxation:
     energy_before, energy_after : float or None
         eV/atom.
     converged : bool
+    ended : Ended or None
+        Its watch ended it, before it converged.
     steps : int
         Moves made.
     seconds : float
@@ -64,6 +148,7 @@ class Relaxation:
     energy_before: float | None = None
     energy_after: float | None = None
     converged: bool = False
+    ended: Ended | None = None
     steps: int = 0
     seconds: float = 0.0
     error: str | None = None

@@ -5,29 +5,62 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from dataclasses import asdict
+import time
+import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.folders import cache_folder
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings
+from novelty_metric.relaxation.base import (
+    Ended,
+    PotentialInfo,
+    Relaxation,
+    RelaxSettings,
+    RelaxTask,
+)
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+MAX_BYTES = 1 << 30
+"""Content of the file beyond which what was not used for longest is dropped."""
 
-_VERSION = 2
+_TABLE = "relaxations_v3"
+_EARLIER_TABLES = ("relaxations_v1", "relaxations_v2")
+_LOOK_EVERY = 200
+"""Writes between two looks at the size."""
+_ROOM_AFTER = 0.9
+"""Share of the limit that is left after old results were dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """How many relaxations of one potential and one kind of settings a cache holds.
+
+    `last_used` is a day, as ``YYYY-MM-DD``.
+    """
+
+    potential: str
+    settings: str
+    count: int
+    last_used: str
 
 
 class RelaxationCache:
     """Relaxations by crystal, potential and settings; the same work is never done twice.
 
+    The file is an SQLite database with one table of JSON results. Each result is one transaction
+    with a write-ahead log: several processes may read and write at once, and one that is killed
+    leaves what was finished before. Where the file can't be read or written any more in the middle
+    of a run, the run goes on without it and a warning says so.
+
     Parameters
     ----------
     path : path, optional
         The SQLite file; default ``relaxations.sqlite`` in `cache_folder`.
+    max_bytes : int
+        Beyond this size, what was not used for longest is dropped.
 
     Raises
     ------
@@ -35,15 +68,20 @@ class RelaxationCache:
         If the file can't be written or is not such a cache.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        self.path = Path(path) if path is not None else cache_folder() / "relaxations.sqlite"
+    def __init__(self, path: str | Path | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+        self.path = Path(path) if path is not None else default_path()
+        self._max_bytes = max_bytes
+        self._writes = 0
+        self._usable = True
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
+            # With the log, a killed process loses nothing so; a power cut may lose the last result.
+            self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(
-                f"CREATE TABLE IF NOT EXISTS relaxations_v{_VERSION} "
-                "(key TEXT PRIMARY KEY, potential TEXT, settings TEXT, result TEXT)"
+                f"CREATE TABLE IF NOT EXISTS {_TABLE} "
+                "(key TEXT PRIMARY KEY, potential TEXT, settings TEXT, result TEXT, used INTEGER)"
             )
         except (OSError, sqlite3.Error) as error:
             raise InputError(
@@ -52,29 +90,24 @@ class RelaxationCache:
             ) from error
 
     def get(
-        self, structure: Structure, info: PotentialInfo, settings: RelaxSettings
+        self, task: RelaxTask, info: PotentialInfo, settings: RelaxSettings
     ) -> Relaxation | None:
         """What is known of this relaxation, or None."""
-        row = self._connection.execute(
-            f"SELECT result FROM relaxations_v{_VERSION} WHERE key = ?",
-            (_key(structure, info, settings),),
-        ).fetchone()
+        key = _key(task, info, settings)
+        row = self._execute(f"SELECT result, used FROM {_TABLE} WHERE key = ?", (key,))
         if row is None:
             return None
-        from pymatgen.core import Lattice, Structure
-
-        kept = json.loads(row[0])
-        crystal = kept.pop("crystal")
-        relaxed = (
-            Structure(Lattice(crystal["matrix"]), crystal["numbers"], crystal["frac_coords"])
-            if crystal
-            else None
-        )
-        return Relaxation(structure=relaxed, cached=True, **kept)
+        try:
+            result = _read(row[0])
+        except (ValueError, KeyError, TypeError):
+            return None  # someone else's row; it is written anew
+        if row[1] != _today():
+            self._execute(f"UPDATE {_TABLE} SET used = ? WHERE key = ?", (_today(), key))
+        return result
 
     def put(
         self,
-        structure: Structure,
+        task: RelaxTask,
         info: PotentialInfo,
         settings: RelaxSettings,
         result: Relaxation,
@@ -82,8 +115,141 @@ class RelaxationCache:
         """Keep a result, unless it may come out otherwise next time."""
         if result.cached or not result.repeatable:
             return
-        relaxed = result.structure
-        kept = {
+        row = (
+            _key(task, info, settings),
+            info.key,
+            json.dumps(asdict(settings)),
+            _written(result),
+            _today(),
+        )
+        self._execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?, ?)", row)
+        self._writes += 1
+        if self._usable and self._writes % _LOOK_EVERY == 0 and self.size > self._max_bytes:
+            self._drop_oldest(self._max_bytes)
+
+    def __len__(self) -> int:
+        return int(self._connection.execute(f"SELECT COUNT(*) FROM {_TABLE}").fetchone()[0])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that are in use."""
+        pages, free, size = (
+            int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+    def entries(self) -> list[CacheEntry]:
+        """What the cache holds, by potential and settings."""
+        rows = self._connection.execute(
+            f"SELECT potential, settings, COUNT(*), MAX(used) FROM {_TABLE} "
+            "GROUP BY potential, settings ORDER BY potential, settings"
+        )
+        return [
+            CacheEntry(potential=potential, settings=settings, count=count, last_used=_day(used))
+            for potential, settings, count, used in rows
+        ]
+
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        unused_days: int | None = None,
+        potential: str | None = None,
+    ) -> int:
+        """Drop results, and give the room back to the file system.
+
+        Parameters
+        ----------
+        max_bytes : int, optional
+            Of the rest, drop what was not used for longest until no more is left.
+        unused_days : int, optional
+            Drop what was not used for more than so many days.
+        potential : str, optional
+            Drop what this potential gave, named as in `entries`.
+
+        Returns
+        -------
+        int
+            Results dropped.
+        """
+        before = len(self)
+        if unused_days is not None:
+            self._connection.execute(
+                f"DELETE FROM {_TABLE} WHERE used < ?", (_today() - unused_days,)
+            )
+        if potential is not None:
+            self._connection.execute(f"DELETE FROM {_TABLE} WHERE potential = ?", (potential,))
+        if max_bytes is not None and self.size > max_bytes:
+            self._drop_oldest(max_bytes)
+        self._give_back()
+        return before - len(self)
+
+    def clear(self) -> int:
+        """Drop every result, also those of earlier versions; gives the number of these of now."""
+        dropped = len(self)
+        self._connection.execute(f"DELETE FROM {_TABLE}")
+        self._give_back()
+        return dropped
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _drop_oldest(self, max_bytes: int) -> None:
+        count = len(self)
+        kept = int(count * min(1.0, _ROOM_AFTER * max_bytes / max(1, self.size)))
+        self._execute(
+            f"DELETE FROM {_TABLE} WHERE key IN "
+            f"(SELECT key FROM {_TABLE} ORDER BY used, rowid LIMIT ?)",
+            (count - kept,),
+        )
+
+    def _give_back(self) -> None:
+        for table in _EARLIER_TABLES:
+            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+        self._connection.execute("VACUUM")
+
+    def _execute(self, command: str, values: tuple[Any, ...]) -> Any:
+        """The first row of the answer, or None; also None, from now on, where the file fails."""
+        if not self._usable:
+            return None
+        try:
+            return self._connection.execute(command, values).fetchone()
+        except sqlite3.ProgrammingError:
+            raise  # the cache was closed
+        except sqlite3.Error as error:
+            # Relaxations cost more than what the cache saves: the run goes on.
+            self._usable = False
+            warnings.warn(
+                f"the relaxation cache {self.path} failed ({error}); going on without it",
+                stacklevel=3,
+            )
+            return None
+
+
+def default_path() -> Path:
+    """Where relaxations are kept unless told otherwise."""
+    return cache_folder() / "relaxations.sqlite"
+
+
+def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
+    structure = task.structure
+    digest = hashlib.sha256()
+    digest.update(np.ascontiguousarray(structure.lattice.matrix, dtype="<f8").tobytes())
+    digest.update(np.asarray(structure.atomic_numbers, dtype="<i4").tobytes())
+    digest.update(np.ascontiguousarray(structure.frac_coords, dtype="<f8").tobytes())
+    digest.update(info.key.encode())
+    digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
+    if task.watch is not None:
+        digest.update(task.watch.key.encode())
+    return digest.hexdigest()
+
+
+def _written(result: Relaxation) -> str:
+    relaxed = result.structure
+    return json.dumps(
+        {
             "crystal": None
             if relaxed is None
             else {
@@ -94,34 +260,32 @@ class RelaxationCache:
             "energy_before": result.energy_before,
             "energy_after": result.energy_after,
             "converged": result.converged,
+            "ended": result.ended,
             "steps": result.steps,
             "seconds": result.seconds,
             "error": result.error,
         }
-        self._connection.execute(
-            f"INSERT OR REPLACE INTO relaxations_v{_VERSION} VALUES (?, ?, ?, ?)",
-            (
-                _key(structure, info, settings),
-                info.key,
-                json.dumps(asdict(settings)),
-                json.dumps(kept),
-            ),
-        )
-
-    def __len__(self) -> int:
-        rows = self._connection.execute(f"SELECT COUNT(*) FROM relaxations_v{_VERSION}")
-        return int(rows.fetchone()[0])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+    )
 
 
-def _key(structure: Structure, info: PotentialInfo, settings: RelaxSettings) -> str:
-    digest = hashlib.sha256()
-    digest.update(np.ascontiguousarray(structure.lattice.matrix, dtype="<f8").tobytes())
-    digest.update(np.asarray(structure.atomic_numbers, dtype="<i4").tobytes())
-    digest.update(np.ascontiguousarray(structure.frac_coords, dtype="<f8").tobytes())
-    digest.update(info.key.encode())
-    digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
-    return digest.hexdigest()
+def _read(text: str) -> Relaxation:
+    from pymatgen.core import Lattice, Structure
+
+    kept = json.loads(text)
+    crystal = kept.pop("crystal")
+    relaxed = (
+        Structure(Lattice(crystal["matrix"]), crystal["numbers"], crystal["frac_coords"])
+        if crystal
+        else None
+    )
+    ended = kept.pop("ended", None)
+    return Relaxation(structure=relaxed, cached=True, ended=Ended(ended) if ended else None, **kept)
+
+
+def _today() -> int:
+    """Days since 1970: a result that is used every second is not written every second."""
+    return int(time.time() // 86400)
+
+
+def _day(number: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86400))

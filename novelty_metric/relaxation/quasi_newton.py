@@ -10,15 +10,15 @@ Imports SciPy's and pymatgen's machinery only when used; NumPy at import.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from numpy.typing import NDArray
+
+    from novelty_metric.relaxation.base import Geometry
+    from novelty_metric.relaxation.frechet import FrechetCell, Point
 
 SITE_STIFFNESS = 15.0
 """First guess of the curvature against the displacement of an atom (eV/Å²)."""
@@ -52,30 +52,21 @@ SYMPREC = 0.01
 """Distance tolerance of the symmetry search (Å), that of the protocols."""
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A geometry that was evaluated: energy (eV), coordinates, gradient, largest force row."""
-
-    energy: float
-    x: NDArray[np.float64]
-    gradient: NDArray[np.float64]
-    largest: float
-
-
 class SymmetricBFGS:
     """Dense BFGS on the symmetry-kept coordinates of a crystal, downhill in energy.
 
     Parameters
     ----------
-    crystal : ase.filters.FrechetCellFilter
-        Holds the atoms, with a calculator of energy, forces and stress.
-    logfile : None
-        Accepted as ASE's optimisers do, and not used.
+    cell : FrechetCell
+    start : Point
+        The start of that cell, evaluated.
+    fmax : float
+        Largest force row at rest (eV/Å).
 
     Attributes
     ----------
-    nsteps : int
-        Moves made, also those taken back: each is one evaluation of the potential.
+    here : Point
+        The best point so far, within rounding.
     n_rejected : int
         Moves taken back because the energy rose.
 
@@ -99,143 +90,106 @@ class SymmetricBFGS:
     Nocedal and Wright, Numerical Optimization (2006), chapters 6 and 18.3 (the damping).
     """
 
-    def __init__(self, crystal: Any, logfile: None = None) -> None:
-        self._crystal = crystal
-        self._n_sites = len(crystal.atoms)
-        volume = abs(float(crystal.atoms.get_volume()))
-        self._strain_scale = math.sqrt(3 * BULK_STIFFNESS * volume / SITE_STIFFNESS)
-        self.nsteps = 0
+    def __init__(self, cell: FrechetCell, start: Point, fmax: float) -> None:
+        self.here = start
         self.n_rejected = 0
+        self._fmax = fmax
+        self._n_sites = cell.n_sites
+        strain_scale = math.sqrt(3 * BULK_STIFFNESS * cell.start.volume / SITE_STIFFNESS)
+        # From the filter's coordinates, where the cell counts as `n_sites` · U, to c·U.
+        self._scale = np.ones((self._n_sites + 3, 1))
+        self._scale[self._n_sites :] = strain_scale / self._n_sites
+        self._strain_scale = strain_scale
+        self._everything = free_coordinates(self._n_sites, [np.eye(3)], [np.arange(self._n_sites)])
+        self._basis = free_coordinates(self._n_sites, *symmetry_operations(cell.start))
+        self._hessian = SITE_STIFFNESS * np.eye(self._basis.shape[1])
+        self._lowest = start.energy
+        self._trust = 1.0
+        self._expansion = room_needed(cell.start)
+        self._step = np.zeros(self._basis.shape[1])
+        self._length = 0.0
 
-    def irun(self, fmax: float, steps: int) -> Iterator[bool]:
-        """Move until every row of the filter's forces is shorter than `fmax`, or `steps` times.
+    def propose(self) -> NDArray[np.float64]:
+        """See `novelty_metric.relaxation.optimizers.Optimizer`."""
+        if self._expansion > 1:
+            wider = self.here.x.copy()
+            wider[self._n_sites :] += math.log(self._expansion) * self._n_sites * np.eye(3)
+            return wider
+        gradient = self._gradient(self.here)
+        if self._basis.shape[1] < self._everything.shape[1]:
+            kept = (self._basis @ (self._basis.T @ gradient)).reshape(-1, 3) * self._scale
+            if _longest(kept) < self._fmax / 2:
+                within = self._everything.T @ self._basis
+                self._basis = self._everything
+                self._hessian = _extended(self._hessian, within)
+                self._trust = 1.0
+        self._step, self._length = self._next_step(self._basis.T @ gradient)
+        return self.here.x + (self._basis @ self._step).reshape(-1, 3) / self._scale
 
-        Yields after each evaluation whether the crystal is at rest. Where the last move was taken
-        back, the crystal stands at the best geometry once the iterator has ended.
-
-        Parameters
-        ----------
-        fmax : float
-            Largest row norm of the filter's forces, none projected away (eV/Å).
-        steps : int
-            Moves allowed after the first evaluation.
-        """
-        atoms = self._crystal.atoms
-        everything = free_coordinates(atoms, [np.eye(3)], [np.arange(self._n_sites)])
-        basis = free_coordinates(atoms, *symmetry_operations(atoms))
-        hessian = SITE_STIFFNESS * np.eye(basis.shape[1])
-        here = self._evaluate()
-        trust = 1.0
-        at_rest = here.largest < fmax
-        kept = True
-        yield at_rest
-        lowest = here.energy
-        expansion = room_needed(atoms)
-        if not at_rest and self.nsteps < steps and expansion > 1:
-            wider = here.x.copy()
-            wider[3 * self._n_sites :: 4] += math.log(expansion) * self._strain_scale
-            self._place(wider)
-            self.nsteps += 1
-            there = self._evaluate()
-            kept = there.energy < lowest
-            if kept:
-                here, lowest = there, there.energy
-                at_rest = here.largest < fmax
+    def tell(self, there: Point) -> None:
+        """See `novelty_metric.relaxation.optimizers.Optimizer`."""
+        if self._expansion > 1:
+            self._expansion = 1.0
+            if there.energy < self._lowest:
+                self.here, self._lowest = there, there.energy
             else:
                 self.n_rejected += 1
-            yield at_rest
-        while not at_rest and self.nsteps < steps:
-            if (
-                basis.shape[1] < everything.shape[1]
-                and self._largest(basis @ (basis.T @ here.gradient)) < fmax / 2
-            ):
-                basis, hessian = everything, _extended(hessian, everything.T @ basis)
-                trust = 1.0
-            gradient = basis.T @ here.gradient
-            step, length = self._step(basis, hessian, gradient, trust)
-            self._place(here.x + basis @ step)
-            self.nsteps += 1
-            there = self._evaluate()
-            kept = there.energy <= lowest + ENERGY_NOISE * self._n_sites
-            expected = gradient @ step + 0.5 * step @ hessian @ step
-            hessian = _updated(hessian, step, basis.T @ there.gradient - gradient)
-            if kept:
-                if there.energy - here.energy < 0.1 * expected:
-                    trust = min(1.0, 2 * trust)
-                here, lowest = there, min(lowest, there.energy)
-                at_rest = here.largest < fmax
-            else:
-                self.n_rejected += 1
-                trust = 0.5 * length
-            yield at_rest
-        if not kept:
-            self._place(here.x)
+            return
+        before = self._basis.T @ self._gradient(self.here)
+        change = self._basis.T @ self._gradient(there) - before
+        expected = before @ self._step + 0.5 * self._step @ self._hessian @ self._step
+        self._hessian = _updated(self._hessian, self._step, change)
+        if there.energy <= self._lowest + ENERGY_NOISE * self._n_sites:
+            if there.energy - self.here.energy < 0.1 * expected:
+                self._trust = min(1.0, 2 * self._trust)
+            self.here, self._lowest = there, min(self._lowest, there.energy)
+        else:
+            self.n_rejected += 1
+            self._trust = 0.5 * self._length
 
-    def _step(
-        self,
-        basis: NDArray[np.float64],
-        hessian: NDArray[np.float64],
-        gradient: NDArray[np.float64],
-        trust: float,
-    ) -> tuple[NDArray[np.float64], float]:
+    def _next_step(self, gradient: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
         """The next move, and its length as a share of what a single move may be."""
-        curvatures, modes = np.linalg.eigh(hessian)
+        curvatures, modes = np.linalg.eigh(self._hessian)
         step = -modes @ ((modes.T @ gradient) / np.maximum(curvatures, SOFTEST))
-        move = (basis @ step).reshape(-1, 3)
+        move = (self._basis @ step).reshape(-1, 3)
         strain = np.linalg.eigvalsh(move[self._n_sites :]) / self._strain_scale
         length = float(
             max(
-                np.linalg.norm(move[: self._n_sites], axis=1).max() / MAX_DISPLACEMENT,
+                _longest(move[: self._n_sites]) / MAX_DISPLACEMENT,
                 np.abs(strain).max() / MAX_STRAIN,
             )
         )
-        if length <= trust:
+        if length <= self._trust:
             return step, length
-        return step * (trust / length), trust
+        return step * (self._trust / length), self._trust
 
-    def _evaluate(self) -> _Point:
-        forces = np.array(self._crystal.get_forces(), dtype=float)
-        x = np.array(self._crystal.get_positions(), dtype=float)
-        # The filter counts the cell as `exp_cell_factor` · U.
-        scale = self._strain_scale / self._crystal.exp_cell_factor
-        x[self._n_sites :] *= scale
-        gradient = -forces
-        gradient[self._n_sites :] /= scale
-        return _Point(
-            energy=float(self._crystal.atoms.get_potential_energy()),
-            x=x.ravel(),
-            gradient=gradient.ravel(),
-            largest=float(np.linalg.norm(forces, axis=1).max()),
-        )
-
-    def _place(self, x: NDArray[np.float64]) -> None:
-        rows = x.reshape(-1, 3).copy()
-        rows[self._n_sites :] *= self._crystal.exp_cell_factor / self._strain_scale
-        self._crystal.set_positions(rows)
-
-    def _largest(self, gradient: NDArray[np.float64]) -> float:
-        """Largest row of a gradient, counted as the filter counts its forces."""
-        rows = gradient.reshape(-1, 3).copy()
-        rows[self._n_sites :] *= self._strain_scale / self._crystal.exp_cell_factor
-        return float(np.linalg.norm(rows, axis=1).max())
+    def _gradient(self, point: Point) -> NDArray[np.float64]:
+        return np.asarray((-point.forces / self._scale).ravel())
 
 
-def room_needed(atoms: Atoms) -> float:
+def _longest(rows: NDArray[np.float64]) -> float:
+    return float(np.sqrt((rows**2).sum(axis=1).max()))
+
+
+def room_needed(geometry: Geometry) -> float:
     """Factor along each axis that a crowded cell should be stretched by; 1 where it is not."""
     from ase.data import covalent_radii
-    from ase.neighborlist import neighbor_list
 
-    radii = covalent_radii[atoms.numbers]
-    first, second, distances = neighbor_list("ijd", atoms, 2 * CROWDED * float(radii.max()))
-    if len(distances) == 0:
+    from novelty_metric.relaxation.neighbors import find_neighbors
+
+    radii = covalent_radii[geometry.numbers]
+    reach = 2 * CROWDED * float(radii.max())
+    near = find_neighbors([geometry.cell], [geometry.positions], reach=reach, short=0.0)
+    if near.n_bonds == 0:
         return 1.0
-    closest = float((distances / (radii[first] + radii[second])).min())
+    distances = np.sqrt((near.vectors**2).sum(axis=1))
+    closest = float((distances / (radii[near.first] + radii[near.second])).min())
     if closest >= CROWDED:
         return 1.0
     return min(LARGEST_EXPANSION, ROOMY / max(closest, 1e-3))
 
 
-def symmetry_operations(atoms: Atoms) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+def symmetry_operations(geometry: Geometry) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Rotations of the space group and where each takes the sites.
 
     Returns
@@ -252,18 +206,18 @@ def symmetry_operations(atoms: Atoms) -> tuple[list[NDArray[Any]], list[NDArray[
     from pymatgen.core import Lattice, Structure
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-    n_sites = len(atoms)
-    cell = atoms.cell.array
-    frac = atoms.get_scaled_positions(wrap=False)
+    n_sites = len(geometry.numbers)
+    cell = geometry.cell
+    frac = geometry.positions @ np.linalg.inv(cell)
     try:
         analyzer = SpacegroupAnalyzer(
-            Structure(Lattice(cell), atoms.get_chemical_symbols(), frac), symprec=SYMPREC
+            Structure(Lattice(cell), geometry.numbers.tolist(), frac), symprec=SYMPREC
         )
         operations = analyzer.get_symmetry_operations()
     except Exception:  # pymatgen and spglib raise types of their own, which change by version
         operations = []
     rotations, images = [], []
-    other_element = atoms.numbers[:, None] != atoms.numbers[None, :]
+    other_element = geometry.numbers[:, None] != geometry.numbers[None, :]
     for operation in operations:
         moved = frac @ operation.rotation_matrix.T + operation.translation_vector
         apart = moved[:, None] - frac[None, :]
@@ -278,7 +232,7 @@ def symmetry_operations(atoms: Atoms) -> tuple[list[NDArray[Any]], list[NDArray[
 
 
 def free_coordinates(
-    atoms: Atoms, rotations: list[NDArray[Any]], images: list[NDArray[Any]]
+    n_sites: int, rotations: list[NDArray[Any]], images: list[NDArray[Any]]
 ) -> NDArray[np.float64]:
     """Orthonormal basis of the displacements and strains that a group leaves unchanged.
 
@@ -287,7 +241,6 @@ def free_coordinates(
     (3 * n_sites + 9, n_free) array
         Displacements first, then the strain, row by row; strains are symmetric.
     """
-    n_sites = len(atoms)
     displacement = np.zeros((n_sites, 3, n_sites, 3))
     strain = np.zeros((9, 9))
     sites = np.arange(n_sites)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import all_changes
 from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
@@ -22,10 +22,11 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation import PotentialInfo, RelaxSettings, RelaxTask
-from novelty_metric.relaxation.ase_loop import energy_with_ase, relax_with_ase
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation.pool import AseRelaxer
+from novelty_metric.relaxation.evaluators import AseEvaluator
+from novelty_metric.relaxation.in_flight import relax_one
 from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 TIGHT = RelaxSettings(fmax=0.001, max_steps=500, optimizer="lbfgs")
 
@@ -55,8 +56,12 @@ class Emt:
     def info(self) -> PotentialInfo:
         return PotentialInfo(name="emt", version="1", weights_hash="0" * 64)
 
-    def calculator(self) -> Calculator:
-        return _Deadly() if self.deadly else EMT()
+    @property
+    def device_name(self) -> str:
+        return "cpu"
+
+    def evaluator(self) -> AseEvaluator:
+        return AseEvaluator(_Deadly() if self.deadly else EMT())
 
 
 class _Deadly(EMT):
@@ -66,6 +71,16 @@ class _Deadly(EMT):
         if "Au" in atoms.get_chemical_symbols():
             os._exit(9)
         super().calculate(atoms, properties, system_changes)
+
+
+def relax_with_ase(structure, calculator, settings):
+    return relax_one(structure, AseEvaluator(calculator), settings)
+
+
+def energy_with_ase(structure, calculator):
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    atoms.calc = calculator
+    return atoms.get_potential_energy() / len(atoms)
 
 
 def run(relaxer, structures, settings=TIGHT):
@@ -141,7 +156,7 @@ def test_explosion_ends_the_relaxation_and_overshooting_does_not():
 def test_queue_grows_while_results_are_read():
     queue = deque([RelaxTask(0, copper())])
     seen = []
-    for task, result in AseRelaxer(Emt()).relax(queue, TIGHT):
+    for task, result in PotentialRelaxer(Emt()).relax(queue, TIGHT):
         seen.append(task.key)
         assert result.converged
         if task.key < 3:
@@ -151,10 +166,10 @@ def test_queue_grows_while_results_are_read():
 
 def test_workers_give_what_one_process_gives():
     structures = [copper(1 + step / 100) for step in range(6)]
-    alone = run(AseRelaxer(Emt()), structures)
-    pool = AseRelaxer(Emt(), workers=2)
+    alone = run(PotentialRelaxer(Emt()), structures)
+    pool = PotentialRelaxer(Emt(), workers=2)
     together = run(pool, structures)
-    assert list(pool.energies(structures)) == list(AseRelaxer(Emt()).energies(structures))
+    assert list(pool.energies(structures)) == list(PotentialRelaxer(Emt()).energies(structures))
     pool.close()
     assert not multiprocessing.active_children()
     for key, result in alone.items():
@@ -165,7 +180,7 @@ def test_workers_give_what_one_process_gives():
 def test_a_dead_worker_costs_only_the_crystal_that_killed_it():
     gold = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.08), ["Au"], [[0, 0, 0]])
     structures = [copper(1.01), gold, copper(1.02), copper(1.03), copper(1.04)]
-    relaxer = AseRelaxer(Emt(deadly=True), workers=2)
+    relaxer = PotentialRelaxer(Emt(deadly=True), workers=2)
     results = run(relaxer, structures)
     relaxer.close()
     assert sorted(results) == [0, 1, 2, 3, 4]
@@ -175,21 +190,21 @@ def test_a_dead_worker_costs_only_the_crystal_that_killed_it():
 
 def test_cache_gives_back_the_same_crystal(tmp_path):
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    first = run(AseRelaxer(Emt(), cache=cache), [copper()])[0]
-    second = run(AseRelaxer(Emt(), cache=cache), [copper()])[0]
+    first = run(PotentialRelaxer(Emt(), cache=cache), [copper()])[0]
+    second = run(PotentialRelaxer(Emt(), cache=cache), [copper()])[0]
     assert not first.cached and second.cached and len(cache) == 1
     assert second.energy_after == first.energy_after and second.steps == first.steps
     assert np.array_equal(second.structure.frac_coords, first.structure.frac_coords)
     assert np.array_equal(second.structure.lattice.matrix, first.structure.lattice.matrix)
     other = RelaxSettings(fmax=0.002, max_steps=500, optimizer="lbfgs")
-    assert not run(AseRelaxer(Emt(), cache=cache), [copper()], other)[0].cached
-    assert not run(AseRelaxer(Emt(), cache=cache), [copper(1.01)])[0].cached
+    assert not run(PotentialRelaxer(Emt(), cache=cache), [copper()], other)[0].cached
+    assert not run(PotentialRelaxer(Emt(), cache=cache), [copper(1.01)])[0].cached
 
 
 def test_cache_does_not_keep_what_may_go_better_next_time(tmp_path):
     cache = RelaxationCache(tmp_path / "cache.sqlite")
     iron = Structure(Lattice.cubic(4), ["Fe"], [[0, 0, 0]])  # EMT raises on it
-    failed = run(AseRelaxer(Emt(), cache=cache), [iron, copper(0.3)])
+    failed = run(PotentialRelaxer(Emt(), cache=cache), [iron, copper(0.3)])
     assert failed[0].error and not failed[0].repeatable
     assert "collapsed" in failed[1].error and failed[1].repeatable
     assert len(cache) == 1
@@ -199,7 +214,7 @@ def test_two_processes_write_one_cache(tmp_path):
     script = """
 import sys
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings
+from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from pymatgen.core import Structure
 cache = RelaxationCache(sys.argv[1])
 info = PotentialInfo(name="x", version="1", weights_hash="0")
@@ -207,7 +222,7 @@ settings = RelaxSettings(fmax=0.1, max_steps=1, optimizer="lbfgs")
 start = int(sys.argv[2])
 for step in range(start, start + 100):
     s = Structure([[3 + step / 1000, 0, 0], [0, 3, 0], [0, 0, 3]], ["H"], [[0, 0, 0]])
-    cache.put(s, info, settings, Relaxation(structure=s, converged=True))
+    cache.put(RelaxTask(step, s), info, settings, Relaxation(structure=s, converged=True))
 """
     path = tmp_path / "shared.sqlite"
     writers = [
@@ -229,7 +244,7 @@ def test_a_file_that_is_no_cache_is_one_clear_error(tmp_path):
 def test_chgnet_relaxes_salt_and_names_its_weights():
     potential = Chgnet("cpu")
     assert potential.info.name == "chgnet" and len(potential.info.weights_hash) == 64
-    relaxer = AseRelaxer(potential)
+    relaxer = PotentialRelaxer(potential)
     result = run(relaxer, [salt()])[0]
     assert result.converged
     # CHGNet's lattice parameter of NaCl is within 2 % of experiment (5.64 Å).
@@ -239,7 +254,7 @@ def test_chgnet_relaxes_salt_and_names_its_weights():
 
 def test_chgnet_refuses_an_atom_out_of_reach():
     lonely = Structure(Lattice.cubic(9.5), ["Na"], [[0, 0, 0]])
-    result = run(AseRelaxer(Chgnet("cpu")), [lonely])[0]
+    result = run(PotentialRelaxer(Chgnet("cpu")), [lonely])[0]
     assert result.structure is None and "no neighbour" in result.error
 
 

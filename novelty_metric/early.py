@@ -1,0 +1,108 @@
+"""Ends the relaxation of a substituted parent as soon as its answer can be told.
+
+Both rules are approximations: `paper` has neither. The generated crystal is a minimum of the
+potential, and its energy is known. A parent that already matches it and is hardly higher is in its
+valley; one that does not match and whose forces are too small to bring its energy there is in
+another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric import crystal
+from novelty_metric.relaxation.base import Ended
+from novelty_metric.search.matching import Matching
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.protocol import Protocol
+
+NEAR = 0.1
+"""RMS site distance, in (V/N)^(1/3), up to which a match is near enough to be in the valley of the
+generated crystal; the confirmation itself allows 0.3."""
+
+SMALL_FORCE = 1.0
+"""Before the largest force row (eV/Å) is below this, nothing is refused."""
+
+BELOW = 0.02
+"""A parent this far below the generated crystal (eV/atom) that does not match is refused: its
+energy only falls."""
+
+
+@dataclass(eq=False)
+class EarlyEnd:
+    """Looks at the relaxation of a parent on its way; see `relaxation.base.Watch`.
+
+    Parameters
+    ----------
+    generated : Structure
+        Relaxed and reduced.
+    energy_per_atom : float
+        Its energy (eV/atom).
+    protocol : Protocol
+        Its `accept_early`, `refuse_early` and tolerances.
+    """
+
+    generated: Structure
+    energy_per_atom: float
+    protocol: Protocol
+    _matching: Matching | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """Names everything that an answer depends on."""
+        digest = hashlib.sha256()
+        digest.update(np.ascontiguousarray(self.generated.lattice.matrix, "<f8").tobytes())
+        digest.update(np.asarray(self.generated.atomic_numbers, "<i4").tobytes())
+        digest.update(np.ascontiguousarray(self.generated.frac_coords, "<f8").tobytes())
+        protocol = self.protocol
+        digest.update(
+            repr(
+                (
+                    self.energy_per_atom,
+                    protocol.accept_early,
+                    protocol.refuse_early,
+                    (protocol.ltol, protocol.stol, protocol.angle_tol),
+                    (NEAR, SMALL_FORCE, BELOW),
+                )
+            ).encode()
+        )
+        return digest.hexdigest()
+
+    def look(
+        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
+    ) -> Ended | None:
+        """Accepted, refused, or None to go on.
+
+        Parameters
+        ----------
+        energy_per_atom : float
+            eV/atom.
+        largest_force : float
+            Largest row of the filter's forces (eV/Å).
+        structure : callable
+            Makes the geometry.
+        """
+        above = energy_per_atom - self.energy_per_atom
+        if abs(above) < self.protocol.accept_early:
+            rms = self._match(structure())
+            return Ended.ACCEPTED if rms is not None and rms < NEAR else None
+        reach = self.protocol.refuse_early * largest_force
+        if reach and ((largest_force < SMALL_FORCE and abs(above) > reach) or above < -BELOW):
+            return Ended.REFUSED if self._match(structure()) is None else None
+        return None
+
+    def _match(self, structure: Structure) -> float | None:
+        if self._matching is None:
+            self._matching = Matching(self.protocol)
+        return self._matching.confirm_rms(crystal.reduce(structure), self.generated)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_matching": None}

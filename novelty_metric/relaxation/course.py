@@ -1,0 +1,189 @@
+"""One relaxation from its start to its end, whoever evaluates the geometries."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.crystal import first_line
+from novelty_metric.relaxation.base import (
+    Ended,
+    Evaluation,
+    Geometry,
+    Relaxation,
+    RelaxSettings,
+    Watch,
+)
+from novelty_metric.relaxation.frechet import FrechetCell
+from novelty_metric.relaxation.optimizers import Optimizer, make_optimizer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymatgen.core import Structure
+
+VOLUME_PER_ATOM = (2.0, 1000.0)
+"""A cell outside this range (Å³ per atom) has collapsed or flown apart: the relaxation ends."""
+
+EXPLODED = 3.0
+"""Energy above the start (eV/atom) at which a relaxation has exploded, if it stays there for
+`EXPLODED_STEPS`. Relaxations go downhill; one that overshoots comes back within a few steps."""
+
+EXPLODED_STEPS = 25
+
+
+class Course:
+    """A relaxation under way: says what is to be evaluated next, and is told the answer.
+
+    Parameters
+    ----------
+    structure : Structure
+    settings : RelaxSettings
+    watch : Watch, optional
+        May end it before it has converged.
+
+    Attributes
+    ----------
+    geometry : Geometry or None
+        To be evaluated next; None when the relaxation has ended.
+    seconds : float
+        Time spent on it, to be added up by whoever evaluates.
+
+    Notes
+    -----
+    Converged is a point whose largest force row, cell rows included, is below ``fmax``, as for
+    ASE's optimisers. After ``max_steps`` moves the relaxation ends where the optimiser stands.
+    """
+
+    def __init__(
+        self, structure: Structure, settings: RelaxSettings, watch: Watch | None = None
+    ) -> None:
+        self.seconds = 0.0
+        self.geometry: Geometry | None = None
+        self._structure = structure
+        self._settings = settings
+        self._watch = watch
+        self._ended: Ended | None = None
+        self._optimizer: Optimizer | None = None
+        self._energy_before: float | None = None
+        self._converged = False
+        self._steps = 0
+        self._steps_above = 0
+        self._error: str | None = None
+        self._repeatable = True
+        try:
+            self._cell = FrechetCell(right_handed(geometry_of(structure)))
+            self._x = self._cell.x0
+            self._look_at(self._x)
+        except Exception as error:  # a foreign structure may break anywhere
+            self._fail(first_line(error), repeatable=False)
+
+    def receive(self, evaluation: Evaluation) -> None:
+        """Take the answer for `geometry`, and go on or end."""
+        assert self.geometry is not None
+        if evaluation.error is not None:
+            self._fail(evaluation.error, repeatable=evaluation.repeatable)
+            return
+        try:
+            self._advance(evaluation)
+        except Exception as error:  # linear algebra may break on odd numbers
+            self._fail(first_line(error), repeatable=False)
+
+    def result(self) -> Relaxation:
+        """What became of it; only when it has ended."""
+        assert self.geometry is None
+        common: dict[str, Any] = {
+            "energy_before": self._energy_before,
+            "steps": self._steps,
+            "seconds": self.seconds,
+        }
+        if self._error is not None:
+            return Relaxation(
+                structure=None, error=self._error, repeatable=self._repeatable, **common
+            )
+        assert self._optimizer is not None
+        return Relaxation(
+            structure=self._standing(),
+            energy_after=self._optimizer.here.energy / self._cell.n_sites,
+            converged=self._converged,
+            ended=self._ended,
+            **common,
+        )
+
+    def _standing(self) -> Structure:
+        """The crystal where the optimiser stands."""
+        from pymatgen.core import Lattice, Structure
+
+        assert self._optimizer is not None
+        geometry = self._cell.geometry(self._optimizer.here.x)
+        return Structure(
+            Lattice(geometry.cell),
+            self._structure.species,
+            geometry.positions,
+            coords_are_cartesian=True,
+        )
+
+    def _advance(self, evaluation: Evaluation) -> None:
+        finite = math.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()
+        if not finite or not np.isfinite(evaluation.stress).all():
+            self._fail("the energy is not finite")
+            return
+        there = self._cell.point(self._x, evaluation)
+        energy = evaluation.energy / self._cell.n_sites
+        if self._optimizer is None:
+            self._energy_before = energy
+            self._optimizer = make_optimizer(
+                self._settings.optimizer, self._cell, there, self._settings.fmax
+            )
+        else:
+            assert self._energy_before is not None
+            rise = energy - self._energy_before
+            self._steps_above = self._steps_above + 1 if rise > EXPLODED else 0
+            if self._steps_above == EXPLODED_STEPS:
+                self._fail(f"the crystal exploded ({rise:.1f} eV/atom above its start)")
+                return
+            self._optimizer.tell(there)
+        self._converged = self._optimizer.here.largest < self._settings.fmax
+        if not self._converged and self._watch is not None and self._optimizer.here is there:
+            self._ended = self._watch.look(energy, there.largest, self._standing)
+        if self._converged or self._ended or self._steps >= self._settings.max_steps:
+            self.geometry = None
+            return
+        self._steps += 1
+        self._look_at(self._optimizer.propose())
+
+    def _look_at(self, x: NDArray[np.float64]) -> None:
+        """Have this point evaluated next, if it is still a crystal."""
+        geometry = self._cell.geometry(x)
+        volume = geometry.volume / self._cell.n_sites
+        low, high = VOLUME_PER_ATOM
+        if not math.isfinite(volume) or volume > high:
+            self._fail(f"the cell flew apart ({volume:.0f} Å³ per atom)")
+        elif volume < low:
+            self._fail(f"the cell collapsed ({volume:.2f} Å³ per atom)")
+        else:
+            self._x, self.geometry = x, geometry
+
+    def _fail(self, reason: str, *, repeatable: bool = True) -> None:
+        self.geometry, self._error, self._repeatable = None, reason, repeatable
+
+
+def geometry_of(structure: Structure) -> Geometry:
+    """The arrays of a structure."""
+    return Geometry(
+        np.array(structure.atomic_numbers, dtype=np.int64),
+        np.array(structure.lattice.matrix, dtype=np.float64),
+        np.array(structure.cart_coords, dtype=np.float64),
+    )
+
+
+def right_handed(geometry: Geometry) -> Geometry:
+    """The same crystal with its three cell vectors turned around where they are left-handed.
+
+    Supercells that the search finds may be left-handed. CHGNet takes the signed volume, so that
+    its stress has the wrong sign there and a relaxation drives the cell uphill.
+    """
+    if np.linalg.det(geometry.cell) < 0:
+        return Geometry(geometry.numbers, -geometry.cell, geometry.positions)
+    return geometry

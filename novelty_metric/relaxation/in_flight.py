@@ -1,0 +1,144 @@
+"""Relaxations that go on together: what is finished makes room for what waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from novelty_metric.crystal import first_line
+from novelty_metric.relaxation.base import (
+    Evaluation,
+    Geometry,
+    Relaxation,
+    RelaxSettings,
+    RelaxTask,
+)
+from novelty_metric.relaxation.course import Course
+from novelty_metric.relaxation.evaluators import Evaluator
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(eq=False)
+class _Flight:
+    task: RelaxTask
+    course: Course
+    cost: float
+
+
+class InFlight:
+    """Steps many relaxations at once, each evaluation one batch.
+
+    A failure of one crystal is its own: where a batch can't be evaluated, its halves are, down to
+    the crystal that is to blame. Where memory runs out the budget is halved for good.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._budget = evaluator.budget
+        # The last one that is added may go beyond the budget, until memory has run out once.
+        self._limit = float("inf")
+        self._flights: list[_Flight] = []
+        self._ended: list[_Flight] = []
+
+    def __len__(self) -> int:
+        return len(self._flights) + len(self._ended)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another crystal may be added; an empty batch has room for any."""
+        return sum(flight.cost for flight in self._flights) < self._budget
+
+    def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
+        """Begin a relaxation."""
+        started = time.perf_counter()
+        course = Course(task.structure, settings, task.watch)
+        cost = 0.0
+        if course.geometry is not None:
+            try:
+                cost = self._evaluator.cost(course.geometry)
+            except Exception as error:  # a cell that no neighbours can be found in
+                course.receive(Evaluation.failed(first_line(error), repeatable=False))
+        course.seconds += time.perf_counter() - started
+        flight = _Flight(task, course, cost)
+        (self._ended if course.geometry is None else self._flights).append(flight)
+
+    def step(self) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """Move every crystal once; gives those that have ended."""
+        if self._flights:
+            for group in self._groups():
+                started = time.perf_counter()
+                geometries = [
+                    flight.course.geometry for flight in group if flight.course.geometry is not None
+                ]
+                evaluations = self.evaluate(geometries)
+                for flight, evaluation in zip(group, evaluations, strict=True):
+                    flight.course.receive(evaluation)
+                share = (time.perf_counter() - started) / sum(flight.cost for flight in group)
+                for flight in group:
+                    flight.course.seconds += share * flight.cost
+            self._ended += [f for f in self._flights if f.course.geometry is None]
+            self._flights = [f for f in self._flights if f.course.geometry is not None]
+        ended, self._ended = self._ended, []
+        for flight in ended:
+            yield flight.task, flight.course.result()
+
+    def _groups(self) -> Iterator[list[_Flight]]:
+        """What is under way, within the budget: more than one group once it has shrunk."""
+        group: list[_Flight] = []
+        cost = 0.0
+        for flight in self._flights:
+            if group and cost + flight.cost > self._limit:
+                yield group
+                group, cost = [], 0.0
+            group.append(flight)
+            cost += flight.cost
+        yield group
+
+    def evaluate(
+        self, geometries: Sequence[Geometry], *, energy_only: bool = False
+    ) -> list[Evaluation]:
+        """Evaluations of all of them, those that break confined to themselves."""
+        reason = ""
+        try:
+            return self._evaluator.evaluate(geometries, energy_only=energy_only)
+        except Exception as error:  # a library may raise anything on an odd crystal
+            if not out_of_memory(error):
+                reason = first_line(error)
+            elif len(geometries) > 1:
+                self._budget /= 2
+                self._limit = self._budget
+            else:
+                reason = "out of memory"
+        # Outside of the handler, so that what the failed attempt held is freed first.
+        if len(geometries) == 1:
+            return [Evaluation.failed(reason, repeatable=False)]
+        middle = len(geometries) // 2
+        return [
+            *self.evaluate(geometries[:middle], energy_only=energy_only),
+            *self.evaluate(geometries[middle:], energy_only=energy_only),
+        ]
+
+
+def relax_one(structure: Structure, evaluator: Evaluator, settings: RelaxSettings) -> Relaxation:
+    """Relax a single crystal; whatever happens is the result."""
+    flight = InFlight(evaluator)
+    flight.add(RelaxTask(None, structure), settings)
+    while True:
+        for _, result in flight.step():
+            return result
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was no memory left, in any of the ways that torch has."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -1,0 +1,263 @@
+"""Bonds and angles of many crystals at once, compiled: what a graph potential looks at.
+
+This module imports numba and is itself imported only on use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COINCIDENT = 1e-8
+"""Sites no farther apart (Å) are one and the same site, as to pymatgen."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile without the interpreter lock, cached on disk wherever a place can be written."""
+    quick: Any
+    try:
+        quick = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba found no folder for its cache
+        quick = numba.njit(nogil=True)(function)
+    return cast("Function", quick)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """Bonds and angles of a batch of crystals; sites are numbered through the batch.
+
+    A bond counts once, not once for each of its ends. The short bonds of all crystals come first:
+    bond ``b`` is short if ``b < n_short``.
+
+    Attributes
+    ----------
+    first, second : int64, (n_bonds,)
+        The sites that a bond joins.
+    vectors : float64, (n_bonds, 3)
+        From the first site to the image of the second (Å).
+    crystal : int64, (n_bonds,)
+        The crystal that a bond belongs to.
+    n_short : int
+    left, right : int64, (n_pairs,)
+        Two different ends of short bonds that meet at a site, as the numbers of their bonds. Each
+        pair counts once.
+    apex : int64, (n_pairs,)
+        The site where they meet.
+    sign : float64, (n_pairs,)
+        -1 where one of the two vectors has to be turned around to point away from the apex.
+    n_alone : int64, (n_crystals,)
+        Sites without any bond.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    vectors: NDArray[np.float64]
+    crystal: NDArray[np.int64]
+    n_short: int
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    apex: NDArray[np.int64]
+    sign: NDArray[np.float64]
+    n_alone: NDArray[np.int64]
+
+    @property
+    def n_bonds(self) -> int:
+        """All bonds of the batch."""
+        return len(self.first)
+
+    @property
+    def n_pairs(self) -> int:
+        """All angles of the batch."""
+        return len(self.left)
+
+
+def find_neighbors(
+    cells: Sequence[NDArray[np.float64]],
+    positions: Sequence[NDArray[np.float64]],
+    *,
+    reach: float,
+    short: float,
+) -> Neighbors:
+    """All bonds up to `reach` and all angles between bonds up to `short` of some crystals.
+
+    Parameters
+    ----------
+    cells : sequence of (3, 3) arrays
+        Cell vectors in rows (Å).
+    positions : sequence of (n_sites, 3) arrays
+        Cartesian (Å); sites may lie outside the cell.
+    reach, short : float
+        Longest bond, and longest short bond (Å).
+
+    Raises
+    ------
+    ValueError
+        If a cell has no volume or is not finite.
+    """
+    sizes = np.array([len(sites) for sites in positions], dtype=np.int64)
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    stacked = np.ascontiguousarray(np.stack(list(cells)), dtype=np.float64)
+    sites = np.ascontiguousarray(np.concatenate(list(positions)), dtype=np.float64)
+    volumes = np.abs(np.linalg.det(stacked))
+    if not (np.all(np.isfinite(sites)) and np.all(volumes > 0) and np.all(np.isfinite(volumes))):
+        raise ValueError("a cell has no volume, or a position is not finite")
+    room = int(_expected(volumes, sizes, reach))
+    while True:
+        first, second, vectors, crystal, n_short, n_bonds = _bonds(
+            stacked, sites, offsets, (float(reach), float(short)), room
+        )
+        if n_bonds <= room:
+            break
+        room = n_bonds
+    left, right, apex, sign, n_alone = _angles(first, second, offsets, n_short)
+    return Neighbors(
+        first, second, vectors, crystal, int(n_short), left, right, apex, sign, n_alone
+    )
+
+
+def _expected(volumes: NDArray[np.float64], sizes: NDArray[np.int64], reach: float) -> float:
+    """About as many bonds as there will be: sites times half the neighbours in a sphere."""
+    in_sphere = 4 / 3 * np.pi * (reach + 1) ** 3 * sizes / volumes
+    return float(64 + (sizes * in_sphere / 2).sum())
+
+
+@compiled
+def _bonds(
+    cells: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    lengths: tuple[float, float],
+    room: int,
+) -> tuple[Any, Any, Any, Any, int, int]:
+    """Bonds, short ones first; where `room` does not suffice, only their number is right.
+
+    `lengths` are those of the longest bond and the longest short bond.
+    """
+    reach, short = lengths
+    ends = np.empty((room, 3), np.int64)
+    vectors = np.empty((room, 3))
+    is_short = np.empty(room, np.bool_)
+    n_bonds = 0
+    n_short = 0
+    limit = reach * reach
+    for crystal in range(len(cells)):
+        cell = cells[crystal]
+        inverse = np.linalg.inv(cell)
+        begin, end = offsets[crystal], offsets[crystal + 1]
+        frac = positions[begin:end] @ inverse
+        frac -= np.floor(frac)
+        # A column of the inverse is as long as one over the distance of two cell planes.
+        span = np.empty(3)
+        for axis in range(3):
+            span[axis] = reach * np.sqrt((inverse[:, axis] ** 2).sum()) + 1e-9
+        for i in range(end - begin):
+            for j in range(i, end - begin):
+                dx, dy, dz = frac[j] - frac[i]
+                # Of a site and its own images, one of each opposite two.
+                for a in range(
+                    0 if i == j else int(np.ceil(-span[0] - dx)), int(np.floor(span[0] - dx)) + 1
+                ):
+                    for b in range(
+                        0 if i == j and a == 0 else int(np.ceil(-span[1] - dy)),
+                        int(np.floor(span[1] - dy)) + 1,
+                    ):
+                        for c in range(
+                            1 if i == j and a == 0 and b == 0 else int(np.ceil(-span[2] - dz)),
+                            int(np.floor(span[2] - dz)) + 1,
+                        ):
+                            u, v, w = dx + a, dy + b, dz + c
+                            x = u * cell[0, 0] + v * cell[1, 0] + w * cell[2, 0]
+                            y = u * cell[0, 1] + v * cell[1, 1] + w * cell[2, 1]
+                            z = u * cell[0, 2] + v * cell[1, 2] + w * cell[2, 2]
+                            square = x * x + y * y + z * z
+                            if square > limit or square <= COINCIDENT * COINCIDENT:
+                                continue
+                            if n_bonds < room:
+                                ends[n_bonds, 0] = begin + i
+                                ends[n_bonds, 1] = begin + j
+                                ends[n_bonds, 2] = crystal
+                                vectors[n_bonds, 0] = x
+                                vectors[n_bonds, 1] = y
+                                vectors[n_bonds, 2] = z
+                                is_short[n_bonds] = square < short * short
+                                n_short += is_short[n_bonds]
+                            n_bonds += 1
+    n_kept = min(n_bonds, room)
+    first = np.empty(n_kept, np.int64)
+    second = np.empty(n_kept, np.int64)
+    owner = np.empty(n_kept, np.int64)
+    sorted_vectors = np.empty((n_kept, 3))
+    next_short, next_long = 0, n_short
+    for bond in range(n_kept):
+        if is_short[bond]:
+            at = next_short
+            next_short += 1
+        else:
+            at = next_long
+            next_long += 1
+        first[at] = ends[bond, 0]
+        second[at] = ends[bond, 1]
+        owner[at] = ends[bond, 2]
+        sorted_vectors[at] = vectors[bond]
+    return first, second, sorted_vectors, owner, n_short, n_bonds
+
+
+@compiled
+def _angles(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    n_short: int,
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Pairs of ends of short bonds that meet at a site, and the sites without bonds."""
+    n_sites = offsets[-1]
+    bonded = np.zeros(n_sites, np.bool_)
+    for bond in range(len(first)):
+        bonded[first[bond]] = True
+        bonded[second[bond]] = True
+    n_alone = np.zeros(len(offsets) - 1, np.int64)
+    for crystal in range(len(offsets) - 1):
+        for site in range(offsets[crystal], offsets[crystal + 1]):
+            n_alone[crystal] += not bonded[site]
+    # The ends of short bonds, site after site.
+    start = np.zeros(n_sites + 1, np.int64)
+    for bond in range(n_short):
+        start[first[bond] + 1] += 1
+        start[second[bond] + 1] += 1
+    n_pairs = 0
+    for site in range(n_sites):
+        n_pairs += start[site + 1] * (start[site + 1] - 1) // 2
+        start[site + 1] += start[site]
+    filled = start[:-1].copy()
+    bonds = np.empty(2 * n_short, np.int64)
+    signs = np.empty(2 * n_short)
+    for bond in range(n_short):
+        bonds[filled[first[bond]]] = bond
+        signs[filled[first[bond]]] = 1.0
+        filled[first[bond]] += 1
+        bonds[filled[second[bond]]] = bond
+        signs[filled[second[bond]]] = -1.0
+        filled[second[bond]] += 1
+    left = np.empty(n_pairs, np.int64)
+    right = np.empty(n_pairs, np.int64)
+    apex = np.empty(n_pairs, np.int64)
+    sign = np.empty(n_pairs)
+    at = 0
+    for site in range(n_sites):
+        for one in range(start[site], start[site + 1]):
+            for other in range(one + 1, start[site + 1]):
+                left[at] = bonds[one]
+                right[at] = bonds[other]
+                apex[at] = site
+                sign[at] = signs[one] * signs[other]
+                at += 1
+    return left, right, apex, sign, n_alone

@@ -1,0 +1,132 @@
+"""The relaxer: any potential, in this process or in workers, with what is finished cached."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from novelty_metric.cores import usable_cores
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.in_flight import InFlight
+from novelty_metric.relaxation.potentials import Potential, quiet
+from novelty_metric.relaxation.workers import Workers, single_points
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.relaxation.cache import RelaxationCache
+
+_ENERGY_CHUNK = 32
+
+
+class PotentialRelaxer:
+    """Relaxes crystals with a potential, as many at once as its evaluator has room for.
+
+    Parameters
+    ----------
+    potential : Potential
+    workers : int or None
+        Worker processes of one thread each; 1 works in this process. None takes one per core, or
+        this process where a GPU does the work.
+    cache : RelaxationCache, optional
+        Where finished relaxations are kept and looked up.
+
+    Notes
+    -----
+    In one process, the same queue gives the same bits. With several workers, which crystals share
+    a batch depends on which are finished first, and the last digits of single precision on that.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        workers: int | None = 1,
+        cache: RelaxationCache | None = None,
+    ) -> None:
+        if workers is None:
+            workers = usable_cores() if potential.device_name == "cpu" else 1
+        self._potential = potential
+        self._n_workers = max(1, workers)
+        self._cache = cache
+        self._engine: InFlight | Workers | None = None
+
+    @property
+    def info(self) -> PotentialInfo:
+        """The potential."""
+        return self._potential.info
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """See `novelty_metric.relaxation.base.Relaxer.relax`."""
+        engine = self._start()
+        while queue or len(engine):
+            while queue and engine.has_room:
+                task = queue.popleft()
+                known = None
+                if self._cache is not None:
+                    known = self._cache.get(task, self.info, settings)
+                if known is not None:
+                    yield task, known
+                else:
+                    engine.add(task, settings)
+            # Not one by one: what the caller does in between is no part of the step.
+            with self._alone():
+                ended = list(engine.step())
+            for task, result in ended:
+                if self._cache is not None:
+                    self._cache.put(task, self.info, settings, result)
+                yield task, result
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        """See `novelty_metric.relaxation.base.Relaxer.energies`."""
+        engine = self._start()
+        chunks = (
+            [structures[at] for at in range(start, min(start + _ENERGY_CHUNK, len(structures)))]
+            for start in range(0, len(structures), _ENERGY_CHUNK)
+        )
+        if isinstance(engine, Workers):
+            yield from engine.energies(chunks)
+            return
+        for chunk in chunks:
+            with self._alone():
+                energies = single_points(engine, chunk)
+            yield from energies
+
+    def close(self) -> None:
+        """Stop the worker processes, and forget what is under way."""
+        if isinstance(self._engine, Workers):
+            self._engine.close()
+        self._engine = None
+
+    def _start(self) -> InFlight | Workers:
+        if self._engine is None:
+            self._engine = (
+                InFlight(self._potential.evaluator())
+                if self._n_workers == 1
+                else Workers(self._potential, self._n_workers)
+            )
+        elif len(self._engine):
+            # An iteration that was left early: its crystals are not those of this queue.
+            self.close()
+            return self._start()
+        return self._engine
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Work in this process: quiet, and on one thread, as small crystals are slower on more."""
+        if isinstance(self._engine, Workers):
+            yield
+            return
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with quiet():
+                yield
+        finally:
+            torch.set_num_threads(before)

@@ -1,0 +1,284 @@
+"""Worker processes of one thread each, every one with its own potential and its own batch."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.crystal import first_line
+from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.in_flight import InFlight
+from novelty_metric.relaxation.potentials import Potential, quiet
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from pymatgen.core import Structure
+
+_WANT, _RELAX, _DONE, _ENERGIES, _FAILED = "want", "relax", "done", "energies", "failed"
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker process as its owner sees it."""
+
+    process: BaseProcess
+    connection: Connection
+    ready: bool = False
+    wants: bool = False
+    under_way: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    task: RelaxTask
+    settings: RelaxSettings
+
+
+class Workers:
+    """Worker processes that relax: each asks for the next crystal when it has room.
+
+    Parameters
+    ----------
+    potential : Potential
+        Picklable: every worker loads its own copy.
+    count : int
+
+    Notes
+    -----
+    Where a worker dies, what it had under way is run again, each crystal alone, to find the one
+    that kills.
+    """
+
+    def __init__(self, potential: Potential, count: int) -> None:
+        self._potential = potential
+        self._count = count
+        self._workers: list[_Worker] = []
+        self._alone: _Worker | None = None
+        self._suspects: deque[_Job] = deque()
+        self._next_number = 0
+
+    def __len__(self) -> int:
+        return len(self._suspects) + sum(len(worker.under_way) for worker in self._workers)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker has asked for another crystal."""
+        return any(worker.wants and worker is not self._alone for worker in self._workers)
+
+    def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
+        """Begin a relaxation; only where there is room."""
+        worker = next(w for w in self._workers if w.wants and w is not self._alone)
+        self._send_job(worker, _Job(task, settings))
+
+    def step(self) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """Wait until a worker says something; gives what has ended."""
+        self._start()
+        if self._alone is None and self._suspects:
+            self._alone = next((worker for worker in self._workers if not worker.under_way), None)
+        if self._alone is not None and not self._alone.under_way:
+            if not self._suspects:
+                self._alone = None
+                if self.has_room:
+                    return  # a crystal that waits can be added now
+            elif self._alone.wants:
+                self._send_job(self._alone, self._suspects.popleft())
+        for worker, kind, number, content in self._heard():
+            if kind is None:
+                lost = list(worker.under_way.values())
+                if worker is not self._alone:
+                    self._suspects.extend(lost)
+                    continue
+                self._alone = None
+                for job in lost:
+                    died = Relaxation(
+                        structure=None, error="the worker process died", repeatable=False
+                    )
+                    yield job.task, died
+            elif kind == _DONE:
+                yield worker.under_way.pop(number).task, content
+
+    def energies(self, chunks: Iterable[list[Structure]]) -> Iterator[float]:
+        """Energy of each crystal (eV/atom), in order; NaN for a chunk whose worker died."""
+        waiting = enumerate(chunks)
+        sizes: dict[int, int] = {}
+        finished: dict[int, list[float]] = {}
+        position = 0
+        while True:
+            self._start()
+            for worker in self._workers:
+                # Not far ahead of what is read.
+                if worker.wants and len(sizes) < 4 * self._count:
+                    at, chunk = next(waiting, (None, []))
+                    if at is None:
+                        break
+                    sizes[at] = len(chunk)
+                    worker.wants = False
+                    worker.under_way[at] = at
+                    self._send(worker, (_ENERGIES, at, chunk))
+            if not sizes:
+                return
+            if position in finished:
+                yield from finished.pop(position)
+                sizes.pop(position)
+                position += 1
+                continue
+            for worker, kind, number, content in self._heard():
+                if kind is None:
+                    finished.update({at: [math.nan] * sizes[at] for at in worker.under_way})
+                elif kind == _ENERGIES:
+                    finished[worker.under_way.pop(number)] = content
+
+    def close(self) -> None:
+        """Stop the processes; a relaxation under way is not waited for."""
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+    def _start(self) -> None:
+        """Have as many workers as wanted."""
+        # A forked copy of a process that holds threads of torch can hang.
+        context = multiprocessing.get_context("spawn")
+        while len(self._workers) < self._count:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, self._potential), daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append(_Worker(process, ours))
+
+    def _heard(self) -> Iterator[tuple[_Worker, str | None, int, Any]]:
+        """What workers say, after a wait for one; kind None where one died, which is forgotten.
+
+        Raises
+        ------
+        InputError
+            If the potential can't be loaded.
+        """
+        by_connection: dict[Any, _Worker] = {w.connection: w for w in self._workers}
+        for connection in wait(list(by_connection)):
+            worker = by_connection[connection]
+            try:
+                kind, number, content = worker.connection.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                yield worker, None, 0, None
+                continue
+            if kind == _FAILED:
+                raise InputError(f"the potential can't be loaded: {content}")
+            worker.ready = True
+            worker.wants = worker.wants or kind == _WANT
+            yield worker, kind, number, content
+
+    def _send_job(self, worker: _Worker, job: _Job) -> None:
+        self._next_number += 1
+        worker.wants = False
+        worker.under_way[self._next_number] = job
+        # Not its key, which belongs to the caller.
+        content = job.task.structure, job.task.watch, job.settings
+        self._send(worker, (_RELAX, self._next_number, content))
+
+    @staticmethod
+    def _send(worker: _Worker, message: tuple[str, int, Any]) -> None:
+        with contextlib.suppress(OSError):  # it died; its end of the pipe will say so
+            worker.connection.send(message)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Forget a worker that died; `_start` makes another."""
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.join()
+        if not worker.ready:
+            raise InputError(
+                "a worker process ended at its start "
+                f"(exit status {worker.process.exitcode}); try workers=1"
+            )
+
+
+def _work(connection: Connection, potential: Potential) -> None:
+    """The life of a worker process."""
+    # Ctrl-C reaches the whole process group; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        with quiet():
+            keep_memory()
+            import torch
+
+            torch.set_num_threads(1)
+            flight = InFlight(potential.evaluator())
+    except Exception as error:
+        said = str(error) if isinstance(error, NoveltyMetricError) else first_line(error)
+        connection.send((_FAILED, 0, said))
+        return
+    waiting: deque[tuple[RelaxTask, RelaxSettings]] = deque()
+    asked = False
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        while True:
+            if not asked and not waiting and flight.has_room:
+                connection.send((_WANT, 0, None))
+                asked = True
+            while connection.poll(0 if len(flight) or waiting else None):
+                kind, number, content = connection.recv()
+                asked = False
+                if kind == _ENERGIES:
+                    with quiet():
+                        energies = single_points(flight, content)
+                    connection.send((_ENERGIES, number, energies))
+                else:
+                    structure, watch, settings = content
+                    waiting.append((RelaxTask(number, structure, watch), settings))
+                break
+            while waiting and flight.has_room:
+                task, settings = waiting.popleft()
+                flight.add(task, settings)
+            with quiet():
+                ended = list(flight.step())
+            for task, result in ended:
+                connection.send((_DONE, task.key, result))
+
+
+def single_points(flight: InFlight, structures: Sequence[Structure]) -> list[float]:
+    """Energy of each crystal as it stands (eV/atom), NaN where the potential fails on it."""
+    from novelty_metric.relaxation.course import geometry_of, right_handed
+
+    energies = [math.nan] * len(structures)
+    places, geometries = [], []
+    for place, structure in enumerate(structures):
+        with contextlib.suppress(Exception):  # a foreign structure; the caller counts the NaN
+            geometries.append(right_handed(geometry_of(structure)))
+            places.append(place)
+    if geometries:
+        found = flight.evaluate(geometries, energy_only=True)
+        for place, geometry, evaluation in zip(places, geometries, found, strict=True):
+            if evaluation.error is None:
+                energies[place] = evaluation.energy / len(geometry.numbers)
+    return energies
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed, on Linux.
+
+    Each step frees and allocates the same large arrays. By default they go back to the operating
+    system each time, and every page of them has to be zeroed and mapped again.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    with contextlib.suppress(OSError, AttributeError):  # not every Linux has glibc
+        c_library = ctypes.CDLL("libc.so.6")
+        c_library.mallopt(mmap_threshold, 1 << 30)
+        c_library.mallopt(trim_threshold, (1 << 31) - 1)

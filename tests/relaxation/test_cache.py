@@ -1,0 +1,240 @@
+"""The cache of relaxations: several writers, a writer that is killed, its size, the command."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.cli import main
+from novelty_metric.relaxation import (
+    Ended,
+    PotentialInfo,
+    Relaxation,
+    RelaxSettings,
+    RelaxTask,
+)
+from novelty_metric.relaxation.cache import RelaxationCache
+
+INFO = PotentialInfo(name="x", version="1", weights_hash="0" * 64)
+OTHER = PotentialInfo(name="y", version="2", weights_hash="1" * 64)
+SETTINGS = RelaxSettings(fmax=0.1, max_steps=1, optimizer="lbfgs")
+
+
+def task(number: int, watch: object = None) -> RelaxTask:
+    structure = Structure(Lattice.cubic(3 + number / 1000), ["H"], [[0, 0, 0]])
+    return RelaxTask(number, structure, watch)  # type: ignore[arg-type]
+
+
+def result(number: int = 0, sites: int = 1) -> Relaxation:
+    rng = np.random.default_rng(number)
+    structure = Structure(Lattice.cubic(4), ["H"] * sites, rng.random((sites, 3)))
+    return Relaxation(structure=structure, energy_after=-1.0, converged=True, steps=number)
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from test_cache import INFO, SETTINGS, RelaxationCache, result, task
+cache = RelaxationCache(sys.argv[1])
+print("ready", flush=True)
+for number in range(int(sys.argv[2]), 10**6):
+    cache.put(task(number), INFO, SETTINGS, result(number, sites=200))
+"""
+
+
+def writer(path: Path, start: int) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(start), str(Path(__file__).parent)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_writers_that_are_killed_leave_a_usable_cache(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    chance = random.Random(5)
+    kept = 0
+    for round_ in range(4):
+        processes = [writer(path, 10_000 * (2 * round_ + which)) for which in range(2)]
+        time.sleep(0.1 + 0.3 * chance.random())
+        for process in processes:
+            os.kill(process.pid, signal.SIGKILL)
+        for process in processes:
+            assert process.wait(timeout=30) == -signal.SIGKILL
+        cache = RelaxationCache(path)
+        assert cache._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        # Nothing that was there is lost, and every result that is there is whole.
+        assert len(cache) > kept
+        kept = len(cache)
+        for which in range(2 * round_ + 2):
+            read = cache.get(task(10_000 * which), INFO, SETTINGS)
+            assert read is not None and read.structure is not None
+            assert read.steps == 10_000 * which and len(read.structure) == 200
+        cache.put(task(10**7 + round_), INFO, SETTINGS, result())
+        cache.close()
+
+
+def test_a_process_killed_with_the_lock_held_blocks_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    RelaxationCache(path).close()
+    script = (
+        "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('BEGIN IMMEDIATE'); c.execute(\"DELETE FROM relaxations_v3\");"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(timeout=30)
+    cache = RelaxationCache(path)
+    cache.put(task(1), INFO, SETTINGS, result())
+    assert cache.get(task(1), INFO, SETTINGS) is not None
+
+
+class Looking:
+    """A watch that is only a name."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def test_what_a_watch_would_say_is_part_of_the_question(tmp_path: Path) -> None:
+    cache = RelaxationCache(tmp_path / "cache.sqlite")
+    ended = Relaxation(structure=result().structure, ended=Ended.REFUSED, steps=3)
+    cache.put(task(1, Looking("a")), INFO, SETTINGS, ended)
+    assert cache.get(task(1), INFO, SETTINGS) is None
+    assert cache.get(task(1, Looking("b")), INFO, SETTINGS) is None
+    known = cache.get(task(1, Looking("a")), INFO, SETTINGS)
+    assert known is not None and known.ended is Ended.REFUSED and known.cached
+
+
+def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
+    limit = 1_200_000
+    cache = RelaxationCache(tmp_path / "cache.sqlite", max_bytes=limit)
+    for number in range(1001):
+        cache.put(task(number), INFO, SETTINGS, result(number, sites=30))
+        if number == 250:
+            # As if all this had been last year, but for one result that is used today.
+            cache._connection.execute("UPDATE relaxations_v3 SET used = used - 365")
+            assert cache.get(task(7), INFO, SETTINGS) is not None
+        if number == 401:
+            assert cache.get(task(7), INFO, SETTINGS) is not None
+            assert cache.get(task(8), INFO, SETTINGS) is None
+        if number > 200:
+            assert cache.size < 2 * limit
+    assert len(cache) < 450
+    assert cache.get(task(1000), INFO, SETTINGS) is not None
+
+
+def test_a_row_that_can_not_be_read_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    cache = RelaxationCache(tmp_path / "cache.sqlite")
+    cache.put(task(1), INFO, SETTINGS, result())
+    cache._connection.execute("UPDATE relaxations_v3 SET result = 'half of a ro'")
+    assert cache.get(task(1), INFO, SETTINGS) is None
+    cache.put(task(1), INFO, SETTINGS, result())
+    assert cache.get(task(1), INFO, SETTINGS) is not None
+
+
+def test_a_file_that_fails_on_the_way_ends_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    cache = RelaxationCache(path)
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TABLE relaxations_v3")
+    with pytest.warns(UserWarning, match="going on without it"):
+        cache.put(task(1), INFO, SETTINGS, result())
+    assert cache.get(task(1), INFO, SETTINGS) is None
+    cache.put(task(2), INFO, SETTINGS, result())
+
+
+# The command
+
+
+def filled(path: Path) -> Path:
+    cache = RelaxationCache(path)
+    for number in range(6):
+        cache.put(task(number), INFO if number < 4 else OTHER, SETTINGS, result(number, sites=40))
+    cache._connection.execute("UPDATE relaxations_v3 SET used = used - 40 WHERE rowid <= 2")
+    cache.close()
+    return path
+
+
+def test_info_names_potentials_settings_and_days(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled(tmp_path / "a b.sqlite")
+    for words in ([], ["info"]):
+        assert main(["cache", *words, f"cache={path}"]) == 0
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{path}: 6 relaxations, 0.") and first.endswith("MB")
+        assert len(lines) == 2 and "x-1-000000000000" in lines[0] and "fmax: 0.1" in lines[0]
+        assert lines[0].split()[0] == "4" and lines[1].split()[0] == "2"
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (["prune", "unused=30"], 4),
+        (["prune", "unused=50"], 6),
+        (["prune", f"potential={OTHER.key}"], 4),
+        (["prune", "size=1k"], 0),
+        (["prune", "size=10MB"], 6),
+        (["clear"], 0),
+    ],
+)
+def test_prune_and_clear(
+    words: list[str], left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled(tmp_path / "cache.sqlite")
+    assert main(["cache", *words, f"cache={path}"]) == 0
+    assert f"{6 - left} relaxations dropped" in capsys.readouterr().out
+    assert len(RelaxationCache(path)) == left
+
+
+def test_nothing_kept_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "none"))
+    assert main(["cache"]) == 0
+    assert "nothing is kept yet" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+    assert main(["cache", "--help"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["purge"], "did you mean 'prune'?"),
+        (["prune"], "needs unused=DAYS"),
+        (["prune", "unsed=3"], "did you mean 'unused'?"),
+        (["prune", "unused=soon"], "whole number of days"),
+        (["prune", "size=1X"], "500MB"),
+        (["info", "cache="], "no value"),
+        (["clear", "cache=/no/such.sqlite"], "no such file"),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
+    filled(tmp_path / "relaxations.sqlite")
+    assert main(["cache", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1

@@ -1,0 +1,238 @@
+"""CHGNet in batches against CHGNet's own calculator, its own derivatives, and itself."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+from ase.units import GPa
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.reference import open_reference
+from novelty_metric.relaxation import RelaxSettings, RelaxTask
+from novelty_metric.relaxation.base import Geometry
+from novelty_metric.relaxation.chgnet_batch import BatchedChgnet
+from novelty_metric.relaxation.course import geometry_of
+from novelty_metric.relaxation.in_flight import relax_one
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
+
+NEAR = RelaxSettings(fmax=0.05, max_steps=100, optimizer="bfgs_symmetric")
+
+
+@pytest.fixture(scope="module")
+def potential() -> Chgnet:
+    return Chgnet("cpu")
+
+
+@pytest.fixture(scope="module")
+def batched(potential: Chgnet) -> BatchedChgnet:
+    return BatchedChgnet(potential._model)
+
+
+@pytest.fixture(scope="module")
+def own(potential: Chgnet):
+    """CHGNet's own calculator, behind the same interface."""
+    return Chgnet("cpu", batched=False).evaluator()
+
+
+def shaken(structure: Structure, seed: int) -> Structure:
+    """Away from symmetry, and sites not all in the cell."""
+    moved = structure.copy()
+    moved.perturb(0.1, seed=seed)
+    moved.apply_strain(np.random.default_rng(seed).uniform(-0.05, 0.08, 3))
+    moved.translate_sites([0], [1, -2, 0], to_unit_cell=False)
+    return moved
+
+
+def prototypes(step: int) -> list[Structure]:
+    """Every so many of the packaged AFLOW prototypes, as they are and shaken."""
+    reference = open_reference("aflow")
+    small = [at for at in range(len(reference)) if reference.n_sites[at] <= 24][::step]
+    crystals = [reference.structure(at) for at in small]
+    return crystals + [shaken(one, seed) for seed, one in enumerate(crystals)]
+
+
+def agree(structures: list[Structure], batched: BatchedChgnet, own) -> None:
+    geometries = [geometry_of(structure) for structure in structures]
+    expected = own.evaluate(geometries)
+    found = []
+    for start in range(0, len(geometries), 8):
+        found += batched.evaluate(geometries[start : start + 8])
+    compared = 0
+    for geometry, ours, theirs in zip(geometries, found, expected, strict=True):
+        assert (ours.error is None) == (theirs.error is None)
+        if theirs.error is not None:
+            continue
+        compared += 1
+        scale = max(1.0, float(np.abs(theirs.forces).max()))
+        assert abs(ours.energy - theirs.energy) / len(geometry.numbers) < 2e-5
+        assert np.abs(ours.forces - theirs.forces).max() < 5e-4 * scale
+        assert np.abs(ours.stress - theirs.stress).max() < 5e-3 * GPa * scale
+    assert compared > 0.9 * len(structures)
+
+
+def test_as_chgnet_itself(batched: BatchedChgnet, own) -> None:
+    agree(prototypes(12), batched, own)
+
+
+@pytest.mark.slow
+def test_as_chgnet_itself_on_all_prototypes(batched: BatchedChgnet, own) -> None:
+    agree(prototypes(1), batched, own)
+
+
+@pytest.mark.slow
+def test_as_chgnet_itself_on_hundreds_of_real_crystals(
+    batched: BatchedChgnet, own, shared_data
+) -> None:
+    import pandas as pd
+
+    cifs = pd.read_parquet(shared_data / "mp_20" / "val.parquet", columns=["cif"])["cif"][::30]
+    agree([Structure.from_str(cif, fmt="cif") for cif in cifs], batched, own)
+
+
+def test_forces_and_stress_are_the_derivatives_in_double_precision(potential: Chgnet) -> None:
+    double = BatchedChgnet(potential._model, double=True)
+    start = geometry_of(shaken(prototypes(40)[2], 3))
+    found = double.evaluate([start])[0]
+    rng = np.random.default_rng(1)
+    step = 1e-5
+    for _ in range(3):
+        along = rng.normal(0, 1, start.positions.shape)
+        slope = (
+            np.subtract(
+                *(
+                    double.evaluate(
+                        [Geometry(start.numbers, start.cell, start.positions + sign * along)]
+                    )[0].energy
+                    for sign in (step, -step)
+                )
+            )
+            / 2
+            / step
+        )
+        assert slope == pytest.approx(-(found.forces * along).sum(), rel=1e-5, abs=1e-5)
+        strain = rng.normal(0, 1, (3, 3))
+        strain += strain.T
+        energies = []
+        for sign in (step, -step):
+            deformation = np.eye(3) + sign * strain
+            moved = Geometry(start.numbers, start.cell @ deformation, start.positions @ deformation)
+            energies.append(double.evaluate([moved])[0].energy)
+        slope = (energies[0] - energies[1]) / 2 / step
+        expected = start.volume * (found.stress * strain).sum()
+        assert slope == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_single_precision_is_enough(potential: Chgnet, batched: BatchedChgnet) -> None:
+    double = BatchedChgnet(potential._model, double=True)
+    geometries = [geometry_of(structure) for structure in prototypes(30)]
+    for one, two in zip(batched.evaluate(geometries), double.evaluate(geometries), strict=True):
+        if one.error is None:
+            n_sites = len(one.forces)
+            assert abs(one.energy - two.energy) / n_sites < 5e-6
+            # The tightest protocol asks for 0.001 eV/Å.
+            assert np.abs(one.forces - two.forces).max() < 2e-4 * max(1, np.abs(two.forces).max())
+
+
+def test_in_a_batch_as_alone(batched: BatchedChgnet) -> None:
+    geometries = [geometry_of(structure) for structure in prototypes(30)]
+    together = batched.evaluate(geometries)
+    for geometry, one in zip(geometries, together, strict=True):
+        alone = batched.evaluate([geometry])[0]
+        assert one.energy == pytest.approx(alone.energy, abs=1e-5 * len(geometry.numbers))
+        assert np.allclose(one.forces, alone.forces, atol=2e-4 * max(1, np.abs(one.forces).max()))
+    energies = batched.evaluate(geometries, energy_only=True)
+    assert [one.energy for one in energies] == pytest.approx(
+        [one.energy for one in together], abs=1e-4
+    )
+
+
+LONELY = Structure(Lattice.cubic(9.5), ["Na"], [[0, 0, 0]])
+UNKNOWN = Structure(Lattice.cubic(3.5), ["Cm"], [[0, 0, 0]])
+"""CHGNet knows 94 elements; curium is the 96th."""
+DIMER = Structure(Lattice.cubic(12), ["Na", "Cl"], [[0, 0, 0], [0.4, 0, 0]])
+"""A bond, no angle."""
+
+
+def test_what_can_not_be_evaluated_fails_alone(batched: BatchedChgnet) -> None:
+    salt = prototypes(60)[0]
+    found = batched.evaluate([geometry_of(one) for one in (LONELY, salt, UNKNOWN, DIMER)])
+    assert found[0].error is not None and "no neighbour" in found[0].error
+    assert found[0].repeatable
+    alone = batched.evaluate([geometry_of(salt)])[0]
+    assert found[1].energy == pytest.approx(alone.energy, abs=1e-5)
+    assert np.isnan(found[2].energy)
+    assert found[3].error is None and np.isfinite(found[3].energy)
+    assert batched.evaluate([geometry_of(LONELY)])[0].error == found[0].error
+
+
+def test_without_angles_as_chgnet_itself(batched: BatchedChgnet, own) -> None:
+    agree([DIMER], batched, own)
+
+
+def test_the_same_queue_gives_the_same_bits(potential: Chgnet) -> None:
+    crystals = [one for one in prototypes(25) if len(one) <= 8][:10]
+
+    def run() -> dict[object, object]:
+        queue = deque(RelaxTask(at, one) for at, one in enumerate(crystals))
+        results = PotentialRelaxer(potential).relax(queue, NEAR)
+        return {
+            task.key: (r.steps, r.energy_after, r.structure and r.structure.frac_coords.tobytes())
+            for task, r in results
+        }
+
+    first = run()
+    assert first == run()
+    assert len(first) == len(crystals)
+
+
+def test_relaxes_where_the_one_by_one_path_does(potential: Chgnet, own) -> None:
+    crystals = [one for one in prototypes(25) if len(one) <= 6][:6]
+    queue = deque(RelaxTask(at, one) for at, one in enumerate(crystals))
+    for task, ours in PotentialRelaxer(potential).relax(queue, NEAR):
+        theirs = relax_one(task.structure, own, NEAR)
+        assert ours.converged == theirs.converged and ours.error == theirs.error
+        if theirs.converged:
+            assert ours.energy_after == pytest.approx(theirs.energy_after, abs=2e-3)
+
+
+def test_threads_are_given_back(potential: Chgnet) -> None:
+    before = torch.get_num_threads()
+    list(PotentialRelaxer(potential).energies(prototypes(60)))
+    assert torch.get_num_threads() == before
+
+
+def test_another_architecture_is_refused(potential: Chgnet) -> None:
+    import copy
+
+    other = copy.copy(potential._model)
+    other.model_args = {**potential._model.model_args, "n_conv": 3}
+    with pytest.raises(ValueError, match="n_conv=3"):
+        BatchedChgnet(other)
+
+
+def test_on_a_gpu_sums_are_reproducible_and_the_users_mode_comes_back() -> None:
+    from novelty_metric.relaxation.chgnet_batch import _reproducible
+
+    for kind, inside in (("cpu", False), ("cuda", True)):
+        with pytest.raises(RuntimeError, match="on the way"), _reproducible(torch.device(kind)):
+            assert torch.are_deterministic_algorithms_enabled() is inside
+            raise RuntimeError("on the way")
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_as_on_the_processor(batched: BatchedChgnet) -> None:
+    gpu = BatchedChgnet(Chgnet("cuda")._model)
+    geometries = [geometry_of(structure) for structure in prototypes(12)]
+    first, again = gpu.evaluate(geometries), gpu.evaluate(geometries)
+    for one, two, other in zip(first, again, batched.evaluate(geometries), strict=True):
+        assert one.error == other.error
+        if one.error is None:
+            assert one.energy == two.energy and np.array_equal(one.forces, two.forces)
+            scale = max(1.0, float(np.abs(other.forces).max()))
+            assert abs(one.energy - other.energy) / len(one.forces) < 2e-5
+            assert np.abs(one.forces - other.forces).max() < 5e-4 * scale

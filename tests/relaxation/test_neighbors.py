@@ -1,0 +1,121 @@
+"""Bonds and angles against pymatgen's neighbour list and CHGNet's own graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from chgnet.graph import CrystalGraphConverter
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.relaxation.neighbors import find_neighbors
+
+REACH, SHORT = 6.0, 3.0
+
+
+def found(*structures: Structure, reach: float = REACH, short: float = SHORT):
+    return find_neighbors(
+        [structure.lattice.matrix for structure in structures],
+        [structure.cart_coords for structure in structures],
+        reach=reach,
+        short=short,
+    )
+
+
+def random_crystal(seed: int, n_sites: int, skew: float) -> Structure:
+    """Sites at random in a cell of any shape, also outside of it."""
+    rng = np.random.default_rng(seed)
+    matrix = np.diag(rng.uniform(2.5, 7, 3)) + rng.uniform(-skew, skew, (3, 3))
+    frac = rng.uniform(-2, 3, (n_sites, 3))
+    return Structure(Lattice(matrix), ["Cu"] * n_sites, frac)
+
+
+def directed(structure: Structure, reach: float) -> Counter[tuple[int, int, tuple[float, ...]]]:
+    """Every bond from both ends, by pymatgen."""
+    centers, others, images, _ = structure.get_neighbor_list(reach, numerical_tol=1e-8)
+    vectors = (
+        structure.cart_coords[others]
+        + images @ structure.lattice.matrix
+        - structure.cart_coords[centers]
+    )
+    return Counter(
+        (int(one), int(other), tuple(np.round(vector, 5) + 0.0))
+        for one, other, vector in zip(centers, others, vectors, strict=True)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 7), st.floats(0, 4), st.floats(1, 7))
+def test_bonds_are_those_of_pymatgen(seed: int, n_sites: int, skew: float, reach: float) -> None:
+    structure = random_crystal(seed, n_sites, skew)
+    assume(structure.volume > 4 * n_sites)
+    # No bond so near the edge that rounding decides.
+    _, _, _, distances = structure.get_neighbor_list(reach + 0.01)
+    assume(np.abs(distances - reach).min(initial=1) > 1e-6)
+    neighbors = found(structure, reach=reach, short=reach / 2)
+    ours: Counter[tuple[int, int, tuple[float, ...]]] = Counter()
+    for one, other, vector in zip(
+        neighbors.first.tolist(), neighbors.second.tolist(), neighbors.vectors, strict=True
+    ):
+        ours[one, other, tuple(np.round(vector, 5) + 0.0)] += 1
+        ours[other, one, tuple(np.round(-vector, 5) + 0.0)] += 1
+    assert sum(ours.values()) == len(directed(structure, reach).keys() | ours.keys())
+    assert ours == directed(structure, reach)
+    lengths = np.linalg.norm(neighbors.vectors, axis=1)
+    assert (lengths[: neighbors.n_short] < reach / 2).all()
+    assert (lengths[neighbors.n_short :] >= reach / 2).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_angles_are_those_of_chgnet(seed: int) -> None:
+    structure = random_crystal(seed, 1 + seed, 1.5)
+    structure.scale_lattice(18.0 * len(structure))
+    graph = CrystalGraphConverter()(structure)
+    neighbors = found(structure)
+    assert 2 * neighbors.n_bonds == len(graph.atom_graph)
+    assert 2 * neighbors.n_pairs == len(graph.bond_graph)
+    apexes = Counter(graph.bond_graph[:, 0].tolist()) if neighbors.n_pairs else Counter()
+    assert {site: 2 * count for site, count in Counter(neighbors.apex.tolist()).items()} == apexes
+
+
+def test_every_pair_of_ends_meets_at_its_apex() -> None:
+    neighbors = found(random_crystal(3, 6, 1.0))
+    assert neighbors.n_pairs > 10
+    for left, right, apex, sign in zip(
+        neighbors.left, neighbors.right, neighbors.apex, neighbors.sign, strict=True
+    ):
+        ends = [{neighbors.first[bond], neighbors.second[bond]} for bond in (left, right)]
+        assert apex in ends[0] & ends[1]
+        if left == right:  # both ends of a bond of a site with its own image
+            assert neighbors.first[left] == neighbors.second[left] and sign == -1
+
+
+def test_a_batch_is_its_crystals_side_by_side() -> None:
+    crystals = [random_crystal(seed, 1 + seed, 1.0) for seed in range(5)]
+    together = found(*crystals)
+    start = 0
+    for place, structure in enumerate(crystals):
+        alone = found(structure)
+        mine = together.crystal == place
+        assert mine.sum() == alone.n_bonds
+        assert Counter(together.first[mine] - start) == Counter(alone.first)
+        of_mine = (together.apex >= start) & (together.apex < start + len(structure))
+        assert of_mine.sum() == alone.n_pairs
+        start += len(structure)
+
+
+def test_coincident_sites_are_no_bond_and_lonely_ones_are_counted() -> None:
+    twice = Structure(Lattice.cubic(20), ["Na", "Na", "Cl"], [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]])
+    neighbors = found(twice)
+    assert neighbors.n_bonds == 2 and neighbors.n_alone.tolist() == [0]
+    far = Structure(Lattice.cubic(20), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert found(far, twice).n_alone.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.full((3, 3), np.nan)])
+def test_a_cell_that_is_none_is_refused(matrix: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="no volume"):
+        find_neighbors([matrix], [np.zeros((1, 3))], reach=REACH, short=SHORT)
