@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -25,9 +27,11 @@ def settings(*overrides: str) -> ScoreSettings:
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CONFIG)
 def test_every_config_makes_valid_settings(group: str, name: str) -> None:
-    made = settings(f"{group}={name}")
+    made = settings(f"{group}={name}", *(["reference=aflow"] if group == "model" else []))
     if group == "protocol":
         assert made.protocol == Protocol.named(name)
+    elif group == "model":
+        assert made.model.name == name
     elif group != "logger":
         assert getattr(made, group) == name
 
@@ -90,3 +94,9 @@ def test_every_config_is_covered_by_the_package_data() -> None:
     patterns = setuptools["package-data"]["novelty_metric.configs"]
     installed = {path for pattern in patterns for path in (ROOT / "configs").glob(pattern)}
     assert installed == set((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_the_table_of_models_is_made_from_the_configs() -> None:
+    script = ROOT / "scripts" / "make_models_table.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    assert done.returncode == 0, "run python scripts/make_models_table.py"

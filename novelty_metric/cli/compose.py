@@ -21,6 +21,8 @@ _FREE_TEXT = ("samples", "format", "column", "out", "device", "cache", "referenc
 _NOT_TEXT = ("null", "true", "false")
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.DOTALL)
 _FILE_REFERENCE = "file"
+_NOT_NAMED = (_FILE_REFERENCE, "of_model")
+"""References that are not chosen by their own name."""
 
 
 def config_folder() -> Path:
@@ -45,7 +47,7 @@ def choices(group: str, config_dir: Path | None = None) -> list[str]:
     """Names of the configs of a group, the user's own included."""
     folders = [config_folder()] + ([config_dir] if config_dir is not None else [])
     names = {path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")}
-    return sorted(names - {_FILE_REFERENCE} if group == "reference" else names)
+    return sorted(names.difference(_NOT_NAMED) if group == "reference" else names)
 
 
 def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> Any:
@@ -113,8 +115,10 @@ def _translate(word: str, config_dir: Path | None) -> list[str]:
     if key not in GROUPS:
         return [word]
     known = choices(key, config_dir)
-    if key == "reference" and value == _FILE_REFERENCE:
+    if key == "reference" and value in _NOT_NAMED:
         return [word]
+    if key == "model":
+        value = model_choice(value, known)
     if value in known:
         return [f"{plus}{key}={value}"]
     if key == "reference":
@@ -124,6 +128,23 @@ def _translate(word: str, config_dir: Path | None) -> list[str]:
         path = "./???" if value == "???" else value
         return [f"{plus}reference={_FILE_REFERENCE}", f"reference.path={_quoted(path)}"]
     raise InputError(_unknown(key, value, known))
+
+
+def model_choice(name: str, known: Iterable[str]) -> str:
+    """The config of a model as its authors write its name: ``DiffCSP++``, ``CrystaLLM-π``.
+
+    What is not recognised is given back as it is.
+    """
+    known = list(known)
+    if name in known:
+        return name
+    plain = {_plain(choice): choice for choice in known}
+    return plain.get(_plain(name), name)
+
+
+def _plain(name: str) -> str:
+    spelled = name.casefold().replace("++", "pp").replace("π", "pi")
+    return re.sub(r"[\W_]", "", spelled)
 
 
 def _quoted(value: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from novelty_metric.cli import run_folder
 from novelty_metric.cli.compose import choices, compose_config
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.report import NoveltyReport
     from novelty_metric.samples import Sample
+
+GENERIC = "generic"
+"""The model that is scored when none is named."""
 
 USAGE = "novelty-metric score [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
 HELP = """\
@@ -35,11 +39,14 @@ what is scored
   limit=N               the first N crystals only
   max_sites=N           refuse larger crystals (300)
   allow_pickle=true     let a .pt file make any Python object; it can run code
-  model=NAME            {model}
+  model=NAME            the model that wrote them, which says how its files are
+                        read and what it was trained on:
+                        {model}
 
 against what
-  reference=NAME|FILE   {reference}, or a file made with
-                        `novelty-metric reference build`
+  reference=NAME|FILE   what the model was trained on, unless you name another:
+                        {reference},
+                        or a file made with `novelty-metric reference build`
 
 how
   protocol=NAME         {protocol}; protocol.fmax=0.02 and the like
@@ -66,7 +73,8 @@ options
 
 examples
   novelty-metric score
-  novelty-metric score samples=generated.zip reference=mp_20 protocol=paper out=run
+  novelty-metric score model=diffcsp samples=eval_gen.pt protocol=paper out=run
+  novelty-metric score samples=generated.zip reference=mp_20.arrow out=run
   novelty-metric score samples=samples.csv column=cif relaxer=none limit=100
   novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
 
@@ -78,7 +86,12 @@ same command goes on, as finished relaxations are kept.
 def help_text() -> str:
     """The help, with the names that can be given."""
     groups = ("model", "reference", "protocol", "relaxer", "hull")
-    return HELP.format(**{group: ", ".join(choices(group)) for group in groups})
+    return HELP.format(**{group: _wrapped(choices(group)) for group in groups})
+
+
+def _wrapped(names: Iterable[str]) -> str:
+    """The names, continued below their column of the help."""
+    return f"\n{' ' * 24}".join(textwrap.wrap(", ".join(names), 56))
 
 
 def run(words: list[str]) -> int:
@@ -103,6 +116,8 @@ def run(words: list[str]) -> int:
     assert isinstance(content, dict)
     config = {str(name): value for name, value in content.items()}
     settings = ScoreSettings.from_config(config)
+    if settings.samples is None and settings.model.name != GENERIC:
+        raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
     reference = _reference(settings.reference, given.config_dir)
     if settings.samples is not None and not settings.samples.exists():
         raise InputError(f"samples={settings.samples}: no such file or folder")
@@ -150,6 +165,7 @@ def _score(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
     with quiet() as terminal:
         from novelty_metric.console import Progress
         from novelty_metric.metric import SubstitutionNovelty
+        from novelty_metric.samples.plausibility import implausible
 
         with (
             Progress(terminal) as progress,
@@ -168,11 +184,24 @@ def _score(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
                 progress=progress,
             ) as metric,
         ):
-            metric.update_samples(_counted(_samples(settings), progress))
-            return metric.compute()
+            samples = list(_counted(read_settings(settings), progress))
+            # Now, and not after hours of work that a wrong unit makes worthless.
+            told = implausible((sample.structure, sample.error) for sample in samples)
+            warn(told, terminal)
+            metric.update_samples(samples)
+            report = metric.compute()
+            warn([line for line in report.context.warnings if line not in told], terminal)
+            return report
 
 
-def _samples(settings: ScoreSettings) -> Iterator[Sample]:
+def warn(lines: Iterable[str], stream: TextIO) -> None:
+    """A line each on standard error."""
+    for line in lines:
+        print(f"novelty-metric: warning: {line}", file=stream, flush=True)
+
+
+def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
+    """The samples, read as the settings and the model say."""
     from novelty_metric.samples import read_samples
 
     path = settings.samples
@@ -184,6 +213,8 @@ def _samples(settings: ScoreSettings) -> Iterator[Sample]:
         path,
         format=settings.format,
         column=settings.column,
+        columns=settings.model.columns,
+        arrays=settings.model.arrays,
         allow_pickle=settings.allow_pickle,
         limit=settings.limit,
     )
