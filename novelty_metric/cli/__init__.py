@@ -35,6 +35,7 @@ crystals, and copies with elements exchanged, from what is neither.
 
   score [KEY=VALUE ...]                      score generated crystals
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
+  reference fetch NAME                       get a published training set, once
 
   --version    print the version
   --help       print this help; after a verb, that verb's
