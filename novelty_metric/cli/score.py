@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GENERIC = "generic"
 """The model that is scored when none is named."""
 
-USAGE = "novelty-metric score [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
+USAGE = "novelty-metric score [-m] [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
 HELP = """\
 Score generated crystals: which are copies of a reference crystal, which are
 copies with elements exchanged, and which are neither. Without any setting, a
@@ -69,6 +69,11 @@ what is kept
 options
   --config-dir DIR      folder with configs of your own, such as DIR/protocol/mine.yaml
   --cfg job             print the composed settings and stop
+  -m, --multirun        one run per combination of values, such as
+                        model=diffcsp,flowmm or protocol.k=1,3,5, and a table of
+                        them; in samples=, {{model}} is the model's name, and a
+                        pattern the one file that it fits; hydra/launcher=joblib
+                        and the like launch the runs side by side
   -h, --help            print this help
 
 examples
@@ -77,6 +82,7 @@ examples
   novelty-metric score samples=generated.zip reference=mp_20.arrow out=run
   novelty-metric score samples=samples.csv column=cif relaxer=none limit=100
   novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
+  novelty-metric score -m model=diffcsp,flowmm 'samples=runs/{{model}}.*' out=all
 
 Exit status: 0 scored; 2 the call or its input can't be used; 3 interrupted: the
 same command goes on, as finished relaxations are kept.
@@ -106,25 +112,26 @@ def run(words: list[str]) -> int:
     if given.help:
         print(f"usage: {USAGE}\n\n{help_text()}", end="")
         return 0
-    composed = compose_config(given.overrides, given.config_dir)
-    from omegaconf import OmegaConf
+    if given.multirun:
+        if given.cfg is not None:
+            raise InputError(
+                "--cfg shows one run; leave out -m, and name one value of each setting"
+            )
+        from novelty_metric.cli import multirun
 
+        return multirun.run(given.overrides, given.config_dir)
+    composed = compose_config(given.overrides, given.config_dir)
     if given.cfg is not None:
+        from omegaconf import OmegaConf
+
         print(OmegaConf.to_yaml(composed, resolve=True), end="")
         return 0
-    content = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(content, dict)
-    config = {str(name): value for name, value in content.items()}
-    settings = ScoreSettings.from_config(config)
-    if settings.samples is None and settings.model.name != GENERIC:
-        raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
-    reference = _reference(settings.reference, given.config_dir)
-    if settings.samples is not None and not settings.samples.exists():
-        raise InputError(f"samples={settings.samples}: no such file or folder")
+    config, settings = settings_of(composed)
+    reference = check(settings, given.config_dir)
     if settings.out is not None:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
-    report = _score(settings, reference)
+    report = make_report(settings, reference)
     if settings.out is not None:
         # The settings go first: a report without them could not be continued.
         run_folder.write_config(settings.out, config)
@@ -133,9 +140,42 @@ def run(words: list[str]) -> int:
     return 0
 
 
+def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
+    """The composed settings as plain values, and checked.
+
+    Raises
+    ------
+    InputError
+        If one of them is missing, unknown or of the wrong kind.
+    """
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(content, dict)
+    config = {str(name): value for name, value in content.items()}
+    return config, ScoreSettings.from_config(config)
+
+
+def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
+    """What can be checked before anything heavy is loaded; the reference as the metric takes it.
+
+    Raises
+    ------
+    InputError
+        If there are no samples, or no reference of that name.
+    """
+    if settings.samples is None and settings.model.name != GENERIC:
+        raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
+    reference = _reference(settings.reference, config_dir)
+    if settings.samples is not None and not settings.samples.exists():
+        raise InputError(f"samples={settings.samples}: no such file or folder")
+    return reference
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = Parser(prog="novelty-metric score", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("overrides", nargs="*")
@@ -160,7 +200,7 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
     raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
 
 
-def _score(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
+def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
     """Score with everything that libraries print kept off the screen."""
     with quiet() as terminal:
         from novelty_metric.console import Progress
