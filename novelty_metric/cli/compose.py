@@ -16,7 +16,7 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 
-GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger")
+GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "recipe")
 _FREE_TEXT = ("samples", "format", "column", "out", "device", "cache", "reference.path")
 _NOT_TEXT = ("null", "true", "false")
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.DOTALL)

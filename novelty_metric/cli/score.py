@@ -55,6 +55,7 @@ how
                         relaxation is undecided
   hull=NAME             {hull}
   relax_samples=false   take the samples as already relaxed
+  recipe=NAME           {recipe}: several settings at once
   scope=eligible|all    which crystals are searched for parents
   exhaustive=true       relax every candidate parent
   workers=N             processes that relax (one per core)
@@ -91,7 +92,7 @@ same command goes on, as finished relaxations are kept.
 
 def help_text() -> str:
     """The help, with the names that can be given."""
-    groups = ("model", "reference", "protocol", "relaxer", "hull")
+    groups = ("model", "reference", "protocol", "relaxer", "hull", "recipe")
     return HELP.format(**{group: _wrapped(choices(group)) for group in groups})
 
 
