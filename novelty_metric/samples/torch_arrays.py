@@ -17,6 +17,7 @@ from novelty_metric.samples.crystals import (
 )
 from novelty_metric.samples.formats import LENGTH_UNITS, ArrayConvention
 from novelty_metric.samples.source import one_line
+from novelty_metric.samples.torch_classes import StoredArray
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,7 +260,9 @@ def _check_lattices(lengths: Array, lattices: Array, path: Path) -> None:
 def _array(value: Any, key: str, path: Path) -> Array:
     import numpy as np
 
-    if hasattr(value, "detach"):
+    if isinstance(value, StoredArray):
+        value = value.array
+    elif hasattr(value, "detach"):
         value = value.detach().cpu()
         value = (value.double() if value.is_floating_point() else value).numpy()
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb":

@@ -62,7 +62,7 @@ def load(path: Path, *, allow_pickle: bool) -> Any:
     from novelty_metric.samples.torch_classes import allowed_classes
 
     try:
-        with torch.serialization.safe_globals(allowed_classes()):
+        with torch.serialization.safe_globals(list(allowed_classes())):
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # a damaged file may raise anything
         name = _refused_global(str(error))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from model_layouts import (
     crystalite_tokens,
     extxyz,
     flat,
+    geometric,
     lattices,
     saved,
     table,
@@ -65,7 +70,7 @@ def test_every_model_of_the_field_has_a_config_and_a_layout() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_config_is_complete(name: str) -> None:
     model = composed(f"model={name}", "reference=aflow").model
-    assert model.name == name and model.title
+    assert model.name == name and model.title and model.writes
     assert model.format is None or model.format in FORMATS
     assert model.reference is None or model.reference in choices("reference")
     if name != "generic":
@@ -524,3 +529,84 @@ def test_genes_are_refused_with_what_to_do(generated: Path) -> None:
 
 def test_configs_lie_where_they_are_looked_for() -> None:
     assert {path.stem for path in (config_folder() / "model").glob("*.yaml")} == set(MODELS)
+
+
+# --- what may be in a .pt ----------------------------------------------------------------------
+
+
+def test_numpy_arrays_and_what_models_keep_beside_them_are_read(tmp_path: Path) -> None:
+    arrays = {key: array.numpy() for key, array in flat([SALT, RUTILE]).items()}
+    arrays["frac_coords"] = np.asfortranarray(arrays["frac_coords"].astype(">f8"))
+    extra = {
+        "kept": [np.float64(1.5), np.array([True])],
+        "eval_setting": argparse.Namespace(lr=np.float32(1e-5), tags=["a"]),
+        "names": np.array(["a", None], dtype=object),
+    }
+    path = saved({**arrays, **extra}, tmp_path / "eval_gen.pt")
+    for sample, crystal in zip(read("diffcsp", path), [SALT, RUTILE], strict=True):
+        assert_equal(sample, crystal)
+    objects = {**arrays, "lengths": np.array([[1.0, 2.0, None]] * 2, dtype=object)}
+    with pytest.raises(InputError, match="lengths is a NoneType and not an array of numbers"):
+        read("diffcsp", saved(objects, path))
+
+
+def test_a_type_that_lies_about_its_numbers_is_not_believed(tmp_path: Path) -> None:
+    """NumPy would take these numbers for addresses of objects."""
+
+    class Lying:
+        def __reduce__(self) -> tuple[Any, ...]:
+            state = (3, "<", None, None, None, -1, -1, 63)  # every flag, references among them
+            return (np.dtype, ("f8", False, True), state)
+
+    class Array:
+        def __reduce__(self) -> tuple[Any, ...]:
+            build = np.zeros(1).__reduce__()[0]
+            assert callable(build)
+            raw = np.full((2, 3), 4.0).tobytes()
+            return (build, (np.ndarray, (0,), b"b"), (1, (2, 3), Lying(), False, raw))
+
+    path = saved({**flat([SALT, RUTILE]), "lengths": Array()}, tmp_path / "x.pt")
+    samples = read("diffcsp", path)
+    assert all(sample.structure.lattice.a == 4.0 for sample in samples if sample.structure)
+
+
+def test_a_batch_of_pytorch_geometric_needs_no_pytorch_geometric(tmp_path: Path) -> None:
+    from model_layouts import cdvae_reconstruction
+
+    path = cdvae_reconstruction([SALT, RUTILE], tmp_path)
+    names = zipfile.ZipFile(path).read("eval_recon/data.pkl")
+    assert b"torch_geometric.data.batch\nDynamicInheritanceGetter" in names
+    before = set(sys.modules)
+    assert len(read("cdvae", path)) == 2
+    assert not any(name.startswith("torch_geometric") for name in set(sys.modules) - before)
+
+
+class Runs:
+    """An object whose unpickling makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("where", ["namespace", "batch", "array", "tokens"])
+def test_what_is_allowed_hides_nothing_that_runs(where: str, tmp_path: Path) -> None:
+    mark = tmp_path / "it_ran"
+    arrays: Any = flat([SALT])
+    if where == "namespace":
+        arrays["eval_setting"] = argparse.Namespace(run=Runs(mark))
+    elif where == "array":
+        arrays["kept"] = np.array([Runs(mark)], dtype=object)
+    elif where == "batch":
+        with geometric() as (data, batch):
+            arrays["input_data_batch"] = batch._from(data(run=Runs(mark)))
+            path = saved(arrays, tmp_path / "x.pt")
+    else:
+        arrays = [{**crystalite_tokens(SALT, 8), "run": Runs(mark)}]
+    if where != "batch":
+        path = saved(arrays, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"an object of \w+\.mkdir, .*allow_pickle=true"):
+        read("diffcsp", path)
+    assert not mark.exists()
