@@ -182,6 +182,13 @@ def test_own_configs_can_be_swept(
     assert [call["relax_samples"] for call in fake.calls] == [False, False]
 
 
+def test_one_run_is_named_after_its_model(cif: Path, fake: type[FakeMetric]) -> None:
+    words = ["model=diffcsp", f"samples={cif}", "reference=aflow", "limit=1", "out=all"]
+    assert main(["score", "-m", *words]) == 0
+    assert main(["score", "-m", f"samples={cif}", "out=all"]) == 0
+    assert {path.name for path in Path("all").iterdir() if path.is_dir()} == {"model=diffcsp", "0"}
+
+
 def test_a_launcher_that_is_not_installed_says_what_brings_it() -> None:
     from novelty_metric.cli.multirun import _launcher_words
 

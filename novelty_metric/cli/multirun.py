@@ -193,6 +193,8 @@ def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     keys = {word.split("=", 1)[0].lstrip("+") for word in sweep.fixed}
+    if not sweep.swept:  # one run, named after its model
+        keys.discard("model")
     excluded = ",".join(sorted({*keys, "reference.path", "out"}))
     words = [
         *(word for word in sweep.translated if not word.lstrip("+").startswith("out=")),

@@ -147,8 +147,9 @@ def crystal_from_cif(text: str) -> Structure:
     pymatgen's parser is called directly, because ``from_str`` keeps to itself why it failed.
     A site whose symbol is not an element is an error: pymatgen leaves some of them out, and reads
     others by their first letter. So is a CIF that names a space group but lists the identity as its
-    only operation, unless its formula says that all atoms are there: CrystaLLM writes such files,
-    and its postprocessing puts the operations in. Partial occupancies and deuterium are kept.
+    only operation, unless its formula says that all atoms are there, or they have that symmetry:
+    CrystaLLM writes such files, and its postprocessing puts the operations in. Partial occupancies
+    and deuterium are kept.
 
     Raises
     ------
@@ -211,6 +212,18 @@ def _placeholder(block: Mapping[str, Any]) -> str:
     return "element number 0 (X) is not an element"
 
 
+def _has_group(structure: Structure, names: Sequence[str]) -> bool:
+    """Whether the sites, as they are listed, have the space group that is named."""
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    try:
+        symbol, number = structure.get_space_group_info(symprec=0.1)
+    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+        return False
+    known = {symbol, str(number), sg_symbol_from_int_number(number)}
+    return any("".join(name.split()) in known for name in names)
+
+
 def _keep_reach(block: Mapping[str, Any], structure: Structure) -> None:
     """Keep how far the coordinates spread: pymatgen wraps them, and with it a mistake away."""
     reach = 0.0
@@ -236,10 +249,10 @@ def _check_operations(block: Mapping[str, Any], structure: Structure) -> None:
     expected = sum(float(count or 1) for _, count in _FORMULA.findall(formula))
     units = str(block.get("_cell_formula_units_Z", "1"))
     n_units = float(units) if _is_number(units) else 1.0
-    if not any(
-        abs(structure.composition.num_atoms - count) < 0.5
-        for count in (expected, expected * n_units)
-    ):
+    n_sites = structure.composition.num_atoms
+    if any(abs(n_sites - count) < 0.5 for count in (expected, expected * n_units)):
+        return
+    if not _has_group(structure, names):
         raise UnreadableCrystal(
             f"CIF: names the space group {one_line(names[0], 20)} but lists no operation but the "
             "identity, so that atoms are missing; postprocess the CIFs first, as CrystaLLM does "
