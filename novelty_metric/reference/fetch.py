@@ -164,7 +164,7 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
             f"{told}; for a reference of your own from it: `novelty-metric reference build "
             f"{path} out=FILE.arrow`"
         )
-    rows = "" if published.rows is None else f", {published.rows:,} rows"
+    rows = "" if published.rows is None else f" and its {published.rows:,} rows"
     return sha256, (
         f"no content hash of it is known beforehand; its columns{rows} are right, its SHA-256 is "
         f"{sha256}"

@@ -305,8 +305,8 @@ def test_without_a_hash_columns_and_rows_are_checked(
     fetched = fetch_reference("mpts_52")
     sha256 = hashlib.sha256(state.content).hexdigest()
     assert fetched.checked == (
-        "no content hash of it is known beforehand; its columns, 3 rows are right, its SHA-256 is "
-        f"{sha256}"
+        "no content hash of it is known beforehand; its columns and its 3 rows are right, its "
+        f"SHA-256 is {sha256}"
     )
     short = tmp_path / "short.csv"
     short.write_bytes(b"\r\n".join(state.content.split(b"\r\n")[:1]) + b"\r\n")
