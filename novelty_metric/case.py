@@ -97,6 +97,12 @@ class Case:
     seconds: float = 0.0
 
     @property
+    def as_read(self) -> Structure | None:
+        """The crystal before anything was changed, if it is one of pymatgen's; else `cleaned`."""
+        given = self.sample.structure
+        return given if hasattr(given, "frac_coords") else self.cleaned
+
+    @property
     def confirmed(self) -> bool:
         """Whether a relaxed parent matched."""
         return any(tried.confirmed for tried in self.tried)

@@ -454,10 +454,11 @@ class SubstitutionNovelty:
             )
             for case in ordered
         ]
-        return NoveltyReport.from_results(results, self._context(opened))
+        return NoveltyReport.from_results(results, self._context(opened, ordered))
 
-    def _context(self, opened: _Opened) -> RunContext:
+    def _context(self, opened: _Opened, cases: list[Case]) -> RunContext:
         from novelty_metric.report import RunContext
+        from novelty_metric.samples.plausibility import implausible
         from novelty_metric.versions import installed_versions
 
         return RunContext(
@@ -473,6 +474,7 @@ class SubstitutionNovelty:
             relax_samples=self.relax_samples,
             versions=installed_versions(),
             seconds=dict(self._seconds),
+            warnings=tuple(implausible((case.as_read, case.error) for case in cases)),
         )
 
     def _identity(self) -> dict[str, Any]:

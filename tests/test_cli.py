@@ -269,7 +269,7 @@ def test_own_configs_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path
     (folder / "relaxer").mkdir()
     (folder / "relaxer" / "own.yaml").write_text("_target_: fractions.Fraction\nnumerator: 3\n")
     (folder / "model").mkdir()
-    (folder / "model" / "mine.yaml").write_text("name: mine\nformat: cif\ncolumn: null\n")
+    (folder / "model" / "mine.yaml").write_text("name: mine\nformat: cif\n")
     words = ["--config-dir", str(folder), "protocol=mine", "relaxer=own", "model=mine"]
     assert main(["score", f"samples={cif}", *words]) == 0
     assert fake.calls[0]["protocol"] == Protocol(name="mine", k=4)
@@ -390,7 +390,8 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score protocol=pap", "did you mean 'paper'?"),
         ("score relaxer=mace", "no relaxer named 'mace'; known: chgnet, none"),
         ("score hull=mp", "no hull named 'mp'; known: none, reference"),
-        ("score model=x", "known: generic"),
+        ("score model=zzz", "known: adit, cdvae"),
+        ("score model=diffcsp", "model=diffcsp needs samples="),
         ("score logger=x", "known: none"),
         ("score reference=mp20", "did you mean 'mp_20'?"),
         ("score reference=/no/file.arrow", "neither a known reference nor a file"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -18,6 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_CONFIG = [(group, name) for group in GROUPS for name in choices(group)]
 
 
+BESIDE = {"model": ("reference=aflow",), "recipe": ("relaxer=chgnet",)}
+"""What a config of the group needs beside it, where it does not decide or is an extra."""
+
+
 def settings(*overrides: str) -> ScoreSettings:
     content = OmegaConf.to_container(compose_config(overrides), resolve=True)
     assert isinstance(content, dict)
@@ -26,10 +32,12 @@ def settings(*overrides: str) -> ScoreSettings:
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CONFIG)
 def test_every_config_makes_valid_settings(group: str, name: str) -> None:
-    made = settings(f"{group}={name}")
+    made = settings(f"{group}={name}", *BESIDE.get(group, ()))
     if group == "protocol":
         assert made.protocol == Protocol.named(name)
-    elif group != "logger":
+    elif group == "model":
+        assert made.model.name == name
+    elif group not in ("logger", "recipe"):
         value = getattr(made, group)
         # A config of a class of its own, or a name that the metric knows.
         assert value == name or get_class(value["_target_"])
@@ -95,3 +103,19 @@ def test_every_config_is_covered_by_the_package_data() -> None:
     patterns = setuptools["package-data"]["novelty_metric.configs"]
     installed = {path for pattern in patterns for path in (ROOT / "configs").glob(pattern)}
     assert installed == set((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_the_table_of_models_is_made_from_the_configs() -> None:
+    script = ROOT / "scripts" / "make_models_table.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    assert done.returncode == 0, "run python scripts/make_models_table.py"
+
+
+def test_the_recipe_of_the_paper() -> None:
+    made = settings("recipe=reproduce_paper", "relaxer=chgnet", "model=flowmm_relaxed")
+    assert made.protocol == Protocol.named("paper")
+    assert (made.reference, made.scope) == ("mp_20", "eligible")
+    assert made.exhaustive and made.relax_samples
+    words = ["recipe=reproduce_paper", "relaxer=none", "reference=aflow", "exhaustive=false"]
+    assert (settings(*words).relaxer, settings(*words).reference) == ("none", "aflow")
+    assert not settings(*words).exhaustive

@@ -1131,3 +1131,13 @@ def test_a_single_crystal_is_one_clear_error() -> None:
     metric = SubstitutionNovelty("aflow", relaxer=None)
     with pytest.raises(InputError, match="give a list"):
         metric.update(crystal)
+
+
+def test_samples_that_can_not_be_crystals_are_told_in_the_report() -> None:
+    """Lengths in nm, as a user of the class may have them by mistake too."""
+    metric = SubstitutionNovelty("aflow", relaxer=None, hull="none")
+    good = [rocksalt(5.6, "Na", "Cl"), AseAtomsAdaptor.get_atoms(rocksalt(4.2, "Mg", "O"))]
+    assert metric(good).context.warnings == ()
+    small = [rocksalt(0.56, "Na", "Cl"), rocksalt(0.42, "Mg", "O")]
+    (line,) = metric(small).context.warnings
+    assert "the volume per atom is 0.022 Å³ at the median" in line

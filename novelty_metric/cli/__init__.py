@@ -38,6 +38,7 @@ crystals, and copies with elements exchanged, from what is neither.
   score [KEY=VALUE ...]                      score generated crystals
   compare RUN_A RUN_B                        what changed between two reports
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
+  reference fetch NAME                       get a published training set, once
   cache [info|prune|clear]                   look at or drop finished relaxations
 
   --version    print the version

@@ -16,11 +16,13 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 
-GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger")
+GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "recipe")
 _FREE_TEXT = ("samples", "format", "column", "out", "device", "cache", "reference.path")
 _NOT_TEXT = ("null", "true", "false")
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.DOTALL)
 _FILE_REFERENCE = "file"
+_NOT_NAMED = (_FILE_REFERENCE, "of_model")
+"""References that are not chosen by their own name."""
 
 
 def config_folder() -> Path:
@@ -45,7 +47,7 @@ def choices(group: str, config_dir: Path | None = None) -> list[str]:
     """Names of the configs of a group, the user's own included."""
     folders = [config_folder()] + ([config_dir] if config_dir is not None else [])
     names = {path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")}
-    return sorted(names - {_FILE_REFERENCE} if group == "reference" else names)
+    return sorted(names.difference(_NOT_NAMED) if group == "reference" else names)
 
 
 def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> Any:
@@ -72,14 +74,14 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         raise InputError(f"--config-dir {config_dir}: no such folder")
     translated: list[str] = []
     for word in overrides:
-        translated += _translate(word, config_dir)
+        translated += translate(word, config_dir)
 
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    search = [] if config_dir is None else [f"hydra.searchpath=[{_quoted(_file_url(config_dir))}]"]
+    search = search_path(config_dir)
     with initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"):
         try:
             config = compose("config", overrides=[*search, *translated])
@@ -96,8 +98,44 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
     return config
 
 
-def _translate(word: str, config_dir: Path | None) -> list[str]:
-    """One word as typed to what Hydra is given."""
+def search_path(config_dir: Path | None) -> list[str]:
+    """The override that lets Hydra find the user's own configs."""
+    return [] if config_dir is None else [f"hydra.searchpath=[{quoted(_file_url(config_dir))}]"]
+
+
+def checked_sweep(word: str, config_dir: Path | None) -> str | None:
+    """A word that sweeps over configs of a group, its names checked; None if it is none.
+
+    Raises
+    ------
+    InputError
+        If one of the names is unknown, or is a file.
+    """
+    match = _ASSIGNMENT.fullmatch(word)
+    if match is None or match["key"] not in GROUPS or "," not in match["value"]:
+        return None
+    if "(" in match["value"]:  # choice(…) or glob(…), which Hydra reads
+        return word
+    names = []
+    for value in match["value"].split(","):
+        translated = translate(f"{match['key']}={value.strip()}", config_dir)
+        if len(translated) > 1:
+            raise InputError(
+                f"{word}: {value!r} is no name; a file can't be one of several: give it a name in "
+                "a config of your own"
+            )
+        names.append(translated[0].split("=", 1)[1])
+    return f"{match['plus']}{match['key']}={','.join(names)}"
+
+
+def translate(word: str, config_dir: Path | None) -> list[str]:
+    """One word as typed to what Hydra is given.
+
+    Raises
+    ------
+    InputError
+        If it is no override, or a group has no config of that name.
+    """
     if word.startswith("~"):
         raise InputError(f"{word}: a setting can't be removed; write {word[1:]}=null for none")
     match = _ASSIGNMENT.fullmatch(word)
@@ -109,12 +147,14 @@ def _translate(word: str, config_dir: Path | None) -> list[str]:
         if not value:
             raise InputError(f"{key}= has no value; write {key}=null for none")
         plain = value == "null" or (key == "cache" and value in _NOT_TEXT)
-        return [f"{plus}{key}={value if plain else _quoted(value)}"]
+        return [f"{plus}{key}={value if plain else quoted(value)}"]
     if key not in GROUPS:
         return [word]
     known = choices(key, config_dir)
-    if key == "reference" and value == _FILE_REFERENCE:
+    if key == "reference" and value in _NOT_NAMED:
         return [word]
+    if key == "model":
+        value = model_choice(value, known)
     if value in known:
         return [f"{plus}{key}={value}"]
     if key == "reference":
@@ -122,11 +162,28 @@ def _translate(word: str, config_dir: Path | None) -> list[str]:
             raise InputError(f"reference= has no value; known: {', '.join(known)}, or a file")
         # To OmegaConf ??? is a value that is missing, whatever the quotes.
         path = "./???" if value == "???" else value
-        return [f"{plus}reference={_FILE_REFERENCE}", f"reference.path={_quoted(path)}"]
+        return [f"{plus}reference={_FILE_REFERENCE}", f"reference.path={quoted(path)}"]
     raise InputError(_unknown(key, value, known))
 
 
-def _quoted(value: str) -> str:
+def model_choice(name: str, known: Iterable[str]) -> str:
+    """The config of a model as its authors write its name: ``DiffCSP++``, ``CrystaLLM-π``.
+
+    What is not recognised is given back as it is.
+    """
+    known = list(known)
+    if name in known:
+        return name
+    plain = {_plain(choice): choice for choice in known}
+    return plain.get(_plain(name), name)
+
+
+def _plain(name: str) -> str:
+    spelled = name.casefold().replace("++", "pp").replace("π", "pi")
+    return re.sub(r"[\W_]", "", spelled)
+
+
+def quoted(value: str) -> str:
     """A value that Hydra and OmegaConf read back exactly as it is here."""
     from hydra.core.override_parser.types import Quote, QuotedString
 

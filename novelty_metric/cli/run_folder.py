@@ -12,6 +12,7 @@ from typing import Any
 from novelty_metric.errors import InputError
 
 CONFIG_FILE = "config.json"
+REPORT_FILE = "report.json"
 SAMPLES_HASH = "samples_sha256"
 _NO_MATTER = ("out", "overwrite", "workers", "device", "cache", "logger", "allow_pickle", "samples")
 """Settings that change no answer; the samples are compared by content."""
@@ -67,7 +68,7 @@ def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None
         raise InputError(
             f"out={folder} can't be written ({error.strerror or error}); name another folder"
         ) from error
-    if overwrite or not (folder / "report.json").exists():
+    if overwrite or not (folder / REPORT_FILE).exists():
         return
     before = _read_config(folder / CONFIG_FILE)
     if before is None:

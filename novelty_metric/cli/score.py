@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from novelty_metric.cli import run_folder
 from novelty_metric.cli.compose import choices, compose_config
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from novelty_metric.report import NoveltyReport
     from novelty_metric.samples import Sample
 
-USAGE = "novelty-metric score [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
+GENERIC = "generic"
+"""The model that is scored when none is named."""
+
+USAGE = "novelty-metric score [-m] [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
 HELP = """\
 Score generated crystals: which are copies of a reference crystal, which are
 copies with elements exchanged, and which are neither. Without any setting, a
@@ -35,11 +39,14 @@ what is scored
   limit=N               the first N crystals only
   max_sites=N           refuse larger crystals (300)
   allow_pickle=true     let a .pt file make any Python object; it can run code
-  model=NAME            {model}
+  model=NAME            the model that wrote them, which says how its files are
+                        read and what it was trained on:
+                        {model}
 
 against what
-  reference=NAME|FILE   {reference}, or a file made with
-                        `novelty-metric reference build`
+  reference=NAME|FILE   what the model was trained on, unless you name another:
+                        {reference},
+                        or a file made with `novelty-metric reference build`
 
 how
   protocol=NAME         {protocol}; protocol.fmax=0.02 and the like
@@ -48,6 +55,7 @@ how
                         relaxation is undecided
   hull=NAME             {hull}
   relax_samples=false   take the samples as already relaxed
+  recipe=NAME           {recipe}: several settings at once
   scope=eligible|all    which crystals are searched for parents
   exhaustive=true       relax every candidate parent
   workers=N             processes that relax (one per core)
@@ -62,13 +70,20 @@ what is kept
 options
   --config-dir DIR      folder with configs of your own, such as DIR/protocol/mine.yaml
   --cfg job             print the composed settings and stop
+  -m, --multirun        one run per combination of values, such as
+                        model=diffcsp,flowmm or protocol.k=1,3,5, and a table of
+                        them; in samples=, {{model}} is the model's name, and a
+                        pattern the one file that it fits; hydra/launcher=joblib
+                        and the like launch the runs side by side
   -h, --help            print this help
 
 examples
   novelty-metric score
-  novelty-metric score samples=generated.zip reference=mp_20 protocol=paper out=run
+  novelty-metric score model=diffcsp samples=eval_gen.pt protocol=paper out=run
+  novelty-metric score samples=generated.zip reference=mp_20.arrow out=run
   novelty-metric score samples=samples.csv column=cif relaxer=none limit=100
   novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
+  novelty-metric score -m model=diffcsp,flowmm 'samples=runs/{{model}}.*' out=all
 
 Exit status: 0 scored; 2 the call or its input can't be used; 3 interrupted: the
 same command goes on, as finished relaxations are kept.
@@ -77,8 +92,13 @@ same command goes on, as finished relaxations are kept.
 
 def help_text() -> str:
     """The help, with the names that can be given."""
-    groups = ("model", "reference", "protocol", "relaxer", "hull")
-    return HELP.format(**{group: ", ".join(choices(group)) for group in groups})
+    groups = ("model", "reference", "protocol", "relaxer", "hull", "recipe")
+    return HELP.format(**{group: _wrapped(choices(group)) for group in groups})
+
+
+def _wrapped(names: Iterable[str]) -> str:
+    """The names, continued below their column of the help."""
+    return f"\n{' ' * 24}".join(textwrap.wrap(", ".join(names), 56))
 
 
 def run(words: list[str]) -> int:
@@ -93,23 +113,26 @@ def run(words: list[str]) -> int:
     if given.help:
         print(f"usage: {USAGE}\n\n{help_text()}", end="")
         return 0
-    composed = compose_config(given.overrides, given.config_dir)
-    from omegaconf import OmegaConf
+    if given.multirun:
+        if given.cfg is not None:
+            raise InputError(
+                "--cfg shows one run; leave out -m, and name one value of each setting"
+            )
+        from novelty_metric.cli import multirun
 
+        return multirun.run(given.overrides, given.config_dir)
+    composed = compose_config(given.overrides, given.config_dir)
     if given.cfg is not None:
+        from omegaconf import OmegaConf
+
         print(OmegaConf.to_yaml(composed, resolve=True), end="")
         return 0
-    content = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(content, dict)
-    config = {str(name): value for name, value in content.items()}
-    settings = ScoreSettings.from_config(config)
-    reference = _reference(settings.reference, given.config_dir)
-    if settings.samples is not None and not settings.samples.exists():
-        raise InputError(f"samples={settings.samples}: no such file or folder")
+    config, settings = settings_of(composed)
+    reference = check(settings, given.config_dir)
     if settings.out is not None:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
-    report = _score(settings, reference)
+    report = make_report(settings, reference)
     if settings.out is not None:
         # The settings go first: a report without them could not be continued.
         run_folder.write_config(settings.out, config)
@@ -118,9 +141,42 @@ def run(words: list[str]) -> int:
     return 0
 
 
+def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
+    """The composed settings as plain values, and checked.
+
+    Raises
+    ------
+    InputError
+        If one of them is missing, unknown or of the wrong kind.
+    """
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(content, dict)
+    config = {str(name): value for name, value in content.items()}
+    return config, ScoreSettings.from_config(config)
+
+
+def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
+    """What can be checked before anything heavy is loaded; the reference as the metric takes it.
+
+    Raises
+    ------
+    InputError
+        If there are no samples, or no reference of that name.
+    """
+    if settings.samples is None and settings.model.name != GENERIC:
+        raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
+    reference = _reference(settings.reference, config_dir)
+    if settings.samples is not None and not settings.samples.exists():
+        raise InputError(f"samples={settings.samples}: no such file or folder")
+    return reference
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = Parser(prog="novelty-metric score", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("overrides", nargs="*")
@@ -145,11 +201,12 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
     raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
 
 
-def _score(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
+def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
     """Score with everything that libraries print kept off the screen."""
     with quiet() as terminal:
         from novelty_metric.console import Progress
         from novelty_metric.metric import SubstitutionNovelty
+        from novelty_metric.samples.plausibility import implausible
 
         with (
             Progress(terminal) as progress,
@@ -168,11 +225,24 @@ def _score(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
                 progress=progress,
             ) as metric,
         ):
-            metric.update_samples(_counted(_samples(settings), progress))
-            return metric.compute()
+            samples = list(_counted(read_settings(settings), progress))
+            # Now, and not after hours of work that a wrong unit makes worthless.
+            told = implausible((sample.structure, sample.error) for sample in samples)
+            warn(told, terminal)
+            metric.update_samples(samples)
+            report = metric.compute()
+            warn([line for line in report.context.warnings if line not in told], terminal)
+            return report
 
 
-def _samples(settings: ScoreSettings) -> Iterator[Sample]:
+def warn(lines: Iterable[str], stream: TextIO) -> None:
+    """A line each on standard error."""
+    for line in lines:
+        print(f"novelty-metric: warning: {line}", file=stream, flush=True)
+
+
+def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
+    """The samples, read as the settings and the model say."""
     from novelty_metric.samples import read_samples
 
     path = settings.samples
@@ -184,6 +254,8 @@ def _samples(settings: ScoreSettings) -> Iterator[Sample]:
         path,
         format=settings.format,
         column=settings.column,
+        columns=settings.model.columns,
+        arrays=settings.model.arrays,
         allow_pickle=settings.allow_pickle,
         limit=settings.limit,
     )

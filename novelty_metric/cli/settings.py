@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from novelty_metric.cli.model_settings import ModelSettings, samples_of_model
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
@@ -25,8 +26,8 @@ class ScoreSettings:
     format, column : str or None
         None: to be found out.
     allow_pickle : bool
-    model : str
-        Name of the model that made the samples.
+    model : ModelSettings
+        The model that made the samples.
     reference : str
         Name, or file.
     protocol : Protocol
@@ -49,7 +50,7 @@ class ScoreSettings:
     format: str | None
     column: str | None
     allow_pickle: bool
-    model: str
+    model: ModelSettings
     reference: str
     protocol: Protocol
     relaxer: str | Mapping[str, Any]
@@ -76,18 +77,24 @@ class ScoreSettings:
         """
         own = {field.name for field in dataclasses.fields(cls)}
         _only_known(config, own | {"logger"}, "")
-        model, reference = _group(config, "model"), _group(config, "reference")
-        _only_known(model, {"name", "format", "column"}, "model.")
+        model = ModelSettings.from_config(_group(config, "model"))
+        reference = _group(config, "reference")
         _only_known(reference, {"name", "path"}, "reference.")
         path = reference["path"]
         if path == "???":
             raise InputError("reference.path has no value; write reference=FILE")
+        if path is None and reference["name"] is None:
+            raise InputError(
+                f"what {model.title} was trained on has no name here; name what is scored "
+                "against: reference=NAME or reference=FILE"
+            )
+        samples = _text(config, "samples")
         settings = cls(
-            samples=_path(config, "samples"),
-            format=_text(config, "format") or _text(model, "format", "model."),
-            column=_text(config, "column") or _text(model, "column", "model."),
+            samples=_as_path("samples", samples and samples_of_model(samples, model.name)),
+            format=_text(config, "format") or model.format,
+            column=_text(config, "column"),
             allow_pickle=_flag(config, "allow_pickle"),
-            model=str(model["name"]),
+            model=model,
             reference=str(reference["name"] if path is None else path),
             protocol=_protocol(_group(config, "protocol")),
             relaxer=_named(config, "relaxer"),
@@ -146,7 +153,10 @@ def _text(config: Mapping[str, Any], name: str, prefix: str = "") -> str | None:
 
 
 def _path(config: Mapping[str, Any], name: str) -> Path | None:
-    value = _text(config, name)
+    return _as_path(name, _text(config, name))
+
+
+def _as_path(name: str, value: str | None) -> Path | None:
     if value is None:
         return None
     if "\0" in value:

@@ -37,7 +37,11 @@ NAMED = {
     item.name: item
     for item in (
         NamedReference("aflow", "the 288 AFLOW prototypes that pymatgen carries", packaged=True),
-        NamedReference("mp_20", "MP-20, the 27,136 training crystals (train.csv of txie-93/cdvae)"),
+        NamedReference("mp_20", "MP-20, the 27,136 training crystals of CDVAE"),
+        NamedReference("perov_5", "Perov-5, the training crystals of CDVAE"),
+        NamedReference("carbon_24", "Carbon-24, the training crystals of CDVAE"),
+        NamedReference("mpts_52", "MPTS-52, the 27,380 training crystals of DiffCSP"),
+        NamedReference("alex_mp_20", "Alex-MP-20, the training crystals of MatterGen"),
     )
 }
 
@@ -121,6 +125,6 @@ def _not_there(name: str, path: Path) -> str:
     if NAMED[name].packaged:
         return f"reference {name!r}: {path} is missing; install novelty-metric again"
     return (
-        f"reference {name!r} ({NAMED[name].title}) is not on this machine; "
-        f"make it once from your copy with `novelty-metric reference build SOURCE out={path}`"
+        f"reference {name!r} ({NAMED[name].title}) is not on this machine; get it once with "
+        f"`novelty-metric reference fetch {name}`, or build it as {path}"
     )

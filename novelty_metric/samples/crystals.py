@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from novelty_metric.samples.plausibility import COORDINATE_REACH
 from novelty_metric.samples.source import MAX_MEMBER_BYTES, one_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,34 @@ STRUCTURE_KEYS = (
 )
 """Names that models give to their crystals, the preferred one first."""
 
+_PROMPT_LINES = 3
+
+MAX_LITERAL = 5_000_000
+"""Longest Python literal that is read (characters): 300 sites take 0.1 million, and reading one
+takes a hundred times its length in memory."""
+
+MAX_DEPTH = 100
+"""Deepest nesting of brackets in a Python literal; a structure has six levels."""
+
 _DATA_BLOCK = re.compile(r"^\s*data_", re.MULTILINE)
+
+
+DUMMY_EDGE = 100.0
+"""Side (Å) of the cell that ADiT writes where it failed to make a crystal."""
+
+_OPERATION_KEYS = (
+    "_symmetry_equiv_pos_as_xyz",
+    "_symmetry_equiv_pos_as_xyz_",
+    "_space_group_symop_operation_xyz",
+    "_space_group_symop_operation_xyz_",
+)
+_GROUP_KEYS = (
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_alt",
+    "_symmetry_int_tables_number",
+    "_space_group_it_number",
+)
+_FORMULA = re.compile(r"([A-Z][a-z]?)\s*(\d*\.?\d*)")
 
 
 class UnreadableCrystal(ValueError):
@@ -90,6 +118,7 @@ def _read_literal(text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
+        _check_bounds(text)
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
@@ -101,12 +130,26 @@ def _read_literal(text: str) -> Mapping[str, Any]:
     return value
 
 
+def _check_bounds(text: str) -> None:
+    """Refuse a literal that Python's parser would need too much memory or stack for."""
+    if len(text) > MAX_LITERAL:
+        raise UnreadableCrystal(f"a Python literal of {len(text) / 1e6:.0f} million characters")
+    depth = 0
+    for bracket in re.finditer(r"[\[({\])}]", text):
+        depth += 1 if bracket.group() in "[({" else -1
+        if depth > MAX_DEPTH:
+            raise UnreadableCrystal(f"a Python literal of more than {MAX_DEPTH} nested brackets")
+
+
 def crystal_from_cif(text: str) -> Structure:
     """Crystal from a CIF with one data block, as ``Structure.from_str(text, fmt="cif")`` reads it.
 
     pymatgen's parser is called directly, because ``from_str`` keeps to itself why it failed.
     A site whose symbol is not an element is an error: pymatgen leaves some of them out, and reads
-    others by their first letter. Partial occupancies and deuterium are kept.
+    others by their first letter. So is a CIF that names a space group but lists the identity as its
+    only operation, unless its formula says that all atoms are there, or they have that symmetry:
+    CrystaLLM writes such files, and its postprocessing puts the operations in. Partial occupancies
+    and deuterium are kept.
 
     Raises
     ------
@@ -127,6 +170,9 @@ def crystal_from_cif(text: str) -> Structure:
             for block in parser.as_dict().values():
                 _check_symbols(block)
             structure = parser.parse_structures(primitive=False, on_error="raise")[0]
+            for block in parser.as_dict().values():
+                _check_operations(block, structure)
+                _keep_reach(block, structure)
         except UnreadableCrystal:
             raise
         except Exception as error:  # any text may come in, and the parser checks little
@@ -150,15 +196,90 @@ def _check_symbols(block: Mapping[str, Any]) -> None:
     for symbol in [symbols] if isinstance(symbols, str) else symbols:
         letters = re.match(r"[A-Za-z]*", symbol.strip()).group()  # type: ignore[union-attr]
         if not _is_element(letters.capitalize()) and " + " not in symbol:
+            if letters.upper() == "X":
+                raise UnreadableCrystal(_placeholder(block))
             raise UnreadableCrystal(f"CIF: {one_line(repr(symbol), 40)} is not an element")
 
 
+def _placeholder(block: Mapping[str, Any]) -> str:
+    """What to say of an atom with element number 0, which a CIF calls X."""
+    edges = [str(block.get(f"_cell_length_{axis}", "")) for axis in "abc"]
+    if all(_is_number(edge) and float(edge) == DUMMY_EDGE for edge in edges):
+        return (
+            f"a dummy cell of {DUMMY_EDGE:.0f} Å sides with element number 0, which ADiT writes "
+            "where it failed to make a crystal"
+        )
+    return "element number 0 (X) is not an element"
+
+
+def _has_group(structure: Structure, names: Sequence[str]) -> bool:
+    """Whether the sites, as they are listed, have the space group that is named."""
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    try:
+        symbol, number = structure.get_space_group_info(symprec=0.1)
+    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+        return False
+    known = {symbol, str(number), sg_symbol_from_int_number(number)}
+    return any("".join(name.split()) in known for name in names)
+
+
+def _keep_reach(block: Mapping[str, Any], structure: Structure) -> None:
+    """Keep how far the coordinates spread: pymatgen wraps them, and with it a mistake away."""
+    reach = 0.0
+    for axis in "xyz":
+        column = block.get(f"_atom_site_fract_{axis}", ())
+        words = [column] if isinstance(column, str) else column
+        values = [float(word) for word in words if _is_number(word)]
+        reach = max(reach, max(values, default=0.0) - min(values, default=0.0))
+    if reach > 1:
+        structure.properties[COORDINATE_REACH] = reach
+
+
+def _check_operations(block: Mapping[str, Any], structure: Structure) -> None:
+    """Refuse a space group whose operations were left out; see `crystal_from_cif`."""
+    operations = [value for key, value in block.items() if key.lower() in _OPERATION_KEYS and value]
+    names = [str(value) for key, value in block.items() if key.lower() in _GROUP_KEYS]
+    if not operations or all("".join(name.split()).upper() in ("P1", "1") for name in names):
+        return
+    listed = [operations[0]] if isinstance(operations[0], str) else list(operations[0])
+    if ["".join(str(text).split()) for text in listed] != ["x,y,z"]:
+        return
+    formula = str(block.get("_chemical_formula_sum", ""))
+    expected = sum(float(count or 1) for _, count in _FORMULA.findall(formula))
+    units = str(block.get("_cell_formula_units_Z", "1"))
+    n_units = float(units) if _is_number(units) else 1.0
+    n_sites = structure.composition.num_atoms
+    if any(abs(n_sites - count) < 0.5 for count in (expected, expected * n_units)):
+        return
+    if not _has_group(structure, names):
+        raise UnreadableCrystal(
+            f"CIF: names the space group {one_line(names[0], 20)} but lists no operation but the "
+            "identity, so that atoms are missing; postprocess the CIFs first, as CrystaLLM does "
+            "with bin/postprocess.py"
+        )
+
+
 def is_language_model_text(text: str) -> bool:
-    """Whether the text has the form that Crystal-text-LLM writes: two lines of three numbers."""
-    return all(
-        len(words) == 3 and all(_is_number(word) for word in words)
-        for words in (line.split() for line in [*text.splitlines()[:2], "", ""][:2])
-    )
+    """Whether the text has the form that Crystal-text-LLM writes: two lines of three numbers.
+
+    Its own file keeps the prompt, words that end with a colon, before them.
+    """
+    return _without_prompt(text) is not None
+
+
+def _without_prompt(text: str) -> list[str] | None:
+    """Lines from the cell on that are not blank, or None if there is no cell."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for start in range(min(len(lines) - 1, _PROMPT_LINES + 1)):
+        if all(
+            len(words) == 3 and all(map(_is_number, words))
+            for words in (line.split() for line in lines[start : start + 2])
+        ):
+            return lines[start:]
+        if not lines[start].endswith(":"):
+            return None
+    return None
 
 
 def crystal_from_language_model_text(text: str) -> Structure:
@@ -169,7 +290,9 @@ def crystal_from_language_model_text(text: str) -> Structure:
     UnreadableCrystal
         If a line is missing or is not what it should be.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = _without_prompt(text)
+    if lines is None:
+        raise UnreadableCrystal("not two lines of three numbers, the cell, and then the atoms")
     lengths, angles = ([float(word) for word in line.split()] for line in lines[:2])
     symbols, coordinates = lines[2::2], [line.split() for line in lines[3::2]]
     if len(symbols) != len(coordinates):
@@ -215,6 +338,39 @@ def crystal_from_parameters(
     if not 0 < min(angles) <= max(angles) < 180 or volume_squared <= 0:
         raise UnreadableCrystal(f"no cell has the angles {_short(angles)} (degrees)")
     return Structure(Lattice.from_parameters(*values), list(species), frac_coords)
+
+
+def crystal_from_matrix(
+    matrix: Sequence[Sequence[float]],
+    species: Sequence[Element],
+    coords: Any,
+    *,
+    cartesian: bool,
+) -> Structure:
+    """Crystal from cell vectors as rows (Å), elements and coordinates.
+
+    Parameters
+    ----------
+    coords : array_like
+        ``(n_sites, 3)``, fractional, or Cartesian (Å).
+
+    Raises
+    ------
+    UnreadableCrystal
+        If the vectors span no cell, or there are no sites.
+    """
+    import numpy as np
+    from pymatgen.core import Lattice, Structure
+
+    if not species:
+        raise UnreadableCrystal("no atoms")
+    vectors = np.array(matrix, dtype=float)
+    if not np.isfinite(vectors).all():
+        raise UnreadableCrystal("the cell holds a number that is not finite")
+    if not np.linalg.det(vectors):
+        raise UnreadableCrystal("the cell has no volume")
+    lattice = Lattice(vectors)
+    return Structure(lattice, list(species), coords, coords_are_cartesian=cartesian)
 
 
 def _short(values: Sequence[float]) -> str:

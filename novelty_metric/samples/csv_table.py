@@ -32,7 +32,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
             raise InputError(f"{path}: the header can't be read")
         first = list(itertools.islice(rows, SAMPLED_ROWS))
         known = [row for row in first if isinstance(row, list)]
-        index = structure_column(path, columns, known, options.column)
+        index = structure_column(path, columns, known, options.column, options.columns)
         id_index = id_column(columns)
         for position, row in enumerate(itertools.chain(first, rows)):
             default_id, source = f"{name}-{position}", f"{path.name}:row {position}"

@@ -6,11 +6,60 @@ Standard library only; a format's module is imported when a file of that format 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Sample
+
+ARRAY_KEYS = ("num_atoms", "atom_types", "frac_coords", "lengths", "angles", "lattices")
+"""Names of the arrays of a ``.pt`` file, as DiffCSP and FlowMM have them."""
+
+ANGLE_UNITS = ("degrees", "radians")
+LENGTH_UNITS = {"angstrom": 1.0, "nm": 10.0, "bohr": 0.529177210544}
+"""Å per unit; CODATA 2022 for the Bohr radius."""
+COORDINATES = ("fractional", "cartesian")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayConvention:
+    """What the arrays of a ``.pt`` file mean, which they can't say themselves.
+
+    Attributes
+    ----------
+    keys : mapping
+        From one of `ARRAY_KEYS` to the name that the file has for it, where they differ.
+    angles : str
+        ``"degrees"`` or ``"radians"``.
+    lengths : str
+        Unit of lengths, lattices and Cartesian coordinates: ``"angstrom"``, ``"nm"``, ``"bohr"``.
+    coordinates : str
+        ``"fractional"`` or ``"cartesian"``; the latter needs ``lattices``.
+
+    Raises
+    ------
+    InputError
+        If one of them is none of these.
+    """
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    angles: str = "degrees"
+    lengths: str = "angstrom"
+    coordinates: str = "fractional"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("angles", ANGLE_UNITS),
+            ("lengths", tuple(LENGTH_UNITS)),
+            ("coordinates", COORDINATES),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(f"arrays.{name} is {value!r}; known: {', '.join(known)}")
+        for key in self.keys:
+            if key not in ARRAY_KEYS:
+                raise InputError(f"arrays.keys names {key!r}; known: {', '.join(ARRAY_KEYS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +69,19 @@ class ReadOptions:
     Attributes
     ----------
     column : str or None
-        Column of a table that holds the structures; None finds it by its contents.
+        Column of a table that holds the structures; None finds it.
+    columns : tuple of str
+        Columns of a table to look for first, the preferred one first; those that are not there
+        are passed over.
+    arrays : ArrayConvention
+        What the arrays of a ``.pt`` file mean.
     allow_pickle : bool
         Let a ``.pt`` file make any Python object, which can run code.
     """
 
     column: str | None = None
+    columns: tuple[str, ...] = ()
+    arrays: ArrayConvention = field(default_factory=ArrayConvention)
     allow_pickle: bool = False
 
 
@@ -86,7 +142,7 @@ FORMATS: dict[str, Format] = {
         ),
         Format("json", "JSON of pymatgen structures: list, mapping or one", f"{_HERE}.json_file"),
         Format("jsonl", "JSON lines, one pymatgen structure a line", f"{_HERE}.json_lines"),
-        Format("pt", "torch.save of arrays, as DiffCSP writes it", f"{_HERE}.torch_file"),
+        Format("pt", "torch.save of arrays, as DiffCSP and others do", f"{_HERE}.torch_file"),
     )
 }
 """The formats by name."""

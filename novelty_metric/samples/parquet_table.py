@@ -65,7 +65,7 @@ def _find_column(
             empty = [None] * batch.num_rows
             rows = [list(row) for row in zip(*(values.get(c, empty) for c in columns), strict=True)]
             break
-    return structure_column(path, columns, rows, options.column)
+    return structure_column(path, columns, rows, options.column, options.columns)
 
 
 def _may_hold_crystals(pa: Any, kind: Any) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.detect import detect_format
-from novelty_metric.samples.formats import FORMATS, Format, ReadOptions
+from novelty_metric.samples.formats import FORMATS, ArrayConvention, Format, ReadOptions
 from novelty_metric.samples.source import READ_ERRORS, damaged
 
 
@@ -22,6 +22,8 @@ def read_samples(
     *,
     format: str | None = None,
     column: str | None = None,
+    columns: Sequence[str] = (),
+    arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
 ) -> Iterator[Sample]:
@@ -37,7 +39,12 @@ def read_samples(
     format : str, optional
         Name of the format; found by the file's contents if not given.
     column : str, optional
-        Column of a table that holds the crystals; found by its contents if not given.
+        Column of a table that holds the crystals; found if not given.
+    columns : sequence of str
+        Columns of a table to look for first; those that are not there, and files that are no
+        tables, do no harm.
+    arrays : ArrayConvention, optional
+        What the arrays of a ``.pt`` file mean; by default degrees, Å and fractional coordinates.
     allow_pickle : bool
         Let a ``.pt`` file make any Python object. It can run code: only for files you trust.
     limit : int, optional
@@ -60,7 +67,8 @@ def read_samples(
     path = Path(path)
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
-    entry, options = _entry(path, format, column, allow_pickle)
+    options = _options(column, columns, arrays, allow_pickle=allow_pickle)
+    entry = _entry(path, format, options)
     samples = _unique(_guarded(entry.read(path, options), path))
     first = next(samples, None)
     if first is None:
@@ -73,6 +81,8 @@ def count_hint(
     *,
     format: str | None = None,
     column: str | None = None,
+    columns: Sequence[str] = (),
+    arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
 ) -> int | None:
@@ -86,7 +96,8 @@ def count_hint(
         If the file is missing, empty, in no known format, or damaged.
     """
     path = Path(path)
-    entry, options = _entry(path, format, column, allow_pickle)
+    options = _options(column, columns, arrays, allow_pickle=allow_pickle)
+    entry = _entry(path, format, options)
     try:
         n_samples = entry.count(path, options)
     except READ_ERRORS as error:
@@ -94,18 +105,31 @@ def count_hint(
     return n_samples if n_samples is None or limit is None else min(n_samples, limit)
 
 
-def _entry(
-    path: Path, format: str | None, column: str | None, allow_pickle: bool
-) -> tuple[Format, ReadOptions]:
+def _options(
+    column: str | None,
+    columns: Sequence[str],
+    arrays: ArrayConvention | None,
+    *,
+    allow_pickle: bool,
+) -> ReadOptions:
+    return ReadOptions(
+        column=column,
+        columns=tuple(columns),
+        arrays=arrays or ArrayConvention(),
+        allow_pickle=allow_pickle,
+    )
+
+
+def _entry(path: Path, format: str | None, options: ReadOptions) -> Format:
     found = detect_format(path) if format is None else format
     if found not in FORMATS:
         raise InputError(f"no format named {found!r}; known: {', '.join(FORMATS)}")
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     entry = FORMATS[found]
-    if column is not None and not entry.takes_column:
-        raise InputError(f"{path}: column={column} is for tables, and this is {found}")
-    return entry, ReadOptions(column=column, allow_pickle=allow_pickle)
+    if options.column is not None and not entry.takes_column:
+        raise InputError(f"{path}: column={options.column} is for tables, and this is {found}")
+    return entry
 
 
 def _guarded(samples: Iterator[Sample], path: Path) -> Iterator[Sample]:

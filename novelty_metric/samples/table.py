@@ -23,12 +23,17 @@ SAMPLED_ROWS = 64
 
 
 def structure_column(
-    path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], wanted: str | None
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    wanted: str | None,
+    preferred: Sequence[str] = (),
 ) -> int:
     """Position of the column that holds the crystals.
 
-    Of several columns that hold crystals, the one with the first name in `STRUCTURE_KEYS`; a
-    column with such a name is taken, too, if no column holds anything readable.
+    The one asked for, else the first of those preferred that is there. Else, of several columns
+    that hold crystals, the one with the first name in `STRUCTURE_KEYS`; a column with such a name
+    is taken, too, if no column holds anything readable.
 
     Parameters
     ----------
@@ -37,6 +42,8 @@ def structure_column(
         The first rows, in the order of `columns`.
     wanted : str or None
         Name asked for by the caller.
+    preferred : sequence of str
+        Names to look for first.
 
     Raises
     ------
@@ -48,6 +55,9 @@ def structure_column(
         if wanted in columns:
             return columns.index(wanted)
         raise InputError(f"{path}: there is no column {wanted!r}; the columns are {listed}")
+    for name in preferred:
+        if name in columns:
+            return columns.index(name)
     holding = [
         index
         for index, _ in enumerate(columns)

@@ -5,7 +5,6 @@ Which of the layouts a file has is `torch_layouts`' business.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,12 @@ from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.source import one_line, stem
-from novelty_metric.samples.torch_layouts import FlatCrystals, find_layout
+from novelty_metric.samples.torch_arrays import Batch
+from novelty_metric.samples.torch_layouts import find_layout
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
-    """The crystals in order; the file is held in memory as a whole.
+    """The crystals in order, evaluation by evaluation; the file is held in memory as a whole.
 
     Raises
     ------
@@ -27,24 +27,30 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
         If the file can't be loaded, would make objects that may run code, or has no known layout.
     """
     name = stem(path)
-    for position, (structure, error) in enumerate(_crystals(path, options)):
-        yield Sample(f"{name}-{position}", structure, error, f"{path.name}:row {position}")
+    batches = _batches(path, options)
+    position = 0
+    for evaluation, batch in enumerate(batches):
+        where = f"evaluation {evaluation}, " if len(batches) > 1 else ""
+        for row, (structure, error) in enumerate(batch):
+            source = f"{path.name}:{where}row {row}"
+            yield Sample(f"{name}-{position}", structure, error, source)
+            position += 1
 
 
 def count(path: Path, options: ReadOptions) -> int | None:
     """Number of crystals."""
-    return len(_crystals(path, options))
+    return sum(map(len, _batches(path, options)))
 
 
-def _crystals(path: Path, options: ReadOptions) -> FlatCrystals:
-    return find_layout(load(path, allow_pickle=options.allow_pickle), path)
+def _batches(path: Path, options: ReadOptions) -> list[Batch]:
+    data = load(path, allow_pickle=options.allow_pickle)
+    return find_layout(data, options.arrays, path)
 
 
 def load(path: Path, *, allow_pickle: bool) -> Any:
     """What the file holds, on the CPU.
 
-    Only tensors and plain values are made, and ``argparse.Namespace``, in which DiffCSP keeps the
-    arguments of its command line and which does nothing but hold them.
+    Only tensors and plain values are made, and the few classes of `torch_classes`.
 
     Raises
     ------
@@ -53,8 +59,10 @@ def load(path: Path, *, allow_pickle: bool) -> Any:
     """
     import torch
 
+    from novelty_metric.samples.torch_classes import allowed_classes
+
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(list(allowed_classes())):
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # a damaged file may raise anything
         name = _refused_global(str(error))

@@ -1,173 +1,117 @@
 """The layouts of arrays in a ``.pt`` file, each recognised by its keys and shapes.
 
-A new layout is a function from what was loaded to `FlatCrystals`, or None if it is not its own;
-it goes into `LAYOUTS`.
+A new layout is a function from what was loaded to its batches, or None if it is not its own; it
+goes into `LAYOUTS`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.crystals import UnreadableCrystal, crystal_from_parameters, element
+from novelty_metric.samples.formats import ARRAY_KEYS, ArrayConvention
 from novelty_metric.samples.source import one_line
+from novelty_metric.samples.torch_arrays import Batch, flat_crystals, padded_crystals
 
-if TYPE_CHECKING:
-    import numpy as np
-    from pymatgen.core import Structure
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+_SITE_KEYS = ("num_atoms", "atom_types", "frac_coords")
+_TOKEN_KEYS = ("A0", "F1", "Y1", "pad_mask")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlatCrystals:
-    """M crystals with N sites in all, one after the other.
+def diffcsp(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
+    """A mapping with flat arrays: DiffCSP, DiffCSP++, SymmCD, CrystalFlow, FlowMM's ``eval_pt``.
 
-    Attributes
-    ----------
-    num_atoms : array
-        Sites of each crystal, ``(M,)``.
-    atom_types : array
-        Atomic number of each site, ``(N,)``.
-    frac_coords : array
-        Fractional coordinates, ``(N, 3)``.
-    lengths : array
-        a, b, c (Å), ``(M, 3)``.
-    angles : array
-        α, β, γ (degrees), ``(M, 3)``.
+    M crystals with N sites in all: ``num_atoms`` (M,), ``atom_types`` (N,), ``frac_coords``
+    (N, 3), and ``lengths`` and ``angles`` (M, 3), or ``lattices`` (M, 3, 3). Other keys, such as
+    ``eval_setting``, ``spacegroups`` or ``time``, are left out.
     """
-
-    num_atoms: Array
-    atom_types: Array
-    frac_coords: Array
-    lengths: Array
-    angles: Array
-
-    def __len__(self) -> int:
-        return len(self.num_atoms)
-
-    def __iter__(self) -> Iterator[tuple[Structure | None, str | None]]:
-        """Each crystal, or None and the reason why it can't be built."""
-        start = 0
-        for index, n_sites in enumerate(self.num_atoms.tolist()):
-            sites = slice(start, start + n_sites)
-            start += n_sites
-            try:
-                yield self._crystal(index, sites), None
-            except UnreadableCrystal as error:
-                yield None, str(error)
-            except Exception as error:  # numbers of a model may break pymatgen in any way
-                yield None, one_line(error)
-
-    def _crystal(self, index: int, sites: slice) -> Structure:
-        species = []
-        for number in self.atom_types[sites].tolist():
-            if not math.isfinite(number) or number != int(number):
-                raise UnreadableCrystal(f"atomic number {number} is not an element")
-            species.append(element(int(number)))
-        return crystal_from_parameters(
-            self.lengths[index].tolist(),
-            self.angles[index].tolist(),
-            species,
-            self.frac_coords[sites],
-        )
-
-
-_KEYS = ("num_atoms", "atom_types", "frac_coords", "lengths", "angles")
-
-
-def diffcsp(data: Any, path: Path) -> FlatCrystals | None:
-    """DiffCSP, DiffCSP++ and those who write as they do: a mapping with five flat arrays.
-
-    Other keys, such as ``eval_setting``, are left out.
-
-    Raises
-    ------
-    InputError
-        If the arrays do not fit together, or the angles can only be radians.
-    """
-    import numpy as np
-
-    if not isinstance(data, Mapping) or not set(_KEYS) <= data.keys():
+    arrays = _named(data, convention)
+    if arrays is None or isinstance(arrays["num_atoms"], list | tuple):
         return None
-    arrays = {key: _array(data[key], key, path) for key in _KEYS}
-    num_atoms, atom_types = arrays["num_atoms"], arrays["atom_types"]
-    _check_shapes(arrays, path)
-    if (num_atoms < 0).any() or (num_atoms != np.floor(num_atoms)).any():
-        raise InputError(f"{path}: num_atoms holds something other than numbers of atoms")
-    num_atoms = num_atoms.astype(np.int64)
-    if num_atoms.sum() != len(atom_types):
-        raise InputError(
-            f"{path}: num_atoms adds up to {num_atoms.sum()} atoms, but atom_types holds "
-            f"{len(atom_types)}: the arrays do not belong together"
-        )
-    angles = arrays["angles"][np.isfinite(arrays["angles"])]
-    if angles.size and angles.max() <= math.pi:
-        raise InputError(
-            f"{path}: no angle is above {angles.max():.4g}: angles are expected in degrees, "
-            "and these look like radians"
-        )
-    return FlatCrystals(
-        num_atoms=num_atoms,
-        atom_types=atom_types,
-        frac_coords=arrays["frac_coords"],
-        lengths=arrays["lengths"],
-        angles=arrays["angles"],
-    )
+    if getattr(arrays["num_atoms"], "ndim", 1) > 1:
+        return None
+    return [flat_crystals(arrays, convention, path)]
 
 
-def _array(value: Any, key: str, path: Path) -> Array:
-    import numpy as np
+def cdvae(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
+    """CDVAE: as `diffcsp`, every array with a leading axis of evaluations, ``num_atoms`` (K, M).
 
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = (value.double() if value.is_floating_point() else value).numpy()
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
-        raise InputError(
-            f"{path}: {key} is a {type(value).__name__} and not an array of numbers, as in "
-            "DiffCSP's layout"
-        )
-    return value.astype(np.float64) if value.dtype.kind == "f" else value
-
-
-def _check_shapes(arrays: Mapping[str, Array], path: Path) -> None:
-    n_crystals, n_sites = len(_one(arrays, "num_atoms")), len(_one(arrays, "atom_types"))
-    expected = {
-        "num_atoms": (n_crystals,),
-        "atom_types": (n_sites,),
-        "frac_coords": (n_sites, 3),
-        "lengths": (n_crystals, 3),
-        "angles": (n_crystals, 3),
-    }
-    for key, shape in expected.items():
-        found = arrays[key].shape
-        if found != shape:
-            hint = ""
-            if len(found) == len(shape) + 1:
-                hint = "; a leading axis of evaluations, as CDVAE writes it, is not read"
-            raise InputError(
-                f"{path}: {key} has the shape {found} where DiffCSP's layout has {shape}{hint}"
-            )
+    The crystals of one evaluation come after those of the one before.
+    """
+    arrays = _named(data, convention)
+    if arrays is None or getattr(arrays["num_atoms"], "ndim", 1) != 2:
+        return None
+    evaluations = {key: len(array) for key, array in arrays.items()}
+    if len(set(evaluations.values())) > 1:
+        listed = ", ".join(f"{key} {count}" for key, count in evaluations.items())
+        raise InputError(f"{path}: the arrays have different numbers of evaluations: {listed}")
+    return _each_evaluation(arrays, evaluations["num_atoms"], convention, path)
 
 
-def _one(arrays: Mapping[str, Array], key: str) -> Array:
-    """The array as a flat one, so that its length is that of its last axis."""
-    array = arrays[key]
-    return array if array.ndim == 1 else array.reshape(-1)
+def flowmm(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
+    """FlowMM's ``consolidated_*.pt``: as `diffcsp`, every array in a list, one per evaluation."""
+    arrays = _named(data, convention)
+    if arrays is None or not isinstance(arrays["num_atoms"], list | tuple):
+        return None
+    odd = [key for key, value in arrays.items() if not isinstance(value, list | tuple)]
+    if odd:
+        raise InputError(f"{path}: num_atoms is a list of evaluations, but {odd[0]} is none")
+    lengths = {key: len(value) for key, value in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{key} {count}" for key, count in lengths.items())
+        raise InputError(f"{path}: the lists have different numbers of evaluations: {listed}")
+    return _each_evaluation(arrays, lengths["num_atoms"], convention, path)
 
 
-Layout = Callable[[Any, Path], FlatCrystals | None]
+def crystalite(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
+    """Crystalite's ``samples.pt``: a list of crystals as tokens, or those stacked.
 
-LAYOUTS: dict[str, Layout] = {"DiffCSP": diffcsp}
+    ``A0`` (n,) atomic numbers, ``F1`` (n, 3) fractional coordinates, ``Y1`` (6,) logarithms of the
+    lengths in Å and cosines of the angles, ``pad_mask`` (n,) True where a token is padding.
+    """
+    if isinstance(data, Mapping) and set(_TOKEN_KEYS) <= data.keys():
+        tokens = {key: list(data[key]) for key in _TOKEN_KEYS}
+        return [padded_crystals(tokens, path)]
+    if not isinstance(data, list | tuple) or not data:
+        return None
+    if not all(isinstance(item, Mapping) and set(_TOKEN_KEYS) <= item.keys() for item in data):
+        return None
+    return [padded_crystals({key: [item[key] for item in data] for key in _TOKEN_KEYS}, path)]
+
+
+def _named(data: Any, convention: ArrayConvention) -> dict[str, Any] | None:
+    """The arrays under DiffCSP's names, or None if they are not all there."""
+    if not isinstance(data, Mapping):
+        return None
+    theirs = {key: convention.keys.get(key, key) for key in ARRAY_KEYS}
+    arrays = {key: data[name] for key, name in theirs.items() if name in data}
+    cell = {"lengths", "angles"} <= arrays.keys() or "lattices" in arrays
+    return arrays if cell and set(_SITE_KEYS) <= arrays.keys() else None
+
+
+def _each_evaluation(
+    arrays: Mapping[str, Any], n_evaluations: int, convention: ArrayConvention, path: Path
+) -> list[Batch]:
+    return [
+        flat_crystals({key: value[index] for key, value in arrays.items()}, convention, path)
+        for index in range(n_evaluations)
+    ]
+
+
+Layout = Callable[[Any, ArrayConvention, Path], list[Batch] | None]
+
+LAYOUTS: dict[str, Layout] = {
+    "DiffCSP": diffcsp,
+    "CDVAE": cdvae,
+    "FlowMM": flowmm,
+    "Crystalite": crystalite,
+}
 """The layouts by the model that first wrote them, tried in this order."""
 
 
-def find_layout(data: Any, path: Path) -> FlatCrystals:
-    """The crystals of a loaded file.
+def find_layout(data: Any, convention: ArrayConvention, path: Path) -> list[Batch]:
+    """The crystals of a loaded file: a batch per evaluation, most files hold one.
 
     Raises
     ------
@@ -175,16 +119,20 @@ def find_layout(data: Any, path: Path) -> FlatCrystals:
         If the file has no known layout, or has one and does not keep to it.
     """
     for layout in LAYOUTS.values():
-        crystals = layout(data, path)
-        if crystals is not None:
-            if not len(crystals):
+        batches = layout(data, convention, path)
+        if batches is not None:
+            if not sum(map(len, batches)):
                 raise InputError(f"{path}: holds no crystal")
-            return crystals
+            return batches
     if isinstance(data, Mapping):
         found = f"a mapping with the keys {one_line(', '.join(map(str, data)), 100) or '(none)'}"
+    elif isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
+        keys = one_line(", ".join(map(str, data[0])), 100) or "(none)"
+        found = f"a {type(data).__name__} of mappings with the keys {keys}"
     else:
         found = f"a {type(data).__name__}"
     raise InputError(
-        f"{path}: holds {found}; the layouts that are read are {', '.join(LAYOUTS)}'s "
-        f"({', '.join(_KEYS)})"
+        f"{path}: holds {found}; the layouts that are read are those of {', '.join(LAYOUTS)} "
+        f"({', '.join(_SITE_KEYS)}, lengths, angles; or {', '.join(_TOKEN_KEYS)}); other names "
+        "for the same arrays can be given in a model's config (arrays.keys)"
     )

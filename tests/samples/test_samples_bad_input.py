@@ -286,16 +286,34 @@ def test_arrays_that_do_not_fit(crystals: list[Structure], tmp_path: Path) -> No
     )
     assert "frac_coords has the shape" in message(frac_coords=arrays["frac_coords"][:-1])
     assert "lengths has the shape (4, 3, 3)" in message(lengths=torch.ones(4, 3, 3))
-    assert "atom_types has the shape" in message(atom_types=torch.ones(n_sites, 100))
+    assert "as of a trajectory or of probabilities" in message(atom_types=torch.ones(n_sites, 100))
+    assert "frac_coords has the shape (7," in message(
+        frac_coords=arrays["frac_coords"].expand(7, n_sites, 3)
+    )
     cdvae = {k: v[None] for k, v in arrays.items() if k != "eval_setting"}
-    assert "a leading axis of evaluations" in message(**cdvae)
+    twice = cdvae["lengths"].expand(2, -1, -1)
+    assert "different numbers of evaluations: num_atoms 1" in message(**{**cdvae, "lengths": twice})
     flowmm = {k: [v] for k, v in arrays.items() if k != "eval_setting"}
-    assert "num_atoms is a list and not an array" in message(**flowmm)
+    assert "but lengths is none" in message(**{**flowmm, "lengths": arrays["lengths"]})
+    assert "different numbers of evaluations: num_atoms 1" in message(
+        **{**flowmm, "lengths": [arrays["lengths"]] * 3}
+    )
+    words = [["a"] * len(crystals)]
+    assert "num_atoms is a list and not an array" in message(**{**flowmm, "num_atoms": words})
+    stretched = torch.eye(3).expand(len(crystals), 3, 3) * 9
+    assert "lengths and lattices describe different cells" in message(lattices=stretched)
     assert "num_atoms holds something other" in message(num_atoms=arrays["num_atoms"] - 2)
-    assert "look like radians" in message(angles=torch.deg2rad(arrays["angles"]))
+    assert "look like radians; if they are, add model.arrays.angles=radians" in message(
+        angles=torch.deg2rad(arrays["angles"])
+    )
     del arrays["lengths"]
     assert "a mapping with the keys eval_setting, frac_coords" in message()
-    assert "holds a list; the layouts that are read are DiffCSP's" in refusal(save([1], tmp_path))
+    assert "holds a list; the layouts that are read are those of DiffCSP, CDVAE" in refusal(
+        save([1], tmp_path)
+    )
+    assert "a list of mappings with the keys A0, F1" in refusal(
+        save([{"A0": 1, "F1": 2}], tmp_path)
+    )
     empty = {
         key: torch.zeros((0, 3) if key in ("frac_coords", "lengths", "angles") else (0,))
         for key in ("num_atoms", "atom_types", "frac_coords", "lengths", "angles")

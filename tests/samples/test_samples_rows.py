@@ -59,7 +59,7 @@ def outcome(samples: list[Sample]) -> list[str]:
     ("sites", "reason"),
     [
         ("Cx C1 0 0 0 1", "'Cx' is not an element"),
-        ("X X1 0 0 0 1", "'X' is not an element"),
+        ("X X1 0 0 0 1", "element number 0 (X) is not an element"),
         ("? Q1 0 0 0 1\nO O1 .5 .5 .5 1", "'?' is not an element"),
         ("OH O1 0 0 0 1\nLi Li1 .5 .5 .5 1", "'OH' is not an element"),
         ("Li Li1 0 0 0 1\nO O1 0 0 0 1", "Occupancy 2.0 exceeded tolerance"),

@@ -1,0 +1,166 @@
+"""Score files of published models by their models' names, and count what could not be.
+
+``python benchmarks/models.py GENERATED --reference STORE --out OUT [--limit N] [KEY=VALUE ...]``
+
+GENERATED holds a folder per model, as listed in `FILES`. Each file is scored into a folder of OUT
+by the command itself, one after the other; one that has its report there is not scored again, so
+that an interrupted run goes on. At the end: per file the crystals that were read, those that could
+not be, and those that were refused once read, with the reasons; and the files that are refused as a
+whole, with the line that says why. Without ``--relax`` the search alone is run (``relaxer=none``);
+with ``--read`` nothing is scored, and reading alone is counted, of every crystal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from novelty_metric.cli.compose import compose_config
+from novelty_metric.cli.score import read_settings, settings_of
+from novelty_metric.crystal import clean
+from novelty_metric.errors import CrystalError
+from novelty_metric.report import NoveltyReport
+from novelty_metric.samples.plausibility import implausible
+
+FILES = {
+    "diffcsp": "diffcsp/DiffCSP_mp_20.pt",
+    "diffcsp_pp": "diffcsp_pp/DiffCSP++_mp_20.pt",
+    "flowmm": "flowmm/flowmm_mp20_all_result_filtered_withcif.csv",
+    "flowmm_relaxed": "flowmm/flowmm_mp20_all_result_filtered_withcif.csv",
+    "crystalformer": "crystalformer/CrystalFormer_mp_20.csv.gz",
+    "wyckofftransformer": "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.json.gz",
+    "mattergen": "mattergen/generated_crystals.extxyz",
+    "mattergen-zip": "mattergen/generated_crystals_cif.zip",
+}
+"""Name of the run, which begins with that of the model -> its file."""
+
+REFUSED = {
+    "wyckofftransformer-genes": "wyckofftransformer/WyckoffTransformer_mp_20.json.gz",
+    "diffcsp-energies": "diffcsp/DiffCSP_mp_20.ehull.csv.gz",
+    "diffcsp_pp-energies": "diffcsp_pp/DiffCSP++_mp_20_CHGNet_relaxed_symmetry.ehull.csv.gz",
+    "crystalformer-energies": "crystalformer/CrystalFormer_mp_20.ehull.csv.gz",
+    "wyckofftransformer-energies": (
+        "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.ehull.csv.gz"
+    ),
+}
+"""Files that hold no crystals."""
+
+
+def score(run: str, file: Path, words: list[str], out: Path) -> tuple[int, str, float]:
+    """Exit status, last line of standard error, and wall time of one call of the command."""
+    model = run.split("-", 1)[0]
+    command = [sys.executable, "-m", "novelty_metric.cli", "score", f"model={model}"]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [*command, f"samples={file}", f"out={out}", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.strip().splitlines()
+    return done.returncode, lines[-1] if lines else "", time.perf_counter() - started
+
+
+def tell(run: str, out: Path) -> None:
+    """Print what became of one file's crystals."""
+    report = NoveltyReport.load(out)
+    unreadable = [result.error for result in report.results if not result.readable]
+    refused = [
+        result.error
+        for result in report.results
+        if result.readable and result.smact_valid is None  # stopped before the chemistry
+    ]
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in report.counts_all.items())
+    print(
+        f"{run}: {len(report.results)} samples, {report.n_read} read, {report.n_unreadable} "
+        f"unreadable, {len(refused)} refused once read, {report.n_eligible} eligible; {counts}, "
+        f"not searched {report.n_not_searched}"
+    )
+    tell_reasons(unreadable, refused)
+    for line in report.context.warnings:
+        print(f"    warning: {line}")
+
+
+def tell_reasons(unreadable: list[str | None], refused: list[str | None]) -> None:
+    """Print how often what was the matter; numbers differ from crystal to crystal."""
+    for kind, reasons in (("unreadable", unreadable), ("refused", refused)):
+        grouped = Counter(re.sub(r"[\d.]+(e-?\d+)?", "#", reason or "") for reason in reasons)
+        for reason, n in grouped.most_common(8):
+            print(f"    {kind}: {n} x {reason}")
+
+
+def read(run: str, file: Path) -> None:
+    """Read every crystal as the command does, and print what can't be used."""
+    words = [f"model={run.split('-', 1)[0]}", f"samples={file}", "reference=aflow"]
+    settings = settings_of(compose_config(words))[1]
+    pairs, unreadable, refused = [], [], []
+    for sample in read_settings(settings):
+        error = sample.error
+        if sample.structure is None:
+            unreadable.append(error)
+        else:
+            try:
+                clean(sample.structure, max_sites=settings.max_sites)
+            except CrystalError as failure:
+                error = str(failure)
+                refused.append(error)
+        pairs.append((sample.structure, error))
+    print(
+        f"{run}: {len(pairs)} samples, {len(pairs) - len(unreadable)} read, {len(unreadable)} "
+        f"unreadable, {len(refused)} refused once read"
+    )
+    tell_reasons(unreadable, refused)
+    for line in implausible(pairs):
+        print(f"    warning: {line}")
+
+
+def main() -> int:
+    """Score every file, then tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("generated", type=Path)
+    parser.add_argument("--reference")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--read", action="store_true")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--relax", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[*FILES, *REFUSED])
+    parser.add_argument("words", nargs="*", help="settings of the command, such as protocol=fast")
+    given = parser.parse_intermixed_args()
+    if given.read:
+        for run, name in FILES.items():
+            if run in given.only:
+                read(run, given.generated / name)
+        return 0
+    if given.reference is None or given.out is None:
+        parser.error("--reference and --out are needed to score")
+    words = [f"reference={given.reference}", *given.words]
+    words += [] if given.relax else ["relaxer=none"]
+    words += [f"limit={given.limit}"] if given.limit else []
+    failed = False
+    for run, name in FILES.items():
+        out = given.out / run
+        if run not in given.only:
+            continue
+        if not (out / "report.json").exists():
+            status, line, seconds = score(run, given.generated / name, words, out)
+            print(f"{run}: status {status} after {seconds:.0f} s  {line}", flush=True)
+            failed |= status != 0
+            if status:
+                continue
+        tell(run, out)
+    for run, name in REFUSED.items():
+        if run in given.only:
+            status, line, _ = score(run, given.generated / name, words, given.out / run)
+            print(f"{run}: status {status}, refused as a whole: {line}", flush=True)
+            failed |= status != 2
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

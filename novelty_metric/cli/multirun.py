@@ -1,0 +1,285 @@
+"""``novelty-metric score -m``: Hydra's multirun, with a report for each run and a table of all.
+
+The runs are launched by Hydra itself, so that its launchers (``hydra/launcher=joblib``,
+``hydra/launcher=submitit_slurm``) do what their users expect. Before that every run is composed
+and checked here: a name that is wrong in the last one must not show after a day.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.cli import run_folder, score, summary
+from novelty_metric.cli.compose import (
+    checked_sweep,
+    compose_config,
+    config_folder,
+    quoted,
+    search_path,
+    translate,
+)
+from novelty_metric.cli.settings import ScoreSettings
+from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.report import NoveltyReport
+
+JOB_FILE = "job.json"
+_HYDRA = "hydra"
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The words of a multirun, sorted.
+
+    Attributes
+    ----------
+    fixed : list of str
+        As typed; the same in every run.
+    swept : list of lists of str
+        For each setting that is swept its ``key=value``, one per value.
+    hydra : list of str
+        For Hydra itself, such as its launcher.
+    translated : list of str
+        All of them as Hydra is given them.
+    """
+
+    fixed: list[str]
+    swept: list[list[str]]
+    hydra: list[str]
+    translated: list[str]
+
+    def runs(self) -> Iterator[tuple[str, ...]]:
+        """What is swept in each run, in Hydra's order."""
+        return itertools.product(*self.swept)
+
+
+def run(overrides: Sequence[str], config_dir: Path | None) -> int:
+    """Score every combination of the values that are swept.
+
+    Returns
+    -------
+    int
+        Exit status: 2 if a run could not be scored.
+
+    Raises
+    ------
+    InputError
+        If a word, or the settings of any run, can't be used; then nothing was scored.
+    """
+    sweep = _sorted(overrides, config_dir)
+    runs = list(sweep.runs())
+    outs = {_checked([*sweep.fixed, *words], words, config_dir).out for words in runs}
+    (out,) = outs  # out= is free text, which is not swept
+    with _folder(out) as folder:
+        for old in folder.glob(f"*/{JOB_FILE}"):
+            old.unlink()
+        _launch(sweep, folder, config_dir)
+        jobs = [json.loads(path.read_text("utf-8")) for path in folder.glob(f"*/{JOB_FILE}")]
+        jobs.sort(key=lambda item: item["number"])
+        reports = {
+            item["name"]: NoveltyReport.load(folder / item["name"])
+            for item in jobs
+            if item["error"] is None
+        }
+    if reports:
+        summary.show(reports)
+        if out is not None:
+            summary.write(summary.rows(reports), out)
+            print(
+                f"\nWritten to {out}: {summary.CSV_FILE}, {summary.MARKDOWN_FILE}, and a folder "
+                "for each run"
+            )
+    if out is None:
+        print("\nNothing was written; add out=DIR to keep the reports.")
+    failed = [item for item in jobs if item["error"] is not None]
+    missing = len(runs) - len(jobs)
+    if not failed and not missing:
+        return 0
+    reason = f"{failed[0]['name']}: {failed[0]['error']}" if failed else "no word from the others"
+    print(
+        f"novelty-metric: error: {len(failed) + missing} of {len(runs)} runs could not be scored; "
+        f"{reason}",
+        file=sys.stderr,
+    )
+    return 2
+
+
+def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
+    """Tell what is swept from what is not.
+
+    Raises
+    ------
+    InputError
+        If a word is no override, or a group has no config of that name.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    fixed: list[str] = []
+    swept: list[list[str]] = []
+    hydra: list[str] = []
+    translated: list[str] = []
+    with initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"):
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        for word in overrides:
+            if word.startswith((f"{_HYDRA}/", f"{_HYDRA}.")):
+                hydra.append(word)
+                continue
+            checked = checked_sweep(word, config_dir)
+            words = [checked] if checked is not None else translate(word, config_dir)
+            try:
+                parsed = parser.parse_overrides(words)
+                values = [
+                    [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+                    for item in parsed
+                    if item.is_sweep_override()
+                ]
+            except HydraException as error:
+                first = str(error).strip().splitlines()[0]
+                raise InputError(f"{word!r} can't be read ({first})") from error
+            translated += words
+            if values:
+                swept += values
+            else:
+                fixed.append(word)
+    return Sweep(fixed, swept, hydra, translated)
+
+
+def _checked(words: Sequence[str], swept: Sequence[str], config_dir: Path | None) -> ScoreSettings:
+    """The settings of one run; a complaint says of which."""
+    try:
+        settings = score.settings_of(compose_config(words, config_dir))[1]
+        score.check(settings, config_dir)
+    except InputError as error:
+        raise InputError(f"{', '.join(swept)}: {error}" if swept else str(error)) from error
+    return settings
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """Where the runs write to; a passing one where the user wants nothing kept."""
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="novelty-metric-") as passing:
+            yield Path(passing)
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out={out} can't be written ({error.strerror or error})") from error
+    yield out
+
+
+def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
+    """Let Hydra run `job` for every combination.
+
+    Raises
+    ------
+    InputError
+        If Hydra or its launcher can't be used.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    keys = {word.split("=", 1)[0].lstrip("+") for word in sweep.fixed}
+    if not sweep.swept:  # one run, named after its model
+        keys.discard("model")
+    excluded = ",".join(sorted({*keys, "reference.path", "out"}))
+    words = [
+        *(word for word in sweep.translated if not word.lstrip("+").startswith("out=")),
+        f"out={quoted(str(folder))}",
+        f"hydra.sweep.dir={quoted(str(folder))}",
+        f"hydra.job.config.override_dirname.exclude_keys=[{excluded}]",
+        *search_path(config_dir),
+        *sweep.hydra,
+    ]
+    main = hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")
+    with _called_with(["--multirun", *words]):
+        try:
+            main(job)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(_launcher_words(str(error), sweep.hydra)) from error
+
+
+@contextmanager
+def _called_with(words: Sequence[str]) -> Iterator[None]:
+    """Words for Hydra, which reads those of the process, and would end it on an error."""
+    kept, full_error = sys.argv, os.environ.get(_FULL_ERROR)
+    sys.argv, os.environ[_FULL_ERROR] = ["novelty-metric", *words], "1"
+    try:
+        yield
+    finally:
+        sys.argv = kept
+        if full_error is None:
+            del os.environ[_FULL_ERROR]
+        else:
+            os.environ[_FULL_ERROR] = full_error
+
+
+def _launcher_words(said: str, words: Sequence[str]) -> str:
+    launchers = [word.split("=", 1)[1] for word in words if word.startswith("hydra/launcher=")]
+    for launcher in launchers:
+        extra = launcher.split("_", 1)[0]
+        if f"hydra/launcher/{launcher}" in said and extra in ("joblib", "submitit"):
+            return (
+                f"the launcher {launcher} is not installed; "
+                f"pip install 'novelty-metric[{extra}]' brings it"
+            )
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return f"Hydra can't launch the runs: {' '.join(lines)[:300]}"
+
+
+def job(config: Any) -> None:
+    """One run: score, save the report, and leave word of how it went.
+
+    Nothing is raised but an interruption, so that one run that fails does not end the others.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    own = HydraConfig.get().job
+    name = (own.override_dirname or str(own.num)).replace("/", "_")
+    content, settings = score.settings_of(config)
+    assert settings.out is not None
+    folder = settings.out / name
+    error = None
+    try:
+        report, known = _report(content, settings, folder, config)
+    except NoveltyMetricError as failure:
+        error = " ".join(str(failure).split())
+    except Exception as failure:  # a fault in one run, which the others do not have
+        error = f"internal error: {type(failure).__name__}: {failure}"
+    folder.mkdir(parents=True, exist_ok=True)
+    word = {"number": int(own.num), "name": name, "error": error}
+    (folder / JOB_FILE).write_text(json.dumps(word) + "\n", encoding="utf-8")
+    said = error if error is not None else summary.headline(report, known=known)
+    print(f"{name}: {said}", flush=True)
+
+
+def _report(
+    content: dict[str, Any], settings: ScoreSettings, folder: Path, config: Any
+) -> tuple[NoveltyReport, bool]:
+    """The report of a run, and whether it was there already."""
+    from novelty_metric.versions import installed_versions
+
+    content = {**content, "out": str(folder)}
+    content[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
+    run_folder.prepare(folder, content, overwrite=settings.overwrite)
+    if (folder / run_folder.REPORT_FILE).exists() and not settings.overwrite:
+        report = NoveltyReport.load(folder)
+        if report.context.versions == installed_versions():
+            return report, True
+    report = score.make_report(settings, score.check(settings, None))
+    run_folder.write_config(folder, content)
+    report.save(folder)
+    return report, False

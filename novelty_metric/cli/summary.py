@@ -1,0 +1,129 @@
+"""The reports of several runs side by side: on the terminal, as CSV, as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from novelty_metric.errors import InputError
+from novelty_metric.report import NoveltyReport
+from novelty_metric.report_files import write_atomically
+from novelty_metric.verdict import Verdict
+
+CSV_FILE = "summary.csv"
+MARKDOWN_FILE = "summary.md"
+
+COLUMNS = (
+    "run",
+    "samples",
+    "unreadable",
+    "eligible",
+    *(verdict.value for verdict in Verdict),
+    "novelty, %",
+    "bounds, %",
+    "novel yield, %",
+)
+"""Counts of the verdicts are over the eligible; the interval of the novelty is 95 %."""
+
+_MODEL = "model="
+
+Row = dict[str, str]
+
+
+def rows(reports: Mapping[str, NoveltyReport]) -> list[Row]:
+    """A row per report, in order."""
+    return [_row(name, report) for name, report in reports.items()]
+
+
+def _row(name: str, report: NoveltyReport) -> Row:
+    share, bounds = report.novelty_interval, report.novelty_bounds
+    found = report.novel_yield_interval
+    values = [
+        name,
+        str(len(report.results)),
+        str(report.n_unreadable),
+        str(report.n_eligible),
+        *(str(report.counts[verdict]) for verdict in Verdict),
+        "" if share is None else _with_range(share.value, share.low, share.high),
+        "" if bounds is None else f"{100 * bounds.low:.1f}-{100 * bounds.high:.1f}",
+        _with_range(found.value, found.low, found.high),
+    ]
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _with_range(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} [{100 * low:.1f}-{100 * high:.1f}]"
+
+
+def headline(report: NoveltyReport, *, known: bool) -> str:
+    """One line on a report."""
+    row = _row("", report)
+    novelty = row["novelty, %"] or "unknown"
+    words = f"novelty {novelty} %, {report.counts['unmatched']} of {report.n_eligible} eligible"
+    return f"{words} (was there already)" if known else words
+
+
+def show(reports: Mapping[str, NoveltyReport]) -> None:
+    """Print the table, narrow enough for a terminal."""
+    from rich import box
+    from rich.table import Table
+
+    from novelty_metric.console import stdout_console
+
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    table.add_column("run", overflow="fold", min_width=12)
+    for column in ("n", "elig.", "dupl.", "subst.", "unm.", "undec."):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("novelty, %", justify="right", no_wrap=True)
+    table.add_column("bounds", justify="right", no_wrap=True)
+    only_models = all(name.startswith(_MODEL) and "," not in name for name in reports)
+    unreadable = []
+    for name, report in reports.items():
+        shown = name.removeprefix(_MODEL) if only_models else name
+        if report.n_unreadable:
+            unreadable.append(f"{shown} {report.n_unreadable}")
+        share, bounds = report.novelty_interval, report.novelty_bounds
+        table.add_row(
+            shown,
+            str(len(report.results)),
+            str(report.n_eligible),
+            *(str(report.counts[verdict]) for verdict in Verdict),
+            "" if share is None else _whole(share.value, share.low, share.high),
+            "" if bounds is None else f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}",
+        )
+    console = stdout_console(sys.stdout)
+    console.print()
+    console.print(table)
+    if unreadable:
+        console.print(f"could not be read: {', '.join(unreadable)}")
+
+
+def _whole(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.0f} [{100 * low:>2.0f}-{100 * high:>3.0f}]"
+
+
+def write(table: Sequence[Row], folder: Path) -> None:
+    """Write the table to `folder` as CSV and Markdown.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    lines = [
+        f"| {' | '.join(COLUMNS)} |",
+        f"|---|{'---:|' * (len(COLUMNS) - 1)}",
+        *(f"| {' | '.join(row[column] for column in COLUMNS)} |" for row in table),
+    ]
+    try:
+        write_atomically(folder / CSV_FILE, text.getvalue().encode())
+        write_atomically(folder / MARKDOWN_FILE, ("\n".join(lines) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"out={folder} can't be written ({error.strerror or error})") from error

@@ -1,0 +1,228 @@
+"""References by name: downloaded from where they are published, checked, built, and kept."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.errors import InputError
+from novelty_metric.folders import cache_folder
+from novelty_metric.reference.download import Unreachable, download
+from novelty_metric.reference.named import NAMED, reference_path
+from novelty_metric.reference.published import PUBLISHED, PublishedFile
+
+if TYPE_CHECKING:
+    from novelty_metric.reference.store import Reference
+
+StageProgress = Callable[[str, int, "int | None"], None]
+"""Called with the stage, what is done and what is to be done of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A reference that is ready.
+
+    Attributes
+    ----------
+    reference : Reference
+    path : Path
+        The prepared reference.
+    sha256 : str or None
+        Content hash of the file it was made from; None if it was there already.
+    checked : str
+        How that file was recognised, in words.
+    """
+
+    reference: Reference
+    path: Path
+    sha256: str | None
+    checked: str
+
+
+def downloads_folder(name: str) -> Path:
+    """Where the published file of a reference is kept."""
+    return cache_folder() / "downloads" / name
+
+
+def fetch_reference(
+    name: str,
+    *,
+    source: Path | None = None,
+    workers: int = 1,
+    progress: StageProgress | None = None,
+) -> Fetched:
+    """Make a reference by name available.
+
+    The published file is downloaded, or taken from where a broken call or the user left it, its
+    content hash is checked, and the reference is built into the user's cache folder. A reference
+    that is there already is opened, unless a `source` is given.
+
+    Parameters
+    ----------
+    name : str
+        One of `PUBLISHED`.
+    source : path, optional
+        The published file, where the user has it; it has to have the same hash.
+    workers : int
+        Processes that prepare crystals.
+    progress : callable, optional
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, the file can't be had, or it is not the published one.
+    """
+    from novelty_metric.reference.build import build_reference
+    from novelty_metric.reference.named import open_reference
+
+    if name not in PUBLISHED:
+        if name in NAMED:
+            raise InputError(f"reference {name!r} comes with the package; there is none to fetch")
+        raise InputError(f"no reference named {name!r}; known: {', '.join(PUBLISHED)}")
+    target = reference_path(name)
+    if source is None and target.exists():
+        return Fetched(
+            reference=open_reference(name), path=target, sha256=None, checked="was there already"
+        )
+    published = PUBLISHED[name]
+    tell = progress or _tell_nobody
+    path = source
+    fresh = False
+    if path is None:
+        path = downloads_folder(name) / published.file_name
+        fresh = not path.exists()
+        if fresh:
+            _download(name, published, path, tell)
+    sha256, checked = _recognised(name, path, published, fresh=fresh)
+    table = _table(name, path, published)
+    _check_table(name, table, published)
+    reference = build_reference(
+        table,
+        target,
+        name=name,
+        workers=workers,
+        column="cif",
+        progress=lambda done, total: tell("prepare reference", done, total),
+    )
+    note = {"url": published.url, "sha256": sha256, "checked": checked}
+    target.with_suffix(".source.json").write_text(json.dumps(note, indent=2) + "\n", "utf-8")
+    if table != path:
+        table.unlink(missing_ok=True)
+    return Fetched(reference=reference, path=target, sha256=sha256, checked=checked)
+
+
+def _tell_nobody(stage: str, done: int, total: int | None) -> None:
+    pass
+
+
+def _download(name: str, published: PublishedFile, path: Path, tell: StageProgress) -> None:
+    try:
+        download(published.url, path, progress=lambda done, total: tell("download", done, total))
+    except Unreachable as error:
+        hash_text = f" ({published.hash_text})" if published.hash_text else ""
+        raise InputError(
+            f"{error}; on a machine with a network fetch {published.url}{hash_text}, see "
+            f"{published.page}, then put it at {path} and give the same command again, or give "
+            f"`novelty-metric reference fetch {name} --from FILE`"
+        ) from error
+
+
+def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool) -> tuple[str, str]:
+    """SHA-256 of the file, and how it was recognised.
+
+    Raises
+    ------
+    InputError
+        If it is not the published file. One that was just downloaded (`fresh`) is removed, so that
+        the next call asks for it again.
+    """
+    try:
+        size = path.stat().st_size
+        sha256, blob = _hashes(path, size)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror or error})") from error
+    found = {"sha256": sha256, "git_blob": blob}
+    for kind, words in (("git_blob", "git blob"), ("sha256", "SHA-256")):
+        expected = getattr(published, kind)
+        if expected is None:
+            continue
+        if expected == found[kind]:
+            return sha256, f"{words} {expected} is that of the published file"
+        told = f"{path}: not the published {published.file_name} of {name}: {words} {expected} was "
+        told += f"expected, {found[kind]} found ({size} bytes)"
+        if fresh:
+            path.unlink()
+            raise InputError(f"{told}; it was removed, the same command downloads it again")
+        raise InputError(
+            f"{told}; for a reference of your own from it: `novelty-metric reference build "
+            f"{path} out=FILE.arrow`"
+        )
+    rows = "" if published.rows is None else f" and its {published.rows:,} rows"
+    return sha256, (
+        f"no content hash of it is known beforehand; its columns{rows} are right, its SHA-256 is "
+        f"{sha256}"
+    )
+
+
+def _hashes(path: Path, size: int) -> tuple[str, str]:
+    """SHA-256, and the SHA-1 under which git keeps the content."""
+    sha256 = hashlib.sha256()
+    blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha256.update(chunk)
+            blob.update(chunk)
+    return sha256.hexdigest(), blob.hexdigest()
+
+
+def _table(name: str, path: Path, published: PublishedFile) -> Path:
+    """The table itself, out of its archive."""
+    if published.member is None:
+        return path
+    # Beside the downloads, whatever folder the user's archive is in.
+    target = downloads_folder(name) / Path(published.member).name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    passing = target.with_name(f"{target.name}.part")
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(published.member) as member,
+            passing.open("wb") as file,
+        ):
+            shutil.copyfileobj(member, file, 1 << 20)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: holds no {published.member} that can be read") from error
+    passing.replace(target)
+    return target
+
+
+def _check_table(name: str, path: Path, published: PublishedFile) -> None:
+    limit = csv.field_size_limit(50_000_000)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            columns = next(reader, [])
+            n_rows = sum(1 for row in reader if row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not the published table of {name} ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
+    missing = [column for column in published.columns if column not in columns]
+    if missing:
+        raise InputError(
+            f"{path}: not the published table of {name}: it has no column {missing[0]!r}; "
+            f"it has {', '.join(columns)[:200]}"
+        )
+    if published.rows is not None and n_rows != published.rows:
+        raise InputError(
+            f"{path}: not the published table of {name}: {n_rows:,} rows, and {published.rows:,} "
+            f"are published; for a reference of your own from it: `novelty-metric reference build "
+            f"{path} out=FILE.arrow`"
+        )

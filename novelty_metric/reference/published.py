@@ -1,0 +1,99 @@
+"""Where the training sets of this field are published, and how a copy of them is recognised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFile:
+    """A file that holds a training set.
+
+    Attributes
+    ----------
+    url : str
+    file_name : str
+        Under which it is kept.
+    page : str
+        Where a person finds it.
+    git_blob, sha256 : str or None
+        Its content hash, as git or Git LFS names it; both None where none is known beforehand.
+    size : int or None
+        Bytes.
+    member : str or None
+        The table inside a zip archive; None for a file that is the table.
+    columns : tuple of str
+        Columns that the table has.
+    rows : int or None
+        Its rows, without the header.
+    license : str
+    """
+
+    url: str
+    file_name: str
+    page: str
+    license: str
+    git_blob: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    member: str | None = None
+    columns: tuple[str, ...] = ("material_id", "cif")
+    rows: int | None = None
+
+    @property
+    def hash_text(self) -> str:
+        """The content hash in words, such as ``git blob b1c9d49856…``; empty if none is known."""
+        if self.git_blob is not None:
+            return f"git blob {self.git_blob}"
+        return f"SHA-256 {self.sha256}" if self.sha256 is not None else ""
+
+
+_CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
+_CDVAE_PAGE = "https://github.com/txie-93/cdvae/tree/main/data"
+_DIFFCSP = "https://raw.githubusercontent.com/jiaor17/DiffCSP/main/data"
+_MATTERGEN = "https://media.githubusercontent.com/media/microsoft/mattergen/main/data-release"
+
+PUBLISHED = {
+    "mp_20": PublishedFile(
+        url=f"{_CDVAE}/mp_20/train.csv",
+        file_name="train.csv",
+        page=f"{_CDVAE_PAGE}/mp_20",
+        license="MIT; crystals of the Materials Project, CC BY 4.0",
+        git_blob="b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f",
+        rows=27_136,
+    ),
+    # Of these three no hash is published where it could be looked up: CDVAE's and DiffCSP's papers
+    # give the number of crystals, 60 % of 18,928 and of 10,153, and 27,380 of 40,476.
+    "perov_5": PublishedFile(
+        url=f"{_CDVAE}/perov_5/train.csv",
+        file_name="train.csv",
+        page=f"{_CDVAE_PAGE}/perov_5",
+        license="MIT",
+        rows=11_356,
+    ),
+    "carbon_24": PublishedFile(
+        url=f"{_CDVAE}/carbon_24/train.csv",
+        file_name="train.csv",
+        page=f"{_CDVAE_PAGE}/carbon_24",
+        license="MIT",
+        rows=6_091,
+    ),
+    "mpts_52": PublishedFile(
+        url=f"{_DIFFCSP}/mpts_52/train.csv",
+        file_name="train.csv",
+        page="https://github.com/jiaor17/DiffCSP/tree/main/data/mpts_52",
+        license="MIT; crystals of the Materials Project, CC BY 4.0",
+        rows=27_380,
+    ),
+    # The hash and the size are those of the repository's Git LFS pointer.
+    "alex_mp_20": PublishedFile(
+        url=f"{_MATTERGEN}/alex-mp/alex_mp_20.zip",
+        file_name="alex_mp_20.zip",
+        page="https://github.com/microsoft/mattergen/tree/main/data-release/alex-mp",
+        license="MIT; crystals of Alexandria and the Materials Project, CC BY 4.0",
+        sha256="6688e652e45fac4ac8b016dbc4a3280afde9ba687bdacfd8c676775ed19b6228",
+        size=186_506_244,
+        member="alex_mp_20/train.csv",
+    ),
+}
+"""Name of a reference -> the file it is made from."""

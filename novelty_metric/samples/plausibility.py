@@ -1,0 +1,156 @@
+"""Do the samples look like crystals at all, or was a unit or a convention mistaken?
+
+A file can't say whether its angles are degrees, its lengths ångström, or its coordinates
+fractional. A mistake there gives wrong verdicts and no error, so that what was read is held
+against what crystals are like. The limits are wide: the samples of the published models, and the
+Materials Project, stay well within them, and the wrong units do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MOST_EXAMINED = 2000
+"""Crystals whose distances are looked at, evenly spread over all."""
+
+SHORT = 0.7
+"""No two atoms are nearer than this (Å); the bond of H2 is 0.74 Å."""
+
+MANY_SHORT = 0.25
+MANY_FAILED = 0.2
+MOST = 0.5
+"""Shares of the samples above which something is wrong with all of them."""
+
+VOLUME = (3.0, 150.0)
+"""Volume per atom (Å³) that no crystal leaves: diamond has 5.7, caesium 115."""
+
+MEDIAN_VOLUME = (4.0, 60.0)
+"""The same for the median of at least `ENOUGH` crystals; that of MP-20 is 19."""
+
+ENOUGH = 10
+REACH = 1.5
+"""Fractional coordinates of one crystal spread over more cells than this: they are no fractions."""
+
+COMPACT = 1.1
+"""All atoms of a crystal within this (Å) along every axis: the positions are no lengths."""
+
+COORDINATE_REACH = "coordinate_reach"
+"""Property of a structure that keeps the spread which a reader's wrapping removed."""
+
+
+def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[str]:
+    """What is odd about the samples as a whole, a line for each finding; empty if nothing is.
+
+    Parameters
+    ----------
+    samples : iterable of (Structure or None, error or None)
+        A crystal that could be read, and why a sample can't be used.
+    """
+    pairs = list(samples)
+    structures = [structure for structure, _ in pairs if structure is not None and len(structure)]
+    found = []
+    if failed := _failed([error for _, error in pairs if error], len(pairs)):
+        found.append(failed)
+    step = max(1, math.ceil(len(structures) / MOST_EXAMINED))
+    examined = structures[::step]
+    if not examined:
+        return found
+    cell = _angles(examined) or _volumes(examined)
+    coordinates = _fractions(examined) or _positions(examined)
+    found += [line for line in (cell, coordinates) if line]
+    if not cell and not coordinates and (close := _distances(examined)):
+        found.append(close)
+    return found
+
+
+def _failed(errors: Sequence[str], n_samples: int) -> str | None:
+    if len(errors) <= MANY_FAILED * n_samples:
+        return None
+    reason, count = Counter(errors).most_common(1)[0]
+    if count == 1 < len(errors):
+        return f"{_of(len(errors), n_samples)} can't be used; the first: {errors[0]}"
+    return f"{_of(len(errors), n_samples)} can't be used; most often ({count}): {reason}"
+
+
+def _angles(structures: Sequence[Structure]) -> str | None:
+    largest = [max(structure.lattice.angles) for structure in structures]
+    n_small = sum(angle <= math.pi for angle in largest)
+    if n_small < MOST * len(structures):
+        return None
+    return (
+        f"{_of(n_small, len(structures))} have no angle above {math.pi:.2f}°: radians were read as "
+        "degrees"
+    )
+
+
+def _volumes(structures: Sequence[Structure]) -> str | None:
+    volumes = sorted(structure.volume / len(structure) for structure in structures)
+    median = volumes[len(volumes) // 2]
+    low, high = VOLUME if len(volumes) < ENOUGH else MEDIAN_VOLUME
+    if low <= median <= high:
+        return None
+    guess = "nm or another unit was read as Å" if median < low else "Bohr radii were read as Å"
+    return (
+        f"the volume per atom is {median:.3g} Å³ at the median, and about 20 in known crystals: "
+        f"the cells are wrong, perhaps {guess}"
+    )
+
+
+def _fractions(structures: Sequence[Structure]) -> str | None:
+    import numpy as np
+
+    n_wide = sum(
+        structure.properties.get(COORDINATE_REACH, 0.0) > REACH
+        or float(np.ptp(structure.frac_coords, axis=0).max()) > REACH
+        for structure in structures
+    )
+    if n_wide < MANY_SHORT * len(structures):
+        return None
+    return (
+        f"{_of(n_wide, len(structures))} have fractional coordinates that spread over more than "
+        f"{REACH:g} cells: Cartesian coordinates were read as fractional"
+    )
+
+
+def _positions(structures: Sequence[Structure]) -> str | None:
+    import numpy as np
+
+    several = [structure for structure in structures if len(structure) > 2]
+    n_compact = sum(
+        float(np.ptp(structure.cart_coords, axis=0).max()) < COMPACT
+        and structure.volume / len(structure) > VOLUME[0]
+        for structure in several
+    )
+    if not several or n_compact < MOST * len(several):
+        return None
+    return (
+        f"{_of(n_compact, len(several))} have all their atoms within {COMPACT:g} Å: fractional "
+        "coordinates were read as Cartesian"
+    )
+
+
+def _distances(structures: Sequence[Structure]) -> str | None:
+    from novelty_metric.crystal import shortest_distance
+
+    n_short = 0
+    for structure in structures:
+        try:
+            n_short += not shortest_distance(structure) >= SHORT  # also what is not a number
+        except Exception:  # a cell that can't be reduced
+            n_short += 1
+    if n_short < MANY_SHORT * len(structures):
+        return None
+    return (
+        f"{_of(n_short, len(structures))} have atoms nearer than {SHORT:g} Å: the cells or the "
+        "coordinates are wrong, perhaps by a unit or a convention"
+    )
+
+
+def _of(count: int, total: int) -> str:
+    return f"{count} of {total} samples"
