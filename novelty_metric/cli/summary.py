@@ -60,9 +60,10 @@ def _with_range(value: float, low: float, high: float) -> str:
 
 def headline(report: NoveltyReport, *, known: bool) -> str:
     """One line on a report."""
-    row = _row("", report)
-    novelty = row["novelty, %"] or "unknown"
+    novelty = _row("", report)["novelty, %"]
     words = f"novelty {novelty} %, {report.counts['unmatched']} of {report.n_eligible} eligible"
+    if not novelty:
+        words = f"novelty unknown, none of {len(report.results)} is eligible"
     return f"{words} (was there already)" if known else words
 
 

@@ -209,7 +209,7 @@ def _placeholder(block: Mapping[str, Any]) -> str:
             f"a dummy cell of {DUMMY_EDGE:.0f} Å sides with element number 0, which ADiT writes "
             "where it failed to make a crystal"
         )
-    return "element number 0 (X) is not an element"
+    return "CIF: element number 0 (X) is not an element"
 
 
 def _has_group(structure: Structure, names: Sequence[str]) -> bool:
