@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -201,10 +202,11 @@ NO_ROW = {
 
 
 def quiet_score(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """Standard output of a run that went well and complained of nothing."""
+    """Standard output of a run that went well and complained of unusable crystals at most."""
     status = main(["score", "relaxer=none", *words])
     out, err = capfd.readouterr()
-    assert err == ""
+    warning = r"novelty-metric: warning: \d+ of \d+ samples? can't be used; .*"
+    assert all(re.fullmatch(warning, line) for line in err.splitlines()), err
     assert status == 0
     assert "Traceback" not in out
     return out

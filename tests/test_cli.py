@@ -244,8 +244,9 @@ def test_settings_reach_the_metric(cif: Path, fake: type[FakeMetric]) -> None:
 
 
 def test_unchanged_protocol_keeps_its_name(cif: Path, fake: type[FakeMetric]) -> None:
-    assert main(["score", f"samples={cif}", "protocol.fmax=0.05"]) == 0
-    assert fake.calls[0]["protocol"] == Protocol.named("fast")
+    fast = Protocol.named("fast")
+    assert main(["score", f"samples={cif}", f"protocol.fmax={fast.fmax}"]) == 0
+    assert fake.calls[0]["protocol"] == fast
 
 
 def test_reference_can_be_a_file(cif: Path, fake: type[FakeMetric]) -> None:

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_CONFIG = [(group, name) for group in GROUPS for name in choices(group)]
 
 
-BESIDE = {"model": ("reference=aflow",), "recipe": ("relaxer=chgnet",)}
-"""What a config of the group needs beside it, where it does not decide or is an extra."""
+BESIDE = {"model": ("reference=aflow",)}
+"""What a config of the group needs beside it, where it does not decide."""
 
 
 def settings(*overrides: str) -> ScoreSettings:

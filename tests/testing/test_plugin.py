@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from novelty_metric.protocol import Protocol
+
 WriteSamples = Callable[[str, str], Path]
 
 MODELS = """
@@ -149,7 +151,7 @@ def test_a_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
         (
             "novelty_relaxer",
             "novelty_protocol = paper\nnovelty_relaxer",
-            "  protocol.fmax was 0.05*",
+            f"  protocol.fmax was {Protocol.named('fast').fmax}*",
         ),
     ],
 )
