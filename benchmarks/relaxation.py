@@ -10,6 +10,9 @@ so that a busy machine is as busy for all: with the package's own choice of work
 with one-thread processes of ASE's optimiser, filter and CHGNet's calculator; and with
 `StructOptimizer`. ``--device cuda`` runs each on the GPU, the two others in one process.
 
+``evaluation`` needs no samples: processor time of one evaluation of crystals of the reference, with
+CHGNet's own calculator and in batches, and how far the two are apart.
+
 ``agreement`` compares final energies and confirmations of the batch with those of plain ASE, and
 those with plain ASE from a start that is shaken by 0.001 Å. Every exception is listed.
 """
@@ -39,6 +42,8 @@ from novelty_metric.errors import CrystalError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import open_reference
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
+from novelty_metric.relaxation.base import Evaluation
+from novelty_metric.relaxation.course import geometry_of
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.composition import smact_valid
@@ -76,9 +81,9 @@ class End:
 def main() -> None:
     """Collect parents and run one of the two comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "agreement"))
+    parser.add_argument("what", choices=("speed", "agreement", "evaluation"))
     parser.add_argument("reference")
-    parser.add_argument("samples", nargs="+", type=Path)
+    parser.add_argument("samples", nargs="*", type=Path)
     parser.add_argument("--crystals", type=int, default=10, help="read from each file")
     parser.add_argument("--parents", type=int, default=None, help="stop after so many")
     parser.add_argument("--max-sites", type=int, default=20, help="of a crystal")
@@ -89,6 +94,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--handful", type=int, default=20)
     options = parser.parse_args()
+    if options.what == "evaluation":
+        compare_evaluations(options)
+        return
     starts = list(islice(find_starts(options), options.parents))
     sites = sum(len(start.structure) for start in starts) / len(starts)
     print(f"{len(starts)} parents of {sites:.1f} sites on average, to {options.fmax} eV/Å")
@@ -280,6 +288,43 @@ def _silence() -> Iterator[None]:
 
 
 # The two comparisons
+
+
+def compare_evaluations(options: argparse.Namespace) -> None:
+    """Milliseconds of processor time an evaluation, and the largest differences."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    reference = open_reference(options.reference)
+    chosen = np.random.default_rng(0).choice(len(reference), options.parents or 60, replace=False)
+    geometries = [geometry_of(reference.structure(int(at))) for at in chosen]
+    own = Chgnet(options.device, batched=False).evaluator()
+    batched = Chgnet(options.device).evaluator()
+    own.evaluate(geometries[:2])
+    batched.evaluate(geometries[:2])
+
+    def timed(evaluate: Callable[[Any], list[Evaluation]], size: int) -> list[Evaluation]:
+        started = time.process_time()
+        found = []
+        for begin in range(0, len(geometries), size):
+            found += evaluate(geometries[begin : begin + size])
+        milliseconds = 1000 * (time.process_time() - started) / len(geometries)
+        print(f"{milliseconds:8.1f} ms", end=" ")
+        return found
+
+    sites = sum(len(one.numbers) for one in geometries) / len(geometries)
+    print(f"{len(geometries)} crystals of {sites:.1f} sites on average")
+    expected = timed(own.evaluate, 1)
+    print("CHGNet's own calculator")
+    for size in (1, 2, 4, 8, 16, len(geometries)):
+        found = timed(batched.evaluate, size)
+        print(f"in batches of {size}")
+    pairs = [(a, b) for a, b in zip(expected, found, strict=True) if a.error is None]
+    energy = max(abs(a.energy - b.energy) / len(a.forces) for a, b in pairs)
+    forces = max(float(np.abs(a.forces - b.forces).max()) for a, b in pairs)
+    stress = max(float(np.abs(a.stress - b.stress).max()) for a, b in pairs)
+    print(f"largest difference: {energy:.1e} eV/atom, {forces:.1e} eV/Å, {stress:.1e} eV/Å³")
 
 
 def compare_speed(
