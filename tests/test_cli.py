@@ -389,7 +389,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score ++protocol.new=1", "no setting named 'protocol.new'"),
         ("score ~limit", "write limit=null"),
         ("score protocol=pap", "did you mean 'paper'?"),
-        ("score relaxer=mace", "no relaxer named 'mace'; known: chgnet, none"),
+        ("score relaxer=mace", "relaxer=mace needs mace-torch; install it with pip install"),
         ("score hull=mp", "no hull named 'mp'; known: none, reference"),
         ("score model=zzz", "known: adit, cdvae"),
         ("score model=diffcsp", "model=diffcsp needs samples="),

@@ -51,8 +51,8 @@ against what
 how
   protocol=NAME         {protocol}; protocol.fmax=0.02 and the like
                         change one of its settings
-  relaxer=NAME          {relaxer}; none searches only: what would need a
-                        relaxation is undecided
+  relaxer=NAME          {relaxer}; none
+                        searches only: what would need a relaxation is undecided
   hull=NAME             {hull}
   relax_samples=false   take the samples as already relaxed
   recipe=NAME           {recipe}: several settings at once

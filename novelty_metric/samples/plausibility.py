@@ -53,7 +53,7 @@ def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[
         A crystal that could be read, and why a sample can't be used.
     """
     pairs = list(samples)
-    structures = [structure for structure, _ in pairs if structure is not None and len(structure)]
+    structures = [structure for structure, _ in pairs if structure is not None and _said(structure)]
     found = []
     if failed := _failed([error for _, error in pairs if error], len(pairs)):
         found.append(failed)
@@ -67,6 +67,15 @@ def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[
     if not cell and not coordinates and (close := _distances(examined)):
         found.append(close)
     return found
+
+
+def _said(structure: Structure) -> bool:
+    """Whether there is a crystal to look at; one of no number is a failure and not a convention."""
+    import numpy as np
+
+    return len(structure) > 0 and bool(
+        np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()
+    )
 
 
 def _failed(errors: Sequence[str], n_samples: int) -> str | None:
