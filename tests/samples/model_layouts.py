@@ -277,7 +277,7 @@ def crystallm(crystals: Crystals, folder: Path) -> Path:
     path = folder / "gen_post.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for index, c in enumerate(crystals):
-            text = cif(c, symprec=0.01)
+            text = cif(c, symprec=1e-4)  # so little that the crystal stays what it was
             for name, content in ((f"mp-{index}__1.cif", text), (f"mp-{index}__2.cif", text[:90])):
                 member = tarfile.TarInfo(name)
                 member.size = len(content.encode())
