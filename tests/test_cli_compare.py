@@ -62,7 +62,7 @@ def test_runs_of_other_settings_are_warned_of(
     assert main(["compare", before, after]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "warning: reference was mp_20 (cccccccccccc), is mp_20 (eeeeeeeeeeee)" in out
-    assert "warning: protocol.max_steps was 200 (fast), is 1000 (paper): not the same" in out
+    assert "warning: protocol.max_steps was 300 (fast), is 1000 (paper): not the same" in out
     assert "0 of 60 crystals in common changed" in out
 
 

@@ -26,6 +26,8 @@ from novelty_metric.verdict import CrystalResult, Route, Verdict
 OUT, MISS, HIT = (False, False), (True, False), (True, True)
 CHGNET = PotentialInfo(name="chgnet", version="0.3.0", weights_hash="ab" * 32)
 
+FAST = Protocol.named("fast")
+
 
 def context(**changes: Any) -> RunContext:
     given: dict[str, Any] = {
@@ -400,8 +402,8 @@ def warned(**changes: Any) -> Comparison:
             {"crystals_hash": "e" * 64},
             "reference was mp_20 (cccccccccccc), is mp_20 (eeeeeeeeeeee)",
         ),
-        ({"protocol": Protocol(name="fast", fmax=0.05, max_steps=200, k=5)}, "protocol.k was 3"),
-        ({"protocol": Protocol.named("paper")}, "protocol.fmax was 0.05 (fast), is 0.001 (paper)"),
+        ({"protocol": dataclasses.replace(FAST, k=5)}, "protocol.k was 3"),
+        ({"protocol": Protocol.named("paper")}, f"protocol.fmax was {FAST.fmax} (fast), is 0.001"),
         ({"potential": None}, "potential was chgnet-0.3.0-abababababab, is none"),
         (
             {"potential": dataclasses.replace(CHGNET, weights_hash="cd" * 32)},
@@ -422,7 +424,7 @@ def test_settings_that_decide_verdicts_are_warned_of(changes: dict[str, Any], wo
 
 
 def test_names_and_speed_are_not_warned_of() -> None:
-    same = Protocol(name="mine", fmax=0.05, max_steps=200)
+    same = dataclasses.replace(FAST, name="mine")
     hull = {"name": "reference", "reference": "copy", "crystals": 27136}
     found = warned(reference_name="copy", protocol=same, hull=hull, exhaustive=True)
     assert found.warnings == ()
