@@ -507,7 +507,9 @@ def test_process_ends_with_the_status(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_process_ends_with_three(name: signal.Signals, cif: Path) -> None:
     script = (
-        "import sys, time, types\n"
+        "import signal, sys, time, types\n"
+        # A shell has what it runs in the background ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "class Metric:\n"
         "    def __init__(self, *given, **options): pass\n"
