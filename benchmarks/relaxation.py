@@ -27,7 +27,6 @@ import multiprocessing
 import os
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,7 +43,7 @@ from novelty_metric.reference import open_reference
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.base import Evaluation
 from novelty_metric.relaxation.course import geometry_of
-from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.potentials import Chgnet, quiet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.composition import smact_valid
 from novelty_metric.search.engine import ParentSearch
@@ -233,7 +232,7 @@ def with_ase(structure: Structure, settings: RelaxSettings) -> End:
     from pymatgen.core import Lattice, Structure
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    with _silence():
+    with quiet():
         atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
         if atoms.cell.handedness < 0:  # or CHGNet gives the stress with the wrong sign
             atoms.set_cell(-atoms.cell.array, scale_atoms=False)
@@ -258,7 +257,7 @@ def with_struct_optimizer(structure: Structure, settings: RelaxSettings) -> End:
     from chgnet.model import StructOptimizer
     from pymatgen.core import Lattice, Structure
 
-    with _silence():
+    with quiet():
         if np.linalg.det(structure.lattice.matrix) < 0:  # as above
             structure = Structure(
                 Lattice(-structure.lattice.matrix), structure.species, -structure.frac_coords
@@ -274,17 +273,6 @@ def with_struct_optimizer(structure: Structure, settings: RelaxSettings) -> End:
     evaluations = len(found["trajectory"].energies)
     energy = float(found["trajectory"].energies[-1]) / len(structure)
     return End(found["final_structure"], energy, evaluations, evaluations <= settings.max_steps)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
 
 
 # The two comparisons

@@ -18,7 +18,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,8 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _context(content: Mapping[str, Any]) -> RunContext:
+def context_of(content: Mapping[str, Any]) -> RunContext:
+    """What a report or a baseline says of how its figures came about."""
     reference, run, potential = content["reference"], content["run"], content["potential"]
     return RunContext(
         protocol=Protocol(**content["protocol_settings"]),
@@ -248,8 +249,6 @@ def _context(content: Mapping[str, Any]) -> RunContext:
         relax_samples=run["relax_samples"],
         n_generated=run["n_generated"],
         versions=content["versions"],
-        seconds=content["timings"],
-        warnings=tuple(content["warnings"]),
     )
 
 
@@ -335,7 +334,12 @@ def load_report(folder: Path) -> NoveltyReport:
             _result(row, readable=i not in unreadable, parents=tuple(tried.get(i, ())))
             for i, row in enumerate(verdicts)
         ]
-        return NoveltyReport.from_results(results, _context(content))
+        context = replace(
+            context_of(content),
+            seconds=content["timings"],
+            warnings=tuple(content["warnings"]),
+        )
+        return NoveltyReport.from_results(results, context)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{folder} does not hold a report that can be read "

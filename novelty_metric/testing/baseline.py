@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.protocol import Protocol
-from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.report import NoveltyReport
+from novelty_metric.report_files import context_of
 from novelty_metric.statistics import Interval
 from novelty_metric.verdict import CrystalResult, Kind, Route, Verdict
 
@@ -94,22 +93,9 @@ def from_json(content: Mapping[str, Any]) -> NoveltyReport:
     version = content["schema_version"]
     if version != SCHEMA_VERSION:
         raise ValueError(f"its schema version is {version}, {SCHEMA_VERSION} is known")
-    reference, run, potential = content["reference"], content["run"], content["potential"]
-    context = RunContext(
-        protocol=Protocol(**content["protocol_settings"]),
-        reference_name=reference["name"],
-        reference_size=reference["size"],
-        crystals_hash=reference["crystals_hash"],
-        store_hash=reference["store_hash"],
-        potential=None if potential is None else PotentialInfo(**potential),
-        hull=content["hull"],
-        scope=run["scope"],
-        exhaustive=run["exhaustive"],
-        relax_samples=run["relax_samples"],
-        n_generated=run["n_generated"],
-        versions=content["versions"],
+    report = NoveltyReport.from_results(
+        [_result(row) for row in content["crystals"]], context_of(content)
     )
-    report = NoveltyReport.from_results([_result(row) for row in content["crystals"]], context)
     for verdict, count in report.counts.items():
         written = content["of the eligible"][verdict]["count"]
         if written != count:
