@@ -171,7 +171,7 @@ def anchor_tally(
     for crystal in crystals:
         indices = usable(reference, crystal)
         cell = search._cell(crystal)
-        indices = indices[may_match(cell, search._cells.take(indices), ltol=search.protocol.ltol)]
+        indices = indices[may_match(cell, search._cells_at(indices), ltol=search.protocol.ltol)]
         tally.crystals += 1
         tally.pairs += len(indices)
         for index in indices.tolist():

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
 
-Screen = Callable[[np.ndarray], np.ndarray]
-"""From positions in the reference to which of them might match; it may refuse, never wrongly."""
+Look = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""`kernel_bounds.look`."""
 
 SLACK = 1e-9
 """Relative slack of every comparison, far above rounding, so that rounding refuses nothing."""
@@ -99,8 +98,8 @@ class Cells:
             largest=largest,
         )
 
-    def take(self, indices: np.ndarray) -> Cells:
-        """The cells at those positions."""
+    def take(self, indices: np.ndarray | slice) -> Cells:
+        """The cells at those positions; of a range without a copy."""
         return Cells(
             self.n_sites[indices],
             self.volume[indices],
@@ -225,64 +224,43 @@ def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray
       volume exactly (`scale=False`), and that must lie in the target's window.
     """
     n_generated = int(generated.n_sites[0])
-    larger = references.n_sites >= n_generated
-    divides = np.where(
-        larger, references.n_sites % n_generated == 0, n_generated % references.n_sites == 0
+    n_sites = references.n_sites
+    possible = np.where(
+        n_sites >= n_generated, n_sites % n_generated == 0, n_generated % n_sites == 0
     )
-    everything = np.arange(len(references.n_sites))
-    return (
-        divides
-        & _volume_fits(generated, references, everything)
-        & _shells_filled(generated, references, everything, ltol=ltol)
-    )
-
-
-def admissible(
-    generated: Cells, references: Cells, indices: np.ndarray, *, ltol: float
-) -> np.ndarray:
-    """`may_match` for commensurate ones of many reference cells, bool (C,).
-
-    Parameters
-    ----------
-    generated : Cells
-        One cell.
-    references : Cells
-        M cells.
-    indices : int64, (C,)
-        Which of them; their numbers of sites divide, or are divided by, that of the generated one.
-    ltol : float
-    """
-    possible = _volume_fits(generated, references, indices)
+    possible &= _volume_fits(generated, references)
     left = np.flatnonzero(possible)
-    possible[left] = _shells_filled(generated, references, indices[left], ltol=ltol)
+    possible[left] = _shells_filled(generated, references.take(left), ltol=ltol)
     return possible
 
 
-def _volume_fits(generated: Cells, references: Cells, indices: np.ndarray) -> np.ndarray:
+def _volume_fits(generated: Cells, references: Cells) -> np.ndarray:
     """Whether the source's volume, times fu, lies in the target's window."""
     n_generated, volume = int(generated.n_sites[0]), float(generated.volume[0])
-    n_sites = references.n_sites[indices]
+    n_sites = references.n_sites
     expanded = n_sites * (volume / n_generated)
-    other = references.volume[indices] * (n_generated / n_sites)
+    other = references.volume * (n_generated / n_sites)
     return np.where(
         n_sites >= n_generated,
-        (expanded >= references.smallest[indices]) & (expanded <= references.largest[indices]),
+        (expanded >= references.smallest) & (expanded <= references.largest),
         (other >= generated.smallest[0]) & (other <= generated.largest[0]),
     )
 
 
-def _shells_filled(
-    generated: Cells, references: Cells, indices: np.ndarray, *, ltol: float
-) -> np.ndarray:
+def _shells_filled(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray:
     """Whether the source's successive minima are short enough for the target's lengths."""
-    reach = (1 + ltol) * (1 + SLACK)
-    larger = references.n_sites[indices] >= int(generated.n_sites[0])
-    filled = np.ones(len(indices), dtype=bool)
+    reach = _reach(ltol)
+    larger = references.n_sites >= int(generated.n_sites[0])
+    filled = np.ones(len(larger), dtype=bool)
     for k in range(3):
-        shortest = np.where(larger, generated.minima[0, k], references.minima[indices, k])
-        longest = np.where(larger, references.lengths[indices, k], generated.lengths[0, k])
+        shortest = np.where(larger, generated.minima[0, k], references.minima[:, k])
+        longest = np.where(larger, references.lengths[:, k], generated.lengths[0, k])
         filled &= shortest < reach * longest
     return filled
+
+
+def _reach(ltol: float) -> float:
+    return (1 + ltol) * (1 + SLACK)
 
 
 class CostBounds:
@@ -295,6 +273,16 @@ class CostBounds:
 
     An element without a number costs 102 on its site whatever lies there. If g sites of G and t
     sites of T hold such elements, at least max(g, t) sites cost 102: that is the bound then.
+
+    What is asked of the whole reference goes through it by number of sites, so that it lies in
+    memory in that order.
+
+    Attributes
+    ----------
+    order : int64, (M,)
+        Positions in the reference by number of sites, then position.
+    place : int64, (M,)
+        Where each position is in `order`.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -304,34 +292,44 @@ class CostBounds:
         ----------
         reference : Reference
         """
-        self.n_sites = np.asarray(reference.n_sites, dtype=np.int64)
+        n_sites = np.asarray(reference.n_sites, dtype=np.int64)
+        offsets = np.asarray(reference.offsets, dtype=np.int64)
         numbers = pettifor_numbers(reference.numbers)
-        starts = np.asarray(reference.offsets[:-1], dtype=np.int64)
-        self._row = np.empty(len(self.n_sites), dtype=np.int64)
-        self._members: dict[int, np.ndarray] = {}
+        self.order = np.argsort(n_sites, kind="stable")
+        self.place = np.empty_like(self.order)
+        self.place[self.order] = np.arange(len(self.order))
+        sizes, starts = np.unique(n_sites[self.order], return_index=True)
+        self._ranges: dict[int, slice] = {}
         self._sorted: dict[int, np.ndarray] = {}
-        for n in np.unique(self.n_sites).tolist():
-            members = np.flatnonzero(self.n_sites == n)
-            self._row[members] = np.arange(len(members))
-            self._members[n] = members
-            self._sorted[n] = np.sort(numbers[starts[members][:, None] + np.arange(n)], axis=1)
+        ends = [*starts[1:].tolist(), len(self.order)]
+        for n, start, end in zip(sizes.tolist(), starts.tolist(), ends, strict=True):
+            sites = offsets[self.order[start:end]][:, None] + np.arange(n)
+            self._ranges[n] = slice(start, end)
+            self._sorted[n] = np.sort(numbers[sites], axis=1)
 
-    @cached_property
-    def sizes(self) -> tuple[int, ...]:
-        """Numbers of sites that occur."""
-        return tuple(self._members)
-
-    def commensurate(
-        self, pettifor: np.ndarray, admissible: Screen | None = None
+    def candidates(
+        self,
+        pettifor: np.ndarray,
+        generated: Cells,
+        references: Cells,
+        *,
+        ltol: float,
+        look: Look | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the crystals whose number of sites divides or is divided, with bounds.
+        """The crystals that might match, with what a match costs at least.
 
         Parameters
         ----------
         pettifor : uint8, (n_sites,)
             Modified Pettifor numbers of the generated crystal.
-        admissible : callable, optional
-            Refusals over many positions at once; what it refuses is left out.
+        generated : Cells
+            Its cell.
+        references : Cells
+            Those of the whole reference, in the order of `order`.
+        ltol : float
+            Fractional length tolerance.
+        look : callable, optional
+            `kernel_bounds.look`, which does the same for the crystals of one size in one pass.
 
         Returns
         -------
@@ -339,25 +337,29 @@ class CostBounds:
             By number of sites, then position.
         bounds : float64, (C,)
         """
-        n_generated = len(pettifor)
-        sizes = [n for n in self._members if not (n % n_generated and n_generated % n)]
-        if not sizes:
-            return np.zeros(0, dtype=np.int64), np.zeros(0)
-        found = np.concatenate([self._members[n] for n in sizes])
-        if admissible is not None:
-            found = found[admissible(found)]
-        ends = np.searchsorted(self.n_sites[found], sizes, side="right").tolist()
-        by_size = [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        bounds = [
-            _bounds(np.sort(pettifor), self._sorted[n][self._row[members]])
-            for n, members in zip(sizes, by_size, strict=True)
-        ]
-        return found, np.concatenate(bounds)
+        pettifor = np.sort(pettifor)
+        n_sites = len(pettifor)
+        indices, bounds = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        for n, range_ in self._ranges.items():
+            if n % n_sites and n_sites % n:
+                continue
+            cells = references.take(range_)
+            if look is not None:
+                found, of_size = look(
+                    pettifor, generated, cells, self._sorted[n], reach=_reach(ltol)
+                )
+            else:
+                found = np.flatnonzero(may_match(generated, cells, ltol=ltol))
+                of_size = _bounds(pettifor, self._sorted[n][found])
+            indices.append(self.order[range_][found])
+            bounds.append(of_size)
+        return np.concatenate(indices), np.concatenate(bounds)
 
     def of_equal_size(self, pettifor: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Bounds for reference crystals with as many sites as the generated one, float64, (C,)."""
-        rows = self._sorted[len(pettifor)][self._row[indices]]
-        return _bounds(np.sort(pettifor), rows)
+        n_sites = len(pettifor)
+        rows = self.place[indices] - self._ranges[n_sites].start
+        return _bounds(np.sort(pettifor), self._sorted[n_sites][rows])
 
 
 def _bounds(generated: np.ndarray, references: np.ndarray) -> np.ndarray:

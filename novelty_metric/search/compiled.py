@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
+    from novelty_metric.search.bounds import Look
 
 
 def load_kernels() -> ModuleType | None:
     """The compiled pair test, or None where numba is missing or does not fit NumPy."""
     try:
         return importlib.import_module("novelty_metric.search.kernels")
+    except ImportError:
+        return None
+
+
+def load_look() -> Look | None:
+    """The compiled pass of cheap refusals and bounds, or None as for `load_kernels`."""
+    try:
+        return importlib.import_module("novelty_metric.search.kernel_bounds").look
     except ImportError:
         return None
 

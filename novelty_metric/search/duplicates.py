@@ -68,7 +68,7 @@ def find_duplicate(  # noqa: PLR0917
     cell: Callable[[Structure], Cells],
     reference: Reference,
     compositions: CompositionIndex,
-    cells: Cells,
+    cells: Callable[[np.ndarray], Cells],
     matching: Matching,
     *,
     ltol: float,
@@ -83,15 +83,15 @@ def find_duplicate(  # noqa: PLR0917
         Clean and reduced.
     cell : callable
         Gives the cell of the generated crystal; most are not asked for, as no composition is equal.
-    cells : Cells
-        Of the whole reference.
+    cells : callable
+        From positions in the reference to the cells there.
     compositions : CompositionIndex
         Of the reference.
     """
     candidates = compositions.find(generated.atomic_numbers)
     if len(candidates) == 0:
         return None
-    for index in candidates[may_match(cell(generated), cells.take(candidates), ltol=ltol)].tolist():
+    for index in candidates[may_match(cell(generated), cells(candidates), ltol=ltol)].tolist():
         rms = matching.duplicate_rms(generated, reference.structure(index))
         if rms is not None:
             return DuplicateMatch(index=index, parent_id=reference.ids[index], match_rms=rms)

@@ -16,14 +16,13 @@ from novelty_metric.search import duplicates
 from novelty_metric.search.bounds import (
     Cells,
     CostBounds,
-    Screen,
-    admissible,
     cells_of_reference,
+    may_match,
 )
-from novelty_metric.search.compiled import CompiledTest, load_kernels
+from novelty_metric.search.compiled import CompiledTest, load_kernels, load_look
 from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
 from novelty_metric.search.matching import Matching
-from novelty_metric.search.pettifor import symbol
+from novelty_metric.search.pettifor import pettifor_numbers, symbol
 from novelty_metric.search.wyckoff import RankedOrbits, WyckoffIndex
 from novelty_metric.verdict import DuplicateMatch, Parent, Route
 
@@ -89,6 +88,7 @@ class ParentSearch:
         self.protocol = protocol
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
+        self._look = load_look() if compiled else None
 
     @property
     def compiled(self) -> bool:
@@ -97,7 +97,8 @@ class ParentSearch:
 
     @cached_property
     def _cells(self) -> Cells:
-        return cells_of_reference(self.reference, self.protocol)
+        """In the order of `CostBounds`."""
+        return cells_of_reference(self.reference, self.protocol).take(self._bounds.order)
 
     @cached_property
     def _bounds(self) -> CostBounds:
@@ -128,7 +129,7 @@ class ParentSearch:
             self._cell,
             self.reference,
             self._compositions,
-            self._cells,
+            self._cells_at,
             self.matching,
             ltol=self.protocol.ltol,
         )
@@ -143,18 +144,25 @@ class ParentSearch:
         symmetry : Symmetry or None
             Of that cell; None leaves the Wyckoff route unfinished.
         """
+        numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
+        candidates = self._bounds.candidates(
+            pettifor_numbers(numbers),
+            self._cell(generated),
+            self._cells,
+            ltol=self.protocol.ltol,
+            look=self._look,
+        )
         by_sites = search_lattice_sites(
             generated,
             self.reference,
             self.matching,
-            self._bounds,
+            candidates,
             k=self.protocol.k,
-            admissible=self._screen(generated),
             compiled=self.compiled_test(generated),
             max_pair_tests=self.protocol.max_pair_tests or None,
         )
         by_letters = self._wyckoff.search(
-            np.asarray(generated.atomic_numbers, dtype=np.int64),
+            numbers,
             np.asarray(generated.frac_coords, dtype=np.float64),
             symmetry,
             k=self.protocol.k,
@@ -180,15 +188,12 @@ class ParentSearch:
         indices : int64, (C,)
             Positions in the reference; the numbers of sites divide one another.
         """
-        possible = self._screen(generated)(indices)
+        cell = self._cell(generated)
+        possible = may_match(cell, self._cells_at(indices), ltol=self.protocol.ltol)
         test = self.compiled_test(generated)
         if test is not None:
             possible[possible] = test.passes(indices[possible])
         return possible
-
-    def _screen(self, generated: Structure) -> Screen:
-        cell = self._cell(generated)
-        return lambda indices: admissible(cell, self._cells, indices, ltol=self.protocol.ltol)
 
     def compiled_test(self, generated: Structure) -> CompiledTest | None:
         """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
@@ -205,6 +210,9 @@ class ParentSearch:
             Clean and reduced.
         """
         return duplicates.group_equal(structures, self.matching, self.protocol)
+
+    def _cells_at(self, indices: np.ndarray) -> Cells:
+        return self._cells.take(self._bounds.place[indices])
 
     def _cell(self, structure: Structure) -> Cells:
         return Cells.of(

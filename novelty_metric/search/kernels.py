@@ -1540,7 +1540,7 @@ def _first_match(  # noqa: PLR0917
     return lowest / n, scratch.first_matrix[0].copy()
 
 
-def _given(values: np.ndarray, dtype: type) -> np.ndarray:
+def given(values: np.ndarray, dtype: type) -> np.ndarray:
     """An array as the kernels take it: read-only, so that they are compiled for one kind only."""
     view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
@@ -1579,16 +1579,16 @@ def furthest_steps(  # noqa: PLR0917
     """
     answers = np.empty(len(indices), dtype=np.uint8)
     _scan(
-        _given(lattice, np.float64),
-        _given(frac_coords, np.float64),
-        _given(lattices, np.float64),
-        _given(offsets, np.int64),
-        _given(all_frac_coords, np.float64),
-        _given(indices, np.int64),
+        given(lattice, np.float64),
+        given(frac_coords, np.float64),
+        given(lattices, np.float64),
+        given(offsets, np.int64),
+        given(all_frac_coords, np.float64),
+        given(indices, np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
-        _given(np.empty((0, 3)), np.int64),
+        given(np.empty((0, 3)), np.int64),
         answers,
     )
     return answers
@@ -1639,13 +1639,13 @@ def cost_of_first_match(  # noqa: PLR0917
     if len(in_order) == 0:
         return -1.0, None
     lowest, matrix = _first_match(
-        _given(lattice, np.float64),
-        _given(frac_coords, np.float64),
-        _given(pettifor, np.int64),
-        _given(other_lattice, np.float64),
-        _given(other_frac_coords, np.float64),
-        _given(other_pettifor, np.int64),
-        _given(in_order, np.int64),
+        given(lattice, np.float64),
+        given(frac_coords, np.float64),
+        given(pettifor, np.int64),
+        given(other_lattice, np.float64),
+        given(other_frac_coords, np.float64),
+        given(other_pettifor, np.int64),
+        given(in_order, np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from novelty_metric.search.matching import BareCell
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 from novelty_metric.search.ranking import Cheapest, Key
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from novelty_metric.reference import Reference
-    from novelty_metric.search.bounds import CostBounds, Screen
     from novelty_metric.search.compiled import CompiledTest
     from novelty_metric.search.matching import FrameworkMatch, Matching
 
@@ -51,10 +51,9 @@ def search_lattice_sites(
     generated: Structure,
     reference: Reference,
     matching: Matching,
-    bounds: CostBounds,
+    candidates: tuple[np.ndarray, np.ndarray],
     *,
     k: int,
-    admissible: Screen,
     compiled: CompiledTest | None = None,
     max_pair_tests: int | None = None,
 ) -> LatticeSitesResult:
@@ -72,11 +71,10 @@ def search_lattice_sites(
         Clean and reduced.
     reference : Reference
     matching : Matching
-    bounds : CostBounds
-        Of that reference.
+    candidates : tuple
+        Positions, by number of sites, then position, with lower bounds on the cost: those of
+        `CostBounds.candidates`. A pair that was refused there is not counted as tested.
     k : int
-    admissible : callable
-        Cheap refusals over many positions at once; a pair refused here is not counted as tested.
     compiled : CompiledTest, optional
         Of the generated crystal; what it lets through is put to pymatgen.
     max_pair_tests : int, optional
@@ -85,10 +83,10 @@ def search_lattice_sites(
         first bounds has to look at; it is the same with and without `compiled`.
     """
     numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
-    indices, lower = bounds.commensurate(pettifor_numbers(numbers), admissible)
+    indices, lower = candidates
     order, known = _in_order(lower, _SORTED_FIRST if max_pair_tests is None else len(lower))
     indices, lower = indices[order], lower[order]
-    n_sites = bounds.n_sites[indices]
+    n_sites = reference.n_sites[indices]
     end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
 
     def key_at(place: int) -> Key:
@@ -97,6 +95,7 @@ def search_lattice_sites(
     best: Cheapest[RankedMatch] = Cheapest(k)
     unfinished: list[str] = []
     waiting: list[tuple[Key, bool]] = []  # with whether the bound has been raised already
+    own = BareCell.of(generated.lattice.matrix, generated.frac_coords)
     first_lattice: dict[int, np.ndarray | None] = {}
     place = 0
     while waiting or place < end:
@@ -127,9 +126,10 @@ def search_lattice_sites(
                     heapq.heappush(waiting, ((cost, size, index), True))
                 continue
         try:
-            match = matching.framework_match(
-                generated, reference.structure(index), first_lattice.pop(index, None)
+            parent = BareCell.of(
+                reference.lattices[index], reference.frac_coords[reference.sites(index)]
             )
+            match = matching.framework_match(own, parent, first_lattice.pop(index, None))
         except (ValueError, np.linalg.LinAlgError) as error:
             unfinished.append(
                 f"pymatgen failed on the match with {reference.ids[index]!r} ({error})"

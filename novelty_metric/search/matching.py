@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core import Lattice, Structure
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.verdict import Supercell
@@ -41,6 +41,43 @@ class FrameworkMatch:
     rms: float
     sites: tuple[int, ...]
     supercell: Supercell | None
+
+
+@dataclass(frozen=True, slots=True)
+class BareCell:
+    """As much of a `Structure` as the lattice-and-sites match looks at, without making its sites.
+
+    Attributes
+    ----------
+    lattice : Lattice
+    frac_coords : float64, (n_sites, 3)
+    cart_coords : float64, (n_sites, 3)
+        Å.
+    """
+
+    lattice: Lattice
+    frac_coords: np.ndarray
+    cart_coords: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, frac_coords: np.ndarray) -> BareCell:
+        """A cell, with coordinates as a `Structure` of them has them.
+
+        Parameters
+        ----------
+        matrix : float64, (3, 3)
+            Cell vectors as rows (Å).
+        frac_coords : float64, (n_sites, 3)
+        """
+        from pymatgen.core import Lattice
+
+        lattice = Lattice(np.array(matrix))
+        # Row by row, as a site does it: one product for all may round otherwise.
+        cart_coords = [np.dot(row, lattice.matrix) for row in frac_coords]
+        return cls(lattice, np.array(frac_coords), np.array(cart_coords))
+
+    def __len__(self) -> int:
+        return len(self.frac_coords)
 
 
 def commensurate(n_first: int, n_second: int) -> bool:
@@ -74,7 +111,9 @@ class Matching:
             "supercell_size": "num_sites",
         }
         self._duplicate = StructureMatcher(**reduced)
-        self._framework = StructureMatcher(**reduced, comparator=FrameworkComparator())
+        self._framework = _without_elements(
+            StructureMatcher(**reduced, comparator=FrameworkComparator())
+        )
         self._confirm = StructureMatcher(**tolerances, primitive_cell=True, attempt_supercell=False)
 
     def duplicate_rms(self, generated: Structure, reference: Structure) -> float | None:
@@ -100,15 +139,15 @@ class Matching:
 
     def framework_match(
         self,
-        generated: Structure,
-        reference: Structure,
+        generated: Structure | BareCell,
+        reference: Structure | BareCell,
         first_lattice: np.ndarray | None = None,
     ) -> FrameworkMatch | None:
         """The first purely geometric match, elements ignored, or None.
 
         Parameters
         ----------
-        generated, reference : Structure
+        generated, reference : Structure or BareCell
             Both reduced. If the number of sites of neither divides that of the other, there is no
             match.
         first_lattice : int64, (3, 3), optional
@@ -138,22 +177,84 @@ class Matching:
         return FrameworkMatch(float(rms), tuple(int(j) for j in mapping), supercell)
 
 
+def _without_elements(matcher: Any) -> Any:
+    """The matcher with the mask that `FrameworkComparator` always gives: any site fits any."""
+
+    def mask(
+        first: Any, second: Any, fu: int, first_supercell: bool
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        n_first, n_second = len(first), len(second)
+        if first_supercell:
+            # Of the sites of an expanded first structure only one of each kind is a start.
+            return np.zeros((n_second, n_first * fu), np.int64), np.arange(0, n_first * fu, fu), 0
+        return np.zeros((n_second * fu, n_first), np.int64), np.arange(n_first), 0
+
+    matcher._get_mask = mask
+    return matcher
+
+
 def _beginning_at(matcher: Any, first_lattice: np.ndarray) -> Any:
     """The matcher without the lattices that come before one; with all if that is not among them."""
     matcher = copy.copy(matcher)
     every = matcher._get_lattices
 
-    def lattices(*arguments: Any) -> Iterator[tuple[Any, np.ndarray]]:
+    def lattices(
+        target: Lattice, source: Any, supercell_size: int
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        surely = _surely_a_mapping(
+            source.lattice, target, first_lattice, matcher.ltol, matcher.angle_tol
+        )
+        if surely is not None:
+            yield surely, first_lattice
         met = False
-        for lattice, matrix in every(*arguments):
-            met = met or np.array_equal(matrix, first_lattice)
-            if met:
+        for lattice, matrix in every(target, source, supercell_size):
+            here = np.array_equal(matrix, first_lattice)
+            if met or (here and surely is None):
                 yield lattice, matrix
+            met = met or here
         if not met:
-            yield from every(*arguments)
+            yield from every(target, source, supercell_size)
 
     matcher._get_lattices = lattices
     return matcher
+
+
+def _surely_a_mapping(
+    source: Lattice, target: Lattice, matrix: np.ndarray, ltol: float, angle_tol: float
+) -> Lattice | None:
+    """The lattice of three vectors of the source's, if pymatgen is sure to find it near the target.
+
+    The vectors come from the same product as in ``Lattice.find_all_mappings``, to be equal to the
+    last bit. None where one of the tolerances is near: then pymatgen has to be asked.
+    """
+    from pymatgen.core import Lattice
+
+    lengths = np.array(target.lengths)
+    points: Any = source.get_points_in_sphere(
+        [[0, 0, 0]], [0, 0, 0], lengths.max() * (1 + ltol), zip_results=False
+    )
+    coefficients = points[0]
+    if len(coefficients) == 0:
+        return None
+    cart = source.get_cartesian_coords(coefficients)
+    at = [np.flatnonzero((coefficients == row).all(axis=1)) for row in matrix]
+    if any(len(places) != 1 for places in at):
+        return None
+    vectors = cart[[int(places[0]) for places in at]]
+    found = np.sqrt((vectors**2).sum(axis=1))
+    ratios = found / lengths
+    if ratios.max() > (1 + ltol) * (1 - _SURE) or ratios.min() < (1 + _SURE) / (1 + ltol):
+        return None
+    cosines = np.clip((vectors @ vectors.T) / np.outer(found, found), -1, 1)
+    angles = np.degrees(np.arccos(cosines[[1, 0, 0], [2, 2, 1]]))
+    if np.abs(angles - np.array(target.angles)).max() > angle_tol - _SURE:
+        return None
+    return Lattice(vectors)
+
+
+_SURE = 1e-6
+"""How far from a tolerance a length (relative) or an angle (degrees) is surely on one side of it,
+far above rounding: the arc cosine loses half of the digits near 0 and 180°."""
 
 
 def _fit_rms(

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from novelty_metric.search.pettifor import map_cost, pettifor_numbers, site_costs
+from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER, pettifor_numbers
 from novelty_metric.search.ranking import Cheapest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from novelty_metric.crystal import Symmetry
     from novelty_metric.reference import Reference
@@ -31,6 +31,7 @@ MOST_ORBITS = 8192
 
 Letters = tuple[int, ...]
 Bucket = tuple[int, int, Letters]
+Pairs = list[tuple[list[int], list[int]]]
 
 
 @functools.cache
@@ -125,14 +126,15 @@ class Orbits:
         For each letter ``(n_orbits, 3)``: fractional coordinates of each orbit's site with the
         lexicographically smallest ones, as stored.
     frac_coords : float64, (n_sites, 3)
-    pettifor : uint8, (n_sites,)
+    pettifor : tuple of int
+        Modified Pettifor number of each site.
     """
 
     letters: Letters
-    members: dict[int, list[np.ndarray]]
+    members: dict[int, list[list[int]]]
     representatives: dict[int, np.ndarray]
     frac_coords: np.ndarray
-    pettifor: np.ndarray
+    pettifor: tuple[int, ...]
 
     @classmethod
     def of(
@@ -153,21 +155,24 @@ class Orbits:
         frac_coords : float64, (n_sites, 3)
         pettifor : uint8, (n_sites,)
         """
-        order = np.argsort(orbits, kind="stable")
-        starts = np.flatnonzero(np.diff(orbits[order], prepend=-1))
-        members: dict[int, list[np.ndarray]] = {}
+        # Arrays of a few numbers: plain lists are quicker.
+        by_orbit: dict[int, list[int]] = {}
+        for site, lowest in enumerate(orbits.tolist()):
+            by_orbit.setdefault(lowest, []).append(site)
+        coords, letter_of = frac_coords.tolist(), letters.tolist()
+        members: dict[int, list[list[int]]] = {}
         representatives: dict[int, list[int]] = {}
-        for sites in np.split(order, starts[1:]):
-            letter = int(letters[sites[0]])
+        # Each orbit's lowest site comes first, so that the orbits are in the order of theirs.
+        for sites in by_orbit.values():
+            letter = letter_of[sites[0]]
             members.setdefault(letter, []).append(sites)
-            smallest = min(sites.tolist(), key=lambda site: frac_coords[site].tolist())
-            representatives.setdefault(letter, []).append(smallest)
+            representatives.setdefault(letter, []).append(min(sites, key=coords.__getitem__))
         return cls(
             tuple(members),
             members,
             {letter: frac_coords[sites] for letter, sites in representatives.items()},
             frac_coords,
-            pettifor,
+            tuple(pettifor.tolist()),
         )
 
     @property
@@ -277,21 +282,15 @@ class WyckoffIndex:
             np.asarray(frac_coords, dtype=np.float64),
             pettifor,
         )
-        best: Cheapest[RankedOrbits] = Cheapest(k)
+        best: Cheapest[Pairs] = Cheapest(k)
         found = self.candidates(symmetry.space_group, generated)
         for bound, index in self._in_order(pettifor, found):
             if best.certain_before((bound, len(numbers), index)):
                 break
             parent = self._orbits(index)
-            sites = map_orbits(generated, parent, symmetry.space_group)
-            if sites is None:
-                continue
-            cost = map_cost(parent.pettifor, pettifor[list(sites)])
-            on_parent = np.asarray(self._reference.numbers[self._reference.sites(index)])
-            ranked = RankedOrbits(
-                index, cost, sites, on_parent.astype(np.int64), numbers[list(sites)]
-            )
-            best.offer((cost, len(numbers), index), ranked)
+            pairs = pair_orbits(generated, parent, symmetry.space_group)
+            if pairs is not None:
+                best.offer((pairs_cost(generated, parent, pairs), len(numbers), index), pairs)
         unfinished = []
         # Equal numbers of sites are all that is known of these: any of them might be a parent.
         unknown = self._undetermined.get(len(numbers), np.zeros(0, dtype=np.int64))
@@ -302,7 +301,14 @@ class WyckoffIndex:
                 f"the symmetry of reference crystal {self._reference.ids[index]!r} "
                 "could not be determined"
             )
-        return WyckoffResult(tuple(ranked for _, ranked in best.in_order()), tuple(unfinished))
+        parents = []
+        for (cost, _, index), pairs in best.in_order():
+            sites = map_sites(generated, self._orbits(index), pairs)
+            on_parent = np.asarray(self._reference.numbers[self._reference.sites(index)])
+            parents.append(
+                RankedOrbits(index, cost, sites, on_parent.astype(np.int64), numbers[list(sites)])
+            )
+        return WyckoffResult(tuple(parents), tuple(unfinished))
 
     def _in_order(self, pettifor: np.ndarray, indices: np.ndarray) -> Iterable[tuple[float, int]]:
         if len(indices) == 0:
@@ -321,14 +327,13 @@ class WyckoffIndex:
         )
 
 
-def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int, ...] | None:
-    """The cheapest map of the atoms of G to those of T that pairs orbits of the same letter.
+def pair_orbits(generated: Orbits, parent: Orbits, space_group: int) -> Pairs | None:
+    """The cheapest pairing of the orbits of G with those of T that have the same letter.
 
     For every pair of relabellings, of G's letters and of T's, orbits that share a letter are paired
     by the assignment with the least sum of distances between their representatives; the pair of
     relabellings with the least cost wins, the first one in pymatgen's order among equals (G's
-    relabelling in the outer loop). Atoms of paired orbits are paired by the assignment with the
-    least sum of distances. A distance is the norm of d − round(d), d the difference of the
+    relabelling in the outer loop). A distance is the norm of d − round(d), d the difference of the
     fractional coordinates as stored, each in its own cell. Elements play no part in the pairing.
 
     A pair of relabellings matters only through the letter of T that it gives each letter of G. As
@@ -337,20 +342,21 @@ def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int
 
     Returns
     -------
-    tuple of int or None
-        For each site of T the site of G; None if no relabelling fits.
+    list of tuple or None
+        Sites of an orbit of G and of the orbit of T that it meets, for each orbit; None if no
+        relabelling fits.
     """
-    paired: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]] | None] = {}
+    paired: dict[tuple[int, int], Pairs | None] = {}
     best_cost = np.inf
-    best: list[tuple[np.ndarray, np.ndarray]] | None = None
+    best: Pairs | None = None
     wanted = [len(generated.members[letter]) for letter in generated.letters]
     for partners in partner_letters(space_group, generated.letters):
         if [len(parent.members.get(partner, ())) for partner in partners] != wanted:
             continue
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        pairs: Pairs = []
         for letter, partner in zip(generated.letters, partners, strict=True):
             if (letter, partner) not in paired:
-                paired[letter, partner] = _pair_orbits(generated, letter, parent, partner)
+                paired[letter, partner] = _pair_letter(generated, letter, parent, partner)
             of_letter = paired[letter, partner]
             if of_letter is None:
                 break
@@ -359,29 +365,37 @@ def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int
             cost = _float_cost(generated, parent, pairs)
             if cost < best_cost:
                 best_cost, best = cost, pairs
-    if best is None:
+    if best is None or sum(len(of_parent) for _, of_parent in best) != len(parent.pettifor):
         return None
-    sites = np.full(len(parent.pettifor), -1, dtype=np.int64)
-    for of_generated, of_parent in best:
+    return best
+
+
+def map_sites(generated: Orbits, parent: Orbits, pairs: Pairs) -> tuple[int, ...]:
+    """For each site of T the site of G that goes there.
+
+    Atoms of paired orbits are paired by the assignment with the least sum of distances, as in
+    `pair_orbits`.
+    """
+    sites = np.empty(len(parent.pettifor), dtype=np.int64)
+    for of_generated, of_parent in pairs:
         if len(of_parent) == 1:
             sites[of_parent] = of_generated
             continue
         distances = _distances(generated.frac_coords[of_generated], parent.frac_coords[of_parent])
         rows, columns = linear_sum_assignment(distances)
-        sites[of_parent[columns]] = of_generated[rows]
-    return None if (sites < 0).any() else tuple(sites.tolist())
+        sites[np.array(of_parent)[columns]] = np.array(of_generated)[rows]
+    return tuple(sites.tolist())
 
 
-def _pair_orbits(
-    generated: Orbits, letter: int, parent: Orbits, partner: int
-) -> list[tuple[np.ndarray, np.ndarray]] | None:
+def _pair_letter(generated: Orbits, letter: int, parent: Orbits, partner: int) -> Pairs | None:
     """Orbits of one letter paired, G's in order; None if paired orbits differ in size."""
     first, second = generated.members[letter], parent.members[partner]
-    columns = [0]
-    if len(first) > 1:
+    if len(first) == 1:
+        pairs = [(first[0], second[0])]
+    else:
         distances = _distances(generated.representatives[letter], parent.representatives[partner])
         columns = linear_sum_assignment(distances)[1].tolist()
-    pairs = [(orbit, second[column]) for orbit, column in zip(first, columns, strict=True)]
+        pairs = [(orbit, second[column]) for orbit, column in zip(first, columns, strict=True)]
     return pairs if all(len(a) == len(b) for a, b in pairs) else None
 
 
@@ -390,19 +404,28 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.linalg.norm(difference - np.round(difference), axis=2)
 
 
-def _float_cost(
-    generated: Orbits, parent: Orbits, pairs: list[tuple[np.ndarray, np.ndarray]]
-) -> float:
+def _orbit_steps(generated: Orbits, parent: Orbits, pairs: Pairs) -> Iterator[tuple[int, int]]:
+    """Sites and cost per site of each pair of orbits; an orbit has one element."""
+    for of_generated, of_parent in pairs:
+        ours, theirs = generated.pettifor[of_generated[0]], parent.pettifor[of_parent[0]]
+        without = NONE in (ours, theirs)
+        yield len(of_generated), WITHOUT_NUMBER if without else abs(ours - theirs)
+
+
+def pairs_cost(generated: Orbits, parent: Orbits, pairs: Pairs) -> float:
+    """Cost of the atom map, summed in integers and divided once, as `pettifor.map_cost`."""
+    total = sum(size * step for size, step in _orbit_steps(generated, parent, pairs))
+    return total / len(generated.pettifor)
+
+
+def _float_cost(generated: Orbits, parent: Orbits, pairs: Pairs) -> float:
     """Cost as the sum of floats by which relabellings are compared.
 
     Many relabellings tie exactly, and which of them wins decides where the elements go. The order
     of the sum (letters by first appearance in G, then orbits) is therefore part of the method.
     """
     n_sites = len(generated.pettifor)
-    ours = [int(of_generated[0]) for of_generated, _ in pairs]
-    theirs = [int(of_parent[0]) for _, of_parent in pairs]
-    steps = site_costs(generated.pettifor[ours], parent.pettifor[theirs]).tolist()
     cost = 0.0
-    for (of_generated, _), step in zip(pairs, steps, strict=True):
-        cost += len(of_generated) / n_sites * step
+    for size, step in _orbit_steps(generated, parent, pairs):
+        cost += size / n_sites * step
     return cost

@@ -137,6 +137,19 @@ def reference_of(numbers: list[list[int]]) -> CostBounds:
     )
 
 
+def cubes(sizes: list[int]) -> Cells:
+    """Cubic cells of 10 Å³ per site: any two of them pass the refusals."""
+    sides = (10 * np.array(sizes)) ** (1 / 3)
+    return Cells.of(sides[:, None, None] * np.eye(3), np.array(sizes), ltol=0.2, angle_tol=5.0)
+
+
+def candidates(reference: list[list[int]], generated: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    table = reference_of(reference)
+    cells = cubes([len(row) for row in reference]).take(table.order)
+    numbers = pettifor.pettifor_numbers(generated)
+    return table.candidates(numbers, cubes([len(generated)]), cells, ltol=0.2)
+
+
 elements = st.lists(st.integers(1, 106), min_size=1, max_size=6)
 
 
@@ -148,7 +161,7 @@ def test_no_map_costs_less_than_the_bound(
     rng = np.random.default_rng(seed)
     large = (large * len(small) * times)[: len(small) * times]
     generated, other = (large, small) if swap else (small, large)
-    indices, bounds = reference_of([other]).commensurate(pettifor.pettifor_numbers(generated))
+    indices, bounds = candidates([other], generated)
     assert indices.tolist() == [0]
     expanded = pettifor.pettifor_numbers(np.repeat(small, times))
     for _ in range(20):
@@ -160,10 +173,11 @@ def test_no_map_costs_less_than_the_bound(
 
 
 def test_bounds_go_only_to_commensurate_crystals() -> None:
-    table = reference_of([[8], [8, 8], [8, 16, 8], [8, 8, 8, 26]])
-    indices, bounds = table.commensurate(pettifor.pettifor_numbers([8, 16]))
+    crystals = [[8], [8, 8], [8, 16, 8], [8, 8, 8, 26]]
+    indices, bounds = candidates(crystals, [8, 16])
     assert indices.tolist() == [0, 1, 3]
     assert bounds.tolist() == [0.5, 0.5, (1 + 25) / 4]
+    table = reference_of(crystals)
     assert table.of_equal_size(pettifor.pettifor_numbers([8, 16]), np.array([1])).tolist() == [0.5]
 
 

@@ -124,8 +124,8 @@ def test_a_failure_of_pymatgen_on_one_pair_is_said(
     victim = parents(search, disguised[0]).parents[0]
     real = search.matching.framework_match
 
-    def failing(first: Structure, second: Structure, *more):
-        if second is reference.structure(victim.index):
+    def failing(first, second, *more):
+        if np.array_equal(second.frac_coords, reference.structure(victim.index).frac_coords):
             raise ValueError("no such supercell")
         return real(first, second, *more)
 

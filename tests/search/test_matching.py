@@ -11,7 +11,7 @@ from shaken import disguise
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.search.matching import Matching, commensurate
+from novelty_metric.search.matching import BareCell, Matching, commensurate
 
 TOLERANCES = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5, "scale": False}
 REDUCED = {
@@ -100,6 +100,45 @@ def test_framework_decision_is_that_of_the_public_distance(
             found += 1
             assert best[0] - 1e-9 <= ours.rms < 0.3
     assert found > 10
+
+
+def test_bare_cells_are_matched_as_pymatgen_matches_structures(
+    reference: Reference, matching: Matching, diffcsp: list[Structure]
+) -> None:
+    public = StructureMatcher(**REDUCED, comparator=FrameworkComparator())
+    rng = np.random.default_rng(2)
+    pairs = [(disguise(reference.structure(i), rng), i) for i in range(0, len(reference), 9)]
+    pairs += [(g, int(i)) for g in diffcsp[::2] for i in rng.integers(len(reference), size=40)]
+    found = smaller = larger = 0
+    for generated, i in pairs:
+        other = reference.structure(i)
+        if not commensurate(len(generated), len(other)):
+            continue
+        first, second, fu, first_supercell = public._preprocess(
+            generated, other, niggli=False, skip_structure_reduction=True
+        )
+        masks = [
+            m._get_mask(first, second, fu, first_supercell) for m in (public, matching._framework)
+        ]
+        assert all(np.array_equal(a, b) for a, b in zip(*masks, strict=True))
+        want = public._strict_match(
+            first, second, fu, first_supercell, use_rms=True, break_on_match=True
+        )
+        bare = [BareCell.of(s.lattice.matrix, s.frac_coords) for s in (generated, other)]
+        assert np.array_equal(bare[0].cart_coords, generated.cart_coords)
+        ours = matching.framework_match(*bare)
+        assert (ours is None) == (want is None)
+        if ours is None or want is None:
+            continue
+        assert ours.rms == float(want[0])
+        sites = [int(j) // (fu if first_supercell else 1) for j in want[4]]
+        assert list(ours.sites) == sites
+        assert matching.framework_match(*bare, np.array(want[2], dtype=np.int64)) == ours
+        found += 1
+        smaller += len(generated) < len(other)
+        larger += len(generated) > len(other)
+    assert found > 40
+    assert smaller > 3 and larger > 0
 
 
 @pytest.mark.parametrize("scale", [[2, 1, 1], [1, 3, 1], [2, 2, 1]])

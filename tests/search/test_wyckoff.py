@@ -19,7 +19,8 @@ from novelty_metric.search.wyckoff import (
     Orbits,
     WyckoffIndex,
     canonical_letters,
-    map_orbits,
+    map_sites,
+    pair_orbits,
     relabellings,
 )
 
@@ -70,6 +71,11 @@ def found_symmetry(structure: Structure):
     return symmetry(structure, symprec=0.01, angle_tolerance=5.0)
 
 
+def map_orbits(generated: Orbits, parent: Orbits, space_group: int) -> tuple[int, ...] | None:
+    pairs = pair_orbits(generated, parent, space_group)
+    return None if pairs is None else map_sites(generated, parent, pairs)
+
+
 def orbits_of(structure: Structure) -> tuple[int, Orbits]:
     found = found_symmetry(structure)
     letters = np.array([ord(letter) for letter in found.letters])
@@ -111,7 +117,7 @@ def test_orbits_by_hand() -> None:
     letters, labels = np.array([98, 97, 98, 98]), np.array([0, 1, 2, 0])
     orbits = Orbits.of(letters, labels, coords, pettifor_numbers([8, 8, 8, 8]))
     assert orbits.letters == (98, 97)
-    assert [o.tolist() for o in orbits.members[98]] == [[0, 3], [2]]
+    assert orbits.members[98] == [[0, 3], [2]]
     assert orbits.representatives[98].tolist() == [[0.1, 0.4, 0], [0.1, 0.5, 0]]
     assert orbits.multiset == (97, 98, 98)
 
@@ -152,7 +158,7 @@ def test_index_finds_all_and_only_what_maps(reference: Reference) -> None:
             for j, (other, orbits) in enumerate(everything)
             if other == number
             and len(orbits.pettifor) == len(mine.pettifor)
-            and map_orbits(mine, orbits, number) is not None
+            and pair_orbits(mine, orbits, number) is not None
         ]
         assert i in want
         assert index.candidates(number, mine).tolist() == want
@@ -165,7 +171,7 @@ def test_unequal_orbit_sizes_are_no_match() -> None:
     other = Orbits.of(
         np.array([97] * 3), np.array([0, 1, 1]), np.zeros((3, 3)), pettifor_numbers([8] * 3)
     )
-    assert map_orbits(one, other, 1) is None
+    assert pair_orbits(one, other, 1) is None
 
 
 def test_symmetry_that_is_not_known_is_said(reference: Reference) -> None:
