@@ -6,6 +6,7 @@ what it took in force evaluations, samples and parents together::
 
     python benchmarks/protocols.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 30 --max-sites 10 \
         --settings paper fast paper:optimizer=bfgs_symmetric fast:fmax=0.1,max_steps=100
+    python benchmarks/protocols.py STORE.arrow SAMPLES … --settings paper:exhaustive paper
 
 takes the first 30 crystals of at most ten sites from each file, in turn. Crystals that SMACT
 refuses are never eligible and are left out. Relaxations are cached, so an interrupted run goes on
@@ -85,7 +86,6 @@ def main() -> None:
     parser.add_argument("--min-sites", type=int, default=1)
     parser.add_argument("--max-sites", type=int, default=8)
     parser.add_argument("--settings", nargs="+", default=["paper", "fast"])
-    parser.add_argument("--exhaustive", action="store_true")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None, help="folder for the reports")
@@ -100,11 +100,12 @@ def main() -> None:
     reports: dict[str, NoveltyReport] = {}
     for words in options.settings:
         relaxer = Counted(PotentialRelaxer(Chgnet(), workers=options.workers, cache=cache))
+        settings, exhaustive = protocol(words)
         metric = SubstitutionNovelty(
             options.reference,
-            protocol(words),
+            settings,
             relaxer=relaxer,
-            exhaustive=options.exhaustive,
+            exhaustive=exhaustive,
             progress=lambda stage, done, total, words=words: say(words, stage, done, total),
         )
         metric.update_samples(samples)
@@ -120,15 +121,19 @@ def main() -> None:
     cache.close()
 
 
-def protocol(words: str) -> Protocol:
-    """A preset with changes, such as ``fast:fmax=0.1,max_steps=100``."""
+def protocol(words: str) -> tuple[Protocol, bool]:
+    """A preset with changes, such as ``fast:fmax=0.1,exhaustive``, and whether it is exhaustive."""
     name, _, changes = words.partition(":")
     preset = Protocol.named(name)
     values = {}
+    exhaustive = False
     for change in filter(None, changes.split(",")):
         key, _, value = change.partition("=")
-        values[key] = type(getattr(preset, key))(value)
-    return dataclasses.replace(preset, **values)
+        if change == "exhaustive":
+            exhaustive = True
+        else:
+            values[key] = type(getattr(preset, key))(value)
+    return dataclasses.replace(preset, **values), exhaustive
 
 
 def chosen(path: Path, options: argparse.Namespace) -> Iterator[Sample]:

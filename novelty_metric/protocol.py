@@ -123,7 +123,7 @@ PRESETS: dict[str, Protocol] = {
     # The search is that of `paper`; only the relaxations differ.
     "fast": Protocol(
         name="fast",
-        fmax=0.03,
+        fmax=0.02,
         max_steps=300,
         optimizer="bfgs_symmetric",
         accept_early=0.01,
