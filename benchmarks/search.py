@@ -235,9 +235,10 @@ def side_by_side(search: ParentSearch, crystals: list[Crystal]) -> None:
         tests += result.pair_tests
         problems = disagreements(answer, duplicate, result.parents)
         agree += not problems
+        here = ours[place]
         print(
-            f"  {crystal.label}: {n} sites, plain {plain[-1]:.2f} s, here {ours[place] * 1e3:.1f} ms, "
-            f"{plain[-1] / ours[place]:.0f} times, {'; '.join(problems) or 'agree'}",
+            f"  {crystal.label}: {n} sites, plain {plain[-1]:.2f} s, here {here * 1e3:.1f} ms, "
+            f"{plain[-1] / here:.0f} times, {'; '.join(problems) or 'agree'}",
             flush=True,
         )
     print(f"side by side over {len(references):,} reference crystals, {len(crystals)} crystals")
