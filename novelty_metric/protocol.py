@@ -127,6 +127,6 @@ PRESETS: dict[str, Protocol] = {
         max_steps=300,
         optimizer="bfgs_symmetric",
         accept_early=0.01,
-        refuse_early=0.5,
+        refuse_early=0.3,
     ),
 }
