@@ -178,6 +178,21 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
 
 def _hull(hull: Mapping[str, Any]) -> str:
     words = str(hull["name"])
+    made_of = [str(hull["file"])] if hull.get("file") else []
+    size = hull.get("entries", hull.get("crystals"))
+    if size is not None:
+        made_of.append(f"{size} entries" if "entries" in hull else _crystals(size))
+    digest = hull.get("content_hash") or hull.get("crystals_hash")
+    if digest:
+        made_of.append(str(digest)[:12])
+    if made_of:
+        words += f" ({', '.join(made_of)})"
+    if hull.get("energies"):
+        words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
+    if hull.get("as_published") is False:
+        words += "; not the published file"
+    if hull.get("skipped"):
+        words += f"; {hull['skipped']} entries of other functionals left out"
     table = hull.get("elements_from_table") or []
     if table:
         shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
-    from novelty_metric.screening.hull import Hull
+    from novelty_metric.screening.hull import Hull, HullSource
     from novelty_metric.search.engine import ParentSearch
+
+HULLS = ("reference", "matbench_discovery", "none")
+"""Hulls that can be chosen by name."""
 
 MAX_SITES = 300
 """Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
@@ -48,9 +51,12 @@ class SubstitutionNovelty:
         ``"chgnet"``, one of `novelty_metric.relaxation.potentials`, an object with the interface of
         `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
         would need a relaxation is then undecided.
-    hull : str or Hull
+    hull : str, path, Hull or HullSource
         ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
-        ``"none"``: eligibility leaves out metastability.
+        ``"matbench_discovery"``: that of the Materials Project, as the package of this name
+        downloads it; the file of computed entries of your own, see
+        `novelty_metric.screening.entries.EntriesHull`; an object with the interface of
+        `novelty_metric.screening.hull.Hull`; or ``"none"``: eligibility leaves out metastability.
     scope : str
         ``"eligible"``: parents are searched for eligible crystals only; ``"all"``.
     exhaustive : bool
@@ -103,7 +109,7 @@ class SubstitutionNovelty:
         protocol: str | Protocol = "fast",
         *,
         relaxer: str | Potential | Relaxer | None = "chgnet",
-        hull: str | Hull = "reference",
+        hull: str | Path | Hull | HullSource = "reference",
         scope: str = "eligible",
         exhaustive: bool = False,
         relax_samples: bool = True,
@@ -117,8 +123,10 @@ class SubstitutionNovelty:
             raise InputError(f"scope is {scope!r}; known: {', '.join(SCOPES)}")
         if isinstance(relaxer, str) and relaxer not in ("chgnet", "none"):
             raise InputError(f"no relaxer named {relaxer!r}; known: chgnet, none")
-        if isinstance(hull, str) and hull not in ("reference", "none"):
-            raise InputError(f"no hull named {hull!r}; known: reference, none")
+        if isinstance(hull, (str, Path)) and hull not in HULLS and not Path(hull).is_file():
+            raise InputError(
+                f"no hull named {str(hull)!r}; known: {', '.join(HULLS)}, or a file of entries"
+            )
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}; it must be at least 1")
         self.protocol = Protocol.named(protocol) if isinstance(protocol, str) else protocol
@@ -495,7 +503,7 @@ class SubstitutionNovelty:
             "max_sites": self.max_sites,
             # Objects are told apart by what they are, so that those of two processes may be equal.
             "relaxer": getattr(relaxer, "info", relaxer),
-            "hull": hull if isinstance(hull, str) else hull.describe(),
+            "hull": hull.describe() if hasattr(hull, "describe") else hull,
             "reference": reference.store_hash,
         }
 
@@ -577,26 +585,11 @@ class _Opened:
             relaxer = _potential_relaxer(relaxer_given, metric, cache)
         elif relaxer_given is not None:
             relaxer = cast("Relaxer", relaxer_given)
-        hull: Hull | None = None
-        if not isinstance(metric._hull_given, str):
-            hull = metric._hull_given
-        elif metric._hull_given == "reference" and relaxer is not None:
-            from novelty_metric.reference.energies import reference_energies
-            from novelty_metric.screening.hull import ReferenceHull
-
-            energies = reference_energies(
-                reference,
-                relaxer,
-                progress=lambda done, total: metric._progress(
-                    "energies of the reference", done, total
-                ),
-            )
-            hull = ReferenceHull(reference, energies)
         return cls(
             reference,
             search,
             relaxer,
-            hull,
+            _hull(metric, reference, relaxer),
             owns_relaxer=owns_relaxer,
             cache=cache,
         )
@@ -606,6 +599,37 @@ class _Opened:
             self.relaxer.close()
         if self._cache is not None:
             self._cache.close()
+
+
+def _hull(
+    metric: SubstitutionNovelty, reference: Reference, relaxer: Relaxer | None
+) -> Hull | None:
+    """The hull as given; None without one, or without a potential whose energies it would take."""
+    given: Any = metric._hull_given
+    if hasattr(given, "e_above_hull"):
+        return cast("Hull", given)
+    if given == "none" or relaxer is None:
+        return None
+    if given == "reference":
+        from novelty_metric.reference.energies import reference_energies
+        from novelty_metric.screening.hull import ReferenceHull
+
+        stage = "energies of the reference"
+        energies = reference_energies(
+            reference,
+            relaxer,
+            progress=lambda done, total: metric._progress(stage, done, total),
+        )
+        return ReferenceHull(reference, energies)
+    if given == "matbench_discovery":
+        from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
+
+        given = MatbenchDiscoveryHull()
+    elif isinstance(given, (str, Path)):
+        from novelty_metric.screening.entries import EntriesHull
+
+        given = EntriesHull(given)
+    return cast("HullSource", given).open(relaxer.info.name, progress=metric._progress)
 
 
 def _relaxation_cache(given: bool | str | Path | None) -> RelaxationCache | None:

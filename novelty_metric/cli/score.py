@@ -53,7 +53,9 @@ how
                         change one of its settings
   relaxer=NAME          {relaxer}; none
                         searches only: what would need a relaxation is undecided
-  hull=NAME             {hull}
+  hull=NAME             {hull};
+                        hull=entries hull.file=FILE takes computed entries of
+                        your own, hull.energies=corrected|uncorrected says which
   relax_samples=false   take the samples as already relaxed
   recipe=NAME           {recipe}: several settings at once
   scope=eligible|all    which crystals are searched for parents
@@ -273,10 +275,14 @@ def _instance(name: str, given: str | Mapping[str, Any]) -> Any:
     """A relaxer or hull of the user's own, from its ``_target_``; names are left to the metric."""
     if isinstance(given, str):
         return given
-    from hydra.utils import instantiate
+    from hydra.utils import get_object, instantiate
 
+    values = {key: value for key, value in given.items() if key != "_target_"}
     try:
-        return instantiate(dict(given))
+        if any(key.startswith("_") or isinstance(value, Mapping) for key, value in values.items()):
+            return instantiate(dict(given))
+        # Hydra would read text such as ${x} a second time.
+        return get_object(given["_target_"])(**values)
     except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error
