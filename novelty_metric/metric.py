@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull, HullSource
-    from novelty_metric.search.engine import ParentSearch
+    from novelty_metric.search.engine import ParentSearch, ParentsResult
 
 HULLS = ("reference", "matbench_discovery", "none")
 """Hulls that can be chosen by name."""
@@ -144,6 +144,8 @@ class SubstitutionNovelty:
         self._opened: _Opened | None = None
         self._samples: list[Sample] = []
         self._cases: dict[str, Case] = {}
+        self._begun: dict[str, Case] = {}
+        self._parents_protocol = self.protocol
         self._seconds: dict[str, float] = defaultdict(float)
 
     # -- what a caller uses ------------------------------------------------------------------
@@ -201,9 +203,15 @@ class SubstitutionNovelty:
             If the reference, the relaxer or the hull can't be used.
         """
         opened = self._open()
-        waiting = [Case(sample) for sample in self._samples if sample.id not in self._cases]
+        waiting = [
+            self._begun.get(sample.id) or Case(sample)
+            for sample in self._samples
+            if sample.id not in self._cases
+        ]
+        self._begun.clear()
         for case in self._each("check", waiting):
-            case.check(self.max_sites)
+            if case.cleaned is None:
+                case.check(self.max_sites)
         usable = [case for case in waiting if case.error is None]
         self._normalise(usable, opened)
         self._screen(usable, opened)
@@ -214,10 +222,21 @@ class SubstitutionNovelty:
         self._cases.update((case.sample.id, case) for case in waiting)
         return self._report(opened)
 
+    @property
+    def reference(self) -> Reference:
+        """The reference, opened now if it was not before."""
+        return self._open().reference
+
+    @property
+    def progress(self) -> ProgressCallback:
+        """Whom a long run tells where it stands."""
+        return self._progress
+
     def reset(self) -> None:
         """Forget every sample; what was opened stays open."""
         self._samples.clear()
         self._cases.clear()
+        self._begun.clear()
         self._seconds.clear()
 
     def merge(self, other: SubstitutionNovelty) -> None:
@@ -262,6 +281,62 @@ class SubstitutionNovelty:
         finally:
             self._samples, self._cases, self._seconds = kept
 
+    def variant(
+        self,
+        protocol: Protocol,
+        *,
+        parents: Protocol | None = None,
+        reference: Reference | None = None,
+        relaxer: str | Potential | Relaxer | None = None,
+    ) -> SubstitutionNovelty:
+        """A metric with another protocol over the same samples, to see what a setting does.
+
+        Unless it has a relaxer of its own, it shares the relaxer and the hull of this one, which
+        must stay open, and takes over what was computed here and the other protocol leaves alone:
+        relaxed samples, their symmetry, and the parents that were found.
+
+        Parameters
+        ----------
+        protocol : Protocol
+        parents : Protocol, optional
+            Parents are searched by its tolerances and `k`, and `protocol` serves the duplicate test
+            and the confirmation alone.
+        reference : Reference, optional
+            The same crystals prepared otherwise.
+        relaxer : str, Potential or Relaxer, optional
+            Another potential; close the variant to give back what it holds.
+        """
+        opened = self._open()
+        shared = relaxer is None
+        hull = "none" if opened.hull is None else opened.hull
+        other = SubstitutionNovelty(
+            opened.reference if reference is None else reference,
+            protocol,
+            relaxer=opened.relaxer if shared else relaxer,
+            hull=hull if shared else self._hull_given,
+            device=self._device,
+            cache=self._cache_given,
+            scope=self.scope,
+            exhaustive=self.exhaustive,
+            relax_samples=self.relax_samples,
+            workers=self._workers,
+            max_sites=self.max_sites,
+            progress=self._progress,
+        )
+        other._samples = list(self._samples)
+        other._parents_protocol = protocol if parents is None else parents
+        if not shared or other._settings != self._settings:
+            return other
+        symmetry_kept = _symmetry_settings(protocol) == _symmetry_settings(self.protocol)
+        for name, case in self._cases.items():
+            begun = case.normalised(with_symmetry=symmetry_kept)
+            if case.found is not None:
+                begun.found = _still_found(
+                    case.found, self._parents_protocol, other._parents_protocol
+                )
+            other._begun[name] = begun
+        return other
+
     def close(self) -> None:
         """Stop worker processes and close the cache."""
         if self._opened is not None:
@@ -278,11 +353,12 @@ class SubstitutionNovelty:
 
     def _normalise(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""
+        as_given = [case for case in cases if case.converged is None]
         if opened.relaxer is not None and self.relax_samples:
-            self._relax_samples(cases, opened.relaxer)
+            self._relax_samples(as_given, opened.relaxer)
         elif opened.relaxer is not None:
-            self._take_energies(cases, opened.relaxer)
-        for case in self._each("reduce", cases):
+            self._take_energies(as_given, opened.relaxer)
+        for case in self._each("reduce", [case for case in cases if case.reduced is None]):
             case.reduce(self.protocol)
 
     def _relax_samples(self, cases: list[Case], relaxer: Relaxer) -> None:
@@ -369,17 +445,19 @@ class SubstitutionNovelty:
             for case in cases
             if case.duplicate is None and (case.eligible or self.scope == "all")
         ]
-        opened.search.prepare()
+        if any(case.found is None for case in wanted):
+            opened.parent_search.prepare()
 
         def search(case: Case) -> None:
             assert case.reduced is not None
             case.searched = True
             with case.clock():
                 try:
-                    found = opened.search.parents(case.reduced, case.symmetry)
+                    found = case.found or opened.parent_search.parents(case.reduced, case.symmetry)
                 except Exception as error:  # as above
                     case.unfinished += (f"the search failed ({first_line(error)})",)
                     return
+            case.found = found
             case.unfinished += found.unfinished
             case.tried = [TriedParent(parent=parent) for parent in found.parents]
 
@@ -553,6 +631,7 @@ class _Opened:
         self,
         reference: Reference,
         search: ParentSearch,
+        parent_search: ParentSearch,
         relaxer: Relaxer | None,
         hull: Hull | None,
         *,
@@ -561,6 +640,7 @@ class _Opened:
     ) -> None:
         self.reference = reference
         self.search = search
+        self.parent_search = parent_search
         self.relaxer = relaxer
         self.hull = hull
         self._owns_relaxer = owns_relaxer
@@ -574,7 +654,9 @@ class _Opened:
         given = metric._reference_given
         reference = given if isinstance(given, Reference) else open_reference(given)
         reference.require(metric.protocol)
-        search = ParentSearch(reference, metric.protocol)
+        search = parent_search = ParentSearch(reference, metric.protocol)
+        if metric._parents_protocol != metric.protocol:
+            parent_search = ParentSearch(reference, metric._parents_protocol)
         cache: RelaxationCache | None = None
         relaxer_given = metric._relaxer_given
         # A name, or a potential: how it is run is decided here.
@@ -588,6 +670,7 @@ class _Opened:
         return cls(
             reference,
             search,
+            parent_search,
             relaxer,
             _hull(metric, reference, relaxer),
             owns_relaxer=owns_relaxer,
@@ -599,6 +682,23 @@ class _Opened:
             self.relaxer.close()
         if self._cache is not None:
             self._cache.close()
+
+
+def _symmetry_settings(protocol: Protocol) -> tuple[float, float]:
+    return protocol.symprec, protocol.symmetry_angle_tolerance
+
+
+def _still_found(found: ParentsResult, before: Protocol, now: Protocol) -> ParentsResult | None:
+    """The parents that a search by another protocol would find; None if that isn't known."""
+    if dataclasses.replace(before, name="", k=1) != dataclasses.replace(now, name="", k=1):
+        return None
+    if now.k == before.k:
+        return found
+    # With fewer parents wanted, a search may finish that could not before.
+    if now.k > before.k or found.unfinished:
+        return None
+    kept = tuple(parent for parent in found.parents if parent.rank <= now.k)
+    return dataclasses.replace(found, parents=kept)
 
 
 def _hull(

@@ -12,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from novelty_metric.cli.compose import GROUPS, choices, compose_config, config_folder
-from novelty_metric.cli.score import _instance, help_text
+from novelty_metric.cli.score import help_text, instance
 from novelty_metric.cli.settings import ScoreSettings
 from novelty_metric.protocol import PRESETS, Protocol
 
@@ -72,11 +72,11 @@ def test_metric_takes_what_the_configs_name() -> None:
     from novelty_metric.screening.hull import HullSource
 
     for name in choices("relaxer"):
-        relaxer = _instance("relaxer", settings(f"relaxer={name}").relaxer)
+        relaxer = instance("relaxer", settings(f"relaxer={name}").relaxer)
         assert isinstance(relaxer, str) or relaxer.device_name in ("cpu", "cuda")
         for name in choices("hull"):
             made = settings(f"hull={name}", *beside("hull", name)).hull
-            hull = _instance("hull", made)
+            hull = instance("hull", made)
             assert isinstance(hull, (str, HullSource))
             SubstitutionNovelty("aflow", "fast", relaxer=relaxer, hull=hull)
     for hull in HULLS:
