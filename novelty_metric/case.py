@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
+    from novelty_metric.search.engine import ParentsResult
     from novelty_metric.search.matching import Matching
 
 
@@ -65,6 +66,8 @@ class Case:
         None for an eligible crystal.
     searched : bool
         Parents were searched.
+    found : ParentsResult or None
+        What that search gave.
     unfinished : tuple of str
         Why the search could have missed a parent.
     tried : list of TriedParent
@@ -90,6 +93,7 @@ class Case:
     not_eligible_because: str | None = None
     duplicate: DuplicateMatch | None = None
     searched: bool = False
+    found: ParentsResult | None = None
     unfinished: tuple[str, ...] = ()
     tried: list[TriedParent] = field(default_factory=list)
     waiting: deque[Substituted] = field(default_factory=deque)
@@ -147,6 +151,26 @@ class Case:
             self.reduced,
             symprec=protocol.symprec,
             angle_tolerance=protocol.symmetry_angle_tolerance,
+        )
+
+    def normalised(self, *, with_symmetry: bool) -> Case:
+        """The same sample as it was after its relaxation, or after its reduction.
+
+        Parameters
+        ----------
+        with_symmetry : bool
+            Keep the reduced cell and its symmetry.
+        """
+        return Case(
+            self.sample,
+            cleaned=self.cleaned,
+            reduced=self.reduced if with_symmetry else None,
+            symmetry=self.symmetry if with_symmetry else None,
+            error=self.error,
+            relaxation=self.relaxation,
+            energy_per_atom=self.energy_per_atom,
+            converged=self.converged,
+            n_relaxations=int(self.relaxation is not None),
         )
 
     def substitute_parents(self, reference: Reference) -> None:

@@ -251,8 +251,8 @@ def _potential(context: RunContext) -> str:
 def _hull(context: RunContext) -> dict[str, Any]:
     if not context.has_hull:
         return {"name": "none"}
-    # The reference's name decides nothing; its crystals are in the hash.
-    return {key: value for key, value in context.hull.items() if key != "reference"}
+    # A name decides nothing: crystals and entries are in the hash.
+    return {key: value for key, value in context.hull.items() if key not in ("reference", "file")}
 
 
 def _hull_words(before: RunContext, after: RunContext) -> list[str]:
@@ -263,8 +263,13 @@ def _hull_words(before: RunContext, after: RunContext) -> list[str]:
         return words
     keys = sorted(hulls[0].keys() | hulls[1].keys())
     differing = [key for key in keys if hulls[0].get(key) != hulls[1].get(key)]
-    shown = [", ".join(f"{key}={hull.get(key)}" for key in differing) for hull in hulls]
+    shown = [", ".join(f"{key}={_short(key, hull)}" for key in differing) for hull in hulls]
     return [f"{word} ({part})" for word, part in zip(words, shown, strict=True)]
+
+
+def _short(key: str, hull: Mapping[str, Any]) -> str:
+    value = str(hull.get(key))
+    return value[:12] if key.endswith("_hash") else value
 
 
 def _version_changes(before: RunContext, after: RunContext) -> tuple[Mismatch, ...]:

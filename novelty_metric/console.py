@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import rich.progress
 from rich import box
@@ -20,6 +20,9 @@ from novelty_metric.comparison import Comparison, Share
 from novelty_metric.report import LeftOut, NoveltyReport
 from novelty_metric.statistics import Change, Interval
 from novelty_metric.verdict import Verdict
+
+if TYPE_CHECKING:
+    from novelty_metric.analysis.sensitivity import Sensitivity
 
 WIDEST = 100
 """Columns that the table takes at most: wider lines are harder to read."""
@@ -178,6 +181,21 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
 
 def _hull(hull: Mapping[str, Any]) -> str:
     words = str(hull["name"])
+    made_of = [str(hull["file"])] if hull.get("file") else []
+    size = hull.get("entries", hull.get("crystals"))
+    if size is not None:
+        made_of.append(f"{size} entries" if "entries" in hull else _crystals(size))
+    digest = hull.get("content_hash") or hull.get("crystals_hash")
+    if digest:
+        made_of.append(str(digest)[:12])
+    if made_of:
+        words += f" ({', '.join(made_of)})"
+    if hull.get("energies"):
+        words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
+    if hull.get("as_published") is False:
+        words += "; not the published file"
+    if hull.get("skipped"):
+        words += f"; {hull['skipped']} entries of other functionals left out"
     table = hull.get("elements_from_table") or []
     if table:
         shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")
@@ -271,6 +289,50 @@ def print_comparison(
         console.print(f"warning: {warning}", style="yellow")
     for version in comparison.versions:
         console.print(f"other version: {version}")
+
+
+_SETTINGS = {
+    "tolerances, fixed parents": "tol. x, fixed",
+    "tolerances, re-selected parents": "tol. x, again",
+}
+
+
+def print_sensitivity(found: Sensitivity, console: Console) -> None:
+    """Print the variations of a report, a line each, the value of the protocol marked."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table.add_column("setting", no_wrap=True)
+    names = ("value", "elig.", "dupl.", "subst.", "unm.", "undec.", "novelty, %", "change", "other")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    before = None
+    for variation in found.variations:
+        report, change = variation.report, variation.change
+        begins = before != variation.setting
+        if before is not None and begins:
+            table.add_section()
+        value = variation.value
+        shown = value if isinstance(value, str) else f"{value:g}"
+        share = report.novelty_interval
+        table.add_row(
+            _SETTINGS.get(variation.setting, variation.setting.value) if begins else "",
+            f"* {shown}" if variation.is_base else shown,
+            str(report.n_eligible),
+            *(str(report.counts[verdict]) for verdict in Verdict),
+            "" if share is None else _whole_interval(share),
+            "" if variation.is_base or change is None else _points(change),
+            "" if variation.is_base else str(len(variation.changed)),
+            style="bold" if variation.is_base else "",
+        )
+        before = variation.setting
+    console.print(table)
+    console.print(
+        "\n* as the protocol has it. Novelty in %, its change in points, with 95 % intervals, that "
+        "of the change for paired samples; other: crystals with another verdict. tol. x: factor of "
+        "ltol, stol and angle_tol; fixed: in the duplicate test and the confirmation alone, with "
+        "the parents as they are; again: parents searched again with it as well."
+    )
+    console.print()
+    _print_settings(found.base, console)
 
 
 def _share_cells(share: Share) -> tuple[str, str]:

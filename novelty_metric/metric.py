@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
-    from novelty_metric.screening.hull import Hull
-    from novelty_metric.search.engine import ParentSearch
+    from novelty_metric.screening.hull import Hull, HullSource
+    from novelty_metric.search.engine import ParentSearch, ParentsResult
+
+HULLS = ("reference", "matbench_discovery", "none")
+"""Hulls that can be chosen by name."""
 
 MAX_SITES = 300
 """Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
@@ -48,9 +51,12 @@ class SubstitutionNovelty:
         ``"chgnet"``, one of `novelty_metric.relaxation.potentials`, an object with the interface of
         `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
         would need a relaxation is then undecided.
-    hull : str or Hull
+    hull : str, path, Hull or HullSource
         ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
-        ``"none"``: eligibility leaves out metastability.
+        ``"matbench_discovery"``: that of the Materials Project, as the package of this name
+        downloads it; the file of computed entries of your own, see
+        `novelty_metric.screening.entries.EntriesHull`; an object with the interface of
+        `novelty_metric.screening.hull.Hull`; or ``"none"``: eligibility leaves out metastability.
     scope : str
         ``"eligible"``: parents are searched for eligible crystals only; ``"all"``.
     exhaustive : bool
@@ -103,7 +109,7 @@ class SubstitutionNovelty:
         protocol: str | Protocol = "fast",
         *,
         relaxer: str | Potential | Relaxer | None = "chgnet",
-        hull: str | Hull = "reference",
+        hull: str | Path | Hull | HullSource = "reference",
         scope: str = "eligible",
         exhaustive: bool = False,
         relax_samples: bool = True,
@@ -117,8 +123,10 @@ class SubstitutionNovelty:
             raise InputError(f"scope is {scope!r}; known: {', '.join(SCOPES)}")
         if isinstance(relaxer, str) and relaxer not in ("chgnet", "none"):
             raise InputError(f"no relaxer named {relaxer!r}; known: chgnet, none")
-        if isinstance(hull, str) and hull not in ("reference", "none"):
-            raise InputError(f"no hull named {hull!r}; known: reference, none")
+        if isinstance(hull, (str, Path)) and hull not in HULLS and not Path(hull).is_file():
+            raise InputError(
+                f"no hull named {str(hull)!r}; known: {', '.join(HULLS)}, or a file of entries"
+            )
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}; it must be at least 1")
         self.protocol = Protocol.named(protocol) if isinstance(protocol, str) else protocol
@@ -136,6 +144,8 @@ class SubstitutionNovelty:
         self._opened: _Opened | None = None
         self._samples: list[Sample] = []
         self._cases: dict[str, Case] = {}
+        self._begun: dict[str, Case] = {}
+        self._parents_protocol = self.protocol
         self._seconds: dict[str, float] = defaultdict(float)
 
     # -- what a caller uses ------------------------------------------------------------------
@@ -193,9 +203,15 @@ class SubstitutionNovelty:
             If the reference, the relaxer or the hull can't be used.
         """
         opened = self._open()
-        waiting = [Case(sample) for sample in self._samples if sample.id not in self._cases]
+        waiting = [
+            self._begun.get(sample.id) or Case(sample)
+            for sample in self._samples
+            if sample.id not in self._cases
+        ]
+        self._begun.clear()
         for case in self._each("check", waiting):
-            case.check(self.max_sites)
+            if case.cleaned is None:
+                case.check(self.max_sites)
         usable = [case for case in waiting if case.error is None]
         self._normalise(usable, opened)
         self._screen(usable, opened)
@@ -206,10 +222,21 @@ class SubstitutionNovelty:
         self._cases.update((case.sample.id, case) for case in waiting)
         return self._report(opened)
 
+    @property
+    def reference(self) -> Reference:
+        """The reference, opened now if it was not before."""
+        return self._open().reference
+
+    @property
+    def progress(self) -> ProgressCallback:
+        """Whom a long run tells where it stands."""
+        return self._progress
+
     def reset(self) -> None:
         """Forget every sample; what was opened stays open."""
         self._samples.clear()
         self._cases.clear()
+        self._begun.clear()
         self._seconds.clear()
 
     def merge(self, other: SubstitutionNovelty) -> None:
@@ -254,6 +281,62 @@ class SubstitutionNovelty:
         finally:
             self._samples, self._cases, self._seconds = kept
 
+    def variant(
+        self,
+        protocol: Protocol,
+        *,
+        parents: Protocol | None = None,
+        reference: Reference | None = None,
+        relaxer: str | Potential | Relaxer | None = None,
+    ) -> SubstitutionNovelty:
+        """A metric with another protocol over the same samples, to see what a setting does.
+
+        Unless it has a relaxer of its own, it shares the relaxer and the hull of this one, which
+        must stay open, and takes over what was computed here and the other protocol leaves alone:
+        relaxed samples, their symmetry, and the parents that were found.
+
+        Parameters
+        ----------
+        protocol : Protocol
+        parents : Protocol, optional
+            Parents are searched by its tolerances and `k`, and `protocol` serves the duplicate test
+            and the confirmation alone.
+        reference : Reference, optional
+            The same crystals prepared otherwise.
+        relaxer : str, Potential or Relaxer, optional
+            Another potential; close the variant to give back what it holds.
+        """
+        opened = self._open()
+        shared = relaxer is None
+        hull = "none" if opened.hull is None else opened.hull
+        other = SubstitutionNovelty(
+            opened.reference if reference is None else reference,
+            protocol,
+            relaxer=opened.relaxer if shared else relaxer,
+            hull=hull if shared else self._hull_given,
+            device=self._device,
+            cache=self._cache_given,
+            scope=self.scope,
+            exhaustive=self.exhaustive,
+            relax_samples=self.relax_samples,
+            workers=self._workers,
+            max_sites=self.max_sites,
+            progress=self._progress,
+        )
+        other._samples = list(self._samples)
+        other._parents_protocol = protocol if parents is None else parents
+        if not shared or other._settings != self._settings:
+            return other
+        symmetry_kept = _symmetry_settings(protocol) == _symmetry_settings(self.protocol)
+        for name, case in self._cases.items():
+            begun = case.normalised(with_symmetry=symmetry_kept)
+            if case.found is not None:
+                begun.found = _still_found(
+                    case.found, self._parents_protocol, other._parents_protocol
+                )
+            other._begun[name] = begun
+        return other
+
     def close(self) -> None:
         """Stop worker processes and close the cache."""
         if self._opened is not None:
@@ -270,11 +353,12 @@ class SubstitutionNovelty:
 
     def _normalise(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""
+        as_given = [case for case in cases if case.converged is None]
         if opened.relaxer is not None and self.relax_samples:
-            self._relax_samples(cases, opened.relaxer)
+            self._relax_samples(as_given, opened.relaxer)
         elif opened.relaxer is not None:
-            self._take_energies(cases, opened.relaxer)
-        for case in self._each("reduce", cases):
+            self._take_energies(as_given, opened.relaxer)
+        for case in self._each("reduce", [case for case in cases if case.reduced is None]):
             case.reduce(self.protocol)
 
     def _relax_samples(self, cases: list[Case], relaxer: Relaxer) -> None:
@@ -361,17 +445,19 @@ class SubstitutionNovelty:
             for case in cases
             if case.duplicate is None and (case.eligible or self.scope == "all")
         ]
-        opened.search.prepare()
+        if any(case.found is None for case in wanted):
+            opened.parent_search.prepare()
 
         def search(case: Case) -> None:
             assert case.reduced is not None
             case.searched = True
             with case.clock():
                 try:
-                    found = opened.search.parents(case.reduced, case.symmetry)
+                    found = case.found or opened.parent_search.parents(case.reduced, case.symmetry)
                 except Exception as error:  # as above
                     case.unfinished += (f"the search failed ({first_line(error)})",)
                     return
+            case.found = found
             case.unfinished += found.unfinished
             case.tried = [TriedParent(parent=parent) for parent in found.parents]
 
@@ -495,7 +581,7 @@ class SubstitutionNovelty:
             "max_sites": self.max_sites,
             # Objects are told apart by what they are, so that those of two processes may be equal.
             "relaxer": getattr(relaxer, "info", relaxer),
-            "hull": hull if isinstance(hull, str) else hull.describe(),
+            "hull": hull.describe() if hasattr(hull, "describe") else hull,
             "reference": reference.store_hash,
         }
 
@@ -545,6 +631,7 @@ class _Opened:
         self,
         reference: Reference,
         search: ParentSearch,
+        parent_search: ParentSearch,
         relaxer: Relaxer | None,
         hull: Hull | None,
         *,
@@ -553,6 +640,7 @@ class _Opened:
     ) -> None:
         self.reference = reference
         self.search = search
+        self.parent_search = parent_search
         self.relaxer = relaxer
         self.hull = hull
         self._owns_relaxer = owns_relaxer
@@ -566,7 +654,9 @@ class _Opened:
         given = metric._reference_given
         reference = given if isinstance(given, Reference) else open_reference(given)
         reference.require(metric.protocol)
-        search = ParentSearch(reference, metric.protocol)
+        search = parent_search = ParentSearch(reference, metric.protocol)
+        if metric._parents_protocol != metric.protocol:
+            parent_search = ParentSearch(reference, metric._parents_protocol)
         cache: RelaxationCache | None = None
         relaxer_given = metric._relaxer_given
         # A name, or a potential: how it is run is decided here.
@@ -577,26 +667,12 @@ class _Opened:
             relaxer = _potential_relaxer(relaxer_given, metric, cache)
         elif relaxer_given is not None:
             relaxer = cast("Relaxer", relaxer_given)
-        hull: Hull | None = None
-        if not isinstance(metric._hull_given, str):
-            hull = metric._hull_given
-        elif metric._hull_given == "reference" and relaxer is not None:
-            from novelty_metric.reference.energies import reference_energies
-            from novelty_metric.screening.hull import ReferenceHull
-
-            energies = reference_energies(
-                reference,
-                relaxer,
-                progress=lambda done, total: metric._progress(
-                    "energies of the reference", done, total
-                ),
-            )
-            hull = ReferenceHull(reference, energies)
         return cls(
             reference,
             search,
+            parent_search,
             relaxer,
-            hull,
+            _hull(metric, reference, relaxer),
             owns_relaxer=owns_relaxer,
             cache=cache,
         )
@@ -606,6 +682,54 @@ class _Opened:
             self.relaxer.close()
         if self._cache is not None:
             self._cache.close()
+
+
+def _symmetry_settings(protocol: Protocol) -> tuple[float, float]:
+    return protocol.symprec, protocol.symmetry_angle_tolerance
+
+
+def _still_found(found: ParentsResult, before: Protocol, now: Protocol) -> ParentsResult | None:
+    """The parents that a search by another protocol would find; None if that isn't known."""
+    if dataclasses.replace(before, name="", k=1) != dataclasses.replace(now, name="", k=1):
+        return None
+    if now.k == before.k:
+        return found
+    # With fewer parents wanted, a search may finish that could not before.
+    if now.k > before.k or found.unfinished:
+        return None
+    kept = tuple(parent for parent in found.parents if parent.rank <= now.k)
+    return dataclasses.replace(found, parents=kept)
+
+
+def _hull(
+    metric: SubstitutionNovelty, reference: Reference, relaxer: Relaxer | None
+) -> Hull | None:
+    """The hull as given; None without one, or without a potential whose energies it would take."""
+    given: Any = metric._hull_given
+    if hasattr(given, "e_above_hull"):
+        return cast("Hull", given)
+    if given == "none" or relaxer is None:
+        return None
+    if given == "reference":
+        from novelty_metric.reference.energies import reference_energies
+        from novelty_metric.screening.hull import ReferenceHull
+
+        stage = "energies of the reference"
+        energies = reference_energies(
+            reference,
+            relaxer,
+            progress=lambda done, total: metric._progress(stage, done, total),
+        )
+        return ReferenceHull(reference, energies)
+    if given == "matbench_discovery":
+        from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
+
+        given = MatbenchDiscoveryHull()
+    elif isinstance(given, (str, Path)):
+        from novelty_metric.screening.entries import EntriesHull
+
+        given = EntriesHull(given)
+    return cast("HullSource", given).open(relaxer.info.name, progress=metric._progress)
 
 
 def _relaxation_cache(given: bool | str | Path | None) -> RelaxationCache | None:

@@ -25,6 +25,8 @@ from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.report import NoveltyReport, RunContext
 from novelty_metric.samples.base import Sample
+from novelty_metric.screening.entries import EntriesHull
+from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
 from novelty_metric.verdict import CrystalResult, Verdict
 
 CIF = """data_NaCl
@@ -222,6 +224,20 @@ def test_home_folder_is_found_unless_a_folder_has_that_name(
 # What the metric is given
 
 
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_file_of_a_hull_is_taken_as_typed(name: str, cif: Path, fake: type[FakeMetric]) -> None:
+    assert main(["score", f"samples={cif}", "hull=entries", f"hull.file={name}"]) == 0
+    (call,) = fake.calls
+    assert isinstance(call["hull"], EntriesHull) and Path(call["hull"].file) == Path(name)
+
+
+def test_settings_of_the_hull_of_matbench_discovery(cif: Path, fake: type[FakeMetric]) -> None:
+    words = ["hull=matbench_discovery", "hull.allow_pickle=true", "hull.energies=corrected"]
+    assert main(["score", f"samples={cif}", *words]) == 0
+    (call,) = fake.calls
+    assert call["hull"] == MatbenchDiscoveryHull(energies="corrected", allow_pickle=True)
+
+
 def test_settings_reach_the_metric(cif: Path, fake: type[FakeMetric]) -> None:
     words = (
         "protocol=paper protocol.fmax=0.02 protocol.k=5 relaxer=none hull=none scope=all "
@@ -390,7 +406,8 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score ~limit", "write limit=null"),
         ("score protocol=pap", "did you mean 'paper'?"),
         ("score relaxer=mace", "relaxer=mace needs mace-torch; install it with pip install"),
-        ("score hull=mp", "no hull named 'mp'; known: none, reference"),
+        ("score hull=mp", "no hull named 'mp'; known: entries, matbench_discovery, none"),
+        ("score hull=entries", "hull.file has no value; write hull.file=VALUE"),
         ("score model=zzz", "known: adit, cdvae"),
         ("score model=diffcsp", "model=diffcsp needs samples="),
         ("score logger=x", "known: none"),

@@ -395,6 +395,15 @@ def warned(**changes: Any) -> Comparison:
     return compare(report(Verdict.DUPLICATE), report(Verdict.DUPLICATE, **changes))
 
 
+MINE = {
+    "name": "entries",
+    "file": "mine.json",
+    "content_hash": "d" * 64,
+    "entries": 10,
+    "energies": "corrected",
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -414,6 +423,7 @@ def warned(**changes: Any) -> Comparison:
             {"hull": {"name": "reference", "reference": "mp_20", "crystals": 5}},
             "hull was reference (crystals=27136), is reference (crystals=5)",
         ),
+        ({"hull": MINE}, "hull was reference, is entries"),
         ({"scope": "all"}, "scope was eligible, is all"),
         ({"relax_samples": False}, "relax_samples was True, is False"),
     ],
@@ -421,6 +431,21 @@ def warned(**changes: Any) -> Comparison:
 def test_settings_that_decide_verdicts_are_warned_of(changes: dict[str, Any], words: str) -> None:
     lines = warned(**changes).warnings
     assert any(line.startswith(words) for line in lines), lines
+
+
+def test_hulls_of_entries_are_told_apart_by_content() -> None:
+    def lines(**changes: Any) -> tuple[str, ...]:
+        before = report(Verdict.DUPLICATE, hull=MINE)
+        return compare(before, report(Verdict.DUPLICATE, hull={**MINE, **changes})).warnings
+
+    assert lines(file="copy.json.gz") == ()
+    (line,) = lines(content_hash="e" * 64, entries=11)
+    assert line.startswith(
+        "hull was entries (content_hash=dddddddddddd, entries=10), "
+        "is entries (content_hash=eeeeeeeeeeee, entries=11)"
+    )
+    (line,) = lines(energies="uncorrected")
+    assert "energies=corrected" in line and "energies=uncorrected" in line
 
 
 def test_names_and_speed_are_not_warned_of() -> None:

@@ -12,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from novelty_metric.cli.compose import GROUPS, choices, compose_config, config_folder
-from novelty_metric.cli.score import _instance, help_text
+from novelty_metric.cli.score import help_text, instance
 from novelty_metric.cli.settings import ScoreSettings
 from novelty_metric.protocol import PRESETS, Protocol
 
@@ -20,8 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_CONFIG = [(group, name) for group in GROUPS for name in choices(group)]
 
 
-BESIDE = {"model": ("reference=aflow",)}
-"""What a config of the group needs beside it, where it does not decide."""
+BESIDE = {("hull", "entries"): ("hull.file=mine.json",)}
+"""What a config needs beside it."""
+
+
+def beside(group: str, name: str) -> tuple[str, ...]:
+    return BESIDE.get((group, name), ("reference=aflow",) if group == "model" else ())
 
 
 def settings(*overrides: str) -> ScoreSettings:
@@ -32,7 +36,7 @@ def settings(*overrides: str) -> ScoreSettings:
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CONFIG)
 def test_every_config_makes_valid_settings(group: str, name: str) -> None:
-    made = settings(f"{group}={name}", *BESIDE.get(group, ()))
+    made = settings(f"{group}={name}", *beside(group, name))
     if group == "protocol":
         assert made.protocol == Protocol.named(name)
     elif group == "model":
@@ -63,14 +67,20 @@ def test_help_names_every_choice() -> None:
 
 
 def test_metric_takes_what_the_configs_name() -> None:
-    from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.metric import HULLS, SubstitutionNovelty
     from novelty_metric.reference.named import NAMED
+    from novelty_metric.screening.hull import HullSource
 
     for name in choices("relaxer"):
-        relaxer = _instance("relaxer", settings(f"relaxer={name}").relaxer)
+        relaxer = instance("relaxer", settings(f"relaxer={name}").relaxer)
         assert isinstance(relaxer, str) or relaxer.device_name in ("cpu", "cuda")
-        for hull in choices("hull"):
+        for name in choices("hull"):
+            made = settings(f"hull={name}", *beside("hull", name)).hull
+            hull = instance("hull", made)
+            assert isinstance(hull, (str, HullSource))
             SubstitutionNovelty("aflow", "fast", relaxer=relaxer, hull=hull)
+    for hull in HULLS:
+        assert hull in choices("hull")
     assert set(choices("reference")) <= set(NAMED)
 
 

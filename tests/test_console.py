@@ -160,3 +160,17 @@ def test_what_the_hull_lacks_is_said() -> None:
     many = {"name": "reference", "elements_from_table": [f"X{i}" for i in range(40)]}
     text = shown(report([eligible("a", Verdict.UNMATCHED)], hull=many))
     assert "40 elements" in text and "X11, ..." in text and "X12" not in text
+
+
+def test_size_and_hash_of_the_hull_are_said() -> None:
+    def said(**hull: object) -> str:
+        text = shown(report([eligible("a", Verdict.UNMATCHED)], hull=hull))
+        return " ".join(text.split())
+
+    text = said(name="reference", crystals=288, crystals_hash="5f8a173eb4a2" + 52 * "0")
+    assert "hull reference (288 crystals, 5f8a173eb4a2)" in text
+    mine = {"name": "entries", "file": "mine.json", "entries": 7, "content_hash": 64 * "d"}
+    text = said(**mine, energies="corrected")
+    assert "hull entries (mine.json, 7 entries, dddddddddddd); energies with corrections" in text
+    text = said(**mine, energies="uncorrected", as_published=False, skipped=3)
+    assert "energies without corrections; not the published file; 3 entries of other" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import sqlite3
 from collections import deque
@@ -34,6 +35,7 @@ from novelty_metric.case import Case
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.verdict import Kind, Route
 
 FAST = Protocol.named("fast")
@@ -594,6 +596,54 @@ def test_the_hull_of_the_reference_has_the_energies_of_the_relaxer(own_cache: Pa
     assert list(own_cache.rglob("*.energies.parquet"))
 
 
+def test_a_hull_of_entries(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    entries = [{"composition": symbol, "energy": -1.0} for symbol in ("K", "Cl")]
+    entries.append({"composition": "KCl", "energy": -6.4, "correction": -0.614})
+    path.write_text(json.dumps(entries))
+    chgnet, mpa = FakeRelaxer(name="chgnet"), FakeRelaxer(name="mace-medium-mpa-0")
+    for hull in (path, str(path), EntriesHull(path)):
+        report = metric_with(chgnet, hull=hull)([SWAP, FAR])
+        swap, far = report.results
+        assert swap.e_above_hull == pytest.approx(-3.0 + (6.4 + 0.614) / 2)
+        assert (far.e_above_hull, far.error) == (None, "not eligible: no hull for its elements")
+        described = report.context.hull
+        assert (described["name"], described["entries"]) == ("entries", 3)
+        assert described["energies"] == "corrected"
+    report = metric_with(mpa, hull=path)([SWAP])
+    assert report.results[0].e_above_hull == pytest.approx(-3.0 + 6.4 / 2)
+    assert report.context.hull["energies"] == "uncorrected"
+    with pytest.raises(InputError, match="'fake' is not known"):
+        metric_with(FakeRelaxer(), hull=path)([SWAP])
+    # Without a potential there are no energies, and no hull is needed.
+    path.write_text("nothing")
+    assert metric_with(None, hull=path)([SWAP]).context.hull == {"name": "none"}
+    with pytest.raises(InputError, match="not JSON"):
+        metric_with(chgnet, hull=path)([SWAP])
+
+
+def test_metrics_with_a_hull_of_entries_can_be_merged(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('[{"composition": "K", "energy": -1}, {"composition": "Cl", "energy": -1}]')
+    one, other = (metric_with(FakeRelaxer(), hull=EntriesHull(path)) for _ in range(2))
+    other.update([SWAP])
+    one.merge(other)
+    assert len(one.compute().results) == 1
+    with pytest.raises(InputError, match="different hull"):
+        one.merge(metric_with(FakeRelaxer(), hull=EntriesHull(path, energies="corrected")))
+
+
+def test_the_hull_of_matbench_discovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MBD_CACHE_DIR", str(tmp_path))
+    path = tmp_path / "mp" / "2023-02-07-mp-computed-structure-entries.json.gz"
+    path.parent.mkdir()
+    entries = [{"composition": symbol, "energy": -1.0} for symbol in ("K", "Cl")]
+    path.write_text(json.dumps(entries))
+    report = metric_with(FakeRelaxer(name="chgnet"), hull="matbench_discovery")([SWAP])
+    assert report.results[0].e_above_hull == pytest.approx(-2.0)
+    assert report.context.hull["name"] == "matbench_discovery"
+
+
 def test_max_sites() -> None:
     report = metric_with(FakeRelaxer(), max_sites=7)([SWAP, ALONE])
     assert report.results[0].error == "8 sites, more than max_sites=7"
@@ -606,7 +656,10 @@ def test_max_sites() -> None:
     [
         ({"scope": "some"}, "scope is 'some'; known: eligible, all"),
         ({"relaxer": "mace"}, "no relaxer named 'mace'; known: chgnet, none"),
-        ({"hull": "mp"}, "no hull named 'mp'; known: reference, none"),
+        (
+            {"hull": "mp"},
+            "no hull named 'mp'; known: reference, matbench_discovery, none, or a file of entries",
+        ),
         ({"workers": 0}, "workers is 0; it must be at least 1"),
         ({"protocol": "slow"}, "no protocol named 'slow'; known: paper, fast"),
     ],

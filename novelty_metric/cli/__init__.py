@@ -26,6 +26,7 @@ from novelty_metric.errors import InputError, NoveltyMetricError
 VERBS = {
     "score": "novelty_metric.cli.score",
     "compare": "novelty_metric.cli.compare",
+    "sensitivity": "novelty_metric.cli.sensitivity",
     "reference": "novelty_metric.cli.reference",
     "cache": "novelty_metric.cli.cache",
 }
@@ -37,6 +38,7 @@ crystals, and copies with elements exchanged, from what is neither.
 
   score [KEY=VALUE ...]                      score generated crystals
   compare RUN_A RUN_B                        what changed between two reports
+  sensitivity [run=DIR] [KEY=VALUE ...]      how the answer hangs on the settings
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
   reference fetch NAME                       get a published training set, once
   cache [info|prune|clear]                   look at or drop finished relaxations

@@ -17,7 +17,16 @@ from typing import Any
 from novelty_metric.errors import InputError
 
 GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "recipe")
-_FREE_TEXT = ("samples", "format", "column", "out", "device", "cache", "reference.path")
+_FREE_TEXT = (
+    "samples",
+    "format",
+    "column",
+    "out",
+    "device",
+    "cache",
+    "reference.path",
+    "hull.file",
+)
 _NOT_TEXT = ("null", "true", "false")
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.DOTALL)
 _FILE_REFERENCE = "file"
@@ -147,6 +156,8 @@ def translate(word: str, config_dir: Path | None) -> list[str]:
         if not value:
             raise InputError(f"{key}= has no value; write {key}=null for none")
         plain = value == "null" or (key == "cache" and value in _NOT_TEXT)
+        if key == "hull.file" and value == "???":  # to OmegaConf a value that is missing
+            value = "./???"
         return [f"{plus}{key}={value if plain else quoted(value)}"]
     if key not in GROUPS:
         return [word]

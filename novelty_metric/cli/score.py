@@ -18,6 +18,7 @@ from novelty_metric.cli.settings import ScoreSettings, user_path
 from novelty_metric.errors import InputError
 
 if TYPE_CHECKING:
+    from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.report import NoveltyReport
     from novelty_metric.samples import Sample
@@ -53,7 +54,9 @@ how
                         change one of its settings
   relaxer=NAME          {relaxer}; none
                         searches only: what would need a relaxation is undecided
-  hull=NAME             {hull}
+  hull=NAME             {hull};
+                        hull=entries hull.file=FILE takes computed entries of
+                        your own, hull.energies=corrected|uncorrected says which
   relax_samples=false   take the samples as already relaxed
   recipe=NAME           {recipe}: several settings at once
   scope=eligible|all    which crystals are searched for parents
@@ -142,7 +145,7 @@ def run(words: list[str]) -> int:
 
 
 def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
-    """The composed settings as plain values, and checked.
+    """The settings, composed or as a mapping of plain values, checked.
 
     Raises
     ------
@@ -151,7 +154,8 @@ def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
     """
     from omegaconf import OmegaConf
 
-    content = OmegaConf.to_container(composed, resolve=True)
+    plain = isinstance(composed, dict)
+    content = composed if plain else OmegaConf.to_container(composed, resolve=True)
     assert isinstance(content, dict)
     config = {str(name): value for name, value in content.items()}
     return config, ScoreSettings.from_config(config)
@@ -205,25 +209,11 @@ def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport
     """Score with everything that libraries print kept off the screen."""
     with quiet() as terminal:
         from novelty_metric.console import Progress
-        from novelty_metric.metric import SubstitutionNovelty
         from novelty_metric.samples.plausibility import implausible
 
         with (
             Progress(terminal) as progress,
-            SubstitutionNovelty(
-                reference,
-                settings.protocol,
-                relaxer=_instance("relaxer", settings.relaxer),
-                hull=_instance("hull", settings.hull),
-                scope=settings.scope,
-                exhaustive=settings.exhaustive,
-                relax_samples=settings.relax_samples,
-                workers=settings.workers,
-                device=settings.device,
-                max_sites=settings.max_sites,
-                cache=settings.cache,
-                progress=progress,
-            ) as metric,
+            make_metric(settings, reference, progress) as metric,
         ):
             samples = list(_counted(read_settings(settings), progress))
             # Now, and not after hours of work that a wrong unit makes worthless.
@@ -233,6 +223,38 @@ def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport
             report = metric.compute()
             warn([line for line in report.context.warnings if line not in told], terminal)
             return report
+
+
+def make_metric(
+    settings: ScoreSettings,
+    reference: str | Path,
+    progress: ProgressCallback,
+    *,
+    cache: bool | Path | None = None,
+) -> SubstitutionNovelty:
+    """The metric that the settings ask for, without samples.
+
+    Parameters
+    ----------
+    cache : bool or path, optional
+        Instead of the cache of the settings.
+    """
+    from novelty_metric.metric import SubstitutionNovelty
+
+    return SubstitutionNovelty(
+        reference,
+        settings.protocol,
+        relaxer=instance("relaxer", settings.relaxer),
+        hull=instance("hull", settings.hull),
+        scope=settings.scope,
+        exhaustive=settings.exhaustive,
+        relax_samples=settings.relax_samples,
+        workers=settings.workers,
+        device=settings.device,
+        max_sites=settings.max_sites,
+        cache=settings.cache if cache is None else cache,
+        progress=progress,
+    )
 
 
 def warn(lines: Iterable[str], stream: TextIO) -> None:
@@ -269,14 +291,18 @@ def _counted(samples: Iterable[Sample], progress: ProgressCallback) -> Iterator[
     progress(stage, done, done)
 
 
-def _instance(name: str, given: str | Mapping[str, Any]) -> Any:
+def instance(name: str, given: str | Mapping[str, Any]) -> Any:
     """A relaxer or hull of the user's own, from its ``_target_``; names are left to the metric."""
     if isinstance(given, str):
         return given
-    from hydra.utils import instantiate
+    from hydra.utils import get_object, instantiate
 
+    values = {key: value for key, value in given.items() if key != "_target_"}
     try:
-        return instantiate(dict(given))
+        if any(key.startswith("_") or isinstance(value, Mapping) for key, value in values.items()):
+            return instantiate(dict(given))
+        # Hydra would read text such as ${x} a second time.
+        return get_object(given["_target_"])(**values)
     except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error

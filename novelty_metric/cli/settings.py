@@ -140,6 +140,9 @@ def _group(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _named(config: Mapping[str, Any], name: str) -> str | Mapping[str, Any]:
     group = _group(config, name)
     if "_target_" in group:
+        for key, value in group.items():
+            if value == "???" or (key == "file" and value is None):
+                raise InputError(f"{name}.{key} has no value; write {name}.{key}=VALUE")
         return group
     _only_known(group, {"name"}, f"{name}.")
     return str(group["name"])

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from novelty_metric.download import Unreachable, download
 from novelty_metric.errors import InputError
 from novelty_metric.folders import cache_folder
-from novelty_metric.reference.download import Unreachable, download
 from novelty_metric.reference.named import NAMED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
 

@@ -69,23 +69,38 @@ def prepare(structure: Any, *, symprec: float, angle_tolerance: float) -> Prepar
     cleaned = clean(structure)
     digest = crystal_digest(cleaned)
     reduced = reduce(cleaned)
-    found = symmetry(reduced, symprec=symprec, angle_tolerance=angle_tolerance)
-    n_sites = len(reduced)
-    if found is None:
-        letters = np.zeros(n_sites, dtype=np.uint8)
-        orbits = np.arange(n_sites, dtype=np.int32)
-    else:
-        letters = np.array([ord(letter) for letter in found.letters], dtype=np.uint8)
-        orbits = np.array(found.orbits, dtype=np.int32)
+    space_group, letters, orbits = found_symmetry(
+        reduced, symprec=symprec, angle_tolerance=angle_tolerance
+    )
     return PreparedCrystal(
         lattice=np.array(reduced.lattice.matrix, dtype=np.float64),
         frac_coords=np.array(reduced.frac_coords, dtype=np.float64).reshape(-1, 3),
         numbers=np.array([site.specie.Z for site in reduced], dtype=np.uint8),
-        space_group=0 if found is None else found.space_group,
+        space_group=space_group,
         wyckoff_letters=letters,
         orbits=orbits,
         digest=digest,
     )
+
+
+def found_symmetry(
+    reduced: Structure, *, symprec: float, angle_tolerance: float
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Space group, Wyckoff letters and orbits of a reduced crystal, as `PreparedCrystal` has them.
+
+    Parameters
+    ----------
+    symprec : float
+        Distance tolerance (Å).
+    angle_tolerance : float
+        Angle tolerance (degrees).
+    """
+    found = symmetry(reduced, symprec=symprec, angle_tolerance=angle_tolerance)
+    if found is None:
+        n_sites = len(reduced)
+        return 0, np.zeros(n_sites, dtype=np.uint8), np.arange(n_sites, dtype=np.int32)
+    letters = np.array([ord(letter) for letter in found.letters], dtype=np.uint8)
+    return found.space_group, letters, np.array(found.orbits, dtype=np.int32)
 
 
 def crystal_digest(cleaned: Structure) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -21,7 +22,7 @@ from novelty_metric.reference.manifest import (
     preparation_settings,
     unique_ids,
 )
-from novelty_metric.reference.prepare import PreparedCrystal, prepare
+from novelty_metric.reference.prepare import PreparedCrystal, found_symmetry, prepare
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -318,6 +319,43 @@ class Reference(Sequence["Structure"]):
                     f"{self._where()}: prepared with {key}={have}, but the protocol "
                     f"{protocol.name!r} asks for {key}={value}; build the reference again"
                 )
+
+    def with_symmetry(
+        self, *, symprec: float, angle_tolerance: float, progress: Progress | None = None
+    ) -> Reference:
+        """The same crystals, their symmetry searched with other tolerances, in memory.
+
+        Parameters
+        ----------
+        symprec : float
+            Distance tolerance (Å).
+        angle_tolerance : float
+            Angle tolerance (degrees).
+        progress : callable, optional
+            Called with crystals done and crystals in all.
+        """
+        space_groups = np.zeros(len(self), dtype=np.int16)
+        letters = np.zeros(len(self.numbers), dtype=np.uint8)
+        orbits = np.zeros(len(self.numbers), dtype=np.int32)
+        for index in range(len(self)):
+            sites = self.sites(index)
+            found = found_symmetry(
+                self.structure(index), symprec=symprec, angle_tolerance=angle_tolerance
+            )
+            space_groups[index], letters[sites], orbits[sites] = found
+            if progress is not None:
+                progress(index + 1, len(self))
+        arrays = dataclasses.replace(
+            self.arrays, space_groups=space_groups, wyckoff_letters=letters, orbits=orbits
+        )
+        return Reference.from_arrays(
+            arrays,
+            name=self.name,
+            symprec=symprec,
+            angle_tolerance=angle_tolerance,
+            skipped=self.manifest.skipped,
+            source=self.manifest.source,
+        )
 
     def verify(self) -> None:
         """Hash everything again and look for impossible values.

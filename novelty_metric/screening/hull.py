@@ -6,7 +6,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,7 +17,11 @@ from novelty_metric.screening.elements import elemental_energies
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
-    from novelty_metric.reference.store import CompositionKey, Reference
+    from novelty_metric.progress import ProgressCallback
+    from novelty_metric.reference.store import Reference
+
+CompositionKey = tuple[tuple[int, float], ...]
+"""Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
 
 _CACHED_SYSTEMS = 4096
 
@@ -41,6 +46,63 @@ class Hull(Protocol):
         ...
 
 
+@runtime_checkable
+class HullSource(Protocol):
+    """A hull that is made once it is known which potential's energies it has to fit."""
+
+    def open(self, potential: str, *, progress: ProgressCallback) -> Hull:
+        """The hull for the potential of that name.
+
+        Raises
+        ------
+        InputError
+            If what it is made of can't be had or read.
+        """
+        ...
+
+
+class Energies(StrEnum):
+    """Which energies of the Materials Project a hull is made of."""
+
+    AUTO = "auto"
+    CORRECTED = "corrected"
+    UNCORRECTED = "uncorrected"
+
+
+def fitting_energies(potential: str, asked: str) -> Energies:
+    """The energies that fit a potential: as asked, or by what it was trained on.
+
+    Parameters
+    ----------
+    potential : str
+        Its name, as in `PotentialInfo`.
+    asked : str
+        One of `Energies`.
+
+    Raises
+    ------
+    InputError
+        If `asked` is none of these, or is ``auto`` and the potential is not a known one.
+
+    Notes
+    -----
+    CHGNet was trained on energies with the MP2020 corrections (Deng et al., Nat. Mach. Intell. 5,
+    1031 (2023)), MACE-MPA-0 on those without (Batatia et al., arXiv 2401.00096).
+    """
+    if asked not in tuple(Energies):
+        raise InputError(f"hull.energies is {asked!r}; known: {', '.join(Energies)}")
+    if asked != Energies.AUTO:
+        return Energies(asked)
+    if potential == "chgnet":
+        return Energies.CORRECTED
+    if "mpa-0" in potential:
+        return Energies.UNCORRECTED
+    raise InputError(
+        f"which energies fit the potential {potential!r} is not known; say "
+        "hull.energies=corrected (MP2020) or hull.energies=uncorrected, as it was trained on"
+    )
+
+
 class NoHull:
     """No hull: every energy above it is unknown."""
 
@@ -58,12 +120,83 @@ class NoHull:
         return {"name": self.name}
 
 
+class LowerHull:
+    """The least energy of any mixture of known crystals, composition by composition.
+
+    Parameters
+    ----------
+    crystals : iterable of (CompositionKey, float)
+        Compositions and energies (eV/atom); energies that are not finite are left out.
+
+    Attributes
+    ----------
+    n_compositions : int
+        Different compositions known.
+    elements : frozenset of int
+        Atomic numbers with an elemental crystal; the hull spans their compounds.
+
+    Notes
+    -----
+    The energy at a composition is that of the cheapest mixture of known crystals which has this
+    composition: a linear programme with one variable per known composition. It equals pymatgen's
+    `PhaseDiagram` (Ong et al., Chem. Mater. 20, 1798 (2008)), whose facets take minutes from eleven
+    elements on.
+    """
+
+    def __init__(self, crystals: Iterable[tuple[CompositionKey, float]]) -> None:
+        lowest = _lowest(crystals)
+        groups: dict[tuple[int, ...], list[tuple[CompositionKey, float]]] = {}
+        for key, energy in lowest.items():
+            groups.setdefault(tuple(z for z, _ in key), []).append((key, energy))
+        self.n_compositions = len(lowest)
+        self.elements = frozenset(elements[0] for elements in groups if len(elements) == 1)
+        self._groups = list(groups.values())
+        self._masks = np.array([_mask(elements) for elements in groups], dtype=np.uint64)
+        self._masks = self._masks.reshape(-1, 2)
+        self._systems: OrderedDict[tuple[int, ...], _ChemicalSystem | None] = OrderedDict()
+
+    def energy(self, composition: Composition) -> float | None:
+        """Energy of the hull (eV/atom), None where an element has no elemental crystal."""
+        amounts: dict[int, float] = {}
+        for element, amount in composition.items():
+            amounts[element.Z] = amounts.get(element.Z, 0.0) + float(amount)
+        elements = tuple(sorted(amounts))
+        system = self._system(elements)
+        if system is None:
+            return None
+        return system.hull_energy(np.array([amounts[z] for z in elements]))
+
+    def _system(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
+        """What is known of a chemical system, None if an element is missing."""
+        if elements in self._systems:
+            self._systems.move_to_end(elements)
+            return self._systems[elements]
+        system = self._gather(elements)
+        self._systems[elements] = system
+        if len(self._systems) > _CACHED_SYSTEMS:
+            self._systems.popitem(last=False)
+        return system
+
+    def _gather(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
+        if not self.elements.issuperset(elements):
+            return None
+        within = np.flatnonzero(~(self._masks & ~_mask(elements)).any(axis=1))
+        known = [crystal for group in within.tolist() for crystal in self._groups[group]]
+        rows = {z: row for row, z in enumerate(elements)}
+        fractions = np.zeros((len(elements), len(known)))
+        for column, (key, _) in enumerate(known):
+            n_atoms = sum(n for _, n in key)
+            for z, n in key:
+                fractions[rows[z], column] = n / n_atoms
+        return _ChemicalSystem(fractions, np.array([energy for _, energy in known]))
+
+
 class ReferenceHull:
     """Hull of the reference's own crystals, with energies of the metric's potential.
 
     Elements of which the reference holds no crystal with an energy are taken from a table of
     Materials Project energies, which fits potentials trained on MP2020-corrected energies, as
-    CHGNet was; `elements_from_table` names them.
+    CHGNet was; `elements_from_table` names them. The crystal asked about is never part of the hull.
 
     Parameters
     ----------
@@ -77,13 +210,6 @@ class ReferenceHull:
     ------
     InputError
         If there is not one energy per crystal.
-
-    Notes
-    -----
-    The hull's energy at a composition is that of the cheapest mixture of known crystals which has
-    this composition: a linear programme with one variable per known composition. It equals
-    pymatgen's `PhaseDiagram` (Ong et al., Chem. Mater. 20, 1798 (2008)), whose facets take minutes
-    from eleven elements on. The crystal asked about is never part of the hull.
     """
 
     def __init__(
@@ -93,6 +219,8 @@ class ReferenceHull:
         *,
         table: Mapping[str, float] | None = None,
     ) -> None:
+        from pymatgen.core import Element
+
         values = np.asarray(energies, dtype=np.float64)
         if values.shape != (len(reference),):
             raise InputError(
@@ -100,27 +228,24 @@ class ReferenceHull:
             )
         self._reference = reference
         self._energies = values
-        self._table = elemental_energies() if table is None else dict(table)
-        self._masks, self._lowest = _lowest_by_elements(reference, values)
-        self._systems: OrderedDict[tuple[int, ...], _ChemicalSystem | None] = OrderedDict()
+        own: list[tuple[CompositionKey, float]] = [
+            (reference.composition_key(index), energy)
+            for index, energy in enumerate(values.tolist())
+            if math.isfinite(energy)
+        ]
+        elements = {key[0][0] for key, _ in own if len(key) == 1}
+        given = elemental_energies() if table is None else table
+        numbers = {symbol: Element(symbol).Z for symbol in given}
+        missing = [symbol for symbol, z in numbers.items() if z not in elements]
+        self.elements_from_table = tuple(sorted(missing, key=numbers.__getitem__))
+        """Symbols of the elements whose energy comes from the table, by atomic number."""
+        added = [(((numbers[symbol], 1),), given[symbol]) for symbol in missing]
+        self._lower = LowerHull([*own, *added])
 
     @property
     def name(self) -> str:
         """``"reference"``."""
         return "reference"
-
-    @property
-    def elements_from_table(self) -> tuple[str, ...]:
-        """Elements whose energy comes from the table, by atomic number."""
-        from pymatgen.core import Element
-
-        own = {
-            crystals[0].elements[0] for crystals in self._lowest if len(crystals[0].elements) == 1
-        }
-        numbers = {symbol: Element(symbol).Z for symbol in self._table}
-        return tuple(
-            sorted((s for s, z in numbers.items() if z not in own), key=numbers.__getitem__)
-        )
 
     def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
         """See `Hull.e_above_hull`.
@@ -128,13 +253,7 @@ class ReferenceHull:
         None also where an element of the composition has neither a crystal with an energy nor a
         figure in the table, or the energy is not finite.
         """
-        if not math.isfinite(energy_per_atom):
-            return None
-        amounts = sorted((element.Z, float(n)) for element, n in composition.items())
-        system = self._system(tuple(z for z, _ in amounts))
-        if system is None:
-            return None
-        return energy_per_atom - system.hull_energy(np.array([n for _, n in amounts]))
+        return _above(self._lower, composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""
@@ -147,41 +266,47 @@ class ReferenceHull:
             "elements_from_table": list(self.elements_from_table),
         }
 
-    def _system(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
-        """What is known of a chemical system, None if an element has no energy."""
-        if elements in self._systems:
-            self._systems.move_to_end(elements)
-            return self._systems[elements]
-        system = self._gather(elements)
-        self._systems[elements] = system
-        if len(self._systems) > _CACHED_SYSTEMS:
-            self._systems.popitem(last=False)
-        return system
 
-    def _gather(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
-        from pymatgen.core import Element
+def _above(lower: LowerHull, composition: Composition, energy_per_atom: float) -> float | None:
+    if not math.isfinite(energy_per_atom):
+        return None
+    energy = lower.energy(composition)
+    return None if energy is None else energy_per_atom - energy
 
-        within = np.flatnonzero(~(self._masks & ~_mask(elements)).any(axis=1))
-        known = [
-            (crystal.key, crystal.energy_per_atom)
-            for group in within.tolist()
-            for crystal in self._lowest[group]
-        ]
-        own = {key[0][0] for key, _ in known if len(key) == 1}
-        for z in elements:
-            if z in own:
-                continue
-            symbol = Element.from_Z(z).symbol
-            if symbol not in self._table:
-                return None
-            known.append((((z, 1),), self._table[symbol]))
-        rows = {z: row for row, z in enumerate(elements)}
-        fractions = np.zeros((len(elements), len(known)))
-        for column, (key, _) in enumerate(known):
-            n_atoms = sum(n for _, n in key)
-            for z, n in key:
-                fractions[rows[z], column] = n / n_atoms
-        return _ChemicalSystem(fractions, np.array([energy for _, energy in known]))
+
+class KnownHull:
+    """Hull of given compositions and energies.
+
+    Parameters
+    ----------
+    crystals : iterable of (CompositionKey, float)
+        Compositions and energies (eV/atom).
+    description : mapping
+        What `describe` says; with its ``name``.
+    """
+
+    def __init__(
+        self, crystals: Iterable[tuple[CompositionKey, float]], description: Mapping[str, Any]
+    ) -> None:
+        self._lower = LowerHull(crystals)
+        self._description = {
+            **description,
+            "compositions": self._lower.n_compositions,
+            "elements": len(self._lower.elements),
+        }
+
+    @property
+    def name(self) -> str:
+        """That of the description."""
+        return str(self._description["name"])
+
+    def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
+        """See `Hull.e_above_hull`; None also where an element has no elemental crystal."""
+        return _above(self._lower, composition, energy_per_atom)
+
+    def describe(self) -> dict[str, Any]:
+        """The description, the number of compositions, and of elements with a crystal."""
+        return dict(self._description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,42 +341,16 @@ class _ChemicalSystem:
         return float(result.fun)
 
 
-@dataclass(frozen=True, slots=True)
-class _LowestCrystal:
-    """The crystal of lowest energy of one reduced composition."""
-
-    key: CompositionKey
-    index: int
-    energy_per_atom: float
-
-    @property
-    def elements(self) -> tuple[int, ...]:
-        return tuple(z for z, _ in self.key)
-
-
 def _mask(elements: Iterable[int]) -> np.ndarray:
     """Set of atomic numbers as bits of two words, uint64 (2,)."""
     bits = sum(1 << z for z in elements)
     return np.array([bits & 0xFFFFFFFFFFFFFFFF, bits >> 64], dtype=np.uint64)
 
 
-def _lowest_by_elements(
-    reference: Reference, energies: np.ndarray
-) -> tuple[np.ndarray, list[list[_LowestCrystal]]]:
-    """Lowest crystal of each composition, grouped by set of elements.
-
-    Returns the sets as bits, uint64 (n_sets, 2), and for each set its crystals. Of one composition
-    only the lowest crystal can be on the hull.
-    """
-    lowest: dict[CompositionKey, _LowestCrystal] = {}
-    for index, energy in enumerate(energies.tolist()):
-        if not math.isfinite(energy):
-            continue
-        key = reference.composition_key(index)
-        if key not in lowest or energy < lowest[key].energy_per_atom:
-            lowest[key] = _LowestCrystal(key, index, energy)
-    groups: dict[tuple[int, ...], list[_LowestCrystal]] = {}
-    for crystal in lowest.values():
-        groups.setdefault(crystal.elements, []).append(crystal)
-    masks = np.array([_mask(elements) for elements in groups], dtype=np.uint64).reshape(-1, 2)
-    return masks, list(groups.values())
+def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:
+    """Lowest energy of each composition: of one composition, only that crystal can matter."""
+    lowest: dict[CompositionKey, float] = {}
+    for key, energy in crystals:
+        if math.isfinite(energy) and not energy >= lowest.get(key, math.inf):
+            lowest[key] = energy
+    return lowest

@@ -1,0 +1,1 @@
+"""Analyses around the verdicts: how they depend on the settings of the method."""

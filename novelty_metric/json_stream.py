@@ -1,0 +1,158 @@
+"""JSON that may be larger than memory, read value by value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+CHUNK = 1 << 22
+"""Characters read at a time."""
+
+WHOLE = 1 << 24
+"""Largest array or object (characters) that is decoded at once; a larger one is entered."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_END = re.compile(r"[ \t\n\r,\]}]")
+_DECODER = json.JSONDecoder()
+
+
+def json_values(
+    stream: TextIO, *, whole: int = WHOLE, chunk: int = CHUNK
+) -> Iterator[tuple[str, Any]]:
+    """The values of a JSON text, the largest that can be decoded at once, with where they stand.
+
+    A small text is one value. Of a large one, arrays and objects are entered until what they hold
+    is small: every value comes out once, and none is skipped. Several texts one after the other, as
+    in JSON lines, are read one after the other.
+
+    Parameters
+    ----------
+    stream : text stream
+    whole, chunk : int
+        See `WHOLE` and `CHUNK`.
+
+    Yields
+    ------
+    where : str
+        Keys and positions on the way to the value, such as ``entry.17``; empty for the whole text.
+    value : any
+        As `json.loads` gives it.
+
+    Raises
+    ------
+    ValueError
+        If the text is no JSON, or is cut off.
+    """
+    reader = _Reader(stream, whole, chunk)
+    position = 0
+    while position == 0 or reader.next_character():
+        yield from _walk(reader, str(position) if position else "")
+        position += 1
+
+
+class _Reader:
+    """A text with the place up to which it was understood."""
+
+    def __init__(self, stream: TextIO, whole: int, chunk: int) -> None:
+        self._stream = stream
+        self._whole = whole
+        self._chunk = chunk
+        self._text = ""
+        self._at = 0
+        self._ended = False
+
+    def next_character(self) -> str:
+        """What comes after white space, without taking it; empty at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            assert match is not None
+            self._at = match.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read():
+                return ""
+
+    def take(self, wanted: str) -> None:
+        """Go past a character.
+
+        Raises
+        ------
+        ValueError
+            If another one comes.
+        """
+        found = self.next_character()
+        if found != wanted:
+            told = f"{found!r} was found" if found else "it ends"
+            raise ValueError(f"{told} where {wanted!r} belongs")
+        self._at += 1
+
+    def value(self) -> tuple[bool, Any]:
+        """The next value; False, and nothing taken, for one too large to decode at once."""
+        first = self.next_character()
+        if not first:
+            raise ValueError("it ends where a value belongs")
+        if first not in '[{"':
+            # A number at the end of what was read may go on.
+            while _END.search(self._text, self._at) is None and self._read():
+                pass
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                if first in "[{" and len(self._text) - self._at > self._whole:
+                    return False, None
+                if not self._read():
+                    after = self._text[error.pos : error.pos + 20]
+                    told = f" at {after!r}" if after else ", where it ends"
+                    raise ValueError(f"{error.msg}{told}") from error
+                continue
+            except RecursionError as error:
+                raise ValueError("it is nested too deeply") from error
+            self._at = end
+            return True, value
+
+    def key(self) -> str:
+        """The next key of an object."""
+        found, key = self.value()
+        if not found or not isinstance(key, str):
+            raise ValueError("an object has a key that is no text")
+        return key
+
+    def _read(self) -> bool:
+        """Whether there is more; drops what was understood."""
+        if self._ended:
+            return False
+        more = self._stream.read(self._chunk)
+        if not more:
+            self._ended = True
+            return False
+        self._text = self._text[self._at :] + more
+        self._at = 0
+        return True
+
+
+def _walk(reader: _Reader, where: str) -> Iterator[tuple[str, Any]]:
+    decoded, value = reader.value()
+    if decoded:
+        yield where, value
+        return
+    is_object = reader.next_character() == "{"
+    reader.take("{" if is_object else "[")
+    prefix = f"{where}." if where else ""
+    closing = "}" if is_object else "]"
+    position = 0
+    while position or reader.next_character() != closing:
+        name = str(position)
+        if is_object:
+            name = reader.key()
+            reader.take(":")
+        yield from _walk(reader, f"{prefix}{name}")
+        position += 1
+        if reader.next_character() != ",":
+            break
+        reader.take(",")
+    reader.take(closing)
+    if position == 0:
+        yield where, {} if is_object else []

@@ -1,0 +1,407 @@
+"""Computed entries of pymatgen, and the hull of a user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from novelty_metric.errors import InputError
+from novelty_metric.folders import cache_folder
+from novelty_metric.json_stream import json_values
+from novelty_metric.progress import ProgressCallback, no_progress
+from novelty_metric.screening.hull import CompositionKey, Energies, KnownHull, fitting_energies
+
+KNOWN_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
+"""Entries of pymatgen whose energy is that of the crystal itself."""
+
+KEEP_FROM = 5_000_000
+"""Size of a file (bytes) from which on its content is kept in a form that is faster to read."""
+
+_STAGE = "read entries of the hull"
+_FORMAT = "novelty-metric entries 1"
+_ROUND = 9
+"""Decimals of the fractions of a composition whose amounts are not whole."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Compositions and energies of computed entries.
+
+    Attributes
+    ----------
+    keys : tuple of CompositionKey, (N,)
+        Reduced compositions.
+    energies : float64, (N,)
+        As computed, without corrections (eV/atom).
+    corrections : float64, (N,)
+        To be added (eV/atom); 0 for an entry without any.
+    run_types : tuple of str, (N,)
+        Such as ``GGA+U``; empty where an entry says nothing.
+    """
+
+    keys: tuple[CompositionKey, ...]
+    energies: np.ndarray
+    corrections: np.ndarray
+    run_types: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[CompositionKey, float, float, str]]) -> Entries:
+        """From rows of composition, energy, correction (eV/atom) and run type."""
+        keys, energies, corrections, run_types = zip(*rows, strict=True) if rows else ((),) * 4
+        return cls(
+            keys=tuple(keys),
+            energies=np.array(energies, dtype=np.float64),
+            corrections=np.array(corrections, dtype=np.float64),
+            run_types=tuple(run_types),
+        )
+
+    def take(self, positions: Sequence[int]) -> Entries:
+        """The entries at these positions."""
+        return Entries(
+            keys=tuple(self.keys[i] for i in positions),
+            energies=self.energies[list(positions)],
+            corrections=self.corrections[list(positions)],
+            run_types=tuple(self.run_types[i] for i in positions),
+        )
+
+    def joined(self, others: Entries) -> Entries:
+        """These entries, and others after them."""
+        return Entries(
+            keys=self.keys + others.keys,
+            energies=np.concatenate([self.energies, others.energies]),
+            corrections=np.concatenate([self.corrections, others.corrections]),
+            run_types=self.run_types + others.run_types,
+        )
+
+    def energies_per_atom(self, which: Energies) -> np.ndarray:
+        """Energies, with their corrections or without (eV/atom), float64 (N,)."""
+        if which == Energies.CORRECTED:
+            return self.energies + self.corrections
+        return self.energies
+
+    def content_hash(self) -> str:
+        """SHA-256 over compositions, energies and corrections, in whatever order they stand."""
+        lines = sorted(
+            f"{key} {energy!r} {correction!r}\n"
+            for key, energy, correction in zip(
+                self.keys, self.energies.tolist(), self.corrections.tolist(), strict=True
+            )
+        )
+        digest = hashlib.sha256()
+        for line in lines:
+            digest.update(line.encode())
+        return digest.hexdigest()
+
+
+def hull_of_entries(
+    entries: Entries, name: str, which: Energies, **description: object
+) -> KnownHull:
+    """The hull of entries, with a description of them for reports.
+
+    Parameters
+    ----------
+    name : str
+        Of the hull.
+    which : Energies
+        Corrected or uncorrected.
+    **description
+        What else a report says of it.
+    """
+    return KnownHull(
+        zip(entries.keys, entries.energies_per_atom(which).tolist(), strict=True),
+        {
+            "name": name,
+            **description,
+            "content_hash": entries.content_hash(),
+            "entries": len(entries),
+            "energies": str(which),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class EntriesHull:
+    """The hull of a user's own computed entries.
+
+    Parameters
+    ----------
+    file : path
+        JSON, compressed with gzip or not: a list of ``ComputedEntry``, ``ComputedStructureEntry``
+        or ``PDEntry`` as dictionaries, a mapping from ids to them, or a pandas table with a column
+        of them. They must span the elements of what is scored: a compound of an element without an
+        elemental entry has no hull.
+    energies : str
+        ``corrected`` takes each entry's energy with its corrections, ``uncorrected`` without;
+        ``auto`` what fits the potential, see `novelty_metric.screening.hull.fitting_energies`.
+        Where no entry has a correction, it makes no difference.
+    """
+
+    file: str | Path
+    energies: str = Energies.AUTO
+
+    def open(self, potential: str, *, progress: ProgressCallback = no_progress) -> KnownHull:
+        """See `novelty_metric.screening.hull.HullSource.open`."""
+        path = Path(self.file)
+        if str(path).startswith("~/") and not path.exists():
+            path = path.expanduser()
+        entries = read_entries(path, progress=progress)
+        if self.energies == Energies.AUTO and not entries.corrections.any():
+            which = Energies.UNCORRECTED
+        else:
+            which = fitting_energies(potential, self.energies)
+        return hull_of_entries(entries, "entries", which, file=path.name)
+
+
+def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> Entries:
+    """The entries of a JSON file; those of a large file are kept for the next time.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read, is no JSON, holds no entry, or one that can't be used.
+    """
+    try:
+        size = path.stat().st_size
+        kept = None
+        if size >= KEEP_FROM:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            kept = cache_folder() / "hulls" / f"{digest}.parquet"
+            entries = _read_kept(kept)
+            if entries is not None:
+                return entries
+        with path.open("rb") as file:
+            told = _Told(cast("IO[bytes]", file), size, progress)
+            entries = _parse(path, told)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror or error})") from error
+    if kept is not None:
+        _keep(entries, kept)
+    return entries
+
+
+def _parse(path: Path, file: _Told) -> Entries:
+    buffered = io.BufferedReader(file, 1 << 20)
+    stream: IO[bytes] = buffered
+    if buffered.peek(2)[:2] == b"\x1f\x8b":
+        stream = cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    rows = []
+    try:
+        for where, value in json_values(io.TextIOWrapper(stream, encoding="utf-8-sig")):
+            rows += [entry_row(entry, at) for at, entry in _held(value, where)]
+    except EntryError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not JSON, or cut short ({told})") from error
+    file.finished()
+    if not rows:
+        raise InputError(
+            f"{path}: holds no entry; a list of ComputedEntry.as_dict() of pymatgen is expected"
+        )
+    return Entries.of(rows)
+
+
+class _Told(io.RawIOBase):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: IO[bytes], size: int, progress: ProgressCallback) -> None:
+        self._file, self._size, self._progress = file, size, progress
+        self._done = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._done += len(data)
+        self._progress(_STAGE, self._done, self._size)
+        return len(data)
+
+    def finished(self) -> None:
+        self._progress(_STAGE, self._size, self._size)
+
+
+class EntryError(Exception):
+    """What is wrong with one entry, and where it stands."""
+
+
+def _held(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The entries within a value, with where each stands.
+
+    Text and numbers beside them, such as the ids of a table, are passed over; one in a list of
+    entries is an entry that is broken.
+    """
+    prefix = f"{where}." if where else ""
+    if isinstance(value, dict):
+        if "composition" in value or "energy" in value:
+            yield where, value
+            return
+        for name, item in value.items():
+            yield from _held(item, f"{prefix}{name}")
+    elif isinstance(value, list):
+        found = 0
+        for position, item in enumerate(value):
+            before = found
+            for at, entry in _held(item, f"{prefix}{position}"):
+                found += 1
+                yield at, entry
+            if found == before and found:
+                raise EntryError(f"entry {prefix}{position} is none")
+
+
+def entry_row(entry: Mapping[str, Any], where: str) -> tuple[CompositionKey, float, float, str]:
+    """Composition, energy, correction (eV/atom) and run type of an entry, a row of `Entries.of`.
+
+    Parameters
+    ----------
+    entry : mapping
+        As pymatgen's ``as_dict`` gives it; ``composition`` and ``energy`` (eV) are needed.
+    where : str
+        Names the entry in an error, if it has no id.
+
+    Raises
+    ------
+    EntryError
+        If it can't be used.
+    """
+    name = f"entry {entry.get('entry_id') or where or 'alone'}"
+    kind = entry.get("@class")
+    if kind is not None and kind not in KNOWN_CLASSES:
+        raise EntryError(f"{name} is a {kind}; known: {', '.join(KNOWN_CLASSES)}")
+    for needed in ("composition", "energy"):
+        if needed not in entry:
+            raise EntryError(f"{name} has no {needed}")
+    if entry.get("energy_adjustments") and "correction" not in entry:
+        raise EntryError(f"{name} has energy_adjustments but no correction, their sum")
+    amounts = _amounts(entry["composition"], name)
+    n_atoms = sum(amounts.values())
+    energy = _number(entry["energy"], "energy", name)
+    correction = _number(entry.get("correction") or 0.0, "correction", name)
+    parameters = entry.get("parameters")
+    run_type = parameters.get("run_type") if isinstance(parameters, dict) else None
+    return _key(amounts), energy / n_atoms, correction / n_atoms, str(run_type or "")
+
+
+def _number(value: Any, what: str, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise EntryError(f"the {what} of {name} is {value!r}; it must be a finite number (eV)")
+    return float(value)
+
+
+def _amounts(composition: Any, name: str) -> dict[int, float]:
+    """Amount of each element by atomic number, increasing."""
+    if isinstance(composition, str):
+        from pymatgen.core import Composition
+
+        try:
+            composition = {str(e): n for e, n in Composition(composition).items()}
+        except ValueError:
+            raise EntryError(f"the composition of {name}, {composition!r}, is none") from None
+    amounts: dict[int, float] = {}
+    if isinstance(composition, dict):
+        for symbol, amount in composition.items():
+            if symbol in ("@module", "@class", "@version"):
+                continue
+            number = _atomic_number(symbol)
+            value = _number(amount, f"amount of {symbol}", name) if number else 0.0
+            if value <= 0:
+                amounts = {}
+                break
+            amounts[number] = amounts.get(number, 0.0) + value
+    if not amounts:
+        raise EntryError(f"the composition of {name}, {composition!r}, is none")
+    return dict(sorted(amounts.items()))
+
+
+@lru_cache(maxsize=4096)
+def _atomic_number(symbol: str) -> int:
+    """Of an element or a species such as ``Fe3+``; 0 if it is none."""
+    from pymatgen.core import DummySpecies, get_el_sp
+
+    try:
+        found = get_el_sp(symbol)
+    except (ValueError, AttributeError, TypeError):
+        return 0
+    return 0 if isinstance(found, DummySpecies) else int(found.Z)
+
+
+def _key(amounts: Mapping[int, float]) -> CompositionKey:
+    """The reduced composition; fractions where the amounts are not whole."""
+    whole = {z: round(amount) for z, amount in amounts.items()}
+    if all(n > 0 and abs(n - amounts[z]) < 1e-6 for z, n in whole.items()):
+        divisor = math.gcd(*whole.values())
+        return tuple((z, n // divisor) for z, n in whole.items())
+    total = sum(amounts.values())
+    return tuple((z, round(amount / total, _ROUND)) for z, amount in amounts.items())
+
+
+# What was read of a large file, kept
+
+
+def _keep(entries: Entries, path: Path) -> None:
+    """Write entries where they are read faster; where that can't be done, they are read again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "numbers": pa.array(
+                [[z for z, _ in key] for key in entries.keys], pa.list_(pa.int16())
+            ),
+            "amounts": pa.array(
+                [[float(n) for _, n in key] for key in entries.keys], pa.list_(pa.float64())
+            ),
+            "energy": entries.energies,
+            "correction": entries.corrections,
+            "run_type": list(entries.run_types),
+        }
+    ).replace_schema_metadata({"format": _FORMAT})
+    passing = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, passing)
+        passing.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            passing.unlink()
+
+
+def _read_kept(path: Path) -> Entries | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, memory_map=False)
+        if (table.schema.metadata or {}).get(b"format") != _FORMAT.encode():
+            return None
+        columns = [table.column(name).to_pylist() for name in ("numbers", "amounts")]
+        keys = tuple(
+            tuple(
+                (z, int(n) if n.is_integer() else n) for z, n in zip(numbers, amounts, strict=True)
+            )
+            for numbers, amounts in zip(*columns, strict=True)
+        )
+        return Entries(
+            keys=keys,
+            energies=table.column("energy").to_numpy(),
+            corrections=table.column("correction").to_numpy(),
+            run_types=tuple(table.column("run_type").to_pylist()),
+        )
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
+        return None

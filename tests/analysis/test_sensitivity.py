@@ -1,0 +1,386 @@
+"""One setting changed at a time, against plain runs and against pymatgen alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import (
+    CrystalResult,
+    InputError,
+    NoveltyReport,
+    Protocol,
+    Reference,
+    SubstitutionNovelty,
+    Verdict,
+    open_reference,
+    read_samples,
+)
+from novelty_metric.analysis.sensitivity import (
+    KS,
+    TOLERANCES,
+    Sensitivity,
+    Setting,
+    scaled_tolerances,
+    sensitivity,
+)
+from novelty_metric.case import Case
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.samples import Sample
+from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.search.engine import ParentSearch
+from novelty_metric.substitution import substitute
+
+FAST = Protocol.named("fast")
+PAPER = Protocol.named("paper")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
+
+
+class AsItStands:
+    """A relaxer that finds every crystal relaxed; counts what it was asked."""
+
+    def __init__(self, name: str = "still", energy: float = -3.0) -> None:
+        self.name, self.energy = name, energy
+        self.samples: list[str] = []
+        self.n_parents = 0
+
+    @property
+    def info(self) -> PotentialInfo:
+        return PotentialInfo(name=self.name, version="1", weights_hash="0" * 64)
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        while queue:
+            task = queue.popleft()
+            if isinstance(task.key, Case):
+                self.samples.append(task.key.sample.id)
+            else:
+                self.n_parents += 1
+            yield (
+                task,
+                Relaxation(
+                    structure=task.structure.copy(),
+                    energy_before=self.energy,
+                    energy_after=self.energy,
+                    converged=True,
+                ),
+            )
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        yield from (self.energy for _ in structures)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def crystals() -> list[Sample]:
+    """The packaged sample, with crystals moved far enough that scaled tolerances tell."""
+    read = [s for s in read_samples(packaged_samples_path()) if s.structure is not None]
+    samples = read[::2]
+    for place, sample in enumerate(read):
+        moved = sample.structure.copy()
+        moved.perturb((0.1, 0.25, 0.4)[place % 3], seed=place)
+        samples.append(Sample(f"{sample.id}-moved", moved, source="moved"))
+    return samples
+
+
+@pytest.fixture(scope="module")
+def found(crystals: list[Sample]) -> tuple[Sensitivity, AsItStands]:
+    relaxer = AsItStands()
+    with metric_of(crystals, PAPER, relaxer) as metric:
+        return sensitivity(metric), relaxer
+
+
+def metric_of(
+    samples: Sequence[Sample], protocol: Protocol, relaxer: object, reference: object = "aflow"
+) -> SubstitutionNovelty:
+    metric = SubstitutionNovelty(reference, protocol, relaxer=relaxer, hull="none")  # type: ignore[arg-type]
+    metric.update_samples(samples)
+    return metric
+
+
+def rows(report: NoveltyReport) -> list[CrystalResult]:
+    """What does not depend on the clock."""
+    return [dataclasses.replace(row, seconds=None) for row in report.results]
+
+
+def report_of(found: Sensitivity, setting: Setting, value: float) -> NoveltyReport:
+    (report,) = [v.report for v in found.variations if (v.setting, v.value) == (setting, value)]
+    return report
+
+
+def test_every_variation_is_that_of_a_plain_run(
+    crystals: list[Sample], found: tuple[Sensitivity, AsItStands]
+) -> None:
+    """Separate metrics with the changed protocol, which share nothing with it."""
+    given, _ = found
+    assert rows(given.base) == rows(metric_of(crystals, PAPER, AsItStands()).compute())
+    for k in KS:
+        plain = metric_of(crystals, dataclasses.replace(PAPER, k=k), AsItStands()).compute()
+        assert rows(report_of(given, Setting.K, k)) == rows(plain), k
+    for factor in TOLERANCES:
+        protocol = scaled_tolerances(PAPER, factor)
+        plain = metric_of(crystals, protocol, AsItStands()).compute()
+        assert rows(report_of(given, Setting.TOLERANCES_RESELECTED, factor)) == rows(plain), factor
+    for symprec in (0.001, 0.1):
+        packaged = open_reference("aflow")
+        again = Reference.from_structures(
+            [packaged.structure(index) for index in range(len(packaged))],
+            ids=packaged.ids,
+            symprec=symprec,
+        )
+        protocol = dataclasses.replace(PAPER, symprec=symprec)
+        plain = metric_of(crystals, protocol, AsItStands(), again).compute()
+        assert rows(report_of(given, Setting.SYMPREC, symprec)) == rows(plain), symprec
+    # The settings do something, or the above proves little.
+    verdicts = {tuple(row.verdict for row in v.report.results) for v in given.variations}
+    assert len(verdicts) > 4
+
+
+def test_what_the_protocol_has_equals_the_plain_run(
+    found: tuple[Sensitivity, AsItStands],
+) -> None:
+    given, _ = found
+    marked = [variation for variation in given.variations if variation.is_base]
+    assert {v.setting for v in marked} == set(Setting) - {Setting.POTENTIAL}
+    for variation in marked:
+        assert rows(variation.report) == rows(given.base)
+        assert variation.changed == ()
+
+
+def test_fixed_parents_against_pymatgen_alone(
+    crystals: list[Sample], found: tuple[Sensitivity, AsItStands]
+) -> None:
+    """Parents of a plain search; duplicates and confirmations by the public `fit` alone."""
+    given, _ = found
+    reference = open_reference("aflow")
+    metric = metric_of(crystals, PAPER, AsItStands())
+    metric.compute()
+    search = ParentSearch(reference, PAPER)
+    cases = [metric._cases[sample.id] for sample in crystals]
+    changed = 0
+    for factor in (0.75, 0.5, 0.25):
+        tolerances = {"ltol": 0.2 * factor, "stol": 0.3 * factor, "angle_tol": 5 * factor}
+        duplicate = StructureMatcher(
+            **tolerances,
+            primitive_cell=False,
+            scale=False,
+            attempt_supercell=True,
+            supercell_size="num_sites",
+        )
+        confirm = StructureMatcher(**tolerances, primitive_cell=True, scale=False)
+        report = report_of(given, Setting.TOLERANCES_FIXED, factor)
+        for case, row in zip(cases, report.results, strict=True):
+            if case.error is not None:
+                assert row.verdict is None
+                continue
+            crystal = case.reduced
+            assert crystal is not None
+            same = (
+                reference.structure(index)
+                for index in range(len(reference))
+                if reference.structure(index).composition.reduced_composition
+                == crystal.composition.reduced_composition
+            )
+            if any(duplicate.fit(crystal, one, skip_structure_reduction=True) for one in same):
+                expected: Verdict | None = Verdict.DUPLICATE
+            elif not case.eligible:
+                expected = None
+            else:
+                parents = search.parents(crystal, case.symmetry).parents
+                relaxed = (substitute(reference.structure(p.index), p) for p in parents)
+                if any(confirm.fit(parent, crystal) for parent in relaxed):
+                    expected = Verdict.SUBSTITUTED
+                else:
+                    expected = Verdict.UNMATCHED
+            assert row.verdict == expected, (row.id, factor)
+            changed += row.verdict != given.base.results[cases.index(case)].verdict
+    assert changed > 10
+
+
+def test_tighter_checks_lose_duplicates_here(found: tuple[Sensitivity, AsItStands]) -> None:
+    """No theorem: the matcher takes the first match of an assignment that depends on `stol`."""
+    given, _ = found
+    for setting in (Setting.TOLERANCES_FIXED, Setting.TOLERANCES_RESELECTED):
+        kept: set[str] | None = None
+        for factor in TOLERANCES:
+            duplicates = {
+                row.id
+                for row in report_of(given, setting, factor).results
+                if row.verdict is Verdict.DUPLICATE
+            }
+            assert kept is None or duplicates <= kept
+            kept = duplicates
+
+
+def test_substituted_only_grows_with_k(found: tuple[Sensitivity, AsItStands]) -> None:
+    """Parents are added, none is taken away, and duplicates are the same."""
+    given, _ = found
+    for fewer, more in pairwise(KS):
+        pairs = zip(
+            report_of(given, Setting.K, fewer).results,
+            report_of(given, Setting.K, more).results,
+            strict=True,
+        )
+        for few, many in pairs:
+            if few.verdict in (Verdict.SUBSTITUTED, Verdict.DUPLICATE, None):
+                assert many.verdict == few.verdict
+
+
+def test_samples_are_relaxed_once(
+    crystals: list[Sample], found: tuple[Sensitivity, AsItStands]
+) -> None:
+    _, relaxer = found
+    assert sorted(relaxer.samples) == sorted(sample.id for sample in crystals)
+
+
+def test_parents_are_searched_once_for_all_k(
+    crystals: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    search = ParentSearch.parents
+    monkeypatch.setattr(
+        ParentSearch,
+        "parents",
+        lambda self, *given: searched.append(self.protocol.k) or search(self, *given),
+    )
+    metric = metric_of(crystals[:20], PAPER, AsItStands())
+    sensitivity(metric, tolerances=(1.0,), symprecs=())
+    n_searched = sum(case.searched for case in metric.variant(PAPER)._begun.values())
+    assert n_searched == 0  # the metric itself was not scored
+    n_cases = sum(row.verdict not in (None, Verdict.DUPLICATE) for row in metric.compute().results)
+    # Once for k=5 by the analysis, and once for k=3 by the metric itself afterwards.
+    assert searched.count(5) == n_cases and searched.count(3) == n_cases
+    assert len(searched) == 2 * n_cases
+
+
+def test_a_metric_that_was_scored_gives_the_same(crystals: list[Sample]) -> None:
+    relaxer = AsItStands()
+    with metric_of(crystals[:20], PAPER, relaxer) as metric:
+        report = metric.compute()
+        again = sensitivity(metric, tolerances=(0.5,), symprecs=(0.1,))
+        assert rows(again.base) == rows(report) == rows(metric.compute())
+    assert len(relaxer.samples) == 20
+    fresh = sensitivity(
+        metric_of(crystals[:20], PAPER, AsItStands()), tolerances=(0.5,), symprecs=(0.1,)
+    )
+    for one, other in zip(again.variations, fresh.variations, strict=True):
+        assert rows(one.report) == rows(other.report)
+
+
+def test_another_potential(crystals: list[Sample]) -> None:
+    samples = crystals[:10]
+    metric = metric_of(samples, PAPER, AsItStands())
+    other = AsItStands("other", energy=-7.0)
+    given = sensitivity(metric, ks=(), tolerances=(), symprecs=(), potentials=[other, AsItStands()])
+    first, second = given.variations
+    assert first.value == "other-1-000000000000" and not first.is_base
+    assert {row.energy_per_atom for row in first.report.results} <= {-7.0, None}
+    assert second.is_base and rows(second.report) == rows(given.base)
+    assert len(other.samples) == 10
+
+
+def test_search_only(crystals: list[Sample]) -> None:
+    given = sensitivity(metric_of(crystals[:10], FAST, None), symprecs=())
+    assert given.base.context.potential is None
+    assert all(v.report.n_eligible == given.base.n_eligible for v in given.variations)
+
+
+# Tables
+
+
+def test_table_and_files(found: tuple[Sensitivity, AsItStands], tmp_path: Path) -> None:
+    given, _ = found
+    frame = given.to_frame()
+    assert len(frame) == len(given.variations) == 5 + 4 + 4 + 3
+    for row, variation in zip(frame.itertuples(), given.variations, strict=True):
+        share = variation.report.fractions["unmatched"]
+        assert (row.unmatched_share, row.unmatched_low, row.unmatched_high) == (
+            share.value,
+            share.low,
+            share.high,
+        )
+        counts = [getattr(row, f"{verdict.value}_count") for verdict in Verdict]
+        assert sum(counts) == row.eligible
+        before = given.base.novelty
+        assert before is not None and row.novelty_change == pytest.approx(share.value - before)
+        assert row.change_low <= row.novelty_change <= row.change_high
+        assert row.n_changed == len(variation.changed)
+    assert frame.n_changed.max() > 0
+    given.save(tmp_path / "out")
+    read = pd.read_csv(tmp_path / "out" / "sensitivity.csv")
+    assert list(read.columns) == list(frame.columns)
+    assert read.unmatched_count.tolist() == frame.unmatched_count.tolist()
+    content = json.loads((tmp_path / "out" / "sensitivity.json").read_text())
+    assert content["schema_version"] == 1 and content["base"]["reference"]["name"] == "aflow"
+    assert [set(v["changed"]) for v in content["variations"]] == [
+        set(v.changed) for v in given.variations
+    ]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't be written"):
+        given.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"ks": (0,)}, "k=0; it must be a whole number above 0"),
+        ({"ks": (1.5,)}, "k=1.5"),
+        ({"tolerances": (-1.0,)}, "tolerances=-1.0; it must be a number above 0"),
+        ({"symprecs": (float("nan"),)}, "symprec=nan"),
+    ],
+)
+def test_values_that_cannot_be(values: dict[str, tuple[float, ...]], words: str) -> None:
+    salt = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    metric = metric_of([Sample("a", salt, source="here")], FAST, None)
+    with pytest.raises(InputError) as caught:
+        sensitivity(metric, **values)  # type: ignore[arg-type]
+    assert words in str(caught.value)
+
+
+def test_no_samples() -> None:
+    with pytest.raises(InputError, match="no sample was given"):
+        sensitivity(metric_of([], FAST, None))
+
+
+# With CHGNet
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", [FAST, dataclasses.replace(PAPER, max_steps=60, fmax=0.05)])
+def test_with_chgnet_every_variation_is_that_of_a_plain_run(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    samples = list(read_samples(packaged_samples_path()))
+    with SubstitutionNovelty("aflow", protocol, cache=tmp_path / "one.sqlite") as metric:
+        metric.update_samples(samples)
+        given = sensitivity(metric, ks=(1, 3, 5), tolerances=(1.0, 0.25), symprecs=())
+    for setting, value, changed in (
+        (Setting.K, 1, dataclasses.replace(protocol, k=1)),
+        (Setting.K, 3, protocol),
+        (Setting.K, 5, dataclasses.replace(protocol, k=5)),
+        (Setting.TOLERANCES_FIXED, 1.0, protocol),
+        (Setting.TOLERANCES_RESELECTED, 0.25, scaled_tolerances(protocol, 0.25)),
+    ):
+        # A cache of its own: nothing is taken over from the analysis.
+        with SubstitutionNovelty("aflow", changed, cache=tmp_path / "two.sqlite") as metric:
+            metric.update_samples(samples)
+            plain = metric.compute()
+        report = report_of(given, setting, value)
+        assert [row.verdict for row in report.results] == [row.verdict for row in plain.results]
+        assert [row.eligible for row in report.results] == [row.eligible for row in plain.results]

@@ -1,0 +1,304 @@
+"""Computed entries of pymatgen, and the hull of a user's own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monty.serialization import dumpfn
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.entries.computed_entries import (
+    CompositionEnergyAdjustment,
+    ComputedEntry,
+    ComputedStructureEntry,
+    ConstantEnergyAdjustment,
+)
+
+from novelty_metric.errors import InputError
+from novelty_metric.screening import entries as entries_module
+from novelty_metric.screening.entries import Entries, EntriesHull, hull_of_entries, read_entries
+from novelty_metric.screening.hull import Energies, Hull, HullSource
+
+OXYGEN = CompositionEnergyAdjustment(-0.687, 2, name="MP2020 anion correction (oxide)")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def some_entries() -> list[ComputedEntry]:
+    """Iron, lithium and oxygen; the oxides with corrections."""
+    cell = Structure(Lattice.cubic(3), ["Fe", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    iron = ConstantEnergyAdjustment(-2.256, name="MP2020 GGA/GGA+U mixing correction (Fe)")
+    return [
+        ComputedEntry("Fe2", -16.9, entry_id="iron", parameters={"run_type": "GGA"}),
+        ComputedEntry("O8", -39.4, entry_id="oxygen"),
+        ComputedEntry("Li", -1.9, entry_id="lithium"),
+        ComputedStructureEntry(
+            cell,
+            -11.9,
+            energy_adjustments=[CompositionEnergyAdjustment(-0.687, 1), iron],
+            entry_id="wustite",
+            parameters={"run_type": "GGA+U"},
+        ),
+        ComputedEntry("Li4O2", -27.0, energy_adjustments=[OXYGEN], entry_id="oxide"),
+        ComputedEntry("Li2O", -12.9, correction=-0.3, entry_id="higher"),
+    ]
+
+
+def test_energies_are_those_of_pymatgen(tmp_path: Path) -> None:
+    given = some_entries()
+    dumpfn(given, tmp_path / "mine.json.gz")
+    got = read_entries(tmp_path / "mine.json.gz")
+    assert len(got) == 6
+    np.testing.assert_allclose(
+        got.energies_per_atom(Energies.CORRECTED), [e.energy_per_atom for e in given], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        got.energies_per_atom(Energies.UNCORRECTED),
+        [e.uncorrected_energy_per_atom for e in given],
+        atol=1e-12,
+    )
+    assert got.keys[3] == ((8, 1), (26, 1)) and got.keys[4] == got.keys[5] == ((3, 2), (8, 1))
+    assert got.run_types == ("GGA", "", "", "GGA+U", "", "")
+
+
+def test_every_layout_is_read_alike(tmp_path: Path) -> None:
+    dictionaries = [entry.as_dict() for entry in some_entries()]
+    ids = [entry["entry_id"] for entry in dictionaries]
+    bare = [{key: d[key] for key in ("composition", "energy", "correction")} for d in dictionaries]
+    layouts: dict[str, Any] = {
+        "list": dictionaries,
+        "mapping": dict(zip(ids, dictionaries, strict=True)),
+        "held": {"entries": dictionaries, "source": "mine"},
+        "bare": bare,
+        "records": [{"id": i, "entry": d} for i, d in zip(ids, dictionaries, strict=True)],
+    }
+    written = {name: json.dumps(content) for name, content in layouts.items()}
+    written["lines"] = "\n".join(map(json.dumps, dictionaries))
+    hashes = set()
+    for name, text in written.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(text, "utf-8")
+        packed = tmp_path / f"{name}.json.gz"
+        packed.write_bytes(gzip.compress(text.encode()))
+        hashes |= {read_entries(path).content_hash(), read_entries(packed).content_hash()}
+    assert len(hashes) == 1
+
+    # pandas rounds to ten decimals.
+    pd.DataFrame({"material_id": ids, "entry": dictionaries}).to_json(tmp_path / "table.json.gz")
+    got, plain = read_entries(tmp_path / "table.json.gz"), read_entries(tmp_path / "list.json")
+    assert got.keys == plain.keys and got.run_types == plain.run_types
+    for which in (Energies.CORRECTED, Energies.UNCORRECTED):
+        np.testing.assert_allclose(
+            got.energies_per_atom(which), plain.energies_per_atom(which), atol=1e-9
+        )
+
+
+def test_a_large_file_is_entered_and_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dictionaries = [entry.as_dict() for entry in some_entries()]
+    # Amounts that are no whole numbers stay what they are.
+    dictionaries.append(ComputedEntry({"Fe": 0.1, "O": 0.2, "Li": 0.4}, -1.0).as_dict())
+    path = tmp_path / "table.json"
+    pd.DataFrame({"material_id": range(7), "entry": dictionaries}).to_json(path)
+    at_once = read_entries(path)
+    assert not (cache / "hulls").exists()
+
+    from novelty_metric import json_stream
+
+    monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
+    monkeypatch.setattr(json_stream.json_values, "__kwdefaults__", {"whole": 900, "chunk": 700})
+    told: list[tuple[str, int, int | None]] = []
+    entered = read_entries(path, progress=lambda *words: told.append(words))
+    assert told[-1] == ("read entries of the hull", path.stat().st_size, path.stat().st_size)
+    (kept,) = (cache / "hulls").iterdir()
+    monkeypatch.setattr(entries_module, "_parse", None)  # may not be needed again
+    again = read_entries(path)
+    for other in (entered, again):
+        assert other.keys == at_once.keys and other.run_types == at_once.run_types
+        assert other.content_hash() == at_once.content_hash()
+        np.testing.assert_array_equal(other.energies, at_once.energies)
+
+    # A damaged one, and one of another version, are made anew.
+    monkeypatch.undo()
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(cache))
+    monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
+    kept.write_bytes(b"PAR1 no more")
+    assert read_entries(path).content_hash() == at_once.content_hash()
+    assert kept.stat().st_size > 100
+
+
+def test_where_nothing_can_be_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
+    cache.write_text("a file in the way")
+    dumpfn(some_entries(), tmp_path / "mine.json")
+    assert len(read_entries(tmp_path / "mine.json")) == 6
+
+
+def test_the_hash_is_of_the_content() -> None:
+    rows = [
+        (((3, 1),), -1.9, 0.0, ""),
+        (((8, 1),), -4.9, 0.0, ""),
+        (((3, 2), (8, 1)), -4.0, -0.2, ""),
+    ]
+    assert Entries.of(rows).content_hash() == Entries.of(rows[::-1]).content_hash()
+    for place, value in ((1, -4.1), (2, -0.1), (0, ((3, 1), (8, 1)))):
+        other = list(rows[2])
+        other[place] = value
+        assert (
+            Entries.of([*rows[:2], tuple(other)]).content_hash() != Entries.of(rows).content_hash()
+        )  # type: ignore[list-item]
+
+
+BROKEN = {
+    "no text at all": ("", "not JSON, or cut short"),
+    "cut short": ('[{"composition": {"Li": 1}, "ener', "not JSON, or cut short"),
+    "an empty list": ("[]", "holds no entry"),
+    "a number": ("17", "holds no entry"),
+    "a list of names": ('["mp-1", "mp-2"]', "holds no entry"),
+    "a structure": (json.dumps({"lattice": {}, "sites": []}), "holds no entry"),
+    "no energy": ('[{"composition": {"Li": 1}}]', "entry 0 has no energy"),
+    "no composition": ('[{"energy": 1, "entry_id": "x"}]', "entry x has no composition"),
+    "energy as text": ('[{"composition": "Li", "energy": "-1"}]', "energy of entry 0 is '-1'"),
+    "energy that is no number": (
+        '[{"composition": "Li", "energy": NaN}]',
+        "must be a finite number",
+    ),
+    "unknown element": ('[{"composition": {"Xx": 1}, "energy": 1}]', "is none"),
+    "amount of nothing": ('[{"composition": {"Li": 0}, "energy": 1}]', "is none"),
+    "formula that is none": ('[{"composition": "L!", "energy": 1}]', "is none"),
+    "null in between": (
+        '[{"composition": "Li", "energy": -1}, null]',
+        "entry 1 is none",
+    ),
+    "free energy": (
+        '[{"@class": "GibbsComputedStructureEntry", "composition": "Li", "energy": -1}]',
+        "is a GibbsComputedStructureEntry; known: ComputedEntry",
+    ),
+    "adjustments without their sum": (
+        '[{"composition": "Li", "energy": -1, "energy_adjustments": [{"value": 1}]}]',
+        "but no correction",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_files_are_one_clear_line(name: str, tmp_path: Path) -> None:
+    text, told = BROKEN[name]
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        EntriesHull(path).open("chgnet")
+    assert str(path) in str(caught.value) and told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    packed = gzip.compress(json.dumps([{"composition": "Li", "energy": -1}] * 50).encode())
+    for content in (packed[:-12], b"\x1f\x8b nothing of the kind", b"\xff\xfe\x00", b"PK\x03\x04"):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(InputError, match="not JSON, or cut short"):
+            read_entries(tmp_path / "bad.json")
+    with pytest.raises(InputError, match="can't be read"):
+        read_entries(tmp_path / "missing.json")
+    with pytest.raises(InputError, match="can't be read"):
+        read_entries(tmp_path)
+
+
+def test_energies_fit_the_potential(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    dumpfn(some_entries(), path)
+    oxide = Composition("Li2O")
+    entry = some_entries()[4]
+    for potential, asked, which in (
+        ("chgnet", "auto", "corrected"),
+        ("mace-medium-mpa-0", "auto", "uncorrected"),
+        ("mace-mace-mpa-0-medium", "auto", "uncorrected"),
+        ("my-potential", "corrected", "corrected"),
+        ("chgnet", "uncorrected", "uncorrected"),
+    ):
+        hull = EntriesHull(path, energies=asked).open(potential)
+        per_atom = (
+            entry.energy_per_atom if which == "corrected" else entry.uncorrected_energy_per_atom
+        )
+        assert hull.e_above_hull(oxide, per_atom) == pytest.approx(0.0, abs=1e-9)
+        assert hull.describe()["energies"] == which
+    with pytest.raises(InputError, match=r"'my-potential' is not known; say hull.energies="):
+        EntriesHull(path).open("my-potential")
+    with pytest.raises(InputError, match=r"hull.energies is 'both'; known: auto"):
+        EntriesHull(path, energies="both").open("chgnet")
+
+    # Without any correction there is nothing to choose.
+    dumpfn([ComputedEntry("Li", -1.9), ComputedEntry("O2", -9.8)], path)
+    assert EntriesHull(path).open("my-potential").e_above_hull(Composition("Li"), -1.8) is not None
+
+
+def test_description_and_missing_elements(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    dumpfn(some_entries(), path)
+    source = EntriesHull(str(path))
+    hull: Hull = source.open("chgnet")
+    assert isinstance(source, HullSource) and not isinstance(hull, HullSource)
+    described = hull.describe()
+    assert len(described.pop("content_hash")) == 64
+    assert described == {
+        "name": "entries",
+        "file": "mine.json",
+        "entries": 6,
+        "energies": "corrected",
+        "compositions": 5,
+        "elements": 3,
+    }
+    assert hull.name == "entries"
+    assert hull.e_above_hull(Composition("NaO"), -3.0) is None
+    assert hull.e_above_hull(Composition("LiFeO2"), float("nan")) is None
+
+
+def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    dumpfn(some_entries(), tmp_path / "mine.json")
+    assert EntriesHull("~/mine.json").open("chgnet").describe()["entries"] == 6
+
+
+SYMBOLS = ("Li", "O", "Fe", "Mn")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 4), min_size=4, max_size=4).filter(any),
+            st.floats(-4, 0),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.lists(st.integers(1, 5), min_size=4, max_size=4),
+)
+def test_hull_is_that_of_pymatgen(drawn: list[tuple[list[int], float]], target: list[int]) -> None:
+    amounts = [{s: n for s, n in zip(SYMBOLS, given, strict=True) if n} for given, _ in drawn]
+    made = [
+        ComputedEntry(a, energy * sum(a.values()))
+        for a, (_, energy) in zip(amounts, drawn, strict=True)
+    ]
+    made += [ComputedEntry({symbol: 1}, -0.3) for symbol in SYMBOLS]
+    rows = [entries_module.entry_row(entry.as_dict(), "") for entry in made]
+    hull = hull_of_entries(Entries.of(rows), "entries", Energies.CORRECTED)
+    composition = Composition(dict(zip(SYMBOLS, target, strict=True)))
+    diagram = PhaseDiagram([PDEntry(entry.composition, entry.energy) for entry in made])
+    expected = -2.0 - diagram.get_hull_energy_per_atom(composition)
+    assert hull.e_above_hull(composition, -2.0) == pytest.approx(expected, abs=1e-7)
