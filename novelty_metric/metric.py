@@ -254,6 +254,46 @@ class SubstitutionNovelty:
         finally:
             self._samples, self._cases, self._seconds = kept
 
+    @property
+    def reference(self) -> Reference:
+        """The reference, opened.
+
+        Raises
+        ------
+        InputError
+            If the reference, the relaxer or the hull can't be used.
+        """
+        return self._open().reference
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether there is a relaxer."""
+        return self._relaxer_given is not None
+
+    @property
+    def progress(self) -> ProgressCallback:
+        """What is told how far the work is."""
+        return self._progress
+
+    def over(self, reference: Reference) -> SubstitutionNovelty:
+        """A metric of the same settings over another reference.
+
+        It borrows the relaxer and the hull of this one, which has to outlive it.
+        """
+        opened = self._open()
+        return SubstitutionNovelty(
+            reference,
+            self.protocol,
+            relaxer=opened.relaxer,
+            hull=opened.hull if opened.hull is not None else "none",
+            scope=self.scope,
+            exhaustive=self.exhaustive,
+            relax_samples=self.relax_samples,
+            workers=self._workers,
+            max_sites=self.max_sites,
+            progress=self._progress,
+        )
+
     def close(self) -> None:
         """Stop worker processes and close the cache."""
         if self._opened is not None:
@@ -351,6 +391,7 @@ class SubstitutionNovelty:
             assert case.reduced is not None
             try:
                 case.duplicate = opened.search.duplicate(case.reduced)
+                case.duplicate_tested = True
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
 
@@ -405,7 +446,12 @@ class SubstitutionNovelty:
                 case.n_relaxations += 1
                 case.seconds += result.seconds
                 with case.clock():
-                    case.confirm(task.key.positions, result, opened.search.matching)
+                    case.confirm(
+                        task.key.positions,
+                        result,
+                        opened.search.matching,
+                        before=task.structure,
+                    )
                 if case.confirmed and not self.exhaustive:
                     total -= len(case.waiting)
                     case.waiting.clear()
@@ -450,7 +496,10 @@ class SubstitutionNovelty:
         group_of = {case.sample.id: group for case, group in zip(grouped, groups, strict=True)}
         results = [
             case.result(
-                self.protocol, group=group_of.get(case.sample.id), exhaustive=self.exhaustive
+                self.protocol,
+                group=group_of.get(case.sample.id),
+                exhaustive=self.exhaustive,
+                reference=opened.reference,
             )
             for case in ordered
         ]

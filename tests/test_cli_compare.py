@@ -69,8 +69,8 @@ def test_runs_of_other_settings_are_warned_of(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "two runs are compared, 0 were given"),
-        (["a", "b", "c"], "two runs are compared, 3 were given"),
+        ([], "two or more runs are compared, 0 given"),
+        (["a"], "two or more runs are compared, 1 given"),
         (["none", "none"], "none/report.json can't be read"),
         (["a", "--every"], "unrecognized arguments: --every"),
     ],

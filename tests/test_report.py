@@ -501,6 +501,7 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_beside(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "evidence.parquet",
         "parents.parquet",
+        "quality.parquet",
         "report.json",
         "verdicts.csv",
         "verdicts.parquet",

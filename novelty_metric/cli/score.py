@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from novelty_metric.cli.settings import ScoreSettings, user_path
 from novelty_metric.errors import InputError
 
 if TYPE_CHECKING:
+    from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.report import NoveltyReport
     from novelty_metric.samples import Sample
@@ -205,25 +207,11 @@ def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport
     """Score with everything that libraries print kept off the screen."""
     with quiet() as terminal:
         from novelty_metric.console import Progress
-        from novelty_metric.metric import SubstitutionNovelty
         from novelty_metric.samples.plausibility import implausible
 
         with (
             Progress(terminal) as progress,
-            SubstitutionNovelty(
-                reference,
-                settings.protocol,
-                relaxer=_instance("relaxer", settings.relaxer),
-                hull=_instance("hull", settings.hull),
-                scope=settings.scope,
-                exhaustive=settings.exhaustive,
-                relax_samples=settings.relax_samples,
-                workers=settings.workers,
-                device=settings.device,
-                max_sites=settings.max_sites,
-                cache=settings.cache,
-                progress=progress,
-            ) as metric,
+            make_metric(settings, reference, progress) as metric,
         ):
             samples = list(_counted(read_settings(settings), progress))
             # Now, and not after hours of work that a wrong unit makes worthless.
@@ -233,6 +221,32 @@ def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport
             report = metric.compute()
             warn([line for line in report.context.warnings if line not in told], terminal)
             return report
+
+
+def make_metric(
+    settings: ScoreSettings,
+    reference: str | Path,
+    progress: ProgressCallback,
+    *,
+    scope: str | None = None,
+) -> SubstitutionNovelty:
+    """The metric that the settings describe; `scope` takes the place of theirs."""
+    from novelty_metric.metric import SubstitutionNovelty
+
+    return SubstitutionNovelty(
+        reference,
+        settings.protocol,
+        relaxer=_instance("relaxer", settings.relaxer),
+        hull=_instance("hull", settings.hull),
+        scope=settings.scope if scope is None else scope,
+        exhaustive=settings.exhaustive,
+        relax_samples=settings.relax_samples,
+        workers=settings.workers,
+        device=settings.device,
+        max_sites=settings.max_sites,
+        cache=settings.cache,
+        progress=progress,
+    )
 
 
 def warn(lines: Iterable[str], stream: TextIO) -> None:
@@ -292,3 +306,4 @@ def _print(report: NoveltyReport, settings: ScoreSettings) -> None:
     else:
         shown = str(settings.out).encode(console.encoding, "replace").decode(console.encoding)
         print(f"\nWritten to {shown}: report.json, verdicts.parquet, verdicts.csv, parents.parquet")
+        print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")

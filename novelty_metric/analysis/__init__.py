@@ -1,0 +1,1 @@
+"""Analyses around the verdicts."""
