@@ -387,10 +387,10 @@ def print_explanation(found: Explanation, console: Console) -> None:
 def print_controls(found: ControlsResult, console: Console) -> None:
     """Print the controls: shares of right answers, and the answers that were wrong."""
     table = _table()
-    table.add_column("control")
-    table.add_column("measure")
-    for name in ("n", "% [95 %]", "bounds", "method errs", "code errs"):
-        table.add_column(name, justify="right")
+    table.add_column("control", no_wrap=True)
+    table.add_column("measure", no_wrap=True)
+    for name in ("n", "% [95 %]", "bounds", "method", "code"):
+        table.add_column(name, justify="right", no_wrap=True)
     last = None
     for row in found.rows:
         share, bounds = row.share, row.bounds
@@ -407,15 +407,18 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         )
         last = row.control
     console.print(table)
-    wrong = [case for case in found.cases if case.fault is not None]
-    if wrong:
-        console.print(f"\n{len(wrong)} answers that were not expected")
-    for case in wrong[:MOST_CHANGES]:
-        line = f"  {case.id} {case.formula or ''}: {case.verdict}; {case.fault}: {case.why}"
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for case in found.cases:
+        if case.fault is not None:
+            # A distance behind a comma is of one crystal alone.
+            key = (case.control, case.fault.value, case.why.split(", RMS")[0])
+            alike.setdefault(key, []).append(case.id)
+    if alike:
+        console.print("\nwrong answers, by the method or by the code:")
+    for (control, fault, why), names in alike.items():
+        line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"
         shown = line.encode(console.encoding, "replace").decode(console.encoding)
-        console.print(shown, style="red" if case.fault == "code" else "", soft_wrap=True)
-    if len(wrong) > MOST_CHANGES:
-        console.print(f"  and {len(wrong) - MOST_CHANGES} more")
+        console.print(Text(shown, style="red" if fault == "code" else ""))
     settings = found.settings
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"

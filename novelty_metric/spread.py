@@ -81,13 +81,12 @@ def _share(interval: Interval | None, total: int) -> Share:
     return None if interval is None else (interval.value, total)
 
 
+def _verdict_share(verdict: Verdict) -> Callable[[NoveltyReport], Share]:
+    return lambda one: _share(one.fractions.get(verdict.value), one.n_eligible)
+
+
 _SHARES: Mapping[str, Callable[[NoveltyReport], Share]] = {
-    **{
-        verdict.value: lambda one, verdict=verdict: _share(
-            one.fractions.get(verdict.value), one.n_eligible
-        )
-        for verdict in Verdict
-    },
+    **{verdict.value: _verdict_share(verdict) for verdict in Verdict},
     "unmatched, without suspect": lambda one: _share(
         one.novelty_without_suspect, one.without_suspect.n_eligible
     ),

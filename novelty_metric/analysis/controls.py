@@ -113,7 +113,7 @@ class ControlRow:
     ----------
     control : str
     measure : str
-        What the share is, such as ``sensitivity (duplicate)``.
+        What the share is, such as ``sensitivity, duplicate``.
     n : int
         Crystals.
     hits : int
@@ -206,6 +206,7 @@ class _Planned:
     control: Control
     id: str
     source: int
+    source_id: str
     structure: Structure
 
 
@@ -343,8 +344,9 @@ def _plan(
                 crystal = make(index, _random(seed, control, index))
                 if crystal is None:
                     continue
-                name = f"{row.replace(' ', '-')}-{reference.ids[index]}"
-                plans.append(_Planned(row, control, name, index, crystal))
+                source_id = reference.ids[index]
+                name = f"{row.replace(' %', 'pc').replace(' ', '-')}-{source_id}"
+                plans.append(_Planned(row, control, name, index, source_id, crystal))
                 count += 1
                 if count == n:
                     break
@@ -365,16 +367,10 @@ def _makers(
         yield control.value, lambda i, rng: made.supercell(crystal(i), rng)
     elif control is Control.PERTURBED:
         for distance in DISTANCES:
-            yield (
-                f"perturbed {distance:g} A",
-                lambda i, rng, size=distance: made.perturbed(crystal(i), rng, size),
-            )
+            yield f"perturbed {distance:g} A", _distorted(reference, made.perturbed, distance)
     elif control is Control.STRAINED:
         for strain in STRAINS:
-            yield (
-                f"strained {100 * strain:g} %",
-                lambda i, rng, size=strain: made.strained(crystal(i), rng, size),
-            )
+            yield f"strained {100 * strain:g} %", _distorted(reference, made.strained, strain)
     elif control is Control.RELAXED:
         yield control.value, lambda i, rng: crystal(i).copy()
     elif control is Control.SUBSTITUTED:
@@ -394,6 +390,14 @@ def _makers(
         yield control.value, substitute
     elif control is Control.RANDOMISED:
         yield control.value, lambda i, rng: made.randomised(crystal(i), rng)
+
+
+def _distorted(
+    reference: Reference,
+    distort: Callable[[Structure, np.random.Generator, float], Structure],
+    size: float,
+) -> Maker:
+    return lambda index, rng: distort(reference.structure(index), rng, size)
 
 
 def _new_and_valid(reference: Reference, composition: Composition) -> bool:
@@ -498,9 +502,7 @@ class _Judge:
 
     def substituted(self, plan: _Planned, result: CrystalResult) -> ControlCase:
         """A crystal with elements exchanged has to come out substituted; its source is a parent."""
-        source_id = self._reference.ids[plan.source]
-        candidates = [tried.parent for tried in result.parents]
-        found = any(parent.parent_id == source_id for parent in candidates)
+        found = any(tried.parent.parent_id == plan.source_id for tried in result.parents)
         if result.verdict in (None, Verdict.UNDECIDED):
             # Open, unless the search itself lost the source.
             lost = None if found or result.verdict is None else self._lost(plan, result)
@@ -599,11 +601,10 @@ def _case(
     *,
     source_found: bool | None = None,
 ) -> ControlCase:
-    prefix = f"{plan.row.replace(' ', '-')}-"
     return _of_result(
         result,
         control=plan.row,
-        source_id=plan.id.removeprefix(prefix),
+        source_id=plan.source_id,
         as_expected=as_expected,
         fault=fault,
         why=why or (result.error or "" if result.verdict is None else ""),
@@ -650,14 +651,14 @@ def _rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow
             yield _row("known, of eligible", eligible, _KNOWN)
         elif name == Control.SUBSTITUTED:
             if relaxes:
-                yield _row("sensitivity (substituted)", group, (Verdict.SUBSTITUTED.value,))
+                yield _row("sensitivity, substituted", group, (Verdict.SUBSTITUTED.value,))
             yield _source_row(group)
-            yield _row("specificity (duplicate)", group, _NOT_DUPLICATE)
+            yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
         elif name == Control.RANDOMISED:
-            yield _row("specificity (duplicate)", group, _NOT_DUPLICATE)
-            yield _row("specificity (known)", group, (Verdict.UNMATCHED.value,))
+            yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
+            yield _row("specificity, known", group, (Verdict.UNMATCHED.value,))
         else:
-            yield _row("sensitivity (duplicate)", group, (Verdict.DUPLICATE.value,))
+            yield _row("sensitivity, duplicate", group, (Verdict.DUPLICATE.value,))
 
 
 def _row(measure: str, cases: Sequence[ControlCase], right: Sequence[str]) -> ControlRow:
@@ -673,7 +674,7 @@ def _row(measure: str, cases: Sequence[ControlCase], right: Sequence[str]) -> Co
 
 def _source_row(cases: Sequence[ControlCase]) -> ControlRow:
     hits = sum(case.source_found is True for case in cases)
-    return _counted("source among candidates", cases, hits, 0)
+    return _counted("source is a candidate", cases, hits, 0)
 
 
 def _counted(measure: str, cases: Sequence[ControlCase], hits: int, open_: int) -> ControlRow:
