@@ -14,6 +14,7 @@ from novelty_metric import crystal
 from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
+from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import (
     CrystalResult,
     DuplicateMatch,
@@ -57,6 +58,8 @@ class Case:
         Of the reduced cell.
     error : str or None
         Why the sample can't be scored.
+    shortest_distance : float or None
+        Between two sites as it came in (Å).
     relaxation : Relaxation or None
     converged : bool or None
         Also True for a sample taken as already relaxed; None if nothing was relaxed.
@@ -64,6 +67,8 @@ class Case:
         eV/atom.
     not_eligible_because : str or None
         None for an eligible crystal.
+    duplicate_tested : bool
+        The duplicate test came to its end.
     searched : bool
         Parents were searched.
     found : ParentsResult or None
@@ -74,6 +79,8 @@ class Case:
         The candidates, with what became of each.
     waiting : deque of Substituted
         Relaxations not yet asked for, near parents first.
+    relaxed_parents : dict
+        Last geometry of each candidate that was relaxed, by its position in `tried`.
     n_relaxations : int
     seconds : float
         Work done on this sample.
@@ -84,6 +91,7 @@ class Case:
     reduced: Structure | None = None
     symmetry: crystal.Symmetry | None = None
     error: str | None = None
+    shortest_distance: float | None = None
     smact_valid: bool | None = None
     relaxation: Relaxation | None = None
     energy_per_atom: float | None = None
@@ -92,11 +100,13 @@ class Case:
     eligible: bool | None = None
     not_eligible_because: str | None = None
     duplicate: DuplicateMatch | None = None
+    duplicate_tested: bool = False
     searched: bool = False
     found: ParentsResult | None = None
     unfinished: tuple[str, ...] = ()
     tried: list[TriedParent] = field(default_factory=list)
     waiting: deque[Substituted] = field(default_factory=deque)
+    relaxed_parents: dict[int, CrystalRecord] = field(default_factory=dict)
     n_relaxations: int = 0
     seconds: float = 0.0
 
@@ -127,6 +137,7 @@ class Case:
             return
         try:
             self.cleaned = crystal.clean(self.sample.structure, max_sites=max_sites)
+            self.shortest_distance = crystal.shortest_distance(self.cleaned)
         except CrystalError as error:
             self.error = str(error)
         except Exception as error:  # a foreign object may break anywhere; it stays one row
@@ -196,7 +207,14 @@ class Case:
             for at in positions.values()
         )
 
-    def confirm(self, positions: tuple[int, ...], result: Relaxation, matching: Matching) -> None:
+    def confirm(
+        self,
+        positions: tuple[int, ...],
+        result: Relaxation,
+        matching: Matching,
+        *,
+        before: Structure | None = None,
+    ) -> None:
         """Step 12: does the relaxed parent match the crystal?
 
         A parent that used up its steps is tested from its last geometry. A relaxation that failed
@@ -204,9 +222,15 @@ class Case:
         """
         assert self.reduced is not None
         rms: float | None = None
+        volume_ratio: float | None = None
         error = relaxation_failure(result)
         if error is None:
             assert result.structure is not None
+            self.relaxed_parents.update(
+                dict.fromkeys(positions, CrystalRecord.of(result.structure))
+            )
+            if before is not None:
+                volume_ratio = result.structure.volume / before.volume
             try:
                 rms = matching.confirm_rms(crystal.reduce(result.structure), self.reduced)
             except CrystalError as failure:
@@ -222,6 +246,8 @@ class Case:
                 confirm_rms=rms,
                 steps=result.steps,
                 ended_early=result.ended,
+                energy_per_atom=result.energy_after,
+                volume_ratio=volume_ratio,
                 error=error,
             )
 
@@ -250,7 +276,14 @@ class Case:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         return Verdict.UNDECIDED, reasons[0] + more
 
-    def result(self, protocol: Protocol, *, group: int | None, exhaustive: bool) -> CrystalResult:
+    def result(
+        self,
+        protocol: Protocol,
+        *,
+        group: int | None,
+        exhaustive: bool,
+        reference: Reference | None = None,
+    ) -> CrystalResult:
         """The row of the sample.
 
         Parameters
@@ -259,6 +292,8 @@ class Case:
             Its group of equal samples.
         exhaustive : bool
             Every parent was relaxed, so `kind` is known.
+        reference : Reference, optional
+            The one that was searched, for the crystal of the parent.
         """
         cleaned = self.cleaned
         common: dict[str, Any] = {
@@ -269,6 +304,9 @@ class Case:
             "seconds": self.seconds,
             "n_relaxations": self.n_relaxations,
             "duplicate_group": group,
+            "shortest_distance": self.shortest_distance,
+            "volume_per_atom": cleaned.volume / len(cleaned) if cleaned is not None else None,
+            "structures": self._records(reference),
         }
         if self.error is not None:
             return CrystalResult(**common, error=self.error)
@@ -285,6 +323,7 @@ class Case:
             else self.e_above_hull < protocol.suspect,
             "eligible": self.eligible,
             "verdict": verdict,
+            "novel_by_matching": self.duplicate is None if self.duplicate_tested else None,
             "error": reason,
         }
         if self.duplicate is not None:
@@ -314,6 +353,25 @@ class Case:
             kind=self._kind() if exhaustive else None,
             n_parents=len(self.tried),
             parents=tuple(self.tried),
+        )
+
+    def _records(self, reference: Reference | None) -> CrystalRecords | None:
+        """The crystals to keep."""
+        if self.cleaned is None:
+            return None
+        index = parent_relaxed = None
+        if self.duplicate is not None:
+            index = self.duplicate.index
+        elif (shown := self._shown_parent()) is not None:
+            index = shown.parent.index
+            parent_relaxed = self.relaxed_parents.get(self.tried.index(shown))
+        return CrystalRecords(
+            generated=CrystalRecord.of(self.cleaned),
+            relaxed=None if self.reduced is None else CrystalRecord.of(self.reduced),
+            parent=None
+            if index is None or reference is None
+            else CrystalRecord.of(reference.structure(index)),
+            parent_relaxed=parent_relaxed,
         )
 
     def _shown_parent(self) -> TriedParent | None:

@@ -6,7 +6,8 @@ draws the rules of the tables in ASCII as well where the terminal's encoding ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,9 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from novelty_metric.analysis.controls import ControlsResult
 from novelty_metric.comparison import Comparison, Share
+from novelty_metric.explanation import Explanation
+from novelty_metric.graded import QUANTILES
 from novelty_metric.report import LeftOut, NoveltyReport
-from novelty_metric.statistics import Change, Interval
+from novelty_metric.spread import SpreadReport
+from novelty_metric.statistics import Bounds, Change, Estimate, Interval
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -66,6 +71,10 @@ def print_report(report: NoveltyReport, console: Console) -> None:
     tables = [_verdict_table(report)]
     if report.n_eligible:
         tables.append(_system_table(report))
+    if report.graded.n:
+        tables.append(_nearest_table(report))
+    if report.n_read:
+        tables.append(_quality_table(report))
     if any(report.left_out.values()):
         tables.append(_left_out_table(report))
     for table in tables:
@@ -97,7 +106,15 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
     most = report.novel_yield_bounds.high
     limit = f" (at most {_percent(most)})" if most > found.value else ""
     line.append(f"{limit}  unique new ones of {report.n_generated} generated", "not bold")
+    line.append(f" (95 %: {_range(found.low, found.high)})", "not bold")
     console.print(line)
+    score = report.graded.score
+    if score is not None:
+        line = Text(f"graded novelty {score.value:.3f}", style="bold")
+        line.append("  from 0 (copies) to 1 (no parent)", "not bold")
+        if score.low is not None and score.high is not None:
+            line.append(f" (95 %: {score.low:.3f}-{score.high:.3f})", "not bold")
+        console.print(line)
 
 
 def _verdict_table(report: NoveltyReport) -> Table:
@@ -134,6 +151,69 @@ def _system_table(report: NoveltyReport) -> Table:
     return table
 
 
+def _nearest_table(report: NoveltyReport) -> Table:
+    """How far the nearest parents are: mean and quantiles."""
+    graded = report.graded
+    table = _table()
+    table.add_column("nearest parent")
+    table.add_column("n", justify="right")
+    table.add_column("mean [95 %]", justify="right")
+    for level in QUANTILES:
+        table.add_column(f"{100 * level:g} %", justify="right")
+    for name, values, digits in (
+        ("cost, Pettifor steps", graded.cost, 1),
+        ("RMS distance", graded.match_rms, 3),
+        ("share exchanged", graded.share_exchanged, 2),
+    ):
+        if values.mean is not None:
+            quantiles = [f"{value:.{digits}f}" for value in values.quantiles.values()]
+            table.add_row(name, str(values.n), _estimate(values.mean, digits), *quantiles)
+    none = graded.without_parent
+    if none is not None and none.value > 0:
+        table.add_row("no parent at all", str(graded.n - graded.cost.n), f"{_interval(none)} %")
+    if graded.unknown:
+        table.add_row("not known", str(graded.unknown))
+    return table
+
+
+def _quality_table(report: NoveltyReport) -> Table:
+    """Headlines and the figures of earlier papers, with and without suspect energies."""
+    n_suspect = sum(result.energy_suspect is True for result in report.results)
+    reports = [report, report.without_suspect] if n_suspect else [report]
+    table = _table()
+    table.add_column("figure")
+    table.add_column("% [95 % interval]", justify="right")
+    table.add_column("bounds, %", justify="right")
+    if n_suspect:
+        table.add_column(f"without {n_suspect} suspect", justify="right")
+
+    def add(
+        name: str,
+        share: Callable[[NoveltyReport], Interval | None],
+        bounds: Bounds | None = None,
+        *,
+        headline: bool = True,
+    ) -> None:
+        found = [share(one) for one in (reports if headline else reports[:1])]
+        if found[0] is not None:
+            shown = ["" if one is None else _interval(one) for one in found]
+            open_ = "" if bounds is None else f"{100 * bounds.low:.1f}-{100 * bounds.high:.1f}"
+            table.add_row(name, shown[0], open_, *shown[1:])
+
+    add("novelty, of the eligible", lambda one: one.novelty_interval, report.novelty_bounds)
+    add("novel yield", lambda one: one.novel_yield_interval, report.novel_yield_bounds)
+    add("valid: structure", lambda one: one.quality.structurally_valid, headline=False)
+    add("valid: composition (SMACT)", lambda one: one.quality.smact_valid, headline=False)
+    add("valid: both", lambda one: one.quality.valid, headline=False)
+    limit = report.quality.stable_threshold
+    add(f"stable (<= {limit:g} eV/atom)", lambda one: one.quality.stable)
+    add("unique", lambda one: one.quality.unique)
+    add("novel by plain matching", lambda one: one.quality.novel)
+    add("stable, unique, novel", lambda one: one.quality.sun, report.quality.sun_bounds)
+    add("  with <= 0 eV/atom", lambda one: one.quality.sun_on_hull)
+    return table
+
+
 def _left_out_table(report: NoveltyReport) -> Table:
     table = _table()
     table.add_column("not eligible")
@@ -164,7 +244,9 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
     add("eligible", context.eligibility)
     if report.n_energy_suspect:
         trusted = report.novelty_without_suspect
-        without = "unknown" if trusted is None else _percent(trusted.value)
+        without = "unknown"
+        if trusted is not None:
+            without = f"{_percent(trusted.value)} ({_range(trusted.low, trusted.high)})"
         add(
             "suspect",
             f"{report.n_energy_suspect} eligible below {context.protocol.suspect:g} eV/atom above "
@@ -218,6 +300,13 @@ def _with_interval(shares: Mapping[str, Interval], verdict: Verdict) -> str:
 def _interval(share: Interval) -> str:
     low, high = f"{100 * share.low:.1f}", f"{100 * share.high:.1f}"
     return f"{100 * share.value:.1f} [{low:>4}-{high:>5}]"
+
+
+def _estimate(mean: Estimate, digits: int) -> str:
+    value = f"{mean.value:.{digits}f}"
+    if mean.low is None or mean.high is None:
+        return value
+    return f"{value} [{mean.low:.{digits}f}-{mean.high:.{digits}f}]"
 
 
 def _whole_interval(share: Interval) -> str:
@@ -333,6 +422,96 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
     )
     console.print()
     _print_settings(found.base, console)
+
+
+def print_explanation(found: Explanation, console: Console) -> None:
+    """Print one crystal's evidence."""
+
+    def told(text: str) -> str:
+        return text.encode(console.encoding, "replace").decode(console.encoding)
+
+    console.print(Text(told(found.title), style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in found.facts:
+        style = _COLOURS[Verdict(text)] if name == "verdict" and text in list(Verdict) else ""
+        grid.add_row(name, Text(told(text), style=style))
+    console.print(grid)
+    if found.candidates:
+        console.print(f"\n{len(found.candidates)} candidate parents")
+    for what, outcome in found.candidates:
+        console.print(Text(f"  {told(what)}"), soft_wrap=True)
+        style = "green" if outcome.startswith("confirmed") else ""
+        console.print(Text(f"    {told(outcome)}", style=style), soft_wrap=True)
+
+
+def print_controls(found: ControlsResult, console: Console) -> None:
+    """Print the controls: shares of right answers, and the answers that were wrong."""
+    table = _table()
+    table.add_column("control", no_wrap=True)
+    table.add_column("measure", no_wrap=True)
+    for name in ("n", "% [95 %]", "bounds", "method", "code"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last = None
+    for row in found.rows:
+        share, bounds = row.share, row.bounds
+        open_ = bounds is not None and bounds.low < bounds.high
+        judged = row.control != last and not row.control.startswith("held_out")
+        table.add_row(
+            row.control if row.control != last else "",
+            row.measure,
+            str(row.n),
+            "" if share is None else _whole_interval(share),
+            f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}" if bounds and open_ else "",
+            str(row.method) if judged else "",
+            Text(str(row.code), style="red" if row.code else "") if judged else "",
+        )
+        last = row.control
+    console.print(table)
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for case in found.cases:
+        if case.fault is not None:
+            # A distance behind a comma is of one crystal alone.
+            key = (case.control, case.fault.value, case.why.split(", RMS")[0])
+            alike.setdefault(key, []).append(case.id)
+    if alike:
+        console.print("\nwrong answers, by the method or by the code:")
+    for (control, fault, why), names in alike.items():
+        line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"
+        shown = line.encode(console.encoding, "replace").decode(console.encoding)
+        console.print(Text(shown, style="red" if fault == "code" else ""))
+    settings = found.settings
+    console.print(
+        f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
+    )
+
+
+def print_spread(found: SpreadReport, console: Console) -> None:
+    """Print the figures of several runs: mean, spread between them, and what chance explains."""
+    table = _table()
+    table.add_column("figure, %")
+    for name in ("runs", "mean [95 %]", "sd", "sd by chance", "least", "most"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for figure in found.figures:
+        values = [value for value in figure.values if value is not None]
+        if figure.mean is None:
+            table.add_row(figure.name, "0")
+            continue
+        percent = [None if v is None else 100 * v for v in astuple(figure.mean)]
+        assert percent[0] is not None
+        table.add_row(
+            figure.name,
+            str(len(values)),
+            _estimate(Estimate(percent[0], percent[1], percent[2]), 1),
+            *("" if v is None else f"{100 * v:.1f}" for v in (figure.deviation, figure.by_chance)),
+            f"{100 * min(values):.1f}",
+            f"{100 * max(values):.1f}",
+        )
+    console.print(table)
+    console.print("\nsd: standard deviation between the runs; a few runs say little of it")
+    for mismatch in found.mismatches:
+        console.print(f"warning: {mismatch}: not the same measurement", style="yellow")
 
 
 def _share_cells(share: Share) -> tuple[str, str]:

@@ -306,10 +306,44 @@ class SubstitutionNovelty:
         relaxer : str, Potential or Relaxer, optional
             Another potential; close the variant to give back what it holds.
         """
+        other = self._beside(protocol, reference, relaxer)
+        other._samples = list(self._samples)
+        other._parents_protocol = protocol if parents is None else parents
+        if relaxer is not None or other._settings != self._settings:
+            return other
+        symmetry_kept = _symmetry_settings(protocol) == _symmetry_settings(self.protocol)
+        for name, case in self._cases.items():
+            begun = case.normalised(with_symmetry=symmetry_kept)
+            if case.found is not None:
+                begun.found = _still_found(
+                    case.found, self._parents_protocol, other._parents_protocol
+                )
+            other._begun[name] = begun
+        return other
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether there is a relaxer."""
+        return self._relaxer_given is not None
+
+    def over(self, reference: Reference) -> SubstitutionNovelty:
+        """A metric of the same settings over another reference.
+
+        It borrows the relaxer and the hull of this one, which has to outlive it.
+        """
+        return self._beside(self.protocol, reference)
+
+    def _beside(
+        self,
+        protocol: Protocol,
+        reference: Reference | None,
+        relaxer: str | Potential | Relaxer | None = None,
+    ) -> SubstitutionNovelty:
+        """A metric without samples that shares what is open here, but for what is given."""
         opened = self._open()
         shared = relaxer is None
         hull = "none" if opened.hull is None else opened.hull
-        other = SubstitutionNovelty(
+        return SubstitutionNovelty(
             opened.reference if reference is None else reference,
             protocol,
             relaxer=opened.relaxer if shared else relaxer,
@@ -323,19 +357,6 @@ class SubstitutionNovelty:
             max_sites=self.max_sites,
             progress=self._progress,
         )
-        other._samples = list(self._samples)
-        other._parents_protocol = protocol if parents is None else parents
-        if not shared or other._settings != self._settings:
-            return other
-        symmetry_kept = _symmetry_settings(protocol) == _symmetry_settings(self.protocol)
-        for name, case in self._cases.items():
-            begun = case.normalised(with_symmetry=symmetry_kept)
-            if case.found is not None:
-                begun.found = _still_found(
-                    case.found, self._parents_protocol, other._parents_protocol
-                )
-            other._begun[name] = begun
-        return other
 
     def close(self) -> None:
         """Stop worker processes and close the cache."""
@@ -435,6 +456,7 @@ class SubstitutionNovelty:
             assert case.reduced is not None
             try:
                 case.duplicate = opened.search.duplicate(case.reduced)
+                case.duplicate_tested = True
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
 
@@ -491,7 +513,12 @@ class SubstitutionNovelty:
                 case.n_relaxations += 1
                 case.seconds += result.seconds
                 with case.clock():
-                    case.confirm(task.key.positions, result, opened.search.matching)
+                    case.confirm(
+                        task.key.positions,
+                        result,
+                        opened.search.matching,
+                        before=task.structure,
+                    )
                 if case.confirmed and not self.exhaustive:
                     total -= len(case.waiting)
                     case.waiting.clear()
@@ -536,7 +563,10 @@ class SubstitutionNovelty:
         group_of = {case.sample.id: group for case, group in zip(grouped, groups, strict=True)}
         results = [
             case.result(
-                self.protocol, group=group_of.get(case.sample.id), exhaustive=self.exhaustive
+                self.protocol,
+                group=group_of.get(case.sample.id),
+                exhaustive=self.exhaustive,
+                reference=opened.reference,
             )
             for case in ordered
         ]

@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from novelty_metric.graded import GradedNovelty, graded_novelty
 from novelty_metric.protocol import PRESETS, Protocol
+from novelty_metric.quality import Quality, count_unique, quality
 from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -134,15 +136,25 @@ class Group:
     Attributes
     ----------
     n : int
+    share : Interval
+        n / the crystals of all groups.
     counts : mapping
         Crystals per verdict.
+    fractions : mapping
+        Share of each verdict in the group.
     novelty : Interval
         Unmatched / n.
+    novelty_bounds : Bounds
+        Least and greatest novelty of the group, as for the headline. A crystal that could have been
+        eligible, and whose group is not known, may have been of any.
     """
 
     n: int
+    share: Interval
     counts: Mapping[str, int]
+    fractions: Mapping[str, Interval]
     novelty: Interval
+    novelty_bounds: Bounds
 
 
 @dataclass(frozen=True)
@@ -288,11 +300,20 @@ class NoveltyReport:
         """The headline with its 95 % interval (chance alone, not the undecided)."""
         return self.fractions.get(Verdict.UNMATCHED.value)
 
+    @cached_property
+    def without_suspect(self) -> NoveltyReport:
+        """The report without the crystals whose energy above hull is too low to be believed.
+
+        They still count as generated.
+        """
+        trusted = tuple(result for result in self.results if result.energy_suspect is not True)
+        context = dataclasses.replace(self.context, n_generated=self.n_generated)
+        return NoveltyReport(context=context, results=trusted)
+
     @property
     def novelty_without_suspect(self) -> Interval | None:
         """The headline over the eligible crystals whose energy can be believed."""
-        trusted = [result for result in self._eligible if result.energy_suspect is not True]
-        return wilson(_count(trusted)[Verdict.UNMATCHED.value], len(trusted))
+        return self.without_suspect.novelty_interval
 
     @cached_property
     def novelty_bounds(self) -> Bounds | None:
@@ -309,27 +330,26 @@ class NoveltyReport:
         SMACT-invalid and unreadable crystals, and those that are no crystal at all, can't become
         eligible. None while no crystal is or could have been eligible.
         """
-        hit = miss = 0
-        for result in self._could_join:
-            fixed = _fixed_verdict(result)
-            hit += fixed in (None, Verdict.UNMATCHED)
-            miss += fixed != Verdict.UNMATCHED
-        return share_bounds(
-            self.counts[Verdict.UNMATCHED.value],
-            self.n_eligible,
-            undecided=self.counts[Verdict.UNDECIDED.value],
-            may_join_hit=hit,
-            may_join_miss=miss,
-        )
+        return _novelty_bounds(self.counts, self._could_join)
 
     @cached_property
     def novel_yield_interval(self) -> Interval:
         """Unique eligible unmatched crystals / all generated, with its 95 % interval.
 
         Equal samples (one `duplicate_group`) count once. Nothing generated: 0 within [0, 1].
+
+        Notes
+        -----
+        The count U of distinct novel crystals among n is no binomial one: of two equal crystals one
+        counts. It varies less than one, so that Wilson's interval of U / n holds its expectation at
+        this n more often than in 95 % of the draws. By Efron and Stein, Ann. Stat. 9, 586 (1981),
+        ``var(U) ≤ E[S](1 − E[S] / n)``, with S ≤ U the novel crystals that nothing else equals,
+        which is at most the binomial variance ``E[U](1 − E[U] / n)`` while the yield is at most
+        1/2; for larger ones a simulation shows the same. A bootstrap would be wrong here: a
+        resample repeats crystals, and finds fewer distinct ones than the sample it comes from.
         """
         novel = [r for r in self._eligible if r.verdict == Verdict.UNMATCHED]
-        return wilson(_n_unique(novel), self.n_generated) or Interval(0.0, 0.0, 1.0)
+        return wilson(count_unique(novel), self.n_generated) or Interval(0.0, 0.0, 1.0)
 
     @property
     def novel_yield(self) -> float:
@@ -342,11 +362,29 @@ class NoveltyReport:
         open_or_novel = (Verdict.UNMATCHED, Verdict.UNDECIDED)
         possible = [r for r in self._eligible if r.verdict in open_or_novel]
         possible += [r for r in self._could_join if _fixed_verdict(r) in (None, Verdict.UNMATCHED)]
-        most = _n_unique(possible) / self.n_generated if self.n_generated else 0.0
+        most = count_unique(possible) / self.n_generated if self.n_generated else 0.0
         return Bounds(self.novel_yield, max(most, self.novel_yield))
 
+    @cached_property
+    def graded(self) -> GradedNovelty:
+        """How far the eligible crystals are from their nearest parents.
+
+        Where a verdict jumps this changes little by little, and needs no relaxation of a parent.
+        """
+        return graded_novelty(self._eligible)
+
+    @cached_property
+    def quality(self) -> Quality:
+        """Validity, and stable, unique and novel by plain matching."""
+        return quality(
+            self.results,
+            n_generated=self.n_generated,
+            threshold=self.context.protocol.metastable,
+            has_hull=self.context.has_hull and self.context.potential is not None,
+        )
+
     def breakdown(self, by: str) -> dict[str | int, Group]:
-        """The eligible crystals in groups, with counts per verdict and the novelty of each.
+        """The eligible crystals in groups, with the verdicts and the novelty of each.
 
         Parameters
         ----------
@@ -364,22 +402,28 @@ class NoveltyReport:
             raise ValueError(f"no breakdown by {by!r}; known: {', '.join(BREAKDOWNS)}")
         members: dict[str | int, list[CrystalResult]] = {}
         for result in self._eligible:
-            value: str | int | None
-            if by == "n_elements":
-                value = _n_elements(result.formula)
-            elif by == "kind":
-                if result.verdict != Verdict.SUBSTITUTED or result.kind is None:
-                    continue
-                value = result.kind.value
-            else:
-                value = getattr(result, by)
+            if by == "kind" and (result.verdict != Verdict.SUBSTITUTED or result.kind is None):
+                continue
+            value = _group_of(result, by)
             members.setdefault(UNKNOWN if value is None else value, []).append(result)
+        # A sub-kind is of substituted crystals, which nothing that is open can become novel in.
+        could_join = () if by == "kind" else self._could_join
+        total = sum(map(len, members.values()))
         groups: dict[str | int, Group] = {}
         for key in sorted(members, key=_group_order):
             counts = _count(members[key])
-            share = wilson(counts[Verdict.UNMATCHED.value], len(members[key]))
-            assert share is not None  # a group has a member
-            groups[key] = Group(len(members[key]), counts, share)
+            joining = [r for r in could_join if _group_of(r, by) in (None, key)]
+            shares = _shares(counts, len(members[key]))
+            share, bounds = wilson(len(members[key]), total), _novelty_bounds(counts, joining)
+            assert share is not None and bounds is not None  # a group has a member
+            groups[key] = Group(
+                n=len(members[key]),
+                share=share,
+                counts=counts,
+                fractions=shares,
+                novelty=shares[Verdict.UNMATCHED.value],
+                novelty_bounds=bounds,
+            )
         return groups
 
     def scalars(self) -> dict[str, float]:
@@ -389,6 +433,9 @@ class NoveltyReport:
             "novelty_low": None if self.novelty_bounds is None else self.novelty_bounds.low,
             "novelty_high": None if self.novelty_bounds is None else self.novelty_bounds.high,
             "novel_yield": self.novel_yield,
+            "graded": None if self.graded.score is None else self.graded.score.value,
+            "cost_median": self.graded.cost.quantiles.get("0.5"),
+            "sun": None if self.quality.sun is None else self.quality.sun.value,
             "n_samples": float(len(self.results)),
             "n_unreadable": float(self.n_unreadable),
             "n_eligible": float(self.n_eligible),
@@ -500,6 +547,30 @@ def _fixed_verdict(result: CrystalResult) -> Verdict | None:
     return result.verdict
 
 
+def _novelty_bounds(counts: Mapping[str, int], may_join: Iterable[CrystalResult]) -> Bounds | None:
+    """Bounds of unmatched / all of `counts`, with those that could have been counted too."""
+    hit = miss = 0
+    for result in may_join:
+        fixed = _fixed_verdict(result)
+        hit += fixed in (None, Verdict.UNMATCHED)
+        miss += fixed != Verdict.UNMATCHED
+    return share_bounds(
+        counts[Verdict.UNMATCHED.value],
+        sum(counts.values()),
+        undecided=counts[Verdict.UNDECIDED.value],
+        may_join_hit=hit,
+        may_join_miss=miss,
+    )
+
+
+def _group_of(result: CrystalResult, by: str) -> str | int | None:
+    """The group of a breakdown that a crystal belongs to; None while that is not known."""
+    if by == "n_elements":
+        return _n_elements(result.formula)
+    value: str | int | None = getattr(result, by)
+    return value.value if isinstance(value, Enum) else value
+
+
 def _count(results: Iterable[CrystalResult]) -> dict[str, int]:
     counted = Counter(result.verdict for result in results)
     return {verdict.value: counted[verdict] for verdict in Verdict}
@@ -508,11 +579,6 @@ def _count(results: Iterable[CrystalResult]) -> dict[str, int]:
 def _shares(counts: Mapping[str, int], total: int) -> dict[str, Interval]:
     shares = {verdict: wilson(count, total) for verdict, count in counts.items()}
     return {verdict: share for verdict, share in shares.items() if share is not None}
-
-
-def _n_unique(results: Sequence[CrystalResult]) -> int:
-    groups = {r.duplicate_group for r in results if r.duplicate_group is not None}
-    return len(groups) + sum(result.duplicate_group is None for result in results)
 
 
 def _n_elements(formula: str | None) -> int | None:

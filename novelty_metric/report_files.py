@@ -8,7 +8,8 @@ schema version is the key ``schema_version`` of `report.json`, and ``novelty_met
 metadata of each Parquet file. A CSV has no room for it that other readers would not take for a row
 or a column; there the header line is the schema, and `report.json` names the version under
 ``files``. `evidence.parquet` keeps what an atom map needs beyond the columns of `parents.parquet`,
-row by row.
+row by row; `quality.parquet` what validity and S.U.N. are made of, a row per sample; and
+`structures.parquet`, read only when a crystal is asked for, at most four crystals a sample.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
+from novelty_metric.quality import stable, structurally_valid
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report import BREAKDOWNS, Group, NoveltyReport, RunContext
-from novelty_metric.statistics import Bounds, Interval
+from novelty_metric.report import BREAKDOWNS, NoveltyReport, RunContext
+from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
 SCHEMA_VERSION = 1
@@ -89,8 +93,29 @@ _EVIDENCE: dict[str, tuple[pa.DataType, str]] = {
     "share_exchanged": (pa.float64(), "1"),
     "steps": (pa.int64(), "1"),
     "ended_early": (pa.string(), ""),
+    "energy_per_atom": (pa.float64(), "eV/atom"),
+    "volume_ratio": (pa.float64(), "1"),
     "error": (pa.string(), ""),
 }
+_QUALITY: dict[str, tuple[pa.DataType, str]] = {
+    "id": (pa.string(), ""),
+    "shortest_distance": (pa.float64(), "angstrom"),
+    "volume_per_atom": (pa.float64(), "angstrom^3"),
+    "structurally_valid": (pa.bool_(), ""),
+    "stable": (pa.bool_(), ""),
+    "novel_by_matching": (pa.bool_(), ""),
+}
+# `row` is the position of the sample in `verdicts.parquet`, `role` a field of `CrystalRecords`;
+# the vectors of the lattice and the coordinates of the sites one after the other.
+_STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
+    "row": (pa.int64(), "1"),
+    "role": (pa.string(), ""),
+    "lattice": (pa.list_(pa.float64()), "angstrom"),
+    "numbers": (pa.list_(pa.uint8()), "1"),
+    "frac_coords": (pa.list_(pa.float64()), "1"),
+}
+_KEPT_QUALITY = ("shortest_distance", "volume_per_atom", "novel_by_matching")
+_QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 
@@ -148,7 +173,9 @@ def _parquet(table: pa.Table) -> bytes:
     version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
     buffer = io.BytesIO()
     pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), **version}), buffer
+        table.replace_schema_metadata({**(table.schema.metadata or {}), **version}),
+        buffer,
+        compression="zstd",
     )
     return buffer.getvalue()
 
@@ -163,12 +190,44 @@ def _evidence(results: Sequence[CrystalResult]) -> pa.Table:
             "share_exchanged": tried.parent.share_exchanged,
             "steps": tried.steps,
             "ended_early": tried.ended_early,
+            "energy_per_atom": tried.energy_per_atom,
+            "volume_ratio": tried.volume_ratio,
             "error": tried.error,
         }
         for row, result in enumerate(results)
         for tried in result.parents
     ]
     return pa.Table.from_pylist(rows, schema=_schema(_EVIDENCE))
+
+
+def _quality(report: NoveltyReport) -> pa.Table:
+    threshold = report.context.protocol.metastable
+    rows = [
+        {
+            "id": result.id,
+            **{name: getattr(result, name) for name in _KEPT_QUALITY},
+            "structurally_valid": structurally_valid(result),
+            "stable": stable(result, threshold),
+        }
+        for result in report.results
+    ]
+    return pa.Table.from_pylist(rows, schema=_schema(_QUALITY))
+
+
+def _structures(results: Sequence[CrystalResult]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in _STRUCTURES}
+    for row, result in enumerate(results):
+        if result.structures is None:
+            continue
+        for role in fields(CrystalRecords):
+            record = getattr(result.structures, role.name)
+            if record is not None:
+                columns["row"].append(row)
+                columns["role"].append(role.name)
+                columns["lattice"].append(record.lattice.ravel())
+                columns["numbers"].append(record.numbers)
+                columns["frac_coords"].append(record.frac_coords.ravel())
+    return pa.table(columns, schema=_schema(_STRUCTURES))
 
 
 # The summary
@@ -186,6 +245,9 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         "novel_yield": report.novel_yield,
         "novel_yield_interval": _json(report.novel_yield_interval),
         "novel_yield_bounds": _json(report.novel_yield_bounds),
+        "graded": _json(report.graded),
+        "quality": _json(report.quality),
+        "without_suspect": _headlines(report.without_suspect),
         "counts": report.counts,
         "fractions": _json(report.fractions),
         "counts_all": report.counts_all,
@@ -225,9 +287,25 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
     }
 
 
+def _headlines(report: NoveltyReport) -> dict[str, Any]:
+    return {
+        "novelty": _json(report.novelty_interval),
+        "novelty_bounds": _json(report.novelty_bounds),
+        "novel_yield": _json(report.novel_yield_interval),
+        "novel_yield_bounds": _json(report.novel_yield_bounds),
+        "eligible": report.n_eligible,
+        "counts": report.counts,
+        "fractions": _json(report.fractions),
+        "graded": _json(report.graded),
+        "quality": _json(report.quality),
+    }
+
+
 def _json(value: Any) -> Any:
-    if isinstance(value, (Interval, Bounds, Group)):
-        return {name: _json(item) for name, item in asdict(value).items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {column.name: _json(getattr(value, column.name)) for column in fields(value)}
+    if isinstance(value, tuple):
+        return list(value)
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
     return value
@@ -256,7 +334,9 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
 
 
 def save_report(report: NoveltyReport, folder: Path) -> Path:
-    """Write the five files; the folder is made if it does not exist.
+    """Write the files; the folder is made if it does not exist.
+
+    The crystals themselves are written if the results hold them.
 
     Raises
     ------
@@ -269,7 +349,10 @@ def save_report(report: NoveltyReport, folder: Path) -> Path:
         "verdicts.csv": verdicts.to_csv(index=False, lineterminator="\n").encode(),
         "parents.parquet": _parquet(_to_table(parents, _PARENTS)),
         "evidence.parquet": _parquet(_evidence(report.results)),
+        _QUALITY_FILE: _parquet(_quality(report)),
     }
+    if any(result.structures is not None for result in report.results):
+        files[_STRUCTURES_FILE] = _parquet(_structures(report.results))
     content = summary(report)
     content["files"] = {
         name: {"schema_version": SCHEMA_VERSION, "sha256": hashlib.sha256(data).hexdigest()}
@@ -281,6 +364,8 @@ def save_report(report: NoveltyReport, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             write_atomically(folder / name, data)
+        if _STRUCTURES_FILE not in files:  # that of a report which was replaced
+            (folder / _STRUCTURES_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"the report can't be written to {folder} ({error.strerror or error}); "
@@ -326,6 +411,8 @@ def load_report(folder: Path) -> NoveltyReport:
         verdicts = _rows(folder / "verdicts.parquet", hashes)
         parents = _rows(folder / "parents.parquet", hashes)
         evidence = _rows(folder / "evidence.parquet", hashes)
+        # Reports of before there was this file, or the columns of energies, are read all the same.
+        kept_quality = _rows(folder / _QUALITY_FILE, hashes) if _QUALITY_FILE in hashes else None
         unreadable = set(content["unreadable_rows"])
         tried: dict[int, list[TriedParent]] = {}
         for shown, kept in zip(parents, evidence, strict=True):
@@ -334,6 +421,11 @@ def load_report(folder: Path) -> NoveltyReport:
             _result(row, readable=i not in unreadable, parents=tuple(tried.get(i, ())))
             for i, row in enumerate(verdicts)
         ]
+        if kept_quality is not None:
+            results = [
+                replace(result, **{name: row[name] for name in _KEPT_QUALITY})
+                for result, row in zip(results, kept_quality, strict=True)
+            ]
         context = replace(
             context_of(content),
             seconds=content["timings"],
@@ -346,6 +438,47 @@ def load_report(folder: Path) -> NoveltyReport:
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
             "score again"
         ) from error
+
+
+def read_structures(folder: Path, row: int) -> CrystalRecords:
+    """The crystals of one sample of a saved report.
+
+    Parameters
+    ----------
+    folder : path
+        As `save_report` wrote it.
+    row : int
+        Position of the sample.
+
+    Returns
+    -------
+    CrystalRecords
+        Empty where the report was saved without crystals.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
+    content = json.loads(_read(folder / "report.json"))
+    path = folder / _STRUCTURES_FILE
+    if path.name not in content["files"]:
+        return CrystalRecords()
+    table = _table(path, {path.name: content["files"][path.name]["sha256"]})
+    kept = table.filter(pc.equal(table["row"], row)).to_pylist()
+    try:
+        return CrystalRecords(
+            **{
+                line["role"]: CrystalRecord(
+                    np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
+                    np.array(line["numbers"], dtype=np.uint8),
+                    np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
+                )
+                for line in kept
+            }
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); score again") from error
 
 
 def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:
@@ -375,6 +508,11 @@ def _read(path: Path) -> bytes:
 
 
 def _rows(path: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _table(path, hashes).to_pylist()
+    return rows
+
+
+def _table(path: Path, hashes: Mapping[str, str]) -> pa.Table:
     data = _read(path)
     if hashes and hashlib.sha256(data).hexdigest() != hashes[path.name]:
         raise InputError(
@@ -385,8 +523,7 @@ def _rows(path: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a Parquet file, or is damaged ({error})") from error
     _check_version(path, int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return table
 
 
 def _check_version(path: Path, version: object) -> None:
@@ -411,7 +548,7 @@ def _result(
 
 def _tried_parent(shown: Mapping[str, Any], kept: Mapping[str, Any]) -> TriedParent:
     supercell = json.loads(kept["supercell"])
-    given: dict[str, Any] = {**kept, **shown}
+    given: dict[str, Any] = {"energy_per_atom": None, "volume_ratio": None, **kept, **shown}
     given["route"] = Route(shown["route"])
     given["element_map"] = json.loads(shown["element_map"])
     given["supercell"] = None if supercell is None else tuple(tuple(line) for line in supercell)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from novelty_metric.structures import CrystalRecords
 
 
 class Verdict(StrEnum):
@@ -79,7 +83,8 @@ class TriedParent:
 
     `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
     relaxation that was run gave nothing. `ended_early` is ``"accepted"`` or ``"refused"`` where a
-    protocol's approximation ended it before it converged.
+    protocol's approximation ended it before it converged. `energy_per_atom` (eV/atom) and
+    `volume_ratio` (volume over that before) are those of its last geometry.
     """
 
     parent: Parent
@@ -89,6 +94,8 @@ class TriedParent:
     confirm_rms: float | None = None
     steps: int | None = None
     ended_early: str | None = None
+    energy_per_atom: float | None = None
+    volume_ratio: float | None = None
     error: str | None = None
 
 
@@ -111,6 +118,11 @@ class CrystalResult:
     Energies in eV/atom, distances in (V/N)^(1/3). `verdict` is None, with the reason in `error`,
     for what could not be scored. For an unmatched or undecided crystal the parent fields describe
     the cheapest parent tried. `duplicate_group` numbers groups of equal samples, from 0.
+
+    `shortest_distance` (Å, images included) and `volume_per_atom` (Å³) are those of the crystal as
+    it was generated; `novel_by_matching` tells whether the duplicate test found no equal crystal in
+    the reference, None where it was not made. `structures` are the crystals themselves; a report
+    read back from files leaves them there.
     """
 
     id: str
@@ -140,3 +152,7 @@ class CrystalResult:
     error: str | None = None
     readable: bool = True
     parents: tuple[TriedParent, ...] = ()
+    shortest_distance: float | None = None
+    volume_per_atom: float | None = None
+    novel_by_matching: bool | None = None
+    structures: CrystalRecords | None = field(default=None, compare=False, repr=False)

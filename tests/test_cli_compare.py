@@ -69,8 +69,8 @@ def test_runs_of_other_settings_are_warned_of(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "two runs are compared, 0 were given"),
-        (["a", "b", "c"], "two runs are compared, 3 were given"),
+        ([], "two or more runs are compared, 0 given"),
+        (["a"], "two or more runs are compared, 1 given"),
         (["none", "none"], "none/report.json can't be read"),
         (["a", "--every"], "unrecognized arguments: --every"),
     ],
@@ -86,6 +86,17 @@ def test_calls_that_cannot_be_used(
     assert main(["compare", *words]) == 2
     err = capsys.readouterr().err
     assert err.startswith("novelty-metric: error: ") and complaint in err and err.count("\n") == 1
+
+
+def test_several_runs_show_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [saved(tmp_path / name, count) for name, count in (("a", 6), ("b", 12), ("c", 18))]
+    assert main(["compare", *runs]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("unmatched "))
+    # sd of 10, 20 and 30 %; by chance sqrt(0.2 * 0.8 / 60).
+    assert " ".join(row.split()) == "unmatched 3 20.0 [0.0-44.8] 10.0 5.2 10.0 30.0"
+    assert main(["compare", "--spread", *runs[:2]]) == 0
+    assert "standard deviation between the runs" in capsys.readouterr().out
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

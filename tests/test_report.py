@@ -19,7 +19,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import LeftOut, NoveltyReport, RunContext, protocol_changes
-from novelty_metric.report_files import read_verdicts
+from novelty_metric.report_files import read_verdicts, summary
 from novelty_metric.statistics import Bounds, wilson
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
@@ -291,6 +291,96 @@ def test_crystal_systems_come_in_order_of_symmetry_and_the_unknown_last() -> Non
     assert list(groups) == [*CRYSTAL_SYSTEMS, "unknown"]
 
 
+def test_every_share_of_a_breakdown_has_its_interval_and_bounds() -> None:
+    rows = [
+        scored("a", Verdict.UNMATCHED),
+        scored("b", Verdict.DUPLICATE),
+        scored("c", Verdict.UNDECIDED),
+        scored("d", Verdict.SUBSTITUTED, crystal_system="triclinic"),
+        scored("moving", None, eligible=False, converged=False),
+        scored("lost", None, eligible=False, converged=False, crystal_system=None),
+    ]
+    systems = NoveltyReport.from_results(rows, context()).breakdown("crystal_system")
+    cubic, triclinic = systems["cubic"], systems["triclinic"]
+    assert cubic.share == wilson(3, 4)
+    assert cubic.fractions == {verdict: wilson(n, 3) for verdict, n in cubic.counts.items()}
+    # By hand: 1 of 3, one open; the moving one may join, and so may the one of unknown system.
+    assert cubic.novelty_bounds == Bounds(1 / 5, 4 / 5)
+    assert triclinic.novelty_bounds == Bounds(0.0, 1 / 2)
+
+
+def shares(content: Any, path: str = "") -> list[str]:
+    """Numbers in a summary that are a share, but not one with an interval or of a bound."""
+    if isinstance(content, dict):
+        if content.keys() in ({"value", "low", "high"}, {"low", "high"}):
+            return []
+        return [hit for key, item in content.items() for hit in shares(item, f"{path}/{key}")]
+    return [path] if isinstance(content, float) and 0 < content < 1 else []
+
+
+def test_no_share_in_the_summary_is_without_an_interval() -> None:
+    content = summary(NoveltyReport.from_results(one_of_each(), context()))
+    found = [path for path in shares(content) if not path.startswith("/protocol_settings")]
+    # The two headlines as plain numbers stand beside their intervals; a threshold; quantiles.
+    allowed = ("/novelty", "/novel_yield")
+    assert {
+        path
+        for path in found
+        if path not in allowed and "quantiles" not in path and "threshold" not in path
+    } == set()
+    for by in ("crystal_system", "space_group", "n_elements", "kind"):
+        for group in content["breakdowns"][by].values():
+            assert set(group["novelty"]) == set(group["share"]) == {"value", "low", "high"}
+            assert set(group["novelty_bounds"]) == {"low", "high"}
+            assert set(group["fractions"]) == {verdict.value for verdict in Verdict}
+
+
+def test_every_headline_is_given_without_suspect_crystals() -> None:
+    rows = [
+        scored("a", Verdict.UNMATCHED, e_above_hull=-3.0, energy_suspect=True),
+        scored("b", Verdict.UNMATCHED, duplicate_group=1, novel_by_matching=True),
+        scored("c", Verdict.DUPLICATE, duplicate_group=2, novel_by_matching=False),
+    ]
+    rows[1] = dataclasses.replace(rows[1], shortest_distance=2.0, volume_per_atom=20.0)
+    report = NoveltyReport.from_results(rows, context())
+    trusted = report.without_suspect
+    assert (report.novelty, trusted.novelty) == (2 / 3, 1 / 2)
+    assert trusted.novel_yield_interval == wilson(1, 3)  # it was generated all the same
+    assert trusted.quality.sun == wilson(1, 3)
+    content = summary(report)["without_suspect"]
+    assert content["novelty"]["value"] == 1 / 2
+    assert {"novel_yield", "novel_yield_bounds", "quality", "graded", "fractions"} <= set(content)
+    assert report.novelty_without_suspect == trusted.novelty_interval
+
+
+def test_bounds_hold_the_truth_whatever_is_not_known() -> None:
+    """Crystals whose every answer is known, of which some is then hidden."""
+    rng = np.random.default_rng(8)
+    for _ in range(150):
+        truth, seen = [], []
+        for name in map(str, range(int(rng.integers(1, 25)))):
+            verdict = rng.choice([Verdict.DUPLICATE, Verdict.SUBSTITUTED, Verdict.UNMATCHED])
+            whole = scored(name, Verdict(verdict), duplicate_group=int(rng.integers(0, 12)))
+            if rng.uniform() < 0.2:
+                whole = dataclasses.replace(whole, eligible=False, e_above_hull=0.4, verdict=None)
+            truth.append(whole)
+            hidden = whole
+            if rng.uniform() < 0.3:
+                hidden = dataclasses.replace(
+                    whole, eligible=False, converged=False, verdict=None, e_above_hull=None
+                )
+            elif whole.eligible and rng.uniform() < 0.3:
+                hidden = dataclasses.replace(whole, verdict=Verdict.UNDECIDED)
+            seen.append(hidden)
+        known = NoveltyReport.from_results(truth, context())
+        open_ = NoveltyReport.from_results(seen, context())
+        bounds = open_.novelty_bounds
+        if known.novelty is not None:
+            assert bounds is not None and bounds.low <= known.novelty <= bounds.high
+        limits = open_.novel_yield_bounds
+        assert limits.low <= known.novel_yield <= limits.high
+
+
 # Words
 
 
@@ -501,6 +591,7 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_beside(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "evidence.parquet",
         "parents.parquet",
+        "quality.parquet",
         "report.json",
         "verdicts.csv",
         "verdicts.parquet",

@@ -1,1 +1,1 @@
-"""Analyses around the verdicts: how they depend on the settings of the method."""
+"""Analyses around the verdicts: controls, and how they depend on the settings of the method."""

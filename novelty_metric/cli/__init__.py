@@ -27,6 +27,8 @@ VERBS = {
     "score": "novelty_metric.cli.score",
     "compare": "novelty_metric.cli.compare",
     "sensitivity": "novelty_metric.cli.sensitivity",
+    "explain": "novelty_metric.cli.explain",
+    "controls": "novelty_metric.cli.controls",
     "reference": "novelty_metric.cli.reference",
     "cache": "novelty_metric.cli.cache",
 }
@@ -39,6 +41,9 @@ crystals, and copies with elements exchanged, from what is neither.
   score [KEY=VALUE ...]                      score generated crystals
   compare RUN_A RUN_B                        what changed between two reports
   sensitivity [run=DIR] [KEY=VALUE ...]      how the answer hangs on the settings
+  compare RUN RUN RUN ...                    spread over runs, such as seeds
+  explain ID run=DIR                         one crystal's evidence, with CIFs
+  controls [KEY=VALUE ...]                   cases whose right answer is known
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
   reference fetch NAME                       get a published training set, once
   cache [info|prune|clear]                   look at or drop finished relaxations

@@ -10,6 +10,7 @@ from novelty_metric.report import NoveltyReport
 
 HELP = """\
 usage: novelty-metric compare RUN_A RUN_B
+       novelty-metric compare --spread RUN RUN [RUN ...]
 
 Compare two reports, the folders that `novelty-metric score ... out=DIR` wrote:
 the change of each share from A to B with its 95 % interval and a test, and the
@@ -17,7 +18,12 @@ crystals whose verdict changed, with why. Crystals that both runs scored, known
 by id and formula, are paired. Runs against other references, or with another
 protocol, potential or hull, do not measure the same thing: a warning says so.
 
+With --spread, or with more than two runs, they are taken for draws of one model
+with other seeds: each figure's mean with its 95 % interval, its standard
+deviation between the runs, and what that would be by the chance of a draw alone.
+
   --all         list every crystal that changed, not only the first 20
+  --spread      mean and spread over the runs
   -h, --help    print this help
 """
 
@@ -33,17 +39,26 @@ def run(words: list[str]) -> int:
     parser = Parser(prog="novelty-metric compare", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--spread", action="store_true")
     parser.add_argument("runs", nargs="*")
     given = parser.parse_intermixed_args(words)
     if given.help:
         print(HELP, end="")
         return 0
-    if len(given.runs) != 2:
-        parser.error(f"two runs are compared, {len(given.runs)} were given")
-    before, after = (NoveltyReport.load(user_path(name)) for name in given.runs)
+    if len(given.runs) < 2:
+        parser.error(f"two or more runs are compared, {len(given.runs)} given")
+    folders = [user_path(name) for name in given.runs]
+    reports = [NoveltyReport.load(folder) for folder in folders]
 
+    from novelty_metric.console import print_comparison, print_spread, stdout_console
+
+    console = stdout_console(sys.stdout)
+    if given.spread or len(reports) > 2:
+        from novelty_metric.spread import spread
+
+        print_spread(spread(reports), console)
+        return 0
     from novelty_metric.comparison import compare
-    from novelty_metric.console import print_comparison, stdout_console
 
-    print_comparison(compare(before, after), stdout_console(sys.stdout), all_changes=given.all)
+    print_comparison(compare(*reports), console, all_changes=given.all)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -231,6 +232,7 @@ def make_metric(
     progress: ProgressCallback,
     *,
     cache: bool | Path | None = None,
+    scope: str | None = None,
 ) -> SubstitutionNovelty:
     """The metric that the settings ask for, without samples.
 
@@ -238,6 +240,8 @@ def make_metric(
     ----------
     cache : bool or path, optional
         Instead of the cache of the settings.
+    scope : str, optional
+        Instead of the scope of the settings.
     """
     from novelty_metric.metric import SubstitutionNovelty
 
@@ -246,7 +250,7 @@ def make_metric(
         settings.protocol,
         relaxer=instance("relaxer", settings.relaxer),
         hull=instance("hull", settings.hull),
-        scope=settings.scope,
+        scope=settings.scope if scope is None else scope,
         exhaustive=settings.exhaustive,
         relax_samples=settings.relax_samples,
         workers=settings.workers,
@@ -318,3 +322,4 @@ def _print(report: NoveltyReport, settings: ScoreSettings) -> None:
     else:
         shown = str(settings.out).encode(console.encoding, "replace").decode(console.encoding)
         print(f"\nWritten to {shown}: report.json, verdicts.parquet, verdicts.csv, parents.parquet")
+        print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")

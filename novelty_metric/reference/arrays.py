@@ -101,6 +101,20 @@ class CrystalArrays:
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
         )
 
+    def take(self, indices: Sequence[int]) -> CrystalArrays:
+        """The crystals at these positions, in this order."""
+        places = [int(index) for index in indices]
+        sites = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in places]
+        flat = np.concatenate([np.zeros(0, dtype=np.int64), *sites])
+        per_crystal = ("lattices", "space_groups", "digests")
+        per_site = ("frac_coords", "numbers", "wyckoff_letters", "orbits")
+        return CrystalArrays(
+            ids=tuple(self.ids[i] for i in places),
+            offsets=np.cumsum([0, *(len(own) for own in sites)]),
+            **{name: getattr(self, name)[places] for name in per_crystal},
+            **{name: getattr(self, name)[flat] for name in per_site},
+        )
+
     def with_ids(self, ids: Sequence[str]) -> CrystalArrays:
         """The same crystals under other ids."""
         return dataclasses.replace(self, ids=tuple(ids))

@@ -195,6 +195,23 @@ class Reference(Sequence["Structure"]):
         )
         return cls(arrays, manifest)
 
+    def without(self, indices: Iterable[int]) -> Reference:
+        """A reference in memory of all crystals but those at these positions.
+
+        Raises
+        ------
+        InputError
+            If nothing is left.
+        """
+        left_out = set(indices)
+        kept = [index for index in range(len(self)) if index not in left_out]
+        return Reference.from_arrays(
+            self.arrays.take(kept),
+            name=f"{self.name} without {len(left_out)}",
+            symprec=self.symprec,
+            angle_tolerance=self.angle_tolerance,
+        )
+
     # --- reading it ---------------------------------------------------------------------------
 
     @property

@@ -1,0 +1,694 @@
+"""Controls: crystals whose right verdict is known, scored like any other.
+
+A verdict that is not the expected one is held against pymatgen's public `StructureMatcher`, asked
+about the one pair that matters. Where pymatgen too says what the verdict says, the *method* errs on
+that crystal (its tolerances, its number of parents, its potential); where it does not, the *code*
+does.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.analysis import control_crystals as made
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.samples.base import Sample
+from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
+from novelty_metric.verdict import CrystalResult, Route, Verdict
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition, Structure
+
+    from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.reference import Reference
+    from novelty_metric.report import NoveltyReport
+
+SCHEMA_VERSION = 1
+JSON_FILE, CSV_FILE = "controls.json", "controls.csv"
+DISTANCES = (0.05, 0.2, 0.5, 1.0)
+"""Å that sites of a perturbed copy are moved by; the last two are near the tolerance and beyond."""
+STRAINS = (0.02, 0.05, 0.1, 0.25)
+"""Largest strain of a strained copy; the last is beyond `ltol`, and shear may meet `angle_tol`."""
+MOST_ELEMENTS = 5
+"""Of a crystal with elements exchanged: SMACT's check takes minutes for many more."""
+NEAR_RMS = 0.1
+"""A match below this RMS, in (V/N)^(1/3), is one that nobody would call loose."""
+
+
+class Control(StrEnum):
+    """The controls, in order; a position decides the random numbers of its control."""
+
+    HELD_OUT = "held_out"
+    ROTATED = "rotated"
+    SUPERCELL = "supercell"
+    PERTURBED = "perturbed"
+    STRAINED = "strained"
+    RELAXED = "relaxed"
+    SUBSTITUTED = "substituted"
+    RANDOMISED = "randomised"
+
+
+class Fault(StrEnum):
+    """What is at fault for an answer that was not expected."""
+
+    METHOD = "method"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlCase:
+    """One crystal of a control, with what became of it.
+
+    Attributes
+    ----------
+    control : str
+        Name of its row, such as ``perturbed 0.2 A``.
+    id, source_id : str
+        Its own id, and that of the crystal it was made from.
+    source_found : bool or None
+        Whether the source is among the candidate parents; None where none were wanted.
+    as_expected : bool or None
+        None where nothing is expected (`held_out`), or the verdict is open.
+    fault : Fault or None
+        Set where the verdict is not the expected one.
+    why : str
+        What speaks for that.
+    """
+
+    control: str
+    id: str
+    source_id: str
+    formula: str | None
+    n_sites: int | None
+    eligible: bool | None
+    energy_suspect: bool | None
+    verdict: str | None
+    parent_id: str | None
+    cost: float | None
+    match_rms: float | None
+    confirm_rms: float | None
+    source_found: bool | None
+    as_expected: bool | None
+    fault: Fault | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRow:
+    """One figure of one control.
+
+    Attributes
+    ----------
+    control : str
+    measure : str
+        What the share is, such as ``sensitivity, duplicate``.
+    n : int
+        Crystals.
+    hits : int
+        Those with the right answer.
+    share : Interval or None
+        hits / n, with its 95 % Wilson interval; undecided crystals are no hits.
+    bounds : Bounds or None
+        Least and greatest share, whatever the undecided would have said.
+    counts : mapping
+        Crystals per verdict.
+    not_scored : int
+        Crystals without a verdict; open like the undecided.
+    method, code : int
+        Wrong answers of each kind of fault.
+    """
+
+    control: str
+    measure: str
+    n: int
+    hits: int
+    share: Interval | None
+    bounds: Bounds | None
+    counts: Mapping[str, int]
+    not_scored: int
+    method: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlsResult:
+    """What `run_controls` found.
+
+    Attributes
+    ----------
+    settings : mapping
+        What decides the answer, as plain values.
+    rows : tuple of ControlRow
+    cases : tuple of ControlCase
+    reports : mapping
+        The report of each scoring, by a name for its folder.
+    """
+
+    settings: Mapping[str, Any]
+    rows: tuple[ControlRow, ...]
+    cases: tuple[ControlCase, ...]
+    reports: Mapping[str, NoveltyReport]
+
+    def save(self, folder: Path) -> Path:
+        """Write ``controls.json``, ``controls.csv`` and the reports.
+
+        Raises
+        ------
+        InputError
+            If the folder can't be written.
+        """
+        from novelty_metric.report_files import write_atomically
+
+        text = io.StringIO(newline="")
+        names = [column.name for column in dataclasses.fields(ControlCase)]
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(case) for case in self.cases)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "settings": self.settings,
+            "controls": [dataclasses.asdict(row) for row in self.rows],
+            "errors": [
+                dataclasses.asdict(case) for case in self.cases if case.as_expected is False
+            ],
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / CSV_FILE, text.getvalue().encode())
+            for name, report in self.reports.items():
+                report.save(folder / name)
+            written = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            write_atomically(folder / JSON_FILE, written.encode())
+        except OSError as error:
+            raise InputError(
+                f"{folder} can't be written ({error.strerror or error}); name another: out=DIR"
+            ) from error
+        return folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A crystal of a control before it is scored."""
+
+    row: str
+    control: Control
+    id: str
+    source: int
+    source_id: str
+    structure: Structure
+
+
+def run_controls(
+    metric: SubstitutionNovelty,
+    *,
+    n: int = 20,
+    seed: int = 0,
+    probability: float = 0.5,
+    only: Iterable[str] = tuple(Control),
+    held_out: Sequence[Sample] | None = None,
+) -> ControlsResult:
+    """Make the controls, score them, and judge.
+
+    Parameters
+    ----------
+    metric : SubstitutionNovelty
+        Its reference, protocol, relaxer and hull are used; it has to search every crystal
+        (``scope="all"``).
+    n : int
+        Crystals per control, and per size of a distortion.
+    seed : int
+        The same seed makes the same crystals; a larger `n` adds to them.
+    probability : float
+        With which an orbit's element is exchanged.
+    only : iterable of str
+        Names of `Control`.
+    held_out : sequence of Sample, optional
+        Real crystals to be scored against the whole reference. By default crystals of the
+        reference are held out of it.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or a number out of range.
+
+    Notes
+    -----
+    Copies are compared as they are, without a relaxation, which would undo most of a distortion;
+    `relaxed` are undistorted crystals of the reference after the potential's relaxation. Without a
+    relaxer this control and `held_out` show duplicates and candidates only, and `substituted` asks
+    whether the source is found.
+    """
+    wanted = _wanted(only)
+    if n < 1 or seed < 0 or not 0 <= probability <= 1:
+        raise InputError(
+            f"n={n}, seed={seed}, probability={probability}: n must be at least 1, seed at least "
+            "0, probability from 0 to 1"
+        )
+    if metric.scope != "all":
+        raise InputError('controls score every crystal: give the metric scope="all"')
+    reference = metric.reference
+    relaxes = metric.relaxes and metric.relax_samples
+    plans = _plan(reference, wanted, n, seed, probability)
+    judge = _Judge(reference, metric.protocol)
+    cases: list[ControlCase] = []
+    reports: dict[str, NoveltyReport] = {}
+    if Control.HELD_OUT in wanted:
+        report = _held_out(metric, held_out, n, seed)
+        reports["held_out"] = report
+        cases += [_held_out_case(result) for result in report.results]
+    copies = [plan for plan in plans if plan.control in _COPIES]
+    pipeline = [plan for plan in plans if plan.control not in _COPIES]
+    if copies:
+        with _search_only(metric) as search:
+            report = _score(search, copies)
+        reports["copies"] = report
+        cases += [judge.copy(*pair) for pair in zip(copies, report.results, strict=True)]
+    if pipeline:
+        report = _score(metric, pipeline)
+        reports["scored"] = report
+        for plan, result in zip(pipeline, report.results, strict=True):
+            judged = {
+                Control.RELAXED: judge.copy,
+                Control.SUBSTITUTED: judge.substituted,
+                Control.RANDOMISED: judge.randomised,
+            }[plan.control]
+            cases.append(judged(plan, result))
+    settings = {
+        "reference": reference.name,
+        "crystals_hash": reference.crystals_hash,
+        "protocol": _protocol_text(reports),
+        "n": n,
+        "seed": seed,
+        "probability": probability,
+        "only": [control.value for control in wanted],
+        "held_out": None if held_out is None else len(held_out),
+    }
+    return ControlsResult(
+        settings=settings,
+        rows=tuple(_rows(cases, relaxes=relaxes)),
+        cases=tuple(cases),
+        reports=reports,
+    )
+
+
+def _protocol_text(reports: Mapping[str, NoveltyReport]) -> str:
+    """The protocol in words: of what was relaxed, if anything was."""
+    relaxing = [name for name in reports if name != "copies"] or list(reports)
+    return reports[relaxing[0]].context.protocol_text
+
+
+_COPIES = (Control.ROTATED, Control.SUPERCELL, Control.PERTURBED, Control.STRAINED)
+
+
+def _wanted(only: Iterable[str]) -> list[Control]:
+    names = set(only)
+    unknown = sorted(names - set(Control))
+    if unknown:
+        raise InputError(f"no control named {unknown[0]!r}; known: {', '.join(Control)}")
+    if not names:
+        raise InputError(f"no control was named; known: {', '.join(Control)}")
+    return [control for control in Control if control in names]
+
+
+def _random(seed: int, control: Control, *more: int) -> np.random.Generator:
+    return np.random.default_rng([seed, list(Control).index(control), *more])
+
+
+# Making them
+
+
+def _plan(
+    reference: Reference, wanted: Sequence[Control], n: int, seed: int, probability: float
+) -> list[_Planned]:
+    plans: list[_Planned] = []
+    for control in wanted:
+        if control is Control.HELD_OUT:
+            continue
+        for row, make in _makers(reference, control, probability):
+            # The sources are the same for all sizes of a distortion.
+            order = _random(seed, control).permutation(len(reference))
+            count = 0
+            for index in order.tolist():
+                crystal = make(index, _random(seed, control, index))
+                if crystal is None:
+                    continue
+                source_id = reference.ids[index]
+                name = f"{row.replace(' %', 'pc').replace(' ', '-')}-{source_id}"
+                plans.append(_Planned(row, control, name, index, source_id, crystal))
+                count += 1
+                if count == n:
+                    break
+    return plans
+
+
+Maker = Callable[[int, np.random.Generator], "Structure | None"]
+
+
+def _makers(
+    reference: Reference, control: Control, probability: float
+) -> Iterator[tuple[str, Maker]]:
+    """Name of each row of a control, and what makes a crystal from one of the reference."""
+    crystal = reference.structure
+    if control is Control.ROTATED:
+        yield control.value, lambda i, rng: made.rotated(crystal(i), rng)
+    elif control is Control.SUPERCELL:
+        yield control.value, lambda i, rng: made.supercell(crystal(i), rng)
+    elif control is Control.PERTURBED:
+        for distance in DISTANCES:
+            yield f"perturbed {distance:g} A", _distorted(reference, made.perturbed, distance)
+    elif control is Control.STRAINED:
+        for strain in STRAINS:
+            yield f"strained {100 * strain:g} %", _distorted(reference, made.strained, strain)
+    elif control is Control.RELAXED:
+        yield control.value, lambda i, rng: crystal(i).copy()
+    elif control is Control.SUBSTITUTED:
+        elements = np.unique(reference.numbers).astype(np.int64)
+
+        def substitute(index: int, rng: np.random.Generator) -> Structure | None:
+            sites = slice(int(reference.offsets[index]), int(reference.offsets[index + 1]))
+            return made.substituted(
+                crystal(index),
+                np.asarray(reference.orbits[sites]),
+                elements,
+                rng,
+                probability,
+                lambda composition: _new_and_valid(reference, composition),
+            )
+
+        yield control.value, substitute
+    elif control is Control.RANDOMISED:
+        yield control.value, lambda i, rng: made.randomised(crystal(i), rng)
+
+
+def _distorted(
+    reference: Reference,
+    distort: Callable[[Structure, np.random.Generator, float], Structure],
+    size: float,
+) -> Maker:
+    return lambda index, rng: distort(reference.structure(index), rng, size)
+
+
+def _new_and_valid(reference: Reference, composition: Composition) -> bool:
+    """Whether no reference crystal has the composition, and SMACT accepts it."""
+    if len(composition) > MOST_ELEMENTS:
+        return False
+    from novelty_metric.reference.store import composition_key
+    from novelty_metric.screening.composition import smact_valid
+
+    numbers = [element.Z for element, count in composition.items() for _ in range(round(count))]
+    known = len(reference.with_composition(composition_key(numbers))) > 0
+    return not known and bool(smact_valid(composition))
+
+
+# Scoring them
+
+
+def _score(metric: SubstitutionNovelty, plans: Sequence[_Planned]) -> NoveltyReport:
+    return metric([plan.structure for plan in plans], [plan.id for plan in plans])
+
+
+def _search_only(metric: SubstitutionNovelty) -> SubstitutionNovelty:
+    from novelty_metric.metric import SubstitutionNovelty
+
+    return SubstitutionNovelty(
+        metric.reference,
+        metric.protocol,
+        relaxer=None,
+        hull="none",
+        scope="all",
+        max_sites=None,
+        cache=None,
+        progress=metric.progress,
+    )
+
+
+def _held_out(
+    metric: SubstitutionNovelty, given: Sequence[Sample] | None, n: int, seed: int
+) -> NoveltyReport:
+    reference = metric.reference
+    rng = _random(seed, Control.HELD_OUT)
+    if given is not None:
+        chosen = [given[i] for i in rng.permutation(len(given))[:n].tolist()]
+        own = metric.over(reference)
+        own.update_samples(chosen)
+        return own.compute()
+    if n >= len(reference):
+        raise InputError(
+            f"n={n} of the {len(reference)} reference crystals can't be held out: none is left"
+        )
+    places = rng.permutation(len(reference))[:n].tolist()
+    return metric.over(reference.without(places))(
+        [reference.structure(i) for i in places], [reference.ids[i] for i in places]
+    )
+
+
+# Judging them
+
+
+class _Judge:
+    """Holds verdicts against what is known, and against pymatgen where they differ."""
+
+    def __init__(self, reference: Reference, protocol: Protocol) -> None:
+        from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
+
+        tolerances: dict[str, Any] = {
+            "ltol": protocol.ltol,
+            "stol": protocol.stol,
+            "angle_tol": protocol.angle_tol,
+            "scale": False,
+        }
+        reduced: dict[str, Any] = {
+            **tolerances,
+            "primitive_cell": False,
+            "attempt_supercell": True,
+            "supercell_size": "num_sites",
+        }
+        self._reference = reference
+        self._protocol = protocol
+        self._equal = StructureMatcher(**reduced)
+        self._framework = StructureMatcher(**reduced, comparator=FrameworkComparator())
+        self._confirm = StructureMatcher(**tolerances, primitive_cell=True, attempt_supercell=False)
+
+    def copy(self, plan: _Planned, result: CrystalResult) -> ControlCase:
+        """A copy has to come out duplicate."""
+        if result.verdict == Verdict.DUPLICATE:
+            return _case(plan, result, as_expected=True)
+        if result.verdict is None:
+            return _case(plan, result, None)
+        compared = _compared(result)
+        source = self._reference.structure(plan.source)
+        if self._fits(self._equal, compared, source):
+            return _case(plan, result, False, Fault.CODE, "pymatgen matches it with its source")
+        what = "relaxed, it" if plan.control is Control.RELAXED else "it"
+        return _case(
+            plan,
+            result,
+            False,
+            Fault.METHOD,
+            f"{what} is farther from its source than pymatgen's tolerances allow",
+        )
+
+    def substituted(self, plan: _Planned, result: CrystalResult) -> ControlCase:
+        """A crystal with elements exchanged has to come out substituted; its source is a parent."""
+        found = any(tried.parent.parent_id == plan.source_id for tried in result.parents)
+        if result.verdict in (None, Verdict.UNDECIDED):
+            # Open, unless the search itself lost the source.
+            lost = None if found or result.verdict is None else self._lost(plan, result)
+            return _case(plan, result, None, lost, result.error or "", source_found=found)
+        if result.verdict == Verdict.SUBSTITUTED:
+            return _case(plan, result, as_expected=True, source_found=found)
+        if result.verdict == Verdict.DUPLICATE:
+            why = "no reference crystal has its composition"
+            return _case(plan, result, False, Fault.CODE, why, source_found=found)
+        if found:
+            moved = not self._fits(self._confirm, plan.structure, _compared(result), skip=False)
+            why = (
+                "it relaxed into another structure than its source's"
+                if moved
+                else "its source, relaxed from the same start, ended elsewhere"
+            )
+            return _case(plan, result, False, Fault.METHOD, why, source_found=True)
+        lost = self._lost(plan, result)
+        why = (
+            "its source should have been a candidate"
+            if lost is Fault.CODE
+            else "its source is not among the cheapest parents, or no longer like it once relaxed"
+        )
+        return _case(plan, result, False, lost, why, source_found=False)
+
+    def _lost(self, plan: _Planned, result: CrystalResult) -> Fault:
+        """Whether the search should have named the source on the lattice-and-sites route."""
+        kept = [
+            tried.parent.cost
+            for tried in result.parents
+            if tried.parent.route is Route.LATTICE_SITES
+        ]
+        source = self._reference.structure(plan.source)
+        if len(kept) == self._protocol.k:
+            # What the exchange itself cost; a map that costs less only makes the point stronger.
+            cost = _exchange_cost(source, plan.structure)
+            if cost >= max(kept):
+                return Fault.METHOD
+        matches = self._fits(self._framework, _compared(result), source)
+        return Fault.CODE if matches and result.error is None else Fault.METHOD
+
+    def randomised(self, plan: _Planned, result: CrystalResult) -> ControlCase:
+        """A random crystal must come out neither duplicate nor substituted."""
+        if result.verdict in (None, Verdict.UNDECIDED):
+            return _case(plan, result, None, None, result.error or "")
+        if result.verdict == Verdict.UNMATCHED:
+            return _case(plan, result, as_expected=True)
+        compared = _compared(result)
+        records = result.structures
+        assert records is not None
+        if result.verdict == Verdict.DUPLICATE:
+            assert records.parent is not None
+            agrees = self._fits(self._equal, compared, records.parent.to_structure())
+            rms = result.match_rms
+        else:
+            assert records.parent_relaxed is not None
+            relaxed = records.parent_relaxed.to_structure()
+            agrees = self._fits(self._confirm, relaxed, compared, skip=False)
+            rms = result.confirm_rms
+        if not agrees:
+            return _case(plan, result, False, Fault.CODE, "pymatgen does not match the pair")
+        close = rms is not None and rms < NEAR_RMS
+        how = "it relaxed into that crystal" if close else "a loose match"
+        shown = "" if rms is None else f", RMS {rms:.3f}"
+        return _case(plan, result, False, Fault.METHOD, f"{how}{shown}")
+
+    @staticmethod
+    def _fits(matcher: Any, first: Structure, second: Structure, *, skip: bool = True) -> bool:
+        small, large = sorted((len(first), len(second)))
+        if skip and large % small:  # what pymatgen's supercells can't bring together
+            return False
+        return bool(matcher.fit(first, second, skip_structure_reduction=skip))
+
+
+def _exchange_cost(source: Structure, exchanged: Structure) -> float:
+    from novelty_metric.search.pettifor import map_cost, pettifor_numbers
+
+    return map_cost(
+        pettifor_numbers(source.atomic_numbers), pettifor_numbers(exchanged.atomic_numbers)
+    )
+
+
+def _compared(result: CrystalResult) -> Structure:
+    """The crystal as the method compared it."""
+    records = result.structures
+    assert records is not None and records.relaxed is not None
+    return records.relaxed.to_structure()
+
+
+def _case(
+    plan: _Planned,
+    result: CrystalResult,
+    as_expected: bool | None,
+    fault: Fault | None = None,
+    why: str = "",
+    *,
+    source_found: bool | None = None,
+) -> ControlCase:
+    return _of_result(
+        result,
+        control=plan.row,
+        source_id=plan.source_id,
+        as_expected=as_expected,
+        fault=fault,
+        why=why or (result.error or "" if result.verdict is None else ""),
+        source_found=source_found,
+    )
+
+
+def _held_out_case(result: CrystalResult) -> ControlCase:
+    return _of_result(
+        result,
+        control=Control.HELD_OUT.value,
+        source_id=result.id,
+        as_expected=None,
+        fault=None,
+        why=result.error or "",
+        source_found=None,
+    )
+
+
+def _of_result(result: CrystalResult, **known: Any) -> ControlCase:
+    names = ("id", "formula", "n_sites", "eligible", "energy_suspect", "parent_id", "cost")
+    return ControlCase(
+        **{name: getattr(result, name) for name in (*names, "match_rms", "confirm_rms")},
+        verdict=None if result.verdict is None else result.verdict.value,
+        **known,
+    )
+
+
+# Counting them
+
+_KNOWN = (Verdict.DUPLICATE.value, Verdict.SUBSTITUTED.value)
+_NOT_DUPLICATE = tuple(verdict.value for verdict in Verdict if verdict != Verdict.DUPLICATE)
+
+
+def _rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow]:
+    for name in dict.fromkeys(case.control for case in cases):
+        group = [case for case in cases if case.control == name]
+        if name == Control.HELD_OUT:
+            eligible = [case for case in group if case.eligible]
+            for words, some in (("all", group), ("eligible", eligible)):
+                for verdict in Verdict:
+                    if verdict != Verdict.UNDECIDED:
+                        yield _row(f"{verdict.value}, of {words}", some, (verdict.value,))
+            yield _row("known, of eligible", eligible, _KNOWN)
+        elif name == Control.SUBSTITUTED:
+            if relaxes:
+                yield _row("sensitivity, substituted", group, (Verdict.SUBSTITUTED.value,))
+            yield _source_row(group)
+            yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
+        elif name == Control.RANDOMISED:
+            yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
+            yield _row("specificity, known", group, (Verdict.UNMATCHED.value,))
+        else:
+            yield _row("sensitivity, duplicate", group, (Verdict.DUPLICATE.value,))
+
+
+def _row(measure: str, cases: Sequence[ControlCase], right: Sequence[str]) -> ControlRow:
+    hits = sum(case.verdict in right for case in cases)
+    open_ = sum(
+        case.verdict in (None, Verdict.UNDECIDED) and case.verdict not in right for case in cases
+    )
+    if Verdict.DUPLICATE.value in right and len(right) == 1:
+        # A duplicate is found before anything can be left undecided.
+        open_ = sum(case.verdict is None for case in cases)
+    return _counted(measure, cases, hits, open_)
+
+
+def _source_row(cases: Sequence[ControlCase]) -> ControlRow:
+    hits = sum(case.source_found is True for case in cases)
+    return _counted("source is a candidate", cases, hits, 0)
+
+
+def _counted(measure: str, cases: Sequence[ControlCase], hits: int, open_: int) -> ControlRow:
+    counted = Counter(case.verdict for case in cases)
+    faults = Counter(case.fault for case in cases)
+    return ControlRow(
+        control=cases[0].control if cases else Control.HELD_OUT.value,
+        measure=measure,
+        n=len(cases),
+        hits=hits,
+        share=wilson(hits, len(cases)),
+        bounds=share_bounds(hits, len(cases), undecided=open_),
+        counts={verdict.value: counted[verdict.value] for verdict in Verdict},
+        not_scored=counted[None],
+        method=faults[Fault.METHOD],
+        code=faults[Fault.CODE],
+    )

@@ -1,0 +1,106 @@
+"""``novelty-metric explain``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from novelty_metric.cli.settings import user_path
+from novelty_metric.errors import InputError
+
+HELP = """\
+usage: novelty-metric explain ID run=DIR [out=DIR]
+
+Show the evidence for one crystal of a run: its verdict and why, its parent and
+the elements exchanged, costs, distances, energies, and every candidate parent
+with what became of it. The crystals are written as CIF:
+
+  generated.cif           as it came in
+  relaxed.cif             relaxed and reduced: what was compared
+  parent.cif              the reference crystal
+  parent_substituted.cif  that with its elements exchanged
+  parent_relaxed.cif      and relaxed: what has to match relaxed.cif
+
+  run=DIR       folder that `novelty-metric score ... out=DIR` wrote
+  out=DIR       where the files go (default: explain/ID in the folder of the run)
+  -h, --help    print this help
+"""
+_SETTINGS = ("run", "out")
+
+
+def run(words: list[str]) -> int:
+    """Run the verb on the words after it.
+
+    Raises
+    ------
+    InputError
+        If the call or the run can't be used, or has no such crystal.
+    """
+    if {"-h", "--help"} & set(words):
+        print(HELP, end="")
+        return 0
+    identifier, settings = _split(words)
+    if "run" not in settings:
+        raise InputError("explain needs run=DIR: the folder that `score ... out=DIR` wrote")
+    folder = _run_folder(user_path(settings["run"]))
+
+    from novelty_metric.console import print_explanation, stdout_console
+    from novelty_metric.explanation import (
+        TEXT_FILE,
+        explain,
+        folder_name,
+        row_of,
+        write_crystals,
+    )
+    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report_files import read_structures, write_atomically
+
+    report = NoveltyReport.load(folder)
+    row = row_of(report, identifier)
+    found = explain(report, row, read_structures(folder, row))
+    out = folder / "explain" / folder_name(identifier)
+    out = user_path(settings["out"]) if "out" in settings else out
+    files = write_crystals(found.crystals, out)
+    console = stdout_console(sys.stdout)
+    print_explanation(found, console)
+    with console.capture() as captured:
+        print_explanation(found, console)
+    write_atomically(out / TEXT_FILE, captured.get().encode())
+    shown = str(out).encode(console.encoding, "replace").decode(console.encoding)
+    print(f"\nWritten to {shown}: {', '.join([TEXT_FILE, *files])}")
+    if not files:
+        print("No crystal was kept for this sample.")
+    return 0
+
+
+def _split(words: list[str]) -> tuple[str, dict[str, str]]:
+    """The id and the settings; an id may hold an equals sign."""
+    names: list[str] = []
+    settings: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in _SETTINGS and key not in settings:
+            if not value:
+                raise InputError(f"{key}= has no value; write {key}=DIR")
+            settings[key] = value
+        else:
+            names.append(word)
+    if len(names) != 1:
+        given = f"{len(names)} were given: {', '.join(names)}" if names else "none was given"
+        raise InputError(f"explain needs one ID, {given}; `explain --help` shows what is known")
+    return names[0], settings
+
+
+def _run_folder(folder: Path) -> Path:
+    if not folder.exists():
+        raise InputError(f"run={folder}: no such folder")
+    if (folder / "report.json").exists():
+        return folder
+    inside = sorted(path.parent.name for path in folder.glob("*/report.json"))
+    if inside:
+        raise InputError(
+            f"run={folder} holds {len(inside)} runs; name one of them: run={folder / inside[0]}"
+        )
+    raise InputError(
+        f"run={folder} is no run: it has no report.json; name what `score ... out=DIR` wrote"
+    )

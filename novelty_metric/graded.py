@@ -1,0 +1,161 @@
+"""Graded novelty: how far each crystal is from its nearest parent, where a verdict only jumps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from novelty_metric.statistics import Estimate, Interval, mean_estimate, wilson
+from novelty_metric.verdict import CrystalResult, Route, Verdict
+
+LARGEST_COST = 102.0
+"""Mean cost of an atom map in which no element has a counterpart; see `search.pettifor`."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+COST_EDGES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, LARGEST_COST)
+RMS_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+SHARE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NearestParent:
+    """The reference crystal that a generated one is nearest to, before any relaxation of it.
+
+    Attributes
+    ----------
+    cost : float
+        Mean modified Pettifor distance over the atoms; 0 for a duplicate.
+    match_rms : float or None
+        RMS site distance in (V/N)^(1/3); None on the Wyckoff route, which measures none.
+    share_exchanged : float
+        Share of the atoms whose element differs, from 0 to 1; 0 for a duplicate.
+    """
+
+    cost: float
+    match_rms: float | None
+    share_exchanged: float
+
+
+def nearest_parent(result: CrystalResult) -> NearestParent | None:
+    """The equal crystal of a duplicate, else the cheapest candidate; None without any.
+
+    It is the cheapest one whether it was confirmed, refused or never relaxed, so that it does not
+    depend on a relaxer; of equal cost the lattice-and-sites route comes first, then the rank.
+    """
+    if result.verdict == Verdict.DUPLICATE:
+        return NearestParent(0.0, result.match_rms, 0.0)
+    if result.parents:
+        parent = min(
+            (tried.parent for tried in result.parents),
+            key=lambda one: (one.cost, one.route is not Route.LATTICE_SITES, one.rank),
+        )
+        return NearestParent(parent.cost, parent.match_rms, parent.share_exchanged)
+    if result.cost is None:  # rows read without their candidates have the parent that they show
+        return None
+    return NearestParent(result.cost, result.match_rms, result.share_exchanged or 0.0)
+
+
+def crystal_score(result: CrystalResult) -> float | None:
+    """Graded novelty of one crystal, from 0 for a duplicate to 1 where there is no parent at all.
+
+    ``cost / 102`` of the nearest parent. None where the search did not end, or was not made: then
+    "no parent" is not known to be true.
+    """
+    nearest = nearest_parent(result)
+    if nearest is not None:
+        return min(1.0, nearest.cost / LARGEST_COST)
+    return 1.0 if result.verdict == Verdict.UNMATCHED else None
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Values of a set of crystals.
+
+    Attributes
+    ----------
+    n : int
+        Crystals that have a value.
+    mean : Estimate or None
+        None if no crystal has one.
+    quantiles : mapping
+        By level, such as ``"0.5"``; linear between neighbouring values.
+    edges : tuple of float, (m + 1,)
+        Limits of the bins. The upper one belongs to the last bin.
+    counts : tuple of int, (m,)
+        Crystals per bin.
+    """
+
+    n: int
+    mean: Estimate | None
+    quantiles: Mapping[str, float]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GradedNovelty:
+    """Graded novelty of a set of crystals.
+
+    Attributes
+    ----------
+    n : int
+        Crystals for which it is known.
+    unknown : int
+        Crystals whose search did not end, and that have no candidate.
+    score : Estimate or None
+        Mean of `crystal_score`.
+    without_parent : Interval or None
+        Share of them that have no parent.
+    cost, match_rms, share_exchanged : Distribution
+        Of the nearest parents. A crystal without a parent is in none of them, one whose nearest
+        parent is of the Wyckoff route not in `match_rms`.
+    """
+
+    n: int
+    unknown: int
+    score: Estimate | None
+    without_parent: Interval | None
+    cost: Distribution
+    match_rms: Distribution
+    share_exchanged: Distribution
+
+
+def graded_novelty(results: Iterable[CrystalResult]) -> GradedNovelty:
+    """Graded novelty over these rows."""
+    rows = list(results)
+    scores = [score for score in map(crystal_score, rows) if score is not None]
+    nearest = [parent for parent in map(nearest_parent, rows) if parent is not None]
+    distances = [parent.match_rms for parent in nearest if parent.match_rms is not None]
+    return GradedNovelty(
+        n=len(scores),
+        unknown=len(rows) - len(scores),
+        score=mean_estimate(scores, lowest=0.0, highest=1.0),
+        without_parent=wilson(len(scores) - len(nearest), len(scores)),
+        cost=_distribution([parent.cost for parent in nearest], COST_EDGES),
+        match_rms=_distribution(distances, RMS_EDGES),
+        share_exchanged=_distribution([one.share_exchanged for one in nearest], SHARE_EDGES),
+    )
+
+
+def _distribution(values: Sequence[float], edges: tuple[float, ...]) -> Distribution:
+    ordered = sorted(values)
+    counts = [0] * (len(edges) - 1)
+    for value in ordered:
+        # What lies beyond the last edge, as with wider tolerances, belongs to the last bin.
+        place = next((i for i, edge in enumerate(edges[1:]) if value < edge), len(counts) - 1)
+        counts[place] += 1
+    return Distribution(
+        n=len(ordered),
+        mean=mean_estimate(ordered, lowest=0.0, highest=max(edges[-1], *ordered, 0.0)),
+        quantiles={f"{level:g}": _quantile(ordered, level) for level in QUANTILES if ordered},
+        edges=edges,
+        counts=tuple(counts),
+    )
+
+
+def _quantile(ordered: Sequence[float], level: float) -> float:
+    place = level * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])

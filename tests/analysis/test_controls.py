@@ -1,0 +1,234 @@
+"""Controls: crystals whose right verdict is known, at a small scale."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import InputError, Reference, SubstitutionNovelty, open_reference
+from novelty_metric.analysis import control_crystals as made
+from novelty_metric.analysis.controls import Control, ControlsResult, run_controls
+from novelty_metric.cli import main
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.samples.base import Sample
+from novelty_metric.statistics import wilson
+
+RUTILE = Structure.from_spacegroup(
+    "P4_2/mnm", Lattice.tetragonal(4.6, 2.95), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
+)
+
+
+class Standing:
+    """A relaxer that finds every crystal at rest."""
+
+    info = PotentialInfo(name="standing", version="1", weights_hash="0" * 64)
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        while queue:
+            task = queue.popleft()
+            yield (
+                task,
+                Relaxation(structure=task.structure, energy_after=-3.0, converged=True),
+            )
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        return (-3.0 for _ in structures)
+
+    def close(self) -> None:
+        pass
+
+
+# The crystals
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_another_description_is_the_same_crystal(seed: int) -> None:
+    strict = StructureMatcher(ltol=1e-4, stol=1e-4, angle_tol=0.01, scale=False)
+    rng = np.random.default_rng(seed)
+    turned, larger = made.rotated(RUTILE, rng), made.supercell(RUTILE, rng)
+    assert strict.fit(turned, RUTILE) and strict.fit(larger, RUTILE)
+    assert not np.allclose(turned.lattice.matrix, RUTILE.lattice.matrix)
+    assert len(larger) in (12, 18)
+
+
+def test_distortions_have_their_size() -> None:
+    rng = np.random.default_rng(1)
+    moved = made.perturbed(RUTILE, rng, 0.2)
+    steps = [a.distance(b) for a, b in zip(RUTILE, moved, strict=True)]
+    assert steps == pytest.approx([0.2] * 6)
+    bent = made.strained(RUTILE, rng, 0.1)
+    change = np.linalg.inv(RUTILE.lattice.matrix) @ bent.lattice.matrix - np.eye(3)
+    assert np.abs(np.linalg.eigvalsh((change + change.T) / 2)).max() == pytest.approx(0.1)
+
+
+def test_elements_are_exchanged_by_orbit_for_near_ones() -> None:
+    orbits = np.array([0, 0, 2, 2, 2, 2])
+    elements = np.array([8, 9, 16, 22, 40, 72])
+    drawn = []
+    for seed in range(60):
+        crystal = made.substituted(
+            RUTILE, orbits, elements, np.random.default_rng(seed), 0.5, lambda composition: True
+        )
+        assert crystal is not None
+        numbers = crystal.atomic_numbers
+        assert len(set(numbers[:2])) == len(set(numbers[2:])) == 1
+        assert numbers[0] != 22 or numbers[2] != 8  # one at least is exchanged
+        drawn.append(numbers[0])
+    # Zr and Hf are next to Ti on the scale; O, F and S are fifty steps away.
+    assert sum(number in (40, 72) for number in drawn) > 30
+    assert not {8, 9, 16} & set(drawn)
+    never = made.substituted(
+        RUTILE, orbits, elements, np.random.default_rng(0), 0.5, lambda composition: False
+    )
+    assert never is None
+
+
+def test_a_random_crystal_keeps_volume_and_distance() -> None:
+    crystal = made.randomised(RUTILE, np.random.default_rng(2))
+    assert crystal.composition == RUTILE.composition
+    assert crystal.volume == pytest.approx(RUTILE.volume)
+    distances = crystal.distance_matrix[np.triu_indices(6, k=1)]
+    assert distances.min() > 1.0
+
+
+# The controls
+
+
+@pytest.fixture(scope="module")
+def packaged() -> ControlsResult:
+    """Everything at a small scale, without a relaxation."""
+    metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
+    return run_controls(metric, n=4)
+
+
+def test_copies_come_out_as_duplicates(packaged: ControlsResult) -> None:
+    rows = {row.control: row for row in packaged.rows if row.measure == "sensitivity, duplicate"}
+    for name in ("rotated", "supercell", "perturbed 0.05 A", "strained 2 %", "relaxed"):
+        assert (rows[name].hits, rows[name].n) == (4, 4), name
+        assert rows[name].share == wilson(4, 4)
+    # An atom moved by 1 Å is beyond the tolerance for nearly all: the method's limit.
+    assert rows["perturbed 1 A"].hits < 4
+    assert rows["perturbed 1 A"].method == 4 - rows["perturbed 1 A"].hits
+
+
+def test_no_answer_is_wrong_by_the_code(packaged: ControlsResult) -> None:
+    assert [case for case in packaged.cases if case.fault == "code"] == []
+
+
+def test_sources_are_found_and_random_crystals_no_duplicates(packaged: ControlsResult) -> None:
+    rows = {(row.control, row.measure): row for row in packaged.rows}
+    assert rows["substituted", "source is a candidate"].hits == 4
+    assert rows["substituted", "specificity, duplicate"].hits == 4
+    assert rows["randomised", "specificity, duplicate"].hits == 4
+    # Nothing was relaxed, so what has candidates is open.
+    known = rows["randomised", "specificity, known"]
+    assert known.bounds is not None and known.bounds.high == 1.0
+    assert ("substituted", "sensitivity, substituted") not in rows
+
+
+def test_held_out_crystals_are_not_in_their_reference(packaged: ControlsResult) -> None:
+    report = packaged.reports["held_out"]
+    assert report.context.reference_size == len(open_reference("aflow")) - 4
+    assert {case.as_expected for case in packaged.cases if case.control == "held_out"} == {None}
+
+
+def test_the_same_seed_is_the_same_answer_and_more_only_adds(packaged: ControlsResult) -> None:
+    metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
+    less = run_controls(metric, n=2, only=["rotated", "substituted"])
+    more = [case for case in packaged.cases if case.control in ("rotated", "substituted")]
+    assert [case for case in more if case.id in {one.id for one in less.cases}] == list(less.cases)
+    other = run_controls(metric, n=2, only=["rotated"], seed=1)
+    assert other.cases != less.cases[:2]
+
+
+def test_with_a_relaxer_exchanged_elements_come_out_substituted(tmp_path: Path) -> None:
+    metric = SubstitutionNovelty("aflow", relaxer=Standing(), hull="none", scope="all")
+    found = run_controls(metric, n=3, only=["substituted", "randomised"])
+    rows = {(row.control, row.measure): row for row in found.rows}
+    assert rows["substituted", "sensitivity, substituted"].hits == 3
+    assert rows["randomised", "specificity, known"].hits == 3
+    found.save(tmp_path)
+    content = json.loads((tmp_path / "controls.json").read_text())
+    assert content["settings"]["seed"] == 0
+    assert set(content["controls"][0]["share"]) == {"value", "low", "high"}
+    with (tmp_path / "controls.csv").open(newline="") as stream:
+        cases = list(csv.DictReader(stream))
+    assert [case["verdict"] for case in cases[:3]] == ["substituted"] * 3
+    assert (tmp_path / "scored" / "report.json").exists()
+
+
+def test_wrong_code_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that finds no duplicate at all is held against pymatgen, and blamed."""
+    from novelty_metric.search.engine import ParentSearch
+
+    monkeypatch.setattr(ParentSearch, "duplicate", lambda self, generated: None)
+    metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
+    found = run_controls(metric, n=2, only=["rotated"])
+    assert [case.fault for case in found.cases] == ["code", "code"]
+    assert found.rows[0].code == 2
+
+
+def test_held_out_crystals_of_ones_own() -> None:
+    reference = Reference.from_structures([RUTILE], ids=["rutile"])
+    metric = SubstitutionNovelty(reference, relaxer=None, hull="none", scope="all")
+    given = [Sample(str(i), RUTILE) for i in range(5)]
+    found = run_controls(metric, n=3, only=[Control.HELD_OUT], held_out=given)
+    assert [case.verdict for case in found.cases] == ["duplicate"] * 3
+    with pytest.raises(InputError, match="none is left"):
+        run_controls(metric, n=1, only=[Control.HELD_OUT])
+    with pytest.raises(InputError, match="no control named 'noise'"):
+        run_controls(metric, only=["noise"])
+    with pytest.raises(InputError, match="n must be at least 1"):
+        run_controls(metric, n=0)
+
+
+# The command
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["controls", "relaxer=none", "n=2", "only=rotated", f"out={tmp_path / 'c'}"]
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "rotated sensitivity, duplicate 2 100 [34-100] 0 0" in text
+    assert main(words) == 0  # the same again
+    assert main([*words, "seed=1"]) == 2
+    assert "controls of other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["n=0"], "n is '0'"),
+        (["seed=x"], "seed is 'x'"),
+        (["probability=2"], "from 0 to 1"),
+        (["only=noise"], "no control named 'noise'"),
+        (["samples=x"], "controls has no setting 'samples'"),
+        (["refrence=aflow"], "did you mean 'reference'?"),
+        (["reference=none-such"], "neither a known reference nor a file"),
+        (["held_out=none-such"], "no such file"),
+        (["word"], "not of the form key=value"),
+    ],
+)
+def test_calls_that_cannot_be_used(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["controls", *words]) == 2
+    err = capsys.readouterr().err
+    assert complaint in err and err.count("\n") == 1
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["controls", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: novelty-metric controls")
+    assert all(control in text for control in Control)

@@ -1,0 +1,123 @@
+"""``novelty-metric explain``: one crystal's evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import Reference, SubstitutionNovelty
+from novelty_metric.cli import main
+from novelty_metric.explanation import folder_name
+from novelty_metric.report import NoveltyReport
+from novelty_metric.report_files import read_structures
+
+FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+
+
+def rocksalt(a: float, first: str, second: str) -> Structure:
+    moved = [[x + 0.5, y, z] for x, y, z in FACES]
+    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A searched run: a copy, a crystal with elements exchanged, one that is refused."""
+    reference = Reference.from_structures([rocksalt(5.64, "Na", "Cl")], ids=["salt"], name="one")
+    metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
+    folder = tmp_path_factory.mktemp("run")
+    metric(
+        [rocksalt(5.7, "Na", "Cl"), rocksalt(6.29, "K", "Cl"), rocksalt(5.2, "Mg", "Cl")],
+        ids=["copy_1", "swap_1", "../bad"],
+    ).save(folder)
+    return folder
+
+
+def test_a_candidate_in_words_and_crystals(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "swap_1", f"run={run}"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "swap_1 KCl, 8 sites, cubic, space group 225 verdict undecided" in text
+    assert "candidate parents not relaxed" in text
+    assert "Na -> K (1 site)" in text and "Cl stays (1 site)" in text
+    assert "lattice and sites 1: salt NaCl, cost 0.50" in text
+    folder = run / "explain" / "swap_1"
+    files = ["explanation.txt", "generated.cif", "parent.cif", "parent_substituted.cif"]
+    assert sorted(path.name for path in folder.iterdir()) == [*files, "relaxed.cif"]
+    generated = Structure.from_file(folder / "generated.cif")
+    assert (len(generated), generated.volume) == (8, pytest.approx(6.29**3, rel=1e-6))
+    exchanged = Structure.from_file(folder / "parent_substituted.cif")
+    assert exchanged.composition.reduced_formula == "KCl"
+    assert exchanged.volume == pytest.approx(5.64**3 / 4, rel=1e-6)
+    assert "verdict" in (folder / "explanation.txt").read_text()
+
+
+def test_a_copy(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "copy_1", f"run={run}", f"out={tmp_path / 'here'}"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "it matches salt NaCl of one, elements included" in text
+    assert "(tolerance 0.3, in (V/N)^(1/3))" in text
+    assert (tmp_path / "here" / "parent.cif").exists()
+
+
+def test_an_id_cannot_lead_out_of_the_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "../bad", f"run={run}"]) == 0
+    assert "not eligible: composition refused by SMACT" in capsys.readouterr().out
+    assert folder_name("../bad") != "../bad"
+    assert (run / "explain" / folder_name("../bad") / "generated.cif").exists()
+    names = ["..", ".", "", "a/b", "a_b", "x" * 300, "né"]
+    folders = [folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert all(
+        name and "/" not in name and not name.startswith(".") and len(name) < 100
+        for name in folders
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["swap_2", "run={run}"], "did you mean 'swap_1'"),
+        (["SWAP", "run={run}"], "did you mean 'swap_1'"),
+        (["zzz", "run={run}"], "there are 'copy_1', 'swap_1', '../bad'"),
+        (["swap_1"], "needs run=DIR"),
+        (["run={run}"], "needs one ID, none was given"),
+        (["a", "b", "run={run}"], "2 were given: a, b"),
+        (["a", "run="], "run= has no value"),
+        (["a", "run={run}/none"], "no such folder"),
+        (["a", "run={run}/.."], "runs; name one of them"),
+        (["a", "run={empty}"], "is no run"),
+        (["copy_1", "run={run}", "out={run}/report.json"], "can't be written"),
+    ],
+)
+def test_calls_that_cannot_be_used(
+    words: list[str],
+    complaint: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", *(word.format(run=run, empty=tmp_path) for word in words)]) == 2
+    err = capsys.readouterr().err
+    assert complaint in err and err.count("\n") == 1
+
+
+def test_crystals_come_back_exactly(run: Path) -> None:
+    records = read_structures(run, 1)
+    assert records.parent_relaxed is None and records.generated is not None
+    assert np.array_equal(records.generated.lattice, np.diag([6.29] * 3))
+    report = NoveltyReport.load(run)
+    assert report.results[1].structures is None
+    assert report.results[1].shortest_distance == pytest.approx(6.29 / 2)
+    # A report that was read back is saved without them, and those of before go.
+    report.save(run.parent / "again")
+    assert not (run.parent / "again" / "structures.parquet").exists()
+    assert read_structures(run.parent / "again", 1).generated is None
+    assert dataclasses.replace(report) == NoveltyReport.load(run.parent / "again")
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: novelty-metric explain ID run=DIR")
