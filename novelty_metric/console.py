@@ -390,7 +390,7 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
     """Print the variations of a report, a line each, the value of the protocol marked."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("setting", no_wrap=True)
-    names = ("value", "elig.", "dupl.", "subst.", "unm.", "undec.", "novelty, %", "change", "other")
+    names = ("value", "elig", "dupl", "subst", "unm", "und", "novelty, %", "change", "other")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     before = None

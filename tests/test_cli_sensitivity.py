@@ -1,0 +1,93 @@
+"""`novelty-metric sensitivity` on the packaged sample, without relaxations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from novelty_metric.cli import main
+from novelty_metric.cli.sensitivity import HELP
+
+SMALL = ["relaxer=none", "limit=3", "workers=1"]
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NOVELTY_METRIC_DEBUG", raising=False)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["sensitivity", *words]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1
+    return err
+
+
+def test_help(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["sensitivity", "--help"]) == 0
+    assert capfd.readouterr().out == HELP
+
+
+def test_table_and_files(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, "k=1,3", "tolerances=1,0.5", "symprec=none", "out=found"]
+    assert main(["sensitivity", *words]) == 0
+    out = capfd.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    for part in ("k ", "tol. x, fixed", "tol. x, again", "* 3", "0.5", "Written to found"):
+        assert part in out, part
+    assert "symprec " not in out.split("* as the protocol")[0]
+    content = json.loads((work / "found" / "sensitivity.json").read_text())
+    told = [(row["setting"], row["value"]) for row in content["variations"]]
+    fixed, again = "tolerances, fixed parents", "tolerances, re-selected parents"
+    assert told == [("k", 1), ("k", 3), (fixed, 1), (fixed, 0.5), (again, 1), (again, 0.5)]
+    assert (work / "found" / "sensitivity.csv").exists()
+
+
+def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", *SMALL, "protocol.k=2", "out=run"]) == 0
+    capfd.readouterr()
+    words = ["run=run", "k=1,2", "tolerances=none", "symprec=none"]
+    assert main(["sensitivity", *words]) == 0
+    assert "Written to run: sensitivity.csv" in capfd.readouterr().out
+    content = json.loads((work / "run" / "sensitivity.json").read_text())
+    assert [row["is_base"] for row in content["variations"]] == [False, True]
+    assert content["base"]["potential"] is None
+
+    assert "beside it only out, workers, device, cache" in complaint(capfd, "run=run", "limit=5")
+    config = json.loads((work / "run" / "config.json").read_text())
+    (work / "mine.cif").write_text("now another one")
+    for samples, said in (("mine.cif", "have changed; score them again"), ("no.cif", "no longer")):
+        changed = json.dumps({**config, "samples": samples})
+        (work / "run" / "config.json").write_text(changed)
+        assert said in complaint(capfd, "run=run")
+    (work / "run" / "config.json").write_text("{}")
+    assert "no settings of a run are kept there" in complaint(capfd, "run=run")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("k=", "k= has no value"),
+        ("k=1,x", "k=1,x: 'x' is none of the whole numbers that are expected"),
+        ("k=1.5", "'1.5' is none of the whole numbers"),
+        ("tolerances=half", "'half' is none of the numbers"),
+        ("run=nowhere", "run=nowhere: no settings of a run are kept there"),
+        ("protocol=pap", "did you mean 'paper'?"),
+        ("potentials=mac", "did you mean 'mace'?"),
+        ("stray", "is not of the form key=value"),
+    ],
+)
+def test_calls_that_cannot_be_used(
+    words: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert said in complaint(capfd, *words.split())
+
+
+def test_values_out_of_range(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "k=0; it must be a whole number above 0" in complaint(capfd, *SMALL, "k=0")
