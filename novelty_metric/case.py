@@ -175,6 +175,7 @@ class Case:
         return Case(
             self.sample,
             cleaned=self.cleaned,
+            shortest_distance=self.shortest_distance,
             reduced=self.reduced if with_symmetry else None,
             symmetry=self.symmetry if with_symmetry else None,
             error=self.error,

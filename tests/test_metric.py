@@ -1172,7 +1172,7 @@ def test_a_search_that_breaks_costs_one_verdict(method: str) -> None:
     reference = Reference.from_structures([salt], ids=["salt"])
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
     opened = metric._open()
-    opened.search = _Breaking(opened.search, method, "Mg")
+    opened.search = opened.parent_search = _Breaking(opened.search, method, "Mg")
     report = metric([salt, other])
     assert report.results[0].verdict == "duplicate"
     assert report.results[1].verdict == "undecided"

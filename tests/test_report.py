@@ -412,8 +412,8 @@ def test_protocol_in_words(protocol: Protocol, potential: str | None, words: str
 def test_changed_settings_are_found_even_if_the_name_hides_them() -> None:
     assert protocol_changes(Protocol(k=2, stol=0.2)) == ("paper", "stol=0.2, k=2")
     fast = Protocol.named("fast")
-    renamed = dataclasses.replace(fast, name="fast (modified: fmax=0.02)", fmax=0.02)
-    assert protocol_changes(renamed) == ("fast", "fmax=0.02")
+    renamed = dataclasses.replace(fast, name="fast (modified: fmax=0.05)", fmax=0.05)
+    assert protocol_changes(renamed) == ("fast", "fmax=0.05")
 
 
 def test_eligibility_in_words() -> None:
