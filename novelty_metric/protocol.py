@@ -123,10 +123,10 @@ PRESETS: dict[str, Protocol] = {
     # The search is that of `paper`; only the relaxations differ.
     "fast": Protocol(
         name="fast",
-        fmax=0.02,
+        fmax=0.012,
         max_steps=300,
         optimizer="bfgs_symmetric",
-        accept_early=0.01,
-        refuse_early=0.3,
+        accept_early=0.02,
+        refuse_early=0.2,
     ),
 }

@@ -26,8 +26,8 @@ from novelty_metric.relaxation.base import (
 MAX_BYTES = 1 << 30
 """Content of the file beyond which what was not used for longest is dropped."""
 
-_TABLE = "relaxations_v3"
-_EARLIER_TABLES = ("relaxations_v1", "relaxations_v2")
+_TABLE = "relaxations_v4"
+_EARLIER_TABLES = ("relaxations_v1", "relaxations_v2", "relaxations_v3")
 _LOOK_EVERY = 200
 """Writes between two looks at the size."""
 _ROOM_AFTER = 0.9

@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from novelty_metric.relaxation.first_hessian import first_hessian, strain_scale
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from novelty_metric.relaxation.base import Geometry
     from novelty_metric.relaxation.frechet import FrechetCell, Point
-
-SITE_STIFFNESS = 15.0
-"""First guess of the curvature against the displacement of an atom (eV/Å²)."""
-
-BULK_STIFFNESS = 0.5
-"""First guess of the bulk modulus (eV/Å³; 80 GPa); a strain is taken to be 3·B·V stiff."""
 
 SOFTEST = 1.0
 """No curvature is taken to be smaller than this (eV/Å²), so that soft moves stay short."""
@@ -73,15 +69,17 @@ class SymmetricBFGS:
     Notes
     -----
     Coordinates are ``x = (X, c·U)``: positions X in the frame of the starting cell and the matrix
-    logarithm U of the deformation, ``(n_sites + 3) * 3`` numbers in Å, where ``c² = 3·B·V / k``
-    makes a strain as stiff as a displacement. The search runs on an orthonormal basis of the part
-    that all operations of the starting space group leave alone. Potentials that depend on the
-    structure alone keep that symmetry, so only noise is projected away, and a crystal can end in a
-    saddle exactly where ASE's optimisers would leave it too. When these coordinates are at rest
-    and forces remain, because the start was symmetric only within `SYMPREC`, all are released.
+    logarithm U of the deformation, ``(n_sites + 3) * 3`` numbers in Å, where c, the
+    `strain_scale`, makes a strain as stiff as a displacement. The search runs on an orthonormal
+    basis of the part that all operations of the starting space group leave alone. Potentials that
+    depend on the structure alone keep that symmetry, so only noise is projected away, and a crystal
+    can end in a saddle exactly where ASE's optimisers would leave it too. When these coordinates
+    are at rest and forces remain, because the start was symmetric only within `SYMPREC`, all are
+    released.
 
-    The Hessian starts as ``k`` times one and learns by damped BFGS from every evaluation, also from
-    those taken back. A move that raises the energy is taken back and repeated shorter.
+    The Hessian starts as `first_hessian` guesses it and learns by damped BFGS from every
+    evaluation, also from those taken back. A move that raises the energy is taken back and
+    repeated shorter.
 
     A crowded start, where large elements took the place of small ones, is expanded first, if that
     lowers the energy: from inside the repulsive wall, where no potential was trained, the forces
@@ -95,14 +93,14 @@ class SymmetricBFGS:
         self.n_rejected = 0
         self._fmax = fmax
         self._n_sites = cell.n_sites
-        strain_scale = math.sqrt(3 * BULK_STIFFNESS * cell.start.volume / SITE_STIFFNESS)
+        self._strain_scale = strain_scale(cell.start.volume)
         # From the filter's coordinates, where the cell counts as `n_sites` · U, to c·U.
         self._scale = np.ones((self._n_sites + 3, 1))
-        self._scale[self._n_sites :] = strain_scale / self._n_sites
-        self._strain_scale = strain_scale
+        self._scale[self._n_sites :] = self._strain_scale / self._n_sites
         self._everything = free_coordinates(self._n_sites, [np.eye(3)], [np.arange(self._n_sites)])
         self._basis = free_coordinates(self._n_sites, *symmetry_operations(cell.start))
-        self._hessian = SITE_STIFFNESS * np.eye(self._basis.shape[1])
+        self._first = first_hessian(cell.start)
+        self._hessian = self._basis.T @ self._first @ self._basis
         self._lowest = start.energy
         self._trust = 1.0
         self._expansion = room_needed(cell.start)
@@ -121,7 +119,8 @@ class SymmetricBFGS:
             if _longest(kept) < self._fmax / 2:
                 within = self._everything.T @ self._basis
                 self._basis = self._everything
-                self._hessian = _extended(self._hessian, within)
+                first = self._everything.T @ self._first @ self._everything
+                self._hessian = _extended(self._hessian, within, first)
                 self._trust = 1.0
         self._step, self._length = self._next_step(self._basis.T @ gradient)
         return self.here.x + (self._basis @ self._step).reshape(-1, 3) / self._scale
@@ -282,7 +281,9 @@ def _updated(
     return hessian + np.outer(change, change) / along - np.outer(pushed, pushed) / before
 
 
-def _extended(hessian: NDArray[np.float64], within: NDArray[np.float64]) -> NDArray[np.float64]:
+def _extended(
+    hessian: NDArray[np.float64], within: NDArray[np.float64], first: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """A Hessian in more coordinates: what was learnt, and the first guess for the rest."""
     rest = np.eye(len(within)) - within @ within.T
-    return np.asarray(SITE_STIFFNESS * rest + within @ hessian @ within.T)
+    return np.asarray(rest @ first @ rest + within @ hessian @ within.T)
