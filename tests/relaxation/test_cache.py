@@ -91,7 +91,7 @@ def test_a_process_killed_with_the_lock_held_blocks_nobody(tmp_path: Path) -> No
     RelaxationCache(path).close()
     script = (
         "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        "c.execute('BEGIN IMMEDIATE'); c.execute(\"DELETE FROM relaxations_v3\");"
+        "c.execute('BEGIN IMMEDIATE'); c.execute(\"DELETE FROM relaxations_v4\");"
         "print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
@@ -129,7 +129,7 @@ def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
         cache.put(task(number), INFO, SETTINGS, result(number, sites=30))
         if number == 250:
             # As if all this had been last year, but for one result that is used today.
-            cache._connection.execute("UPDATE relaxations_v3 SET used = used - 365")
+            cache._connection.execute("UPDATE relaxations_v4 SET used = used - 365")
             assert cache.get(task(7), INFO, SETTINGS) is not None
         if number == 401:
             assert cache.get(task(7), INFO, SETTINGS) is not None
@@ -143,7 +143,7 @@ def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
 def test_a_row_that_can_not_be_read_is_as_if_it_were_not_there(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "cache.sqlite")
     cache.put(task(1), INFO, SETTINGS, result())
-    cache._connection.execute("UPDATE relaxations_v3 SET result = 'half of a ro'")
+    cache._connection.execute("UPDATE relaxations_v4 SET result = 'half of a ro'")
     assert cache.get(task(1), INFO, SETTINGS) is None
     cache.put(task(1), INFO, SETTINGS, result())
     assert cache.get(task(1), INFO, SETTINGS) is not None
@@ -153,7 +153,7 @@ def test_a_file_that_fails_on_the_way_ends_no_run(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     cache = RelaxationCache(path)
     with sqlite3.connect(path) as other:
-        other.execute("DROP TABLE relaxations_v3")
+        other.execute("DROP TABLE relaxations_v4")
     with pytest.warns(UserWarning, match="going on without it"):
         cache.put(task(1), INFO, SETTINGS, result())
     assert cache.get(task(1), INFO, SETTINGS) is None
@@ -167,7 +167,7 @@ def filled(path: Path) -> Path:
     cache = RelaxationCache(path)
     for number in range(6):
         cache.put(task(number), INFO if number < 4 else OTHER, SETTINGS, result(number, sites=40))
-    cache._connection.execute("UPDATE relaxations_v3 SET used = used - 40 WHERE rowid <= 2")
+    cache._connection.execute("UPDATE relaxations_v4 SET used = used - 40 WHERE rowid <= 2")
     cache.close()
     return path
 
