@@ -356,31 +356,3 @@ def test_values_that_cannot_be(values: dict[str, tuple[float, ...]], words: str)
 def test_no_samples() -> None:
     with pytest.raises(InputError, match="no sample was given"):
         sensitivity(metric_of([], FAST, None))
-
-
-# With CHGNet
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("protocol", [FAST, dataclasses.replace(PAPER, max_steps=60, fmax=0.05)])
-def test_with_chgnet_every_variation_is_that_of_a_plain_run(
-    protocol: Protocol, tmp_path: Path
-) -> None:
-    samples = list(read_samples(packaged_samples_path()))
-    with SubstitutionNovelty("aflow", protocol, cache=tmp_path / "one.sqlite") as metric:
-        metric.update_samples(samples)
-        given = sensitivity(metric, ks=(1, 3, 5), tolerances=(1.0, 0.25), symprecs=())
-    for setting, value, changed in (
-        (Setting.K, 1, dataclasses.replace(protocol, k=1)),
-        (Setting.K, 3, protocol),
-        (Setting.K, 5, dataclasses.replace(protocol, k=5)),
-        (Setting.TOLERANCES_FIXED, 1.0, protocol),
-        (Setting.TOLERANCES_RESELECTED, 0.25, scaled_tolerances(protocol, 0.25)),
-    ):
-        # A cache of its own: nothing is taken over from the analysis.
-        with SubstitutionNovelty("aflow", changed, cache=tmp_path / "two.sqlite") as metric:
-            metric.update_samples(samples)
-            plain = metric.compute()
-        report = report_of(given, setting, value)
-        assert [row.verdict for row in report.results] == [row.verdict for row in plain.results]
-        assert [row.eligible for row in report.results] == [row.eligible for row in plain.results]
