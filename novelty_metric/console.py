@@ -158,7 +158,7 @@ def _nearest_table(report: NoveltyReport) -> Table:
     for level in QUANTILES:
         table.add_column(f"{100 * level:g} %", justify="right")
     for name, values, digits in (
-        ("cost, Pettifor steps", graded.cost, 1),
+        ("Pettifor cost", graded.cost, 1),
         ("RMS distance", graded.match_rms, 3),
         ("share exchanged", graded.share_exchanged, 2),
     ):
