@@ -398,7 +398,7 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         judged = row.control != last and not row.control.startswith("held_out")
         table.add_row(
             row.control if row.control != last else "",
-            row.measure,
+            _measure(row.measure),
             str(row.n),
             "" if share is None else _whole_interval(share),
             f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}" if bounds and open_ else "",
@@ -423,6 +423,13 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
     )
+
+
+def _measure(words: str) -> str:
+    """A control's measure, short enough for its column."""
+    for long, short in (("sensitivity", "sens."), ("specificity", "spec."), (", of ", ", ")):
+        words = words.replace(long, short)
+    return words
 
 
 def print_spread(found: SpreadReport, console: Console) -> None:

@@ -75,7 +75,7 @@ def stable(result: CrystalResult, threshold: float) -> bool | None:
     """Whether it is converged and within the threshold (eV/atom); None while that is not known."""
     if result.converged is not True or result.e_above_hull is None:
         # An error before the crystal was looked at means that there is none.
-        return None if result.shortest_distance is not None else False
+        return None if result.n_sites is not None else False
     return result.e_above_hull <= threshold
 
 

@@ -310,6 +310,7 @@ def test_out_holds_the_report_and_the_settings(
         "config.json",
         "evidence.parquet",
         "parents.parquet",
+        "quality.parquet",
         "report.json",
         "verdicts.csv",
         "verdicts.parquet",
