@@ -161,7 +161,7 @@ def _nearest_table(report: NoveltyReport) -> Table:
     for level in QUANTILES:
         table.add_column(f"{100 * level:g} %", justify="right")
     for name, values, digits in (
-        ("cost, Pettifor steps", graded.cost, 1),
+        ("Pettifor cost", graded.cost, 1),
         ("RMS distance", graded.match_rms, 3),
         ("share exchanged", graded.share_exchanged, 2),
     ):
@@ -460,7 +460,7 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         judged = row.control != last and not row.control.startswith("held_out")
         table.add_row(
             row.control if row.control != last else "",
-            row.measure,
+            _measure(row.measure),
             str(row.n),
             "" if share is None else _whole_interval(share),
             f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}" if bounds and open_ else "",
@@ -485,6 +485,13 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
     )
+
+
+def _measure(words: str) -> str:
+    """A control's measure, short enough for its column."""
+    for long, short in (("sensitivity", "sens."), ("specificity", "spec."), (", of ", ", ")):
+        words = words.replace(long, short)
+    return words
 
 
 def print_spread(found: SpreadReport, console: Console) -> None:

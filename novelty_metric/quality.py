@@ -75,7 +75,7 @@ def stable(result: CrystalResult, threshold: float) -> bool | None:
     """Whether it is converged and within the threshold (eV/atom); None while that is not known."""
     if result.converged is not True or result.e_above_hull is None:
         # An error before the crystal was looked at means that there is none.
-        return None if result.shortest_distance is not None else False
+        return None if result.n_sites is not None else False
     return result.e_above_hull <= threshold
 
 
@@ -110,10 +110,12 @@ def quality(
             lambda r: r.novel_by_matching is not False and stable(r, threshold) is not False,
         )
         bounds = Bounds(sun(threshold).value, generated(most).value)
+    # Rows of a report of before distances were kept have sites, and none has a distance.
+    measured = any(row.shortest_distance is not None or row.n_sites is None for row in results)
     return Quality(
-        structurally_valid=wilson(sum(valid), len(results)),
+        structurally_valid=wilson(sum(valid), len(results)) if measured else None,
         smact_valid=wilson(sum(charges), len(results)),
-        valid=wilson(both, len(results)),
+        valid=wilson(both, len(results)) if measured else None,
         unique=generated(_groups(results, lambda r: r.duplicate_group is not None)),
         novel=generated(sum(result.novel_by_matching is True for result in results)),
         stable_threshold=threshold,

@@ -421,7 +421,14 @@ def load_report(folder: Path) -> NoveltyReport:
             _result(row, readable=i not in unreadable, parents=tuple(tried.get(i, ())))
             for i, row in enumerate(verdicts)
         ]
-        if kept_quality is not None:
+        if kept_quality is None:
+            results = [
+                replace(result, novel_by_matching=result.verdict != Verdict.DUPLICATE)
+                if result.smact_valid is not None
+                else result
+                for result in results
+            ]
+        else:
             results = [
                 replace(result, **{name: row[name] for name in _KEPT_QUALITY})
                 for result, row in zip(results, kept_quality, strict=True)

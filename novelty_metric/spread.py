@@ -87,7 +87,7 @@ def _verdict_share(verdict: Verdict) -> Callable[[NoveltyReport], Share]:
 
 _SHARES: Mapping[str, Callable[[NoveltyReport], Share]] = {
     **{verdict.value: _verdict_share(verdict) for verdict in Verdict},
-    "unmatched, without suspect": lambda one: _share(
+    "unmatched, not suspect": lambda one: _share(
         one.novelty_without_suspect, one.without_suspect.n_eligible
     ),
     "eligible": lambda one: (

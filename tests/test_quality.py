@@ -50,7 +50,7 @@ def test_the_thresholds_of_a_valid_structure(changes: dict[str, Any], valid: boo
         ({"e_above_hull": -3.0}, True),
         ({"e_above_hull": None}, None),
         ({"converged": False}, None),
-        ({"shortest_distance": None, "converged": None, "e_above_hull": None}, False),
+        ({"n_sites": None, "converged": None, "e_above_hull": None}, False),
     ],
 )
 def test_stability_is_not_guessed(changes: dict[str, Any], expected: bool | None) -> None:

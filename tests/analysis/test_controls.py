@@ -199,7 +199,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     words = ["controls", "relaxer=none", "n=2", "only=rotated", f"out={tmp_path / 'c'}"]
     assert main(words) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "rotated sensitivity, duplicate 2 100 [34-100] 0 0" in text
+    assert "rotated sens., duplicate 2 100 [34-100] 0 0" in text
     assert main(words) == 0  # the same again
     assert main([*words, "seed=1"]) == 2
     assert "controls of other settings" in capsys.readouterr().err
