@@ -71,6 +71,8 @@ class Case:
         The candidates, with what became of each.
     waiting : deque of Substituted
         Relaxations not yet asked for, near parents first.
+    out_of_time : bool
+        A deadline came before its relaxation, its search or one of its parents.
     n_relaxations : int
     seconds : float
         Work done on this sample.
@@ -93,6 +95,7 @@ class Case:
     unfinished: tuple[str, ...] = ()
     tried: list[TriedParent] = field(default_factory=list)
     waiting: deque[Substituted] = field(default_factory=deque)
+    out_of_time: bool = False
     n_relaxations: int = 0
     seconds: float = 0.0
 
@@ -212,7 +215,8 @@ class Case:
             return None, f"not eligible: {self.not_eligible_because}"
         if self.confirmed:
             return Verdict.SUBSTITUTED, None
-        reasons = list(self.unfinished)
+        reasons = ["the time ran out"] if self.out_of_time else []
+        reasons += self.unfinished
         reasons += [
             f"{_name(tried.parent)}: {tried.error or 'relaxation did not converge'}"
             for tried in self.tried
@@ -287,10 +291,17 @@ class Case:
             }
         return CrystalResult(
             **common,
-            kind=self._kind() if exhaustive else None,
+            kind=self._kind() if exhaustive and not self.out_of_time else None,
             n_parents=len(self.tried),
             parents=tuple(self.tried),
         )
+
+    def shown_index(self) -> int | None:
+        """Position in the reference of the crystal that the row names."""
+        if self.duplicate is not None:
+            return self.duplicate.index
+        shown = self._shown_parent()
+        return None if shown is None else shown.parent.index
 
     def _shown_parent(self) -> TriedParent | None:
         """The cheapest parent that confirmed, else the cheapest one."""
