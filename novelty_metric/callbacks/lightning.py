@@ -39,9 +39,9 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
     """Samples the model every few epochs, scores what it gives, and logs the novelty.
 
     The values are logged at the end of the validation epoch (of the training epoch, where there is
-    no validation), so that `ModelCheckpoint` and `EarlyStopping` can monitor ``novelty/novel_yield``,
-    which is there from the first validation on, ``novelty/novelty``, which is absent while nothing
-    is eligible, ``novelty/duplicate``, and the other names of `NoveltyReport.scalars`. Every
+    no validation), so that `ModelCheckpoint` and `EarlyStopping` can monitor them:
+    ``novelty/novel_yield`` is there from the first validation on, ``novelty/novelty`` is absent
+    while nothing is eligible, and the other names are those of `NoveltyReport.scalars`. Every
     process logs the same. Sanity checking is skipped; random state and modes are kept.
 
     Parameters

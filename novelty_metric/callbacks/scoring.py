@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,10 @@ from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.verdict import Verdict
+from novelty_metric.loggers.pictures import to_be_shown
 
 if TYPE_CHECKING:
     from novelty_metric.metric import MetricState, SubstitutionNovelty
-    from novelty_metric.report import NoveltyReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +183,3 @@ def _attempt(work: Callable[[], None]) -> _Problem | None:
         said = f"{type(error).__name__}: {first_line(error)}"
         return _Problem(said, of_settings=False)
     return None
-
-
-def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
-    """Ids of some scored crystals, the verdicts in turn, the unmatched first."""
-    order = (Verdict.UNMATCHED, Verdict.SUBSTITUTED, Verdict.DUPLICATE, Verdict.UNDECIDED)
-    ids = [[row.id for row in report.results if row.verdict is verdict] for verdict in order]
-    in_turn = chain.from_iterable(zip_longest(*ids))
-    return list(islice((name for name in in_turn if name is not None), count))
