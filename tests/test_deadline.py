@@ -23,8 +23,8 @@ from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 
 def salt(a: float, first: str, second: str) -> Structure:
-    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [first, second], sites)
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 COPY = salt(5.64, "Na", "Cl")

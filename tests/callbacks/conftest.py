@@ -14,8 +14,8 @@ from novelty_metric import Reference
 
 def salt(a: float, first: str, second: str) -> Structure:
     """Rock salt."""
-    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [first, second], sites)
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 @pytest.fixture(autouse=True)

@@ -25,8 +25,8 @@ SETTINGS = {"reference": "aflow", "relaxer": "none", "hull": "none"}
 
 
 def salt(a: float, first: str, second: str) -> Structure:
-    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [first, second], sites)
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def module_of(package: Any) -> type:

@@ -19,8 +19,8 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric.callbacks import NoveltyMonitor
 
 def salt(a, first, second):
-    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [first, second], sites)
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 def main():
     distributed.init_process_group("gloo")

@@ -22,8 +22,8 @@ wandb = pytest.importorskip("wandb")
 
 
 def salt(a: float, first: str, second: str) -> Structure:
-    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [first, second], sites)
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 CRYSTALS = [salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl"), salt(5.2, "Mg", "Cl"), None]
