@@ -1,7 +1,7 @@
 """What the callback costs a training run, in this process and beside it; and what it leaves.
 
-The toy model of `examples/train_toy_diffusion.py` is trained without the callback, with it, and with
-it asynchronous, each in a fresh process. Cost is what the training takes longer.
+The toy model of `examples/train_toy_diffusion.py` is trained without the callback, with it, and
+with it asynchronous, each in a fresh process. Cost is what the training takes longer.
 
     python benchmarks/callback.py cost --epochs 41 --every 10 --samples 12
     python benchmarks/callback.py cache --samples 12
@@ -31,7 +31,10 @@ MODES = ("without", "synchronous", "asynchronous")
 def children() -> list[str]:
     """Processes of this one, Python's own tracker of semaphores left out."""
     found = subprocess.run(
-        ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     lines = found.stdout.splitlines()
     return [line for line in lines if "resource_tracker" not in line and not line.startswith("ps ")]

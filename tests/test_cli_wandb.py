@@ -36,19 +36,6 @@ def crystals(run: Path) -> dict[str, Any]:
     return table
 
 
-def test_the_report_is_logged_once_it_is_written(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["score", *SEARCH, "logger.mode=offline", "out=run"]) == 0
-    shown = capsys.readouterr()
-    (run,) = runs(folder)
-    assert shown.out.splitlines()[-1] == f"Logged to W&B: {run}"
-    assert "Written to run" in shown.out and shown.err.count("\n") <= 1
-    report = NoveltyReport.load(folder / "run")
-    assert len(crystals(run)["data"]) == len(report.results) == 6
-    assert len(list(run.glob("files/media/images/**/*.png"))) == 2
-
-
 def test_a_sweep_makes_a_run_for_each(folder: Path) -> None:
     words = ["score", "-m", *SEARCH, "logger.mode=offline", "protocol.k=1,2", "out=all"]
     assert main(words) == 0

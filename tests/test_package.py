@@ -77,7 +77,9 @@ def test_making_a_metric_loads_no_potential() -> None:
 
 
 def test_a_monitor_loads_neither_torch_nor_a_logger() -> None:
-    code = "from novelty_metric.callbacks import NoveltyMonitor; import novelty_metric.loggers.wandb"
+    code = (
+        "from novelty_metric.callbacks import NoveltyMonitor; import novelty_metric.loggers.wandb"
+    )
     assert not loaded_by(code) & {"torch", "lightning", "wandb", "matplotlib", "ase", "pymatgen"}
 
 

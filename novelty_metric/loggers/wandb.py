@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
+from novelty_metric.loggers.pictures import draw_pair
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -131,7 +132,20 @@ class WandbReports:
         content = dict(numbers) if self._numbers else {}
         if epoch is not None:
             content[EPOCH] = epoch
-        content["novelty/crystals"] = crystal_table(report, pairs or {})
+        drawn = {
+            row.id: (row, draw_pair(pairs[row.id], row))
+            for row in report.results
+            if pairs and row.id in pairs
+        }
+        content["novelty/crystals"] = crystal_table(
+            report, {name: picture for name, (_, picture) in drawn.items()}
+        )
+        if drawn:
+            # Those of a table go to its artifact; these are in the run's own media.
+            content["novelty/pictures"] = [
+                _image(picture, caption=f"{row.id}: {row.formula}, {row.verdict}")
+                for row, picture in drawn.values()
+            ]
         content |= charts(report)
         if epoch is not None:
             self._define({*numbers, *content})
@@ -168,34 +182,32 @@ class WandbReports:
         self.run.log_artifact(artifact, aliases=["latest", _name(epoch)])
 
 
-def crystal_table(report: NoveltyReport, pairs: Mapping[str, CrystalPair]) -> Any:
+def crystal_table(report: NoveltyReport, pictures: Mapping[str, bytes]) -> Any:
     """A ``wandb.Table`` with a row per crystal, up to `MAX_ROWS`, those with a picture first."""
     import wandb
 
-    with_picture = [row for row in report.results if row.id in pairs]
-    others = [row for row in report.results if row.id not in pairs]
+    with_picture = [row for row in report.results if row.id in pictures]
+    others = [row for row in report.results if row.id not in pictures]
     table = wandb.Table(columns=list(COLUMNS))
     for row in (with_picture + others)[:MAX_ROWS]:
-        table.add_data(*(_cell(row, name, pairs) for name in COLUMNS))
+        table.add_data(*(_cell(row, name, pictures) for name in COLUMNS))
     return table
 
 
-def _cell(row: CrystalResult, name: str, pairs: Mapping[str, CrystalPair]) -> Any:
+def _cell(row: CrystalResult, name: str, pictures: Mapping[str, bytes]) -> Any:
     if name == "picture":
-        return _picture(row, pairs[row.id]) if row.id in pairs else None
+        return _image(pictures[row.id]) if row.id in pictures else None
     value = getattr(row, name)
     if name == "element_map":
         return None if value is None else json.dumps(value)
     return value.value if isinstance(value, Verdict) else value
 
 
-def _picture(row: CrystalResult, pair: CrystalPair) -> Any:
+def _image(png: bytes, caption: str | None = None) -> Any:
     import PIL.Image
     import wandb
 
-    from novelty_metric.loggers.pictures import draw_pair
-
-    return wandb.Image(PIL.Image.open(io.BytesIO(draw_pair(pair, row))))
+    return wandb.Image(PIL.Image.open(io.BytesIO(png)), caption=caption)
 
 
 def charts(report: NoveltyReport) -> dict[str, Any]:
