@@ -129,7 +129,7 @@ class WandbReports:
         numbers = dict(report.scalars() if scalars is None else scalars)
         if epoch is not None:
             numbers[EPOCH] = epoch
-        content = dict(numbers) if self._numbers else {}
+        content: dict[str, Any] = dict(numbers) if self._numbers else {}
         if epoch is not None:
             content[EPOCH] = epoch
         drawn = {
