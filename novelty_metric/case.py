@@ -81,6 +81,8 @@ class Case:
         Relaxations not yet asked for, near parents first.
     relaxed_parents : dict
         Last geometry of each candidate that was relaxed, by its position in `tried`.
+    out_of_time : bool
+        A deadline came before its relaxation, its search or one of its parents.
     n_relaxations : int
     seconds : float
         Work done on this sample.
@@ -107,6 +109,7 @@ class Case:
     tried: list[TriedParent] = field(default_factory=list)
     waiting: deque[Substituted] = field(default_factory=deque)
     relaxed_parents: dict[int, CrystalRecord] = field(default_factory=dict)
+    out_of_time: bool = False
     n_relaxations: int = 0
     seconds: float = 0.0
 
@@ -263,7 +266,8 @@ class Case:
             return None, f"not eligible: {self.not_eligible_because}"
         if self.confirmed:
             return Verdict.SUBSTITUTED, None
-        reasons = list(self.unfinished)
+        reasons = ["the time ran out"] if self.out_of_time else []
+        reasons += self.unfinished
         reasons += [
             f"{_name(tried.parent)}: {tried.error or 'relaxation did not converge'}"
             for tried in self.tried
@@ -351,7 +355,7 @@ class Case:
             }
         return CrystalResult(
             **common,
-            kind=self._kind() if exhaustive else None,
+            kind=self._kind() if exhaustive and not self.out_of_time else None,
             n_parents=len(self.tried),
             parents=tuple(self.tried),
         )
@@ -360,11 +364,10 @@ class Case:
         """The crystals to keep."""
         if self.cleaned is None:
             return None
-        index = parent_relaxed = None
-        if self.duplicate is not None:
-            index = self.duplicate.index
-        elif (shown := self._shown_parent()) is not None:
-            index = shown.parent.index
+        index = self.shown_index()
+        shown = None if self.duplicate is not None else self._shown_parent()
+        parent_relaxed = None
+        if shown is not None:
             parent_relaxed = self.relaxed_parents.get(self.tried.index(shown))
         return CrystalRecords(
             generated=CrystalRecord.of(self.cleaned),
@@ -374,6 +377,13 @@ class Case:
             else CrystalRecord.of(reference.structure(index)),
             parent_relaxed=parent_relaxed,
         )
+
+    def shown_index(self) -> int | None:
+        """Position in the reference of the crystal that the row names."""
+        if self.duplicate is not None:
+            return self.duplicate.index
+        shown = self._shown_parent()
+        return None if shown is None else shown.parent.index
 
     def _shown_parent(self) -> TriedParent | None:
         """The cheapest parent that confirmed, else the cheapest one."""

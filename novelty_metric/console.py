@@ -48,6 +48,7 @@ _LEFT_OUT = {
     LeftOut.NOT_CONVERGED: "relaxation did not converge or failed",
     LeftOut.NO_HULL: "no energy above hull",
     LeftOut.NOT_METASTABLE: "too far above the hull",
+    LeftOut.OUT_OF_TIME: "out of time before it was relaxed",
 }
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from novelty_metric.case import Case, relaxation_failure
 from novelty_metric.cores import usable_cores
@@ -19,11 +22,19 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.protocol import SCOPES, Protocol
-from novelty_metric.relaxation.base import Relaxer, RelaxSettings, RelaxTask, Watch
+from novelty_metric.relaxation.base import (
+    Relaxation,
+    Relaxer,
+    RelaxSettings,
+    RelaxTask,
+    Watch,
+)
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import TriedParent
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from novelty_metric.reference import Reference
     from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.relaxation.potentials import Potential
@@ -36,6 +47,27 @@ HULLS = ("reference", "matbench_discovery", "none")
 
 MAX_SITES = 300
 """Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
+
+_AT_ONCE = 16
+"""Crystals that are taken to their end together where there is a deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrystalPair:
+    """A generated crystal, relaxed and reduced, and the reference crystal that its row names."""
+
+    generated: Structure | None
+    parent: Structure | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricState:
+    """What a metric holds, for the metric of another process to take over."""
+
+    identity: Mapping[str, Any]
+    samples: tuple[Sample, ...]
+    cases: Mapping[str, Case]
+    seconds: Mapping[str, float]
 
 
 class SubstitutionNovelty:
@@ -150,6 +182,11 @@ class SubstitutionNovelty:
 
     # -- what a caller uses ------------------------------------------------------------------
 
+    @property
+    def device(self) -> str | None:
+        """Device that was asked for; None: what the machine has."""
+        return self._device or getattr(self._relaxer_given, "device", None)
+
     def update(self, structures: Iterable[Any], ids: Sequence[str] | None = None) -> None:
         """Add generated crystals; they are scored by `compute`.
 
@@ -194,8 +231,17 @@ class SubstitutionNovelty:
             new.append(sample)
         self._samples += new
 
-    def compute(self) -> NoveltyReport:
+    def compute(self, *, deadline: float | None = None) -> NoveltyReport:
         """Score what was added and not yet scored, and report on everything.
+
+        Parameters
+        ----------
+        deadline : float, optional
+            When relaxations and searches end, on the clock of `time.monotonic`. What is not
+            finished then is undecided, never unmatched, and the next `compute` takes it up again.
+            Crystals are taken to their end a few at a time, in order. Checks, reduction and the
+            duplicate test, some milliseconds a crystal, are made for all; so is opening, which
+            `prepare` can do beforehand.
 
         Raises
         ------
@@ -206,19 +252,16 @@ class SubstitutionNovelty:
         waiting = [
             self._begun.get(sample.id) or Case(sample)
             for sample in self._samples
-            if sample.id not in self._cases
+            if not self._is_scored(sample)
         ]
         self._begun.clear()
         for case in self._each("check", waiting):
             if case.cleaned is None:
                 case.check(self.max_sites)
         usable = [case for case in waiting if case.error is None]
-        self._normalise(usable, opened)
-        self._screen(usable, opened)
-        usable = [case for case in usable if case.error is None]
-        self._find_duplicates(usable, opened)
-        self._find_parents(usable, opened)
-        self._relax_parents(usable, opened)
+        at_once = _AT_ONCE if deadline is not None else max(1, len(usable))
+        for start in range(0, max(1, len(usable)), at_once):
+            self._score(usable[start : start + at_once], opened, deadline)
         self._cases.update((case.sample.id, case) for case in waiting)
         return self._report(opened)
 
@@ -231,6 +274,37 @@ class SubstitutionNovelty:
     def progress(self) -> ProgressCallback:
         """Whom a long run tells where it stands."""
         return self._progress
+
+    def report(self) -> NoveltyReport:
+        """The report on what is scored; scores nothing."""
+        return self._report(self._open())
+
+    def prepare(self) -> None:
+        """Open the reference, the potential and the hull now rather than at the first `compute`.
+
+        Raises
+        ------
+        InputError
+            If one of them can't be used.
+        """
+        opened = self._open()
+        opened.search.prepare()
+        if len(opened.reference):
+            # The first pair test on a machine compiles.
+            opened.search.may_match(opened.reference.structure(0), np.zeros(1, dtype=np.int64))
+
+    def pair(self, sample_id: str) -> CrystalPair:
+        """The crystals behind a row of the last `compute`, to be looked at.
+
+        Raises
+        ------
+        KeyError
+            If no sample of that id was scored.
+        """
+        case = self._cases[sample_id]
+        index = case.shown_index()
+        parent = None if index is None else self._open().reference.structure(index)
+        return CrystalPair(case.cleaned if case.reduced is None else case.reduced, parent)
 
     def reset(self) -> None:
         """Forget every sample; what was opened stays open."""
@@ -249,14 +323,30 @@ class SubstitutionNovelty:
         InputError
             If the settings differ, or the reference does.
         """
-        mine, theirs = self._identity(), other._identity()
-        for name, value in mine.items():
+        self.merge_state(other.state())
+
+    def state(self) -> MetricState:
+        """What was added and scored, to be sent to the metric of another process."""
+        return MetricState(
+            self._identity(), tuple(self._samples), dict(self._cases), dict(self._seconds)
+        )
+
+    def merge_state(self, other: MetricState) -> None:
+        """`merge` with a metric of another process.
+
+        Raises
+        ------
+        InputError
+            If the settings differ, or the reference does.
+        """
+        theirs = other.identity
+        for name, value in self._identity().items():
             if theirs[name] != value:
                 raise InputError(
                     f"metrics with different {name} can't be merged: {value!r} and {theirs[name]!r}"
                 )
         used = {sample.id for sample in self._samples}
-        for sample in list(other._samples):  # `other` may be this metric
+        for sample in other.samples:
             name, count = sample.id, 1
             while name in used:
                 count += 1
@@ -264,10 +354,26 @@ class SubstitutionNovelty:
             used.add(name)
             renamed = dataclasses.replace(sample, id=name)
             self._samples.append(renamed)
-            if sample.id in other._cases:
-                self._cases[name] = dataclasses.replace(other._cases[sample.id], sample=renamed)
-        for step, seconds in list(other._seconds.items()):
+            if sample.id in other.cases:
+                self._cases[name] = dataclasses.replace(other.cases[sample.id], sample=renamed)
+        for step, seconds in other.seconds.items():
             self._seconds[step] += seconds
+
+    def search_only(self) -> SubstitutionNovelty:
+        """A metric that relaxes nothing, on the same reference and otherwise of the same settings.
+
+        It has none of the samples.
+        """
+        return SubstitutionNovelty(
+            self._open().reference,
+            self.protocol,
+            relaxer=None,
+            hull="none",
+            scope=self.scope,
+            workers=self._workers,
+            max_sites=self.max_sites,
+            progress=self._progress,
+        )
 
     def __call__(
         self, structures: Iterable[Any], ids: Sequence[str] | None = None
@@ -370,19 +476,35 @@ class SubstitutionNovelty:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process opens what it needs itself, and has nobody to tell its progress.
+        return {**self.__dict__, "_opened": None, "_progress": no_progress}
+
     # -- the steps ---------------------------------------------------------------------------
 
-    def _normalise(self, cases: list[Case], opened: _Opened) -> None:
+    def _is_scored(self, sample: Sample) -> bool:
+        return sample.id in self._cases and not self._cases[sample.id].out_of_time
+
+    def _score(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
+        """Steps 1 to 12."""
+        self._normalise(cases, opened, deadline)
+        self._screen(cases, opened)
+        usable = [case for case in cases if case.error is None]
+        self._find_duplicates(usable, opened)
+        self._find_parents(usable, opened, deadline)
+        self._relax_parents(usable, opened, deadline)
+
+    def _normalise(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""
         as_given = [case for case in cases if case.converged is None]
         if opened.relaxer is not None and self.relax_samples:
-            self._relax_samples(as_given, opened.relaxer)
+            self._relax_samples(as_given, opened.relaxer, deadline)
         elif opened.relaxer is not None:
             self._take_energies(as_given, opened.relaxer)
         for case in self._each("reduce", [case for case in cases if case.reduced is None]):
             case.reduce(self.protocol)
 
-    def _relax_samples(self, cases: list[Case], relaxer: Relaxer) -> None:
+    def _relax_samples(self, cases: list[Case], relaxer: Relaxer, deadline: float | None) -> None:
         stage = "relax samples"
         queue: deque[RelaxTask] = deque()
         for case in cases:
@@ -390,7 +512,8 @@ class SubstitutionNovelty:
             queue.append(RelaxTask(case, case.cleaned))
         with self._timed(stage):
             self._progress(stage, 0, len(cases))
-            for done, (task, result) in enumerate(relaxer.relax(queue, self._settings), start=1):
+            results = self._relaxed(relaxer, queue, deadline)
+            for done, (task, result) in enumerate(results, start=1):
                 assert isinstance(task.key, Case)
                 case = task.key
                 case.relaxation = result
@@ -399,6 +522,26 @@ class SubstitutionNovelty:
                 case.n_relaxations += 1
                 case.seconds += result.seconds
                 self._progress(stage, done, len(cases))
+        if deadline is not None:
+            for case in cases:
+                case.out_of_time = case.relaxation is None
+
+    def _relaxed(
+        self, relaxer: Relaxer, queue: deque[RelaxTask], deadline: float | None
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """What is relaxed before the deadline."""
+        if deadline is None:
+            yield from relaxer.relax(queue, self._settings)
+            return
+        if time.monotonic() >= deadline:
+            return
+        # One that knows of no deadline is left after the first result that comes too late.
+        knows = "deadline" in inspect.signature(relaxer.relax).parameters
+        limit = {"deadline": deadline} if knows else {}
+        for found in relaxer.relax(queue, self._settings, **limit):
+            yield found
+            if time.monotonic() >= deadline:
+                return
 
     def _take_energies(self, cases: list[Case], relaxer: Relaxer) -> None:
         """Samples that come relaxed: only their energy is needed."""
@@ -427,11 +570,13 @@ class SubstitutionNovelty:
                 case.e_above_hull = above if above is not None and math.isfinite(above) else None
             case.not_eligible_because = self._not_eligible(case, opened)
             case.eligible = case.not_eligible_because is None
+            if case.eligible and case.out_of_time:
+                case.eligible = None
 
     def _not_eligible(self, case: Case, opened: _Opened) -> str | None:
         if not case.smact_valid:
             return "composition refused by SMACT"
-        if opened.relaxer is None:
+        if opened.relaxer is None or case.out_of_time:
             return None
         failure = relaxation_failure(case.relaxation) if case.relaxation is not None else None
         if failure is not None:
@@ -460,12 +605,12 @@ class SubstitutionNovelty:
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
 
-    def _find_parents(self, cases: list[Case], opened: _Opened) -> None:
+    def _find_parents(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
         """Steps 7 to 10, for the crystals in scope that are not duplicates."""
         wanted = [
             case
             for case in cases
-            if case.duplicate is None and (case.eligible or self.scope == "all")
+            if case.duplicate is None and (case.eligible is not False or self.scope == "all")
         ]
         if any(case.found is None for case in wanted):
             opened.parent_search.prepare()
@@ -473,6 +618,10 @@ class SubstitutionNovelty:
         def search(case: Case) -> None:
             assert case.reduced is not None
             case.searched = True
+            if deadline is not None and time.monotonic() >= deadline:
+                case.out_of_time = True
+            if case.out_of_time:
+                return
             with case.clock():
                 try:
                     found = case.found or opened.parent_search.parents(case.reduced, case.symmetry)
@@ -492,7 +641,7 @@ class SubstitutionNovelty:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _relax_parents(self, cases: list[Case], opened: _Opened) -> None:
+    def _relax_parents(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
         """Steps 11 and 12: substitute, relax once, confirm."""
         if opened.relaxer is None:
             return
@@ -506,7 +655,7 @@ class SubstitutionNovelty:
                 if case.waiting:
                     self._enqueue(case, queue)
             self._progress(stage, 0, total)
-            results = opened.relaxer.relax(queue, self._settings)
+            results = self._relaxed(opened.relaxer, queue, deadline)
             for done, (task, result) in enumerate(results, start=1):
                 assert isinstance(task.key, _Candidate)
                 case = task.key.case
@@ -525,6 +674,11 @@ class SubstitutionNovelty:
                 elif case.waiting and not self.exhaustive:
                     self._enqueue(case, queue)
                 self._progress(stage, done, total)
+        if deadline is not None:
+            for case in cases:
+                left = not all(tried.relaxed for tried in case.tried)
+                if left and (self.exhaustive or not case.confirmed):
+                    case.out_of_time = True
 
     def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
         """Put the next parent on the queue, or all of them where all are wanted."""
@@ -554,7 +708,7 @@ class SubstitutionNovelty:
     def _report(self, opened: _Opened) -> NoveltyReport:
         from novelty_metric.report import NoveltyReport
 
-        ordered = [self._cases[sample.id] for sample in self._samples]
+        ordered = [self._cases[sample.id] for sample in self._samples if sample.id in self._cases]
         grouped = [case for case in ordered if case.error is None]
         with self._timed("group equal samples"):
             groups = opened.search.group_equal(
@@ -590,7 +744,7 @@ class SubstitutionNovelty:
             relax_samples=self.relax_samples,
             versions=installed_versions(),
             seconds=dict(self._seconds),
-            warnings=tuple(implausible((case.as_read, case.error) for case in cases)),
+            warnings=(*implausible((case.as_read, case.error) for case in cases), *_late(cases)),
         )
 
     def _identity(self) -> dict[str, Any]:
@@ -644,6 +798,13 @@ class SubstitutionNovelty:
             with self._timed("open"):
                 self._opened = _Opened.from_given(self)
         return self._opened
+
+
+def _late(cases: Sequence[Case]) -> Iterator[str]:
+    """What a report says where a deadline left work undone."""
+    left = sum(case.out_of_time for case in cases)
+    if left:
+        yield f"the time ran out before {left} of {len(cases)} crystals were done with"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class LeftOut(StrEnum):
     NOT_CONVERGED = "not_converged"
     NO_HULL = "no_hull"
     NOT_METASTABLE = "not_metastable"
+    OUT_OF_TIME = "out_of_time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,7 +326,8 @@ class NoveltyReport:
 
         where m and h count the crystals that are not eligible but could have been, and then
         matched (m) or unmatched (h). These are the SMACT-valid crystals that did not converge,
-        have no energy above hull, or were stopped by an error. One counts in m and in h, unless it
+        have no energy above hull, or were stopped by an error or a deadline. One counts in m and in
+        h, unless it
         is converged and its verdict is known: that verdict would not change with the hull.
         SMACT-invalid and unreadable crystals, and those that are no crystal at all, can't become
         eligible. None while no crystal is or could have been eligible.
@@ -440,6 +442,7 @@ class NoveltyReport:
             "n_unreadable": float(self.n_unreadable),
             "n_eligible": float(self.n_eligible),
             "n_energy_suspect": float(self.n_energy_suspect),
+            "n_out_of_time": float(self.left_out[LeftOut.OUT_OF_TIME.value]),
         }
         values.update({verdict: share.value for verdict, share in self.fractions.items()})
         return {
@@ -500,7 +503,12 @@ class NoveltyReport:
 
     @cached_property
     def _could_join(self) -> tuple[CrystalResult, ...]:
-        unfinished = (LeftOut.NOT_CONVERGED, LeftOut.NO_HULL, LeftOut.FAILED)
+        unfinished = (
+            LeftOut.NOT_CONVERGED,
+            LeftOut.NO_HULL,
+            LeftOut.FAILED,
+            LeftOut.OUT_OF_TIME,
+        )
         return tuple(
             result
             for result, reason in zip(self.results, self._reasons, strict=True)
@@ -533,6 +541,8 @@ def _reason_left_out(result: CrystalResult) -> LeftOut | None:
         return None
     if result.smact_valid is False:
         return LeftOut.SMACT_INVALID
+    if result.eligible is None and result.verdict is not None:
+        return LeftOut.OUT_OF_TIME
     if result.converged is False:
         return LeftOut.NOT_CONVERGED
     if result.eligible is not False or result.smact_valid is None:
@@ -542,7 +552,8 @@ def _reason_left_out(result: CrystalResult) -> LeftOut | None:
 
 def _fixed_verdict(result: CrystalResult) -> Verdict | None:
     """The verdict that a crystal would keep if it became eligible; None while that is open."""
-    if result.converged is False or result.verdict == Verdict.UNDECIDED:
+    unknown = result.converged is False or result.eligible is None
+    if unknown or result.verdict == Verdict.UNDECIDED:
         return None
     return result.verdict
 

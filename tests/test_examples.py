@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -79,6 +80,34 @@ def test_its_ci_runs_the_tests() -> None:
     text = (EXAMPLE / ".github" / "workflows" / "novelty.yml").read_text()
     steps = yaml.safe_load(text)["jobs"]["novelty"]["steps"]
     assert any("python -m pytest --novelty" in step.get("run", "") for step in steps)
+
+
+def test_the_toy_model_trains_with_the_callback_on(tmp_path: Path) -> None:
+    """At a tiny size, search only: seconds."""
+    pytest.importorskip("lightning")
+    script = EXAMPLE.parent / "train_toy_diffusion.py"
+    words = ["epochs=2", "callback.every_n_epochs=1", "callback.n_samples=3", "data.repeats=4"]
+    words += ["data.crystals=3", "callback.metric.relaxer=none", "model.steps=3", "out=tiny"]
+    done = subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()][-2:] == ["0", "1"]
+    with (tmp_path / "tiny" / "csv" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows if row["novelty/novel_yield"]] == ["0", "1"]
+    assert all(float(row["loss"]) > 0 for row in rows)
+    for epoch in range(2):
+        content = tmp_path / "tiny" / "csv" / "novelty" / f"epoch_{epoch:05d}" / "report.json"
+        assert json.loads(content.read_text())["reference"]["size"] == 3
+    shares = [line.split(",") for line in (tmp_path / "tiny" / "curve.csv").read_text().split()[1:]]
+    assert (tmp_path / "tiny" / "curve.png").stat().st_size > 5000 and len(shares) >= 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]
 
 
 @pytest.mark.slow

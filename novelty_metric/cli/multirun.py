@@ -27,6 +27,7 @@ from novelty_metric.cli.compose import (
     search_path,
     translate,
 )
+from novelty_metric.cli.logging import logged
 from novelty_metric.cli.settings import ScoreSettings
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.report import NoveltyReport
@@ -279,7 +280,9 @@ def _report(
         report = NoveltyReport.load(folder)
         if report.context.versions == installed_versions():
             return report, True
-    report = score.make_report(settings, score.check(settings, None))
-    run_folder.write_config(folder, content)
-    report.save(folder)
+    with logged(settings, name=folder.name) as log:
+        report = score.make_report(settings, score.check(settings, None), log)
+        run_folder.write_config(folder, content)
+        report.save(folder)
+        log.send(report, folder)
     return report, False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from novelty_metric.cli import run_folder
 from novelty_metric.cli.compose import choices, compose_config
+from novelty_metric.cli.logging import Log, logged
 from novelty_metric.cli.parsing import Parser
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import ScoreSettings, user_path
@@ -70,6 +71,8 @@ what is kept
   out=DIR               write report.json, verdicts.parquet, verdicts.csv and
                         parents.parquet there; by default nothing is written
   overwrite=true        replace a report of other settings
+  logger=NAME           {logger}: also log the report to Weights & Biases;
+                        logger.project=, logger.mode=offline and the like
 
 options
   --config-dir DIR      folder with configs of your own, such as DIR/protocol/mine.yaml
@@ -96,7 +99,7 @@ same command goes on, as finished relaxations are kept.
 
 def help_text() -> str:
     """The help, with the names that can be given."""
-    groups = ("model", "reference", "protocol", "relaxer", "hull", "recipe")
+    groups = ("model", "reference", "protocol", "relaxer", "hull", "recipe", "logger")
     return HELP.format(**{group: _wrapped(choices(group)) for group in groups})
 
 
@@ -136,12 +139,14 @@ def run(words: list[str]) -> int:
     if settings.out is not None:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
-    report = make_report(settings, reference)
-    if settings.out is not None:
-        # The settings go first: a report without them could not be continued.
-        run_folder.write_config(settings.out, config)
-        report.save(settings.out)
-    _print(report, settings)
+    with logged(settings) as log:
+        report = make_report(settings, reference, log)
+        if settings.out is not None:
+            # The settings go first: a report without them could not be continued.
+            run_folder.write_config(settings.out, config)
+            report.save(settings.out)
+        _print(report, settings)
+        log.send(report, settings.out)
     return 0
 
 
@@ -206,7 +211,9 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
     raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
 
 
-def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
+def make_report(
+    settings: ScoreSettings, reference: str | Path, log: Log | None = None
+) -> NoveltyReport:
     """Score with everything that libraries print kept off the screen."""
     with quiet() as terminal:
         from novelty_metric.console import Progress
@@ -222,6 +229,8 @@ def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport
             warn(told, terminal)
             metric.update_samples(samples)
             report = metric.compute()
+            if log is not None:
+                log.look_at(metric, report)
             warn([line for line in report.context.warnings if line not in told], terminal)
             return report
 

@@ -14,6 +14,21 @@ from novelty_metric.errors import InputError
 from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
 
+WANDB_MODES = ("online", "offline", "disabled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbSettings:
+    """The run of W&B that a report is logged to, and how much of it is drawn."""
+
+    project: str | None
+    entity: str | None
+    run: str | None
+    group: str | None
+    tags: tuple[str, ...]
+    mode: str | None
+    pictures: int
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
@@ -44,6 +59,8 @@ class ScoreSettings:
         None: as many as the machine has cores, one on a GPU.
     device : str or None
     cache : bool or path
+    logger : WandbSettings or None
+        None: the report goes to the terminal and to `out` alone.
     """
 
     samples: Path | None
@@ -65,6 +82,7 @@ class ScoreSettings:
     device: str | None
     max_sites: int | None
     cache: bool | Path
+    logger: WandbSettings | None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ScoreSettings:
@@ -76,7 +94,7 @@ class ScoreSettings:
             In one line, for the first setting that is missing, unknown or of the wrong kind.
         """
         own = {field.name for field in dataclasses.fields(cls)}
-        _only_known(config, own | {"logger"}, "")
+        _only_known(config, own, "")
         model = ModelSettings.from_config(_group(config, "model"))
         reference = _group(config, "reference")
         _only_known(reference, {"name", "path"}, "reference.")
@@ -109,11 +127,10 @@ class ScoreSettings:
             device=_text(config, "device"),
             max_sites=_count(config, "max_sites"),
             cache=_cache(config),
+            logger=_logger(_group(config, "logger")),
         )
         if settings.scope not in SCOPES:
             raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")
-        if _named(config, "logger") != "none":
-            raise InputError(f"no logger named {config['logger']['name']!r}; known: none")
         return settings
 
 
@@ -187,6 +204,28 @@ def _count(config: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is {value!r}; it must be a whole number above 0")
     return value
+
+
+def _logger(content: Mapping[str, Any]) -> WandbSettings | None:
+    if content.get("name") == "none":
+        _only_known(content, {"name"}, "logger.")
+        return None
+    if content.get("name") != "wandb":
+        raise InputError(f"no logger named {content.get('name')!r}; known: none, wandb")
+    own = {field.name for field in dataclasses.fields(WandbSettings)}
+    _only_known(content, own | {"name"}, "logger.")
+    texts = {
+        name: _text(content, name, "logger.")
+        for name in ("project", "entity", "run", "group", "mode")
+    }
+    if texts["mode"] not in (None, *WANDB_MODES):
+        raise InputError(f"logger.mode is {texts['mode']!r}; known: {', '.join(WANDB_MODES)}")
+    tags, pictures = content["tags"], content["pictures"]
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise InputError(f"logger.tags is {tags!r}; it must be a list of texts")
+    if isinstance(pictures, bool) or not isinstance(pictures, int) or pictures < 0:
+        raise InputError(f"logger.pictures is {pictures!r}; it must be a whole number, 0 or more")
+    return WandbSettings(**texts, tags=tuple(tags), pictures=pictures)
 
 
 def _cache(config: Mapping[str, Any]) -> bool | Path:

@@ -179,13 +179,18 @@ class Relaxer(Protocol):
         ...
 
     def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
+        self,
+        queue: deque[RelaxTask],
+        settings: RelaxSettings,
+        *,
+        deadline: float | None = None,
     ) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """Relax what waits in the queue, yielding each result as it is finished.
 
         The queue is taken from the left whenever there is room; the caller may append to it
-        between two results. Ends when the queue is empty and nothing is under way. No failure of
-        one crystal is raised: it is that crystal's result.
+        between two results. Ends when the queue is empty and nothing is under way, or when the
+        clock of `time.monotonic` has reached the deadline: what is under way then is given up. No
+        failure of one crystal is raised: it is that crystal's result.
         """
         ...
 

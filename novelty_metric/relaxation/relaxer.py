@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -59,7 +60,11 @@ class PotentialRelaxer:
         return self._potential.info
 
     def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
+        self,
+        queue: deque[RelaxTask],
+        settings: RelaxSettings,
+        *,
+        deadline: float | None = None,
     ) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """See `novelty_metric.relaxation.base.Relaxer.relax`."""
         engine = self._start()
@@ -73,9 +78,13 @@ class PotentialRelaxer:
                     yield task, known
                 else:
                     engine.add(task, settings)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                self.close()
+                return
             # Not one by one: what the caller does in between is no part of the step.
             with self._alone():
-                ended = list(engine.step())
+                ended = list(engine.step(left) if isinstance(engine, Workers) else engine.step())
             for task, result in ended:
                 if self._cache is not None:
                     self._cache.put(task, self.info, settings, result)

@@ -82,8 +82,8 @@ class Workers:
         worker = next(w for w in self._workers if w.wants and w is not self._alone)
         self._send_job(worker, _Job(task, settings))
 
-    def step(self) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        """Wait until a worker says something; gives what has ended."""
+    def step(self, seconds: float | None = None) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """Wait until a worker says something, no longer than that; gives what has ended."""
         self._start()
         if self._alone is None and self._suspects:
             self._alone = next((worker for worker in self._workers if not worker.under_way), None)
@@ -94,7 +94,7 @@ class Workers:
                     return  # a crystal that waits can be added now
             elif self._alone.wants:
                 self._send_job(self._alone, self._suspects.popleft())
-        for worker, kind, number, content in self._heard():
+        for worker, kind, number, content in self._heard(seconds):
             if kind is None:
                 lost = list(worker.under_way.values())
                 if worker is not self._alone:
@@ -160,7 +160,9 @@ class Workers:
             theirs.close()
             self._workers.append(_Worker(process, ours))
 
-    def _heard(self) -> Iterator[tuple[_Worker, str | None, int, Any]]:
+    def _heard(
+        self, seconds: float | None = None
+    ) -> Iterator[tuple[_Worker, str | None, int, Any]]:
         """What workers say, after a wait for one; kind None where one died, which is forgotten.
 
         Raises
@@ -169,7 +171,7 @@ class Workers:
             If the potential can't be loaded.
         """
         by_connection: dict[Any, _Worker] = {w.connection: w for w in self._workers}
-        for connection in wait(list(by_connection)):
+        for connection in wait(list(by_connection), seconds):
             worker = by_connection[connection]
             try:
                 kind, number, content = worker.connection.recv()

@@ -18,11 +18,11 @@ from novelty_metric.testing.options import NoveltyOptions
 class QuietMetric(SubstitutionNovelty):
     """The metric, with the warnings of libraries kept from failing a test or filling its output."""
 
-    def compute(self) -> NoveltyReport:
+    def compute(self, *, deadline: float | None = None) -> NoveltyReport:
         """As `SubstitutionNovelty.compute`."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return super().compute()
+            return super().compute(deadline=deadline)
 
 
 class Metrics:

@@ -1,0 +1,75 @@
+"""One evaluation in a training run: what is to be scored, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from novelty_metric.metric import CrystalPair
+    from novelty_metric.report import NoveltyReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Crystals that wait to be scored.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Epoch and optimiser step at which they were sampled.
+    structures : sequence of pymatgen Structure, ASE Atoms or None
+        None: the sampler gave nothing.
+    ids : sequence of str
+        Position among the samples of all processes.
+    """
+
+    epoch: int
+    step: int
+    structures: Sequence[Any]
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one evaluation found; the same in every process of a training run.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Epoch and optimiser step at which the crystals were sampled.
+    report : NoveltyReport or None
+        None if the evaluation failed.
+    error : str or None
+        Why it failed, in one line.
+    seconds : float
+        Wall time of the scoring.
+    folder : Path or None
+        Where the report was saved.
+    pairs : mapping
+        Some of the crystals with the reference crystals beside them, by id.
+    """
+
+    epoch: int
+    step: int
+    report: NoveltyReport | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    folder: Path | None = None
+    pairs: Mapping[str, CrystalPair] = field(default_factory=dict)
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """Finite numbers by name, as in `NoveltyReport.scalars`, with epoch and time.
+
+        Empty if the evaluation failed.
+        """
+        if self.report is None:
+            return {}
+        return {
+            **self.report.scalars(),
+            "novelty/epoch": float(self.epoch),
+            "novelty/seconds": self.seconds,
+        }

@@ -1,0 +1,343 @@
+"""`NoveltyMonitor`: every few epochs sample, score, save and log, whatever the training loop."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
+from novelty_metric.callbacks.ranks import Ranks
+from novelty_metric.callbacks.sampling import Sampler, draw
+from novelty_metric.callbacks.scoring import Scorer
+from novelty_metric.crystal import first_line
+from novelty_metric.errors import InputError
+
+if TYPE_CHECKING:
+    from novelty_metric.metric import CrystalPair, SubstitutionNovelty
+    from novelty_metric.report import NoveltyReport
+
+log = logging.getLogger("novelty_metric")
+_LISTEN = 20.0
+"""Seconds that the other processes are left without a word while rank 0 waits for a result: their
+collectives give up after minutes."""
+
+
+class ReportLogger(Protocol):
+    """Where evaluations go to beside the files, such as `novelty_metric.loggers.WandbReports`."""
+
+    @property
+    def n_pairs(self) -> int:
+        """Crystals that it wants to show."""
+        ...
+
+    def log_report(
+        self,
+        report: NoveltyReport,
+        *,
+        epoch: int | None,
+        scalars: Mapping[str, float],
+        folder: Path | None,
+        pairs: Mapping[str, CrystalPair],
+    ) -> None:
+        """Take over one report; called in rank 0 alone, once the files are written."""
+        ...
+
+    def close(self) -> None:
+        """Finish what it opened itself."""
+        ...
+
+
+class NoveltyMonitor:
+    """Scores a model while it trains.
+
+    Parameters
+    ----------
+    sample : str or callable
+        Name of a method of the model that takes a number and gives that many crystals (pymatgen
+        Structures or ASE Atoms), or a callable of the model and a number, or of a number. It is
+        called in evaluation mode without gradients, seeded anew for each epoch and process; random
+        state and mode are then as before.
+    metric : SubstitutionNovelty or mapping
+        The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
+    n_samples : int
+        Crystals per evaluation, shared out over the processes of a distributed run.
+    every_n_epochs : int
+        Epochs 0, n, 2n and so on are evaluated, and the first one that is seen.
+    budget_seconds : float, optional
+        Wall time for the relaxations and searches of one evaluation. What is not finished then is
+        undecided; where not one crystal was relaxed, all are scored as with ``relaxer="none"``.
+    asynchronous : bool
+        Score in another process, on the processor alone unless the metric names a device, while
+        training goes on. Results come with the epoch that they belong to.
+    out : path, optional
+        Folder for the reports, one folder for each epoch.
+    seed : int
+    loggers : sequence of ReportLogger
+        Told of every report, in rank 0 alone.
+
+    Notes
+    -----
+    In a distributed run every process makes the same calls. With ``asynchronous=True`` the samples
+    of all go to one scorer, beside rank 0.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> salt = Structure.from_spacegroup(
+    ...     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ... )
+    >>> settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
+    >>> with NoveltyMonitor(lambda n: [salt] * n, settings, n_samples=2) as monitor:
+    ...     for epoch in range(2):
+    ...         for found in monitor.step(epoch):
+    ...             print(found.epoch, found.scalars["novelty/duplicate"])
+    0 1.0
+    1 1.0
+    """
+
+    def __init__(
+        self,
+        sample: Sampler,
+        metric: SubstitutionNovelty | Mapping[str, Any],
+        *,
+        n_samples: int = 64,
+        every_n_epochs: int = 1,
+        budget_seconds: float | None = None,
+        asynchronous: bool = False,
+        out: str | Path | None = None,
+        seed: int = 0,
+        loggers: Sequence[ReportLogger] = (),
+    ) -> None:
+        for name, count in (("n_samples", n_samples), ("every_n_epochs", every_n_epochs)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} is {count!r}; it must be a whole number above 0")
+        if budget_seconds is not None and not budget_seconds >= 0:
+            raise InputError(f"budget_seconds is {budget_seconds!r}; it must be 0 or more")
+        if not isinstance(sample, str) and not callable(sample):
+            raise InputError(f"sample is {sample!r}; it must be a callable or a method's name")
+        self._sample = sample
+        self._metric = metric_of(metric)
+        self._n_samples = n_samples
+        self._every = every_n_epochs
+        self._budget = budget_seconds
+        self._asynchronous = asynchronous
+        self._out = None if out is None else Path(out)
+        self._seed = seed
+        self._loggers = list(loggers)
+        self._ranks = Ranks()
+        self._scorer: Scorer | None = None
+        self._background: BackgroundScorer | None = None
+        self._last_epoch: int | None = None
+        self._pending = 0
+
+    # -- what a loop calls -------------------------------------------------------------------
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether `step` will evaluate this epoch."""
+        if self._last_epoch is None:
+            return True
+        return epoch != self._last_epoch and epoch % self._every == 0
+
+    def step(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
+        """Evaluate the epoch if it is due; gives the evaluations that have become ready.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        module : object, optional
+            The model; the sampler gets it.
+        step : int
+            Optimiser step, for loggers that count in steps.
+
+        Raises
+        ------
+        InputError
+            If the sampler, the reference, the potential or the hull can't be used. Whatever else
+            goes wrong with the scoring is a warning, and `Evaluation.error`.
+        """
+        return self.evaluate(epoch, module, step=step) if self.is_due(epoch) else self.ready()
+
+    def evaluate(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
+        """Evaluate the epoch, due or not; as `step` otherwise."""
+        self._last_epoch = epoch
+        job = self._sampled(epoch, module, step)
+        if not self._asynchronous:
+            return self._told([self._inline().score(job, self._folder(epoch))])
+        whole = self._whole(job)
+        self._pending += 1
+        if self._ranks.own == 0:
+            self._beside().submit(whole, self._folder(epoch))
+        return self.ready()
+
+    def ready(self) -> list[Evaluation]:
+        """Evaluations that another process has finished since the last call."""
+        return self._received(0.0)
+
+    def wait(self) -> list[Evaluation]:
+        """All evaluations that are under way."""
+        evaluations: list[Evaluation] = []
+        if self._pending and self._ranks.own == 0:
+            log.info("waiting for %d evaluations of novelty", self._pending)
+        while self._pending:
+            evaluations += self._received(_LISTEN)
+        return evaluations
+
+    @property
+    def pending(self) -> int:
+        """Evaluations that are under way."""
+        return self._pending
+
+    def close(self) -> None:
+        """End processes and close what was opened; what is under way is given up."""
+        if self._pending and self._ranks.own == 0:
+            warnings.warn(
+                f"{self._pending} evaluations of novelty were given up unfinished", stacklevel=2
+            )
+        self._pending = 0
+        if self._background is not None:
+            self._background.close()
+            self._background = None
+        if self._scorer is not None:
+            self._scorer.close()
+            self._scorer = None
+        if self._ranks.own == 0:
+            for logger in self._loggers:
+                self._tell(logger.close)
+
+    def __enter__(self) -> NoveltyMonitor:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self.wait()
+        self.close()
+
+    # -- how it is done ----------------------------------------------------------------------
+
+    def _sampled(self, epoch: int, module: Any, step: int) -> Job:
+        """The share of this process. All draw equally many: a sharded model needs them all."""
+        share = -(-self._n_samples // self._ranks.count)
+        first = self._ranks.own * share
+        failure: Exception | None = None
+        structures: list[Any] = []
+        try:
+            structures = draw(self._sample, module, share, (self._seed, epoch, self._ranks.own))
+        except Exception as error:
+            failure = error
+        said = None if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
+        failed = {rank: text for rank, text in enumerate(self._ranks.gather(said)) if text}
+        if failure is not None:
+            raise failure
+        for rank, text in failed.items():
+            raise RuntimeError(f"the sampler failed in process {rank}: {text}")
+        kept = max(0, min(share, self._n_samples - first))
+        ids = [str(first + at) for at in range(kept)]
+        return Job(epoch=epoch, step=step, structures=structures[:kept], ids=ids)
+
+    def _whole(self, job: Job) -> Job:
+        """The job of all processes together."""
+        shares = self._ranks.gather((job.structures, job.ids))
+        return Job(
+            epoch=job.epoch,
+            step=job.step,
+            structures=[structure for structures, _ in shares for structure in structures],
+            ids=[name for _, ids in shares for name in ids],
+        )
+
+    def _inline(self) -> Scorer:
+        if self._scorer is None:
+            self._scorer = Scorer(
+                self._metric,
+                budget_seconds=self._budget,
+                n_pairs=self._n_pairs,
+                ranks=self._ranks,
+            )
+        return self._scorer
+
+    def _beside(self) -> BackgroundScorer:
+        if self._background is None:
+            self._background = BackgroundScorer(
+                ScorerSettings(
+                    metric=self._metric, budget_seconds=self._budget, n_pairs=self._n_pairs
+                )
+            )
+        return self._background
+
+    def _received(self, seconds: float) -> list[Evaluation]:
+        """What rank 0 has got, for all, after a wait for the first."""
+        if not self._asynchronous or not self._pending:
+            return []
+        found: list[Evaluation] = []
+        if self._background is not None:
+            while (evaluation := self._background.take(0.0 if found else seconds)) is not None:
+                found.append(evaluation)
+        found = self._ranks.from_first(found)
+        self._pending -= len(found)
+        return self._told(found)
+
+    def _told(self, evaluations: list[Evaluation]) -> list[Evaluation]:
+        """Warn of what failed, and tell the loggers of what did not."""
+        if self._ranks.own == 0:
+            for evaluation in evaluations:
+                if evaluation.error is not None:
+                    said = f"novelty of epoch {evaluation.epoch}: {evaluation.error}"
+                    warnings.warn(said, stacklevel=3)
+                for logger in self._loggers if evaluation.report is not None else ():
+                    self._tell(_log_to, logger, evaluation)
+        return evaluations
+
+    def _tell(self, call: Any, *arguments: Any) -> None:
+        """A logger that fails must not end the training: the files are there."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            said = f"a logger failed ({type(error).__name__}: {first_line(error)})"
+            warnings.warn(f"novelty: {said}; the training goes on", stacklevel=3)
+
+    def _folder(self, epoch: int) -> Path | None:
+        return None if self._out is None else self._out / f"epoch_{epoch:05d}"
+
+    @property
+    def _n_pairs(self) -> int:
+        return max((logger.n_pairs for logger in self._loggers), default=0)
+
+
+def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
+    assert evaluation.report is not None
+    logger.log_report(
+        evaluation.report,
+        epoch=evaluation.epoch,
+        scalars=evaluation.scalars,
+        folder=evaluation.folder,
+        pairs=evaluation.pairs,
+    )
+
+
+def metric_of(given: SubstitutionNovelty | Mapping[str, Any]) -> SubstitutionNovelty:
+    """The metric, made of its settings where those were given.
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown or can't be used, or no reference is named.
+    """
+    from novelty_metric.metric import SubstitutionNovelty
+
+    if isinstance(given, SubstitutionNovelty):
+        return given
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"metric is {given!r}; it must be a SubstitutionNovelty or a mapping of its settings"
+        )
+    settings = {str(name): value for name, value in given.items()}
+    if "reference" not in settings:
+        raise InputError("metric needs a reference: what the model is trained on")
+    try:
+        return SubstitutionNovelty(**settings)
+    except TypeError as error:
+        raise InputError(f"metric: {first_line(error)}") from error

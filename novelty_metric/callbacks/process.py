@@ -1,0 +1,211 @@
+"""Scores in another process while training goes on."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import weakref
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.crystal import first_line
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from novelty_metric.metric import SubstitutionNovelty
+
+_LOWER_PRIORITY = 10
+_PATIENCE = 20.0
+"""Seconds for the process to end by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerSettings:
+    """What the other process makes its `Scorer` of; picklable."""
+
+    metric: SubstitutionNovelty
+    budget_seconds: float | None
+    n_pairs: int
+
+
+class BackgroundScorer:
+    """A process that scores evaluations one after the other.
+
+    It works on the processor alone unless the metric names a device, on one thread, at a low
+    priority. Where it dies, the evaluation under way has failed, and the next one starts another.
+
+    Parameters
+    ----------
+    settings : ScorerSettings
+
+    Notes
+    -----
+    The process is started by ``spawn``: a script that trains needs the usual guard,
+    ``if __name__ == "__main__":``.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._settings = settings
+        self._jobs: queue.SimpleQueue[tuple[Job, Path | None] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Evaluation] = queue.SimpleQueue()
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._closed = False
+        self._pending = 0
+        self._lock = threading.Lock()
+        # It only waits: what it sends and receives is small.
+        self._thread = threading.Thread(target=self._serve, name="novelty-scorer", daemon=True)
+        self._thread.start()
+        # Before multiprocessing waits for its processes to end, which this one would not.
+        own = weakref.ref(self)
+        atexit.register(lambda: _close(own()))
+
+    @property
+    def pending(self) -> int:
+        """Evaluations that are not yet given back."""
+        return self._pending
+
+    def submit(self, job: Job, folder: Path | None) -> None:
+        """Have an evaluation scored; returns at once."""
+        self._pending += 1
+        self._jobs.put((job, folder))
+
+    def take(self, seconds: float = 0.0) -> Evaluation | None:
+        """The next evaluation that is finished, in the order of their submission.
+
+        Parameters
+        ----------
+        seconds : float
+            How long to wait for it.
+        """
+        try:
+            evaluation = self._done.get(timeout=seconds) if seconds else self._done.get_nowait()
+        except queue.Empty:
+            return None
+        self._pending -= 1
+        return evaluation
+
+    def close(self) -> None:
+        """End the process; what is not finished is given up."""
+        with self._lock:
+            self._closed = True
+            process, connection = self._process, self._connection
+        self._jobs.put(None)
+        if process is not None and connection is not None:
+            if self._pending:
+                # Workers of its own end when they find it gone.
+                process.terminate()
+            else:
+                connection.close()  # it ends by itself
+            process.join(timeout=_PATIENCE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._thread.join(timeout=_PATIENCE)
+
+    def _serve(self) -> None:
+        """The thread: one evaluation after the other, there and back."""
+        while (item := self._jobs.get()) is not None and not self._closed:
+            job, folder = item
+            try:
+                evaluation = self._asked(job, folder)
+            except Exception as error:  # whatever it is, it must reach the one who waits
+                evaluation = _failed(job, f"{type(error).__name__}: {first_line(error)}")
+            self._done.put(evaluation)
+
+    def _asked(self, job: Job, folder: Path | None) -> Evaluation:
+        connection = self._start()
+        if connection is None:
+            return _failed(job, "the scorer was closed")
+        try:
+            connection.send((job, folder))
+            evaluation = connection.recv()
+        except (EOFError, OSError):
+            return _failed(job, self._bury())
+        assert isinstance(evaluation, Evaluation)
+        return evaluation
+
+    def _start(self) -> Connection | None:
+        with self._lock:
+            if self._closed:
+                return None
+            if self._process is None:
+                # A forked copy of a process that holds threads of torch can hang.
+                context = multiprocessing.get_context("spawn")
+                ours, theirs = context.Pipe()
+                # Not a daemon, which may have no workers of its own.
+                process = context.Process(
+                    target=_work, args=(theirs, self._settings), name="novelty-scorer"
+                )
+                process.start()
+                theirs.close()
+                self._process, self._connection = process, ours
+            return self._connection
+
+    def _bury(self) -> str:
+        """Forget a process that died, and say how."""
+        assert self._process is not None and self._connection is not None
+        self._connection.close()
+        self._process.join()
+        status = self._process.exitcode
+        self._process = self._connection = None
+        hint = ""
+        if status == 1:
+            hint = '; does the script have its guard, if __name__ == "__main__":?'
+        return f"the scorer process died (exit status {status}){hint}"
+
+
+def _close(scorer: BackgroundScorer | None) -> None:
+    if scorer is not None and not scorer._closed:
+        scorer.close()
+
+
+def _failed(job: Job, said: str) -> Evaluation:
+    return Evaluation(epoch=job.epoch, step=job.step, error=said)
+
+
+def _work(connection: Connection, settings: ScorerSettings) -> None:
+    """The life of the process."""
+    # Ctrl-C reaches the whole process group; the one who trains decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if settings.metric.device is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is for the training
+    with contextlib.suppress(OSError):
+        os.nice(_LOWER_PRIORITY)
+    import torch
+
+    from novelty_metric.callbacks.ranks import Alone
+    from novelty_metric.callbacks.scoring import Scorer
+    from novelty_metric.errors import NoveltyMetricError
+
+    torch.set_num_threads(1)
+    scorer = Scorer(
+        settings.metric,
+        budget_seconds=settings.budget_seconds,
+        n_pairs=settings.n_pairs,
+        ranks=Alone(),
+    )
+    try:
+        while True:
+            job, folder = connection.recv()
+            try:
+                evaluation = scorer.score(job, folder)
+            except NoveltyMetricError as error:
+                evaluation = _failed(job, str(error))
+            except Exception as error:
+                evaluation = _failed(job, f"{type(error).__name__}: {first_line(error)}")
+            connection.send(evaluation)
+    except (EOFError, OSError):
+        pass  # the one who trains is gone
+    finally:
+        scorer.close()

@@ -1,0 +1,185 @@
+"""Scores the samples of an evaluation, each process of a training run its share."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.callbacks.ranks import Ranks
+from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
+from novelty_metric.crystal import first_line
+from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.loggers.pictures import to_be_shown
+
+if TYPE_CHECKING:
+    from novelty_metric.metric import MetricState, SubstitutionNovelty
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why a process could not do its part; `of_settings` if they are to blame."""
+
+    said: str
+    of_settings: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one process scored."""
+
+    state: MetricState
+    none_relaxed: bool
+    """A deadline came before the first relaxation ended; also if there was none to be made."""
+
+
+class Scorer:
+    """Scores evaluations with one metric, which is emptied in between.
+
+    Parameters
+    ----------
+    metric : SubstitutionNovelty
+    budget_seconds : float or None
+        Wall time of one evaluation; opening, reduction and duplicate tests are left out. Where it
+        ends before one crystal is relaxed, the crystals are scored as with ``relaxer="none"``.
+    n_pairs : int
+        Crystals that are given back to be looked at.
+    ranks : Ranks
+        The processes that score together, each its share.
+    """
+
+    def __init__(
+        self,
+        metric: SubstitutionNovelty,
+        *,
+        budget_seconds: float | None,
+        n_pairs: int,
+        ranks: Ranks,
+    ) -> None:
+        self._metric = metric
+        self._budget = budget_seconds
+        self._n_pairs = n_pairs
+        self._ranks = ranks
+        self._prepared = False
+
+    def score(self, job: Job, folder: Path | None) -> Evaluation:
+        """The evaluation of all shares, the same in every process; rank 0 saves its report.
+
+        Raises
+        ------
+        InputError
+            In every process, if the reference, the potential or the hull can't be used in one.
+        """
+        with randomness_kept(), plain_torch(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return self._score(job, folder)
+            except NoveltyMetricError:
+                raise
+            except _Failed as failure:
+                return Evaluation(epoch=job.epoch, step=job.step, error=str(failure))
+            finally:
+                self._metric.reset()
+
+    def close(self) -> None:
+        """Stop the metric's worker processes and close its cache."""
+        self._metric.close()
+
+    def _score(self, job: Job, folder: Path | None) -> Evaluation:
+        self.prepare()
+        started = time.monotonic()
+        deadline = None if self._budget is None else started + self._budget
+        metric = self._metric
+        shares = self._shares(metric, job, deadline)
+        if deadline is not None and all(share.none_relaxed for share in shares):
+            metric = metric.search_only()
+            shares = self._shares(metric, job, None)
+        if len(shares) > 1:
+            metric.reset()
+            for share in shares:
+                metric.merge_state(share.state)
+        report = metric.report()
+        first = self._ranks.own == 0
+        pairs = {}
+        if first:
+            pairs = {name: metric.pair(name) for name in to_be_shown(report, self._n_pairs)}
+        seconds = time.monotonic() - started
+        problem = None
+        if folder is not None and first:
+            try:
+                report.save(folder)
+            except InputError as error:
+                problem = str(error)
+        return Evaluation(
+            epoch=job.epoch,
+            step=job.step,
+            report=report,
+            error=problem,
+            # Not of each its own: the evaluation is the same in all.
+            seconds=max(self._ranks.gather(seconds)),
+            folder=folder,
+            pairs=pairs,
+        )
+
+    def prepare(self) -> None:
+        """Open everything; rank 0 first, so that what it computes is there for the others.
+
+        Raises
+        ------
+        InputError
+            In every process, if something can't be used in one.
+        """
+        if self._prepared:
+            return
+        for turn in (True, False):
+            problem = None
+            if (self._ranks.own == 0) == turn:
+                problem = _attempt(self._metric.prepare)
+            self._raise(self._ranks.gather(problem))
+        self._prepared = True
+
+    def _shares(
+        self, metric: SubstitutionNovelty, job: Job, deadline: float | None
+    ) -> list[_Share]:
+        found: list[_Share] = []
+
+        def score() -> None:
+            metric.reset()
+            metric.update(job.structures, job.ids)
+            report = metric.compute(deadline=deadline)
+            searched_only = report.context.potential is None
+            state = metric.state()
+            usable = [case for case in state.cases.values() if case.error is None]
+            late = [case.out_of_time and case.energy_per_atom is None for case in usable]
+            found.append(_Share(state, none_relaxed=not searched_only and all(late)))
+
+        problem = _attempt(score)
+        shares = self._ranks.gather(problem or found[0])
+        self._raise(shares)
+        return shares
+
+    def _raise(self, gathered: Sequence[object]) -> None:
+        """What went wrong in any process is raised in all."""
+        for rank, problem in enumerate(gathered):
+            if isinstance(problem, _Problem):
+                where = f"in process {rank}: " if len(gathered) > 1 else ""
+                raise (InputError if problem.of_settings else _Failed)(where + problem.said)
+
+
+class _Failed(Exception):
+    """Something broke that is no fault of the settings."""
+
+
+def _attempt(work: Callable[[], None]) -> _Problem | None:
+    try:
+        work()
+    except NoveltyMetricError as error:
+        return _Problem(str(error), of_settings=True)
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        return _Problem(said, of_settings=False)
+    return None

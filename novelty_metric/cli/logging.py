@@ -1,0 +1,88 @@
+"""``logger=wandb`` of ``novelty-metric score``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.cli.settings import ScoreSettings, WandbSettings
+from novelty_metric.crystal import first_line
+
+if TYPE_CHECKING:
+    from novelty_metric.metric import CrystalPair, SubstitutionNovelty
+    from novelty_metric.report import NoveltyReport
+
+
+class Log:
+    """Where a report is logged to; nowhere, if there is no logger."""
+
+    def __init__(self, reports: Any = None) -> None:
+        self._reports = reports
+        self._pairs: dict[str, CrystalPair] = {}
+
+    def look_at(self, metric: SubstitutionNovelty, report: NoveltyReport) -> None:
+        """Keep the crystals that will be drawn, while the metric is open."""
+        if self._reports is not None:
+            from novelty_metric.loggers.pictures import to_be_shown
+
+            names = to_be_shown(report, self._reports.n_pairs)
+            self._pairs = {name: metric.pair(name) for name in names}
+
+    def send(self, report: NoveltyReport, folder: Path | None) -> None:
+        """Log the report. Hours of work must not be lost to a logger: its failure is a warning."""
+        if self._reports is None:
+            return
+        try:
+            self._reports.log_report(report, folder=folder, pairs=self._pairs)
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            print(f"novelty-metric: warning: W&B failed ({said})", file=sys.stderr)
+            return
+        run = self._reports.run
+        if run.url or run.dir:
+            print(f"Logged to W&B: {run.url or Path(run.dir).parent}")
+
+
+@contextmanager
+def logged(settings: ScoreSettings, name: str | None = None) -> Iterator[Log]:
+    """The log that the settings ask for; its run is opened now, so that what is wrong is said now.
+
+    Parameters
+    ----------
+    name : str, optional
+        Of a run that is opened here, if the settings give none.
+
+    Raises
+    ------
+    InputError
+        If W&B can open no run.
+    """
+    if settings.logger is None:
+        yield Log()
+        return
+    from novelty_metric.loggers.wandb import WandbReports
+
+    reports = WandbReports(n_pairs=settings.logger.pictures, **_init(settings.logger, name))
+    _ = reports.run
+    try:
+        yield Log(reports)
+    finally:
+        reports.close()
+
+
+def _init(given: WandbSettings, name: str | None) -> dict[str, Any]:
+    import wandb
+
+    return {
+        "project": given.project,
+        "entity": given.entity,
+        "name": given.run or name,
+        "group": given.group,
+        "tags": list(given.tags),
+        "mode": given.mode,
+        "job_type": "score",
+        "settings": wandb.Settings(silent=True),
+    }

@@ -1,0 +1,1 @@
+"""Where reports go to beside the files."""

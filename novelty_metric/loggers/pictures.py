@@ -1,0 +1,82 @@
+"""A generated crystal beside the reference crystal that its row names, drawn by ASE."""
+
+from __future__ import annotations
+
+import io
+from itertools import chain, islice, zip_longest
+from typing import TYPE_CHECKING
+
+from novelty_metric.crystal import symmetry
+from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    from novelty_metric.metric import CrystalPair
+    from novelty_metric.report import NoveltyReport
+
+_ROTATION = "-75x,-20y,0z"
+_MAX_SITES = 200
+"""Conventional cells with more sites are left to the primitive one."""
+
+
+def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
+    """Ids of some scored crystals, the verdicts in turn, the unmatched first."""
+    order = (Verdict.UNMATCHED, Verdict.SUBSTITUTED, Verdict.DUPLICATE, Verdict.UNDECIDED)
+    ids = [[row.id for row in report.results if row.verdict is verdict] for verdict in order]
+    in_turn = chain.from_iterable(zip_longest(*ids))
+    return list(islice((name for name in in_turn if name is not None), count))
+
+
+def draw_pair(pair: CrystalPair, row: CrystalResult, *, dpi: int = 80) -> bytes:
+    """The two crystals side by side, as PNG.
+
+    Both are drawn in their conventional cells, where crystals of the same kind look alike.
+    """
+    from ase.visualize.plot import plot_atoms
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 2.9), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    verdict = "" if row.verdict is None else f"\n{row.verdict.value}"
+    titles = (f"{row.id}: {row.formula or ''}{verdict}", _parent_title(row, pair))
+    for axes, structure, title in zip(
+        figure.subplots(1, 2), (pair.generated, pair.parent), titles, strict=True
+    ):
+        if structure is not None:
+            plot_atoms(_conventional(structure), axes, rotation=_ROTATION, radii=0.45)
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=9)
+    stream = io.BytesIO()
+    canvas.print_png(stream, metadata={"Software": None}, pil_kwargs={"dpi": (dpi, dpi)})
+    return stream.getvalue()
+
+
+def _parent_title(row: CrystalResult, pair: CrystalPair) -> str:
+    if pair.parent is None:
+        return "no parent"
+    formula = pair.parent.composition.reduced_formula
+    cost = "" if row.cost is None else f"\ncost {row.cost:.2f}"
+    return f"{formula} ({row.parent_id}){cost}"
+
+
+def _conventional(structure: Structure) -> Atoms:
+    from pymatgen.io.ase import AseAtomsAdaptor
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    shown = structure
+    # One that is hardly off its symmetry is drawn as if it had it.
+    for tolerance in (0.1, 0.01):
+        if symmetry(structure, symprec=tolerance, angle_tolerance=5.0) is None:
+            continue
+        try:
+            analyzer = SpacegroupAnalyzer(structure, symprec=tolerance)
+            found = analyzer.get_conventional_standard_structure()
+        except Exception:  # pymatgen raises types of its own on odd cells
+            continue
+        if len(found) <= _MAX_SITES:
+            shown = found
+            break
+    return AseAtomsAdaptor.get_atoms(shown)

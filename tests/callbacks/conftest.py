@@ -1,0 +1,43 @@
+"""Crystals and metrics for the tests of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import Reference
+
+
+def salt(a: float, first: str, second: str) -> Structure:
+    """Rock salt."""
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder of its own for every test."""
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return Reference.from_structures(
+        [salt(5.64, "Na", "Cl"), salt(4.21, "Mg", "O")], ids=["NaCl", "MgO"], name="two"
+    )
+
+
+@pytest.fixture
+def settings(reference: Reference) -> dict[str, Any]:
+    """Search only: a copy is a duplicate, rock salt of other elements undecided."""
+    return {"reference": reference, "relaxer": "none", "hull": "none"}
+
+
+@pytest.fixture
+def sampler() -> Callable[[int], list[Structure]]:
+    """Copies and swaps in turn."""
+    return lambda n: [[salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl")][i % 2] for i in range(n)]

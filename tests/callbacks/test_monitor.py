@@ -1,0 +1,279 @@
+"""`NoveltyMonitor` in a plain loop, in one process and with a scorer beside it."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import InputError, NoveltyReport, SubstitutionNovelty
+from novelty_metric.callbacks import NoveltyMonitor
+
+Sample = Callable[[int], list[Any]]
+
+BESIDE = {"reference": "aflow", "relaxer": "none", "hull": "none"}
+"""For a scorer in another process, which opens the packaged reference itself."""
+
+
+class Notes:
+    """A logger that looks whether the files are there before it is told."""
+
+    n_pairs = 3
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int | None, list[str], bool]] = []
+        self.closed = 0
+
+    def log_report(self, report: NoveltyReport, **given: Any) -> None:
+        there = given["folder"] is not None and NoveltyReport.load(given["folder"]) == report
+        self.told.append((given["epoch"], sorted(given["pairs"]), there))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def children() -> set[int]:
+    """Processes of this one, however they were started."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    # Python's own tracker of semaphores stays, once it was needed.
+    found = [line.split(None, 1) for line in listed if "resource_tracker" not in line]
+    return {int(pid) for pid, args in found if not args.startswith("ps ")}
+
+
+def test_which_epochs_are_evaluated(settings: dict[str, Any], sampler: Sample) -> None:
+    with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
+        assert [epoch for epoch in range(12) if monitor.step(epoch)] == [0, 5, 10]
+        assert monitor.step(10) == []  # again in the same epoch
+    with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
+        # A run that was continued evaluates the first epoch that it sees.
+        assert [epoch for epoch in range(7, 12) if monitor.step(epoch)] == [7, 10]
+
+
+def test_the_numbers_are_those_of_the_report(
+    settings: dict[str, Any], sampler: Sample, tmp_path: Path
+) -> None:
+    metric = SubstitutionNovelty(**settings)
+    notes = Notes()
+    with NoveltyMonitor(sampler, metric, n_samples=5, out=tmp_path, loggers=[notes]) as monitor:
+        (found,) = monitor.step(3, step=70)
+    assert (found.epoch, found.step, found.error) == (3, 70, None)
+    assert found.report is not None
+    plain = metric(sampler(5))
+    expected = {**plain.scalars(), "novelty/epoch": 3.0, "novelty/seconds": found.seconds}
+    assert found.scalars == expected
+    assert all(math.isfinite(value) for value in found.scalars.values())
+    assert found.folder == tmp_path / "epoch_00003"
+    # The verdicts in turn; the files were there before the logger was told.
+    assert notes.told == [(3, ["0", "1", "2"], True)] and notes.closed == 1
+    assert found.pairs["0"].parent is not None
+    assert metric.compute().results == ()  # nothing is held
+
+
+def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -> None:
+    no_salt = Structure(Lattice.cubic(4), ["Na", "Mg", "Cl"], np.diag([0, 0.3, 0.6]))
+    with NoveltyMonitor(lambda n: [no_salt] * n, settings, n_samples=2) as monitor:
+        (found,) = monitor.step(0)
+    assert found.report is not None and found.report.n_eligible == 0
+    assert "novelty/novelty" not in found.scalars
+    assert found.scalars["novelty/novel_yield"] == 0.0
+
+
+def test_a_sampler_that_gives_nothing_still_makes_a_report(settings: dict[str, Any]) -> None:
+    with NoveltyMonitor(lambda n: [], settings, n_samples=3) as monitor:
+        (found,) = monitor.step(0)
+    assert found.scalars["novelty/n_unreadable"] == 3 and found.scalars["novelty/novel_yield"] == 0
+
+
+def test_what_is_wrong_with_the_settings_is_said_at_once(
+    settings: dict[str, Any], sampler: Sample
+) -> None:
+    for changes, words in (
+        ({"n_samples": 0}, "n_samples is 0"),
+        ({"every_n_epochs": 2.5}, "every_n_epochs is 2.5"),
+        ({"budget_seconds": -1}, "budget_seconds is -1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            NoveltyMonitor(sampler, settings, **changes)
+    with pytest.raises(InputError, match="needs a reference"):
+        NoveltyMonitor(sampler, {"relaxer": "none"})
+    with pytest.raises(InputError, match="unexpected keyword argument 'referense'"):
+        NoveltyMonitor(sampler, {**settings, "referense": "x"})
+    with pytest.raises(InputError, match="must be a callable"):
+        NoveltyMonitor(7, settings)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="nowhere"):
+        NoveltyMonitor(sampler, {**settings, "reference": "nowhere.arrow"}).step(0)
+
+
+def test_a_scoring_that_breaks_is_reported_and_the_next_one_is_made(
+    settings: dict[str, Any], sampler: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = SubstitutionNovelty(**settings)
+    monitor = NoveltyMonitor(sampler, metric, n_samples=2)
+
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("by the way")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metric, "compute", broken)
+        with pytest.warns(UserWarning, match="novelty of epoch 0: ZeroDivisionError: by the way"):
+            (found,) = monitor.step(0)
+    assert found.report is None and found.scalars == {}
+    assert monitor.step(1)[0].scalars["novelty/duplicate"] == 0.5
+
+
+def test_a_logger_that_breaks_does_not_end_the_training(
+    settings: dict[str, Any], sampler: Sample
+) -> None:
+    class Broken(Notes):
+        def log_report(self, report: NoveltyReport, **given: Any) -> None:
+            raise ConnectionError("no route")
+
+    with (
+        pytest.warns(UserWarning, match="a logger failed.*no route.*training goes on"),
+        NoveltyMonitor(sampler, settings, n_samples=2, loggers=[Broken()]) as monitor,
+    ):
+        assert monitor.step(0)[0].report is not None
+
+
+def test_a_small_budget_gives_what_a_search_alone_gives(
+    settings: dict[str, Any], sampler: Sample
+) -> None:
+    """With CHGNet at hand, but no time for it."""
+    with NoveltyMonitor(
+        sampler, {**settings, "relaxer": "chgnet", "hull": "none"}, n_samples=4, budget_seconds=0
+    ) as monitor:
+        (found,) = monitor.step(0)
+    plain = SubstitutionNovelty(**settings)(sampler(4))
+    assert found.report is not None
+    assert (
+        found.report.counts
+        == plain.counts
+        == {
+            "duplicate": 2,
+            "substituted": 0,
+            "unmatched": 0,
+            "undecided": 2,
+        }
+    )
+    assert found.report.novelty_bounds == plain.novelty_bounds
+    assert found.report.context.potential is None
+
+
+def test_a_loop_of_ones_own_goes_on_as_if_nothing_had_been_sampled(
+    settings: dict[str, Any], sampler: Sample
+) -> None:
+    def trained(monitor: NoveltyMonitor | None) -> list[float]:
+        torch.manual_seed(1)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for epoch in range(3):
+            loss = model(torch.rand(8, 4)).pow(2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if monitor is not None:
+                monitor.step(epoch, model)
+        return [float(x) for p in model.parameters() for x in p.flatten()]
+
+    with NoveltyMonitor(lambda module, n: sampler(n), settings, n_samples=2) as monitor:
+        assert trained(monitor) == trained(None)
+
+
+# With a scorer beside the training
+
+
+def test_results_from_beside_come_with_their_epochs_and_none_is_lost(
+    sampler: Sample, tmp_path: Path
+) -> None:
+    before = children()
+    notes = Notes()
+    started = time.perf_counter()
+    monitor = NoveltyMonitor(
+        sampler, BESIDE, n_samples=2, asynchronous=True, out=tmp_path, loggers=[notes]
+    )
+    found = []
+    with monitor:
+        for epoch in range(3):
+            found += monitor.step(epoch, step=10 * epoch)
+        submitted = time.perf_counter() - started
+        assert len(children() - before) == 1
+        found += monitor.wait()
+        waited = time.perf_counter() - started
+    assert [(one.epoch, one.step) for one in found] == [(0, 0), (1, 10), (2, 20)]
+    assert submitted < waited / 2  # the loop did not wait
+    for one in found:
+        assert one.report is not None and one.folder is not None
+        assert NoveltyReport.load(one.folder) == one.report
+    assert [epoch for epoch, _, there in notes.told if there] == [0, 1, 2]
+    assert children() == before and not multiprocessing.active_children()
+
+
+def test_a_scorer_that_dies_is_reported_and_the_next_one_is_made(sampler: Sample) -> None:
+    before = children()
+    with NoveltyMonitor(sampler, BESIDE, n_samples=2, asynchronous=True) as monitor:
+        monitor.step(0)
+        while not (scorer := children() - before):
+            time.sleep(0.01)
+        os.kill(scorer.pop(), signal.SIGKILL)
+        monitor.step(1)
+        with pytest.warns(
+            UserWarning, match=r"epoch 0: the scorer process died \(exit status -9\)"
+        ):
+            found = monitor.wait()
+    assert [(one.epoch, one.report is None) for one in found] == [(0, True), (1, False)]
+    assert children() == before
+
+
+def test_wrong_settings_beside_are_a_warning_and_no_end(sampler: Sample) -> None:
+    wrong = {**BESIDE, "reference": "nowhere.arrow"}
+    with NoveltyMonitor(sampler, wrong, n_samples=2, asynchronous=True) as monitor:
+        monitor.step(0)
+        with pytest.warns(UserWarning, match=r"epoch 0: .*nowhere\.arrow"):
+            (found,) = monitor.wait()
+    assert found.report is None
+
+
+def test_a_training_that_breaks_off_leaves_no_process(sampler: Sample) -> None:
+    before = children()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with (
+            pytest.raises(ZeroDivisionError),
+            NoveltyMonitor(sampler, BESIDE, n_samples=2, asynchronous=True) as monitor,
+        ):
+            monitor.step(0)
+            raise ZeroDivisionError
+    assert children() == before
+
+
+def test_a_script_that_forgets_to_close_ends_all_the_same(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from novelty_metric.callbacks import NoveltyMonitor\n"
+        "if __name__ == '__main__':\n"
+        f"    monitor = NoveltyMonitor(lambda n: [], {BESIDE!r}, n_samples=2, asynchronous=True)\n"
+        "    monitor.step(0)\n"
+        "    print('trained')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert done.stdout == "trained\n"

@@ -1,0 +1,183 @@
+"""Reports in Weights & Biases, in its real offline mode; what it wrote is read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import NoveltyReport, SubstitutionNovelty
+from novelty_metric.callbacks import NoveltyMonitor
+from novelty_metric.loggers.pictures import draw_pair, to_be_shown
+from novelty_metric.loggers.wandb import WandbReports
+from novelty_metric.metric import CrystalPair
+from novelty_metric.verdict import CrystalResult
+
+wandb = pytest.importorskip("wandb")
+
+
+def salt(a: float, first: str, second: str) -> Structure:
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+CRYSTALS = [salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl"), salt(5.2, "Mg", "Cl"), None]
+
+
+@pytest.fixture(autouse=True)
+def quiet_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in {
+        "WANDB_DIR": str(tmp_path),
+        "WANDB_DATA_DIR": str(tmp_path / "data"),
+        "WANDB_CACHE_DIR": str(tmp_path / "wandb_cache"),
+        "WANDB_SILENT": "true",
+        "NOVELTY_METRIC_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    yield
+    if wandb.run is not None:
+        wandb.finish()
+
+
+@pytest.fixture(scope="module")
+def metric() -> SubstitutionNovelty:
+    return SubstitutionNovelty("aflow", relaxer=None, hull="none")
+
+
+def media(folder: Path) -> Path:
+    (found,) = folder.glob("wandb/offline-run-*/files/media")
+    return found
+
+
+def tables(folder: Path, name: str) -> list[dict[str, Any]]:
+    paths = sorted(media(folder).glob(f"table/novelty/{name}_*.table.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def test_a_training_offline_leaves_everything_in_the_run(
+    tmp_path: Path, metric: SubstitutionNovelty
+) -> None:
+    reports = WandbReports(project="p", mode="offline", n_pairs=2)
+    with NoveltyMonitor(
+        lambda n: CRYSTALS[:n], metric, n_samples=4, out=tmp_path / "own", loggers=[reports]
+    ) as monitor:
+        (first,) = monitor.step(0)
+        monitor.step(1)
+        run = reports.run
+        config, summary = dict(run.config), dict(run.summary)
+    assert wandb.run is None  # it opened the run, so it finished it
+    assert first.report is not None
+
+    rows = [
+        dict(zip(t["columns"], row, strict=True))
+        for t in tables(tmp_path, "crystals")
+        for row in t["data"]
+    ]
+    assert len(rows) == 8  # two epochs of four crystals
+    by_id = {row["id"]: row for row in rows[:4]}
+    for result in first.report.results:
+        row = by_id[result.id]
+        assert row["verdict"] == (result.verdict and result.verdict.value)
+        assert (row["parent_id"], row["cost"]) == (result.parent_id, result.cost)
+        if result.element_map is not None:
+            assert json.loads(row["element_map"]) == result.element_map
+    pictures = [row["picture"] for row in rows[:4] if row["picture"] is not None]
+    assert len(pictures) == 2  # no more than were asked for
+    drawn = sorted(media(tmp_path).glob("images/**/*.png"))
+    assert len(drawn) == 4  # in each of the two epochs
+    for picture in drawn:
+        with PIL.Image.open(picture) as image:
+            assert len(set(image.convert("L").tobytes())) > 20  # something is drawn
+    shares = tables(tmp_path, "by_crystal_system/duplicate")[0]
+    assert shares["columns"] == ["crystal system", "share"]
+    assert shares["data"] == [["cubic", 0.5]]
+
+    context = first.report.context
+    kept = config["novelty"]
+    assert kept["reference"]["crystals_hash"] == context.crystals_hash
+    assert kept["protocol"] == context.protocol_text
+    assert kept["versions"]["pymatgen"] == context.versions["pymatgen"]
+    assert summary["novelty/duplicate"] == 0.5 and summary["novelty/epoch"] == 1
+    assert summary["novelty/novel_yield_95_low"] == 0.0
+    assert NoveltyReport.load(tmp_path / "own" / "epoch_00001") is not None
+
+
+def test_a_run_that_exists_is_joined_and_left_open(
+    tmp_path: Path, metric: SubstitutionNovelty
+) -> None:
+    with wandb.init(project="p", mode="offline") as run:
+        run.log({"loss": 1.0})
+        reports = WandbReports(n_pairs=0)
+        report = metric(CRYSTALS)
+        reports.log_report(report, epoch=3)
+        assert reports.run is run
+        reports.close()
+        assert wandb.run is run
+        run.log({"loss": 0.5})  # it still takes values
+        assert run.summary["novelty/duplicate"] == 0.5
+        # It was not saved by anyone, so it was saved here first.
+        assert NoveltyReport.load(Path(run.dir, "novelty", "epoch_00003")) == report
+
+
+def test_the_metrics_are_shown_over_the_epoch(
+    monkeypatch: pytest.MonkeyPatch, metric: SubstitutionNovelty
+) -> None:
+    with wandb.init(project="p", mode="offline") as run:
+        defined: dict[str, Any] = {}
+        logged: list[dict[str, Any]] = []
+        artifacts: list[Any] = []
+        real = run.define_metric
+        monkeypatch.setattr(
+            run,
+            "define_metric",
+            lambda name, **given: (
+                defined.update({name: given["step_metric"]}),
+                real(name, **given),
+            ),
+        )
+        monkeypatch.setattr(run, "log", logged.append)
+        monkeypatch.setattr(run, "log_artifact", lambda a, aliases: artifacts.append((a, aliases)))
+        reports = WandbReports(n_pairs=0)
+        report = metric(CRYSTALS)
+        for epoch in (0, 5):
+            reports.log_report(report, epoch=epoch)
+    assert defined.pop("novelty/epoch") is None
+    assert {"novelty/duplicate", "novelty/crystals"} <= set(defined)
+    assert set(defined.values()) == {"novelty/epoch"}
+    assert [content["novelty/epoch"] for content in logged] == [0, 5]
+    assert set(report.scalars()) <= set(logged[0])
+    artifact, aliases = artifacts[1]
+    assert aliases == ["latest", "epoch_00005"]
+    assert "report.json" in artifact.manifest.entries
+    assert "verdicts.parquet" in artifact.manifest.entries
+
+
+def test_disabled_costs_nothing_and_breaks_nothing(
+    tmp_path: Path, metric: SubstitutionNovelty
+) -> None:
+    reports = WandbReports(project="p", mode="disabled", n_pairs=1)
+    with NoveltyMonitor(
+        lambda n: CRYSTALS[:n], metric, n_samples=2, out=tmp_path / "own", loggers=[reports]
+    ) as monitor:
+        (found,) = monitor.step(0)
+    assert found.error is None and (tmp_path / "own" / "epoch_00000" / "report.json").exists()
+    assert not list(tmp_path.glob("wandb/*run-*"))
+
+
+def test_pictures_of_odd_crystals() -> None:
+    row = CrystalResult(id="x")
+    alone = Structure(Lattice.from_parameters(3, 4, 5, 80, 95, 110), ["Fe"], [[0.1, 0.2, 0.3]])
+    for pair in (CrystalPair(alone, None), CrystalPair(None, None), CrystalPair(alone, alone)):
+        assert draw_pair(pair, row).startswith(b"\x89PNG")
+
+
+def test_the_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
+    report = metric([CRYSTALS[0], CRYSTALS[0], CRYSTALS[1], CRYSTALS[2]])
+    assert to_be_shown(report, 9) == ["0", "2", "1"]
+    assert to_be_shown(report, 2) == ["0", "2"] and to_be_shown(report, 0) == []

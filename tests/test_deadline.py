@@ -1,0 +1,204 @@
+"""A deadline of the metric: what is not finished is undecided, never unmatched."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
+from novelty_metric import metric as metric_module
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
+
+
+def salt(a: float, first: str, second: str) -> Structure:
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+COPY = salt(5.64, "Na", "Cl")
+SWAP = salt(6.29, "K", "Cl")
+"""Confirmed by its parent as it stands."""
+FAR = salt(4.21, "Mg", "O")
+"""Refuted by its parent as it stands."""
+INVALID = salt(5.2, "Mg", "Cl")
+REFERENCE = Reference.from_structures([COPY], ids=["salt"], name="one")
+
+
+class Clock:
+    """`time.monotonic` that only moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Slow:
+    """A relaxer that takes a second for each crystal, and leaves it as it stands."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.done = 0
+
+    @property
+    def info(self) -> PotentialInfo:
+        return PotentialInfo(name="slow", version="1", weights_hash="0" * 64)
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        while queue:
+            task = queue.popleft()
+            self.clock.now += 1
+            self.done += 1
+            yield (
+                task,
+                Relaxation(
+                    structure=task.structure.copy(), energy_after=-3.0, converged=True, seconds=1.0
+                ),
+            )
+
+    def energies(self, structures: Any) -> Iterator[float]:
+        yield from (-3.0 for _ in structures)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(metric_module, "time", made)
+    return made
+
+
+def metric_with(clock: Clock, **options: Any) -> SubstitutionNovelty:
+    return SubstitutionNovelty(REFERENCE, "paper", relaxer=Slow(clock), hull="none", **options)
+
+
+def verdicts(report: NoveltyReport) -> list[str | None]:
+    return [None if row.verdict is None else row.verdict.value for row in report.results]
+
+
+CRYSTALS = [SWAP, FAR, COPY, INVALID, SWAP, FAR]
+
+
+def test_a_deadline_that_has_passed_leaves_only_what_needs_no_work(clock: Clock) -> None:
+    metric = metric_with(clock)
+    metric.update(CRYSTALS)
+    report = metric.compute(deadline=0.0)
+    assert verdicts(report) == ["undecided", "undecided", "duplicate", None, *2 * ["undecided"]]
+    assert report.n_eligible == 0 and report.novelty is None and report.novel_yield == 0
+    assert report.left_out["out_of_time"] == 5 and report.left_out["smact_invalid"] == 1
+    assert report.novelty_bounds is not None
+    assert (report.novelty_bounds.low, report.novelty_bounds.high) == (0, 1)
+    assert report.results[0].error == "the time ran out"
+    assert report.context.warnings == ("the time ran out before 6 of 6 crystals were done with",)
+    assert report.scalars()["novelty/n_out_of_time"] == 5
+
+
+def test_the_next_compute_takes_up_what_was_left(clock: Clock) -> None:
+    metric = metric_with(clock)
+    metric.update(CRYSTALS)
+    metric.compute(deadline=3.0)
+    whole = metric.compute()
+    plain = metric_with(clock)(CRYSTALS)
+    assert verdicts(whole) == verdicts(plain)
+    found = ["substituted", "unmatched"]
+    assert verdicts(plain) == [*found, "duplicate", None, *found]
+    assert whole.context.warnings == () and whole.left_out["out_of_time"] == 0
+
+
+@given(
+    deadline=st.floats(0, 20), at_once=st.integers(1, 6), scope=st.sampled_from(["eligible", "all"])
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_nothing_is_decided_otherwise_and_the_bounds_hold(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, deadline: float, at_once: int, scope: str
+) -> None:
+    monkeypatch.setattr(metric_module, "_AT_ONCE", at_once)
+    clock.now = 0.0
+    whole = metric_with(clock, scope=scope)(CRYSTALS)
+    clock.now = 0.0
+    metric = metric_with(clock, scope=scope)
+    metric.update(CRYSTALS)
+    cut = metric.compute(deadline=deadline)
+    for early, late in zip(cut.results, whole.results, strict=True):
+        if early.eligible is None:
+            assert early.verdict in (Verdict.UNDECIDED, Verdict.DUPLICATE)
+        else:
+            assert early.verdict in (late.verdict, Verdict.UNDECIDED)
+    assert clock.now <= max(deadline, 0) + 2  # the result that came too late, in either stage
+    assert cut.counts["unmatched"] <= whole.counts["unmatched"]
+    assert whole.novelty is not None and cut.novelty_bounds is not None
+    assert cut.novelty_bounds.low <= whole.novelty <= cut.novelty_bounds.high
+    assert cut.novel_yield_bounds.low <= whole.novel_yield <= cut.novel_yield_bounds.high
+    assert sum(cut.left_out.values()) + cut.n_eligible == len(CRYSTALS)
+
+
+def test_a_report_that_was_cut_short_reads_back(clock: Clock, tmp_path: Path) -> None:
+    metric = metric_with(clock)
+    metric.update(CRYSTALS)
+    report = metric.compute(deadline=2.0)
+    assert report.left_out["out_of_time"]
+    assert NoveltyReport.load(report.save(tmp_path)) == report
+
+
+def test_exhaustive_names_no_kind_that_is_not_known(clock: Clock) -> None:
+    metric = metric_with(clock, exhaustive=True)
+    two = Reference.from_structures([COPY, salt(5.34, "K", "F")], ids=["a", "b"], name="two")
+    metric = SubstitutionNovelty(two, "paper", relaxer=Slow(clock), hull="none", exhaustive=True)
+    metric.update([salt(5.6, "Rb", "F")])
+    clock.now = 0.0
+    (row,) = metric.compute(deadline=2.0).results
+    assert row.verdict is Verdict.SUBSTITUTED and row.kind is None
+    (row,) = metric.compute().results
+    assert row.kind is not None
+
+
+def test_states_of_two_processes_are_merged(clock: Clock) -> None:
+    first, second = metric_with(clock), metric_with(clock)
+    first.update([SWAP, FAR], ["0", "1"])
+    second.update([SWAP, COPY], ["2", "3"])
+    first.compute()
+    second.compute()
+    together = metric_with(clock)
+    for part in (first, second):
+        together.merge_state(part.state())
+    done = clock.now
+    report = together.report()
+    assert clock.now == done  # nothing was scored again
+    assert verdicts(report) == ["substituted", "unmatched", "substituted", "duplicate"]
+    assert [row.duplicate_group for row in report.results] == [0, 1, 0, 2]
+
+
+def test_chgnet_stops_between_two_steps(tmp_path: Path) -> None:
+    """Not only between two crystals; and what was finished before is cached."""
+    cache = RelaxationCache(tmp_path / "cache.sqlite")
+    relaxer = PotentialRelaxer(Chgnet("cpu"), cache=cache)
+    endless = RelaxSettings(fmax=1e-9, max_steps=100_000, optimizer="fire")
+    shaken = SWAP.copy()
+    shaken.perturb(0.3, seed=1)
+    list(relaxer.energies([SWAP]))
+    started = time.monotonic()
+    queue = deque([RelaxTask(0, shaken)])
+    assert list(relaxer.relax(queue, endless, deadline=started + 1.0)) == []
+    assert time.monotonic() - started < 20
+    easy = dataclasses.replace(endless, fmax=5.0)
+    assert len(list(relaxer.relax(deque([RelaxTask(1, SWAP)]), easy))) == 1
+    assert len(cache) == 1
