@@ -58,6 +58,17 @@ def children() -> set[int]:
     return {int(pid) for pid, args in found if not args.startswith("ps ")}
 
 
+def scorer() -> multiprocessing.process.BaseProcess:
+    """The process beside this one, once it was started."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        # Not by a look at all processes: one that is just being started has no name yet.
+        for process in multiprocessing.active_children():
+            return process
+        time.sleep(0.01)
+    raise AssertionError("no scorer was started")
+
+
 def test_which_epochs_are_evaluated(settings: dict[str, Any], sampler: Sample) -> None:
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
         assert [epoch for epoch in range(12) if monitor.step(epoch)] == [0, 5, 10]
@@ -214,6 +225,7 @@ def test_results_from_beside_come_with_their_epochs_and_none_is_lost(
         for epoch in range(3):
             found += monitor.step(epoch, step=10 * epoch)
         submitted = time.perf_counter() - started
+        scorer()
         assert len(children() - before) == 1
         found += monitor.wait()
         waited = time.perf_counter() - started
@@ -230,9 +242,9 @@ def test_a_scorer_that_dies_is_reported_and_the_next_one_is_made(sampler: Sample
     before = children()
     with NoveltyMonitor(sampler, BESIDE, n_samples=2, asynchronous=True) as monitor:
         monitor.step(0)
-        while not (scorer := children() - before):
-            time.sleep(0.01)
-        os.kill(scorer.pop(), signal.SIGKILL)
+        pid = scorer().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         monitor.step(1)
         with pytest.warns(
             UserWarning, match=r"epoch 0: the scorer process died \(exit status -9\)"
