@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.delenv("WANDB_MODE", raising=False)
     yield tmp_path
-    # W&B keeps the folder in which a process first used it.
+    # W&B keeps the settings with which a process first used it, its folder among them.
     wandb.teardown()
 
 

@@ -43,6 +43,8 @@ def quiet_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     yield
     if wandb.run is not None:
         wandb.finish()
+    # W&B keeps the settings with which a process first used it.
+    wandb.teardown()
 
 
 @pytest.fixture(scope="module")
