@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from novelty_metric import InputError, NoveltyReport, SubstitutionNovelty
+from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
+from novelty_metric.relaxation.cache import RelaxationCache
+
+
+def salt(a: float, first: str, second: str) -> Structure:
+    """Rock salt."""
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
 
 Sample = Callable[[int], list[Any]]
 
@@ -206,6 +215,34 @@ def test_a_loop_of_ones_own_goes_on_as_if_nothing_had_been_sampled(
 
     with NoveltyMonitor(lambda module, n: sampler(n), settings, n_samples=2) as monitor:
         assert trained(monitor) == trained(None)
+
+
+@pytest.mark.parametrize("early_ends", [True, False])
+def test_a_parent_serves_later_epochs_unless_it_was_ended_early(
+    settings: dict[str, Any], tmp_path: Path, early_ends: bool
+) -> None:
+    protocol = Protocol.named("fast")
+    if not early_ends:
+        protocol = replace(protocol, name="no early ends", accept_early=0.0, refuse_early=0.0)
+    path = tmp_path / "relaxations.sqlite"
+    settings = {**settings, "relaxer": "chgnet", "protocol": protocol, "cache": path}
+    sizes = iter([6.2, 6.4])  # another crystal in every digit, of the same parent
+    kept: list[int] = []
+    asked: list[int] = []
+    with NoveltyMonitor(
+        lambda n: [salt(next(sizes), "K", "Cl")] * n, settings, n_samples=1
+    ) as monitor:
+        for epoch in range(2):
+            (found,) = monitor.step(epoch)
+            assert found.report is not None
+            (row,) = found.report.results
+            assert row.verdict == "substituted"
+            asked.append(row.n_relaxations or 0)
+            cache = RelaxationCache(path)
+            kept.append(len(cache))
+            cache.close()
+    assert kept[0] == asked[0] == asked[1] == 2  # its own and its parent's
+    assert kept[1] - kept[0] == (2 if early_ends else 1)
 
 
 # With a scorer beside the training
