@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ from novelty_metric.cli import main
 from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.score import settings_of
 
-pytest.importorskip("wandb")
+wandb = pytest.importorskip("wandb")
 SEARCH = ("relaxer=none", "hull=none", "limit=6", "logger=wandb", "logger.pictures=2")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "NOVELTY_METRIC_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    return tmp_path
+    yield tmp_path
+    # W&B keeps the settings with which a process first used it, its folder among them.
+    wandb.teardown()
 
 
 def runs(folder: Path) -> list[Path]:
@@ -34,6 +37,19 @@ def crystals(run: Path) -> dict[str, Any]:
     (path,) = run.glob("files/media/table/novelty/crystals_*.table.json")
     table: dict[str, Any] = json.loads(path.read_text())
     return table
+
+
+def test_the_report_is_logged_once_it_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", *SEARCH, "logger.mode=offline", "out=run"]) == 0
+    shown = capsys.readouterr()
+    (run,) = runs(folder)
+    assert shown.out.splitlines()[-1] == f"Logged to W&B: {run}"
+    assert "Written to run" in shown.out and shown.err.count("\n") <= 1
+    report = NoveltyReport.load(folder / "run")
+    assert len(crystals(run)["data"]) == len(report.results) == 6
+    assert len(list(run.glob("files/media/images/**/*.png"))) == 2
 
 
 def test_a_sweep_makes_a_run_for_each(folder: Path) -> None:
@@ -65,8 +81,6 @@ def test_a_logger_that_fails_loses_nothing(
 def test_no_account_is_said_before_the_work(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import wandb
-
     def no_account(**_: Any) -> None:
         raise wandb.errors.UsageError("No API key configured.")
 

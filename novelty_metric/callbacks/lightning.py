@@ -192,7 +192,7 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             return None
         if self._out is not None:
             return Path(self._out)
-        return Path(trainer.log_dir or trainer.default_root_dir, "novelty")
+        return Path(trainer.strategy.broadcast(_home(trainer)), "novelty")
 
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
         """What takes the reports to the run of the trainer's `WandbLogger`."""
@@ -205,6 +205,19 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
                 # Lightning logs the numbers itself.
                 return [WandbReports(logger.experiment, n_pairs=self._n_pictures, numbers=False)]
         return []
+
+
+def _home(trainer: Any) -> str:
+    """Folder of the first logger's run: where its files lie, or else Lightning's checkpoints."""
+    logger = trainer.logger
+    if logger is None:
+        return str(trainer.default_root_dir)
+    folder = getattr(logger, "log_dir", None)
+    if folder is not None:
+        return str(folder)
+    # `WandbLogger` names no folder of the run, and its `save_dir` is that of all runs.
+    parts = [str(part) for part in (logger.name, logger.version) if part is not None]
+    return str(Path(logger.save_dir or trainer.default_root_dir, *parts))
 
 
 def _monitored(trainer: Any) -> bool:

@@ -42,8 +42,10 @@ class Log:
             print(f"novelty-metric: warning: W&B failed ({said})", file=sys.stderr)
             return
         run = self._reports.run
-        if run.url or run.dir:
-            print(f"Logged to W&B: {run.url or Path(run.dir).parent}")
+        # A run that is offline warns if it is asked for its address.
+        where = Path(run.dir).parent if run.offline else run.url
+        if where and not run.disabled:
+            print(f"Logged to W&B: {where}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from novelty_metric import InputError, NoveltyReport, SubstitutionNovelty
+from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
+from novelty_metric.relaxation.cache import RelaxationCache
+
+
+def salt(a: float, first: str, second: str) -> Structure:
+    """Rock salt."""
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
 
 Sample = Callable[[int], list[Any]]
 
@@ -56,6 +65,17 @@ def children() -> set[int]:
     # Python's own tracker of semaphores stays, once it was needed.
     found = [line.split(None, 1) for line in listed if "resource_tracker" not in line]
     return {int(pid) for pid, args in found if not args.startswith("ps ")}
+
+
+def scorer() -> multiprocessing.process.BaseProcess:
+    """The process beside this one, once it was started."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        # Not by a look at all processes: one that is just being started has no name yet.
+        for process in multiprocessing.active_children():
+            return process
+        time.sleep(0.01)
+    raise AssertionError("no scorer was started")
 
 
 def test_which_epochs_are_evaluated(settings: dict[str, Any], sampler: Sample) -> None:
@@ -197,6 +217,34 @@ def test_a_loop_of_ones_own_goes_on_as_if_nothing_had_been_sampled(
         assert trained(monitor) == trained(None)
 
 
+@pytest.mark.parametrize("early_ends", [True, False])
+def test_a_parent_serves_later_epochs_unless_it_was_ended_early(
+    settings: dict[str, Any], tmp_path: Path, early_ends: bool
+) -> None:
+    protocol = Protocol.named("fast")
+    if not early_ends:
+        protocol = replace(protocol, name="no early ends", accept_early=0.0, refuse_early=0.0)
+    path = tmp_path / "relaxations.sqlite"
+    settings = {**settings, "relaxer": "chgnet", "protocol": protocol, "cache": path}
+    sizes = iter([6.2, 6.4])  # another crystal in every digit, of the same parent
+    kept: list[int] = []
+    asked: list[int] = []
+    with NoveltyMonitor(
+        lambda n: [salt(next(sizes), "K", "Cl")] * n, settings, n_samples=1
+    ) as monitor:
+        for epoch in range(2):
+            (found,) = monitor.step(epoch)
+            assert found.report is not None
+            (row,) = found.report.results
+            assert row.verdict == "substituted"
+            asked.append(row.n_relaxations or 0)
+            cache = RelaxationCache(path)
+            kept.append(len(cache))
+            cache.close()
+    assert kept[0] == asked[0] == asked[1] == 2  # its own and its parent's
+    assert kept[1] - kept[0] == (2 if early_ends else 1)
+
+
 # With a scorer beside the training
 
 
@@ -214,6 +262,7 @@ def test_results_from_beside_come_with_their_epochs_and_none_is_lost(
         for epoch in range(3):
             found += monitor.step(epoch, step=10 * epoch)
         submitted = time.perf_counter() - started
+        scorer()
         assert len(children() - before) == 1
         found += monitor.wait()
         waited = time.perf_counter() - started
@@ -230,14 +279,14 @@ def test_a_scorer_that_dies_is_reported_and_the_next_one_is_made(sampler: Sample
     before = children()
     with NoveltyMonitor(sampler, BESIDE, n_samples=2, asynchronous=True) as monitor:
         monitor.step(0)
-        while not (scorer := children() - before):
-            time.sleep(0.01)
-        os.kill(scorer.pop(), signal.SIGKILL)
-        monitor.step(1)
+        pid = scorer().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         with pytest.warns(
             UserWarning, match=r"epoch 0: the scorer process died \(exit status -9\)"
         ):
-            found = monitor.wait()
+            found = monitor.step(1)  # may hear of it already
+            found += monitor.wait()
     assert [(one.epoch, one.report is None) for one in found] == [(0, True), (1, False)]
     assert children() == before
 

@@ -43,6 +43,8 @@ def quiet_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     yield
     if wandb.run is not None:
         wandb.finish()
+    # W&B keeps the settings with which a process first used it.
+    wandb.teardown()
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +183,52 @@ def test_the_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
     report = metric([CRYSTALS[0], CRYSTALS[0], CRYSTALS[1], CRYSTALS[2]])
     assert to_be_shown(report, 9) == ["0", "2", "1"]
     assert to_be_shown(report, 2) == ["0", "2"] and to_be_shown(report, 0) == []
+
+
+def test_lightning_and_the_report_share_a_run(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning.pytorch")
+    import torch
+    from torch.utils.data import DataLoader
+
+    from novelty_metric.callbacks import NoveltyCallback
+
+    class Model(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = torch.nn.Linear(2, 1)
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return self.body(batch).sum()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def sample(self, n: int) -> list[Any]:
+            return CRYSTALS[:n]
+
+    run = wandb.init(project="p", mode="offline")
+    logger = lightning.loggers.WandbLogger(save_dir=tmp_path)  # joins it
+    settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
+    callback = NoveltyCallback("sample", settings, n_samples=3, n_pictures=1)
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        logger=logger,
+        callbacks=[callback],
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(Model(), DataLoader(torch.rand(4, 2)))
+    assert wandb.run is run  # who opened it finishes it
+    summary = dict(run.summary)
+    assert summary["novelty/duplicate"] == 0.5 and "trainer/global_step" in summary
+    assert run.config["novelty"]["reference"]["name"] == "aflow"
+    wandb.finish()
+    # Of this run alone, not of all in the logger's folder; with its checkpoints.
+    assert callback.evaluations[0].folder == (
+        tmp_path / str(logger.name) / run.id / "novelty" / "epoch_00000"
+    )
+    assert len(tables(tmp_path, "crystals")) == 1
+    assert len(list(media(tmp_path).rglob("*.png"))) == 1
