@@ -526,7 +526,8 @@ def _table(path: Path, hashes: Mapping[str, str]) -> pa.Table:
             f"{path} was changed, or is of another run than the report.json beside it; score again"
         )
     try:
-        table = pq.read_table(io.BytesIO(data))
+        # A process that ends at once, as after an error, must not meet a reading thread.
+        table = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a Parquet file, or is damaged ({error})") from error
     _check_version(path, int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")))

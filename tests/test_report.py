@@ -162,6 +162,7 @@ def test_headline_counts_and_left_out() -> None:
         "not_converged": 1,
         "no_hull": 1,
         "not_metastable": 1,
+        "out_of_time": 0,
     }
     assert report.n_eligible + sum(report.left_out.values()) == len(report.results)
     assert (report.n_read, report.n_unreadable, report.n_scored) == (10, 1, 5)

@@ -78,6 +78,9 @@ class PotentialRelaxer:
                     yield task, known
                 else:
                     engine.add(task, settings)
+            if not queue and not len(engine):
+                # All came from the cache: workers that have asked already say nothing more.
+                continue
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 self.close()

@@ -7,8 +7,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +177,26 @@ def test_workers_give_what_one_process_gives():
     for key, result in alone.items():
         assert together[key].energy_after == result.energy_after
         assert together[key].steps == result.steps
+
+
+def test_workers_that_have_nothing_to_do_are_not_waited_for(tmp_path: Path) -> None:
+    """Once all of them have asked, and everything is in the cache, none says a word."""
+    structures = [copper(1 + step / 100) for step in range(6)]
+    rounds: list[int] = []
+
+    def work() -> None:
+        cache = RelaxationCache(tmp_path / "cache.sqlite")
+        relaxer = PotentialRelaxer(Emt(), workers=2, cache=cache)
+        for _ in range(6):
+            queue = deque(RelaxTask(at, one) for at, one in enumerate(structures))
+            rounds.append(len(list(relaxer.relax(queue, TIGHT))))
+        relaxer.close()
+        cache.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout=120)
+    assert rounds == [6] * 6
 
 
 def test_a_dead_worker_costs_only_the_crystal_that_killed_it():
