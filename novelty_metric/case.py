@@ -364,10 +364,11 @@ class Case:
         """The crystals to keep."""
         if self.cleaned is None:
             return None
-        index = self.shown_index()
-        shown = None if self.duplicate is not None else self._shown_parent()
-        parent_relaxed = None
-        if shown is not None:
+        index = parent_relaxed = None
+        if self.duplicate is not None:
+            index = self.duplicate.index
+        elif (shown := self._shown_parent()) is not None:
+            index = shown.parent.index
             parent_relaxed = self.relaxed_parents.get(self.tried.index(shown))
         return CrystalRecords(
             generated=CrystalRecord.of(self.cleaned),
@@ -377,13 +378,6 @@ class Case:
             else CrystalRecord.of(reference.structure(index)),
             parent_relaxed=parent_relaxed,
         )
-
-    def shown_index(self) -> int | None:
-        """Position in the reference of the crystal that the row names."""
-        if self.duplicate is not None:
-            return self.duplicate.index
-        shown = self._shown_parent()
-        return None if shown is None else shown.parent.index
 
     def _shown_parent(self) -> TriedParent | None:
         """The cheapest parent that confirmed, else the cheapest one."""

@@ -61,6 +61,11 @@ def stdout_console(stream: TextIO) -> Console:
     return console if console.width <= WIDEST else _narrowed(console)
 
 
+def printable(text: object, console: Console) -> str:
+    """The text with what a console can't encode replaced: it would end the program half-way."""
+    return str(text).encode(console.encoding, "replace").decode(console.encoding)
+
+
 def _narrowed(console: Console) -> Console:
     console.width = WIDEST
     return console
@@ -232,9 +237,7 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
     grid.add_column(overflow="fold")
 
     def add(name: str, value: str, style: str = "") -> None:
-        # What a console can't encode would end the program in the middle of a table.
-        value = value.encode(console.encoding, "replace").decode(console.encoding)
-        grid.add_row(name, Text(value, style=style))
+        grid.add_row(name, Text(printable(value, console), style=style))
 
     digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
     add("reference", f"{context.reference_name} ({_crystals(context.reference_size)}{digest})")
@@ -427,24 +430,20 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
 
 def print_explanation(found: Explanation, console: Console) -> None:
     """Print one crystal's evidence."""
-
-    def told(text: str) -> str:
-        return text.encode(console.encoding, "replace").decode(console.encoding)
-
-    console.print(Text(told(found.title), style="bold"))
+    console.print(Text(printable(found.title, console), style="bold"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in found.facts:
         style = _COLOURS[Verdict(text)] if name == "verdict" and text in list(Verdict) else ""
-        grid.add_row(name, Text(told(text), style=style))
+        grid.add_row(name, Text(printable(text, console), style=style))
     console.print(grid)
     if found.candidates:
         console.print(f"\n{len(found.candidates)} candidate parents")
     for what, outcome in found.candidates:
-        console.print(Text(f"  {told(what)}"), soft_wrap=True)
+        console.print(Text(f"  {printable(what, console)}"), soft_wrap=True)
         style = "green" if outcome.startswith("confirmed") else ""
-        console.print(Text(f"    {told(outcome)}", style=style), soft_wrap=True)
+        console.print(Text(f"    {printable(outcome, console)}", style=style), soft_wrap=True)
 
 
 def print_controls(found: ControlsResult, console: Console) -> None:
@@ -480,8 +479,8 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         console.print("\nwrong answers, by the method or by the code:")
     for (control, fault, why), names in alike.items():
         line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"
-        shown = line.encode(console.encoding, "replace").decode(console.encoding)
-        console.print(Text(shown, style="red" if fault == "code" else ""))
+        style = "red" if fault == "code" else ""
+        console.print(Text(printable(line, console), style=style))
     settings = found.settings
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"

@@ -33,8 +33,6 @@ from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import TriedParent
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from novelty_metric.reference import Reference
     from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.relaxation.potentials import Potential
@@ -50,14 +48,6 @@ MAX_SITES = 300
 
 _AT_ONCE = 16
 """Crystals that are taken to their end together where there is a deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class CrystalPair:
-    """A generated crystal, relaxed and reduced, and the reference crystal that its row names."""
-
-    generated: Structure | None
-    parent: Structure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,19 +282,6 @@ class SubstitutionNovelty:
         if len(opened.reference):
             # The first pair test on a machine compiles.
             opened.search.may_match(opened.reference.structure(0), np.zeros(1, dtype=np.int64))
-
-    def pair(self, sample_id: str) -> CrystalPair:
-        """The crystals behind a row of the last `compute`, to be looked at.
-
-        Raises
-        ------
-        KeyError
-            If no sample of that id was scored.
-        """
-        case = self._cases[sample_id]
-        index = case.shown_index()
-        parent = None if index is None else self._open().reference.structure(index)
-        return CrystalPair(case.cleaned if case.reduced is None else case.reduced, parent)
 
     def reset(self) -> None:
         """Forget every sample; what was opened stays open."""

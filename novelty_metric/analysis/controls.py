@@ -25,6 +25,7 @@ from novelty_metric.analysis import control_crystals as made
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.samples.base import Sample
+from novelty_metric.search.matching import matchers
 from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 
@@ -461,25 +462,9 @@ class _Judge:
     """Holds verdicts against what is known, and against pymatgen where they differ."""
 
     def __init__(self, reference: Reference, protocol: Protocol) -> None:
-        from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
-
-        tolerances: dict[str, Any] = {
-            "ltol": protocol.ltol,
-            "stol": protocol.stol,
-            "angle_tol": protocol.angle_tol,
-            "scale": False,
-        }
-        reduced: dict[str, Any] = {
-            **tolerances,
-            "primitive_cell": False,
-            "attempt_supercell": True,
-            "supercell_size": "num_sites",
-        }
         self._reference = reference
         self._protocol = protocol
-        self._equal = StructureMatcher(**reduced)
-        self._framework = StructureMatcher(**reduced, comparator=FrameworkComparator())
-        self._confirm = StructureMatcher(**tolerances, primitive_cell=True, attempt_supercell=False)
+        self._equal, self._framework, self._confirm = matchers(protocol)
 
     def copy(self, plan: _Planned, result: CrystalResult) -> ControlCase:
         """A copy has to come out duplicate."""

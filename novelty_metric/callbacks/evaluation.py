@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from novelty_metric.metric import CrystalPair
     from novelty_metric.report import NoveltyReport
 
 
@@ -48,8 +47,6 @@ class Evaluation:
         Wall time of the scoring.
     folder : Path or None
         Where the report was saved.
-    pairs : mapping
-        Some of the crystals with the reference crystals beside them, by id.
     """
 
     epoch: int
@@ -58,7 +55,6 @@ class Evaluation:
     error: str | None = None
     seconds: float = 0.0
     folder: Path | None = None
-    pairs: Mapping[str, CrystalPair] = field(default_factory=dict)
 
     @property
     def scalars(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 
 if TYPE_CHECKING:
-    from novelty_metric.metric import CrystalPair, SubstitutionNovelty
+    from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.report import NoveltyReport
 
 log = logging.getLogger("novelty_metric")
@@ -29,11 +29,6 @@ collectives give up after minutes."""
 class ReportLogger(Protocol):
     """Where evaluations go to beside the files, such as `novelty_metric.loggers.WandbReports`."""
 
-    @property
-    def n_pairs(self) -> int:
-        """Crystals that it wants to show."""
-        ...
-
     def log_report(
         self,
         report: NoveltyReport,
@@ -41,7 +36,6 @@ class ReportLogger(Protocol):
         epoch: int | None,
         scalars: Mapping[str, float],
         folder: Path | None,
-        pairs: Mapping[str, CrystalPair],
     ) -> None:
         """Take over one report; called in rank 0 alone, once the files are written."""
         ...
@@ -254,7 +248,6 @@ class NoveltyMonitor:
             self._scorer = Scorer(
                 self._metric,
                 budget_seconds=self._budget,
-                n_pairs=self._n_pairs,
                 ranks=self._ranks,
             )
         return self._scorer
@@ -262,9 +255,7 @@ class NoveltyMonitor:
     def _beside(self) -> BackgroundScorer:
         if self._background is None:
             self._background = BackgroundScorer(
-                ScorerSettings(
-                    metric=self._metric, budget_seconds=self._budget, n_pairs=self._n_pairs
-                )
+                ScorerSettings(metric=self._metric, budget_seconds=self._budget)
             )
         return self._background
 
@@ -302,10 +293,6 @@ class NoveltyMonitor:
     def _folder(self, epoch: int) -> Path | None:
         return None if self._out is None else self._out / f"epoch_{epoch:05d}"
 
-    @property
-    def _n_pairs(self) -> int:
-        return max((logger.n_pairs for logger in self._loggers), default=0)
-
 
 def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
     assert evaluation.report is not None
@@ -314,7 +301,6 @@ def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
         epoch=evaluation.epoch,
         scalars=evaluation.scalars,
         folder=evaluation.folder,
-        pairs=evaluation.pairs,
     )
 
 

@@ -34,7 +34,6 @@ class ScorerSettings:
 
     metric: SubstitutionNovelty
     budget_seconds: float | None
-    n_pairs: int
 
 
 class BackgroundScorer:
@@ -192,7 +191,6 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
     scorer = Scorer(
         settings.metric,
         budget_seconds=settings.budget_seconds,
-        n_pairs=settings.n_pairs,
         ranks=Alone(),
     )
     try:

@@ -14,7 +14,6 @@ from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.loggers.pictures import to_be_shown
 
 if TYPE_CHECKING:
     from novelty_metric.metric import MetricState, SubstitutionNovelty
@@ -46,8 +45,6 @@ class Scorer:
     budget_seconds : float or None
         Wall time of one evaluation; opening, reduction and duplicate tests are left out. Where it
         ends before one crystal is relaxed, the crystals are scored as with ``relaxer="none"``.
-    n_pairs : int
-        Crystals that are given back to be looked at.
     ranks : Ranks
         The processes that score together, each its share.
     """
@@ -57,12 +54,10 @@ class Scorer:
         metric: SubstitutionNovelty,
         *,
         budget_seconds: float | None,
-        n_pairs: int,
         ranks: Ranks,
     ) -> None:
         self._metric = metric
         self._budget = budget_seconds
-        self._n_pairs = n_pairs
         self._ranks = ranks
         self._prepared = False
 
@@ -104,9 +99,6 @@ class Scorer:
                 metric.merge_state(share.state)
         report = metric.report()
         first = self._ranks.own == 0
-        pairs = {}
-        if first:
-            pairs = {name: metric.pair(name) for name in to_be_shown(report, self._n_pairs)}
         seconds = time.monotonic() - started
         problem = None
         if folder is not None and first:
@@ -122,7 +114,6 @@ class Scorer:
             # Not of each its own: the evaluation is the same in all.
             seconds=max(self._ranks.gather(seconds)),
             folder=folder,
-            pairs=pairs,
         )
 
     def prepare(self) -> None:

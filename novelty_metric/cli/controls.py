@@ -94,14 +94,14 @@ def run(words: list[str]) -> int:
             )
         found.save(settings.out)
 
-    from novelty_metric.console import print_controls, stdout_console
+    from novelty_metric.console import print_controls, printable, stdout_console
 
     console = stdout_console(sys.stdout)
     print_controls(found, console)
     if settings.out is None:
         print("\nNothing was written; add out=DIR to keep a row per crystal.")
     else:
-        shown = str(settings.out).encode(console.encoding, "replace").decode(console.encoding)
+        shown = printable(settings.out, console)
         folders = ", ".join(f"{name}/" for name in found.reports)
         print(f"\nWritten to {shown}: controls.json, controls.csv, {folders}")
     return 0

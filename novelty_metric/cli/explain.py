@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
         raise InputError("explain needs run=DIR: the folder that `score ... out=DIR` wrote")
     folder = _run_folder(user_path(settings["run"]))
 
-    from novelty_metric.console import print_explanation, stdout_console
+    from novelty_metric.console import print_explanation, printable, stdout_console
     from novelty_metric.explanation import (
         TEXT_FILE,
         explain,
@@ -66,7 +66,7 @@ def run(words: list[str]) -> int:
     with console.capture() as captured:
         print_explanation(found, console)
     write_atomically(out / TEXT_FILE, captured.get().encode())
-    shown = str(out).encode(console.encoding, "replace").decode(console.encoding)
+    shown = printable(out, console)
     print(f"\nWritten to {shown}: {', '.join([TEXT_FILE, *files])}")
     if not files:
         print("No crystal was kept for this sample.")

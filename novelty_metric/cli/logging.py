@@ -12,7 +12,6 @@ from novelty_metric.cli.settings import ScoreSettings, WandbSettings
 from novelty_metric.crystal import first_line
 
 if TYPE_CHECKING:
-    from novelty_metric.metric import CrystalPair, SubstitutionNovelty
     from novelty_metric.report import NoveltyReport
 
 
@@ -21,22 +20,13 @@ class Log:
 
     def __init__(self, reports: Any = None) -> None:
         self._reports = reports
-        self._pairs: dict[str, CrystalPair] = {}
-
-    def look_at(self, metric: SubstitutionNovelty, report: NoveltyReport) -> None:
-        """Keep the crystals that will be drawn, while the metric is open."""
-        if self._reports is not None:
-            from novelty_metric.loggers.pictures import to_be_shown
-
-            names = to_be_shown(report, self._reports.n_pairs)
-            self._pairs = {name: metric.pair(name) for name in names}
 
     def send(self, report: NoveltyReport, folder: Path | None) -> None:
         """Log the report. Hours of work must not be lost to a logger: its failure is a warning."""
         if self._reports is None:
             return
         try:
-            self._reports.log_report(report, folder=folder, pairs=self._pairs)
+            self._reports.log_report(report, folder=folder)
         except Exception as error:
             said = f"{type(error).__name__}: {first_line(error)}"
             print(f"novelty-metric: warning: W&B failed ({said})", file=sys.stderr)

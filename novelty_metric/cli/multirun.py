@@ -281,7 +281,7 @@ def _report(
         if report.context.versions == installed_versions():
             return report, True
     with logged(settings, name=folder.name) as log:
-        report = score.make_report(settings, score.check(settings, None), log)
+        report = score.make_report(settings, score.check(settings, None))
         run_folder.write_config(folder, content)
         report.save(folder)
         log.send(report, folder)

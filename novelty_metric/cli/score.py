@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from novelty_metric.cli import run_folder
 from novelty_metric.cli.compose import choices, compose_config
-from novelty_metric.cli.logging import Log, logged
+from novelty_metric.cli.logging import logged
 from novelty_metric.cli.parsing import Parser
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import ScoreSettings, user_path
@@ -140,7 +140,7 @@ def run(words: list[str]) -> int:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
     with logged(settings) as log:
-        report = make_report(settings, reference, log)
+        report = make_report(settings, reference)
         if settings.out is not None:
             # The settings go first: a report without them could not be continued.
             run_folder.write_config(settings.out, config)
@@ -211,9 +211,7 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
     raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
 
 
-def make_report(
-    settings: ScoreSettings, reference: str | Path, log: Log | None = None
-) -> NoveltyReport:
+def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
     """Score with everything that libraries print kept off the screen."""
     with quiet() as terminal:
         from novelty_metric.console import Progress
@@ -229,8 +227,6 @@ def make_report(
             warn(told, terminal)
             metric.update_samples(samples)
             report = metric.compute()
-            if log is not None:
-                log.look_at(metric, report)
             warn([line for line in report.context.warnings if line not in told], terminal)
             return report
 
@@ -322,13 +318,13 @@ def instance(name: str, given: str | Mapping[str, Any]) -> Any:
 
 
 def _print(report: NoveltyReport, settings: ScoreSettings) -> None:
-    from novelty_metric.console import print_report, stdout_console
+    from novelty_metric.console import print_report, printable, stdout_console
 
     console = stdout_console(sys.stdout)
     print_report(report, console)
     if settings.out is None:
         print("\nNothing was written; add out=DIR to keep a row per crystal.")
     else:
-        shown = str(settings.out).encode(console.encoding, "replace").decode(console.encoding)
+        shown = printable(settings.out, console)
         print(f"\nWritten to {shown}: report.json, verdicts.parquet, verdicts.csv, parents.parquet")
         print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")

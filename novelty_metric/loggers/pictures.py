@@ -7,13 +7,13 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import symmetry
+from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from novelty_metric.metric import CrystalPair
     from novelty_metric.report import NoveltyReport
 
 _ROTATION = "-75x,-20y,0z"
@@ -29,10 +29,11 @@ def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
     return list(islice((name for name in in_turn if name is not None), count))
 
 
-def draw_pair(pair: CrystalPair, row: CrystalResult, *, dpi: int = 80) -> bytes:
-    """The two crystals side by side, as PNG.
+def draw_pair(row: CrystalResult, *, dpi: int = 80) -> bytes:
+    """The crystal of a row and the reference crystal that it names side by side, as PNG.
 
-    Both are drawn in their conventional cells, where crystals of the same kind look alike.
+    Both are drawn in their conventional cells, where crystals of the same kind look alike; what
+    `row.structures` does not hold is left empty.
     """
     from ase.visualize.plot import plot_atoms
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,12 +42,14 @@ def draw_pair(pair: CrystalPair, row: CrystalResult, *, dpi: int = 80) -> bytes:
     figure = Figure(figsize=(5.0, 2.9), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     verdict = "" if row.verdict is None else f"\n{row.verdict.value}"
-    titles = (f"{row.id}: {row.formula or ''}{verdict}", _parent_title(row, pair))
-    for axes, structure, title in zip(
-        figure.subplots(1, 2), (pair.generated, pair.parent), titles, strict=True
+    kept = row.structures or CrystalRecords()
+    generated = kept.generated if kept.relaxed is None else kept.relaxed
+    titles = (f"{row.id}: {row.formula or ''}{verdict}", _parent_title(row, kept.parent))
+    for axes, record, title in zip(
+        figure.subplots(1, 2), (generated, kept.parent), titles, strict=True
     ):
-        if structure is not None:
-            plot_atoms(_conventional(structure), axes, rotation=_ROTATION, radii=0.45)
+        if record is not None:
+            plot_atoms(_conventional(record.to_structure()), axes, rotation=_ROTATION, radii=0.45)
         axes.set_axis_off()
         axes.set_title(title, fontsize=9)
     stream = io.BytesIO()
@@ -54,10 +57,10 @@ def draw_pair(pair: CrystalPair, row: CrystalResult, *, dpi: int = 80) -> bytes:
     return stream.getvalue()
 
 
-def _parent_title(row: CrystalResult, pair: CrystalPair) -> str:
-    if pair.parent is None:
+def _parent_title(row: CrystalResult, parent: CrystalRecord | None) -> str:
+    if parent is None:
         return "no parent"
-    formula = pair.parent.composition.reduced_formula
+    formula = parent.to_structure().composition.reduced_formula
     cost = "" if row.cost is None else f"\ncost {row.cost:.2f}"
     return f"{formula} ({row.parent_id}){cost}"
 

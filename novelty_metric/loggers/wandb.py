@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.loggers.pictures import draw_pair
+from novelty_metric.loggers.pictures import draw_pair, to_be_shown
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
-    from novelty_metric.metric import CrystalPair
     from novelty_metric.report import NoveltyReport
 
 MAX_ROWS = 1000
@@ -67,11 +66,6 @@ class WandbReports:
         self._defined: set[str] = set()
 
     @property
-    def n_pairs(self) -> int:
-        """Crystals that are drawn."""
-        return self._n_pairs
-
-    @property
     def run(self) -> Any:
         """The run; joined or opened on first use.
 
@@ -102,7 +96,6 @@ class WandbReports:
         epoch: int | None = None,
         scalars: Mapping[str, float] | None = None,
         folder: Path | None = None,
-        pairs: Mapping[str, CrystalPair] | None = None,
     ) -> None:
         """Log one report.
 
@@ -115,8 +108,6 @@ class WandbReports:
             Default: those of the report.
         folder : path, optional
             Where the report is saved.
-        pairs : mapping, optional
-            Crystals to be drawn, by id.
 
         Raises
         ------
@@ -132,10 +123,11 @@ class WandbReports:
         content: dict[str, Any] = dict(numbers) if self._numbers else {}
         if epoch is not None:
             content[EPOCH] = epoch
+        shown = set(to_be_shown(report, self._n_pairs))
         drawn = {
-            row.id: (row, draw_pair(pairs[row.id], row))
+            row.id: (row, draw_pair(row))
             for row in report.results
-            if pairs and row.id in pairs
+            if row.id in shown and row.structures is not None
         }
         content["novelty/crystals"] = crystal_table(
             report, {name: picture for name, (_, picture) in drawn.items()}

@@ -18,21 +18,18 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
-    from novelty_metric.search.bounds import Look
 
 
-def load_kernels() -> ModuleType | None:
-    """The compiled pair test, or None where numba is missing or does not fit NumPy."""
+def load_kernels(name: str = "kernels") -> ModuleType | None:
+    """A module of compiled functions, or None where numba is missing or does not fit NumPy.
+
+    Parameters
+    ----------
+    name : str
+        ``"kernels"``, the pair test, or ``"kernel_bounds"``.
+    """
     try:
-        return importlib.import_module("novelty_metric.search.kernels")
-    except ImportError:
-        return None
-
-
-def load_look() -> Look | None:
-    """The compiled pass of cheap refusals and bounds, or None as for `load_kernels`."""
-    try:
-        return importlib.import_module("novelty_metric.search.kernel_bounds").look
+        return importlib.import_module(f"novelty_metric.search.{name}")
     except ImportError:
         return None
 

@@ -19,7 +19,7 @@ from novelty_metric.search.bounds import (
     cells_of_reference,
     may_match,
 )
-from novelty_metric.search.compiled import CompiledTest, load_kernels, load_look
+from novelty_metric.search.compiled import CompiledTest, load_kernels
 from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
 from novelty_metric.search.matching import Matching
 from novelty_metric.search.pettifor import pettifor_numbers, symbol
@@ -88,7 +88,8 @@ class ParentSearch:
         self.protocol = protocol
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
-        self._look = load_look() if compiled else None
+        bounds = load_kernels("kernel_bounds") if compiled else None
+        self._look = None if bounds is None else bounds.look
 
     @property
     def compiled(self) -> bool:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from pymatgen.core import Lattice, Structure
+    from pymatgen.core.structure_matcher import StructureMatcher
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.verdict import Supercell
@@ -85,6 +86,37 @@ def commensurate(n_first: int, n_second: int) -> bool:
     return n_first % n_second == 0 or n_second % n_first == 0
 
 
+class Matchers(NamedTuple):
+    """pymatgen's `StructureMatcher` for each test, as it stands."""
+
+    duplicate: StructureMatcher
+    framework: StructureMatcher
+    confirm: StructureMatcher
+
+
+def matchers(protocol: Protocol) -> Matchers:
+    """Those of a protocol: its `ltol`, `stol` and `angle_tol`."""
+    from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
+
+    tolerances: dict[str, Any] = {
+        "ltol": protocol.ltol,
+        "stol": protocol.stol,
+        "angle_tol": protocol.angle_tol,
+        "scale": False,
+    }
+    reduced: dict[str, Any] = {
+        **tolerances,
+        "primitive_cell": False,
+        "attempt_supercell": True,
+        "supercell_size": "num_sites",
+    }
+    return Matchers(
+        StructureMatcher(**reduced),
+        StructureMatcher(**reduced, comparator=FrameworkComparator()),
+        StructureMatcher(**tolerances, primitive_cell=True, attempt_supercell=False),
+    )
+
+
 class Matching:
     """The three matchers of a protocol.
 
@@ -96,25 +128,8 @@ class Matching:
 
     def __init__(self, protocol: Protocol) -> None:
         """Set up pymatgen's matchers."""
-        from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
-
-        tolerances: dict[str, Any] = {
-            "ltol": protocol.ltol,
-            "stol": protocol.stol,
-            "angle_tol": protocol.angle_tol,
-            "scale": False,
-        }
-        reduced: dict[str, Any] = {
-            **tolerances,
-            "primitive_cell": False,
-            "attempt_supercell": True,
-            "supercell_size": "num_sites",
-        }
-        self._duplicate = StructureMatcher(**reduced)
-        self._framework = _without_elements(
-            StructureMatcher(**reduced, comparator=FrameworkComparator())
-        )
-        self._confirm = StructureMatcher(**tolerances, primitive_cell=True, attempt_supercell=False)
+        self._duplicate, framework, self._confirm = matchers(protocol)
+        self._framework = _without_elements(framework)
 
     def duplicate_rms(self, generated: Structure, reference: Structure) -> float | None:
         """RMS site distance if the two crystals are equal, elements included, else None.

@@ -22,6 +22,7 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
+from novelty_metric.loggers.pictures import to_be_shown
 from novelty_metric.relaxation.cache import RelaxationCache
 
 
@@ -40,15 +41,13 @@ BESIDE = {"reference": "aflow", "relaxer": "none", "hull": "none"}
 class Notes:
     """A logger that looks whether the files are there before it is told."""
 
-    n_pairs = 3
-
     def __init__(self) -> None:
         self.told: list[tuple[int | None, list[str], bool]] = []
         self.closed = 0
 
     def log_report(self, report: NoveltyReport, **given: Any) -> None:
         there = given["folder"] is not None and NoveltyReport.load(given["folder"]) == report
-        self.told.append((given["epoch"], sorted(given["pairs"]), there))
+        self.told.append((given["epoch"], sorted(to_be_shown(report, 3)), there))
 
     def close(self) -> None:
         self.closed += 1
@@ -103,7 +102,8 @@ def test_the_numbers_are_those_of_the_report(
     assert found.folder == tmp_path / "epoch_00003"
     # The verdicts in turn; the files were there before the logger was told.
     assert notes.told == [(3, ["0", "1", "2"], True)] and notes.closed == 1
-    assert found.pairs["0"].parent is not None
+    (shown,) = [row.structures for row in found.report.results if row.id == "0"]
+    assert shown is not None and shown.parent is not None
     assert metric.compute().results == ()  # nothing is held
 
 

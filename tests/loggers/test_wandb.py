@@ -15,7 +15,7 @@ from novelty_metric import NoveltyReport, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
 from novelty_metric.loggers.pictures import draw_pair, to_be_shown
 from novelty_metric.loggers.wandb import WandbReports
-from novelty_metric.metric import CrystalPair
+from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult
 
 wandb = pytest.importorskip("wandb")
@@ -173,10 +173,12 @@ def test_disabled_costs_nothing_and_breaks_nothing(
 
 
 def test_pictures_of_odd_crystals() -> None:
-    row = CrystalResult(id="x")
-    alone = Structure(Lattice.from_parameters(3, 4, 5, 80, 95, 110), ["Fe"], [[0.1, 0.2, 0.3]])
-    for pair in (CrystalPair(alone, None), CrystalPair(None, None), CrystalPair(alone, alone)):
-        assert draw_pair(pair, row).startswith(b"\x89PNG")
+    alone = CrystalRecord.of(
+        Structure(Lattice.from_parameters(3, 4, 5, 80, 95, 110), ["Fe"], [[0.1, 0.2, 0.3]])
+    )
+    for kept in ({"relaxed": alone}, {}, {"relaxed": alone, "parent": alone}):
+        row = CrystalResult(id="x", structures=CrystalRecords(**kept))
+        assert draw_pair(row).startswith(b"\x89PNG")
 
 
 def test_the_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
