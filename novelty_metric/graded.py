@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from novelty_metric.statistics import Estimate, Interval, mean_estimate, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
@@ -139,23 +140,13 @@ def graded_novelty(results: Iterable[CrystalResult]) -> GradedNovelty:
 
 
 def _distribution(values: Sequence[float], edges: tuple[float, ...]) -> Distribution:
-    ordered = sorted(values)
-    counts = [0] * (len(edges) - 1)
-    for value in ordered:
-        # What lies beyond the last edge, as with wider tolerances, belongs to the last bin.
-        place = next((i for i, edge in enumerate(edges[1:]) if value < edge), len(counts) - 1)
-        counts[place] += 1
+    # What lies beyond the last edge, as with wider tolerances, belongs to the last bin.
+    counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
+    levels = np.quantile(values, QUANTILES).tolist() if values else []
     return Distribution(
-        n=len(ordered),
-        mean=mean_estimate(ordered, lowest=0.0, highest=max(edges[-1], *ordered, 0.0)),
-        quantiles={f"{level:g}": _quantile(ordered, level) for level in QUANTILES if ordered},
+        n=len(values),
+        mean=mean_estimate(sorted(values), lowest=0.0, highest=max(edges[-1], *values, 0.0)),
+        quantiles={f"{level:g}": value for level, value in zip(QUANTILES, levels, strict=False)},
         edges=edges,
-        counts=tuple(counts),
+        counts=tuple(counts.tolist()),
     )
-
-
-def _quantile(ordered: Sequence[float], level: float) -> float:
-    place = level * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
