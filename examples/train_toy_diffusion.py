@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from novelty_metric import Reference, open_reference
+from novelty_metric.figures.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 
 ANIONS = frozenset(Element(symbol).Z for symbol in ("N", "O", "F", "S", "Cl", "Se", "Br", "I"))
 
@@ -233,7 +234,7 @@ def curve(evaluations: Sequence[Any], out: Path) -> None:
     from matplotlib import pyplot as plt
 
     names = ("duplicate", "substituted", "unmatched", "undecided", "not eligible")
-    colours = ("#b2182b", "#ef8a62", "#2166ac", "#bdbdbd", "#f0f0f0")
+    colours = (*VERDICT_COLORS.values(), NOT_ELIGIBLE_COLOR)
     rows = []
     for evaluation in evaluations:
         report = evaluation.report

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.loggers.pictures import draw_pair, to_be_shown
+from novelty_metric.figures.crystals import draw_pair, to_be_shown
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
-from novelty_metric.loggers.pictures import to_be_shown
+from novelty_metric.figures.crystals import to_be_shown
 from novelty_metric.relaxation.cache import RelaxationCache
 
 

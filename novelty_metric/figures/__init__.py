@@ -1,0 +1,1 @@
+"""Pictures of reports: the one room that draws."""
