@@ -8,12 +8,9 @@ another.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from novelty_metric import crystal
 from novelty_metric.relaxation.base import Ended
@@ -54,27 +51,6 @@ class EarlyEnd:
     energy_per_atom: float
     protocol: Protocol
     _matching: Matching | None = field(default=None, repr=False)
-
-    @property
-    def key(self) -> str:
-        """Names everything that an answer depends on."""
-        digest = hashlib.sha256()
-        digest.update(np.ascontiguousarray(self.generated.lattice.matrix, "<f8").tobytes())
-        digest.update(np.asarray(self.generated.atomic_numbers, "<i4").tobytes())
-        digest.update(np.ascontiguousarray(self.generated.frac_coords, "<f8").tobytes())
-        protocol = self.protocol
-        digest.update(
-            repr(
-                (
-                    self.energy_per_atom,
-                    protocol.accept_early,
-                    protocol.refuse_early,
-                    (protocol.ltol, protocol.stol, protocol.angle_tol),
-                    (NEAR, SMALL_FORCE, BELOW),
-                )
-            ).encode()
-        )
-        return digest.hexdigest()
 
     def look(
         self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]

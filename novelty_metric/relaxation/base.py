@@ -97,18 +97,41 @@ class Ended(StrEnum):
 
 
 class Watch(Protocol):
-    """Looks at a relaxation on its way and may end it. Picklable, and the same for every look."""
+    """Looks at a relaxation on its way and may end it. Picklable, and the same for every look.
 
-    @property
-    def key(self) -> str:
-        """Text that names everything that an answer depends on."""
-        ...
+    It changes nothing of the way itself, so that a way once recorded answers any other watch.
+    """
 
     def look(
         self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
     ) -> Ended | None:
         """Why the relaxation may end here (eV/atom, eV/Å), or None to go on."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looks:
+    """Every point of a relaxation's way that its watch looked at.
+
+    Attributes
+    ----------
+    steps : int64, (n_looks,)
+        Moves made until then.
+    energies : float64, (n_looks,)
+        eV/atom.
+    largest_forces : float64, (n_looks,)
+        Largest row of the filter's forces (eV/Å).
+    cells : float64, (n_looks, 3, 3)
+        Å.
+    positions : float64, (n_looks, n_sites, 3)
+        Cartesian (Å).
+    """
+
+    steps: NDArray[np.int64]
+    energies: NDArray[np.float64]
+    largest_forces: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    positions: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +165,8 @@ class Relaxation:
         The result was read from the cache.
     repeatable : bool
         The same work would end the same way: False where memory, a worker or a library failed.
+    looks : Looks or None
+        The way as its watch saw it, for the cache; None where nobody watched.
     """
 
     structure: Structure | None
@@ -154,6 +179,7 @@ class Relaxation:
     error: str | None = None
     cached: bool = False
     repeatable: bool = True
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

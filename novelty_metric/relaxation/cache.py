@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sqlite3
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,17 +19,19 @@ from novelty_metric.errors import InputError
 from novelty_metric.folders import cache_folder
 from novelty_metric.relaxation.base import (
     Ended,
+    Looks,
     PotentialInfo,
     Relaxation,
     RelaxSettings,
     RelaxTask,
 )
+from novelty_metric.relaxation.course import replay
 
 MAX_BYTES = 1 << 30
 """Content of the file beyond which what was not used for longest is dropped."""
 
-_TABLE = "relaxations_v4"
-_EARLIER_TABLES = ("relaxations_v1", "relaxations_v2", "relaxations_v3")
+_TABLE = "relaxations_v5"
+_EARLIER_TABLES = ("relaxations_v1", "relaxations_v2", "relaxations_v3", "relaxations_v4")
 _LOOK_EVERY = 200
 """Writes between two looks at the size."""
 _ROOM_AFTER = 0.9
@@ -50,10 +54,13 @@ class CacheEntry:
 class RelaxationCache:
     """Relaxations by crystal, potential and settings; the same work is never done twice.
 
-    The file is an SQLite database with one table of JSON results. Each result is one transaction
-    with a write-ahead log: several processes may read and write at once, and one that is killed
-    leaves what was finished before. Where the file can't be read or written any more in the middle
-    of a run, the run goes on without it and a warning says so.
+    The file is an SQLite database with one table of JSON results. Where a watch looked on, its row
+    also holds the way (arrays, as NumPy's ``.npz``): it is asked again what it, or any other watch,
+    would have said, so that a parent that comes up for another crystal is not relaxed again.
+
+    Each result is one transaction with a write-ahead log: several processes may read and write at
+    once, and one that is killed leaves what was finished before. Where the file can't be read or
+    written any more in the middle of a run, the run goes on without it and a warning says so.
 
     Parameters
     ----------
@@ -81,7 +88,8 @@ class RelaxationCache:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {_TABLE} "
-                "(key TEXT PRIMARY KEY, potential TEXT, settings TEXT, result TEXT, used INTEGER)"
+                "(key TEXT PRIMARY KEY, potential TEXT, settings TEXT, result TEXT, used INTEGER, "
+                "looks BLOB)"
             )
         except (OSError, sqlite3.Error) as error:
             raise InputError(
@@ -94,13 +102,19 @@ class RelaxationCache:
     ) -> Relaxation | None:
         """What is known of this relaxation, or None."""
         key = _key(task, info, settings)
-        row = self._execute(f"SELECT result, used FROM {_TABLE} WHERE key = ?", (key,))
+        row = self._execute(f"SELECT result, used, looks FROM {_TABLE} WHERE key = ?", (key,))
         if row is None:
             return None
         try:
             result = _read(row[0])
-        except (ValueError, KeyError, TypeError):
+            looks = None if task.watch is None else _looks(row[2])
+        except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile):
             return None  # someone else's row; it is written anew
+        if looks is not None:
+            replayed = replay(task, looks, result)
+            if replayed is None:
+                return None
+            result = replayed
         if row[1] != _today():
             self._execute(f"UPDATE {_TABLE} SET used = ? WHERE key = ?", (_today(), key))
         return result
@@ -121,8 +135,9 @@ class RelaxationCache:
             json.dumps(asdict(settings)),
             _written(result),
             _today(),
+            None if result.looks is None else _packed(result.looks),
         )
-        self._execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?, ?)", row)
+        self._execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?)", row)
         self._writes += 1
         if self._usable and self._writes % _LOOK_EVERY == 0 and self.size > self._max_bytes:
             self._drop_oldest(self._max_bytes)
@@ -242,7 +257,7 @@ def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
     digest.update(info.key.encode())
     digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
     if task.watch is not None:
-        digest.update(task.watch.key.encode())
+        digest.update(b"watched")  # by whom does not matter: the way is the same
     return digest.hexdigest()
 
 
@@ -280,6 +295,17 @@ def _read(text: str) -> Relaxation:
     )
     ended = kept.pop("ended", None)
     return Relaxation(structure=relaxed, cached=True, ended=Ended(ended) if ended else None, **kept)
+
+
+def _packed(looks: Looks) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{f.name: getattr(looks, f.name) for f in fields(looks)})
+    return stream.getvalue()
+
+
+def _looks(packed: bytes) -> Looks:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        return Looks(**{f.name: arrays[f.name] for f in fields(Looks)})
 
 
 def _today() -> int:

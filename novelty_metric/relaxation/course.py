@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from novelty_metric.relaxation.base import (
     Ended,
     Evaluation,
     Geometry,
+    Looks,
     Relaxation,
     RelaxSettings,
+    RelaxTask,
     Watch,
 )
 from novelty_metric.relaxation.frechet import FrechetCell
@@ -64,6 +67,7 @@ class Course:
         self._structure = structure
         self._settings = settings
         self._watch = watch
+        self._seen: list[tuple[int, float, float, Geometry]] = []
         self._ended: Ended | None = None
         self._optimizer: Optimizer | None = None
         self._energy_before: float | None = None
@@ -97,6 +101,7 @@ class Course:
             "energy_before": self._energy_before,
             "steps": self._steps,
             "seconds": self.seconds,
+            "looks": self._looks(),
         }
         if self._error is not None:
             return Relaxation(
@@ -113,15 +118,23 @@ class Course:
 
     def _standing(self) -> Structure:
         """The crystal where the optimiser stands."""
-        from pymatgen.core import Lattice, Structure
-
         assert self._optimizer is not None
         geometry = self._cell.geometry(self._optimizer.here.x)
-        return Structure(
-            Lattice(geometry.cell),
-            self._structure.species,
-            geometry.positions,
-            coords_are_cartesian=True,
+        return crystal_of(self._structure, geometry.cell, geometry.positions)
+
+    def _looks(self) -> Looks | None:
+        """What the watch saw; None where there was none."""
+        if self._watch is None:
+            return None
+        steps, energies, forces, geometries = (
+            zip(*self._seen, strict=True) if self._seen else [()] * 4
+        )
+        return Looks(
+            np.array(steps, dtype=np.int64),
+            np.array(energies, dtype=np.float64),
+            np.array(forces, dtype=np.float64),
+            np.array([g.cell for g in geometries]).reshape(-1, 3, 3),
+            np.array([g.positions for g in geometries]).reshape(-1, len(self._structure), 3),
         )
 
     def _advance(self, evaluation: Evaluation) -> None:
@@ -146,6 +159,8 @@ class Course:
             self._optimizer.tell(there)
         self._converged = self._optimizer.here.largest < self._settings.fmax
         if not self._converged and self._watch is not None and self._optimizer.here is there:
+            here = self._cell.geometry(there.x)
+            self._seen.append((self._steps, energy, there.largest, here))
             self._ended = self._watch.look(energy, there.largest, self._standing)
         if self._converged or self._ended or self._steps >= self._settings.max_steps:
             self.geometry = None
@@ -167,6 +182,55 @@ class Course:
 
     def _fail(self, reason: str, *, repeatable: bool = True) -> None:
         self.geometry, self._error, self._repeatable = None, reason, repeatable
+
+
+def replay(task: RelaxTask, looks: Looks, end: Relaxation) -> Relaxation | None:
+    """How a relaxation ends that went this way before, perhaps under the eyes of another watch.
+
+    Parameters
+    ----------
+    task : RelaxTask
+        Its watch is the one to be asked.
+    looks : Looks
+        The way.
+    end : Relaxation
+        How it ended then.
+
+    Returns
+    -------
+    Relaxation or None
+        None where the watch would have gone on beyond the end of the record.
+    """
+    assert task.watch is not None
+    for at, (steps, energy) in enumerate(zip(looks.steps, looks.energies, strict=True)):
+        cell, positions = looks.cells[at], looks.positions[at]
+
+        def standing(
+            cell: NDArray[np.float64] = cell, positions: NDArray[np.float64] = positions
+        ) -> Structure:
+            return crystal_of(task.structure, cell, positions)
+
+        ended = task.watch.look(float(energy), float(looks.largest_forces[at]), standing)
+        if ended is not None:
+            return dataclasses.replace(
+                end,
+                structure=standing(),
+                energy_after=float(energy),
+                converged=False,
+                ended=ended,
+                steps=int(steps),
+                error=None,
+            )
+    return end if end.ended is None else None
+
+
+def crystal_of(
+    like: Structure, cell: NDArray[np.float64], positions: NDArray[np.float64]
+) -> Structure:
+    """The sites of a crystal in another cell (Å), at other Cartesian positions (Å)."""
+    from pymatgen.core import Lattice, Structure
+
+    return Structure(Lattice(cell), like.species, positions, coords_are_cartesian=True)
 
 
 def geometry_of(structure: Structure) -> Geometry:

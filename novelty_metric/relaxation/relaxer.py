@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from novelty_metric.cores import usable_cores
@@ -91,7 +92,8 @@ class PotentialRelaxer:
             for task, result in ended:
                 if self._cache is not None:
                     self._cache.put(task, self.info, settings, result)
-                yield task, result
+                # The way is for the cache alone; whoever asked would only carry it about.
+                yield task, replace(result, looks=None)
 
     def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
         """See `novelty_metric.relaxation.base.Relaxer.energies`."""

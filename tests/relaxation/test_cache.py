@@ -8,11 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.calculators.emt import EMT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from novelty_metric.cli import main
@@ -23,16 +29,19 @@ from novelty_metric.relaxation import (
     RelaxSettings,
     RelaxTask,
 )
+from novelty_metric.relaxation.base import Watch
 from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.course import Course
+from novelty_metric.relaxation.evaluators import AseEvaluator
 
 INFO = PotentialInfo(name="x", version="1", weights_hash="0" * 64)
 OTHER = PotentialInfo(name="y", version="2", weights_hash="1" * 64)
 SETTINGS = RelaxSettings(fmax=0.1, max_steps=1, optimizer="lbfgs")
 
 
-def task(number: int, watch: object = None) -> RelaxTask:
+def task(number: int) -> RelaxTask:
     structure = Structure(Lattice.cubic(3 + number / 1000), ["H"], [[0, 0, 0]])
-    return RelaxTask(number, structure, watch)  # type: ignore[arg-type]
+    return RelaxTask(number, structure)
 
 
 def result(number: int = 0, sites: int = 1) -> Relaxation:
@@ -91,7 +100,7 @@ def test_a_process_killed_with_the_lock_held_blocks_nobody(tmp_path: Path) -> No
     RelaxationCache(path).close()
     script = (
         "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        "c.execute('BEGIN IMMEDIATE'); c.execute(\"DELETE FROM relaxations_v4\");"
+        "c.execute('BEGIN IMMEDIATE'); c.execute(\"DELETE FROM relaxations_v5\");"
         "print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
@@ -105,21 +114,72 @@ def test_a_process_killed_with_the_lock_held_blocks_nobody(tmp_path: Path) -> No
     assert cache.get(task(1), INFO, SETTINGS) is not None
 
 
-class Looking:
-    """A watch that is only a name."""
+@dataclass(frozen=True)
+class Below:
+    """A watch that ends a relaxation once its forces (eV/Å) and energy (eV/atom) are so small."""
 
-    def __init__(self, key: str) -> None:
-        self.key = key
+    force: float
+    energy: float
+    volume: float = 0.0
+
+    def look(
+        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
+    ) -> Ended | None:
+        if largest_force < self.force and energy_per_atom < self.energy:
+            return Ended.ACCEPTED if structure().volume < self.volume else Ended.REFUSED
+        return None
 
 
-def test_what_a_watch_would_say_is_part_of_the_question(tmp_path: Path) -> None:
+FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+COPPER = Structure(Lattice.orthorhombic(3.5, 3.7, 3.9), ["Cu"] * 4, FACES)
+COPPER.translate_sites([0], [0.03, -0.02, 0.04])
+COPPER_RELAXED = RelaxSettings(fmax=0.02, max_steps=60, optimizer="lbfgs")
+WATCHES = st.builds(
+    Below, st.floats(0, 3), st.floats(-0.02, 0.5), st.sampled_from([0.0, 46.0, 48.0, 99.0])
+)
+
+
+def way(watch: Watch | None) -> tuple[RelaxTask, Relaxation]:
+    waiting = RelaxTask(1, COPPER, watch)
+    course, evaluator = Course(COPPER, COPPER_RELAXED, watch), AseEvaluator(EMT())
+    while course.geometry is not None:
+        course.receive(evaluator.evaluate([course.geometry])[0])
+    return waiting, course.result()
+
+
+@settings(max_examples=60, deadline=None)
+@given(first=WATCHES, second=WATCHES)
+def test_a_way_once_gone_answers_another_watch(first: Below, second: Below) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        cache = RelaxationCache(Path(folder, "cache.sqlite"))
+        watched, gone = way(first)
+        cache.put(watched, INFO, COPPER_RELAXED, gone)
+        again = cache.get(watched, INFO, COPPER_RELAXED)
+        known = cache.get(RelaxTask(2, COPPER, second), INFO, COPPER_RELAXED)
+        cache.close()
+    _, wanted = way(second)
+    for found, expected in ((again, gone), (known, wanted)):
+        if found is None:  # no more was seen of the way than this watch needs
+            assert expected is wanted and gone.ended and gone.steps < wanted.steps
+            continue
+        assert found.cached
+        assert (found.ended, found.converged, found.steps) == (
+            expected.ended,
+            expected.converged,
+            expected.steps,
+        )
+        assert found.energy_before == expected.energy_before
+        assert found.energy_after == expected.energy_after
+        assert found.structure == expected.structure
+
+
+def test_watched_and_unwatched_are_kept_apart_as_are_ways_without_a_record(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    ended = Relaxation(structure=result().structure, ended=Ended.REFUSED, steps=3)
-    cache.put(task(1, Looking("a")), INFO, SETTINGS, ended)
-    assert cache.get(task(1), INFO, SETTINGS) is None
-    assert cache.get(task(1, Looking("b")), INFO, SETTINGS) is None
-    known = cache.get(task(1, Looking("a")), INFO, SETTINGS)
-    assert known is not None and known.ended is Ended.REFUSED and known.cached
+    watched, gone = way(Below(0.5, 0.5))
+    cache.put(watched, INFO, COPPER_RELAXED, gone)
+    assert cache.get(RelaxTask(1, COPPER), INFO, COPPER_RELAXED) is None
+    cache._connection.execute("UPDATE relaxations_v5 SET looks = X'504b0304'")
+    assert cache.get(watched, INFO, COPPER_RELAXED) is None
 
 
 def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
@@ -129,7 +189,7 @@ def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
         cache.put(task(number), INFO, SETTINGS, result(number, sites=30))
         if number == 250:
             # As if all this had been last year, but for one result that is used today.
-            cache._connection.execute("UPDATE relaxations_v4 SET used = used - 365")
+            cache._connection.execute("UPDATE relaxations_v5 SET used = used - 365")
             assert cache.get(task(7), INFO, SETTINGS) is not None
         if number == 401:
             assert cache.get(task(7), INFO, SETTINGS) is not None
@@ -143,7 +203,7 @@ def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
 def test_a_row_that_can_not_be_read_is_as_if_it_were_not_there(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "cache.sqlite")
     cache.put(task(1), INFO, SETTINGS, result())
-    cache._connection.execute("UPDATE relaxations_v4 SET result = 'half of a ro'")
+    cache._connection.execute("UPDATE relaxations_v5 SET result = 'half of a ro'")
     assert cache.get(task(1), INFO, SETTINGS) is None
     cache.put(task(1), INFO, SETTINGS, result())
     assert cache.get(task(1), INFO, SETTINGS) is not None
@@ -153,7 +213,7 @@ def test_a_file_that_fails_on_the_way_ends_no_run(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     cache = RelaxationCache(path)
     with sqlite3.connect(path) as other:
-        other.execute("DROP TABLE relaxations_v4")
+        other.execute("DROP TABLE relaxations_v5")
     with pytest.warns(UserWarning, match="going on without it"):
         cache.put(task(1), INFO, SETTINGS, result())
     assert cache.get(task(1), INFO, SETTINGS) is None
@@ -167,7 +227,7 @@ def filled(path: Path) -> Path:
     cache = RelaxationCache(path)
     for number in range(6):
         cache.put(task(number), INFO if number < 4 else OTHER, SETTINGS, result(number, sites=40))
-    cache._connection.execute("UPDATE relaxations_v4 SET used = used - 40 WHERE rowid <= 2")
+    cache._connection.execute("UPDATE relaxations_v5 SET used = used - 40 WHERE rowid <= 2")
     cache.close()
     return path
 
