@@ -5,6 +5,7 @@ with it asynchronous, each in a fresh process. Cost is what the training takes l
 
     python benchmarks/callback.py cost --epochs 25 --every 12 --samples 24
     python benchmarks/callback.py cache --epochs 20 --samples 16
+    python benchmarks/callback.py recurring FILE --reference STORE --samples 100 --calls 4
     python benchmarks/callback.py memory --calls 4
     python benchmarks/callback.py imports
 """
@@ -148,17 +149,7 @@ def cost(epochs: int, every: int, samples: int, rounds: int) -> None:
 
 def cache(epochs: int, samples: int) -> None:
     """The same crystals again, and new ones of the same model, with one cache."""
-    import dataclasses
-
-    from novelty_metric import Protocol, SubstitutionNovelty
-    from novelty_metric.callbacks import NoveltyMonitor
-    from novelty_metric.relaxation.cache import RelaxationCache
-
     reference, data, model = parts(12, 128)
-    fast = Protocol.named("fast")
-    exact = dataclasses.replace(
-        fast, accept_early=0.0, refuse_early=0.0, name="fast (modified: no early ends)"
-    )
     import torch
     from torch.utils.data import DataLoader
 
@@ -169,27 +160,71 @@ def cache(epochs: int, samples: int) -> None:
             adam.zero_grad()
             model.loss(batch).backward()
             adam.step()
-    for protocol in (fast, exact):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "cache.sqlite")
-            metric = SubstitutionNovelty(reference, protocol, hull="none", cache=path)
-            metric.prepare()
-            kept = RelaxationCache(path)
-            turns = [("first", 0), ("the same again", 0), *(("others", seed) for seed in (1, 2, 3))]
-            for what, seed in turns:
-                entries = len(kept)
-                with NoveltyMonitor("sample", metric, n_samples=samples, seed=seed) as monitor:
-                    before = time.process_time()
-                    (found,) = monitor.step(0, model)
-                    took = time.process_time() - before
-                assert found.report is not None
-                asked = sum(row.n_relaxations or 0 for row in found.report.results)
-                print(
-                    f"{protocol.name}, {what}: {took:.1f} s of processor time; {asked} relaxations "
-                    f"asked for, {len(kept) - entries} new in the cache",
-                    flush=True,
-                )
-            kept.close()
+    with tempfile.TemporaryDirectory() as folder:
+        metric, counted = counting(reference, Path(folder, "cache.sqlite"), hull="none")
+        turns = [("first", 0), ("the same again", 0), *(("others", seed) for seed in (1, 2, 3))]
+        for what, seed in turns:
+            said = evaluated(metric, counted, "sample", samples, seed=seed, model=model)
+            print(f"{what}: {said}", flush=True)
+
+
+def counting(reference: Any, cache: Path, hull: str) -> tuple[Any, Any]:
+    """A prepared metric, and its relaxer that keeps count."""
+    from protocols import Counted
+
+    from novelty_metric import SubstitutionNovelty
+    from novelty_metric.relaxation.cache import RelaxationCache
+    from novelty_metric.relaxation.potentials import Chgnet
+    from novelty_metric.relaxation.relaxer import PotentialRelaxer
+
+    counted = Counted(PotentialRelaxer(Chgnet(), cache=RelaxationCache(cache)))
+    metric = SubstitutionNovelty(reference, "fast", hull=hull, relaxer=counted)
+    metric.prepare()
+    return metric, counted
+
+
+def evaluated(
+    metric: Any, counted: Any, sample: Any, samples: int, *, seed: int, model: Any
+) -> str:
+    """One evaluation, and what came from the cache."""
+    from novelty_metric.callbacks import NoveltyMonitor
+
+    counted.results.clear()
+    with NoveltyMonitor(sample, metric, n_samples=samples, seed=seed) as monitor:
+        started = time.process_time()
+        monitor.step(0, model)
+        took = time.process_time() - started
+    said = [f"{took:.1f} s of processor time"]
+    for kind in ("sample", "parent"):
+        results = [result for of, result in counted.results if of == kind]
+        served = [result for result in results if result.cached]
+        evaluations, spared = (sum(r.steps + 1 for r in some) for some in (results, served))
+        said.append(
+            f"{len(served)} of {len(results)} relaxations of a {kind} from the cache "
+            f"({spared} of {evaluations} evaluations)"
+        )
+    return "; ".join(said)
+
+
+def recurring(file: Path, reference: Path, samples: int, calls: int) -> None:
+    """Crystals of a real model, a batch after the other, as if each were of a later epoch."""
+    from novelty_metric import read_samples
+
+    crystals = [
+        sample.structure
+        for sample in read_samples(file, limit=samples * calls)
+        if sample.structure is not None
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        metric, counted = counting(reference, Path(folder, "cache.sqlite"), hull="reference")
+        for call in range(calls):
+            batch = crystals[call * samples : (call + 1) * samples]
+
+            def sample(module: Any, n: int, batch: list[Any] = batch) -> list[Any]:
+                return batch[:n]
+
+            said = evaluated(metric, counted, sample, len(batch), seed=0, model=None)
+            print(f"evaluation {call}: {said}", flush=True)
 
 
 def memory(calls: int) -> None:
@@ -240,8 +275,11 @@ def imports(pairs: int) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["cost", "train", "cache", "memory", "imports"])
-    parser.add_argument("mode", nargs="?", choices=MODES)
+    parser.add_argument(
+        "what", choices=["cost", "train", "cache", "recurring", "memory", "imports"]
+    )
+    parser.add_argument("mode", nargs="?", help="of train: " + ", ".join(MODES) + "; or a file")
+    parser.add_argument("--reference", type=Path)
     parser.add_argument("--epochs", type=int, default=41)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--samples", type=int, default=12)
@@ -254,6 +292,8 @@ def main() -> None:
         cost(given.epochs, given.every, given.samples, given.rounds)
     elif given.what == "cache":
         cache(given.epochs, given.samples)
+    elif given.what == "recurring":
+        recurring(Path(given.mode), given.reference, given.samples, given.calls)
     elif given.what == "memory":
         memory(given.calls)
     else:

@@ -60,10 +60,10 @@ class Counted:
         return self.relaxer.info
 
     def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
+        self, queue: deque[RelaxTask], settings: RelaxSettings, *, deadline: float | None = None
     ) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """As the relaxer does."""
-        for task, result in self.relaxer.relax(queue, settings):
+        for task, result in self.relaxer.relax(queue, settings, deadline=deadline):
             self.results.append(("parent" if hasattr(task.key, "positions") else "sample", result))
             yield task, result
 
