@@ -7,7 +7,7 @@ import inspect
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from novelty_metric.relaxation.base import (
     Watch,
 )
 from novelty_metric.samples.base import Sample
-from novelty_metric.verdict import TriedParent
+from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
@@ -58,6 +58,10 @@ class MetricState:
     samples: tuple[Sample, ...]
     cases: Mapping[str, Case]
     seconds: Mapping[str, float]
+
+
+def _to_nobody(cases: Iterable[Case]) -> None:
+    """Nobody waits for single cases."""
 
 
 class SubstitutionNovelty:
@@ -254,6 +258,100 @@ class SubstitutionNovelty:
             self._score(usable[start : start + at_once], opened, deadline)
         self._cases.update((case.sample.id, case) for case in waiting)
         return self._report(opened)
+
+    def score_each(
+        self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
+    ) -> None:
+        """Score these samples and forget them; each row is told as soon as nothing can change it.
+
+        For runs of any length: a few hundred at a time fill the batches of a relaxer. What was
+        added with `update` is left alone.
+
+        Parameters
+        ----------
+        samples : iterable of Sample
+        tell : callable
+            Takes each sample with its row, in no certain order. `duplicate_group` is None: equal
+            samples are found once all are there, see `group_rows`.
+
+        Raises
+        ------
+        InputError
+            If the reference, the relaxer or the hull can't be used.
+        """
+        opened = self._open()
+        waiting: dict[Case, None] = {Case(sample): None for sample in samples}
+
+        def final(cases: Iterable[Case]) -> None:
+            for case in cases:
+                if case in waiting:
+                    del waiting[case]
+                    row = case.result(
+                        self.protocol,
+                        group=None,
+                        exhaustive=self.exhaustive,
+                        reference=opened.reference,
+                    )
+                    tell(case.sample, plain_row(row))
+
+        from novelty_metric.report import plain_row
+
+        for case in self._each("check", list(waiting)):
+            case.check(self.max_sites)
+        self._score([case for case in waiting if case.error is None], opened, None, final)
+        final(list(waiting))
+
+    def group_rows(self, rows: Sequence[CrystalResult]) -> list[int]:
+        """Number of the group of equal crystals that each row belongs to, from 0.
+
+        Raises
+        ------
+        ValueError
+            If a row holds no reduced crystal.
+        """
+        structures = []
+        for row in rows:
+            if row.structures is None or row.structures.relaxed is None:
+                raise ValueError(f"the row {row.id!r} holds no reduced crystal")
+            structures.append(row.structures.relaxed.to_structure())
+        with self._timed("group equal samples"):
+            return self._open().search.group_equal(structures)
+
+    def context(
+        self, *, seconds: Mapping[str, float] | None = None, warnings: Iterable[str] = ()
+    ) -> RunContext:
+        """What a report says of a run but its crystals.
+
+        Parameters
+        ----------
+        seconds : mapping, optional
+            Time per step; default that of this metric.
+        """
+        from novelty_metric.report import RunContext
+        from novelty_metric.versions import installed_versions
+
+        opened = self._open()
+        return RunContext(
+            protocol=self.protocol,
+            potential=opened.relaxer.info if opened.relaxer is not None else None,
+            hull=opened.hull.describe() if opened.hull is not None else {"name": "none"},
+            reference_name=opened.reference.name,
+            reference_size=len(opened.reference),
+            crystals_hash=opened.reference.crystals_hash,
+            store_hash=opened.reference.store_hash,
+            scope=self.scope,
+            exhaustive=self.exhaustive,
+            relax_samples=self.relax_samples,
+            versions=installed_versions(),
+            seconds=dict(self._seconds if seconds is None else seconds),
+            warnings=tuple(warnings),
+        )
+
+    def take_seconds(self) -> dict[str, float]:
+        """Time per step since the last call, in order (s)."""
+        taken = dict(self._seconds)
+        self._seconds.clear()
+        return taken
 
     @property
     def reference(self) -> Reference:
@@ -462,14 +560,21 @@ class SubstitutionNovelty:
     def _is_scored(self, sample: Sample) -> bool:
         return sample.id in self._cases and not self._cases[sample.id].out_of_time
 
-    def _score(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
-        """Steps 1 to 12."""
+    def _score(
+        self,
+        cases: list[Case],
+        opened: _Opened,
+        deadline: float | None,
+        final: Callable[[Iterable[Case]], None] = _to_nobody,
+    ) -> None:
+        """Steps 1 to 12; `final` is told of cases that nothing will change any more."""
         self._normalise(cases, opened, deadline)
         self._screen(cases, opened)
         usable = [case for case in cases if case.error is None]
         self._find_duplicates(usable, opened)
         self._find_parents(usable, opened, deadline)
-        self._relax_parents(usable, opened, deadline)
+        final(case for case in usable if opened.relaxer is None or not case.tried)
+        self._relax_parents(usable, opened, deadline, final)
 
     def _normalise(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""
@@ -618,7 +723,13 @@ class SubstitutionNovelty:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _relax_parents(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
+    def _relax_parents(
+        self,
+        cases: list[Case],
+        opened: _Opened,
+        deadline: float | None,
+        final: Callable[[Iterable[Case]], None] = _to_nobody,
+    ) -> None:
         """Steps 11 and 12: substitute, relax once, confirm."""
         if opened.relaxer is None:
             return
@@ -650,12 +761,18 @@ class SubstitutionNovelty:
                     case.waiting.clear()
                 elif case.waiting and not self.exhaustive:
                     self._enqueue(case, queue)
+                if self._is_settled(case):
+                    final([case])
                 self._progress(stage, done, total)
         if deadline is not None:
             for case in cases:
-                left = not all(tried.relaxed for tried in case.tried)
-                if left and (self.exhaustive or not case.confirmed):
-                    case.out_of_time = True
+                case.out_of_time = case.out_of_time or not self._is_settled(case)
+
+    def _is_settled(self, case: Case) -> bool:
+        """Whether no relaxation of a parent is left to be made."""
+        if case.confirmed and not self.exhaustive:
+            return True
+        return all(tried.relaxed for tried in case.tried)
 
     def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
         """Put the next parent on the queue, or all of them where all are wanted."""
@@ -684,6 +801,7 @@ class SubstitutionNovelty:
 
     def _report(self, opened: _Opened) -> NoveltyReport:
         from novelty_metric.report import NoveltyReport
+        from novelty_metric.samples.plausibility import implausible
 
         ordered = [self._cases[sample.id] for sample in self._samples if sample.id in self._cases]
         grouped = [case for case in ordered if case.error is None]
@@ -701,28 +819,8 @@ class SubstitutionNovelty:
             )
             for case in ordered
         ]
-        return NoveltyReport.from_results(results, self._context(opened, ordered))
-
-    def _context(self, opened: _Opened, cases: list[Case]) -> RunContext:
-        from novelty_metric.report import RunContext
-        from novelty_metric.samples.plausibility import implausible
-        from novelty_metric.versions import installed_versions
-
-        return RunContext(
-            protocol=self.protocol,
-            potential=opened.relaxer.info if opened.relaxer is not None else None,
-            hull=opened.hull.describe() if opened.hull is not None else {"name": "none"},
-            reference_name=opened.reference.name,
-            reference_size=len(opened.reference),
-            crystals_hash=opened.reference.crystals_hash,
-            store_hash=opened.reference.store_hash,
-            scope=self.scope,
-            exhaustive=self.exhaustive,
-            relax_samples=self.relax_samples,
-            versions=installed_versions(),
-            seconds=dict(self._seconds),
-            warnings=(*implausible((case.as_read, case.error) for case in cases), *_late(cases)),
-        )
+        warnings = (*implausible((case.as_read, case.error) for case in ordered), *_late(ordered))
+        return NoveltyReport.from_results(results, self.context(warnings=warnings))
 
     def _identity(self) -> dict[str, Any]:
         """What two metrics must share to be merged."""

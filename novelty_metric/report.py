@@ -204,7 +204,7 @@ class NoveltyReport:
         ValueError
             If `context.n_generated` is less than the number of rows.
         """
-        rows = tuple(_plain_result(result) for result in results)
+        rows = tuple(plain_row(result) for result in results)
         if context.n_generated is not None and context.n_generated < len(rows):
             raise ValueError(f"n_generated={context.n_generated}, but there are {len(rows)} rows")
         return cls(context=context, results=rows)
@@ -610,7 +610,8 @@ def _group_order(key: str | int) -> tuple[int, int, str]:
 _Row = TypeVar("_Row")
 
 
-def _plain_result(result: CrystalResult) -> CrystalResult:
+def plain_row(result: CrystalResult) -> CrystalResult:
+    """The row with plain Python numbers, those that are not finite as None, and text as UTF-8."""
     parents = tuple(_plain_row(tried, parent=_plain_row(tried.parent)) for tried in result.parents)
     return _plain_row(result, parents=parents)
 

@@ -14,14 +14,16 @@ row by row; `quality.parquet` what validity and S.U.N. are made of, a row per sa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -116,6 +118,9 @@ _STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
 }
 _KEPT_QUALITY = ("shortest_distance", "volume_per_atom", "novel_by_matching")
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
+_ROWS_AT_ONCE = 5000
+"""Rows of a report that are made into tables together."""
+
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 
@@ -169,18 +174,7 @@ def _schema(columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Schema:
     )
 
 
-def _parquet(table: pa.Table) -> bytes:
-    version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), **version}),
-        buffer,
-        compression="zstd",
-    )
-    return buffer.getvalue()
-
-
-def _evidence(results: Sequence[CrystalResult]) -> pa.Table:
+def _evidence(results: Sequence[CrystalResult], first: int) -> pa.Table:
     rows = [
         {
             "row": row,
@@ -194,14 +188,13 @@ def _evidence(results: Sequence[CrystalResult]) -> pa.Table:
             "volume_ratio": tried.volume_ratio,
             "error": tried.error,
         }
-        for row, result in enumerate(results)
+        for row, result in enumerate(results, start=first)
         for tried in result.parents
     ]
     return pa.Table.from_pylist(rows, schema=_schema(_EVIDENCE))
 
 
-def _quality(report: NoveltyReport) -> pa.Table:
-    threshold = report.context.protocol.metastable
+def _quality(results: Sequence[CrystalResult], threshold: float) -> pa.Table:
     rows = [
         {
             "id": result.id,
@@ -209,14 +202,14 @@ def _quality(report: NoveltyReport) -> pa.Table:
             "structurally_valid": structurally_valid(result),
             "stable": stable(result, threshold),
         }
-        for result in report.results
+        for result in results
     ]
     return pa.Table.from_pylist(rows, schema=_schema(_QUALITY))
 
 
-def _structures(results: Sequence[CrystalResult]) -> pa.Table:
+def _structures(results: Sequence[CrystalResult], first: int) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in _STRUCTURES}
-    for row, result in enumerate(results):
+    for row, result in enumerate(results, start=first):
         if result.structures is None:
             continue
         for role in fields(CrystalRecords):
@@ -333,45 +326,130 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
 # Writing
 
 
-def save_report(report: NoveltyReport, folder: Path) -> Path:
+def save_report(
+    report: NoveltyReport, folder: Path, rows: Iterable[CrystalResult] | None = None
+) -> Path:
     """Write the files; the folder is made if it does not exist.
 
     The crystals themselves are written if the results hold them.
+
+    Parameters
+    ----------
+    rows : iterable of CrystalResult, optional
+        Those of the report with everything behind them, where the report was made from rows
+        without parents and crystals; they are read once, and few of them are held at a time.
 
     Raises
     ------
     InputError
         If the folder can't be written.
     """
-    verdicts, parents = verdicts_frame(report.results), parents_frame(report.results)
-    files = {
-        "verdicts.parquet": _parquet(_to_table(verdicts, _VERDICTS)),
-        "verdicts.csv": verdicts.to_csv(index=False, lineterminator="\n").encode(),
-        "parents.parquet": _parquet(_to_table(parents, _PARENTS)),
-        "evidence.parquet": _parquet(_evidence(report.results)),
-        _QUALITY_FILE: _parquet(_quality(report)),
-    }
-    if any(result.structures is not None for result in report.results):
-        files[_STRUCTURES_FILE] = _parquet(_structures(report.results))
-    content = summary(report)
-    content["files"] = {
-        name: {"schema_version": SCHEMA_VERSION, "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in files.items()
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files["report.json"] = text.encode()
+    threshold = report.context.protocol.metastable
+    files = _Files(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            write_atomically(folder / name, data)
-        if _STRUCTURES_FILE not in files:  # that of a report which was replaced
+        first = 0
+        for some in _chunks(report.results if rows is None else rows):
+            verdicts = verdicts_frame(some)
+            files.append("verdicts.parquet", _to_table(verdicts, _VERDICTS))
+            files.append_text("verdicts.csv", _csv(verdicts, header=first == 0))
+            files.append("parents.parquet", _to_table(parents_frame(some), _PARENTS))
+            files.append("evidence.parquet", _evidence(some, first))
+            files.append(_QUALITY_FILE, _quality(some, threshold))
+            structures = _structures(some, first)
+            if len(structures) or _STRUCTURES_FILE in files.hashes:
+                files.append(_STRUCTURES_FILE, structures)
+            first += len(some)
+        content = summary(report)
+        content["files"] = {
+            name: {"schema_version": SCHEMA_VERSION, "sha256": sha256}
+            for name, sha256 in files.close().items()
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        files.put_in_place()
+        write_atomically(folder / "report.json", text.encode())
+        if _STRUCTURES_FILE not in files.hashes:  # that of a report which was replaced
             (folder / _STRUCTURES_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"the report can't be written to {folder} ({error.strerror or error}); "
             "name another folder"
         ) from error
+    finally:
+        files.forget()
     return folder
+
+
+def _chunks(rows: Iterable[CrystalResult]) -> Iterator[list[CrystalResult]]:
+    """Rows a few thousand at a time; at least once, so that empty files are written too."""
+    left = iter(rows)
+    some = list(itertools.islice(left, _ROWS_AT_ONCE))
+    while True:
+        yield some
+        some = list(itertools.islice(left, _ROWS_AT_ONCE))
+        if not some:
+            return
+
+
+def _csv(frame: pd.DataFrame, *, header: bool) -> str:
+    return frame.to_csv(index=False, header=header, lineterminator="\n")
+
+
+class _Files:
+    """Files that grow beside their places, and are moved there together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._streams: dict[str, BinaryIO] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self.hashes: dict[str, str] = {}
+
+    def append(self, name: str, table: pa.Table) -> None:
+        """Write rows of a Parquet file."""
+        if name not in self._writers:
+            version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
+            schema = table.schema.with_metadata({**(table.schema.metadata or {}), **version})
+            self._writers[name] = pq.ParquetWriter(self._stream(name), schema, compression="zstd")
+        writer = self._writers[name]
+        writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
+
+    def append_text(self, name: str, text: str) -> None:
+        """Write lines of a text file."""
+        self._stream(name).write(text.encode())
+
+    def close(self) -> dict[str, str]:
+        """Bring all to the disk; gives the SHA-256 of each."""
+        for writer in self._writers.values():
+            writer.close()
+        for name, stream in self._streams.items():
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+            with self._beside(name).open("rb") as written:
+                self.hashes[name] = hashlib.file_digest(written, "sha256").hexdigest()
+        return self.hashes
+
+    def put_in_place(self) -> None:
+        """Move them to their places."""
+        for name in self._streams:
+            self._beside(name).replace(self._folder / name)
+
+    def forget(self) -> None:
+        """Remove what was not put in place."""
+        for name, stream in self._streams.items():
+            with contextlib.suppress(OSError):
+                stream.close()
+            with contextlib.suppress(OSError):
+                self._beside(name).unlink(missing_ok=True)
+
+    def _stream(self, name: str) -> BinaryIO:
+        if name not in self._streams:
+            self.hashes[name] = ""
+            self._streams[name] = self._beside(name).open("wb")
+        return self._streams[name]
+
+    def _beside(self, name: str) -> Path:
+        return self._folder / f".{name}.{os.getpid()}.tmp"
 
 
 def _to_table(frame: pd.DataFrame, columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Table:

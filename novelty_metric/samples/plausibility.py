@@ -52,21 +52,63 @@ def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[
     samples : iterable of (Structure or None, error or None)
         A crystal that could be read, and why a sample can't be used.
     """
-    pairs = list(samples)
-    structures = [structure for structure, _ in pairs if structure is not None and _said(structure)]
-    found = []
-    if failed := _failed([error for _, error in pairs if error], len(pairs)):
-        found.append(failed)
-    step = max(1, math.ceil(len(structures) / MOST_EXAMINED))
-    examined = structures[::step]
-    if not examined:
+    seen = Plausibility()
+    for structure, error in samples:
+        seen.add(structure, error)
+    return seen.findings()
+
+
+class Plausibility:
+    """`implausible` for samples that stream by: some thousand of them are kept, evenly spread."""
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self._kept: list[Structure] = []
+        self._step = 1
+        self._n_crystals = 0
+        self._errors: Counter[str] = Counter()
+        self._n_errors = 0
+        self._first_error: str | None = None
+
+    def add(self, structure: Structure | None, error: str | None) -> None:
+        """Look at one more sample."""
+        self.n_samples += 1
+        if error:
+            self._n_errors += 1
+            self._first_error = self._first_error or error
+            if error in self._errors or len(self._errors) < MOST_EXAMINED:
+                self._errors[error] += 1
+        if structure is None or not _said(structure):
+            return
+        if self._n_crystals % self._step == 0:
+            self._kept.append(structure)
+        self._n_crystals += 1
+        if len(self._kept) > 2 * MOST_EXAMINED:
+            self._kept, self._step = self._kept[::2], 2 * self._step
+
+    def findings(self) -> list[str]:
+        """What is odd about them as a whole, a line for each finding."""
+        found = []
+        if failed := self._failed():
+            found.append(failed)
+        examined = self._kept[:: max(1, math.ceil(len(self._kept) / MOST_EXAMINED))]
+        if not examined:
+            return found
+        cell = _angles(examined) or _volumes(examined)
+        coordinates = _fractions(examined) or _positions(examined)
+        found += [line for line in (cell, coordinates) if line]
+        if not cell and not coordinates and (close := _distances(examined)):
+            found.append(close)
         return found
-    cell = _angles(examined) or _volumes(examined)
-    coordinates = _fractions(examined) or _positions(examined)
-    found += [line for line in (cell, coordinates) if line]
-    if not cell and not coordinates and (close := _distances(examined)):
-        found.append(close)
-    return found
+
+    def _failed(self) -> str | None:
+        n_errors = self._n_errors
+        if n_errors <= MANY_FAILED * self.n_samples:
+            return None
+        reason, count = self._errors.most_common(1)[0]
+        if count == 1 < n_errors:
+            return f"{_of(n_errors, self.n_samples)} can't be used; the first: {self._first_error}"
+        return f"{_of(n_errors, self.n_samples)} can't be used; most often ({count}): {reason}"
 
 
 def _said(structure: Structure) -> bool:
@@ -76,15 +118,6 @@ def _said(structure: Structure) -> bool:
     return len(structure) > 0 and bool(
         np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()
     )
-
-
-def _failed(errors: Sequence[str], n_samples: int) -> str | None:
-    if len(errors) <= MANY_FAILED * n_samples:
-        return None
-    reason, count = Counter(errors).most_common(1)[0]
-    if count == 1 < len(errors):
-        return f"{_of(len(errors), n_samples)} can't be used; the first: {errors[0]}"
-    return f"{_of(len(errors), n_samples)} can't be used; most often ({count}): {reason}"
 
 
 def _angles(structures: Sequence[Structure]) -> str | None:

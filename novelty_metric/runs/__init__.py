@@ -1,0 +1,1 @@
+"""Runs of any length: crystals stream through, finished ones are on disk at once."""

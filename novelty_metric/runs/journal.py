@@ -1,0 +1,210 @@
+"""What a run has finished so far, on disk: it survives the process, and continues from there."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.rows import row_from_json, row_to_json
+from novelty_metric.verdict import CrystalResult
+
+JOURNAL_FILE = "journal.sqlite"
+SCHEMA_VERSION = "1"
+_SECONDS = 1.0
+"""Longest time that a finished row waits to be written."""
+
+
+class Journal:
+    """Rows by the position of their sample, in one SQLite file that a single process has open.
+
+    Rows are JSON, compressed by zlib. What was written is whole whenever the process ends, also by
+    a signal or a power cut. A row waits at most a second for its turn; call `flush` now and then.
+
+    Parameters
+    ----------
+    folder : path
+        Exists; the file is ``journal.sqlite`` in it.
+    identity : mapping
+        Plain values that decide what the rows say: settings, hashes, versions.
+    overwrite : bool
+        Forget what another identity wrote.
+
+    Raises
+    ------
+    InputError
+        If another process has it open, it can't be written, or it is of another identity.
+    """
+
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        self.path = folder / JOURNAL_FILE
+        self._written = time.monotonic()
+        self._waiting = False
+        own = json.dumps({"schema": SCHEMA_VERSION, **identity}, sort_keys=True)
+        try:
+            self._connection = sqlite3.connect(
+                self.path, timeout=0.5, isolation_level=None, check_same_thread=False
+            )
+            # One process alone: no file of shared memory, which network file systems can't hold.
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute("BEGIN EXCLUSIVE")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)"
+            )
+            kept = self._about("identity")
+            if kept is not None and kept != own:
+                if not overwrite:
+                    self._connection.execute("ROLLBACK")
+                    self._connection.close()
+                    raise InputError(
+                        f"{folder} holds an unfinished run of other settings or versions "
+                        f"({_difference(kept, own)}); give the settings of that run, name another "
+                        "folder, or add overwrite=true"
+                    )
+                self._connection.execute("DROP TABLE IF EXISTS rows")
+                self._connection.execute("DELETE FROM about")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS rows "
+                "(position INTEGER PRIMARY KEY, formula TEXT, comparable INTEGER, row BLOB)"
+            )
+            self._connection.execute("INSERT OR REPLACE INTO about VALUES ('identity', ?)", (own,))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+
+    # Writing
+
+    def add(self, position: int, row: CrystalResult) -> None:
+        """Keep the row of a sample."""
+        comparable = row.structures is not None and row.structures.relaxed is not None
+        packed = zlib.compress(row_to_json(row).encode(), 1)
+        try:
+            if not self._waiting:
+                self._connection.execute("BEGIN")
+                self._waiting = True
+            self._connection.execute(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
+                (position, row.formula, comparable, packed),
+            )
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+        self.flush(force=False)
+
+    def flush(self, *, force: bool = True) -> None:
+        """Bring what waits to the disk; without `force` once a second."""
+        now = time.monotonic()
+        if not self._waiting or not (force or now - self._written > _SECONDS):
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+        self._waiting, self._written = False, now
+
+    def add_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Add to the time per step, in which earlier processes have their part."""
+        total = self.seconds()
+        for step, more in seconds.items():
+            total[step] = total.get(step, 0.0) + more
+        try:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO about VALUES ('seconds', ?)", (json.dumps(total),)
+            )
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+
+    # Reading
+
+    def __len__(self) -> int:
+        return int(self._connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0])
+
+    def __contains__(self, position: int) -> bool:
+        found = self._connection.execute("SELECT 1 FROM rows WHERE position = ?", (position,))
+        return found.fetchone() is not None
+
+    def seconds(self) -> dict[str, float]:
+        """Time per step so far (s)."""
+        kept = self._about("seconds")
+        return {} if kept is None else json.loads(kept)
+
+    def rows(self) -> Iterator[CrystalResult]:
+        """All rows, in the order of the samples."""
+        for (packed,) in self._connection.execute("SELECT row FROM rows ORDER BY position"):
+            yield row_from_json(zlib.decompress(packed))
+
+    def comparable(self) -> Iterator[list[tuple[int, CrystalResult]]]:
+        """Positions and rows of one formula after the other, in order; those with a reduced cell.
+
+        A formula that only one row has is left out: see `positions`.
+        """
+        formulas = self._connection.execute(
+            "SELECT formula FROM rows WHERE comparable GROUP BY formula HAVING COUNT(*) > 1"
+        ).fetchall()
+        for (formula,) in formulas:
+            yield [
+                (position, row_from_json(zlib.decompress(packed)))
+                for position, packed in self._connection.execute(
+                    "SELECT position, row FROM rows WHERE comparable AND formula = ? "
+                    "ORDER BY position",
+                    (formula,),
+                )
+            ]
+
+    def positions(self) -> Iterator[int]:
+        """Positions of the rows with a reduced cell, in order."""
+        for (position,) in self._connection.execute(
+            "SELECT position FROM rows WHERE comparable ORDER BY position"
+        ):
+            yield position
+
+    # Ending
+
+    def close(self) -> None:
+        """Keep everything and let others have it."""
+        try:
+            self.flush()
+        finally:
+            self._connection.close()
+
+    def remove(self) -> None:
+        """The run is done: forget the journal."""
+        self._connection.close()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def _about(self, name: str) -> str | None:
+        found = self._connection.execute("SELECT value FROM about WHERE name = ?", (name,))
+        row = found.fetchone()
+        return None if row is None else str(row[0])
+
+    def _said(self, error: sqlite3.Error) -> InputError:
+        said = str(error)
+        if "locked" in said:
+            return InputError(
+                f"another process is at work in {self.path.parent}; wait for it, or name "
+                "another folder with out="
+            )
+        if "full" in said:
+            return InputError(
+                f"the disk of {self.path.parent} is full; what is finished is kept: make room and "
+                "give the same command again"
+            )
+        return InputError(
+            f"{self.path} can't be used ({said}); what it holds is kept: mend that and give the "
+            "same command again, or name another folder with out="
+        )
+
+
+def _difference(before: str, now: str) -> str:
+    old, new = json.loads(before), json.loads(now)
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
