@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import math
@@ -433,6 +434,14 @@ class SubstitutionNovelty:
                 self._cases[name] = dataclasses.replace(other.cases[sample.id], sample=renamed)
         for step, seconds in other.seconds.items():
             self._seconds[step] += seconds
+
+    def for_worker(self) -> SubstitutionNovelty:
+        """One of the same settings, not open and without samples, that starts no processes."""
+        other = copy.copy(self)
+        other._samples, other._cases, other._begun = [], {}, {}
+        other._seconds = defaultdict(float)
+        other._workers = 1
+        return other
 
     def search_only(self) -> SubstitutionNovelty:
         """A metric that relaxes nothing, on the same reference and otherwise of the same settings.

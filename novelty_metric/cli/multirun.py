@@ -7,6 +7,7 @@ and checked here: a name that is wrong in the last one must not show after a day
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -281,8 +282,8 @@ def _report(
         if report.context.versions == installed_versions():
             return report, True
     with logged(settings, name=folder.name) as log:
-        report = score.make_report(settings, score.check(settings, None))
-        run_folder.write_config(folder, content)
-        report.save(folder)
+        report = score.make_report(
+            dataclasses.replace(settings, out=folder), score.check(settings, None), content
+        )
         log.send(report, folder)
     return report, False

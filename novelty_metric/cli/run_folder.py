@@ -14,7 +14,18 @@ from novelty_metric.errors import InputError
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
 SAMPLES_HASH = "samples_sha256"
-_NO_MATTER = ("out", "overwrite", "workers", "device", "cache", "logger", "allow_pickle", "samples")
+_NO_MATTER = (
+    "out",
+    "overwrite",
+    "workers",
+    "device",
+    "cache",
+    "logger",
+    "allow_pickle",
+    "samples",
+    "executor",
+    "part",
+)
 """Settings that change no answer; the samples are compared by content."""
 
 
@@ -102,11 +113,17 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change an answer, each by its dotted name."""
+    flat = _flat(config)
+    return {name: flat[name] for name in flat if name.split(".")[0] not in _NO_MATTER}
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    old, new = _flat(before), _flat(now)
+    old, new = settings_that_matter(before), settings_that_matter(now)
     words = []
     for name in sorted(old.keys() | new.keys()):
-        if name.split(".")[0] in _NO_MATTER or old.get(name) == new.get(name):
+        if old.get(name) == new.get(name):
             continue
         if name == SAMPLES_HASH:
             words.append("other samples")

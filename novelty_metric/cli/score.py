@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import functools
 import shlex
 import sys
+import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.report import NoveltyReport
+    from novelty_metric.runs.pools import Pool
     from novelty_metric.samples import Sample
 
 GENERIC = "generic"
@@ -64,6 +69,10 @@ how
   scope=eligible|all    which crystals are searched for parents
   exhaustive=true       relax every candidate parent
   workers=N             processes that relax (one per core)
+  executor=NAME         {executor}: score
+                        parts of the samples in other processes or on other machines;
+                        executor.workers=N; each of them relaxes in one process
+  part=N                samples that are scored together
   device=NAME           cpu, cuda or mps, instead of what the machine has
   cache=true|false|FILE where finished relaxations are kept
 
@@ -99,7 +108,16 @@ same command goes on, as finished relaxations are kept.
 
 def help_text() -> str:
     """The help, with the names that can be given."""
-    groups = ("model", "reference", "protocol", "relaxer", "hull", "recipe", "logger")
+    groups = (
+        "model",
+        "reference",
+        "protocol",
+        "relaxer",
+        "hull",
+        "recipe",
+        "logger",
+        "executor",
+    )
     return HELP.format(**{group: _wrapped(choices(group)) for group in groups})
 
 
@@ -140,11 +158,7 @@ def run(words: list[str]) -> int:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
     with logged(settings) as log:
-        report = make_report(settings, reference)
-        if settings.out is not None:
-            # The settings go first: a report without them could not be continued.
-            run_folder.write_config(settings.out, config)
-            report.save(settings.out)
+        report = make_report(settings, reference, config)
         _print(report, settings)
         log.send(report, settings.out)
     return 0
@@ -211,24 +225,67 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
     raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
 
 
-def make_report(settings: ScoreSettings, reference: str | Path) -> NoveltyReport:
-    """Score with everything that libraries print kept off the screen."""
-    with quiet() as terminal:
-        from novelty_metric.console import Progress
-        from novelty_metric.samples.plausibility import implausible
+def make_report(
+    settings: ScoreSettings, reference: str | Path, config: Mapping[str, Any]
+) -> NoveltyReport:
+    """Score, and write what `settings.out` asks for, with all that libraries print kept off.
 
-        with (
-            Progress(terminal) as progress,
-            make_metric(settings, reference, progress) as metric,
-        ):
-            samples = list(_counted(read_settings(settings), progress))
-            # Now, and not after hours of work that a wrong unit makes worthless.
-            told = implausible((sample.structure, sample.error) for sample in samples)
-            warn(told, terminal)
-            metric.update_samples(samples)
-            report = metric.compute()
-            warn([line for line in report.context.warnings if line not in told], terminal)
-            return report
+    Parameters
+    ----------
+    config : mapping
+        The composed settings, with `run_folder.SAMPLES_HASH`, to be kept beside the report.
+
+    Returns
+    -------
+    NoveltyReport
+        Its rows are without parents and crystals, unless a logger will want them.
+    """
+    with quiet() as terminal, contextlib.ExitStack() as opened:
+        from novelty_metric.console import Progress
+        from novelty_metric.report import NoveltyReport
+        from novelty_metric.report_files import save_report
+        from novelty_metric.runs.run import Run
+        from novelty_metric.versions import installed_versions
+
+        progress = opened.enter_context(Progress(terminal))
+        metric = opened.enter_context(make_metric(settings, reference, progress))
+        folder = settings.out
+        if folder is None:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        samples = read_settings(settings)
+        run = Run(
+            metric,
+            folder,
+            {
+                "reference": metric.reference.store_hash,
+                **run_folder.settings_that_matter(config),
+                **{f"version of {name}": own for name, own in installed_versions().items()},
+            },
+            overwrite=settings.overwrite,
+            make_pool=_make_pool(settings.executor),
+            part=settings.part,
+            progress=progress,
+            total=count_settings(settings),
+            warn=lambda lines: warn(lines, terminal),
+        )
+        opened.callback(run.close)
+        run.score(samples)
+        report = run.report()
+        if settings.out is not None:
+            # The settings go first: a report without them could not be continued.
+            run_folder.write_config(settings.out, config)
+            save_report(report, settings.out, run.rows())
+        if settings.logger is not None:
+            report = NoveltyReport.from_results(list(run.rows()), report.context)
+        run.finish()
+        return report
+
+
+def _make_pool(
+    given: Mapping[str, Any] | None,
+) -> Callable[[], AbstractContextManager[Pool]] | None:
+    """What opens the executor of the settings; None without one."""
+    return None if given is None else functools.partial(instance, "executor", given)
 
 
 def make_metric(
@@ -276,28 +333,31 @@ def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
     """The samples, read as the settings and the model say."""
     from novelty_metric.samples import read_samples
 
+    return read_samples(**_reading(settings))
+
+
+def _reading(settings: ScoreSettings) -> dict[str, Any]:
     path = settings.samples
     if path is None:
         from novelty_metric.samples.packaged import packaged_samples_path
 
         path = packaged_samples_path()
-    return read_samples(
-        path,
-        format=settings.format,
-        column=settings.column,
-        columns=settings.model.columns,
-        arrays=settings.model.arrays,
-        allow_pickle=settings.allow_pickle,
-        limit=settings.limit,
-    )
+    return {
+        "path": path,
+        "format": settings.format,
+        "column": settings.column,
+        "columns": settings.model.columns,
+        "arrays": settings.model.arrays,
+        "allow_pickle": settings.allow_pickle,
+        "limit": settings.limit,
+    }
 
 
-def _counted(samples: Iterable[Sample], progress: ProgressCallback) -> Iterator[Sample]:
-    stage, done = "read samples", 0
-    for done, sample in enumerate(samples, start=1):
-        progress(stage, done, None)
-        yield sample
-    progress(stage, done, done)
+def count_settings(settings: ScoreSettings) -> int | None:
+    """How many samples there are, where that is cheap to tell."""
+    from novelty_metric.samples.reading import count_hint
+
+    return count_hint(**_reading(settings))
 
 
 def instance(name: str, given: str | Mapping[str, Any]) -> Any:

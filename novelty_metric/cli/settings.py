@@ -61,6 +61,10 @@ class ScoreSettings:
     cache : bool or path
     logger : WandbSettings or None
         None: the report goes to the terminal and to `out` alone.
+    executor : mapping or None
+        With ``_target_``: what opens a `novelty_metric.runs.pools.Pool`; None: this process.
+    part : int or None
+        Samples that are scored together; None: as fits the executor.
     """
 
     samples: Path | None
@@ -83,6 +87,8 @@ class ScoreSettings:
     max_sites: int | None
     cache: bool | Path
     logger: WandbSettings | None
+    executor: Mapping[str, Any] | None
+    part: int | None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ScoreSettings:
@@ -128,6 +134,8 @@ class ScoreSettings:
             max_sites=_count(config, "max_sites"),
             cache=_cache(config),
             logger=_logger(_group(config, "logger")),
+            executor=_executor(config),
+            part=_count(config, "part"),
         )
         if settings.scope not in SCOPES:
             raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")
@@ -163,6 +171,13 @@ def _named(config: Mapping[str, Any], name: str) -> str | Mapping[str, Any]:
         return group
     _only_known(group, {"name"}, f"{name}.")
     return str(group["name"])
+
+
+def _executor(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found = _named(config, "executor")
+    if isinstance(found, str) and found != "none":
+        raise InputError(f"no executor named {found!r}; known: none, or a config with _target_")
+    return None if isinstance(found, str) else found
 
 
 def _text(config: Mapping[str, Any], name: str, prefix: str = "") -> str | None:

@@ -72,12 +72,7 @@ class Plausibility:
 
     def add(self, structure: Structure | None, error: str | None) -> None:
         """Look at one more sample."""
-        self.n_samples += 1
-        if error:
-            self._n_errors += 1
-            self._first_error = self._first_error or error
-            if error in self._errors or len(self._errors) < MOST_EXAMINED:
-                self._errors[error] += 1
+        self.add_error(error)
         if structure is None or not _said(structure):
             return
         if self._n_crystals % self._step == 0:
@@ -85,6 +80,19 @@ class Plausibility:
         self._n_crystals += 1
         if len(self._kept) > 2 * MOST_EXAMINED:
             self._kept, self._step = self._kept[::2], 2 * self._step
+
+    def add_error(self, error: str | None) -> None:
+        """Count one more sample, with why it can't be used, if so."""
+        self.n_samples += 1
+        if error:
+            self._n_errors += 1
+            self._first_error = self._first_error or error
+            if error in self._errors or len(self._errors) < MOST_EXAMINED:
+                self._errors[error] += 1
+
+    def take_crystals(self, other: Plausibility) -> None:
+        """Look at the crystals that another one kept."""
+        self._kept, self._step, self._n_crystals = list(other._kept), other._step, other._n_crystals
 
     def findings(self) -> list[str]:
         """What is odd about them as a whole, a line for each finding."""

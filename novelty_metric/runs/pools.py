@@ -1,0 +1,122 @@
+"""Where the parts of a run are scored: any `concurrent.futures.Executor`, made by a config."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from novelty_metric.cores import usable_cores
+from novelty_metric.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An executor, and how many parts it is to be given ahead.
+
+    Attributes
+    ----------
+    executor : Executor
+    ahead : int
+        Parts under way or waiting at most: what bounds memory.
+    """
+
+    executor: Executor
+    ahead: int
+
+
+@contextmanager
+def processes(workers: int | None = None) -> Iterator[Pool]:
+    """Processes of this machine.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Default: one per core.
+    """
+    count = workers or usable_cores()
+    # A forked copy of a process that holds threads of torch can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as executor:
+        try:
+            yield Pool(executor, 2 * count)
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def dask(
+    address: str | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[Pool]:
+    """A Dask cluster: one that is there, one of this machine's processes, or one that a queue runs.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a scheduler, such as ``tcp://10.0.0.1:8786``; nothing is then started.
+    workers : int, optional
+        Processes, or jobs of the queue; default one per core of this machine.
+    cluster : str, optional
+        Class of a cluster, such as ``dask_jobqueue.SLURMCluster``; default a local one.
+    options : mapping, optional
+        Its parameters.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, or the cluster can't be made.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise InputError(
+            f'executor: Dask is not installed ({error}); pip install "novelty-metric[dask]"'
+        ) from error
+    count = workers or usable_cores()
+    opened: Any = None
+    try:
+        if address is not None:
+            client = Client(address)
+        else:
+            if cluster is None:
+                local = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+                opened = LocalCluster(n_workers=count, **{**local, **(options or {})})
+            else:
+                from hydra.utils import get_class
+
+                opened = get_class(cluster)(**(options or {}))
+                opened.scale(jobs=count)
+            client = Client(opened)
+    except Exception as error:
+        if opened is not None:
+            opened.close()
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"executor: the Dask cluster can't be made: {said[0]}") from error
+    try:
+        # A part whose worker died is given to another one by Dask itself.
+        yield Pool(client.get_executor(pure=False, retries=2), 2 * count)
+    finally:
+        client.close()
+        if opened is not None:
+            opened.close()
+
+
+@contextmanager
+def futures(executor: Executor | Callable[[], Executor], ahead: int = 64) -> Iterator[Pool]:
+    """Any other executor: MPI, Parsl, one of your own.
+
+    Parameters
+    ----------
+    executor : Executor, or callable that makes one
+        Such as ``mpi4py.futures.MPIPoolExecutor``, by Hydra's ``_target_``.
+    ahead : int
+        Parts under way or waiting at most; twice the number of workers is right.
+    """
+    with executor if isinstance(executor, Executor) else executor() as opened:
+        yield Pool(opened, ahead)

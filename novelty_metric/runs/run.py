@@ -1,0 +1,320 @@
+"""A run from its samples to its report, however many there are and whatever ends it in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.errors import InputError
+from novelty_metric.progress import ProgressCallback, no_progress
+from novelty_metric.report import NoveltyReport
+from novelty_metric.runs.journal import Journal
+from novelty_metric.runs.parts import Job, Numbered, Part, Spool, score_into, score_part
+from novelty_metric.runs.pools import Pool
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.plausibility import Plausibility
+from novelty_metric.verdict import CrystalResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from novelty_metric.metric import SubstitutionNovelty
+
+PART = 256
+"""Samples that are scored together: they fill the batches of a relaxer, and bound memory."""
+
+FAR_PART = 16
+"""The same for a worker of an executor: small, so that all have work until the end."""
+
+EARLY = 1000
+"""Samples after which it is said what is odd about them: not after hours of work."""
+
+TRIES = 3
+"""Times that a part is begun where workers die."""
+
+SPOOL_FOLDER = "parts"
+
+
+class Run:
+    """Scores what streams by into a journal, and makes the report from it.
+
+    Parameters
+    ----------
+    metric : SubstitutionNovelty
+    folder : path
+        Exists; the journal is kept there until `finish`.
+    identity : mapping
+        See `Journal`.
+    make_pool : callable, optional
+        Gives a `Pool`, to be used within ``with``; default: all is done in this process.
+    part : int, optional
+        Samples that are scored together.
+    progress : callable, optional
+        Told how many samples are done.
+    total : int, optional
+        How many there are, if that is known.
+    warn : callable, optional
+        Told what is odd about the samples, once it can be seen.
+
+    Raises
+    ------
+    InputError
+        As `Journal`.
+    """
+
+    def __init__(
+        self,
+        metric: SubstitutionNovelty,
+        folder: Path,
+        identity: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        make_pool: Callable[[], AbstractContextManager[Pool]] | None = None,
+        part: int | None = None,
+        progress: ProgressCallback = no_progress,
+        total: int | None = None,
+        warn: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        self._metric = metric
+        self._folder = folder
+        self._make_pool = make_pool
+        self._part = part or (PART if make_pool is None else FAR_PART)
+        self._progress = progress
+        self._total = total
+        self._warn = warn
+        self._told: list[str] = []
+        self._seen = Plausibility()
+        self._n_samples = 0
+        self._done = 0
+        self.journal = Journal(folder, identity, overwrite=overwrite)
+
+    def score(self, samples: Iterable[Sample]) -> None:
+        """Score those that the journal does not hold.
+
+        Raises
+        ------
+        InputError
+            If the journal can't be written, or no worker can do the work.
+        """
+        self._metric.prepare()
+        self._done = len(self.journal)
+        self._tell()
+        try:
+            for spool in self._spools():
+                self._collect(spool)
+            parts = self._parts(self._looked_at(samples))
+            if self._make_pool is None:
+                self._score_here(parts)
+            else:
+                self._score_far(parts, self._make_pool)
+        finally:
+            self.journal.flush()
+
+    def report(self) -> NoveltyReport:
+        """The report on what is scored; its rows are without parents and crystals."""
+        groups = self._groups()
+        seen = Plausibility()
+        seen.take_crystals(self._seen)
+        slim = []
+        for place, row in enumerate(self.journal.rows()):
+            seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
+            slim.append(_slim(row, int(groups[place])))
+        warnings = seen.findings()
+        self._warn_of([line for line in warnings if line not in self._told])
+        context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
+        return NoveltyReport.from_results(slim, context)
+
+    def rows(self) -> Iterator[CrystalResult]:
+        """The rows of the report with everything behind them, one by one."""
+        groups = self._groups()
+        for place, row in enumerate(self.journal.rows()):
+            yield _grouped(row, int(groups[place]))
+
+    def finish(self) -> None:
+        """The report is safe: forget the journal."""
+        self.journal.remove()
+        folder = self._folder / SPOOL_FOLDER
+        if folder.is_dir():
+            for spool in self._spools():
+                spool.remove()
+            folder.rmdir()
+
+    def close(self) -> None:
+        """Keep the journal for another time."""
+        self.journal.close()
+
+    # In this process
+
+    def _score_here(self, parts: Iterable[list[Numbered]]) -> None:
+        for part in parts:
+            score_into(self._metric, part, self._add)
+            self.journal.add_seconds(self._metric.take_seconds())
+            self.journal.flush()
+
+    def _add(self, position: int, row: CrystalResult) -> None:
+        self.journal.add(position, row)
+        self._done += 1
+        self._tell()
+
+    # By an executor
+
+    def _score_far(
+        self,
+        parts: Iterator[list[Numbered]],
+        make_pool: Callable[[], AbstractContextManager[Pool]],
+    ) -> None:
+        (self._folder / SPOOL_FOLDER).mkdir(exist_ok=True)
+        job = Job(uuid.uuid4().hex, self._metric.for_worker(), self._metric.reference.store_hash)
+        again: deque[tuple[list[Numbered], int]] = deque()
+        while True:
+            lost = self._with_pool(job, parts, again, make_pool)
+            if not lost:
+                return
+            for samples, tries in lost:
+                again.extend(self._after_a_death(samples, tries))
+
+    def _with_pool(
+        self,
+        job: Job,
+        parts: Iterator[list[Numbered]],
+        again: deque[tuple[list[Numbered], int]],
+        make_pool: Callable[[], AbstractContextManager[Pool]],
+    ) -> list[tuple[list[Numbered], int]]:
+        """Work until all is done, or the pool breaks: then what it had under way."""
+        under_way: dict[Future[dict[str, float]], tuple[Part, int]] = {}
+        lost: list[tuple[list[Numbered], int]] = []
+        with make_pool() as pool:
+            while True:
+                # A part that may kill its worker is alone, so that it takes no other with it.
+                alone = bool(again) and again[0][1] >= TRIES - 1
+                while not lost and len(under_way) < (1 if alone else pool.ahead):
+                    samples, tries = again.popleft() if again else (next(parts, []), 0)
+                    if not samples:
+                        break
+                    spool = self._folder / SPOOL_FOLDER / f"{uuid.uuid4().hex}.jsonl"
+                    part = Part(samples, spool)
+                    try:
+                        future = pool.executor.submit(score_part, job, part)
+                    except BrokenExecutor:
+                        lost.append((list(samples), tries))
+                        break
+                    under_way[future] = part, tries
+                if not under_way:
+                    return lost
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    part, tries = under_way.pop(future)
+                    try:
+                        self.journal.add_seconds(future.result())
+                    except InputError:
+                        raise
+                    except Exception as error:
+                        if not _is_death(error):
+                            raise
+                        lost.append((list(part.samples), tries))
+                    self._collect(Spool(part.spool))
+
+    def _after_a_death(
+        self, samples: list[Numbered], tries: int
+    ) -> Iterator[tuple[list[Numbered], int]]:
+        """What is left of a part whose worker died; the last tries are for one crystal alone."""
+        left = [numbered for numbered in samples if numbered[0] not in self.journal]
+        if not left:
+            return
+        if tries + 1 < TRIES - 1:
+            yield left, tries + 1
+        elif tries + 1 == TRIES - 1:
+            for numbered in left:
+                yield [numbered], tries + 1
+        else:
+            for position, sample in left:
+                died = CrystalResult(
+                    id=sample.id,
+                    readable=sample.structure is not None,
+                    error="the worker process died, again and again, on this crystal",
+                )
+                self._add(position, died)
+
+    def _spools(self) -> Iterator[Spool]:
+        for path in sorted((self._folder / SPOOL_FOLDER).glob("*.jsonl")):
+            yield Spool(path)
+
+    def _collect(self, spool: Spool) -> None:
+        for position, row in spool.rows():
+            if position not in self.journal:
+                self._add(position, row)
+        self.journal.flush()
+        spool.remove()
+
+    # Both
+
+    def _looked_at(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples, with a look at whether they are crystals at all."""
+        for sample in samples:
+            self._seen.add(sample.structure, sample.error)
+            self._n_samples += 1
+            yield sample
+
+    def _parts(self, samples: Iterator[Sample]) -> Iterator[list[Numbered]]:
+        """The samples that are not done, some at a time, numbered."""
+        # So many first: what is odd about them is said before any work is done.
+        first = list(itertools.islice(samples, EARLY))
+        self._told = self._seen.findings()
+        self._warn_of(self._told)
+        numbered = enumerate(itertools.chain(first, samples))
+        left = ((at, sample) for at, sample in numbered if at not in self.journal)
+        while part := list(itertools.islice(left, self._part)):
+            yield part
+
+    def _groups(self) -> NDArray[np.int64]:
+        """Number of the group of equal crystals of each row, -1 for what is no crystal."""
+        first = np.full(len(self.journal), -1, dtype=np.int64)
+        own = np.fromiter(self.journal.positions(), dtype=np.int64)
+        first[own] = own
+        for members in self.journal.comparable():
+            groups = self._metric.group_rows([row for _, row in members])
+            opened: dict[int, int] = {}
+            for (position, _), group in zip(members, groups, strict=True):
+                first[position] = opened.setdefault(group, position)
+        # Numbered from 0 by their first crystals.
+        known = first >= 0
+        first[known] = np.unique(first[known], return_inverse=True)[1]
+        return first
+
+    def _tell(self) -> None:
+        self._progress("score", self._done, self._total)
+
+    def _warn_of(self, lines: list[str]) -> None:
+        if lines and self._warn is not None:
+            self._warn(lines)
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether an executor says that a worker died rather than that its work failed."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+
+
+def _grouped(row: CrystalResult, group: int) -> CrystalResult:
+    return dataclasses.replace(row, duplicate_group=None if group < 0 else group)
+
+
+def _slim(row: CrystalResult, group: int) -> CrystalResult:
+    """The row without what a report does not count: half a kilobyte is left."""
+    return dataclasses.replace(
+        _grouped(row, group),
+        parents=(),
+        structures=None,
+        formula=None if row.formula is None else sys.intern(row.formula),
+        crystal_system=None if row.crystal_system is None else sys.intern(row.crystal_system),
+        parent_id=None if row.parent_id is None else sys.intern(row.parent_id),
+        element_map=None,
+    )
