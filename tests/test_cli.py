@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.settings import ScoreSettings
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
-from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.report import NoveltyReport, RunContext, plain_row
 from novelty_metric.samples.base import Sample
 from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
@@ -57,7 +57,7 @@ class FakeMetric:
         self.calls.append({"reference": reference, "protocol": protocol, **options})
         self.protocol = protocol
         self.progress = options["progress"]
-        self.samples: list[Sample] = []
+        self.reference = SimpleNamespace(store_hash="")
 
     def __enter__(self) -> FakeMetric:
         return self
@@ -65,31 +65,38 @@ class FakeMetric:
     def __exit__(self, *exception: object) -> None:
         self.calls[-1]["closed"] = True
 
-    def update_samples(self, samples: Iterable[Sample]) -> None:
-        self.samples += samples
-
-    def compute(self) -> NoveltyReport:
+    def prepare(self) -> None:
         self.progress("relax samples", 0, 1)
         os.write(1, b"noise from C\n")
         os.write(2, b"noise from C\n")
         print("CHGNet v0.3.0 initialized")
         print("warning", file=sys.stderr)
+
+    def score_each(
+        self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
+    ) -> None:
         if self.failure is not None:
             raise self.failure
-        rows = [
-            CrystalResult(id=s.id, smact_valid=True, eligible=True, verdict=Verdict.UNMATCHED)
-            if s.structure is not None
-            else CrystalResult(id=s.id, error=s.error, readable=False)
-            for s in self.samples
-        ]
-        context = RunContext(
+        for s in samples:
+            if s.structure is None:
+                row = CrystalResult(id=s.id, error=s.error, readable=False)
+            else:
+                verdict = Verdict.UNMATCHED
+                row = CrystalResult(id=s.id, smact_valid=True, eligible=True, verdict=verdict)
+            tell(s, plain_row(row))
+
+    def take_seconds(self) -> dict[str, float]:
+        return {"score": 1.0}
+
+    def context(self, **given: Any) -> RunContext:
+        return RunContext(
             protocol=self.protocol,
             reference_name="fake",
             reference_size=1,
             crystals_hash="",
             store_hash="",
+            **given,
         )
-        return NoveltyReport.from_results(rows, context)
 
 
 @pytest.fixture
@@ -533,8 +540,8 @@ def test_interrupted_process_ends_with_three(name: signal.Signals, cif: Path) ->
         "    def __init__(self, *given, **options): pass\n"
         "    def __enter__(self): return self\n"
         "    def __exit__(self, *error): pass\n"
-        "    def update_samples(self, samples): list(samples)\n"
-        "    def compute(self):\n"
+        "    reference = types.SimpleNamespace(store_hash='')\n"
+        "    def prepare(self):\n"
         "        Path('running').touch()\n"
         "        time.sleep(60)\n"
         "module = types.ModuleType('novelty_metric.metric')\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from test_cli import CIF, FakeMetric, cif, complaint, fake
 
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report import NoveltyReport, RunContext
 
 __all__ = ["cif", "fake"]  # fixtures
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,17 +96,12 @@ def test_a_multirun_goes_on_where_it_stopped(
     import novelty_metric.versions
 
     versions = novelty_metric.versions.installed_versions()
-    original = FakeMetric.compute
+    original = FakeMetric.context
 
-    def compute(self: FakeMetric) -> NoveltyReport:
-        import dataclasses
+    def context(self: FakeMetric, **given: Any) -> RunContext:
+        return dataclasses.replace(original(self, **given), versions=versions)
 
-        report = original(self)
-        return dataclasses.replace(
-            report, context=dataclasses.replace(report.context, versions=versions)
-        )
-
-    fake.compute = compute  # type: ignore[method-assign]
+    fake.context = context  # type: ignore[method-assign]
     assert main(words) == 0
     n_calls = len(fake.calls)
     assert main([*words[:3], "protocol.k=1,3,5", "out=all"]) == 0
@@ -118,16 +114,16 @@ def test_a_multirun_goes_on_where_it_stopped(
 def test_a_run_that_fails_does_not_end_the_others(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    original = FakeMetric.compute
+    original = FakeMetric.prepare
 
-    def compute(self: FakeMetric) -> NoveltyReport:
+    def prepare(self: FakeMetric) -> None:
         if self.protocol.k == 3:
             raise InputError("the reference\nis empty")
         if self.protocol.k == 4:
             raise ZeroDivisionError("division by zero")
-        return original(self)
+        original(self)
 
-    fake.compute = compute  # type: ignore[method-assign]
+    fake.prepare = prepare  # type: ignore[method-assign]
     assert main(["score", "-m", f"samples={cif}", "protocol.k=1,3,4,5"]) == 2
     out, err = capfd.readouterr()
     assert "protocol.k=3: the reference is empty" in out

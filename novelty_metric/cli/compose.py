@@ -16,7 +16,7 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 
-GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "recipe")
+GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "executor", "recipe")
 _FREE_TEXT = (
     "samples",
     "format",

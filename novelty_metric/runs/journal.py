@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
+import urllib.parse
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,7 +52,12 @@ class Journal:
         own = json.dumps({"schema": SCHEMA_VERSION, **identity}, sort_keys=True)
         try:
             self._connection = sqlite3.connect(
-                self.path, timeout=0.5, isolation_level=None, check_same_thread=False
+                # As an address, so that a folder's name may hold any bytes.
+                "file:" + urllib.parse.quote(os.fsencode(self.path)),
+                uri=True,
+                timeout=0.5,
+                isolation_level=None,
+                check_same_thread=False,
             )
             # One process alone: no file of shared memory, which network file systems can't hold.
             self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
