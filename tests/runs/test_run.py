@@ -1,0 +1,334 @@
+"""Runs in parts: here, in other processes, by Dask; killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from novelty_metric import NoveltyReport, SubstitutionNovelty, read_samples
+from novelty_metric.cli import main
+from novelty_metric.errors import InputError
+from novelty_metric.report_files import save_report
+from novelty_metric.runs import pools
+from novelty_metric.runs.parts import Spool
+from novelty_metric.runs.run import Run
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.verdict import CrystalResult
+
+SAME_BYTES = ("parents.parquet", "evidence.parquet", "quality.parquet", "structures.parquet")
+
+
+def metric(**options: Any) -> SubstitutionNovelty:
+    return SubstitutionNovelty("aflow", "fast", relaxer=None, hull="none", **options)
+
+
+def packaged() -> list[Sample]:
+    found = list(read_samples(packaged_samples_path()))
+    # Copies and what is no crystal, in other parts than the first ones.
+    again = [Sample(f"again-{sample.id}", sample.structure) for sample in found[:12]]
+    return [*found, *again, Sample("broken", None, "cut short")]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all crystals at once, in memory."""
+    folder = tmp_path_factory.mktemp("whole")
+    with metric() as own:
+        own.update_samples(packaged())
+        own.compute().save(folder)
+    return folder
+
+
+def scored(folder: Path, samples: list[Sample], **options: Any) -> Path:
+    """The report of a run in a folder."""
+    with metric() as own:
+        run = Run(own, folder, {}, **options)
+        try:
+            run.score(samples)
+            save_report(run.report(), folder, run.rows())
+        except BaseException:
+            run.close()
+            raise
+        run.finish()
+    return folder
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    for name in SAME_BYTES:
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+    tables = [pd.read_parquet(folder / "verdicts.parquet") for folder in (found, expected)]
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in tables))
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (found, expected)]
+    for report in reports:
+        del report["timings"], report["files"]["verdicts.parquet"], report["files"]["verdicts.csv"]
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.parametrize("part", [1, 7, 1000])
+def test_parts_give_what_all_at_once_gives(part: int, whole: Path, tmp_path: Path) -> None:
+    folder = scored(tmp_path, packaged(), part=part)
+    assert_same(folder, whole)
+    assert NoveltyReport.load(folder).quality == NoveltyReport.load(whole).quality
+    assert not list(folder.glob("journal*")) and not (folder / "parts").exists()
+
+
+def test_the_report_of_a_run_counts_what_its_files_hold(tmp_path: Path) -> None:
+    with metric() as own:
+        run = Run(own, tmp_path, {}, part=9)
+        run.score(packaged())
+        slim, rows = run.report(), list(run.rows())
+        full = NoveltyReport.from_results(rows, slim.context)
+        run.finish()
+    assert all(not row.parents and row.structures is None for row in slim.results)
+    assert slim.counts == full.counts and slim.quality == full.quality
+    assert slim.graded == full.graded and slim.novel_yield_interval == full.novel_yield_interval
+    assert slim.breakdown("crystal_system") == full.breakdown("crystal_system")
+
+
+class Stops(Exception):
+    pass
+
+
+def test_a_run_goes_on_where_it_was(whole: Path, tmp_path: Path) -> None:
+    def broken() -> Iterator[Sample]:
+        yield from packaged()[:20]
+        raise Stops
+
+    told: list[int] = []
+    with metric() as own:
+        run = Run(own, tmp_path, {}, part=4)
+        with pytest.raises(Stops):
+            run.score(broken())
+        run.close()
+        again: list[str] = []
+        plain = own.score_each
+
+        def counted(samples: Any, tell: Any) -> None:
+            given = list(samples)
+            again.extend(sample.id for sample in given)
+            plain(given, tell)
+
+        own.score_each = counted  # type: ignore[method-assign]
+        run = Run(own, tmp_path, {}, part=4, progress=lambda what, done, total: told.append(done))
+        assert len(run.journal) == 0  # nothing is scored before the first thousand were looked at
+        run.score(packaged()[:20])
+        assert len(run.journal) == 20 == len(again)
+        run.score(packaged())
+        assert len(again) == len(packaged()) == told[-1]
+        save_report(run.report(), tmp_path, run.rows())
+        run.finish()
+    assert_same(tmp_path, whole)
+
+
+def test_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
+    def make() -> Any:
+        return pools.processes(2)
+
+    assert_same(scored(tmp_path, packaged(), make_pool=make, part=8), whole)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_worker_that_dies_takes_nothing_with_it(
+    always: bool, whole: Path, tmp_path: Path
+) -> None:
+    @contextmanager
+    def make() -> Iterator[pools.Pool]:
+        with pools.processes(2) as pool:
+            # In a process of its own, which has no memory of what it was told before.
+            pool.executor.submit(deadly, str(tmp_path / "killed"), always).result()
+            pool.executor.submit(deadly, str(tmp_path / "killed"), always).result()
+            yield pool
+
+    folder = scored(tmp_path, packaged(), make_pool=make, part=8)
+    (folder / "killed").unlink()
+    if not always:
+        assert_same(folder, whole)
+        return
+    found, expected = NoveltyReport.load(folder).results, NoveltyReport.load(whole).results
+    assert [row.id for row in found] == [row.id for row in expected]
+    (died,) = [row for row in found if row.error and "worker process died" in row.error]
+    assert died.id == packaged()[5].id and died.verdict is None
+
+
+def deadly(flag: str, always: bool) -> None:
+    """Have this process die of one crystal, once or whenever it meets it."""
+    from novelty_metric.case import Case
+
+    plain, victim = Case.check, packaged()[5].id
+
+    def check(case: Case, max_sites: int | None) -> None:
+        if case.sample.id == victim and (always or not Path(flag).exists()):
+            Path(flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(case, max_sites)
+
+    if "deadly" not in Case.check.__qualname__:
+        Case.check = check  # type: ignore[method-assign]
+
+
+def test_what_a_worker_says_of_its_input_ends_the_run(tmp_path: Path) -> None:
+    moved = tmp_path / "reference.arrow"
+    from novelty_metric.reference.named import reference_path
+
+    moved.write_bytes(reference_path("aflow").read_bytes())
+    with SubstitutionNovelty(moved, "fast", relaxer=None, hull="none") as own:
+        own.prepare()
+        moved.unlink()
+        run = Run(own, tmp_path, {}, make_pool=lambda: pools.processes(1))
+        with pytest.raises(InputError, match="no such file"):
+            run.score(packaged())
+        run.close()
+
+
+def test_lines_that_were_cut_short_are_left_out(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "a.jsonl")
+    spool.add(3, CrystalResult(id="a"))
+    with spool.path.open("ab") as stream:
+        stream.write(b'\n4 {"id": "b", "form')
+    assert [position for position, _ in spool.rows()] == [3]
+    spool.add(5, CrystalResult(id="c"))
+    assert [position for position, _ in spool.rows()] == [3, 5]
+    spool.path.write_bytes(spool.path.read_bytes()[:-7])
+    assert [position for position, _ in spool.rows()] == [3]
+
+
+# Dask
+
+
+@pytest.fixture
+def dask() -> None:
+    pytest.importorskip("distributed")
+
+
+def test_dask_gives_the_same(dask: None, whole: Path, tmp_path: Path) -> None:
+    def make() -> Any:
+        return pools.dask(workers=4)
+
+    assert_same(scored(tmp_path, packaged(), make_pool=make, part=4), whole)
+
+
+def test_a_worker_of_dask_that_is_killed_changes_nothing(
+    dask: None, whole: Path, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    @contextmanager
+    def make() -> Iterator[pools.Pool]:
+        with pools.dask(workers=4) as pool:
+            client = pool.executor._client  # type: ignore[attr-defined]
+            pids = list(client.run(os.getpid).values())
+
+            def kill(stage: str, done: int, total: int | None) -> None:
+                if done >= 10 and not killed:
+                    killed.append(pids[0])
+                    os.kill(pids[0], signal.SIGKILL)
+
+            told.append(kill)
+            yield pool
+
+    told: list[Any] = []
+    folder = scored(
+        tmp_path,
+        packaged(),
+        make_pool=make,
+        part=2,
+        progress=lambda *given: told[-1](*given) if told else None,
+    )
+    assert killed
+    assert_same(folder, whole)
+
+
+def test_a_cluster_that_can_not_be_made_is_one_line(
+    dask: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["executor=dask_local", "executor.address=nowhere://1:2", "relaxer=none", "limit=2"]
+    assert main(["score", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("novelty-metric: error: executor") and err.count("\n") == 1
+
+
+# The command, killed
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "novelty_metric.cli", "score", f"out={folder}", *words]
+
+
+def killed_at_random(
+    folder: Path, words: tuple[str, ...], times: int, longest: float, seed: int
+) -> int:
+    """Run a command to its end, killed so many times before; gives how often it was."""
+    chance = random.Random(seed)
+    n_killed = 0
+    for _ in range(times):
+        process = subprocess.Popen(
+            command(folder, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=chance.uniform(0.5, longest))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            n_killed += 1
+        process.wait(timeout=60)
+    subprocess.run(command(folder, *words), check=True, capture_output=True)
+    return n_killed
+
+
+def test_a_command_that_is_killed_goes_on(tmp_path: Path) -> None:
+    words = ("relaxer=none", "hull=none", "part=4", "scope=all")
+    subprocess.run(command(tmp_path / "whole", *words), check=True, capture_output=True)
+    started = time.perf_counter()
+    subprocess.run(command(tmp_path / "timed", *words), check=True, capture_output=True)
+    takes = time.perf_counter() - started
+    assert killed_at_random(tmp_path / "killed", words, 4, takes, seed=1)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_command_that_relaxes_is_killed_twenty_times(tmp_path: Path) -> None:
+    words = ("cache=false", "part=8", "workers=1")
+    subprocess.run(command(tmp_path / "whole", *words), check=True, capture_output=True)
+    n_killed = killed_at_random(tmp_path / "killed", words, 20, 9.0, seed=2)
+    assert n_killed >= 15
+    found, expected = (NoveltyReport.load(tmp_path / name) for name in ("killed", "whole"))
+    assert [(row.id, row.verdict, row.eligible, row.parent_id) for row in found.results] == [
+        (row.id, row.verdict, row.eligible, row.parent_id) for row in expected.results
+    ]
+    for row, other in zip(found.results, expected.results, strict=True):
+        assert row.energy_per_atom == pytest.approx(other.energy_per_atom, abs=1e-3)
+
+
+def test_two_commands_on_one_folder(tmp_path: Path) -> None:
+    words = ("relaxer=none", "hull=none", "part=1", "scope=all")
+    first = subprocess.Popen(
+        command(tmp_path / "out", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(2000):
+            if (tmp_path / "out" / "journal.sqlite").exists():
+                break
+            time.sleep(0.01)
+        second = subprocess.run(
+            command(tmp_path / "out", *words), capture_output=True, text=True, check=False
+        )
+        # It was refused, or the first was done with before it came.
+        assert first.poll() == 0 or second.returncode == 2
+        if second.returncode == 2:
+            assert "another process is at work" in second.stderr
+            assert second.stderr.count("\n") == 1
+    finally:
+        assert first.wait(timeout=120) == 0
+    assert len(NoveltyReport.load(tmp_path / "out").results) == 41
