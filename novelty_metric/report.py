@@ -196,8 +196,8 @@ class NoveltyReport:
     def from_results(cls, results: Sequence[CrystalResult], context: RunContext) -> NoveltyReport:
         """The report on these rows, one per sample, in input order.
 
-        Numbers become plain Python numbers, those that are not finite become None, and text that
-        can't be written as UTF-8 is escaped; nothing else is changed.
+        Numbers become plain Python numbers, those that are not finite become None, and in texts
+        control characters and what can't be written as UTF-8 are escaped; nothing else is changed.
 
         Raises
         ------
@@ -650,10 +650,12 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else _text(str(value))
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
 def _text(text: str) -> str:
-    """Text that UTF-8 can hold: file names may carry bytes that are no character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="backslashreplace").decode()
-    return text
+    """Text that UTF-8 can hold and that moves no cursor: what is neither is escaped.
+
+    File names may carry bytes that are no character, and strangers' names a terminal's commands.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

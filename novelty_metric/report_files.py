@@ -517,7 +517,7 @@ def load_report(folder: Path) -> NoveltyReport:
             warnings=tuple(content["warnings"]),
         )
         return NoveltyReport.from_results(results, context)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{folder} does not hold a report that can be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "

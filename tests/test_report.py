@@ -440,7 +440,7 @@ def test_columns_are_those_of_the_contract(tmp_path: Path) -> None:
 def test_frame_has_a_row_per_sample_in_order_with_empty_verdicts() -> None:
     rows = one_of_each()
     frame = NoveltyReport.from_results(rows, context()).to_frame()
-    assert frame["id"].tolist() == [row.id for row in rows]
+    assert frame["id"].tolist() == [row.id.replace("\n", "\\n") for row in rows]
     assert frame["verdict"].isna().tolist() == [row.verdict is None for row in rows]
     assert json.loads(frame["element_map"][1]) == {"Sm": {"Ce": 2, "La": 1}}
     assert frame["n_parents"].dtype == "Int64"

@@ -108,7 +108,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def _read_config(path: Path) -> Mapping[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

@@ -168,7 +168,7 @@ def _text(path: Path, metadata: Mapping[bytes, bytes]) -> str:
     try:
         content = json.loads(text)
         version, kind = int(content["format_version"]), content["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, "its manifest can't be read") from error
     if kind != FORMAT:
         raise foreign

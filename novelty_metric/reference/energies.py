@@ -191,7 +191,7 @@ def load_energies(
         column = table.column("energy_per_atom").combine_chunks()
         done = column.is_valid().to_numpy(zero_copy_only=False)
         energies = column.fill_null(math.nan).to_numpy(zero_copy_only=False).astype(np.float64)
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise StoreError(f"{path}: damaged ({reason}); delete it") from error
     if version > _FORMAT_VERSION:

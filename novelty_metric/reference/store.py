@@ -441,7 +441,7 @@ class Reference(Sequence["Structure"]):
         arrays, text = arrow_file.read(source)
         try:
             manifest = Manifest.from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{source}: damaged (its manifest is incomplete); {arrow_file.REBUILD}"
             ) from error

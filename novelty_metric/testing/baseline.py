@@ -193,7 +193,14 @@ class BaselineStore:
             return None
         except OSError as error:
             raise InputError(f"{path} can't be read ({error.strerror or error})") from error
-        except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            AttributeError,
+            InputError,
+        ) as error:
             said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(
                 f"{path} is no baseline that can be read ({said}); "
@@ -227,7 +234,7 @@ class BaselineStore:
             return {}
         try:
             return dict(json.loads(self.path.read_text(encoding="utf-8"))["baselines"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{self.path} holds no baselines; name another file") from error
 
 
