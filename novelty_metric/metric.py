@@ -280,26 +280,49 @@ class SubstitutionNovelty:
         InputError
             If the reference, the relaxer or the hull can't be used.
         """
+        cases = self.begin(samples)
+        self.search(cases)
+        self.end(cases, tell)
+
+    def begin(self, samples: Iterable[Sample]) -> list[Case]:
+        """Steps 1 to 5 of `score_each`: relaxations of the samples, chemistry, energies."""
         opened = self._open()
-        waiting: dict[Case, None] = {Case(sample): None for sample in samples}
+        cases = [Case(sample) for sample in samples]
+        for case in self._each("check", cases):
+            case.check(self.max_sites)
+        usable = [case for case in cases if case.error is None]
+        self._normalise(usable, opened, None)
+        self._screen(usable, opened)
+        return cases
 
-        def final(cases: Iterable[Case]) -> None:
-            for case in cases:
-                if case in waiting:
-                    del waiting[case]
-                    row = case.result(
-                        self.protocol,
-                        group=None,
-                        exhaustive=self.exhaustive,
-                        reference=opened.reference,
-                    )
-                    tell(case.sample, plain_row(row))
+    def search(self, cases: Iterable[Case]) -> None:
+        """Steps 6 to 10, which need no potential: duplicates and candidate parents."""
+        opened = self._open()
+        usable = [case for case in cases if case.error is None]
+        self._find_duplicates(usable, opened)
+        self._find_parents(usable, opened, None)
 
+    def end(self, cases: Iterable[Case], tell: Callable[[Sample, CrystalResult], None]) -> None:
+        """Steps 11 and 12: relaxations of the parents, and a row for each sample."""
         from novelty_metric.report import plain_row
 
-        for case in self._each("check", list(waiting)):
-            case.check(self.max_sites)
-        self._score([case for case in waiting if case.error is None], opened, None, final)
+        opened = self._open()
+        waiting = dict.fromkeys(cases)
+
+        def final(some: Iterable[Case]) -> None:
+            for case in [case for case in some if case in waiting]:
+                del waiting[case]
+                row = case.result(
+                    self.protocol,
+                    group=None,
+                    exhaustive=self.exhaustive,
+                    reference=opened.reference,
+                )
+                tell(case.sample, plain_row(row))
+
+        final([case for case in waiting if case.error is not None or not case.tried])
+        if opened.relaxer is not None:
+            self._relax_parents(list(waiting), opened, None, final)
         final(list(waiting))
 
     def group_rows(self, rows: Sequence[CrystalResult]) -> list[int]:
@@ -454,6 +477,8 @@ class SubstitutionNovelty:
             relaxer=None,
             hull="none",
             scope=self.scope,
+            exhaustive=self.exhaustive,
+            relax_samples=self.relax_samples,
             workers=self._workers,
             max_sites=self.max_sites,
             progress=self._progress,
@@ -569,21 +594,14 @@ class SubstitutionNovelty:
     def _is_scored(self, sample: Sample) -> bool:
         return sample.id in self._cases and not self._cases[sample.id].out_of_time
 
-    def _score(
-        self,
-        cases: list[Case],
-        opened: _Opened,
-        deadline: float | None,
-        final: Callable[[Iterable[Case]], None] = _to_nobody,
-    ) -> None:
-        """Steps 1 to 12; `final` is told of cases that nothing will change any more."""
+    def _score(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
+        """Steps 1 to 12."""
         self._normalise(cases, opened, deadline)
         self._screen(cases, opened)
         usable = [case for case in cases if case.error is None]
         self._find_duplicates(usable, opened)
         self._find_parents(usable, opened, deadline)
-        final(case for case in usable if opened.relaxer is None or not case.tried)
-        self._relax_parents(usable, opened, deadline, final)
+        self._relax_parents(usable, opened, deadline)
 
     def _normalise(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""
@@ -739,7 +757,10 @@ class SubstitutionNovelty:
         deadline: float | None,
         final: Callable[[Iterable[Case]], None] = _to_nobody,
     ) -> None:
-        """Steps 11 and 12: substitute, relax once, confirm."""
+        """Steps 11 and 12: substitute, relax once, confirm.
+
+        `final` is told of cases that nothing will change any more.
+        """
         if opened.relaxer is None:
             return
         stage = "relax parents"

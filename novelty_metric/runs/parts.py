@@ -14,6 +14,7 @@ from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
+    from novelty_metric.case import Case
     from novelty_metric.metric import SubstitutionNovelty
 
 Numbered = tuple[int, Sample]
@@ -76,6 +77,31 @@ def score_part(job: Job, part: Part) -> dict[str, float]:
     return metric.take_seconds()
 
 
+# The same in three stages, for a machine that relaxes while others search
+
+
+def begin_part(job: Job, part: Part) -> tuple[list[Case], dict[str, float]]:
+    """The relaxations of the samples that nobody finished before; and the time per step (s)."""
+    metric = _open(job)
+    finished = {position for position, _ in Spool(part.spool).rows()}
+    left = [sample for position, sample in part.samples if position not in finished]
+    return metric.begin(left), metric.take_seconds()
+
+
+def search_part(job: Job, cases: list[Case]) -> tuple[list[Case], dict[str, float]]:
+    """Their search."""
+    metric = _open(job)
+    metric.search(cases)
+    return cases, metric.take_seconds()
+
+
+def end_part(job: Job, part: Part, cases: list[Case]) -> dict[str, float]:
+    """The relaxations of their parents, each row into the spool."""
+    metric = _open(job)
+    metric.end(cases, _teller(part.samples, Spool(part.spool).add))
+    return metric.take_seconds()
+
+
 def _open(job: Job) -> SubstitutionNovelty:
     if job.run not in _OPEN:
         for other in _OPEN.values():
@@ -98,12 +124,19 @@ def score_into(
     add: Callable[[int, CrystalResult], None],
 ) -> None:
     """Score samples, each row told with its position."""
+    metric.score_each((sample for _, sample in samples), _teller(samples, add))
+
+
+def _teller(
+    samples: Sequence[Numbered], add: Callable[[int, CrystalResult], None]
+) -> Callable[[Sample, CrystalResult], None]:
+    """Adds the row of a sample by its position."""
     positions = {sample.id: position for position, sample in samples}
 
     def tell(sample: Sample, row: CrystalResult) -> None:
         add(positions[sample.id], row)
 
-    metric.score_each((sample for _, sample in samples), tell)
+    return tell
 
 
 class Spool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +22,13 @@ class Pool:
     executor : Executor
     ahead : int
         Parts under way or waiting at most: what bounds memory.
+    relaxing : Executor, optional
+        Where relaxations are made, while `executor` searches.
     """
 
     executor: Executor
     ahead: int
+    relaxing: Executor | None = None
 
 
 @contextmanager
@@ -48,11 +51,30 @@ def processes(workers: int | None = None) -> Iterator[Pool]:
 
 
 @contextmanager
+def relaxing_here(workers: int | None = None) -> Iterator[Pool]:
+    """Relaxations in this process, on its GPU, while processes of this machine search.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Processes that search. Default: one per core, but for this process's own.
+    """
+    count = workers or max(1, usable_cores() - 1)
+    with processes(count) as searching, ThreadPoolExecutor(1) as relaxing:
+        try:
+            # One part being relaxed, one waiting for that, and the rest being searched.
+            yield Pool(searching.executor, count + 3, relaxing)
+        finally:
+            relaxing.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
 def dask(
     address: str | None = None,
     workers: int | None = None,
     cluster: str | None = None,
     options: Mapping[str, Any] | None = None,
+    relax_resource: str | None = None,
 ) -> Iterator[Pool]:
     """A Dask cluster: one that is there, one of this machine's processes, or one that a queue runs.
 
@@ -66,6 +88,9 @@ def dask(
         Class of a cluster, such as ``dask_jobqueue.SLURMCluster``; default a local one.
     options : mapping, optional
         Its parameters.
+    relax_resource : str, optional
+        Relax only on workers that have this resource, such as those begun with
+        ``dask worker --resources GPU=1``, while the others search.
 
     Raises
     ------
@@ -100,7 +125,11 @@ def dask(
         raise InputError(f"executor: the Dask cluster can't be made: {said[0]}") from error
     try:
         # A part whose worker died is given to another one by Dask itself.
-        yield Pool(client.get_executor(pure=False, retries=2), 2 * count)
+        searching = client.get_executor(pure=False, retries=2)
+        relaxing = None
+        if relax_resource is not None:
+            relaxing = client.get_executor(pure=False, retries=2, resources={relax_resource: 1})
+        yield Pool(searching, 2 * count, relaxing)
     finally:
         client.close()
         if opened is not None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,19 @@ import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report import NoveltyReport, plain_row
 from novelty_metric.runs.journal import Journal
-from novelty_metric.runs.parts import Job, Numbered, Part, Spool, score_into, score_part
+from novelty_metric.runs.parts import (
+    Job,
+    Numbered,
+    Part,
+    Spool,
+    begin_part,
+    end_part,
+    score_into,
+    score_part,
+    search_part,
+)
 from novelty_metric.runs.pools import Pool
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.plausibility import Plausibility
@@ -28,6 +39,7 @@ from novelty_metric.verdict import CrystalResult
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from novelty_metric.case import Case
     from novelty_metric.metric import SubstitutionNovelty
 
 PART = 256
@@ -174,67 +186,64 @@ class Run:
         make_pool: Callable[[], AbstractContextManager[Pool]],
     ) -> None:
         (self._folder / SPOOL_FOLDER).mkdir(exist_ok=True)
-        job = Job(uuid.uuid4().hex, self._metric.for_worker(), self._metric.reference.store_hash)
-        again: deque[tuple[list[Numbered], int]] = deque()
+        again: deque[_Try] = deque()
         while True:
-            lost = self._with_pool(job, parts, again, make_pool)
+            with make_pool() as pool:
+                lost = self._with_pool(pool, parts, again)
             if not lost:
                 return
-            for samples, tries in lost:
-                again.extend(self._after_a_death(samples, tries))
+            for broken in lost:
+                again.extend(self._after_a_death(broken))
 
     def _with_pool(
-        self,
-        job: Job,
-        parts: Iterator[list[Numbered]],
-        again: deque[tuple[list[Numbered], int]],
-        make_pool: Callable[[], AbstractContextManager[Pool]],
-    ) -> list[tuple[list[Numbered], int]]:
+        self, pool: Pool, parts: Iterator[list[Numbered]], again: deque[_Try]
+    ) -> list[_Try]:
         """Work until all is done, or the pool breaks: then what it had under way."""
-        under_way: dict[Future[dict[str, float]], tuple[Part, int]] = {}
-        lost: list[tuple[list[Numbered], int]] = []
-        with make_pool() as pool:
-            while True:
-                # A part that may kill its worker is alone, so that it takes no other with it.
-                alone = bool(again) and again[0][1] >= TRIES - 1
-                while not lost and len(under_way) < (1 if alone else pool.ahead):
-                    samples, tries = again.popleft() if again else (next(parts, []), 0)
-                    if not samples:
-                        break
-                    spool = self._folder / SPOOL_FOLDER / f"{uuid.uuid4().hex}.jsonl"
-                    part = Part(samples, spool)
-                    try:
-                        future = pool.executor.submit(score_part, job, part)
-                    except BrokenExecutor:
-                        lost.append((list(samples), tries))
-                        break
-                    under_way[future] = part, tries
-                if not under_way:
-                    return lost
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    part, tries = under_way.pop(future)
-                    try:
-                        self.journal.add_seconds(future.result())
-                    except InputError:
+        stages = _Stages(self._metric, pool)
+        under_way: dict[Future[Any], tuple[_Try, Part, int]] = {}
+        lost: list[_Try] = []
+        while True:
+            # A part that may kill its worker is alone, so that it takes no other with it.
+            alone = bool(again) and again[0].number >= TRIES - 1
+            while not lost and len(under_way) < (1 if alone else pool.ahead):
+                tried = again.popleft() if again else _Try(next(parts, []), 0)
+                if not tried.samples:
+                    break
+                spool = self._folder / SPOOL_FOLDER / f"{uuid.uuid4().hex}.jsonl"
+                part = Part(tried.samples, spool)
+                try:
+                    under_way[stages.submit(0, part)] = tried, part, 0
+                except BrokenExecutor:
+                    lost.append(tried)
+            if not under_way:
+                return lost
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                tried, part, stage = under_way.pop(future)
+                try:
+                    cases, seconds = stages.result(stage, future)
+                    self.journal.add_seconds(seconds)
+                    if cases is not None and not lost:
+                        following = stages.submit(stage + 1, part, cases)
+                        under_way[following] = tried, part, stage + 1
+                        continue
+                    if cases is not None:
+                        lost.append(tried)
+                except InputError:
+                    raise
+                except Exception as error:
+                    if not _is_death(error):
                         raise
-                    except Exception as error:
-                        if not _is_death(error):
-                            raise
-                        lost.append((list(part.samples), tries))
-                    self._collect(Spool(part.spool))
+                    lost.append(tried)
+                self._collect(Spool(part.spool))
 
-    def _after_a_death(
-        self, samples: list[Numbered], tries: int
-    ) -> Iterator[tuple[list[Numbered], int]]:
+    def _after_a_death(self, tried: _Try) -> Iterator[_Try]:
         """What is left of a part whose worker died; the last tries are for one crystal alone."""
-        left = [numbered for numbered in samples if numbered[0] not in self.journal]
-        if not left:
-            return
-        if tries + 1 < TRIES - 1:
-            yield left, tries + 1
-        elif tries + 1 == TRIES - 1:
-            for numbered in left:
-                yield [numbered], tries + 1
+        left = [numbered for numbered in tried.samples if numbered[0] not in self.journal]
+        number = tried.number + 1
+        if left and number < TRIES - 1:
+            yield _Try(left, number)
+        elif number == TRIES - 1:
+            yield from (_Try([numbered], number) for numbered in left)
         else:
             for position, sample in left:
                 died = CrystalResult(
@@ -242,7 +251,7 @@ class Run:
                     readable=sample.structure is not None,
                     error="the worker process died, again and again, on this crystal",
                 )
-                self._add(position, died)
+                self._add(position, plain_row(died))
 
     def _spools(self) -> Iterator[Spool]:
         for path in sorted((self._folder / SPOOL_FOLDER).glob("*.jsonl")):
@@ -296,6 +305,45 @@ class Run:
     def _warn_of(self, lines: list[str]) -> None:
         if lines and self._warn is not None:
             self._warn(lines)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """Samples of a part, and how many workers died of them."""
+
+    samples: list[Numbered]
+    number: int
+
+
+class _Stages:
+    """What is asked of a pool for a part: all at once, or to relax, to search and to relax."""
+
+    def __init__(self, metric: SubstitutionNovelty, pool: Pool) -> None:
+        self._pool = pool
+        self._count = 1 if pool.relaxing is None else 3
+        store_hash, run = metric.reference.store_hash, uuid.uuid4().hex
+        self._job = Job(run, metric.for_worker(), store_hash)
+        searcher = metric if pool.relaxing is None else metric.search_only()
+        self._search = Job(f"{run}-search", searcher.for_worker(), store_hash)
+
+    def submit(self, stage: int, part: Part, cases: list[Case] | None = None) -> Future[Any]:
+        """Have a stage done."""
+        pool = self._pool
+        if pool.relaxing is None:
+            return pool.executor.submit(score_part, self._job, part)
+        if stage == 0:
+            return pool.relaxing.submit(begin_part, self._job, part)
+        assert cases is not None
+        if stage == 1:
+            return pool.executor.submit(search_part, self._search, cases)
+        return pool.relaxing.submit(end_part, self._job, part, cases)
+
+    def result(self, stage: int, future: Future[Any]) -> tuple[list[Case] | None, dict[str, float]]:
+        """What came of it: cases for the next stage, or None after the last; and the time (s)."""
+        if stage == self._count - 1:
+            return None, future.result()
+        cases, seconds = future.result()
+        return cases, seconds
 
 
 def _is_death(error: Exception) -> bool:

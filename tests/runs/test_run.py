@@ -20,6 +20,7 @@ import pytest
 from novelty_metric import NoveltyReport, SubstitutionNovelty, read_samples
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import AseCalculator
 from novelty_metric.report_files import save_report
 from novelty_metric.runs import pools
 from novelty_metric.runs.parts import Spool
@@ -177,6 +178,26 @@ def deadly(flag: str, always: bool) -> None:
 
     if "deadly" not in Case.check.__qualname__:
         Case.check = check  # type: ignore[method-assign]
+
+
+def test_one_relaxes_while_others_search(tmp_path: Path) -> None:
+    calculator = {"_target_": "ase.calculators.lj.LennardJones", "sigma": 2.2, "rc": 6.0}
+    potential = AseCalculator({**calculator, "smooth": True}, name="lennard-jones", version="1")
+    settings: dict[str, Any] = {"relaxer": potential, "hull": "none", "cache": False}
+    settings |= {"scope": "all", "exhaustive": True}
+    samples = [*packaged()[:14], packaged()[-1]]
+    with SubstitutionNovelty("aflow", "fast", **settings) as own:
+        own.update_samples(samples)
+        expected = own.compute()
+        run = Run(own, tmp_path, {}, make_pool=lambda: pools.relaxing_here(2), part=4)
+        run.score(samples)
+        found, rows = run.report(), list(run.rows())
+        run.finish()
+    assert found.counts_all == expected.counts_all and sum(found.counts_all.values()) > 10
+    assert sum(row.n_relaxations or 0 for row in rows) > 20
+    for row, other in zip(rows, expected.results, strict=True):
+        assert (row.id, row.verdict, row.parent_id) == (other.id, other.verdict, other.parent_id)
+        assert [tried.relaxed for tried in row.parents] == [t.relaxed for t in other.parents]
 
 
 def test_what_a_worker_says_of_its_input_ends_the_run(tmp_path: Path) -> None:
