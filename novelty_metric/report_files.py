@@ -116,6 +116,14 @@ _STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
 }
 _KEPT_QUALITY = ("shortest_distance", "volume_per_atom", "novel_by_matching")
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
+COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
+    "verdicts.parquet": _VERDICTS,
+    "parents.parquet": _PARENTS,
+    _QUALITY_FILE: _QUALITY,
+    "evidence.parquet": _EVIDENCE,
+    _STRUCTURES_FILE: _STRUCTURES,
+}
+"""Columns of each file, with their Arrow type and unit."""
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 
