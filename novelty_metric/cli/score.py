@@ -40,6 +40,7 @@ what is scored
   format=NAME           its format, if it is not recognised
   column=NAME           column of a table that holds the crystals
   limit=N               the first N crystals only
+  seed=N                with limit=: that many drawn at random with this seed
   max_sites=N           refuse larger crystals (300)
   allow_pickle=true     let a .pt file make any Python object; it can run code
   model=NAME            the model that wrote them, which says how its files are
@@ -289,6 +290,7 @@ def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
         arrays=settings.model.arrays,
         allow_pickle=settings.allow_pickle,
         limit=settings.limit,
+        seed=settings.seed,
     )
 
 
