@@ -121,6 +121,14 @@ _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 _ROWS_AT_ONCE = 5000
 """Rows of a report that are made into tables together."""
 
+COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
+    "verdicts.parquet": _VERDICTS,
+    "parents.parquet": _PARENTS,
+    _QUALITY_FILE: _QUALITY,
+    "evidence.parquet": _EVIDENCE,
+    _STRUCTURES_FILE: _STRUCTURES,
+}
+"""Columns of each file, with their Arrow type and unit."""
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 

@@ -284,6 +284,13 @@ def test_limit_reaches_the_reader(cif: Path, fake: type[FakeMetric]) -> None:
     assert len(NoveltyReport.load("run").results) == 2
 
 
+def test_a_seed_draws_instead_of_taking_the_first(cif: Path, fake: type[FakeMetric]) -> None:
+    cif.write_text("".join(CIF.replace("data_NaCl", f"data_{i}") for i in range(9)))
+    assert main(["score", f"samples={cif}", "limit=2", "seed=1", "out=run"]) == 0
+    drawn = [row.id for row in NoveltyReport.load("run").results]
+    assert len(drawn) == 2 and drawn != ["NaCl-0", "NaCl-1"]
+
+
 def test_own_configs_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path) -> None:
     folder = tmp_path / "my, configs (1)"
     (folder / "protocol").mkdir(parents=True)
@@ -427,6 +434,8 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score samples=", "samples= has no value"),
         ("score limit=0", "limit is 0; it must be a whole number above 0"),
         ("score limit=many", "limit is 'many'"),
+        ("score seed=-1 limit=3", "seed is -1; it must be a whole number"),
+        ("score seed=1", "add limit=N, or leave seed= out"),
         ("score workers=-1", "workers is -1"),
         ("score exhaustive=perhaps", "exhaustive is 'perhaps'; it must be true or false"),
         ("score scope=some", "scope is 'some'; known: eligible, all"),

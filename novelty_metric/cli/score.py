@@ -45,6 +45,7 @@ what is scored
   format=NAME           its format, if it is not recognised
   column=NAME           column of a table that holds the crystals
   limit=N               the first N crystals only
+  seed=N                with limit=: that many drawn at random with this seed
   max_sites=N           refuse larger crystals (300)
   allow_pickle=true     let a .pt file make any Python object; it can run code
   model=NAME            the model that wrote them, which says how its files are
@@ -350,6 +351,7 @@ def _reading(settings: ScoreSettings) -> dict[str, Any]:
         "arrays": settings.model.arrays,
         "allow_pickle": settings.allow_pickle,
         "limit": settings.limit,
+        "seed": settings.seed,
     }
 
 
@@ -357,7 +359,9 @@ def count_settings(settings: ScoreSettings) -> int | None:
     """How many samples there are, where that is cheap to tell."""
     from novelty_metric.samples.reading import count_hint
 
-    return count_hint(**_reading(settings))
+    reading = _reading(settings)
+    del reading["seed"]  # which are drawn, not how many
+    return count_hint(**reading)
 
 
 def instance(name: str, given: str | Mapping[str, Any]) -> Any:

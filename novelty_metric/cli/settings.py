@@ -52,6 +52,8 @@ class ScoreSettings:
     relax_samples, exhaustive : bool
     scope : str
     limit, max_sites : int or None
+    seed : int or None
+        With which `limit` crystals are drawn; None: the first ones.
     out : path or None
         None: nothing is written.
     overwrite : bool
@@ -80,6 +82,7 @@ class ScoreSettings:
     scope: str
     exhaustive: bool
     limit: int | None
+    seed: int | None
     out: Path | None
     overwrite: bool
     workers: int | None
@@ -127,6 +130,7 @@ class ScoreSettings:
             scope=str(config["scope"]),
             exhaustive=_flag(config, "exhaustive"),
             limit=_count(config, "limit"),
+            seed=_seed(config),
             out=_path(config, "out"),
             overwrite=_flag(config, "overwrite"),
             workers=_count(config, "workers"),
@@ -139,6 +143,8 @@ class ScoreSettings:
         )
         if settings.scope not in SCOPES:
             raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")
+        if settings.seed is not None and settings.limit is None:
+            raise InputError("seed= draws limit=N crystals; add limit=N, or leave seed= out")
         return settings
 
 
@@ -218,6 +224,15 @@ def _count(config: Mapping[str, Any], name: str) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is {value!r}; it must be a whole number above 0")
+    return value
+
+
+def _seed(config: Mapping[str, Any]) -> int | None:
+    value = config["seed"]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"seed is {value!r}; it must be a whole number, 0 or more")
     return value
 
 

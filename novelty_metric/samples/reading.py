@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def read_samples(
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
+    seed: int | None = None,
 ) -> Iterator[Sample]:
     """The crystals that a model wrote, in the order of the file, none left out.
 
@@ -48,7 +50,10 @@ def read_samples(
     allow_pickle : bool
         Let a ``.pt`` file make any Python object. It can run code: only for files you trust.
     limit : int, optional
-        Read the first so many crystals.
+        Give the first so many crystals.
+    seed : int, optional
+        With `limit`: give that many drawn at random instead, each one as likely, in the order of
+        the file. The same file, limit and seed give the same crystals.
 
     Yields
     ------
@@ -67,13 +72,23 @@ def read_samples(
     path = Path(path)
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
+    if seed is not None and limit is None:
+        raise InputError(f"seed is {seed}, but nothing is drawn; say how many with limit=N")
     options = _options(column, columns, arrays, allow_pickle=allow_pickle)
     entry = _entry(path, format, options)
     samples = _unique(_guarded(entry.read(path, options), path))
     first = next(samples, None)
     if first is None:
         raise InputError(f"{path}: holds no crystal")
-    return itertools.islice(itertools.chain([first], samples), limit)
+    every = itertools.chain([first], samples)
+    return itertools.islice(every, limit) if seed is None else _drawn(every, limit or 0, seed)
+
+
+def _drawn(samples: Iterator[Sample], count: int, seed: int) -> Iterator[Sample]:
+    """That many at random, in order; all where there are no more."""
+    every = list(samples)
+    rows = random.Random(seed).sample(range(len(every)), min(count, len(every)))
+    yield from (every[row] for row in sorted(rows))
 
 
 def count_hint(

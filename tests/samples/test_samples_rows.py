@@ -17,7 +17,7 @@ from pymatgen.core import Lattice, Structure
 from sample_layouts import add_to_tar, cif_text, write_extxyz, write_rows
 
 from novelty_metric.crystal import clean
-from novelty_metric.errors import CrystalError
+from novelty_metric.errors import CrystalError, InputError
 from novelty_metric.samples import Sample, members, read_samples
 from novelty_metric.samples.source import MAX_MEMBER_BYTES
 
@@ -444,3 +444,20 @@ def test_mixed_sites_of_json(tmp_path: Path) -> None:
     path.write_text(json.dumps(mixed.as_dict()))
     (sample,) = read_samples(path)
     assert sample.structure == mixed
+
+
+# --- A draw --------------------------------------------------------------------------------------
+
+
+def test_a_draw_is_of_all_and_repeats_itself(tmp_path: Path) -> None:
+    path = tmp_path / "many.cif"
+    path.write_text("".join(CIF.format(GOOD).replace("data_made", f"data_{i}") for i in range(40)))
+    every = [sample.id for sample in read_samples(path)]
+    drawn = [sample.id for sample in read_samples(path, limit=10, seed=3)]
+    assert len(drawn) == 10 and drawn == sorted(set(drawn), key=every.index)
+    assert drawn == [sample.id for sample in read_samples(path, limit=10, seed=3)]
+    assert drawn != [sample.id for sample in read_samples(path, limit=10, seed=4)]
+    assert drawn != every[:10]
+    assert [sample.id for sample in read_samples(path, limit=100, seed=3)] == every
+    with pytest.raises(InputError, match="limit=N"):
+        read_samples(path, seed=3)

@@ -1,0 +1,34 @@
+"""The page of the commands: what each prints for `--help`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+from novelty_metric import cli
+
+_ABOUT = """\
+# Commands
+
+What `--help` prints. Exit status, of every verb: 0 done; 1 a check found something wrong; 2 the
+call or its input can't be used, and one line on standard error says what, where, and what to do;
+3 interrupted, and the same command goes on where it stopped.
+"""
+
+
+def markdown() -> str:
+    """The page."""
+    parts = [_ABOUT, _shown([])]
+    for verb in cli.VERBS:
+        parts += [f"## {verb}\n", _shown([verb])]
+    return "\n".join(parts)
+
+
+def _shown(words: list[str]) -> str:
+    """What the command line prints for the help on these words."""
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        status = cli.main([*words, "--help"])
+    if status != 0:
+        raise RuntimeError(f"the help on {words} ended with status {status}")
+    return f"```text\n{stream.getvalue().rstrip()}\n```\n"

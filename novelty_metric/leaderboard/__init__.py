@@ -1,0 +1,1 @@
+"""Submissions that are recomputed before they are believed, and the tables made of them."""
