@@ -352,7 +352,7 @@ class SubstitutionNovelty:
             Time per step; default that of this metric.
         """
         from novelty_metric.report import RunContext
-        from novelty_metric.versions import installed_versions
+        from novelty_metric.versions import installed_versions, this_machine
 
         opened = self._open()
         return RunContext(
@@ -367,6 +367,7 @@ class SubstitutionNovelty:
             exhaustive=self.exhaustive,
             relax_samples=self.relax_samples,
             versions=installed_versions(),
+            machine=this_machine(getattr(opened.relaxer, "device_name", None)),
             seconds=dict(self._seconds if seconds is None else seconds),
             warnings=tuple(warnings),
         )

@@ -69,6 +69,8 @@ class RunContext:
         Crystals that the model generated, if that is more than were given; None: those given.
     versions : mapping
         Version of each library that can change an answer.
+    machine : mapping
+        System, processor, cores and device, as text.
     seconds : mapping
         Wall time per step, in order.
     warnings : tuple of str
@@ -86,12 +88,13 @@ class RunContext:
     relax_samples: bool = True
     n_generated: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Plain values, so that a report read back from files equals the one that was written.
-        for name in ("hull", "versions", "seconds"):
+        for name in ("hull", "versions", "machine", "seconds"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         object.__setattr__(self, "warnings", tuple(_text(str(line)) for line in self.warnings))
 

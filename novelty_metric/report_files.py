@@ -282,6 +282,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "n_generated": context.n_generated,
         },
         "versions": context.versions,
+        "machine": context.machine,
         "timings": context.seconds,
         "warnings": list(context.warnings),
         "unreadable_rows": [i for i, result in enumerate(report.results) if not result.readable],
@@ -328,6 +329,7 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         relax_samples=run["relax_samples"],
         n_generated=run["n_generated"],
         versions=content["versions"],
+        machine=content.get("machine", {}),  # reports of before it was kept
     )
 
 

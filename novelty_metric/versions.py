@@ -1,8 +1,9 @@
-"""Which versions of the libraries an answer came from."""
+"""Which versions of the libraries, and which machine, an answer came from."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterable
 
@@ -22,3 +23,36 @@ def installed_versions(packages: Iterable[str] = (*ANSWER, *RELAXATION)) -> dict
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def this_machine(device: str | None = None) -> dict[str, str]:
+    """What of this machine can change the time of a run, or the last digits of an energy.
+
+    Parameters
+    ----------
+    device : str, optional
+        Where the potential runs, such as ``cuda``; None: nothing is relaxed.
+    """
+    facts = {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count() or "unknown"),
+    }
+    if device is not None:
+        facts["device"] = device
+        if device.startswith("cuda"):
+            import torch
+
+            facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

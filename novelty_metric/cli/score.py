@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 GENERIC = "generic"
 """The model that is scored when none is named."""
 
-USAGE = "novelty-metric score [-m] [--config-dir DIR] [--cfg job] [KEY=VALUE ...]"
+USAGE = "novelty-metric score [-m] [--config-dir DIR] [--cfg job] [--deterministic] [KEY=VALUE ...]"
 HELP = """\
 Score generated crystals: which are copies of a reference crystal, which are
 copies with elements exchanged, and which are neither. Without any setting, a
@@ -87,6 +87,8 @@ what is kept
 options
   --config-dir DIR      folder with configs of your own, such as DIR/protocol/mine.yaml
   --cfg job             print the composed settings and stop
+  --deterministic       score twice, in two processes, without the cache and with
+                        one worker, and compare every digit but those of times
   -m, --multirun        one run per combination of values, such as
                         model=diffcsp,flowmm or protocol.k=1,3,5, and a table of
                         them; in samples=, {{model}} is the model's name, and a
@@ -102,8 +104,9 @@ examples
   novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
   novelty-metric score -m model=diffcsp,flowmm 'samples=runs/{{model}}.*' out=all
 
-Exit status: 0 scored; 2 the call or its input can't be used; 3 interrupted: the
-same command goes on, as finished relaxations are kept.
+Exit status: 0 scored; 1 two runs of --deterministic differ; 2 the call or its
+input can't be used; 3 interrupted: with out= the same command goes on where it
+was, without it from the relaxations that are kept.
 """
 
 
@@ -140,6 +143,8 @@ def run(words: list[str]) -> int:
         print(f"usage: {USAGE}\n\n{help_text()}", end="")
         return 0
     if given.multirun:
+        if given.deterministic:
+            raise InputError("--deterministic checks one run; leave out -m")
         if given.cfg is not None:
             raise InputError(
                 "--cfg shows one run; leave out -m, and name one value of each setting"
@@ -158,9 +163,13 @@ def run(words: list[str]) -> int:
     if settings.out is not None:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
+    if given.deterministic:
+        from novelty_metric.cli import deterministic
+
+        return deterministic.check(settings, reference, config)
     with logged(settings) as log:
         report = make_report(settings, reference, config)
-        _print(report, settings)
+        print_for(report, settings)
         log.send(report, settings.out)
     return 0
 
@@ -202,6 +211,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = Parser(prog="novelty-metric score", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("overrides", nargs="*")
@@ -227,7 +237,11 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
 
 
 def make_report(
-    settings: ScoreSettings, reference: str | Path, config: Mapping[str, Any]
+    settings: ScoreSettings,
+    reference: str | Path,
+    config: Mapping[str, Any],
+    *,
+    whole: bool = False,
 ) -> NoveltyReport:
     """Score, and write what `settings.out` asks for, with all that libraries print kept off.
 
@@ -235,11 +249,9 @@ def make_report(
     ----------
     config : mapping
         The composed settings, with `run_folder.SAMPLES_HASH`, to be kept beside the report.
-
-    Returns
-    -------
-    NoveltyReport
-        Its rows are without parents and crystals, unless a logger will want them.
+    whole : bool
+        Give the rows with their parents and crystals, as a logger also wants them: all are then
+        in memory at once.
     """
     with quiet() as terminal, contextlib.ExitStack() as opened:
         from novelty_metric.console import Progress
@@ -276,7 +288,7 @@ def make_report(
             # The settings go first: a report without them could not be continued.
             run_folder.write_config(settings.out, config)
             save_report(report, settings.out, run.rows())
-        if settings.logger is not None:
+        if whole or settings.logger is not None:
             report = NoveltyReport.from_results(list(run.rows()), report.context)
         run.finish()
         return report
@@ -381,7 +393,8 @@ def instance(name: str, given: str | Mapping[str, Any]) -> Any:
         raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error
 
 
-def _print(report: NoveltyReport, settings: ScoreSettings) -> None:
+def print_for(report: NoveltyReport, settings: ScoreSettings) -> None:
+    """The report on standard output, with where it was written."""
     from novelty_metric.console import print_report, printable, stdout_console
 
     console = stdout_console(sys.stdout)

@@ -60,6 +60,11 @@ class PotentialRelaxer:
         """The potential."""
         return self._potential.info
 
+    @property
+    def device_name(self) -> str:
+        """Where the potential runs, such as ``cpu`` or ``cuda``."""
+        return self._potential.device_name
+
     def relax(
         self,
         queue: deque[RelaxTask],

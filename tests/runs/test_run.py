@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -353,3 +354,35 @@ def test_two_commands_on_one_folder(tmp_path: Path) -> None:
     finally:
         assert first.wait(timeout=120) == 0
     assert len(NoveltyReport.load(tmp_path / "out").results) == 41
+
+
+# The same twice
+
+
+def test_two_runs_agree_to_the_last_digit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["score", "--deterministic", "limit=4", "hull=none", f"out={tmp_path / 'out'}"]
+    assert main(words) == 0
+    assert "all 4 rows are equal in every digit" in capsys.readouterr().out
+    assert NoveltyReport.load(tmp_path / "out").context.machine["device"] in ("cpu", "cuda", "mps")
+
+
+def test_runs_that_differ_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only here: the second run is in a process of its own.
+    plain = SubstitutionNovelty.end
+
+    def end(self: SubstitutionNovelty, cases: Any, tell: Any) -> None:
+        def changed(sample: Sample, row: CrystalResult) -> None:
+            tell(sample, dataclasses.replace(row, cost=0.125))
+
+        plain(self, cases, changed)
+
+    monkeypatch.setattr(SubstitutionNovelty, "end", end)
+    words = ["score", "--deterministic", "limit=7", "relaxer=none", "hull=none"]
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert "differ in 7 of 7 rows" in err and ": cost" in err and "and 2 more" in err
+    assert main([*words, "-m"]) == 2

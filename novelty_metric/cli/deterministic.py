@@ -1,0 +1,70 @@
+"""``score --deterministic``: the same crystals in two processes, and every digit compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.cli.settings import ScoreSettings
+from novelty_metric.runs.run import PART
+from novelty_metric.verdict import CrystalResult
+
+MOST_NAMED = 5
+_TIME = {"seconds", "structures", "parents"}
+"""Fields that differ between equal runs, and those that are compared apart."""
+
+
+def alone(settings: ScoreSettings) -> ScoreSettings:
+    """The settings with nothing that would make two runs differ, or the second read the first."""
+    return dataclasses.replace(
+        settings, cache=False, workers=1, executor=None, part=settings.part or PART, logger=None
+    )
+
+
+def again(settings: ScoreSettings) -> ScoreSettings:
+    """The settings of the second run, in a process of its own."""
+    executor = {"_target_": "novelty_metric.runs.pools.processes", "workers": 1}
+    return dataclasses.replace(settings, out=None, executor=executor)
+
+
+def differences(first: CrystalResult, second: CrystalResult) -> list[str]:
+    """Fields that differ, time apart."""
+    found = [
+        field.name
+        for field in dataclasses.fields(CrystalResult)
+        if field.name not in _TIME and getattr(first, field.name) != getattr(second, field.name)
+    ]
+    if first.parents != second.parents:
+        found.append("parents")
+    if first.structures != second.structures:
+        found.append("structures")
+    return found
+
+
+def check(settings: ScoreSettings, reference: str | Path, config: dict[str, Any]) -> int:
+    """Score twice, say whether the rows are equal; 1 where one is not."""
+    from novelty_metric.cli import score
+
+    make = functools.partial(score.make_report, reference=reference, config=config, whole=True)
+    once = alone(settings)
+    report = make(settings=once)
+    second = make(settings=again(once))
+    score.print_for(report, settings)
+    odd = {
+        row.id: fields
+        for row, other in zip(report.results, second.results, strict=True)
+        if (fields := differences(row, other))
+    }
+    n_rows = len(report.results)
+    if not odd:
+        print(f"\nTwo runs agree: all {n_rows} rows are equal in every digit.")
+        return 0
+    print(f"\nTwo runs differ in {len(odd)} of {n_rows} rows:", file=sys.stderr)
+    for name in list(odd)[:MOST_NAMED]:
+        print(f"  {name}: {', '.join(odd[name])}", file=sys.stderr)
+    if len(odd) > MOST_NAMED:
+        print(f"  and {len(odd) - MOST_NAMED} more", file=sys.stderr)
+    return 1
