@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 GENERIC = "generic"
 """The model that is scored when none is named."""
 
-USAGE = "novelty-metric score [-m] [--config-dir DIR] [--cfg job] [--deterministic] [KEY=VALUE ...]"
+USAGE = "novelty-metric score [-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]"
 HELP = """\
 Score generated crystals: which are copies of a reference crystal, which are
 copies with elements exchanged, and which are neither. Without any setting, a
