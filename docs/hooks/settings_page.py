@@ -37,6 +37,7 @@ GROUP_TITLES = {
     "relaxer": "The potential that relaxes.",
     "hull": "What energies above hull are measured from: [hulls](hulls.md).",
     "logger": "Where a report goes beside the files.",
+    "executor": "Where parts of the samples are scored: [cluster](cluster.md).",
     "recipe": "Several settings at once.",
 }
 ENVIRONMENT = {
