@@ -41,6 +41,22 @@ class LeftOut(StrEnum):
     NOT_METASTABLE = "not_metastable"
     OUT_OF_TIME = "out_of_time"
 
+    @property
+    def words(self) -> str:
+        """The reason in words."""
+        return _LEFT_OUT_WORDS[self]
+
+
+_LEFT_OUT_WORDS = {
+    LeftOut.UNREADABLE: "could not be read",
+    LeftOut.FAILED: "could not be scored",
+    LeftOut.SMACT_INVALID: "composition refused by SMACT",
+    LeftOut.NOT_CONVERGED: "relaxation did not converge or failed",
+    LeftOut.NO_HULL: "no energy above hull",
+    LeftOut.NOT_METASTABLE: "too far above the hull",
+    LeftOut.OUT_OF_TIME: "out of time before it was relaxed",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:

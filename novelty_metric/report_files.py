@@ -475,25 +475,34 @@ def read_structures(folder: Path, row: int) -> CrystalRecords:
     InputError
         If the file is damaged, or not of this report.
     """
+    return read_all_structures(folder, [row])[row]
+
+
+def read_all_structures(folder: Path, rows: Iterable[int]) -> dict[int, CrystalRecords]:
+    """`read_structures` of several samples, with the file read once; by position.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
+    found: dict[int, dict[str, CrystalRecord]] = {row: {} for row in rows}
     content = json.loads(_read(folder / "report.json"))
     path = folder / _STRUCTURES_FILE
-    if path.name not in content["files"]:
-        return CrystalRecords()
-    table = _table(path, {path.name: content["files"][path.name]["sha256"]})
-    kept = table.filter(pc.equal(table["row"], row)).to_pylist()
-    try:
-        return CrystalRecords(
-            **{
-                line["role"]: CrystalRecord(
+    if path.name in content["files"] and found:
+        table = _table(path, {path.name: content["files"][path.name]["sha256"]})
+        kept = table.filter(pc.is_in(table["row"], value_set=pa.array(list(found), pa.int64())))
+        try:
+            for line in kept.to_pylist():
+                found[line["row"]][line["role"]] = CrystalRecord(
                     np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
                     np.array(line["numbers"], dtype=np.uint8),
                     np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
                 )
-                for line in kept
-            }
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}); score again") from error
+            return {row: CrystalRecords(**records) for row, records in found.items()}
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error}); score again") from error
+    return {row: CrystalRecords() for row in found}
 
 
 def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:
