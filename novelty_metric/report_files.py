@@ -475,34 +475,50 @@ def read_structures(folder: Path, row: int) -> CrystalRecords:
     InputError
         If the file is damaged, or not of this report.
     """
-    return read_all_structures(folder, [row])[row]
+    return read_all_structures(folder, [row]).get(row, CrystalRecords())
 
 
-def read_all_structures(folder: Path, rows: Iterable[int]) -> dict[int, CrystalRecords]:
-    """`read_structures` of several samples, with the file read once; by position.
+def with_structures(report: NoveltyReport, folder: Path) -> NoveltyReport:
+    """The report with the crystals of all its samples, read from the folder it was saved to.
 
     Raises
     ------
     InputError
         If the file is damaged, or not of this report.
     """
-    found: dict[int, dict[str, CrystalRecord]] = {row: {} for row in rows}
+    kept = read_all_structures(folder)
+    rows = (replace(result, structures=kept.get(i)) for i, result in enumerate(report.results))
+    return replace(report, results=tuple(rows))
+
+
+def read_all_structures(
+    folder: Path, rows: Iterable[int] | None = None
+) -> dict[int, CrystalRecords]:
+    """Crystals by position of the sample; of these samples alone if `rows` are given.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
     content = json.loads(_read(folder / "report.json"))
     path = folder / _STRUCTURES_FILE
-    if path.name in content["files"] and found:
-        table = _table(path, {path.name: content["files"][path.name]["sha256"]})
-        kept = table.filter(pc.is_in(table["row"], value_set=pa.array(list(found), pa.int64())))
-        try:
-            for line in kept.to_pylist():
-                found[line["row"]][line["role"]] = CrystalRecord(
-                    np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
-                    np.array(line["numbers"], dtype=np.uint8),
-                    np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
-                )
-            return {row: CrystalRecords(**records) for row, records in found.items()}
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}); score again") from error
-    return {row: CrystalRecords() for row in found}
+    if path.name not in content["files"]:
+        return {}
+    table = _table(path, {path.name: content["files"][path.name]["sha256"]})
+    if rows is not None:
+        table = table.filter(pc.is_in(table["row"], value_set=pa.array(list(rows), pa.int64())))
+    found: dict[int, dict[str, CrystalRecord]] = {}
+    try:
+        for line in table.to_pylist():
+            found.setdefault(line["row"], {})[line["role"]] = CrystalRecord(
+                np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
+                np.array(line["numbers"], dtype=np.uint8),
+                np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
+            )
+        return {number: CrystalRecords(**records) for number, records in found.items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); score again") from error
 
 
 def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:

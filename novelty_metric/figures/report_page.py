@@ -22,6 +22,7 @@ from novelty_metric.pairwise import Pair, pairwise
 from novelty_metric.report import UNKNOWN, Group, LeftOut, NoveltyReport
 from novelty_metric.report_files import read_all_structures
 from novelty_metric.statistics import Bounds, Estimate, Interval
+from novelty_metric.structures import CrystalRecords
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -377,8 +378,9 @@ def _crystals_of(run: Run, count: int) -> list[Crystal]:
     positions = {row.id: position for position, row in enumerate(run.report.results)}
     chosen = [positions[identifier] for identifier in to_be_shown(run.report, count)]
     found = []
-    for position, records in read_all_structures(run.folder, chosen).items():
-        row = run.report.results[position]
+    kept = read_all_structures(run.folder, chosen)
+    for position in chosen:
+        row, records = run.report.results[position], kept.get(position, CrystalRecords())
         if records.generated is None and records.relaxed is None:
             continue
         parent = records.parent
