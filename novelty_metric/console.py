@@ -41,16 +41,6 @@ _COLOURS = {
     Verdict.UNMATCHED: "green",
     Verdict.UNDECIDED: "magenta",
 }
-_LEFT_OUT = {
-    LeftOut.UNREADABLE: "could not be read",
-    LeftOut.FAILED: "could not be scored",
-    LeftOut.SMACT_INVALID: "composition refused by SMACT",
-    LeftOut.NOT_CONVERGED: "relaxation did not converge or failed",
-    LeftOut.NO_HULL: "no energy above hull",
-    LeftOut.NOT_METASTABLE: "too far above the hull",
-    LeftOut.OUT_OF_TIME: "out of time before it was relaxed",
-}
-
 
 _MOST_NAMED = 12
 
@@ -226,7 +216,7 @@ def _left_out_table(report: NoveltyReport) -> Table:
     table.add_column("crystals", justify="right")
     for reason, count in report.left_out.items():
         if count:
-            table.add_row(_LEFT_OUT[LeftOut(reason)], str(count))
+            table.add_row(LeftOut(reason).words, str(count))
     return table
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAPER_POTENTIAL = "MACE-MPA-0"
 _SPELLING = {"chgnet": "CHGNet", "mace-mpa-0": PAPER_POTENTIAL}
-BREAKDOWNS = ("crystal_system", "space_group", "n_elements", "kind")
+BREAKDOWNS = ("crystal_system", "space_group", "n_elements", "n_sites", "kind")
 UNKNOWN = "unknown"
 
 
@@ -40,6 +40,22 @@ class LeftOut(StrEnum):
     NO_HULL = "no_hull"
     NOT_METASTABLE = "not_metastable"
     OUT_OF_TIME = "out_of_time"
+
+    @property
+    def words(self) -> str:
+        """The reason in words."""
+        return _LEFT_OUT_WORDS[self]
+
+
+_LEFT_OUT_WORDS = {
+    LeftOut.UNREADABLE: "could not be read",
+    LeftOut.FAILED: "could not be scored",
+    LeftOut.SMACT_INVALID: "composition refused by SMACT",
+    LeftOut.NOT_CONVERGED: "relaxation did not converge or failed",
+    LeftOut.NO_HULL: "no energy above hull",
+    LeftOut.NOT_METASTABLE: "too far above the hull",
+    LeftOut.OUT_OF_TIME: "out of time before it was relaxed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +264,11 @@ class NoveltyReport:
         )
 
     @property
+    def eligible(self) -> tuple[CrystalResult, ...]:
+        """The eligible crystals, which the headline is over, in input order."""
+        return self._eligible
+
+    @property
     def n_eligible(self) -> int:
         """Eligible crystals, all with a verdict."""
         return len(self._eligible)
@@ -394,9 +415,9 @@ class NoveltyReport:
         Parameters
         ----------
         by : str
-            ``crystal_system``, ``space_group`` or ``n_elements``; or ``kind``, for the substituted
-            crystals alone, by the routes that hold a confirmed parent (filled with
-            ``exhaustive=true`` only).
+            ``crystal_system``, ``space_group``, ``n_elements`` or ``n_sites`` (as it was given,
+            in ranges such as ``5-8``); or ``kind``, for the substituted crystals alone, by the
+            routes that hold a confirmed parent (filled with ``exhaustive=true`` only).
 
         Raises
         ------
@@ -430,6 +451,27 @@ class NoveltyReport:
                 novelty_bounds=bounds,
             )
         return groups
+
+    def breakdown_frame(self, by: str) -> pd.DataFrame:
+        """`breakdown` as a table: a row per group and verdict, in order.
+
+        Columns: the name given as `by`, ``verdict``, ``count``, ``n`` (eligible crystals of the
+        group), ``fraction``, and ``low`` and ``high``, its 95 % interval (Wilson).
+
+        Raises
+        ------
+        ValueError
+            If there is no such breakdown.
+        """
+        import pandas as pd
+
+        rows = [
+            (key, verdict, group.counts[verdict], group.n, share.value, share.low, share.high)
+            for key, group in self.breakdown(by).items()
+            for verdict, share in group.fractions.items()
+        ]
+        columns = [by, "verdict", "count", "n", "fraction", "low", "high"]
+        return pd.DataFrame(rows, columns=columns)
 
     def scalars(self) -> dict[str, float]:
         """Finite numbers for a logger, by name; what can't be computed is absent."""
@@ -481,17 +523,24 @@ class NoveltyReport:
         return save_report(self, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path) -> NoveltyReport:
+    def load(cls, folder: str | Path, *, structures: bool = False) -> NoveltyReport:
         """Read a report that `save` wrote; equal to the one written.
+
+        Parameters
+        ----------
+        folder : path
+        structures : bool
+            Read the crystals too, which the analyses of prototypes and fingerprints need.
 
         Raises
         ------
         InputError
             If a file is missing, damaged, of another schema, or not of this report.
         """
-        from novelty_metric.report_files import load_report
+        from novelty_metric.report_files import load_report, with_structures
 
-        return load_report(Path(folder))
+        report = load_report(Path(folder))
+        return with_structures(report, Path(folder)) if structures else report
 
     # What the numbers are made of
 
@@ -581,6 +630,8 @@ def _group_of(result: CrystalResult, by: str) -> str | int | None:
     """The group of a breakdown that a crystal belongs to; None while that is not known."""
     if by == "n_elements":
         return _n_elements(result.formula)
+    if by == "n_sites":
+        return None if result.n_sites is None else _size_range(result.n_sites)
     value: str | int | None = getattr(result, by)
     return value.value if isinstance(value, Enum) else value
 
@@ -600,6 +651,13 @@ def _n_elements(formula: str | None) -> int | None:
     return len(found) or None
 
 
+def _size_range(n_sites: int) -> str:
+    """Cells of about equal size: four numbers of sites together up to 20, then twenty."""
+    width = 4 if n_sites <= 20 else 20
+    first = (n_sites - 1) // width * width + 1
+    return f"{first}-{first + width - 1}"
+
+
 def _group_order(key: str | int) -> tuple[int, int, str]:
     from novelty_metric.crystal import CRYSTAL_SYSTEMS
 
@@ -607,7 +665,8 @@ def _group_order(key: str | int) -> tuple[int, int, str]:
         return (0, key, "")
     if key in CRYSTAL_SYSTEMS:
         return (1, CRYSTAL_SYSTEMS.index(key), "")
-    return (3 if key == UNKNOWN else 2, 0, key)
+    first = key.partition("-")[0]
+    return (3 if key == UNKNOWN else 2, int(first) if first.isdecimal() else 0, key)
 
 
 _Row = TypeVar("_Row")

@@ -555,23 +555,48 @@ def read_structures(folder: Path, row: int) -> CrystalRecords:
     InputError
         If the file is damaged, or not of this report.
     """
+    return read_all_structures(folder, [row]).get(row, CrystalRecords())
+
+
+def with_structures(report: NoveltyReport, folder: Path) -> NoveltyReport:
+    """The report with the crystals of all its samples, read from the folder it was saved to.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
+    kept = read_all_structures(folder)
+    rows = (replace(result, structures=kept.get(i)) for i, result in enumerate(report.results))
+    return replace(report, results=tuple(rows))
+
+
+def read_all_structures(
+    folder: Path, rows: Iterable[int] | None = None
+) -> dict[int, CrystalRecords]:
+    """Crystals by position of the sample; of these samples alone if `rows` are given.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
     content = json.loads(_read(folder / "report.json"))
     path = folder / _STRUCTURES_FILE
     if path.name not in content["files"]:
-        return CrystalRecords()
+        return {}
     table = _table(path, {path.name: content["files"][path.name]["sha256"]})
-    kept = table.filter(pc.equal(table["row"], row)).to_pylist()
+    if rows is not None:
+        table = table.filter(pc.is_in(table["row"], value_set=pa.array(list(rows), pa.int64())))
+    found: dict[int, dict[str, CrystalRecord]] = {}
     try:
-        return CrystalRecords(
-            **{
-                line["role"]: CrystalRecord(
-                    np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
-                    np.array(line["numbers"], dtype=np.uint8),
-                    np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
-                )
-                for line in kept
-            }
-        )
+        for line in table.to_pylist():
+            found.setdefault(line["row"], {})[line["role"]] = CrystalRecord(
+                np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
+                np.array(line["numbers"], dtype=np.uint8),
+                np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
+            )
+        return {number: CrystalRecords(**records) for number, records in found.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); score again") from error
 

@@ -28,6 +28,7 @@ VERBS = {
     "compare": "novelty_metric.cli.compare",
     "sensitivity": "novelty_metric.cli.sensitivity",
     "explain": "novelty_metric.cli.explain",
+    "report": "novelty_metric.cli.report",
     "controls": "novelty_metric.cli.controls",
     "reference": "novelty_metric.cli.reference",
     "cache": "novelty_metric.cli.cache",
@@ -43,6 +44,7 @@ crystals, and copies with elements exchanged, from what is neither.
   sensitivity [run=DIR] [KEY=VALUE ...]      how the answer hangs on the settings
   compare RUN RUN RUN ...                    spread over runs, such as seeds
   explain ID run=DIR                         one crystal's evidence, with CIFs
+  report RUN [RUN ...]                       a page with pictures of runs
   controls [KEY=VALUE ...]                   cases whose right answer is known
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
   reference fetch NAME                       get a published training set, once

@@ -29,11 +29,19 @@ def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
     return list(islice((name for name in in_turn if name is not None), count))
 
 
-def draw_pair(row: CrystalResult, *, dpi: int = 80) -> bytes:
+def draw_pair(row: CrystalResult, *, dpi: int = 80, titled: bool = True) -> bytes:
     """The crystal of a row and the reference crystal that it names side by side, as PNG.
 
-    Both are drawn in their conventional cells, where crystals of the same kind look alike; what
-    `row.structures` does not hold is left empty.
+    Both are drawn in their conventional cells, where crystals of the same kind look alike, with
+    the atoms on a face on the opposite one too; what `row.structures` does not hold is left empty.
+
+    Parameters
+    ----------
+    row : CrystalResult
+    dpi : int
+        Dots per inch of a picture of 5 by 2.9 inches.
+    titled : bool
+        Say above each crystal which it is.
     """
     from ase.visualize.plot import plot_atoms
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,9 +57,12 @@ def draw_pair(row: CrystalResult, *, dpi: int = 80) -> bytes:
         figure.subplots(1, 2), (generated, kept.parent), titles, strict=True
     ):
         if record is not None:
-            plot_atoms(_conventional(record.to_structure()), axes, rotation=_ROTATION, radii=0.45)
+            atoms = with_faces(_conventional(record.to_structure()))
+            plot_atoms(atoms, axes, rotation=_ROTATION, radii=0.45)
         axes.set_axis_off()
-        axes.set_title(title, fontsize=9)
+        if titled:
+            # An id may hold a dollar sign, with which a formula would begin.
+            axes.set_title(title, fontsize=9, parse_math=False)
     stream = io.BytesIO()
     canvas.print_png(stream, metadata={"Software": None}, pil_kwargs={"dpi": (dpi, dpi)})
     return stream.getvalue()
@@ -63,6 +74,30 @@ def _parent_title(row: CrystalResult, parent: CrystalRecord | None) -> str:
     formula = parent.to_structure().composition.reduced_formula
     cost = "" if row.cost is None else f"\ncost {row.cost:.2f}"
     return f"{formula} ({row.parent_id}){cost}"
+
+
+def with_faces(atoms: Atoms, tolerance: float = 0.01) -> Atoms:
+    """The cell with the atoms on its corners, edges and faces repeated on the opposite ones.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    tolerance : float
+        Fractional distance from a face within which an atom is on it.
+    """
+    import numpy as np
+
+    coords = atoms.get_scaled_positions(wrap=True)
+    coords[coords > 1 - tolerance] -= 1.0
+    numbers = atoms.numbers
+    for axis in range(3):
+        on_face = np.abs(coords[:, axis]) <= tolerance
+        opposite = coords[on_face] + np.eye(3)[axis]
+        coords = np.vstack([coords, opposite])
+        numbers = np.concatenate([numbers, numbers[on_face]])
+    shown = atoms[:0]
+    shown.extend(type(atoms)(numbers, positions=coords @ atoms.cell.array))
+    return shown
 
 
 def _conventional(structure: Structure) -> Atoms:

@@ -50,29 +50,62 @@ def relabellings(space_group: int) -> tuple[dict[int, int], ...]:
     tuple of dict
         From code point to code point.
     """
-    return tuple(
-        {int(letter): ord(new) for letter, new in table.items()}
-        for table in _tables()[str(space_group)]
-    )
+    tables: list[dict[Any, str]] = _table("relabelings")[str(space_group)]
+    return tuple({int(letter): ord(new) for letter, new in table.items()} for table in tables)
 
 
 @functools.cache
-def _tables() -> dict[str, list[dict[Any, str]]]:
-    """The content of pymatgen's ``WYCKOFF_POSITION_RELAB_DICT``.
+def multiplicities(space_group: int) -> dict[int, int]:
+    """Sites in the conventional cell of each Wyckoff position, by letter (code points).
+
+    Rhombohedral groups in their hexagonal cell.
+
+    Parameters
+    ----------
+    space_group : int
+        1 to 230.
+    """
+    table: dict[str, int] = _table("multiplicities")[str(space_group)]
+    return {ord(letter): int(count) for letter, count in table.items()}
+
+
+@functools.cache
+def free_coordinates(space_group: int) -> dict[int, int]:
+    """Coordinates, 0 to 3, that each Wyckoff position leaves free, by letter (code points).
+
+    Parameters
+    ----------
+    space_group : int
+        1 to 230.
+    """
+    table: dict[str, int] = _table("params")[str(space_group)]
+    return {ord(letter): int(count) for letter, count in table.items()}
+
+
+_IN_PYMATGEN = {
+    "relabelings": "WYCKOFF_POSITION_RELAB_DICT",
+    "multiplicities": "WYCKOFF_MULTIPLICITY_DICT",
+    "params": "WYCKOFF_POSITION_PARAM_DICT",
+}
+
+
+@functools.cache
+def _table(name: str) -> dict[str, Any]:
+    """One of pymatgen's tables of Wyckoff positions.
 
     Read from its file where that lies in the usual place: importing the module that holds it also
     loads a library of prototypes, which takes seconds.
     """
     spec = importlib.util.find_spec("pymatgen.analysis.prototypes")
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        path = Path(folder) / "wyckoff-position-relabelings.json.gz"
+        path = Path(folder) / f"wyckoff-position-{name}.json.gz"
         if path.is_file():
             with gzip.open(path, "rt", encoding="utf-8") as handle:
-                tables: dict[str, list[dict[Any, str]]] = json.load(handle)
-            return tables
-    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
+                table: dict[str, Any] = json.load(handle)
+            return table
+    from pymatgen.analysis import prototypes
 
-    return WYCKOFF_POSITION_RELAB_DICT
+    return getattr(prototypes, _IN_PYMATGEN[name])
 
 
 @functools.lru_cache(maxsize=65536)

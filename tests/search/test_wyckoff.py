@@ -49,14 +49,14 @@ def test_relabellings_are_those_that_pymatgen_publishes() -> None:
 
 
 def test_relabellings_without_the_file(monkeypatch) -> None:
-    wyckoff._tables.cache_clear()
+    wyckoff._table.cache_clear()
     relabellings.cache_clear()
     want = relabellings(221)
-    wyckoff._tables.cache_clear()
+    wyckoff._table.cache_clear()
     relabellings.cache_clear()
     monkeypatch.setattr(wyckoff.Path, "is_file", lambda path: False)
     assert relabellings(221) == want
-    wyckoff._tables.cache_clear()
+    wyckoff._table.cache_clear()
     relabellings.cache_clear()
 
 

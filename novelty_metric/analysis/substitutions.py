@@ -1,0 +1,89 @@
+"""Which elements took the place of which, and what that cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from novelty_metric.search.pettifor import pettifor_number
+from novelty_metric.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from novelty_metric.report import NoveltyReport
+
+
+def exchanges(report: NoveltyReport) -> pd.DataFrame:
+    """Elements of the confirmed parents, and those that took their sites.
+
+    Over the eligible substituted crystals, each with the parent that its row names; elements that
+    stayed are left out.
+
+    Returns
+    -------
+    DataFrame
+        A row per pair, the most crystals first: ``parent_element``, ``new_element``,
+        ``n_crystals``, ``n_sites``, ``cost`` (difference of the modified Pettifor numbers; missing
+        where one has none).
+    """
+    import pandas as pd
+
+    found: dict[tuple[str, str], list[int]] = {}
+    for result in report.eligible:
+        if result.verdict != Verdict.SUBSTITUTED:
+            continue
+        for old, into in (result.element_map or {}).items():
+            for new, sites in into.items():
+                if new != old:
+                    counted = found.setdefault((old, new), [0, 0])
+                    counted[0] += 1
+                    counted[1] += sites
+    rows = [
+        (old, new, crystals, sites, _step(old, new))
+        for (old, new), (crystals, sites) in found.items()
+    ]
+    rows.sort(key=lambda row: (-row[2], -row[3], row[:2]))
+    columns = ["parent_element", "new_element", "n_crystals", "n_sites", "cost"]
+    return pd.DataFrame(rows, columns=columns).astype({"cost": "Int64"})
+
+
+def parent_changes(report: NoveltyReport) -> pd.DataFrame:
+    """Parents of the eligible crystals that were relaxed: cost, and change of volume.
+
+    Returns
+    -------
+    DataFrame
+        A row per relaxed parent: ``id``, ``crystal_system`` (of the generated crystal),
+        ``verdict``, ``route``, ``rank``, ``parent_id``, ``cost``, ``volume_ratio`` (volume after
+        the relaxation over that before, of its last geometry), ``converged``, ``confirmed``,
+        ``ended_early``.
+    """
+    import pandas as pd
+
+    rows = [
+        (
+            result.id,
+            result.crystal_system,
+            None if result.verdict is None else result.verdict.value,
+            tried.parent.route.value,
+            tried.parent.rank,
+            tried.parent.parent_id,
+            tried.parent.cost,
+            tried.volume_ratio,
+            tried.converged,
+            tried.confirmed,
+            tried.ended_early,
+        )
+        for result in report.eligible
+        for tried in result.parents
+        if tried.relaxed
+    ]
+    columns = ["id", "crystal_system", "verdict", "route", "rank", "parent_id", "cost"]
+    columns += ["volume_ratio", "converged", "confirmed", "ended_early"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"cost": "float64", "volume_ratio": "float64"})
+
+
+def _step(old: str, new: str) -> int | None:
+    first, second = pettifor_number(old), pettifor_number(new)
+    return None if first is None or second is None else abs(first - second)

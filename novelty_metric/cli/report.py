@@ -1,0 +1,228 @@
+"""``novelty-metric report``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.cli.settings import user_path
+from novelty_metric.errors import InputError
+
+if TYPE_CHECKING:
+    from novelty_metric.figures.report_page import Run
+    from novelty_metric.reference import Reference
+    from novelty_metric.report import NoveltyReport
+
+HELP = """\
+usage: novelty-metric report RUN [RUN ...] [KEY=VALUE ...]
+
+Write a page on a run, or on several side by side: figures with intervals and
+tests, pictures with what they show, crystals beside their parents, settings and
+hashes. One HTML file that holds all it shows and fetches nothing. RUN is a
+folder that `novelty-metric score ... out=DIR` wrote; a folder of such folders,
+as `score -m` leaves, stands for all of them.
+
+  out=FILE.html         the page (default: report.html in the folder of the run,
+                        or in the folder that holds the runs)
+  reference=NAME|FILE   what was scored against, for the pictures that need it;
+                        by default looked for under the name in the report
+  figures=DIR           write the pictures as PNG and SVG for papers too
+  crystals=N            crystals that are drawn, over all runs (12)
+  -h, --help            print this help
+
+examples
+  novelty-metric report run
+  novelty-metric report all figures=figures
+  novelty-metric report runs/diffcsp runs/flowmm reference=mp_20.arrow out=two.html
+"""
+_SETTINGS = ("out", "reference", "figures", "crystals")
+_REPORT, _PAGE = "report.json", "report.html"
+_SUFFIXES = (".html", ".htm")
+_MODEL = "model="
+
+
+def run(words: list[str]) -> int:
+    """Run the verb on the words after it.
+
+    Raises
+    ------
+    InputError
+        If the call, a run or the reference can't be used, or a file can't be written.
+    """
+    if {"-h", "--help"} & set(words):
+        print(HELP, end="")
+        return 0
+    given, settings = _split(words)
+    count = _count(settings.get("crystals"))
+    folders = _run_folders(given)
+    out = _out(settings.get("out"), given, folders)
+    figures = user_path(settings["figures"]) if "figures" in settings else None
+    if figures is not None and figures.is_file():
+        raise InputError(f"figures={figures} is a file; name a folder")
+
+    from novelty_metric.cli.quiet import quiet
+
+    with quiet():
+        from novelty_metric.figures.report_page import MOST_CRYSTALS, report_page
+        from novelty_metric.report_files import write_atomically
+
+        runs = _runs(folders, settings.get("reference"))
+        shown = MOST_CRYSTALS if count is None else count
+        page = report_page(runs, n_crystals=shown, figures=figures, out=out)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(out, page.encode())
+        except OSError as error:
+            raise InputError(f"out={out} can't be written ({error.strerror or error})") from error
+    print(f"Written to {_printable(out)}")
+    if figures is not None:
+        print(f"Pictures for papers in {_printable(figures)}")
+    return 0
+
+
+def _printable(path: Path) -> str:
+    return str(path).encode("utf-8", "replace").decode()
+
+
+def _split(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """The runs and the settings; a folder's name may hold an equals sign."""
+    runs: list[Path] = []
+    settings: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in _SETTINGS:
+            if key in settings:
+                raise InputError(f"{key}= is given twice")
+            if not value:
+                raise InputError(f"{key}= has no value")
+            settings[key] = value
+        elif word.startswith("-"):
+            raise InputError(f"no option named {word}; `report --help` shows what is known")
+        else:
+            runs.append(user_path(word))
+    if not runs:
+        raise InputError("report needs a run: the folder that `score ... out=DIR` wrote")
+    return runs, settings
+
+
+def _count(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) > 500:
+        raise InputError(f"crystals is {text!r}; it must be a whole number from 0 to 500")
+    return int(text)
+
+
+def _run_folders(given: Sequence[Path]) -> list[Path]:
+    """The runs, with a folder of runs replaced by those in it."""
+    folders: list[Path] = []
+    for folder in given:
+        if not folder.exists():
+            raise InputError(f"{folder}: no such folder")
+        if (folder / _REPORT).is_file():
+            folders.append(folder)
+            continue
+        inside = sorted(path.parent for path in folder.glob(f"*/{_REPORT}"))
+        if not inside:
+            raise InputError(
+                f"{folder} is no run: it has no {_REPORT}; name what `score ... out=DIR` wrote"
+            )
+        folders += inside
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise InputError(f"{folder} is named twice")
+        seen.add(folder.resolve())
+    return folders
+
+
+def _out(named: str | None, given: Sequence[Path], folders: Sequence[Path]) -> Path:
+    if named is None:
+        if len(given) == 1:
+            return given[0] / _PAGE
+        parent = Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
+        return parent / _PAGE
+    out = user_path(named)
+    if out.is_dir():
+        raise InputError(f"out={out} is a folder; name a file such as {out / _PAGE}")
+    if out.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"out={out} is no page; name a file *.html")
+    return out
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """What the page calls the runs: as much of their paths as tells them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    depth = next(
+        depth
+        for depth in range(1, max(map(len, parts)) + 1)
+        if len({part[-depth:] for part in parts}) == len(parts)
+    )
+    names = ["/".join(part[-depth:]) for part in parts]
+    # As in the table of a multirun.
+    only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
+    names = [name.removeprefix(_MODEL) if only_models else name for name in names]
+    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
+
+
+def _runs(folders: Sequence[Path], reference: str | None) -> list[Run]:
+    from novelty_metric.figures.report_page import Run
+    from novelty_metric.report import NoveltyReport
+
+    reports = [NoveltyReport.load(folder) for folder in folders]
+    references = _References(reference)
+    runs = [
+        Run(name=name, report=report, folder=folder, reference=references.of(report))
+        for name, report, folder in zip(_names(folders), reports, folders, strict=True)
+    ]
+    if references.given is not None and not references.used:
+        known = {report.context.crystals_hash[:12] for report in reports}
+        raise InputError(
+            f"reference={reference} holds other crystals ({references.given.crystals_hash[:12]}) "
+            f"than were scored against ({', '.join(sorted(known))}); name that reference"
+        )
+    return runs
+
+
+class _References:
+    """The references of the runs, as far as they are at hand."""
+
+    def __init__(self, name: str | None) -> None:
+        from novelty_metric.reference import open_reference
+
+        path = None if name is None else user_path(name)
+        self.given = (
+            None
+            if name is None
+            else open_reference(path if path is not None and path.exists() else name)
+        )
+        self.used = False
+        self._by_name: dict[str, Reference | None] = {}
+
+    def of(self, report: NoveltyReport) -> Reference | None:
+        """The reference with the crystals that a report names; None where it is not at hand."""
+        wanted = report.context.crystals_hash
+        if self.given is not None:
+            if self.given.crystals_hash != wanted:
+                return None
+            self.used = True
+            return self.given
+        name = report.context.reference_name
+        if name not in self._by_name:
+            self._by_name[name] = _on_this_machine(name)
+        found = self._by_name[name]
+        return found if found is not None and found.crystals_hash == wanted else None
+
+
+def _on_this_machine(name: str) -> Reference | None:
+    from novelty_metric.reference import open_reference
+    from novelty_metric.reference.named import known_names
+
+    if name not in known_names():
+        return None
+    try:
+        return open_reference(name)
+    except InputError:
+        return None

@@ -1,0 +1,65 @@
+"""Figures as files: PNG and SVG for papers, and small enough for a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.errors import InputError
+from novelty_metric.figures.page import PNG, SVG, data_uri, svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAPER_DPI, PAGE_DPI = 300, 160
+LARGEST_SVG = 200_000
+"""Bytes of an SVG beyond which a page shows dots instead: thousands of points make it large."""
+_SUFFIXES = ("png", "svg")
+
+
+def png(figure: Figure, dpi: int = PAGE_DPI) -> bytes:
+    """A figure of matplotlib as PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def page_source(figure: Figure) -> str:
+    """The figure as the source of an ``img``: sharp where that is small, else dots."""
+    drawn = svg(figure)
+    return data_uri(drawn, SVG) if len(drawn) <= LARGEST_SVG else data_uri(png(figure), PNG)
+
+
+def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG, as large as it was drawn.
+
+    Parameters
+    ----------
+    figure : Figure
+    folder : path
+        Made if it does not exist.
+    name : str
+        Without a suffix; what file systems do not like in it becomes ``_``.
+
+    Returns
+    -------
+    list of path
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written.
+    """
+    from novelty_metric.report_files import write_atomically
+
+    stem = re.sub(r"[^\w.+-]+", "_", name).strip("._")[:100] or "picture"
+    files = [folder / f"{stem}.{suffix}" for suffix in _SUFFIXES]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written ({error.strerror or error})") from error
+    for path, content in zip(files, (png(figure, PAPER_DPI), svg(figure)), strict=True):
+        write_atomically(path, content)
+    return files

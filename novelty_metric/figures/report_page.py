@@ -1,0 +1,397 @@
+"""One page for a run, or for several side by side, that holds all it shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from novelty_metric.comparison import context_mismatches
+from novelty_metric.crystal import CRYSTAL_SYSTEMS
+from novelty_metric.errors import InputError
+from novelty_metric.figures.bars import verdict_bars
+from novelty_metric.figures.crystals import draw_pair, to_be_shown
+from novelty_metric.figures.page import data_uri, render
+from novelty_metric.figures.pictures import page_source, save_picture
+from novelty_metric.graded import crystal_score
+from novelty_metric.pairwise import Pair, pairwise
+from novelty_metric.report import UNKNOWN, Group, LeftOut, NoveltyReport
+from novelty_metric.report_files import read_all_structures
+from novelty_metric.statistics import Bounds, Estimate, Interval
+from novelty_metric.structures import CrystalRecords
+from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from novelty_metric.reference import Reference
+
+MOST_UNMATCHED = 100
+"""Unmatched crystals that are listed for a run."""
+MOST_CRYSTALS = 12
+"""Crystals that are drawn, over all runs, unless more are asked for."""
+MOST_RUNS_PAIRED = 10
+"""Runs of which every two are compared; of more, each is held against the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A report under the name that the page calls it by.
+
+    Attributes
+    ----------
+    name : str
+    report : NoveltyReport
+    folder : path or None
+        Where it was saved, for the crystals; None: none are drawn.
+    reference : Reference or None
+        What it was scored against, for the pictures that need it.
+    """
+
+    name: str
+    report: NoveltyReport
+    folder: Path | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A picture: of which run, its source, what it shows in words, the files with their kinds."""
+
+    run: str
+    source: str
+    alt: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Pictures of one kind, with what they show, and which are missing with the reason."""
+
+    key: str
+    title: str
+    about: str
+    drawn: tuple[Drawn, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crystal:
+    """A crystal of a run beside the reference crystal that its row names."""
+
+    run: str
+    row: CrystalResult
+    parent_formula: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureRow:
+    """A share of each run, with what unfinished work leaves open of it."""
+
+    name: str
+    shares: tuple[Interval | None, ...]
+    bounds: tuple[Bounds | None, ...]
+
+
+def report_page(
+    runs: Sequence[Run],
+    *,
+    n_crystals: int = MOST_CRYSTALS,
+    figures: Path | None = None,
+    out: Path | None = None,
+) -> str:
+    """The page as HTML.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        One, or several to be compared; their names differ.
+    n_crystals : int
+        Crystals drawn beside their parents, over all runs.
+    figures : path, optional
+        Folder that the pictures are also written to, as PNG and SVG for papers.
+    out : path, optional
+        Where the page will lie, so that it can link to these files.
+
+    Raises
+    ------
+    InputError
+        If the crystals of a run can't be read, or `figures` can't be written.
+    ValueError
+        If there is no run, or two have the same name.
+    """
+    reports = {run.name: run.report for run in runs}
+    if not runs or len(reports) < len(runs):
+        raise ValueError("a page needs one run or more, each with its own name")
+    files = _Files(figures, out)
+    return render(
+        "report.html.jinja",
+        runs=runs,
+        title=_title(runs),
+        verdicts=[verdict.value for verdict in Verdict],
+        mismatches=_mismatches(runs),
+        sections=list(_sections(runs, files)),
+        pairs=_pairs(reports),
+        all_paired=len(runs) <= MOST_RUNS_PAIRED,
+        systems=_systems(list(reports.values())),
+        figure_rows=_figure_rows(list(reports.values())),
+        left_out=[
+            (reason.words, [report.left_out[reason.value] for report in reports.values()])
+            for reason in LeftOut
+            if any(report.left_out[reason.value] for report in reports.values())
+        ],
+        unmatched={name: _unmatched(report) for name, report in reports.items()},
+        most_unmatched=MOST_UNMATCHED,
+        crystals=_crystals(runs, n_crystals),
+        figures_folder=figures,
+        facts={name: _facts(report) for name, report in reports.items()},
+        share_text=share_text,
+        estimate_text=estimate_text,
+        bounds_text=bounds_text,
+        p_text=p_text,
+    )
+
+
+# Words
+
+
+def share_text(share: Interval | None, digits: int = 1) -> str:
+    """A share with its 95 % interval, in per cent; a dash for none."""
+    if share is None:
+        return "–"
+    value, low, high = (f"{100 * part:.{digits}f}" for part in (share.value, share.low, share.high))
+    return f"{value} [{low}–{high}]"
+
+
+def estimate_text(mean: Estimate | None, digits: int = 3) -> str:
+    """A mean with its 95 % interval; a dash for none."""
+    if mean is None:
+        return "–"
+    value = f"{mean.value:.{digits}f}"
+    if mean.low is None or mean.high is None:
+        return value
+    return f"{value} [{mean.low:.{digits}f}–{mean.high:.{digits}f}]"
+
+
+def bounds_text(bounds: Bounds | None) -> str:
+    """Bounds in per cent; a dash for none."""
+    return "–" if bounds is None else f"{100 * bounds.low:.1f}–{100 * bounds.high:.1f}"
+
+
+def p_text(value: float | None) -> str:
+    """A p-value; small ones are not told from one another."""
+    if value is None:
+        return "–"
+    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def _title(runs: Sequence[Run]) -> str:
+    if len(runs) == 1:
+        return f"Novelty of {runs[0].name}"
+    return f"Novelty of {len(runs)} runs"
+
+
+def _mismatches(runs: Sequence[Run]) -> list[str]:
+    """Settings in which a run differs from the first: then they do not measure the same thing."""
+    first = runs[0]
+    return [
+        f"{mismatch.what}: {mismatch.before} for {first.name}, {mismatch.after} for {other.name}"
+        for other in runs[1:]
+        for mismatch in context_mismatches(first.report.context, other.report.context)
+    ]
+
+
+# Tables
+
+
+def _pairs(reports: Mapping[str, NoveltyReport]) -> tuple[Pair, ...]:
+    names = list(reports)
+    if len(names) > MOST_RUNS_PAIRED:
+        return pairwise(reports, against=names[0])
+    return pairwise(reports)
+
+
+def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
+    """The headlines beside the figures of earlier papers; a row that no run has is left out."""
+    Share = Callable[[NoveltyReport], Interval | None]
+    Limits = Callable[[NoveltyReport], Bounds | None]
+    limits = {report.quality.stable_threshold for report in reports}
+    stable = f"stable (≤ {limits.pop():g} eV/atom)" if len(limits) == 1 else "stable"
+
+    def nothing(report: NoveltyReport) -> None:
+        return None
+
+    rows: list[tuple[str, Share, Limits]] = [
+        (
+            "novelty, of the eligible",
+            lambda one: one.novelty_interval,
+            lambda one: one.novelty_bounds,
+        ),
+        ("novelty, without suspect energies", _without_suspect, nothing),
+        ("novel yield", lambda one: one.novel_yield_interval, lambda one: one.novel_yield_bounds),
+        ("valid: structure", lambda one: one.quality.structurally_valid, nothing),
+        ("valid: composition (SMACT)", lambda one: one.quality.smact_valid, nothing),
+        ("valid: both", lambda one: one.quality.valid, nothing),
+        (stable, lambda one: one.quality.stable, nothing),
+        ("unique", lambda one: one.quality.unique, nothing),
+        ("novel by plain matching", lambda one: one.quality.novel, nothing),
+        ("stable, unique, novel", lambda one: one.quality.sun, lambda one: one.quality.sun_bounds),
+        ("the same, on the hull", lambda one: one.quality.sun_on_hull, nothing),
+    ]
+    found = [
+        FigureRow(
+            name=name,
+            shares=tuple(map(share, reports)),
+            bounds=tuple(map(limits_of, reports)),
+        )
+        for name, share, limits_of in rows
+    ]
+    return [row for row in found if any(share is not None for share in row.shares)]
+
+
+def _systems(reports: Sequence[NoveltyReport]) -> dict[str | int, list[Group | None]]:
+    """The crystal systems that any report has, with the group of each report."""
+    groups = [report.breakdown("crystal_system") for report in reports]
+    order = [*CRYSTAL_SYSTEMS, UNKNOWN]
+    return {
+        name: [found.get(name) for found in groups]
+        for name in order
+        if any(name in found for found in groups)
+    }
+
+
+def _without_suspect(report: NoveltyReport) -> Interval | None:
+    return report.novelty_without_suspect if report.n_energy_suspect else None
+
+
+def _unmatched(report: NoveltyReport) -> list[CrystalResult]:
+    """The eligible unmatched crystals, the furthest from any parent first."""
+    rows = [
+        row
+        for row in report.results
+        if row.eligible and row.readable and row.verdict is Verdict.UNMATCHED
+    ]
+    rows.sort(key=lambda row: -(crystal_score(row) or 0.0))
+    return rows
+
+
+def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
+    """What decided the answer: name, words, and whether they are a hash."""
+    context = report.context
+    potential = context.potential
+    seconds = sum(context.seconds.values())
+    hull = {
+        key: " ".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in context.hull.items()
+        if value not in (None, [], "")
+    }
+    settings = context.protocol.to_dict()
+    facts = [
+        ("reference", f"{context.reference_name}, {context.reference_size:,} crystals", False),
+        ("its crystals", context.crystals_hash, True),
+        ("its store", context.store_hash, True),
+        ("protocol", context.protocol_text, False),
+        ("settings", ", ".join(f"{name}={value}" for name, value in settings.items()), False),
+        ("eligible", context.eligibility, False),
+        ("potential", "none" if potential is None else potential.key, True),
+        ("hull", ", ".join(f"{name}={value}" for name, value in hull.items()) or "none", True),
+        ("searched", f"{context.scope}{', exhaustive' if context.exhaustive else ''}", False),
+        ("samples relaxed", "here" if context.relax_samples else "before", False),
+        ("generated", f"{report.n_generated:,}, of which {report.n_read:,} were read", False),
+        ("versions", ", ".join(f"{name} {one}" for name, one in context.versions.items()), False),
+        ("time", f"{seconds:,.0f} s" if seconds else "", False),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+# Pictures
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where pictures are written to beside the page, if anywhere."""
+
+    folder: Path | None
+    page: Path | None
+
+    def drawn(self, figure: Figure, *, run: str, key: str, alt: str) -> Drawn:
+        """A figure for the page, written to the folder too."""
+        links = {}
+        if self.folder is not None:
+            name = f"{run}-{key}" if run else key
+            for path in save_picture(figure, self.folder, name):
+                links[path.suffix.removeprefix(".").upper()] = self._link(path)
+        return Drawn(run=run, source=page_source(figure), alt=alt, files=links)
+
+    def _link(self, path: Path) -> str:
+        start = Path.cwd() if self.page is None else self.page.resolve().parent
+        try:
+            relative = os.path.relpath(path.resolve(), start)
+        except ValueError:  # another drive
+            return path.resolve().as_uri()
+        # A name with a colon would be taken for an address of that kind.
+        return "./" + quote(Path(relative).as_posix())
+
+
+def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
+    """The pictures, kind by kind."""
+    reports = {run.name: run.report for run in runs}
+    drawn = files.drawn(
+        verdict_bars(reports),
+        run="" if len(runs) > 1 else runs[0].name,
+        key="verdicts",
+        alt="Shares of the verdicts among the eligible crystals: "
+        + "; ".join(f"{name}: {_counts(report)}" for name, report in reports.items()),
+    )
+    yield Section(
+        key="verdicts",
+        title="Verdicts",
+        about="How much of the eligible crystals is new (unmatched), open (undecided), a reference "
+        "crystal with its elements exchanged (substituted), or a copy of one (duplicate). The "
+        "whisker is the 95 % interval of the unmatched, chance alone; the number of eligible "
+        "crystals stands behind the name.",
+        drawn=(drawn,),
+    )
+
+
+def _counts(report: NoveltyReport) -> str:
+    if not report.n_eligible:
+        return "none eligible"
+    return ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items())
+
+
+def _crystals(runs: Sequence[Run], count: int) -> list[Crystal]:
+    """Crystals beside their parents, the runs in turn."""
+    per_run = [_crystals_of(run, -(-count // len(runs))) for run in runs]
+    in_turn = [one for group in zip_longest(*per_run) for one in group if one is not None]
+    return in_turn[:count]
+
+
+def _crystals_of(run: Run, count: int) -> list[Crystal]:
+    if run.folder is None or count < 1:
+        return []
+    positions = {row.id: position for position, row in enumerate(run.report.results)}
+    chosen = [positions[identifier] for identifier in to_be_shown(run.report, count)]
+    found = []
+    kept = read_all_structures(run.folder, chosen)
+    for position in chosen:
+        row, records = run.report.results[position], kept.get(position, CrystalRecords())
+        if records.generated is None and records.relaxed is None:
+            continue
+        parent = records.parent
+        try:
+            picture = draw_pair(replace(row, structures=records), dpi=110, titled=False)
+            formula = None if parent is None else parent.to_structure().composition.reduced_formula
+        except (TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"{run.folder}: the crystals of {row.id!r} can't be drawn ({error}); score again"
+            ) from error
+        found.append(
+            Crystal(run=run.name, row=row, parent_formula=formula, source=data_uri(picture))
+        )
+    return found

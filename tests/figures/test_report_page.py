@@ -1,0 +1,290 @@
+"""The page of a run: what it says, that it holds all it shows, that it stays small."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from novelty_metric.comparison import compare
+from novelty_metric.errors import InputError
+from novelty_metric.figures.bars import verdict_bars
+from novelty_metric.figures.crystals import with_faces
+from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
+from novelty_metric.figures.report_page import (
+    MOST_RUNS_PAIRED,
+    MOST_UNMATCHED,
+    Run,
+    p_text,
+    report_page,
+)
+from novelty_metric.pairwise import adjusted, pairwise
+from novelty_metric.report import NoveltyReport
+
+NASTY = "<script>document.title='run'</script>\"'&{{ 7*7 }}$x^2"
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"(?s)<(style|script)>.*?</\1>", "", page)
+    return " ".join(unescape(re.sub(r"<[^>]*>", "", body)).split())
+
+
+def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
+    report = make_report(duplicate=5, substituted=19, unmatched=10, n_left_out=16)
+    text = text_of(report_page([Run(name="diffcsp", report=report)]))
+    assert "Novelty of diffcsp Against mine, 27,136 crystals" in text
+    assert "novelty29.4 %10 of 34 eligible; 95 %: 16.8–46.2" in text
+    assert "novel yield20.0 %unique new ones of 50 generated; 95 %: 11.2–33.0" in text
+    assert "substituted1955.9 [39.5–71.1]" in text
+    assert "composition refused by SMACT16" in text
+    assert "c" * 64 in text and "spglib 2.7.1" in text and "refuse_early=0.2" in text
+    assert "More than chance?" not in text and "Crystals beside" not in text
+
+
+def test_the_unmatched_furthest_from_a_parent_come_first(
+    make_report: Callable[..., NoveltyReport],
+) -> None:
+    page = report_page([Run(name="a", report=make_report(unmatched=4, duplicate=1))])
+    listed = re.findall(r"<tr><td>(gen-unmatched-\d)</td>", page)
+    # Numbers 1 and 3 have no parent at all; 2 has a larger cost than 0.
+    assert listed == [f"gen-unmatched-{number}" for number in (1, 3, 2, 0)]
+
+
+def test_several_runs_are_compared(make_report: Callable[..., NoveltyReport]) -> None:
+    reports = {
+        "flowmm": make_report(prefix="f", substituted=20, unmatched=20),
+        "crystalformer": make_report(prefix="c", substituted=39, unmatched=1),
+        "diffcsp": make_report(prefix="d", substituted=22, unmatched=18),
+    }
+    page = report_page([Run(name=name, report=one) for name, one in reports.items()])
+    text = text_of(page)
+    assert "Novelty of 3 runs" in text
+    change = compare(reports["flowmm"], reports["crystalformer"]).differences["unmatched"]
+    assert change.change is not None
+    shown = f"{100 * change.change.value:+.1f} [{100 * change.change.low:+.1f}, "
+    assert f"flowmm crystalformer {shown}" in text.replace(
+        "flowmmcrystal", "flowmm crystal"
+    ).replace("crystalformer-", "crystalformer -")
+    rows = re.findall(r"<tr class=\"beyond\"><td>(\w+)</td><td>(\w+)</td>", page)
+    assert rows == [("flowmm", "crystalformer"), ("crystalformer", "diffcsp")]
+    assert "cubic" in text and "These runs do not measure the same thing" not in text
+
+
+def test_runs_of_other_settings_are_told_apart(make_report: Callable[..., NoveltyReport]) -> None:
+    one = make_report(unmatched=1, duplicate=1)
+    other = dataclasses.replace(
+        one, context=dataclasses.replace(one.context, crystals_hash="f" * 64)
+    )
+    text = text_of(report_page([Run(name="a", report=one), Run(name="b", report=other)]))
+    assert "These runs do not measure the same thing." in text
+    assert "reference: mine (cccccccccccc) for a, mine (ffffffffffff) for b" in text
+
+
+def test_of_many_runs_each_is_held_against_the_first(
+    make_report: Callable[..., NoveltyReport],
+) -> None:
+    report = make_report(unmatched=1, duplicate=3)
+    runs = [Run(name=f"run {n}", report=report) for n in range(MOST_RUNS_PAIRED + 1)]
+    page = report_page(runs)
+    assert len(re.findall(r"<td>run 0</td><td>run \d+</td>", page)) == MOST_RUNS_PAIRED
+    assert "<td>run 1</td><td>run 2</td>" not in page
+    assert "held against the first alone" in page
+
+
+@pytest.mark.parametrize("counts", [{}, {"undecided": 4}, {"n_left_out": 3}])
+def test_a_run_without_an_answer_has_a_page(
+    make_report: Callable[..., NoveltyReport], counts: dict[str, int]
+) -> None:
+    report = make_report(**counts)
+    text = text_of(report_page([Run(name="a", report=report)]))
+    if counts.get("undecided"):
+        assert "4 of 4 eligible crystals are undecided" in text
+        assert "its bounds, 0.0–100.0 %" in text
+    else:
+        assert "there is no novelty to tell" in text
+        assert "novelty–none eligible" in text
+    both = report_page([Run(name="a", report=report), Run(name="b", report=report)])
+    assert "nan" not in text_of(both).lower().replace("nanometre", "")
+
+
+def test_text_is_data_whatever_it_says(
+    make_report: Callable[..., NoveltyReport], tmp_path: Path, open_page: Callable[..., Any]
+) -> None:
+    report = make_report(unmatched=2, duplicate=1)
+    rows = [
+        dataclasses.replace(row, id=f"{NASTY}{number}", parent_id=NASTY, formula=NASTY)
+        for number, row in enumerate(report.results)
+    ]
+    context = dataclasses.replace(report.context, reference_name=NASTY, warnings=(NASTY,))
+    report = NoveltyReport.from_results(rows, context)
+    folder = report.save(tmp_path / "run")
+    out = tmp_path / "page.html"
+    runs = [Run(name=NASTY, report=report, folder=folder), Run(name="b", report=report)]
+    out.write_text(report_page(runs[:1], figures=tmp_path / "a b#c"), encoding="utf-8")
+    page = open_page(out)
+    assert page.title() == f"Novelty of {NASTY}"
+    assert page.locator("main script, main img[onerror]").count() == 0
+    assert page.locator("figcaption").first.is_visible()
+    assert f"{NASTY}0" in page.inner_text("#unmatched ~ .scroll")
+    out.write_text(report_page(runs), encoding="utf-8")
+    assert open_page(out).locator("main script").count() == 0
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("n_runs", [1, 3])
+def test_in_a_browser(
+    make_run: Callable[..., Path],
+    tmp_path: Path,
+    open_page: Callable[..., Any],
+    width: int,
+    n_runs: int,
+) -> None:
+    runs = []
+    for number in range(n_runs):
+        folder = make_run(f"model-{number}", duplicate=3, substituted=6, unmatched=1 + 2 * number)
+        report = NoveltyReport.load(folder)
+        runs.append(Run(name=folder.name, report=report, folder=folder))
+    out = tmp_path / "page.html"
+    out.write_text(report_page(runs, n_crystals=6), encoding="utf-8")
+    page = open_page(out, width=width)
+    pictures = page.locator("img")
+    assert pictures.count() >= 7
+    sizes = pictures.evaluate_all("all => all.map(one => one.complete && one.naturalWidth)")
+    assert all(size > 50 for size in sizes)
+    assert all(pictures.evaluate_all("all => all.map(one => one.alt.length > 5)"))
+    # The page itself never scrolls sideways.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for link in page.locator("nav.contents a").evaluate_all("all => all.map(a => a.hash)"):
+        assert page.locator(link).count() == 1, link
+    # From the keyboard: the first stop leads past the contents, tables sort.
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    if n_runs > 1:
+        table = page.locator("table.sortable").first
+        button = table.locator("th:nth-child(2) button")
+        button.focus()
+        page.keyboard.press("Enter")
+        names = table.locator("tbody th").all_inner_texts()
+        assert names == ["model-2", "model-1", "model-0"]
+
+
+def test_pictures_are_written_for_papers(
+    make_report: Callable[..., NoveltyReport], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    report = make_report(unmatched=2, duplicate=3)
+    page = report_page(
+        [Run(name="a/b: c", report=report)],
+        figures=tmp_path / "the figures",
+        out=tmp_path / "here" / "page.html",
+    )
+    names = sorted(path.name for path in (tmp_path / "the figures").iterdir())
+    assert "a_b_c-verdicts.png" in names and "a_b_c-verdicts.svg" in names
+    assert 'href="./../the%20figures/a_b_c-verdicts.svg"' in page
+    with Image.open(tmp_path / "the figures" / "a_b_c-verdicts.png") as picture:
+        assert picture.width == pytest.approx(3.37 * 300, abs=2)
+    assert b"<script" not in (tmp_path / "the figures" / "a_b_c-verdicts.svg").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written(
+    make_report: Callable[..., NoveltyReport], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't be written"):
+        save_picture(verdict_bars({"a": make_report(duplicate=1)}), tmp_path / "file" / "x", "a")
+
+
+def test_pictures_of_many_points_become_dots() -> None:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3, 2))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1])
+    assert page_source(figure).startswith("data:image/svg+xml")
+    axes.scatter(*np.random.default_rng(0).random((2, 10_000)))
+    source = page_source(figure)
+    assert source.startswith("data:image/png")
+    assert len(source) < 4 * LARGEST_SVG
+
+
+def test_a_large_run_has_a_small_page(make_report: Callable[..., NoveltyReport]) -> None:
+    report = make_report(duplicate=2000, substituted=4000, unmatched=4000)
+    page = report_page([Run(name="a", report=report)])
+    assert len(page) < 1_000_000
+    assert len(re.findall(r"<tr><td>gen-unmatched", page)) == MOST_UNMATCHED
+    assert f"{MOST_UNMATCHED} of 4000" in page
+
+
+def test_names_must_differ(make_report: Callable[..., NoveltyReport]) -> None:
+    report = make_report(duplicate=1)
+    for runs in ([], [Run(name="a", report=report)] * 2):
+        with pytest.raises(ValueError, match="its own name"):
+            report_page(runs)
+
+
+def test_damaged_crystals_are_one_line(make_run: Callable[..., Path]) -> None:
+    folder = make_run("a", unmatched=1)
+    report = NoveltyReport.load(folder)
+    (folder / "structures.parquet").write_bytes(b"no table")
+    with pytest.raises(InputError, match="structures"):
+        report_page([Run(name="a", report=report, folder=folder)])
+
+
+def test_bars_hold_every_share_and_the_interval(make_report: Callable[..., NoveltyReport]) -> None:
+    report = make_report(duplicate=5, substituted=3, unmatched=2)
+    axes = verdict_bars({"a": report, "none": make_report()}).axes[0]
+    widths = [patch.get_width() for patch in axes.patches]
+    assert widths == pytest.approx([20, 0, 30, 50])
+    assert [patch.get_x() for patch in axes.patches] == pytest.approx([0, 20, 20, 50])
+    (segments,) = [one.get_segments() for one in axes.collections]
+    share = report.fractions["unmatched"]
+    assert segments[0][:, 0] == pytest.approx([100 * share.low, 100 * share.high])
+    assert [text.get_text() for text in axes.texts] == ["none eligible"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a (10)", "none (0)"]
+
+
+def test_faces_complete_the_cell() -> None:
+    from ase import Atoms
+
+    cubic = Atoms("CsCl", cell=[4, 4, 4], scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], pbc=True)
+    shown = with_faces(cubic)
+    assert sorted(shown.symbols) == ["Cl"] + ["Cs"] * 8
+    corners = {tuple(map(round, position)) for position in shown.positions[shown.numbers == 55]}
+    assert corners == {(x, y, z) for x in (0, 4) for y in (0, 4) for z in (0, 4)}
+    skewed = Atoms("H", cell=[[3, 0, 0], [1, 3, 0], [0, 1, 3]], scaled_positions=[[0.999, 0, 0.3]])
+    assert len(with_faces(skewed)) == 4
+
+
+def test_p_values_are_corrected_as_holm_has_it() -> None:
+    # By hand: 0.01·4; 0.02·3 = 0.06; 0.03·2 = 0.06; 0.5·1.
+    assert adjusted([0.03, 0.5, 0.01, 0.02]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    assert adjusted([0.9, 0.8]) == [1.0, 1.0]
+    assert adjusted([]) == []
+
+
+def test_pairs_are_those_of_compare(make_report: Callable[..., NoveltyReport]) -> None:
+    reports = {
+        name: make_report(prefix=name, unmatched=n, duplicate=9)
+        for name, n in (("a", 1), ("b", 5), ("c", 0))
+    }
+    pairs = pairwise(reports)
+    assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    for pair in pairs:
+        wanted = compare(reports[pair.first], reports[pair.second]).differences["unmatched"]
+        assert pair.difference == wanted
+        assert pair.p_adjusted is not None and wanted.p_value is not None
+        assert pair.p_adjusted >= wanted.p_value
+    against = pairwise(reports, against="a")
+    assert [(pair.first, pair.second) for pair in against] == [("a", "b"), ("a", "c")]
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "–"), (1e-9, "< 0.0001"), (0.026, "0.026")])
+def test_p_values_in_words(value: float | None, text: str) -> None:
+    assert p_text(value) == text
