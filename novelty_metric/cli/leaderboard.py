@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.cli.parsing import Parser
+from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError
 
@@ -99,13 +100,14 @@ def _add(words: list[str]) -> int:
     about = read_about(user_path(settings["about"])) if "about" in settings else {}
     about |= {key: _answer(key, value) for key, value in settings.items() if key not in own}
     board = user_path(settings.get("into", DEFAULT))
-    added = add(
-        user_path(names[0]),
-        board,
-        about,
-        pictures=_whole("pictures", settings.get("pictures", "6")),
-        overwrite=settings.get("overwrite") == "true",
-    )
+    with quiet():
+        added = add(
+            user_path(names[0]),
+            board,
+            about,
+            pictures=_whole("pictures", settings.get("pictures", "6")),
+            overwrite=settings.get("overwrite") == "true",
+        )
     # Whoever adds has to know now what a check will say.
     from novelty_metric.leaderboard.check import check_one
 

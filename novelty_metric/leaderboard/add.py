@@ -39,6 +39,7 @@ ASKED = {
     "repository": "address of the code",
     "licence": "licence of the samples",
     "training_set": "name of what it was trained on (default: that of the reference)",
+    "reference": "name to show for the reference (default: its own)",
     "demonstration": "true: the reference is not what the model was trained on",
     "samples": "the file, if it is no longer where the run had it",
     "url": "where anyone can get the file",
@@ -136,27 +137,31 @@ def add(
     files |= {f"pictures/{name}/{row}.png": content for row, content in drawn.items()}
     demonstration = bool(answers["demonstration"])
     context = report.context
+    named = answers["reference"] or context.reference_name
     content = {
         "schema_version": SCHEMA_VERSION,
         **{key: answers[key] for key in ("model", "version", "authors", "paper", "repository")},
         "licence": answers["licence"],
         "demonstration": demonstration,
         "training_set": {
-            "name": answers["training_set"] or context.reference_name,
+            "name": answers["training_set"] or named,
             "crystals_hash": None if demonstration else context.crystals_hash,
         },
         "samples": _samples(config, answers, report),
         "scored": {
             "package": context.versions.get("novelty-metric", "unknown"),
             "reference": {
-                "name": context.reference_name,
+                "name": named,
                 "size": context.reference_size,
                 "crystals_hash": context.crystals_hash,
                 "store_hash": context.store_hash,
             },
             "protocol": context.protocol.to_dict(),
             "potential": plain(context.potential),
-            "hull": dict(context.hull),
+            "hull": {
+                key: named if key == "reference" and value == context.reference_name else value
+                for key, value in context.hull.items()
+            },
             "scope": context.scope,
             "exhaustive": context.exhaustive,
             "relax_samples": context.relax_samples,

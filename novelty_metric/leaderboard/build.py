@@ -7,9 +7,15 @@ from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.board import read_board
+from novelty_metric.leaderboard.files import read_inside
 from novelty_metric.leaderboard.page import page
 from novelty_metric.leaderboard.submission import SCHEMA_FILE, json_schema_text
 from novelty_metric.leaderboard.tables import csv_text, json_text, markdown
+
+CAVEAT_FILE = "DEMONSTRATION.md"
+"""A paragraph on what the demonstrations are not."""
+
+MAX_CAVEAT_BYTES = 8 * 1024
 
 
 def outputs(folder: Path) -> Mapping[str, str]:
@@ -20,12 +26,15 @@ def outputs(folder: Path) -> Mapping[str, str]:
     InputError
         If a submission does not pass the check.
     """
-    sections = read_board(folder)
+    sections, caveat = read_board(folder), ""
+    if (folder / CAVEAT_FILE).exists():
+        words = read_inside(folder, CAVEAT_FILE, most=MAX_CAVEAT_BYTES)
+        caveat = " ".join(words.decode("utf-8", errors="replace").split())
     return {
-        "README.md": markdown(sections),
+        "README.md": markdown(sections, caveat),
         "leaderboard.csv": csv_text(sections),
         "leaderboard.json": json_text(sections),
-        "index.html": page(sections),
+        "index.html": page(sections, caveat),
         SCHEMA_FILE: json_schema_text(),
     }
 

@@ -11,7 +11,6 @@ from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
-from novelty_metric.leaderboard.tables import DEMONSTRATION_CAVEAT
 from novelty_metric.report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -34,14 +33,14 @@ class Shown:
     row: CrystalResult
 
 
-def page(sections: Sequence[Section]) -> str:
-    """The content of ``index.html``."""
+def page(sections: Sequence[Section], caveat: str = "") -> str:
+    """The content of ``index.html``; `caveat` is what has to be said of the demonstrations."""
     return render(
         "leaderboard.html.jinja",
         sections=sections,
         ranked=[section for section in sections if not section.demonstration],
         demonstrations=[section for section in sections if section.demonstration],
-        caveat=DEMONSTRATION_CAVEAT,
+        caveat=caveat,
         verdicts=list(Verdict),
         order=ORDER,
         systems=CRYSTAL_SYSTEMS,

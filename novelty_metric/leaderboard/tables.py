@@ -46,16 +46,6 @@ COLUMNS = (
 )
 """Of the CSV: a row a model; shares from 0 to 1, empty where nothing can be said."""
 
-DEMONSTRATION_CAVEAT = (
-    "These rows show what a submission looks like; they rank nobody. The reference here holds "
-    "24,264 crystals of MP-20: the validation set, the test set, and a part (6,171 of 27,136) of "
-    "the training set. It is a subset and two other splits, and it is nobody's training set. A "
-    "crystal that a model copied from the three quarters of the training set that are missing "
-    "counts as new here, and one that equals a test crystal counts as a duplicate though no model "
-    "saw it. The MatterGen here is fine-tuned on lithium systems. The shares of duplicates, and "
-    "with them every other share, are not comparable to the paper's."
-)
-
 
 def values_of(section: Section, entry: Entry) -> dict[str, Any]:
     """The row of a model, by column."""
@@ -177,8 +167,8 @@ TAIL = """\
 """
 
 
-def markdown(sections: Sequence[Section]) -> str:
-    """The content of ``README.md``."""
+def markdown(sections: Sequence[Section], caveat: str = "") -> str:
+    """The content of ``README.md``; `caveat` is what has to be said of the demonstrations."""
     ranked = [section for section in sections if not section.demonstration]
     shown = [section for section in sections if section.demonstration]
     parts = [HEAD, "## Ranked\n"]
@@ -190,7 +180,7 @@ def markdown(sections: Sequence[Section]) -> str:
     for section in ranked:
         parts += _section(section)
     if shown:
-        parts += ["## Demonstration\n", f"{DEMONSTRATION_CAVEAT}\n"]
+        parts += ["## Demonstration\n", *([f"{_text(caveat)}\n"] if caveat else [])]
         for section in shown:
             parts += _section(section)
     parts.append(TAIL)
