@@ -229,12 +229,19 @@ def _samples(
             f"model={reader} is a config of your own, which others lack; write the samples in a "
             "general format (extxyz, CIF, CSV) and score them with model=generic"
         )
-    named = answers["samples"] or samples_of_model(config["samples"], reader)
-    path = user_path(str(named))
+    if answers["samples"]:
+        path = user_path(str(answers["samples"]))
+    else:
+        path = user_path(samples_of_model(config["samples"], reader))
     if not path.is_file():
         raise InputError(f"samples={path}: no such file; add samples=FILE (a folder: pack it)")
     if fingerprint(path) != config.get(SAMPLES_HASH):
         raise InputError(f"samples={path} is not the file that was scored, or was changed since")
+    if path.name != Path(config["samples"]).name and "{" not in config["samples"]:
+        raise InputError(
+            f"samples={path} was called {Path(config['samples']).name} when it was scored, and ids "
+            "may be made of that; give it back its name"
+        )
     selection = {"rule": "all", "count": None, "seed": None}
     in_file = len(report.results)
     settings = reading_settings(reader, config["format"], config["column"])

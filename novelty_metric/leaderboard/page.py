@@ -44,11 +44,6 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
         verdicts=list(Verdict),
         order=ORDER,
         systems=CRYSTAL_SYSTEMS,
-        breakdowns={
-            "crystal_system": "crystal system",
-            "n_elements": "number of elements",
-            "space_group": "space group",
-        },
         bars={section.id: data_uri(svg(bars(section)), SVG) for section in sections},
         curves={
             section.id: data_uri(svg(curves(section)), SVG)

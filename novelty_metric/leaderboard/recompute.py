@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from novelty_metric.verdict import CrystalResult, Verdict
 ENERGY_TOLERANCE = 0.01
 """eV/atom. A relaxation on another machine ends a little elsewhere."""
 
-_EXACT = ("id", "formula", "n_sites", "smact_valid", "converged", "eligible", "verdict")
+_GIVEN = ("id", "formula", "n_sites", "smact_valid")
+"""What no relaxation has a part in."""
+
+_FOUND = ("converged", "eligible", "verdict")
 _ENERGIES = ("energy_per_atom", "e_above_hull")
 _RELAXERS = {"chgnet": "chgnet", "mace-mpa-0": "mace"}
 """Setting ``relaxer=`` by the name of its potential."""
@@ -36,13 +40,16 @@ class Recomputed:
     compared : int
         Crystals.
     problems : tuple of str
-        A line for each crystal that came out otherwise.
+        What is another measurement, another crystal, or other than a relaxation can explain.
+    otherwise : mapping
+        What came out otherwise for a crystal, where a relaxation has a part in it, by its row.
     notes : tuple of str
         Libraries of another version, which may explain a difference.
     """
 
     compared: int
     problems: tuple[str, ...]
+    otherwise: Mapping[int, str]
     notes: tuple[str, ...]
 
 
@@ -165,7 +172,11 @@ def recompute(
 
         source = submission.samples
         settings = reading_settings(source.reader, source.format, source.column)
-        given = list(read_samples(path, **settings, limit=selection.count, seed=selection.seed))
+        with tempfile.TemporaryDirectory() as folder:
+            # Ids may be made of the file's name, which here can be another.
+            link = Path(folder, source.file)
+            link.symlink_to(path.resolve())
+            given = list(read_samples(link, **settings, limit=selection.count, seed=selection.seed))
         rows = checked.report.results
         if len(given) != len(rows):
             raise InputError(
@@ -194,35 +205,56 @@ def recompute(
             again = metric.compute()
     problems = list(_otherwise_made(submission, again.context))
     pairs = [(place, rows[place], now) for place, now in zip(places, again.results, strict=True)]
+    otherwise: dict[int, str] = {}
     for place, before, now in pairs:
-        problems += [f"crystal {place} ({before.id}): {what}" for what in differences(before, now)]
-    if len(pairs) == len(rows):
+        given_otherwise, found_otherwise = differences(before, now)
+        where = f"crystal {place} ({before.id})"
+        if given_otherwise:
+            problems.append(f"{where}: {', '.join(given_otherwise)}")
+        elif found_otherwise:
+            otherwise[place] = f"{where}: {', '.join(found_otherwise)}"
+    if len(pairs) == len(rows) and not otherwise:
         problems += _other_groups(rows, again.results)
     return Recomputed(
         compared=len(pairs),
         problems=tuple(problems),
+        otherwise=otherwise,
         notes=tuple(_other_versions(scored.versions, again.context.versions)),
     )
 
 
-def differences(before: CrystalResult, now: CrystalResult) -> Iterator[str]:
-    """What two rows of one crystal say differently, where it matters."""
+def differences(before: CrystalResult, now: CrystalResult) -> tuple[list[str], list[str]]:
+    """What two rows of one crystal say differently, where it matters.
+
+    Returns
+    -------
+    given, found
+        What no relaxation has a part in; and what one has, which may end elsewhere by rounding.
+    """
+    given = []
     if before.readable != now.readable:
-        yield f"readable was {before.readable}, is {now.readable}"
-    for name in _EXACT:
-        old, new = getattr(before, name), getattr(now, name)
-        if old != new:
-            yield f"{name} was {_word(old)}, is {_word(new)}"
+        given.append(f"readable was {before.readable}, is {now.readable}")
+    given += [_change(name, before, now) for name in _GIVEN if _differ(name, before, now)]
+    found = [_change(name, before, now) for name in _FOUND if _differ(name, before, now)]
     for name in _ENERGIES:
         old, new = getattr(before, name), getattr(now, name)
-        if (old is None) != (new is None):
-            yield f"{name} was {_word(old)}, is {_word(new)}"
-        elif old is not None and abs(old - new) > ENERGY_TOLERANCE:
-            yield f"{name} was {old:.4f}, is {new:.4f} eV/atom"
+        if old is None or new is None:
+            if old is not new:
+                found.append(_change(name, before, now))
+        elif abs(old - new) > ENERGY_TOLERANCE:
+            found.append(f"{name} was {old:.4f}, is {new:.4f} eV/atom")
     confirmed = (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
-    same = before.verdict == now.verdict and before.verdict in confirmed
-    if same and before.parent_id != now.parent_id:
-        yield f"parent_id was {before.parent_id}, is {now.parent_id}"
+    if before.verdict == now.verdict and before.verdict in confirmed:
+        found += [_change("parent_id", before, now)] * _differ("parent_id", before, now)
+    return given, found
+
+
+def _differ(name: str, before: CrystalResult, now: CrystalResult) -> bool:
+    return bool(getattr(before, name) != getattr(now, name))
+
+
+def _change(name: str, before: CrystalResult, now: CrystalResult) -> str:
+    return f"{name} was {_word(getattr(before, name))}, is {_word(getattr(now, name))}"
 
 
 def _word(value: object) -> str:
