@@ -36,7 +36,7 @@ bounded size is there. Nothing of it is executed.
   --recompute[=N]   and score all of them, or N drawn at random, again
   --seed N          of that draw (0)
   --allow N         crystals per submission that may come out otherwise (0): a
-                    relaxation may end elsewhere by rounding, one in a hundred
+                    relaxation may end elsewhere by rounding
   --reference FILE  the reference, if it is not here under its name
   --workers N       processes that relax (one per core)
   --device NAME     cpu, cuda or mps

@@ -130,13 +130,16 @@ def picture(content: bytes) -> bytes:
         raise InputError("it is no PNG")
     kinds = [kind for kind, _ in _chunks(content)]
     odd = [kind for kind in kinds if kind not in _PNG_CHUNKS]
-    if odd or not kinds or kinds[-1] != b"IEND":
+    if odd or not kinds or (kinds[0], kinds[-1]) != (b"IHDR", b"IEND"):
         raise InputError("it is damaged, or holds more than a picture")
+    # Told by its first 8 bytes, before any library makes room for them.
+    sides = [int.from_bytes(content[16 + at : 20 + at]) for at in (0, 4)]
+    if max(sides) > MAX_PICTURE_SIDE:
+        raise InputError(
+            f"it has {sides[0]} × {sides[1]} pixels; at most {MAX_PICTURE_SIDE} a side"
+        )
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if max(image.size) > MAX_PICTURE_SIDE:
-                size = f"{image.width} × {image.height}"
-                raise InputError(f"it has {size} pixels; at most {MAX_PICTURE_SIDE} a side")
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"it is a damaged PNG ({error})") from error

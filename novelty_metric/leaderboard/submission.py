@@ -94,7 +94,9 @@ class Samples:
     selection : Selection
     """
 
-    file: Annotated[str, Text(200, r"[^/\\\x00-\x1f]+", "a file name without a folder")]
+    file: Annotated[
+        str, Text(200, r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", "a file name without a folder")
+    ]
     url: Annotated[str | None, Maybe(_URL)]
     sha256: Annotated[str, _SHA256]
     bytes: Annotated[int, Whole(1)]
