@@ -1,4 +1,4 @@
-"""The page in a browser: it sorts, opens a model, shows its pictures, and asks nobody for anything."""
+"""The page in a browser: it sorts, opens a model, shows its pictures, and asks for nothing."""
 
 from __future__ import annotations
 
