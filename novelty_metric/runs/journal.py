@@ -194,6 +194,7 @@ class Journal:
         return None if row is None else str(row[0])
 
     def _said(self, error: sqlite3.Error) -> InputError:
+        self._waiting = False  # SQLite has taken back what it could not write
         said = str(error)
         if "locked" in said:
             return InputError(

@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         for number in range(20, 2000):
             journal.add(number, row(number))
             journal.flush()
-    journal._connection.close()
+    journal.close()  # says nothing more
     journal = Journal(tmp_path, {})
     assert len(journal) >= 20
     journal.close()
