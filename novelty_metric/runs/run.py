@@ -106,7 +106,7 @@ class Run:
         self._warn = warn
         self._told: list[str] = []
         self._seen = Plausibility()
-        self._n_samples = 0
+        self._known_groups: NDArray[np.int64] | None = None
         self._done = 0
         self.journal = Journal(folder, identity, overwrite=overwrite)
 
@@ -119,6 +119,7 @@ class Run:
             If the journal can't be written, or no worker can do the work.
         """
         self._metric.prepare()
+        self._known_groups = None
         self._done = len(self.journal)
         self._tell()
         try:
@@ -270,7 +271,6 @@ class Run:
         """The samples, with a look at whether they are crystals at all."""
         for sample in samples:
             self._seen.add(sample.structure, sample.error)
-            self._n_samples += 1
             yield sample
 
     def _parts(self, samples: Iterator[Sample]) -> Iterator[list[Numbered]]:
@@ -286,6 +286,8 @@ class Run:
 
     def _groups(self) -> NDArray[np.int64]:
         """Number of the group of equal crystals of each row, -1 for what is no crystal."""
+        if self._known_groups is not None:
+            return self._known_groups
         first = np.full(len(self.journal), -1, dtype=np.int64)
         own = np.fromiter(self.journal.positions(), dtype=np.int64)
         first[own] = own
@@ -297,6 +299,7 @@ class Run:
         # Numbered from 0 by their first crystals.
         known = first >= 0
         first[known] = np.unique(first[known], return_inverse=True)[1]
+        self._known_groups = first
         return first
 
     def _tell(self) -> None:
