@@ -328,9 +328,7 @@ def denser_than(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> Esti
     return Estimate(value, max(0.0, value - half), min(1.0, value + half))
 
 
-def _placements(
-    radii: NDArray[np.float64], chance: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _placements(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> NDArray[np.float64]:
     """For each radius the share of `chance` that is larger, equal ones by half."""
     ordered = np.sort(chance)
     below = np.searchsorted(ordered, radii, side="left")

@@ -39,7 +39,8 @@ def exchanges(report: NoveltyReport) -> pd.DataFrame:
                     counted[0] += 1
                     counted[1] += sites
     rows = [
-        (old, new, crystals, sites, _step(old, new)) for (old, new), (crystals, sites) in found.items()
+        (old, new, crystals, sites, _step(old, new))
+        for (old, new), (crystals, sites) in found.items()
     ]
     rows.sort(key=lambda row: (-row[2], -row[3], row[:2]))
     columns = ["parent_element", "new_element", "n_crystals", "n_sites", "cost"]

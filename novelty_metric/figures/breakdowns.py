@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from novelty_metric.figures.colors import VERDICT_COLORS
@@ -68,7 +69,8 @@ def kinds_of_substituted(report: NoveltyReport) -> Figure:
     if not rows:
         say_nothing_to_show(axes, "The kinds are known of runs\nwith exhaustive=true only")
         return figure
-    systems = [s for s in report.breakdown("crystal_system") if any(_system(r) == s for r in rows)]
+    seen = {_system(r) for r in rows}
+    systems = [str(s) for s in report.breakdown("crystal_system") if s in seen]
     names = [*systems, "all"]
     bars = {}
     for place, name in enumerate(names):
@@ -98,7 +100,7 @@ def novelty_by_property(report: NoveltyReport) -> Figure:
     figure = new_figure(PAGE, 2.2)
     panels = figure.subplots(1, 3, sharey=True)
     hull: dict[str, tuple[int, int]] = {}
-    for low, high in zip(_HULL_EDGES[:-1], _HULL_EDGES[1:], strict=True):
+    for low, high in pairwise(_HULL_EDGES):
         members = [
             r
             for r in report.eligible
@@ -143,9 +145,7 @@ def _points(axes: Axes, counted: Mapping[str, tuple[int, int]], label: str) -> N
         color = VERDICT_COLORS[Verdict.UNMATCHED]
         axes.plot([place, place], [share.low, share.high], color=color, linewidth=1.2)
         axes.plot(place, share.value, "o", color=color, markersize=4)
-        axes.text(
-            place, 1.1, str(total), ha="center", va="top", fontsize=SMALL - 0.5, color=INK
-        )
+        axes.text(place, 1.1, str(total), ha="center", va="top", fontsize=SMALL - 0.5, color=INK)
     axes.set_xlim(-0.6, len(kept) - 0.4)
     slanted = max(map(len, kept)) > 3
     axes.set_xticks(

@@ -65,17 +65,18 @@ def fingerprint_map(
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02)
     bar.set_label("reference crystals", fontsize=SMALL, color=INK)
     bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
     handles = []
     verdicts = np.array([verdict.value for verdict in fingerprints.verdicts], dtype=object)
     outside = 0
     for verdict in _SHOWN:
         points = ours[verdicts == verdict.value] if len(ours) else ours
         outside += int(((points < low) | (points > high)).any(axis=1).sum())
-        edge = {} if verdict == Verdict.UNDECIDED else {"edgecolors": "white"}
+        color = VERDICT_COLORS[verdict]
         mark = axes.scatter(
             points[:, 0], points[:, 1], s=15, marker=_MARKERS[verdict],
-            color=VERDICT_COLORS[verdict], linewidths=0.4, zorder=3, **edge,
+            facecolors=color, linewidths=0.6 if verdict == Verdict.UNDECIDED else 0.4, zorder=3,
+            edgecolors=color if verdict == Verdict.UNDECIDED else "white",
         )  # fmt: skip
         handles.append(mark)
     axes.set_xlim(low[0], high[0])
@@ -93,11 +94,11 @@ def fingerprint_map(
 
 def density_by_verdict(fingerprints: Fingerprints) -> Figure:
     """Local radius of each sample, and the reference's own, as cumulative shares."""
+    from novelty_metric.analysis.fingerprints import is_of_symmetry
+
     figure = new_figure(PAGE, 2.5)
     panels = figure.subplots(1, 2, sharey=True)
     groups = np.array(fingerprints.space_groups, dtype=np.int64)
-    from novelty_metric.analysis.fingerprints import is_of_symmetry
-
     handles = {}
     for axes, symmetry, title in (
         (panels[0], "low", "triclinic to orthorhombic"),
@@ -153,5 +154,5 @@ def interpolation_and_memorisation(fingerprints: Fingerprints) -> Figure:
     axes.set_yticks(range(place), names)
     axes.set_ylim(place - 0.4, -0.6)
     axes.set_xlim(0, 1)
-    dress(axes, x="sparser  ←  chance of lying denser  →  denser")
+    dress(axes, x="chance of lying denser\n(dotted: as reference crystals do)")
     return figure

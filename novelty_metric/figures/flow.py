@@ -42,12 +42,12 @@ def verdict_flow(report: NoveltyReport) -> Figure:
     left_out = {name: count for name, count in left_out.items() if count}
     gap = 0.055 * total
     axes.set_axis_off()
-    _node(axes, 0.0, 0.0, total, _GENERATED_COLOR, f"generated\n{total}", "left")
+    _node(axes, 0.0, 0.0, total, color=_GENERATED_COLOR, text=f"generated\n{total}", side="left")
     source = bottom = 0.0
     if report.n_eligible:
-        _stream(axes, (0.04, 1.0), source, bottom, report.n_eligible, _ELIGIBLE_COLOR)
+        _stream(axes, (0.04, 1.0), (source, bottom), width=report.n_eligible, color=_ELIGIBLE_COLOR)
         text = f"eligible\n{report.n_eligible}"
-        _node(axes, 1.0, bottom, report.n_eligible, _ELIGIBLE_COLOR, text, "above")
+        _node(axes, 1.0, bottom, report.n_eligible, color=_ELIGIBLE_COLOR, text=text, side="above")
         end = start = bottom
         level = -np.inf
         for verdict in Verdict:
@@ -55,22 +55,28 @@ def verdict_flow(report: NoveltyReport) -> Figure:
             if not count:
                 continue
             color = VERDICT_COLORS[verdict]
-            _stream(axes, (1.04, 2.0), start, end, count, color)
+            _stream(axes, (1.04, 2.0), (start, end), width=count, color=color)
             share = report.fractions[verdict.value]
             text = (
                 f"{verdict.value} {count} ({share.value:.0%} of the eligible, "
                 f"{share.low:.0%} to {share.high:.0%})"
             )
-            level = _node(axes, 2.0, end, count, color, text, "right", level, gap * 1.5)
+            level = _node(
+                axes, 2.0, end, count, color=color, text=text, side="right",
+                last=level, apart=gap * 1.5,
+            )  # fmt: skip
             start += count
             end += count + gap * 1.6
         source += report.n_eligible
         bottom = max(report.n_eligible, end - gap * 1.6) + 3.2 * gap
     level = -np.inf
     for name, count in left_out.items():
-        _stream(axes, (0.04, 1.0), source, bottom, count, NOT_ELIGIBLE_COLOR)
+        _stream(axes, (0.04, 1.0), (source, bottom), width=count, color=NOT_ELIGIBLE_COLOR)
         text = f"{_WORDS.get(name, name)} {count}"
-        level = _node(axes, 1.0, bottom, count, NOT_ELIGIBLE_COLOR, text, "right", level, gap * 1.5)
+        level = _node(
+            axes, 1.0, bottom, count, color=NOT_ELIGIBLE_COLOR, text=text, side="right",
+            last=level, apart=gap * 1.5,
+        )  # fmt: skip
         source += count
         bottom += count + 1.6 * gap
     axes.set_xlim(-0.42, 3.55)
@@ -79,11 +85,16 @@ def verdict_flow(report: NoveltyReport) -> Figure:
 
 
 def _stream(
-    axes: Axes, ends: tuple[float, float], start: float, end: float, width: float, color: str
+    axes: Axes,
+    ends: tuple[float, float],
+    levels: tuple[float, float],
+    *,
+    width: float,
+    color: str,
 ) -> None:
     steps = np.linspace(0.0, 1.0, 60)
     bend = steps * steps * (3 - 2 * steps)
-    top = start + (end - start) * bend
+    top = levels[0] + (levels[1] - levels[0]) * bend
     x = ends[0] + (ends[1] - ends[0]) * steps
     axes.fill_between(x, top, top + width, color=color, alpha=0.45, linewidth=0)
 
@@ -93,6 +104,7 @@ def _node(
     x: float,
     top: float,
     height: float,
+    *,
     color: str,
     text: str,
     side: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,9 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def dress(axes: Axes, *, x: str = "", y: str = "", title: str = "", grid: str | None = None) -> None:
+def dress(
+    axes: Axes, *, x: str = "", y: str = "", title: str = "", grid: Literal["x", "y"] | None = None
+) -> None:
     """Labels, and thin lines and small letters.
 
     Parameters
@@ -58,7 +60,7 @@ def dress(axes: Axes, *, x: str = "", y: str = "", title: str = "", grid: str | 
     if title:
         axes.set_title(title, fontsize=FONT, color=INK)
     if grid is not None:
-        axes.grid(axis=grid, color=GRID, linewidth=0.6)  # type: ignore[arg-type]
+        axes.grid(axis=grid, color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
 
 
@@ -97,7 +99,7 @@ def to_svg(figure: Figure) -> str:
     import matplotlib as mpl
 
     stream = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "novelty-metric"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "novelty-metric"}
     # Matplotlib knows these only as settings of the process.
     with _SETTINGS_LOCK, mpl.rc_context(settings):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.style import (
-    COLUMN,
     FONT,
     GRID,
     INK,
@@ -25,7 +24,9 @@ from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from novelty_metric.report import NoveltyReport
 
@@ -67,7 +68,7 @@ def substitution_matrix(report: NoveltyReport) -> Figure:
     for old, new, crystals in pairs:
         counts[place[old], place[new]] = crystals
     axes.plot([-0.5, len(elements) - 0.5], [-0.5, len(elements) - 0.5], color=GRID, linewidth=0.8)
-    _color_bar(figure, axes, axes.imshow(counts, **_scale(counts), aspect="equal"))
+    _color_bar(figure, axes, _heat(axes, counts, float(np.nanmax(counts))))
     size = min(SMALL, 300 / max(1, len(elements)))
     axes.set_xticks(range(len(elements)), elements, rotation=90)
     axes.set_yticks(range(len(elements)), elements)
@@ -113,7 +114,7 @@ def cost_and_volume(report: NoveltyReport) -> Figure:
     handles = {}
     shown = (Verdict.SUBSTITUTED, Verdict.UNMATCHED)
     for verdict in shown:
-        costs = {s: [] for s in systems}  # type: dict[str, list[float]]
+        costs: dict[str, list[float]] = {system: [] for system in systems}
         for result in report.eligible:
             if result.verdict == verdict and result.cost is not None:
                 costs.get(result.crystal_system or "", []).append(result.cost)
@@ -145,16 +146,20 @@ def cost_and_volume(report: NoveltyReport) -> Figure:
     return figure
 
 
-def _strip(axes: Axes, values: list[list[float]], verdict: Verdict, level: float) -> object:
+def _strip(axes: Axes, values: list[list[float]], verdict: Verdict, level: float) -> PathCollection:
     """Every value as a dot, the median of a row as a line."""
     for row, found in enumerate(values):
         middle = row + 0.36 * (level - 0.5)
         if found:
-            # Spread by their order, the same for the same values.
-            offsets = np.linspace(-0.13, 0.13, len(found))[np.argsort(np.argsort(found)) % len(found)]
-            mixed = offsets[np.argsort(np.arange(len(found)) * 0.618 % 1)]
+            # Neighbours in value are set apart, in the same way for the same values.
+            spread = (np.arange(len(found)) * 0.618) % 1.0 - 0.5
             axes.scatter(
-                found, middle + mixed, s=7, color=VERDICT_COLORS[verdict], alpha=0.7, linewidths=0
+                np.sort(found),
+                middle + 0.26 * spread,
+                s=7,
+                color=VERDICT_COLORS[verdict],
+                alpha=0.7,
+                linewidths=0,
             )
             median = float(np.median(found))
             axes.plot([median, median], [middle - 0.17, middle + 0.17], color=INK, linewidth=1.4)
@@ -166,14 +171,19 @@ def _order(element: str) -> int:
     return len(ORDER) if number is None else number
 
 
-def _scale(counts: np.ndarray) -> dict[str, object]:
+def _heat(axes: Axes, counts: np.ndarray, most: float, *, zorder: float = 0) -> AxesImage:
+    """Counts as colours, from 1; what is not a number is left empty."""
     from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
 
-    colors = colormaps["viridis_r"].copy()
-    return {"cmap": colors, "vmin": 0.5, "vmax": max(2.0, float(np.nanmax(counts)))}
+    # Without the lightest tones, which a single crystal would vanish in.
+    colors = ListedColormap(colormaps["viridis_r"](np.linspace(0.15, 1.0, 256)))
+    return axes.imshow(
+        counts, cmap=colors, vmin=1, vmax=max(2.0, most), interpolation="nearest", zorder=zorder
+    )
 
 
-def _periodic_table(axes: Axes, counted: dict[str, int], most: float) -> object:
+def _periodic_table(axes: Axes, counted: dict[str, int], most: float) -> AxesImage:
     from matplotlib.patches import Rectangle
 
     rows = [line.split() for line in _TABLE]
@@ -190,8 +200,7 @@ def _periodic_table(axes: Axes, counted: dict[str, int], most: float) -> object:
                     x, y, element, ha="center", va="center", fontsize=5.2,
                     color="white" if dark else INK, zorder=4,
                 )  # fmt: skip
-    scale = {**_scale(np.array([most])), "interpolation": "nearest"}
-    drawn = axes.imshow(counts, **scale, aspect="equal", zorder=2)  # type: ignore[arg-type]
+    drawn = _heat(axes, counts, most, zorder=2)
     for step in range(19):
         axes.axvline(step - 0.5, color="white", linewidth=0.8, zorder=3)
     for step in range(len(rows) + 1):
@@ -200,12 +209,12 @@ def _periodic_table(axes: Axes, counted: dict[str, int], most: float) -> object:
     return drawn
 
 
-def _color_bar(figure: Figure, axes: object, drawn: object, label: str = "crystals") -> None:
+def _color_bar(figure: Figure, axes: Any, drawn: AxesImage, label: str = "crystals") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02)  # type: ignore[arg-type]
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02)
     bar.locator = MaxNLocator(integer=True, nbins=5)
     bar.update_ticks()
     bar.set_label(label, fontsize=SMALL, color=INK)
     bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
