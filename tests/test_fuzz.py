@@ -181,7 +181,7 @@ def test_crystals_through_the_whole_path(crystals: list[Structure]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, **EVERYTHING)  # type: ignore[arg-type]
+@settings(max_examples=60, **EVERYTHING)  # type: ignore[arg-type]
 @given(st.lists(structures(most=30), min_size=2, max_size=4))
 def test_many_crystals_through_the_whole_path(crystals: list[Structure]) -> None:
     check_whole_path(crystals)
