@@ -284,7 +284,9 @@ def _pictures(run: Path, report: NoveltyReport, count: int) -> dict[int, bytes]:
             seen.add(row.duplicate_group)
         kept = read_structures(run, place)
         if kept.parent is not None:
-            drawn[place] = _small(draw_pair(with_values(row, structures=kept)))
+            # Ids are often made of a long file name, for which a picture has no room.
+            shown = with_values(row, id="generated", structures=kept)
+            drawn[place] = _small(draw_pair(shown))
     return drawn
 
 
