@@ -4,8 +4,8 @@
 primitive cell (Å): the same for every cell, origin and orientation of a crystal, and it changes
 little where the sites move little. Elements play no part.
 
-Source: D. Widdowson, M. M. Mosca, A. Pulido, A. I. Cooper and V. Kurlin, MATCH Commun. Math. Comput.
-Chem. 87, 529 (2022). Written from that definition. numba compiles it on first use.
+Source: D. Widdowson, M. M. Mosca, A. Pulido, A. I. Cooper and V. Kurlin, MATCH Commun. Math.
+Comput. Chem. 87, 529 (2022). Written from that definition. numba compiles it on first use.
 """
 
 from __future__ import annotations

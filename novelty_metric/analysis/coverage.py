@@ -106,18 +106,19 @@ class Coverage:
         """
         import pandas as pd
 
-        counts = {system: Counter[str]() for system in CRYSTAL_SYSTEMS}
+        counts: dict[str, Counter[str]] = {system: Counter() for system in CRYSTAL_SYSTEMS}
         for prototype in self.reference.keys() | self.samples.keys():
             row = counts[prototype.crystal_system]
             known, seen = prototype in self.reference, prototype in self.samples
             row.update(reference=known, samples=seen, both=known and seen, found=seen and not known)
         columns = ("reference", "samples", "both", "found")
-        rows = [
-            (system, self.possible[system], *(counts[system][name] for name in columns))
+        rows = {
+            system: (self.possible[system], *(counts[system][name] for name in columns))
             for system in CRYSTAL_SYSTEMS
-        ]
-        total = ("all", *(sum(row[i] for row in rows) for i in range(1, 6)))
-        return pd.DataFrame([*rows, total], columns=["crystal_system", "possible", *columns])
+        }
+        rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=["possible", *columns])
+        return frame.rename_axis("crystal_system").reset_index()
 
     def found_frame(self) -> pd.DataFrame:
         """A row per prototype in `found`.

@@ -9,7 +9,7 @@ the reference is dense; it is measured in fingerprint space, never in a projecti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -135,8 +135,8 @@ class Fingerprints:
             If `symmetry` is none of these.
         """
         groups = np.array(self.space_groups, dtype=np.int64)
-        ours = _of_symmetry(groups, symmetry) & np.array([v == verdict for v in self.verdicts])
-        theirs = _of_symmetry(self.reference_space_groups, symmetry)
+        ours = is_of_symmetry(groups, symmetry) & np.array([v == verdict for v in self.verdicts])
+        theirs = is_of_symmetry(self.reference_space_groups, symmetry)
         radii, chance = self.radii[ours], self.reference_radii[theirs]
         return Density(symmetry, verdict, len(radii), len(chance), denser_than(radii, chance))
 
@@ -336,7 +336,14 @@ def _placements(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> NDAr
     return 1.0 - (below + upto) / (2.0 * len(ordered))
 
 
-def _of_symmetry(space_groups: NDArray[np.int16 | np.int64], symmetry: str) -> NDArray[np.bool_]:
+def is_of_symmetry(space_groups: NDArray[Any], symmetry: str) -> NDArray[np.bool_]:
+    """Which space groups are of ``high`` or ``low`` symmetry, or of ``all``; 0 stands for unknown.
+
+    Raises
+    ------
+    ValueError
+        If `symmetry` is none of these.
+    """
     if symmetry == "all":
         return np.ones(len(space_groups), dtype=bool)
     high = space_groups >= FIRST_OF_HIGH_SYMMETRY

@@ -1,1 +1,207 @@
-"""Pictures of reports: the one room that draws."""
+"""Pictures of reports: the one room that draws.
+
+`FIGURES` lists them, each with a title and what it shows; `draw_figures` makes all that a report,
+and its reference if there is one, allow. matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from novelty_metric.reference import Reference
+    from novelty_metric.report import NoveltyReport
+
+
+class Needs(StrEnum):
+    """What a figure is drawn from: its function's only argument."""
+
+    REPORT = "report"
+    COVERAGE = "coverage"
+    """`novelty_metric.analysis.prototype_coverage(report, reference)`."""
+    FINGERPRINTS = "fingerprints"
+    """`novelty_metric.analysis.fingerprint_analysis(report, reference)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FigureSpec:
+    """One kind of picture.
+
+    Attributes
+    ----------
+    name : str
+        Of the function and of files.
+    title : str
+    shows : str
+        What it shows, in one sentence.
+    module : str
+        Of `novelty_metric.figures`, where the function is.
+    needs : Needs
+    """
+
+    name: str
+    title: str
+    shows: str
+    module: str
+    needs: Needs = Needs.REPORT
+
+    def draw(self, source: Any) -> Figure:
+        """The figure of a report, a `Coverage` or `Fingerprints`, as `needs` says."""
+        module = importlib.import_module(f"novelty_metric.figures.{self.module}")
+        figure: Figure = getattr(module, self.name)(source)
+        return figure
+
+
+FIGURES: tuple[FigureSpec, ...] = (
+    FigureSpec(
+        "verdict_flow",
+        "From generated to verdict",
+        "How many of the generated crystals are eligible, why the others are not, and what became "
+        "of the eligible ones, with 95 % intervals.",
+        "flow",
+    ),
+    FigureSpec(
+        "verdicts_by_crystal_system",
+        "Verdicts by crystal system",
+        "The share of each verdict among the eligible crystals of a crystal system, with counts; "
+        "dot and line are the share of the unmatched with its 95 % interval.",
+        "breakdowns",
+    ),
+    FigureSpec(
+        "verdicts_by_space_group",
+        "Verdicts by space group",
+        "The same for the 15 space groups with the most eligible crystals.",
+        "breakdowns",
+    ),
+    FigureSpec(
+        "verdicts_by_n_elements",
+        "Verdicts by number of elements",
+        "The same by number of elements.",
+        "breakdowns",
+    ),
+    FigureSpec(
+        "verdicts_by_n_sites",
+        "Verdicts by size of cell",
+        "The same by number of sites in the cell as it was given.",
+        "breakdowns",
+    ),
+    FigureSpec(
+        "kinds_of_substituted",
+        "How substituted crystals were found",
+        "Substituted crystals by the routes that hold a confirmed parent: lattice and sites, "
+        "Wyckoff positions, or both; known of runs with exhaustive=true only.",
+        "breakdowns",
+    ),
+    FigureSpec(
+        "novelty_by_property",
+        "Novelty against stability, size and number of elements",
+        "The share of the unmatched with its 95 % interval, and over it the number of eligible "
+        "crystals, by energy above hull, size of cell and number of elements.",
+        "breakdowns",
+    ),
+    FigureSpec(
+        "substitution_matrix",
+        "Which element replaces which",
+        "Substituted crystals by pair of elements, in the parent and in the generated crystal, in "
+        "the order of the modified Pettifor numbers, so that like elements lie near the diagonal.",
+        "substitutions",
+    ),
+    FigureSpec(
+        "substitution_table",
+        "Elements that are replaced, and put in",
+        "How often each element is replaced in a confirmed parent, and how often one is put in.",
+        "substitutions",
+    ),
+    FigureSpec(
+        "cost_and_volume",
+        "Cost and volume change by crystal system",
+        "The cost of the parent that each row names, and the change of volume of the confirmed "
+        "parents that were relaxed to the end; lines are medians.",
+        "substitutions",
+    ),
+    FigureSpec(
+        "prototype_overlap",
+        "Prototypes: possible, known, found",
+        "Prototypes (space group and occupied Wyckoff positions) that are possible, that only the "
+        "reference has, that both have, and that only the samples have.",
+        "prototypes",
+        Needs.COVERAGE,
+    ),
+    FigureSpec(
+        "prototype_coverage_by_system",
+        "Prototypes by crystal system",
+        "Possible prototypes of each crystal system beside those of the reference and the samples, "
+        "on a logarithmic scale.",
+        "prototypes",
+        Needs.COVERAGE,
+    ),
+    FigureSpec(
+        "fingerprint_map",
+        "Map of fingerprints",
+        "The eligible samples over the density of the reference, by the two main directions of "
+        "the reference's AMD fingerprints.",
+        "fingerprints",
+        Needs.FINGERPRINTS,
+    ),
+    FigureSpec(
+        "density_by_verdict",
+        "How dense the reference is around the samples",
+        "Cumulative shares of the distance to the tenth nearest reference crystal in fingerprint "
+        "space; a curve to the left of the reference's own means denser regions than chance.",
+        "fingerprints",
+        Needs.FINGERPRINTS,
+    ),
+    FigureSpec(
+        "interpolation_and_memorisation",
+        "Interpolation and memorisation",
+        "The chance that a sample lies in a denser region than a random reference crystal of "
+        "its symmetry, with its 95 % interval: unmatched crystals beyond one half interpolate, "
+        "duplicates below it were memorised.",
+        "fingerprints",
+        Needs.FINGERPRINTS,
+    ),
+)
+"""Every picture of a report, in the order to read them."""
+
+
+def draw_figures(
+    report: NoveltyReport,
+    reference: Reference | None = None,
+    *,
+    reference_amd: NDArray[Any] | None = None,
+) -> Iterator[tuple[FigureSpec, Figure]]:
+    """All figures of a report, one after the other.
+
+    Parameters
+    ----------
+    report : NoveltyReport
+        With its crystals (fresh, or ``NoveltyReport.load(folder, structures=True)``) where a
+        reference is given.
+    reference : Reference, optional
+        Without it, the figures of prototypes and fingerprints are left out.
+    reference_amd : float64, (n_reference, k), optional
+        See `novelty_metric.analysis.fingerprint_analysis`.
+
+    Raises
+    ------
+    InputError
+        If there is a reference and the report does not hold its crystals.
+    """
+    sources: dict[Needs, Any] = {Needs.REPORT: report}
+    if reference is not None:
+        from novelty_metric.analysis import fingerprint_analysis, prototype_coverage
+
+        sources[Needs.COVERAGE] = prototype_coverage(report, reference)
+        sources[Needs.FINGERPRINTS] = fingerprint_analysis(
+            report, reference, reference_amd=reference_amd
+        )
+    for spec in FIGURES:
+        if spec.needs in sources:
+            yield spec, spec.draw(sources[spec.needs])

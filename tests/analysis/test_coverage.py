@@ -1,0 +1,192 @@
+"""Prototypes: the count against plain enumeration, the coverage against crystals made by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import spglib
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.analysis.coverage import Prototype, neighbours, prototype_coverage
+from novelty_metric.analysis.possible_prototypes import (
+    count_by_crystal_system,
+    count_prototypes,
+    fixed_positions,
+    is_possible,
+    lattice_points,
+    primitive_multiplicities,
+    primitive_sites,
+)
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference
+from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.search.wyckoff import canonical_letters
+from novelty_metric.structures import CrystalRecord, CrystalRecords
+from novelty_metric.verdict import CrystalResult, Verdict
+
+
+def test_the_published_count_and_its_split() -> None:
+    assert count_by_crystal_system() == {
+        "triclinic": 425,
+        "monoclinic": 145449,
+        "orthorhombic": 2643945,
+        "tetragonal": 138763,
+        "trigonal": 17427,
+        "hexagonal": 35618,
+        "cubic": 2519,
+    }
+    assert sum(count_by_crystal_system().values()) == 2984146
+
+
+@pytest.mark.parametrize(
+    ("group", "most"),
+    [(1, 6), (2, 5), (12, 5), (16, 4), (47, 4), (123, 5), (166, 7), (194, 8), (221, 9), (225, 14)],
+)
+def test_the_count_is_that_of_a_list(group: int, most: int) -> None:
+    """Every choice of orbits, one after the other, and the lowest of its relabellings."""
+    sizes, fixed = primitive_multiplicities(group), fixed_positions(group)
+    letters = sorted(sizes)
+    seen = set()
+    numbers = [range(1 + (1 if x in fixed else most // sizes[x])) for x in letters]
+    # One after the other, as the product of all ranges would be too long.
+    partial: list[tuple[tuple[int, ...], int]] = [((), 0)]
+    for letter, counts in zip(letters, numbers, strict=True):
+        partial = [
+            (chosen + (letter,) * n, total + n * sizes[letter])
+            for chosen, total in partial
+            for n in counts
+            if total + n * sizes[letter] <= most
+        ]
+    for chosen, total in partial:
+        if total:
+            seen.add(canonical_letters(group, chosen))
+    assert count_prototypes(group, most) == len(seen)
+
+
+def test_by_hand() -> None:
+    # P1: one position, any number of times. P-1: eight inversion centres and i of two sites; with
+    # one atom there is one prototype, as the normalizer exchanges all centres.
+    assert [count_prototypes(1, n) for n in (1, 2, 20)] == [1, 2, 20]
+    assert count_prototypes(2, 1) == 1
+
+
+def test_cells_are_those_of_the_international_symbols() -> None:
+    points = {"P": 1, "A": 2, "B": 2, "C": 2, "I": 2, "F": 4, "R": 3}
+    symbols: dict[int, str] = {}
+    for hall in range(1, 531):
+        kind = spglib.get_spacegroup_type(hall)
+        symbols.setdefault(kind.number, kind.international_short[0])
+    assert all(lattice_points(group) == points[symbols[group]] for group in range(1, 231))
+
+
+def rock_salt(a: float = 5.64, elements: tuple[str, str] = ("Na", "Cl")) -> Structure:
+    places = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), list(elements), places)
+
+
+def caesium_chloride() -> Structure:
+    return Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def perovskite() -> Structure:
+    places = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
+    return Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.9), ["Sr", "Ti", "O"], places)
+
+
+def report_of(
+    *crystals: Structure, verdict: Verdict = Verdict.UNMATCHED, kept: bool = True
+) -> NoveltyReport:
+    rows = [
+        CrystalResult(
+            id=f"g{i}",
+            smact_valid=True,
+            eligible=True,
+            verdict=verdict,
+            space_group=225,
+            structures=CrystalRecords(relaxed=CrystalRecord.of(crystal.get_primitive_structure()))
+            if kept
+            else None,
+        )
+        for i, crystal in enumerate(crystals)
+    ]
+    context = RunContext(
+        protocol=Protocol.named("paper"),
+        reference_name="r",
+        reference_size=3,
+        crystals_hash="",
+        store_hash="",
+    )
+    return NoveltyReport.from_results(rows, context)
+
+
+def test_coverage_of_known_crystals() -> None:
+    # Rock salt with its origin on the other ion is the same prototype.
+    moved = rock_salt()
+    moved.translate_sites(range(len(moved)), [0.5, 0.5, 0.5])
+    reference = Reference.from_structures([rock_salt(), moved, perovskite()])
+    found = prototype_coverage(
+        report_of(rock_salt(5.0, ("K", "Br")), caesium_chloride(), caesium_chloride()), reference
+    )
+    salt, caesium = Prototype(225, (ord("a"), ord("b"))), Prototype(221, (ord("a"), ord("b")))
+    assert found.reference[salt] == 2 and sum(found.reference.values()) == 3
+    assert found.samples == {salt: 1, caesium: 2}
+    assert found.found == (caesium,)
+    row = found.frame().set_index("crystal_system").loc["cubic"]
+    assert row.to_dict() == {"possible": 2519, "reference": 2, "samples": 2, "both": 1, "found": 1}
+    (line,) = found.found_frame().to_dict("records")
+    assert line["prototype"] == "221 a b" and line["ids"] == "g1 g2" and line["n_sites"] == 2
+    assert len(prototype_coverage(report_of(), reference).samples) == 0
+
+
+def test_unexplored_by_hand() -> None:
+    # ReO3 has one site on the corner and three on the edges of a cube; moved to its faces they are
+    # Cu3Au, which here nobody has.
+    lattice = Lattice.cubic(3.8)
+    edges = Structure.from_spacegroup("Pm-3m", lattice, ["Re", "O"], [[0, 0, 0], [0.5, 0, 0]])
+    faces = Structure.from_spacegroup("Pm-3m", lattice, ["Au", "Cu"], [[0, 0, 0], [0.5, 0.5, 0]])
+    reference = Reference.from_structures([edges, edges, perovskite()])
+    (row,) = prototype_coverage(report_of(), reference).unexplored().to_dict("records")
+    (known,) = prototype_coverage(report_of(faces), reference).samples
+    assert row["prototype"] == str(known) and row["n_sites"] == 4
+    assert row["n_near"] == row["n_nearest"] == 2
+    # Once a sample has it, it is found and no longer unexplored.
+    assert prototype_coverage(report_of(faces), reference).unexplored().empty
+
+
+def test_larger_cells_are_counted_apart() -> None:
+    reference = Reference.from_structures([rock_salt(), perovskite()])
+    found = prototype_coverage(report_of(perovskite()), reference, max_sites=4)
+    assert len(found.reference) == 1 and found.n_larger_reference == 1
+    assert not found.samples and found.n_larger_samples == 1
+
+
+def test_neighbours_by_hand() -> None:
+    # NaCl on a and b, two fixed positions of one site: nothing else in Fm-3m has one site.
+    assert neighbours(Prototype.of(225, (ord("a"), ord("b")))) == set()
+    # Fluorite's c has two sites, and so has no other position.
+    assert neighbours(Prototype.of(225, (ord("a"), ord("c")))) == set()
+    # Pm-3m: a, b of one site; c, d of three. From a c: the relabelling of b d.
+    near = neighbours(Prototype.of(221, (ord("a"), ord("c"))))
+    assert near == {Prototype.of(221, (ord("a"), ord("d")))}
+    # The perovskite's neighbours keep the number of sites and take no fixed position twice.
+    for group, letters in itertools.product((47, 123, 194), ("ab", "aab", "cd")):
+        start = tuple(map(ord, letters))
+        for other in neighbours(Prototype.of(group, start)):
+            assert other.n_sites == primitive_sites(group, start)
+            assert is_possible(group, other.letters)
+
+
+def test_sites_of_a_prototype_are_those_of_real_cells() -> None:
+    for crystal in (rock_salt(), perovskite(), caesium_chloride()):
+        reference = Reference.from_structures([crystal])
+        (prototype,) = prototype_coverage(report_of(), reference).reference
+        assert prototype.n_sites == int(np.asarray(reference.n_sites)[0])
+
+
+def test_a_report_without_its_crystals_says_so() -> None:
+    reference = Reference.from_structures([rock_salt()])
+    with pytest.raises(InputError, match="structures=True"):
+        prototype_coverage(report_of(rock_salt(), kept=False), reference)
