@@ -19,6 +19,7 @@ from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
 from novelty_metric.figures.page import data_uri, render
 from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
+from novelty_metric.figures.style import COLUMN
 from novelty_metric.graded import crystal_score
 from novelty_metric.pairwise import Pair, pairwise
 from novelty_metric.report import UNKNOWN, Group, LeftOut, NoveltyReport
@@ -68,10 +69,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A picture: of which run, its source, what it shows in words, the files with their kinds."""
+    """A picture: of which run, its source, what it shows in words, the files with their kinds.
+
+    A wide one is made for both columns of a page.
+    """
 
     run: str
     source: str
+    wide: bool
     alt: str
     files: Mapping[str, str]
 
@@ -338,7 +343,8 @@ class _Files:
             name = f"{run}-{key}" if run else key
             for path in save_picture(figure, self.folder, name):
                 links[path.suffix.removeprefix(".").upper()] = self._link(path)
-        return Drawn(run=run, source=page_source(figure, self.largest), alt=alt, files=links)
+        source, wide = page_source(figure, self.largest), figure.get_figwidth() > 1.2 * COLUMN
+        return Drawn(run=run, source=source, wide=wide, alt=alt, files=links)
 
     def _link(self, path: Path) -> str:
         start = Path.cwd() if self.page is None else self.page.resolve().parent
