@@ -538,6 +538,25 @@ def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:
         raise InputError(f"{path} is not a table of verdicts ({error}); score again") from error
 
 
+def verdict_schema() -> pa.Schema:
+    """Columns and types of ``verdicts.parquet``."""
+    return _schema(_VERDICTS)
+
+
+def rows_of_table(table: pa.Table, *, unreadable: frozenset[int]) -> tuple[CrystalResult, ...]:
+    """The rows of a ``verdicts.parquet``, of which some could not be read, without parents.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it holds what no report does.
+    """
+    return tuple(
+        _result(row, readable=i not in unreadable, parents=())
+        for i, row in enumerate(table.to_pylist())
+    )
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -50,7 +50,7 @@ class Bounds:
     high: float
 
 
-def wilson(hits: int, total: int, *, z: float = Z_95) -> Interval | None:
+def wilson(hits: float, total: int, *, z: float = Z_95) -> Interval | None:
     """Share of hits with Wilson's score interval, or None where nothing was counted.
 
     The interval holds every p for which ``|hits / total − p| ≤ z·sqrt(p(1 − p) / total)``; it stays
@@ -58,8 +58,8 @@ def wilson(hits: int, total: int, *, z: float = Z_95) -> Interval | None:
 
     Parameters
     ----------
-    hits, total : int
-        With 0 ≤ hits ≤ total.
+    hits, total : number, int
+        With 0 ≤ hits ≤ total; hits may be a mean, and then no whole number.
     z : float
         Normal quantile of the level; 95 % by default.
 
@@ -93,7 +93,7 @@ def wilson(hits: int, total: int, *, z: float = Z_95) -> Interval | None:
 
 
 def newcombe(
-    before: tuple[int, int], after: tuple[int, int], *, correlation: float = 0.0
+    before: tuple[float, int], after: tuple[float, int], *, correlation: float = 0.0
 ) -> Change | None:
     """Change of a share with Newcombe's hybrid score interval; None where nothing was counted.
 

@@ -32,6 +32,7 @@ VERBS = {
     "controls": "novelty_metric.cli.controls",
     "reference": "novelty_metric.cli.reference",
     "cache": "novelty_metric.cli.cache",
+    "leaderboard": "novelty_metric.cli.leaderboard",
 }
 HELP = """\
 usage: novelty-metric VERB [...]
@@ -49,6 +50,7 @@ crystals, and copies with elements exchanged, from what is neither.
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
   reference fetch NAME                       get a published training set, once
   cache [info|prune|clear]                   look at or drop finished relaxations
+  leaderboard add|check|build                submissions, and the tables of them
 
   --version    print the version
   --help       print this help; after a verb, that verb's

@@ -1,0 +1,314 @@
+"""A finished run as a submission: everything that can be derived is, the rest is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace as with_values
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.kinds import Kind, Record, plain
+from novelty_metric.leaderboard.submission import (
+    FOLDER,
+    MAX_BYTES,
+    MAX_PICTURES,
+    SCHEMA_VERSION,
+    SLUG,
+    Counts,
+    Samples,
+    Submission,
+    dump,
+    load_yaml,
+    parse,
+)
+from novelty_metric.report import NoveltyReport
+from novelty_metric.verdict import Verdict
+
+ASKED = {
+    "name": "name of the files, in small letters (default: the model's setting)",
+    "model": "the model's name as its authors write it",
+    "version": "its version, such as that of the checkpoint",
+    "authors": "who made it; several with ; between them",
+    "paper": "address of the paper",
+    "repository": "address of the code",
+    "licence": "licence of the samples",
+    "training_set": "name of what it was trained on (default: that of the reference)",
+    "reference": "name to show for the reference (default: its own)",
+    "demonstration": "true: the reference is not what the model was trained on",
+    "samples": "the file, if it is no longer where the run had it",
+    "url": "where anyone can get the file",
+    "generated": "crystals that the model made for it, before any filter",
+    "seed": "seed of the generation",
+    "relaxed_with": "what the samples were relaxed with before they were written",
+    "notes": "what a reader has to know",
+}
+"""What a run can't know, with what it means."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """The files of a new submission, and what was left unknown."""
+
+    name: str
+    files: tuple[Path, ...]
+    unknown: tuple[str, ...]
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The answers of a YAML file to what is `ASKED`.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, or has other keys.
+    """
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_BYTES + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"about={path} can't be read ({error})") from error
+    try:
+        content = load_yaml(text)
+    except InputError as error:
+        raise InputError(f"about={path}: {error}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"about={path} must hold keys with values: {', '.join(ASKED)}")
+    for key in content:
+        if key not in ASKED:
+            raise InputError(f"about={path}: no key {key!r}; known: {', '.join(ASKED)}")
+    return dict(content)
+
+
+def add(
+    run: Path,
+    board: Path,
+    about: Mapping[str, Any],
+    *,
+    pictures: int = MAX_PICTURES,
+    overwrite: bool = False,
+) -> Added:
+    """Write the submission of a run.
+
+    Parameters
+    ----------
+    run : path
+        Folder that ``novelty-metric score ... out=DIR`` wrote.
+    board : path
+        Folder of the leaderboard.
+    about : mapping
+        Answers to what is `ASKED`.
+    pictures : int
+        Unmatched crystals that are drawn, at most `MAX_PICTURES`.
+    overwrite : bool
+        Replace a submission of that name.
+
+    Raises
+    ------
+    InputError
+        If the run or an answer can't be used, or the submission is there already.
+    """
+    report = NoveltyReport.load(run)
+    config = _config(run)
+    model = config["model"]
+    name = str(about.get("name") or model["name"])
+    if not re.fullmatch(SLUG, name):
+        raise InputError(f"name={name}: names are small letters, digits, - and _")
+    place = board / FOLDER / f"{name}.yaml"
+    if place.exists() and not overwrite:
+        raise InputError(f"{place} is there already; name another, or add overwrite=true")
+    answers = {key: about.get(key) for key in ASKED}
+    answers["model"] = answers["model"] or model["title"] or model["name"]
+    for key in ("paper", "repository"):
+        if key not in about:
+            answers[key] = model.get(key)
+    if isinstance(answers["authors"], str):
+        answers["authors"] = [one.strip() for one in answers["authors"].split(";")]
+    if not answers["authors"]:
+        raise InputError("who made the model? add authors=NAME, several with ; between them")
+    table = (run / "verdicts.parquet").read_bytes()
+    drawn = _pictures(run, report, min(pictures, MAX_PICTURES))
+    files = {f"verdicts/{name}.parquet": table}
+    files |= {f"pictures/{name}/{row}.png": content for row, content in drawn.items()}
+    demonstration = bool(answers["demonstration"])
+    context = report.context
+    named = answers["reference"] or context.reference_name
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        **{key: answers[key] for key in ("model", "version", "authors", "paper", "repository")},
+        "licence": answers["licence"],
+        "demonstration": demonstration,
+        "training_set": {
+            "name": answers["training_set"] or named,
+            "crystals_hash": None if demonstration else context.crystals_hash,
+        },
+        "samples": _samples(config, answers, report),
+        "scored": {
+            "package": context.versions.get("novelty-metric", "unknown"),
+            "reference": {
+                "name": named,
+                "size": context.reference_size,
+                "crystals_hash": context.crystals_hash,
+                "store_hash": context.store_hash,
+            },
+            "protocol": context.protocol.to_dict(),
+            "potential": plain(context.potential),
+            "hull": {
+                key: named if key == "reference" and value == context.reference_name else value
+                for key, value in context.hull.items()
+            },
+            "scope": context.scope,
+            "exhaustive": context.exhaustive,
+            "relax_samples": context.relax_samples,
+            "max_sites": config["max_sites"],
+            "versions": dict(context.versions),
+        },
+        "verdicts": {
+            "file": f"verdicts/{name}.parquet",
+            "sha256": hashlib.sha256(table).hexdigest(),
+            "unreadable": [i for i, row in enumerate(report.results) if not row.readable],
+        },
+        "pictures": [
+            {"row": row, "file": file, "sha256": hashlib.sha256(files[file]).hexdigest()}
+            for row in drawn
+            for file in [f"pictures/{name}/{row}.png"]
+        ],
+        "counts": plain(Counts.follow(report)),
+        "notes": answers["notes"],
+    }
+    kind: Kind = Record(Submission)
+    submission: Submission = kind.read(content, "")
+    # Counted again with the number generated, which only the answers tell.
+    counted = Counts.follow(submission.report(report.results))
+    submission = with_values(submission, counts=counted)
+    text = dump(submission)
+    parse(text)
+    written = _write(board, {**files, f"{FOLDER}/{name}.yaml": text.encode()}, name)
+    unknown = tuple(
+        key for key in ("version", "licence", "url", "generated", "seed") if answers[key] is None
+    )
+    return Added(name, written, unknown)
+
+
+def _config(run: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{run} does not say what was scored (config.json can't be read); score again with out="
+        ) from error
+    if content.get("samples") is None:
+        raise InputError(f"{run} is of the packaged sample, which no model made")
+    if content.get("allow_pickle"):
+        raise InputError(
+            f"{run} was read with allow_pickle=true; what others are to check has to be data: "
+            "save the samples as arrays, extxyz or CIF"
+        )
+    return content
+
+
+def _samples(
+    config: Mapping[str, Any], answers: Mapping[str, Any], report: NoveltyReport
+) -> dict[str, Any]:
+    """What is pinned of the samples: the file that was scored, unchanged, and how it was read."""
+    from novelty_metric.cli.compose import choices
+    from novelty_metric.cli.model_settings import samples_of_model
+    from novelty_metric.cli.run_folder import SAMPLES_HASH, fingerprint
+    from novelty_metric.cli.settings import user_path
+    from novelty_metric.leaderboard.recompute import file_sha256, reading_settings
+    from novelty_metric.samples import read_samples
+
+    reader = config["model"]["name"]
+    if reader not in choices("model"):
+        raise InputError(
+            f"model={reader} is a config of your own, which others lack; write the samples in a "
+            "general format (extxyz, CIF, CSV) and score them with model=generic"
+        )
+    if answers["samples"]:
+        path = user_path(str(answers["samples"]))
+    else:
+        path = user_path(samples_of_model(config["samples"], reader))
+    if not path.is_file():
+        raise InputError(f"samples={path}: no such file; add samples=FILE (a folder: pack it)")
+    if fingerprint(path) != config.get(SAMPLES_HASH):
+        raise InputError(f"samples={path} is not the file that was scored, or was changed since")
+    if path.name != Path(config["samples"]).name and "{" not in config["samples"]:
+        raise InputError(
+            f"samples={path} was called {Path(config['samples']).name} when it was scored, and ids "
+            "may be made of that; give it back its name"
+        )
+    selection = {"rule": "all", "count": None, "seed": None}
+    in_file = len(report.results)
+    settings = reading_settings(reader, config["format"], config["column"])
+    if config["limit"] is not None:
+        rule = "first" if config.get("seed") is None else "random"
+        selection = {"rule": rule, "count": config["limit"], "seed": config.get("seed")}
+        in_file = sum(1 for _ in read_samples(path, **settings))
+    values = {
+        "file": path.name,
+        "url": answers["url"],
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "reader": reader,
+        "format": config["format"],
+        "column": config["column"],
+        "in_file": in_file,
+        "generated": answers["generated"],
+        "seed": answers["seed"],
+        "relaxed_with": answers["relaxed_with"],
+        "selection": selection,
+    }
+    return dict(plain(Record(Samples).read(values, "samples")))
+
+
+def _pictures(run: Path, report: NoveltyReport, count: int) -> dict[int, bytes]:
+    """The first eligible unmatched crystals with a parent, one of each group of equal ones."""
+    from novelty_metric.figures.crystals import draw_pair
+    from novelty_metric.report_files import read_structures
+
+    drawn: dict[int, bytes] = {}
+    seen: set[int] = set()
+    for place, row in enumerate(report.results):
+        if len(drawn) == count:
+            break
+        if not row.eligible or row.verdict != Verdict.UNMATCHED or row.parent_id is None:
+            continue
+        if row.duplicate_group is not None:
+            if row.duplicate_group in seen:
+                continue
+            seen.add(row.duplicate_group)
+        kept = read_structures(run, place)
+        if kept.parent is not None:
+            # Ids are often made of a long file name, for which a picture has no room.
+            shown = with_values(row, id="generated", structures=kept)
+            drawn[place] = _small(draw_pair(shown))
+    return drawn
+
+
+def _small(content: bytes) -> bytes:
+    """The picture in 48 colours, which is a quarter of its size."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as image:
+        image.convert("RGB").quantize(48).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _write(board: Path, files: Mapping[str, bytes], name: str) -> tuple[Path, ...]:
+    from novelty_metric.report_files import write_atomically
+
+    try:
+        for old in (board / "pictures" / name).glob("*.png"):
+            old.unlink()
+        for file, content in files.items():
+            (board / file).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(board / file, content)
+    except OSError as error:
+        raise InputError(f"{board} can't be written ({error.strerror or error})") from error
+    return tuple(board / file for file in files)

@@ -1,0 +1,180 @@
+"""The submissions in their sections: only what was measured alike stands in one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.check import Checked, check_folder
+from novelty_metric.leaderboard.ranking import novel_groups, rarefied_yield, significantly_better
+from novelty_metric.leaderboard.submission import Submission
+from novelty_metric.report import NoveltyReport
+from novelty_metric.statistics import Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One model in a section.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    submission : Submission
+    report : NoveltyReport
+    pictures : mapping
+        PNG by row of the table of verdicts.
+    rank : int or None
+        1 + the models that are significantly better; None where it is not ranked.
+    better : tuple of str
+        Their names.
+    unranked : str or None
+        Why there is no rank.
+    novel_yield : Interval or None
+        At the section's common number.
+    """
+
+    name: str
+    submission: Submission
+    report: NoveltyReport
+    pictures: Mapping[int, bytes] = field(default_factory=dict)
+    rank: int | None = None
+    better: tuple[str, ...] = ()
+    unranked: str | None = None
+    novel_yield: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Models that were measured alike.
+
+    Attributes
+    ----------
+    id : str
+        The same for the same measure.
+    demonstration : bool
+        Not against what the models were trained on: shown, never ranked.
+    entries : tuple of Entry
+        Best rank first, then yield, then name.
+    common : int or None
+        Generated crystals at which yields are compared: the least that a model has.
+    """
+
+    id: str
+    demonstration: bool
+    entries: tuple[Entry, ...]
+    common: int | None
+
+    @property
+    def of(self) -> NoveltyReport:
+        """A report that says what all of the section have in common."""
+        return self.entries[0].report
+
+    @property
+    def hull(self) -> str:
+        """The hull in words."""
+        hull = self.of.context.hull
+        name = str(hull.get("name", "none"))
+        return "of the reference itself" if name == "reference" else name
+
+
+def measure(submission: Submission) -> dict[str, Any]:
+    """What has to be equal for two submissions to stand in one section."""
+    scored = submission.scored
+    hull = {key: value for key, value in scored.hull.items() if key not in ("reference", "file")}
+    if not submission.context.has_hull:
+        hull = {"name": "none"}
+    potential = submission.context.potential
+    return {
+        "demonstration": submission.demonstration,
+        "crystals_hash": scored.reference.crystals_hash,
+        "protocol": {key: value for key, value in scored.protocol.items() if key != "name"},
+        "potential": None if potential is None else potential.key,
+        "hull": hull,
+        "relax_samples": scored.relax_samples,
+    }
+
+
+def read_board(folder: Path) -> tuple[Section, ...]:
+    """The sections of a folder's submissions.
+
+    Raises
+    ------
+    InputError
+        If one of them does not pass the check.
+    """
+    found, problems = check_folder(folder)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}; `novelty-metric leaderboard check` shows all")
+    return sections(found)
+
+
+def sections(found: Sequence[Checked]) -> tuple[Section, ...]:
+    """Ranked sections first, the largest of them first; demonstrations last."""
+    groups: dict[str, list[Checked]] = {}
+    for one in sorted(found, key=lambda one: one.name):
+        text = json.dumps(measure(one.submission), sort_keys=True)
+        groups.setdefault(hashlib.sha256(text.encode()).hexdigest()[:12], []).append(one)
+    made = [_section(key, members) for key, members in groups.items()]
+    return tuple(sorted(made, key=lambda one: (one.demonstration, -len(one.entries), one.id)))
+
+
+def _section(key: str, members: Sequence[Checked]) -> Section:
+    demonstration = members[0].submission.demonstration
+    totals: dict[str, int] = {}
+    for one in members:
+        # What a demonstration shows is per scored crystal, which nobody takes for a rank.
+        given = one.submission.counts.rows if demonstration else one.submission.n_generated
+        if given is not None:
+            totals[one.name] = given
+    common = min(totals.values(), default=None)
+    yields = {
+        one.name: rarefied_yield(novel_groups(one.report), totals[one.name], common)
+        for one in members
+        if common is not None and one.name in totals
+    }
+    better: Mapping[str, tuple[str, ...]] = {}
+    if not demonstration:
+        better = significantly_better(
+            {name: (found.value, totals[name]) for name, found in yields.items()}
+        )
+    entries = [
+        Entry(
+            name=one.name,
+            submission=one.submission,
+            report=one.report,
+            pictures=one.pictures,
+            rank=1 + len(better[one.name]) if one.name in better else None,
+            better=better.get(one.name, ()),
+            unranked=_unranked(one.submission),
+            novel_yield=yields.get(one.name),
+        )
+        for one in members
+    ]
+
+    def place(entry: Entry) -> tuple[float, float, str]:
+        share = -1.0 if entry.novel_yield is None else entry.novel_yield.value
+        return (float("inf") if entry.rank is None else entry.rank, -share, entry.name)
+
+    return Section(
+        id=key,
+        demonstration=demonstration,
+        entries=tuple(sorted(entries, key=place)),
+        common=common,
+    )
+
+
+def _unranked(submission: Submission) -> str | None:
+    if submission.demonstration:
+        return "demonstration: not scored against its training set"
+    if submission.samples.generated is None:
+        return "how many crystals were generated is not known"
+    if submission.n_generated is None:
+        return "a part of a filtered file stands for no number of generated crystals"
+    return None

@@ -1,0 +1,60 @@
+"""From the submissions of a folder to its tables and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.board import read_board
+from novelty_metric.leaderboard.files import read_inside
+from novelty_metric.leaderboard.page import page
+from novelty_metric.leaderboard.submission import SCHEMA_FILE, json_schema_text
+from novelty_metric.leaderboard.tables import csv_text, json_text, markdown
+
+CAVEAT_FILE = "DEMONSTRATION.md"
+"""A paragraph on what the demonstrations are not."""
+
+MAX_CAVEAT_BYTES = 8 * 1024
+
+
+def outputs(folder: Path) -> Mapping[str, str]:
+    """What is made of a folder's submissions, by file name; of the same always the same.
+
+    Raises
+    ------
+    InputError
+        If a submission does not pass the check.
+    """
+    sections, caveat = read_board(folder), ""
+    if (folder / CAVEAT_FILE).exists():
+        words = read_inside(folder, CAVEAT_FILE, most=MAX_CAVEAT_BYTES)
+        caveat = " ".join(words.decode("utf-8", errors="replace").split())
+    return {
+        "README.md": markdown(sections, caveat),
+        "leaderboard.csv": csv_text(sections),
+        "leaderboard.json": json_text(sections),
+        "index.html": page(sections, caveat),
+        SCHEMA_FILE: json_schema_text(),
+    }
+
+
+def build(folder: Path, out: Path | None = None) -> tuple[Path, ...]:
+    """Write them, into the folder itself unless another is named.
+
+    Raises
+    ------
+    InputError
+        If a submission does not pass the check, or the folder can't be written.
+    """
+    from novelty_metric.report_files import write_atomically
+
+    made = outputs(folder)
+    place = folder if out is None else out
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            write_atomically(place / name, text.encode())
+    except OSError as error:
+        raise InputError(f"{place} can't be written ({error.strerror or error})") from error
+    return tuple(place / name for name in made)

@@ -1,0 +1,180 @@
+"""Is a submission what it says? All that can be told without scoring again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.files import (
+    MAX_PICTURE_BYTES,
+    MAX_TABLE_BYTES,
+    picture,
+    pinned,
+    read_inside,
+    verdict_rows,
+)
+from novelty_metric.leaderboard.kinds import plain
+from novelty_metric.leaderboard.submission import (
+    FOLDER,
+    MAX_BYTES,
+    SLUG,
+    Counts,
+    Submission,
+    parse,
+)
+from novelty_metric.report import NoveltyReport
+from novelty_metric.verdict import Verdict
+
+MAX_SUBMISSIONS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A submission that is in itself right, with what its files hold.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    submission : Submission
+    report : NoveltyReport
+    pictures : mapping
+        PNG by row of the table of verdicts.
+    """
+
+    name: str
+    submission: Submission
+    report: NoveltyReport
+    pictures: Mapping[int, bytes]
+
+
+def check_folder(
+    folder: Path, names: tuple[str, ...] = ()
+) -> tuple[tuple[Checked, ...], tuple[str, ...]]:
+    """All submissions of a folder, or those named: which are right, and what is wrong.
+
+    Returns
+    -------
+    found, problems
+        What is right, by name; and a line for each thing that is wrong.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or submission.
+    """
+    inside = folder / FOLDER
+    if not inside.is_dir():
+        raise InputError(f"{folder} is no leaderboard: it has no folder {FOLDER}/")
+    files = sorted(path.name for path in inside.iterdir() if not path.name.startswith("."))
+    if len(files) > MAX_SUBMISSIONS:
+        raise InputError(f"{inside} holds {len(files)} files; at most {MAX_SUBMISSIONS} are read")
+    for name in names:
+        if f"{name}.yaml" not in files:
+            raise InputError(f"no submission is named {name!r} in {inside}")
+    found: list[Checked] = []
+    problems: list[str] = []
+    for file in files:
+        if names and file.removesuffix(".yaml") not in names:
+            continue
+        if not re.fullmatch(rf"{SLUG}\.yaml", file):
+            problems.append(f"{FOLDER}/{file}: submissions are named NAME.yaml, in small letters")
+            continue
+        try:
+            found.append(check_one(folder, file.removesuffix(".yaml")))
+        except InputError as error:
+            problems.append(f"{FOLDER}/{file}: {error}")
+    if not names:
+        problems += _of_one_name(found)
+        if not problems:
+            problems += _named_by_none(folder, found)
+    return tuple(found), tuple(problems)
+
+
+def check_one(folder: Path, name: str) -> Checked:
+    """A submission with its files: schema, hashes, and that its counts follow from its verdicts.
+
+    Raises
+    ------
+    InputError
+        In one line, for the first thing that is wrong.
+    """
+    content = read_inside(folder, f"{FOLDER}/{name}.yaml", most=MAX_BYTES)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("it is no UTF-8 text") from error
+    submission = parse(text)
+    table = submission.verdicts
+    _own_file(table.file, f"verdicts/{name}.parquet")
+    data = pinned(folder, table.file, table.sha256, most=MAX_TABLE_BYTES)
+    try:
+        rows = verdict_rows(data, table.unreadable)
+    except InputError as error:
+        raise InputError(f"{table.file}: {error}") from error
+    report = submission.report(rows)
+    _counts_follow(submission.counts, Counts.follow(report))
+    if any(row >= len(rows) for row in table.unreadable):
+        raise InputError(f"verdicts.unreadable names rows that {table.file} does not have")
+    pictures: dict[int, bytes] = {}
+    for given in submission.pictures:
+        _own_file(given.file, f"pictures/{name}/{given.row}.png")
+        shown = pinned(folder, given.file, given.sha256, most=MAX_PICTURE_BYTES)
+        row = rows[given.row] if given.row < len(rows) else None
+        if row is None or row.verdict != Verdict.UNMATCHED or given.row in pictures:
+            raise InputError(f"{given.file}: row {given.row} is no unmatched crystal of its own")
+        try:
+            pictures[given.row] = picture(shown)
+        except InputError as error:
+            raise InputError(f"{given.file}: {error}") from error
+    return Checked(name=name, submission=submission, report=report, pictures=pictures)
+
+
+def _own_file(named: str, own: str) -> None:
+    if named != own:
+        raise InputError(f"it names the file {named}; its own is {own}")
+
+
+def _counts_follow(given: Counts, follow: Counts) -> None:
+    for item in fields(Counts):
+        ours, theirs = plain(getattr(follow, item.name)), plain(getattr(given, item.name))
+        if ours == theirs:
+            continue
+        if isinstance(ours, dict):
+            key = next(key for key in ours if ours[key] != theirs[key])
+            raise InputError(
+                f"counts.{item.name}.{key} is {theirs[key]}, but the table of verdicts has "
+                f"{ours[key]}; `leaderboard add` writes the counts"
+            )
+        raise InputError(
+            f"counts.{item.name} is {theirs}, but the table of verdicts has {ours}; "
+            "`leaderboard add` writes the counts"
+        )
+
+
+def _of_one_name(found: list[Checked]) -> Iterator[str]:
+    """A training set's name stands for the same crystals everywhere."""
+    first: dict[str, Checked] = {}
+    for one in found:
+        trained = one.submission.training_set
+        if trained.crystals_hash is None:
+            continue
+        before = first.setdefault(trained.name, one)
+        if before.submission.training_set.crystals_hash != trained.crystals_hash:
+            yield (
+                f"{FOLDER}/{one.name}.yaml: training_set.crystals_hash of {trained.name} is not "
+                f"that of {before.name}: two sets under one name"
+            )
+
+
+def _named_by_none(folder: Path, found: list[Checked]) -> Iterator[str]:
+    named = {one.submission.verdicts.file for one in found}
+    named |= {given.file for one in found for given in one.submission.pictures}
+    for top in ("verdicts", "pictures"):
+        for path in sorted((folder / top).rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if not path.is_dir() and name not in named and path.name != ".gitkeep":
+                yield f"{name}: no submission names this file; take it out"

@@ -1,0 +1,158 @@
+"""Files that others made: within the folder, of bounded size, data and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.submission import MAX_ROWS
+from novelty_metric.verdict import CrystalResult
+
+MAX_TABLE_BYTES = 20 * 2**20
+MAX_TABLE_UNPACKED = 200 * 2**20
+MAX_PICTURE_BYTES = 64 * 1024
+MAX_PICTURE_SIDE = 1200
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"pHYs", b"IDAT", b"IEND")
+"""A picture and its resolution: no text, no profiles, nothing behind it."""
+
+
+def read_inside(root: Path, name: str, *, most: int) -> bytes:
+    """The content of a file of the folder, which is reached through no link.
+
+    Parameters
+    ----------
+    root : path
+    name : str
+        Relative, with ``/``.
+    most : int
+        Bytes; the size is looked at before anything is read.
+
+    Raises
+    ------
+    InputError
+        If it is missing, outside, behind a link, no file, or too large.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or {"..", "."} & set(parts) or "\\" in name:
+        raise InputError(f"{name} is outside of the folder; name a file in it")
+    path = root
+    try:
+        for part in parts:
+            path = path / part
+            if stat.S_ISLNK(path.lstat().st_mode):
+                raise InputError(f"{name} is, or is behind, a link; put the file itself there")
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{name} is no file")
+        if found.st_size > most:
+            raise InputError(f"{name} has {found.st_size:,} bytes; at most {most:,} are taken")
+        with path.open("rb") as stream:
+            content = stream.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{name} can't be read ({error.strerror or error})") from error
+    except ValueError as error:  # a name that can be none
+        raise InputError(f"{name!r} can be no file name") from error
+    if len(content) > most:
+        raise InputError(f"{name} has more than {most:,} bytes")
+    return content
+
+
+def pinned(root: Path, name: str, sha256: str, *, most: int) -> bytes:
+    """`read_inside`, and the content has that SHA-256.
+
+    Raises
+    ------
+    InputError
+        If it has not.
+    """
+    content = read_inside(root, name, most=most)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InputError(
+            f"{name} was changed: its SHA-256 is {found[:12]}…, the submission says {sha256[:12]}…"
+        )
+    return content
+
+
+def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[CrystalResult, ...]:
+    """The rows of a table of verdicts, whose columns are exactly those of a report.
+
+    Raises
+    ------
+    InputError
+        If the table has other columns or types, values that a report never holds, or is too large
+        once unpacked.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from novelty_metric.report_files import rows_of_table, verdict_schema
+
+    try:
+        file = pq.ParquetFile(io.BytesIO(content))
+        metadata = file.metadata
+        size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        if metadata.num_rows > MAX_ROWS or size > MAX_TABLE_UNPACKED:
+            raise InputError(f"it has {metadata.num_rows:,} rows, {size:,} bytes: too many")
+        expected = {column.name: column.type for column in verdict_schema()}
+        columns = {column.name: column.type for column in file.schema_arrow}
+        if columns != expected or len(file.schema_arrow) != len(expected):
+            odd = sorted(set(columns.items()) ^ set(expected.items()), key=str)
+            raise InputError(
+                f"its columns are not those of a verdicts.parquet ({odd[0][0] if odd else 'twice'})"
+            )
+        # A process that ends at once, as after an error, must not meet a reading thread.
+        table = file.read(use_threads=False)
+        return rows_of_table(table, unreadable=frozenset(unreadable))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError("it is no Parquet file, or is damaged") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"a value can be in no verdicts.parquet ({said})") from error
+
+
+def picture(content: bytes) -> bytes:
+    """The content, if it is a PNG of reasonable size with nothing in it but the picture.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    from PIL import Image
+
+    if not content.startswith(_PNG):
+        raise InputError("it is no PNG")
+    kinds = [kind for kind, _ in _chunks(content)]
+    odd = [kind for kind in kinds if kind not in _PNG_CHUNKS]
+    if odd or not kinds or (kinds[0], kinds[-1]) != (b"IHDR", b"IEND"):
+        raise InputError("it is damaged, or holds more than a picture")
+    # Told by its first 8 bytes, before any library makes room for them.
+    sides = [int.from_bytes(content[16 + at : 20 + at]) for at in (0, 4)]
+    if max(sides) > MAX_PICTURE_SIDE:
+        raise InputError(
+            f"it has {sides[0]} × {sides[1]} pixels; at most {MAX_PICTURE_SIDE} a side"
+        )
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"it is a damaged PNG ({error})") from error
+    return content
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = len(_PNG)
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4])
+        end = place + 12 + size
+        kind = content[place + 4 : place + 8]
+        if end > len(content) or (kind == b"IEND" and end != len(content)):
+            raise InputError("it is cut short, or something follows the picture")
+        yield kind, content[place + 8 : end - 4]
+        place = end

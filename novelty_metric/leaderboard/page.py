@@ -1,0 +1,135 @@
+"""The leaderboard as one page that holds all it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from novelty_metric.crystal import CRYSTAL_SYSTEMS
+from novelty_metric.figures.colors import VERDICT_COLORS
+from novelty_metric.figures.page import SVG, data_uri, render, svg
+from novelty_metric.leaderboard.board import Entry, Section
+from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
+from novelty_metric.report import NoveltyReport
+from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ORDER = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
+"""Of the parts of a bar: what is new first, so that it starts at the same line for all."""
+
+_INK = "#1b1f24"
+_LINES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the gallery, with the row of its crystal."""
+
+    source: str
+    row: CrystalResult
+
+
+def page(sections: Sequence[Section], caveat: str = "") -> str:
+    """The content of ``index.html``; `caveat` is what has to be said of the demonstrations."""
+    return render(
+        "leaderboard.html.jinja",
+        sections=sections,
+        ranked=[section for section in sections if not section.demonstration],
+        demonstrations=[section for section in sections if section.demonstration],
+        caveat=caveat,
+        verdicts=list(Verdict),
+        order=ORDER,
+        systems=CRYSTAL_SYSTEMS,
+        bars={section.id: data_uri(svg(bars(section)), SVG) for section in sections},
+        curves={
+            section.id: data_uri(svg(curves(section)), SVG)
+            for section in sections
+            if section.common is not None
+        },
+        gallery=gallery,
+    )
+
+
+def gallery(entry: Entry) -> list[Shown]:
+    """The pictures of a model."""
+    return [
+        Shown(data_uri(content), entry.report.results[row])
+        for row, content in sorted(entry.pictures.items())
+    ]
+
+
+def bars(section: Section) -> Figure:
+    """Verdicts of the eligible crystals, a bar a model, with the interval of the unmatched."""
+    from matplotlib.figure import Figure
+
+    entries = section.entries[::-1]
+    figure = Figure(figsize=(7.2, 0.9 + 0.42 * len(entries)), layout="constrained")
+    axes = figure.subplots()
+    for place, entry in enumerate(entries):
+        left = 0.0
+        for verdict in ORDER:
+            share = _share(entry.report, verdict)
+            axes.barh(place, 100 * share, left=left, height=0.66, color=VERDICT_COLORS[verdict])
+            left += 100 * share
+        found = entry.report.novelty_interval
+        if found is not None:
+            reach = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
+            # White below black: seen on every colour.
+            for color, width in (("white", 3.4), (_INK, 1.4)):
+                axes.errorbar(
+                    100 * found.value, place, xerr=reach, color=color, lw=width, capsize=3
+                )
+    axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries])
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("% of the eligible crystals; 95 % interval of the unmatched")
+    _bare(axes)
+    return figure
+
+
+def curves(section: Section) -> Figure:
+    """Distinct new crystals against the number generated, a line a model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for place, entry in enumerate(section.entries):
+        if entry.novel_yield is None:
+            continue
+        report = entry.report
+        total = len(report.results) if section.demonstration else report.n_generated
+        groups = novel_groups(report)
+        steps = sorted({round(total * step / 40) for step in range(41)})
+        axes.plot(
+            steps,
+            [expected_unique(groups, total, drawn) for drawn in steps],
+            color=f"C{place % 10}",
+            linestyle=_LINES[place // 10 % len(_LINES)],
+            label=_label(entry),
+        )
+    axes.set_xlabel("crystals scored" if section.demonstration else "crystals generated")
+    axes.set_ylabel("distinct new ones")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small", frameon=False)
+    _bare(axes)
+    return figure
+
+
+def _share(report: NoveltyReport, verdict: Verdict) -> float:
+    found = report.fractions.get(verdict.value)
+    return 0.0 if found is None else found.value
+
+
+def _label(entry: Entry) -> str:
+    # A dollar sign would begin a formula.
+    name = entry.submission.model.replace("$", r"\$")
+    return name if len(name) <= 28 else f"{name[:27]}…"
+
+
+def _bare(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

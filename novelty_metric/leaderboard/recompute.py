@@ -1,0 +1,328 @@
+"""Scoring a submission's samples again, and holding every crystal against its table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.check import Checked
+from novelty_metric.leaderboard.submission import Submission
+from novelty_metric.verdict import CrystalResult, Verdict
+
+ENERGY_TOLERANCE = 0.01
+"""eV/atom. A relaxation on another machine ends a little elsewhere."""
+
+_GIVEN = ("id", "formula", "n_sites", "smact_valid")
+"""What no relaxation has a part in."""
+
+_FOUND = ("converged", "eligible", "verdict")
+_ENERGIES = ("energy_per_atom", "e_above_hull")
+_RELAXERS = {"chgnet": "chgnet", "mace-mpa-0": "mace"}
+"""Setting ``relaxer=`` by the name of its potential."""
+
+_HULLS = ("reference", "none", "matbench_discovery")
+"""Hulls that anyone has by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputed:
+    """What came of scoring again.
+
+    Attributes
+    ----------
+    compared : int
+        Crystals.
+    problems : tuple of str
+        What is another measurement, another crystal, or other than a relaxation can explain.
+    otherwise : mapping
+        What came out otherwise for a crystal, where a relaxation has a part in it, by its row.
+    notes : tuple of str
+        Libraries of another version, which may explain a difference.
+    """
+
+    compared: int
+    problems: tuple[str, ...]
+    otherwise: Mapping[int, str]
+    notes: tuple[str, ...]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises
+    ------
+    InputError
+        If it can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror or error})") from error
+
+
+def find_samples(folder: Path, submission: Submission) -> Path:
+    """The file below a folder whose content is that of the submission's samples.
+
+    Raises
+    ------
+    InputError
+        If there is none: its name does not matter, every byte of it does.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--samples {folder}: no such folder")
+    wanted = submission.samples
+    like = None
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            path = Path(root, file)
+            if not path.is_file():
+                continue
+            # Only what has the right size is worth its hash.
+            if path.stat().st_size == wanted.bytes and file_sha256(path) == wanted.sha256:
+                return path
+            like = path if file == wanted.file else like
+    changed = f"; {like} has its name, but other content" if like is not None else ""
+    raise InputError(
+        f"no file below {folder} has the SHA-256 {wanted.sha256[:12]}… of {wanted.file}{changed}"
+    )
+
+
+def reading_settings(reader: str, format: str | None, column: str | None) -> dict[str, Any]:
+    """How ``model=`` reads a file, as arguments of `read_samples`.
+
+    Raises
+    ------
+    InputError
+        If there is no such reader.
+    """
+    from novelty_metric.cli.compose import choices, compose_config
+    from novelty_metric.cli.model_settings import ModelSettings
+
+    if reader not in choices("model"):
+        raise InputError(f"samples.reader is {reader!r}; known: {', '.join(choices('model'))}")
+    from omegaconf import OmegaConf
+
+    composed = OmegaConf.to_container(
+        compose_config([f"model={reader}", "reference=aflow"]), resolve=True
+    )
+    assert isinstance(composed, dict)
+    model = ModelSettings.from_config(composed["model"])
+    return {
+        "format": format or model.format,
+        "column": column,
+        "columns": model.columns,
+        "arrays": model.arrays,
+    }
+
+
+def recompute(
+    checked: Checked,
+    samples: Path,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    reference: str | Path | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+) -> Recomputed:
+    """Score a submission's samples again, all or some drawn at random, and compare.
+
+    Parameters
+    ----------
+    checked : Checked
+    samples : path
+        Folder below which the file is looked for by its SHA-256.
+    count : int, optional
+        Crystals drawn at random; default: all.
+    seed : int
+        Of the draw.
+    reference : name or path, optional
+        The reference; by default the one of its name.
+    workers, device
+        As for `SubstitutionNovelty`.
+
+    Raises
+    ------
+    InputError
+        If the samples, the reference, the potential or the hull are not at hand.
+    """
+    submission = checked.submission
+    path = find_samples(samples, submission)
+    scored, selection = submission.scored, submission.samples.selection
+    if reference is None:
+        reference = scored.reference.name
+    _same_reference(reference, submission)
+    relaxer, hull = _relaxer(submission), _hull(submission)
+
+    from novelty_metric.cli.quiet import quiet
+
+    with quiet() as terminal:
+        from novelty_metric.console import Progress
+        from novelty_metric.metric import SubstitutionNovelty
+        from novelty_metric.samples import read_samples
+
+        source = submission.samples
+        settings = reading_settings(source.reader, source.format, source.column)
+        with tempfile.TemporaryDirectory() as folder:
+            # Ids may be made of the file's name, which here can be another.
+            link = Path(folder, source.file)
+            link.symlink_to(path.resolve())
+            given = list(read_samples(link, **settings, limit=selection.count, seed=selection.seed))
+        rows = checked.report.results
+        if len(given) != len(rows):
+            raise InputError(
+                f"{path} gives {len(given)} crystals, the table of verdicts has {len(rows)} rows"
+            )
+        places = list(range(len(rows)))
+        if count is not None and count < len(rows):
+            places = sorted(random.Random(seed).sample(places, count))
+        with (
+            Progress(terminal) as progress,
+            SubstitutionNovelty(
+                reference,
+                checked.report.context.protocol,
+                relaxer=relaxer,
+                hull=hull,
+                scope=scored.scope,
+                exhaustive=scored.exhaustive,
+                relax_samples=scored.relax_samples,
+                max_sites=scored.max_sites,
+                workers=workers,
+                device=device,
+                progress=progress,
+            ) as metric,
+        ):
+            metric.update_samples([given[place] for place in places])
+            again = metric.compute()
+    problems = list(_otherwise_made(submission, again.context))
+    pairs = [(place, rows[place], now) for place, now in zip(places, again.results, strict=True)]
+    otherwise: dict[int, str] = {}
+    for place, before, now in pairs:
+        given_otherwise, found_otherwise = differences(before, now)
+        where = f"crystal {place} ({before.id})"
+        if given_otherwise:
+            problems.append(f"{where}: {', '.join(given_otherwise)}")
+        elif found_otherwise:
+            otherwise[place] = f"{where}: {', '.join(found_otherwise)}"
+    if len(pairs) == len(rows) and not otherwise:
+        problems += _other_groups(rows, again.results)
+    return Recomputed(
+        compared=len(pairs),
+        problems=tuple(problems),
+        otherwise=otherwise,
+        notes=tuple(_other_versions(scored.versions, again.context.versions)),
+    )
+
+
+def differences(before: CrystalResult, now: CrystalResult) -> tuple[list[str], list[str]]:
+    """What two rows of one crystal say differently, where it matters.
+
+    Returns
+    -------
+    given, found
+        What no relaxation has a part in; and what one has, which may end elsewhere by rounding.
+    """
+    given = []
+    if before.readable != now.readable:
+        given.append(f"readable was {before.readable}, is {now.readable}")
+    given += [_change(name, before, now) for name in _GIVEN if _differ(name, before, now)]
+    found = [_change(name, before, now) for name in _FOUND if _differ(name, before, now)]
+    for name in _ENERGIES:
+        old, new = getattr(before, name), getattr(now, name)
+        if old is None or new is None:
+            if old is not new:
+                found.append(_change(name, before, now))
+        elif abs(old - new) > ENERGY_TOLERANCE:
+            found.append(f"{name} was {old:.4f}, is {new:.4f} eV/atom")
+    confirmed = (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
+    if before.verdict == now.verdict and before.verdict in confirmed:
+        found += [_change("parent_id", before, now)] * _differ("parent_id", before, now)
+    return given, found
+
+
+def _differ(name: str, before: CrystalResult, now: CrystalResult) -> bool:
+    return bool(getattr(before, name) != getattr(now, name))
+
+
+def _change(name: str, before: CrystalResult, now: CrystalResult) -> str:
+    return f"{name} was {_word(getattr(before, name))}, is {_word(getattr(now, name))}"
+
+
+def _word(value: object) -> str:
+    return "empty" if value is None else str(value)
+
+
+def _same_reference(reference: str | Path, submission: Submission) -> None:
+    """Refuse before anything is scored against the wrong crystals."""
+    from novelty_metric.reference.named import open_reference
+
+    wanted = submission.scored.reference
+    try:
+        manifest = open_reference(reference).manifest
+    except InputError as error:
+        raise InputError(f"{error}; or name its file with --reference FILE") from error
+    if manifest.crystals_hash != wanted.crystals_hash:
+        raise InputError(
+            f"the reference {manifest.name} has the crystals {manifest.crystals_hash[:12]}…, "
+            f"scored was {wanted.name} with {wanted.crystals_hash[:12]}…: not the same training set"
+        )
+
+
+def _relaxer(submission: Submission) -> str:
+    potential = submission.scored.potential
+    if potential is None:
+        return "none"
+    found = _RELAXERS.get(potential.name.lower())
+    if found is None:
+        raise InputError(
+            f"the potential {potential.name!r} is not one that comes by name "
+            f"({', '.join(_RELAXERS)}); it can't be scored again here"
+        )
+    return found
+
+
+def _hull(submission: Submission) -> str:
+    name = str(submission.scored.hull.get("name", "none"))
+    if name not in _HULLS:
+        raise InputError(
+            f"the hull {name!r} is not one that comes by name ({', '.join(_HULLS)}); it can't be "
+            "scored again here"
+        )
+    return name
+
+
+def _otherwise_made(submission: Submission, now: Any) -> Iterator[str]:
+    from novelty_metric.comparison import context_mismatches
+
+    for mismatch in context_mismatches(submission.context, now):
+        yield f"not the same measurement: {mismatch}"
+
+
+def _other_groups(before: Sequence[CrystalResult], now: Sequence[CrystalResult]) -> Iterator[str]:
+    """Crystals that were told apart, and are equal, or the other way."""
+    old = [row.duplicate_group for row in before]
+    new = [row.duplicate_group for row in now]
+    if _partition(old) != _partition(new):
+        yield "the samples that equal one another are others (duplicate_group)"
+
+
+def _partition(groups: Sequence[int | None]) -> set[tuple[int, ...]]:
+    members: dict[object, list[int]] = {}
+    for place, group in enumerate(groups):
+        members.setdefault(("alone", place) if group is None else group, []).append(place)
+    return {tuple(places) for places in members.values()}
+
+
+def _other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            yield f"{name} was {before[name]}, is {now[name]}"

@@ -1,0 +1,409 @@
+"""A submission: who the model is, what was scored and how, and the hashes that pin it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.kinds import (
+    AnyOf,
+    Flag,
+    Keys,
+    Kind,
+    Maybe,
+    Named,
+    Number,
+    OneOf,
+    Record,
+    Several,
+    Text,
+    Whole,
+    plain,
+)
+from novelty_metric.protocol import SCOPES, Protocol
+from novelty_metric.report import LeftOut, NoveltyReport, RunContext, protocol_changes
+from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from novelty_metric.relaxation.base import PotentialInfo
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 128 * 1024
+"""Of the YAML."""
+
+MAX_DEPTH = 8
+MAX_ROWS = 100_000
+MAX_PICTURES = 6
+SLUG = r"[a-z0-9][a-z0-9_-]{0,40}"
+"""Name of a submission: that of its files, and of its place in the page."""
+
+FOLDER = "submissions"
+SCHEMA_FILE = "submission.schema.json"
+
+_SHA256 = Text(64, r"[0-9a-f]{64}", "the 64 hexadecimal digits of a SHA-256")
+_URL = Text(300, r"https?://[^\s\"'<>]+", "https://…")
+_LINE = Text(200, r"[^\n]+", "one line")
+_PER_VERDICT = Keys({verdict.value: Whole() for verdict in Verdict})
+_PER_REASON = Keys({reason.value: Whole() for reason in LeftOut})
+_PLAIN = AnyOf((Flag(), Whole(-(10**12)), Number(), _LINE, Several(_LINE, most=120)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """What the model was trained on, and the hash of its prepared crystals, if that is known."""
+
+    name: Annotated[str, _LINE]
+    crystals_hash: Annotated[str | None, Maybe(_SHA256)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which crystals of the file were scored: all, the first, or a random draw with a seed."""
+
+    rule: Annotated[str, OneOf(("all", "first", "random"))]
+    count: Annotated[int | None, Maybe(Whole(1))]
+    seed: Annotated[int | None, Maybe(Whole())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The file that the model wrote.
+
+    Attributes
+    ----------
+    file : str
+        Its name, without a folder.
+    url : str or None
+        Where anyone can get it.
+    sha256, bytes
+        Of the file.
+    reader, format, column
+        The settings ``model=``, ``format=`` and ``column=`` that read it.
+    in_file : int
+        Crystals in it.
+    generated : int or None
+        Crystals that the model made for it, before anything was filtered out.
+    seed : int or None
+        Of the generation.
+    relaxed_with : str or None
+        What the crystals were relaxed with before they were written; None: they were not.
+    selection : Selection
+    """
+
+    file: Annotated[
+        str, Text(200, r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", "a file name without a folder")
+    ]
+    url: Annotated[str | None, Maybe(_URL)]
+    sha256: Annotated[str, _SHA256]
+    bytes: Annotated[int, Whole(1)]
+    reader: Annotated[str, Text(60, r"[a-z0-9_]+", "generic")]
+    format: Annotated[str | None, Maybe(Text(40, r"[a-z0-9_]+", "extxyz"))]
+    column: Annotated[str | None, Maybe(_LINE)]
+    in_file: Annotated[int, Whole(1)]
+    generated: Annotated[int | None, Maybe(Whole(1))]
+    seed: Annotated[int | None, Maybe(Whole())]
+    relaxed_with: Annotated[str | None, Maybe(_LINE)]
+    selection: Annotated[Selection, Record(Selection)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Potential:
+    """The potential, and the hash of its weights."""
+
+    name: Annotated[str, _LINE]
+    version: Annotated[str, _LINE]
+    weights_hash: Annotated[str, Text(128, r"[0-9a-zA-Z_.+:-]+", "a hash")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The reference that was scored against."""
+
+    name: Annotated[str, _LINE]
+    size: Annotated[int, Whole(1)]
+    crystals_hash: Annotated[str, _SHA256]
+    store_hash: Annotated[str, _SHA256]
+
+
+def _protocol_kind() -> Kind:
+    by_type: dict[type, Kind] = {str: Text(300), int: Whole(), float: Number()}
+    return Keys({item.name: by_type[type(item.default)] for item in fields(Protocol)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """How the samples were scored; what decides a verdict."""
+
+    package: Annotated[str, Text(40, r"[0-9A-Za-z.+!-]+", "0.1.0")]
+    reference: Annotated[Reference, Record(Reference)]
+    protocol: Annotated[Mapping[str, Any], _protocol_kind()]
+    potential: Annotated[Potential | None, Maybe(Record(Potential))]
+    hull: Annotated[Mapping[str, Any], Named(_PLAIN)]
+    scope: Annotated[str, OneOf(SCOPES)]
+    exhaustive: Annotated[bool, Flag()]
+    relax_samples: Annotated[bool, Flag()]
+    max_sites: Annotated[int | None, Maybe(Whole(1))]
+    versions: Annotated[Mapping[str, str], Named(_LINE)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictFile:
+    """The table of verdicts, a row a crystal; and the rows that could not be read."""
+
+    file: Annotated[str, Text(80, rf"verdicts/{SLUG}\.parquet", "verdicts/NAME.parquet")]
+    sha256: Annotated[str, _SHA256]
+    unreadable: Annotated[tuple[int, ...], Several(Whole(0, MAX_ROWS), most=MAX_ROWS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of an unmatched crystal beside its nearest parent: row of the table, and file."""
+
+    row: Annotated[int, Whole(0, MAX_ROWS)]
+    file: Annotated[str, Text(100, rf"pictures/{SLUG}/[0-9]{{1,6}}\.png", "pictures/NAME/7.png")]
+    sha256: Annotated[str, _SHA256]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What follows from the table; written by ``leaderboard add``, held against it by ``check``."""
+
+    rows: Annotated[int, Whole(1, MAX_ROWS)]
+    unreadable: Annotated[int, Whole()]
+    eligible: Annotated[int, Whole()]
+    verdicts: Annotated[Mapping[str, int], _PER_VERDICT]
+    unique_unmatched: Annotated[int, Whole()]
+    left_out: Annotated[Mapping[str, int], _PER_REASON]
+
+    @classmethod
+    def follow(cls, report: NoveltyReport) -> Counts:
+        """The counts of a report."""
+        return cls(
+            rows=len(report.results),
+            unreadable=report.n_unreadable,
+            eligible=report.n_eligible,
+            verdicts=dict(report.counts),
+            unique_unmatched=round(report.novel_yield * report.n_generated),
+            left_out=dict(report.left_out),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One model of the leaderboard; ``submissions/NAME.yaml``."""
+
+    schema_version: Annotated[int, OneOf((SCHEMA_VERSION,))]
+    model: Annotated[str, Text(80, r"[^\n]+", "the model's name")]
+    version: Annotated[str | None, Maybe(_LINE)]
+    authors: Annotated[tuple[str, ...], Several(_LINE, least=1)]
+    paper: Annotated[str | None, Maybe(_URL)]
+    repository: Annotated[str | None, Maybe(_URL)]
+    licence: Annotated[str | None, Maybe(_LINE)]
+    demonstration: Annotated[bool, Flag()]
+    training_set: Annotated[TrainingSet, Record(TrainingSet)]
+    samples: Annotated[Samples, Record(Samples)]
+    scored: Annotated[Scored, Record(Scored)]
+    verdicts: Annotated[VerdictFile, Record(VerdictFile)]
+    pictures: Annotated[tuple[Picture, ...], Several(Record(Picture), most=MAX_PICTURES)]
+    counts: Annotated[Counts, Record(Counts)]
+    notes: Annotated[str | None, Maybe(Text(4000))]
+
+    @property
+    def n_generated(self) -> int | None:
+        """Generated crystals that the rows stand for; None where that can't be told.
+
+        A draw of a file that holds everything the model made is a draw of the model. Of a filtered
+        file only the whole stands for what was made.
+        """
+        samples = self.samples
+        if samples.generated is None:
+            return None
+        if samples.generated == samples.in_file:
+            return self.counts.rows
+        return samples.generated if samples.selection.rule == "all" else None
+
+    @property
+    def trained_on_reference(self) -> bool:
+        """Whether the model was scored against what it was trained on."""
+        return self.training_set.crystals_hash == self.scored.reference.crystals_hash
+
+    @property
+    def context(self) -> RunContext:
+        """What a report says of the run."""
+        scored = self.scored
+        generated = self.n_generated
+        return RunContext(
+            protocol=Protocol(**scored.protocol),
+            reference_name=scored.reference.name,
+            reference_size=scored.reference.size,
+            crystals_hash=scored.reference.crystals_hash,
+            store_hash=scored.reference.store_hash,
+            potential=self._potential(),
+            hull=scored.hull,
+            scope=scored.scope,
+            exhaustive=scored.exhaustive,
+            relax_samples=scored.relax_samples,
+            n_generated=generated if generated != self.counts.rows else None,
+            versions=scored.versions,
+        )
+
+    def _potential(self) -> PotentialInfo | None:
+        from novelty_metric.relaxation.base import PotentialInfo
+
+        found = self.scored.potential
+        return None if found is None else PotentialInfo(**plain(found))
+
+    def report(self, rows: Sequence[CrystalResult]) -> NoveltyReport:
+        """The report on the rows of the table of verdicts.
+
+        Raises
+        ------
+        InputError
+            If the file was to hold more crystals than were made.
+        """
+        try:
+            return NoveltyReport.from_results(rows, self.context)
+        except ValueError as error:
+            raise InputError(f"samples.generated: {error}") from error
+
+
+def parse(text: str) -> Submission:
+    """A submission from the text of its YAML.
+
+    Raises
+    ------
+    InputError
+        In one line, for the first thing that is wrong.
+    """
+    submission: Submission = Record(Submission).read(load_yaml(text), "")
+    _agree(submission)
+    return submission
+
+
+def load_yaml(text: str) -> Any:
+    """Plain YAML: no tags, no anchors, no key twice, not deep.
+
+    Raises
+    ------
+    InputError
+        If it is anything else, or more than `MAX_BYTES`.
+    """
+    import yaml
+
+    if len(text.encode()) > MAX_BYTES:
+        raise InputError(f"it is larger than {MAX_BYTES // 1024} KiB; take out what is not asked")
+    depth = 0
+    try:
+        # Before anything is built: a few anchors can stand for gigabytes.
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise InputError(f"line {line} has an anchor or alias; write values out")
+            if getattr(event, "tag", None):
+                raise InputError(f"line {line} has a tag; write a plain value")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InputError(f"line {line} is nested too deep")
+        return yaml.load(text, Loader=_once_loader())
+    except yaml.YAMLError as error:
+        raise InputError(f"it is no YAML: {' '.join(str(error).split())[:200]}") from error
+    except (ValueError, OverflowError) as error:  # a date or a number that can be none
+        raise InputError(f"a value can't be read ({error}); put it in quotes") from error
+
+
+def _once_loader() -> type:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[Any] = set()
+            for key, _ in node.value:
+                name = key.value if isinstance(key, yaml.ScalarNode) else None
+                if name is None or name in seen:
+                    line = key.start_mark.line + 1
+                    said = f"{name!r} is given twice" if name is not None else "a key is no text"
+                    raise InputError(f"line {line}: {said}")
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+def _agree(submission: Submission) -> None:
+    """What the parts have to say alike."""
+    protocol = Protocol(**submission.scored.protocol)
+    base, changes = protocol_changes(protocol)
+    name = f"{base} (modified: {changes})" if changes else base
+    if protocol.name != name:
+        raise InputError(
+            f"scored.protocol.name is {protocol.name!r}, but its settings are those of {name!r}"
+        )
+    samples, selection = submission.samples, submission.samples.selection
+    if (selection.count is None) != (selection.rule == "all"):
+        raise InputError("samples.selection.count goes with the rules first and random, only")
+    if (selection.seed is None) != (selection.rule != "random"):
+        raise InputError("samples.selection.seed goes with the rule random, only")
+    if samples.generated is not None and samples.generated < samples.in_file:
+        raise InputError(
+            f"samples.generated is {samples.generated}, less than the {samples.in_file} in the file"
+        )
+    expected = samples.in_file
+    if selection.count is not None:
+        expected = min(selection.count, samples.in_file)
+    if submission.counts.rows != expected:
+        raise InputError(
+            f"counts.rows is {submission.counts.rows}, but samples.selection gives {expected}"
+        )
+    hull, reference = submission.scored.hull, submission.scored.reference
+    if hull.get("name") == "reference" and hull.get("crystals_hash") != reference.crystals_hash:
+        raise InputError(
+            "scored.hull.crystals_hash is not that of scored.reference, though it is its hull"
+        )
+    trained, demonstration = submission.trained_on_reference, submission.demonstration
+    if not trained and not demonstration:
+        raise InputError(
+            f"training_set is {submission.training_set.name}, but {reference.name} was scored "
+            "against (the crystals' hashes differ): score against what the model was trained on"
+        )
+    if trained and demonstration:
+        raise InputError(
+            "demonstration: true, though the model was scored against its training set"
+        )
+
+
+def json_schema() -> dict[str, Any]:
+    """What `parse` asks of the keys and values, as JSON Schema."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A submission to the leaderboard of novelty-metric",
+        **Record(Submission).schema(),
+    }
+
+
+def json_schema_text() -> str:
+    """The content of the published file."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def dump(submission: Submission) -> str:
+    """The YAML that `parse` reads back."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    text: str = yaml.dump(
+        plain(submission), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100
+    )
+    return text
+
+
+def submission_paths(folder: Path) -> list[Path]:
+    """The files of a folder's submissions, by name."""
+    return sorted((folder / FOLDER).glob("*.yaml"))

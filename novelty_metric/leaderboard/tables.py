@@ -1,0 +1,263 @@
+"""The leaderboard as a Markdown page, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from novelty_metric.crystal import CRYSTAL_SYSTEMS
+from novelty_metric.figures.page import percent
+from novelty_metric.leaderboard.board import Entry, Section
+from novelty_metric.leaderboard.kinds import plain
+from novelty_metric.statistics import Interval
+from novelty_metric.verdict import Verdict
+
+COLUMNS = (
+    "section",
+    "demonstration",
+    "rank",
+    "name",
+    "model",
+    "version",
+    "training_set",
+    "scored_against",
+    "crystals_hash",
+    "protocol",
+    "hull",
+    "generated",
+    "scored",
+    "common_number",
+    "novel_yield",
+    "novel_yield_low",
+    "novel_yield_high",
+    "eligible",
+    *(verdict.value for verdict in Verdict),
+    "novelty",
+    "novelty_low",
+    "novelty_high",
+    "novelty_least",
+    "novelty_greatest",
+    *(f"novelty_{system}" for system in CRYSTAL_SYSTEMS),
+    *(f"eligible_{system}" for system in CRYSTAL_SYSTEMS),
+)
+"""Of the CSV: a row a model; shares from 0 to 1, empty where nothing can be said."""
+
+
+def values_of(section: Section, entry: Entry) -> dict[str, Any]:
+    """The row of a model, by column."""
+    submission, report = entry.submission, entry.report
+    interval, bounds = report.novelty_interval, report.novelty_bounds
+    groups = report.breakdown("crystal_system")
+    found = entry.novel_yield
+    return {
+        "section": section.id,
+        "demonstration": section.demonstration,
+        "rank": entry.rank,
+        "name": entry.name,
+        "model": submission.model,
+        "version": submission.version,
+        "training_set": submission.training_set.name,
+        "scored_against": report.context.reference_name,
+        "crystals_hash": report.context.crystals_hash,
+        "protocol": report.context.protocol_text,
+        "hull": str(report.context.hull.get("name", "none")),
+        "generated": submission.samples.generated,
+        "scored": len(report.results),
+        "common_number": None if found is None else section.common,
+        "novel_yield": None if found is None else found.value,
+        "novel_yield_low": None if found is None else found.low,
+        "novel_yield_high": None if found is None else found.high,
+        "eligible": report.n_eligible,
+        **report.counts,
+        "novelty": None if interval is None else interval.value,
+        "novelty_low": None if interval is None else interval.low,
+        "novelty_high": None if interval is None else interval.high,
+        "novelty_least": None if bounds is None else bounds.low,
+        "novelty_greatest": None if bounds is None else bounds.high,
+        **{
+            f"novelty_{system}": groups[system].novelty.value if system in groups else None
+            for system in CRYSTAL_SYSTEMS
+        },
+        **{
+            f"eligible_{system}": groups[system].n if system in groups else 0
+            for system in CRYSTAL_SYSTEMS
+        },
+    }
+
+
+def csv_text(sections: Sequence[Section]) -> str:
+    """A row a model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for section in sections:
+        for entry in section.entries:
+            values = values_of(section, entry)
+            writer.writerow({name: _cell(value) for name, value in values.items()})
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t"):
+        return f"'{value}"
+    return value
+
+
+def json_text(sections: Sequence[Section]) -> str:
+    """All that the tables hold, and each submission's own words."""
+    content = {
+        "schema_version": 1,
+        "sections": [
+            {
+                "id": section.id,
+                "demonstration": section.demonstration,
+                "common_number": section.common,
+                "models": [
+                    {
+                        **values_of(section, entry),
+                        "better": list(entry.better),
+                        "unranked": entry.unranked,
+                        "submission": plain(entry.submission),
+                    }
+                    for entry in section.entries
+                ],
+            }
+            for section in sections
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+HEAD = """\
+# Leaderboard
+
+Which generative models of crystals discover something? A crystal counts as new if it is valid,
+metastable, and neither a crystal of what the model was trained on nor one of these with its
+elements exchanged and relaxed once. Models are ranked by their *novel yield*: distinct new
+crystals per generated one. [index.html](index.html) is this table with charts, a page for each
+model, and pictures of crystals; [leaderboard.csv](leaderboard.csv) and
+[leaderboard.json](leaderboard.json) are for programs. How to put a model here:
+[CONTRIBUTING.md](CONTRIBUTING.md).
+
+Nothing here is typed in: `novelty-metric leaderboard build` makes this page from
+[submissions](submissions), and `novelty-metric leaderboard check --samples DIR --recompute` scores
+what is submitted again.
+"""
+
+TAIL = """\
+## How to read it
+
+- **Novel yield**: distinct new crystals per generated one, at one number of generated crystals for
+  all models of a section, since it falls as more are drawn. The interval is chance alone (95 %).
+- **Rank**: 1 + the number of models whose yield is higher by more than chance (Newcombe's 95 %
+  interval of the difference, pair by pair). Models that chance can't tell apart share a rank.
+- **Not ranked**: models of which it is not known how many crystals were generated.
+- **Duplicate, substituted, unmatched, undecided**: per cent of the eligible crystals, with 95 %
+  Wilson intervals. Undecided is what did not finish; it is never counted as new.
+- **Sections**: only what was scored against the same training set, with the same protocol,
+  potential and hull stands in one section; nothing is ranked across sections.
+"""
+
+
+def markdown(sections: Sequence[Section], caveat: str = "") -> str:
+    """The content of ``README.md``; `caveat` is what has to be said of the demonstrations."""
+    ranked = [section for section in sections if not section.demonstration]
+    shown = [section for section in sections if section.demonstration]
+    parts = [HEAD, "## Ranked\n"]
+    if not ranked:
+        parts.append(
+            "Empty. A model is ranked once it has been scored against its own training set, with "
+            "its samples at hand for anyone to score again.\n"
+        )
+    for section in ranked:
+        parts += _section(section)
+    if shown:
+        parts += ["## Demonstration\n", *([f"{_text(caveat)}\n"] if caveat else [])]
+        for section in shown:
+            parts += _section(section)
+    parts.append(TAIL)
+    return "\n".join(parts)
+
+
+def _section(section: Section) -> list[str]:
+    context = section.of.context
+    lines = [
+        f"### Against {_text(context.reference_name)} "
+        f"({context.reference_size:,} crystals), {_text(context.protocol_text)}\n",
+        f"Crystals `{context.crystals_hash[:12]}`; hull {_text(section.hull)}; "
+        f"eligible: {_text(context.eligibility)}."
+        + ("" if section.common is None else f" Yields at {section.common:,} {_drawn(section)}.")
+        + "\n",
+    ]
+    head = ["model", "yield, %", "scored", "eligible", *(v.value for v in Verdict)]
+    if not section.demonstration:
+        head.insert(0, "rank")
+    rows = []
+    for entry in section.entries:
+        report = entry.report
+        shares = [report.fractions.get(verdict.value) for verdict in Verdict]
+        row = [
+            f"[{_text(entry.submission.model)}](submissions/{entry.name}.yaml)",
+            _interval(entry.novel_yield),
+            str(len(report.results)),
+            str(report.n_eligible),
+            *map(_interval, shares),
+        ]
+        if not section.demonstration:
+            row.insert(0, "–" if entry.rank is None else str(entry.rank))
+        rows.append(row)
+    lines.append(_table(head, rows))
+    lines.append("Unmatched of the eligible, by crystal system:\n")
+    rows = []
+    for entry in section.entries:
+        groups = entry.report.breakdown("crystal_system")
+        rows.append(
+            [
+                _text(entry.submission.model),
+                *(
+                    f"{groups[system].counts['unmatched']} of {groups[system].n}"
+                    if system in groups
+                    else "–"
+                    for system in CRYSTAL_SYSTEMS
+                ),
+            ]
+        )
+    lines.append(_table(["model", *CRYSTAL_SYSTEMS], rows))
+    left = [
+        f"{_text(entry.submission.model)} ({entry.unranked})"
+        for entry in section.entries
+        if entry.unranked is not None and not section.demonstration
+    ]
+    if left:
+        lines.append(f"Not ranked: {', '.join(left)}.\n")
+    return lines
+
+
+def _drawn(section: Section) -> str:
+    return "scored crystals" if section.demonstration else "generated crystals"
+
+
+def _interval(share: Interval | None) -> str:
+    if share is None:
+        return "–"
+    low, high = (f"{100 * limit:.0f}" for limit in (share.low, share.high))
+    return f"{percent(share.value).removesuffix(' %')} [{low}–{high}]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _text(text: str) -> str:
+    """Text of a submission that Markdown shows as it is."""
+    escaped = re.sub(r"([\\`*_{}\[\]()#|!~])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,46 @@
+"""A copy of the leaderboard to tamper with, and one made by scoring."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from board_files import BOARD
+
+from novelty_metric.cli import main
+from novelty_metric.leaderboard.submission import Submission, parse
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """A copy of the committed leaderboard."""
+    return Path(shutil.copytree(BOARD, tmp_path / "board"))
+
+
+@pytest.fixture
+def submission() -> Submission:
+    return parse((BOARD / "submissions" / "diffcsp.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with samples, the run that scored them, and a board with its submission.
+
+    The search alone, against the packaged reference, which so is what the "model" was trained on.
+    """
+    from novelty_metric.samples.packaged import packaged_samples_path
+
+    root = tmp_path_factory.mktemp("scored")
+    (root / "samples").mkdir()
+    shutil.copy(packaged_samples_path(), root / "samples" / "made.zip")
+    (root / "board" / "submissions").mkdir(parents=True)
+    words = [f"samples={root / 'samples' / 'made.zip'}", "reference=aflow", "relaxer=none"]
+    assert main(["score", *words, "limit=14", "seed=2", f"out={root / 'run'}"]) == 0
+    n_files = 41
+    answers = ["name=mine", "model=Mine", "authors=A. Author; B. Author", f"generated={n_files}"]
+    into = f"into={root / 'board'}"
+    assert main(["leaderboard", "add", str(root / "run"), into, *answers]) == 0
+    assert json.loads((root / "run" / "report.json").read_text())["samples"]["read"] > 10
+    return root

@@ -1,0 +1,206 @@
+"""The tables: made of the submissions alone, always the same, each section ranked by itself."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from board_files import BOARD, edit_submission
+
+from novelty_metric.cli import main
+from novelty_metric.leaderboard.board import Section, read_board, sections
+from novelty_metric.leaderboard.build import outputs
+from novelty_metric.leaderboard.check import Checked
+from novelty_metric.leaderboard.kinds import plain
+from novelty_metric.leaderboard.submission import Counts, Submission, parse
+from novelty_metric.leaderboard.tables import COLUMNS, csv_text, json_text, markdown
+from novelty_metric.verdict import CrystalResult, Verdict
+
+
+def without_charts(page: str) -> str:
+    """Another version of the plotting library draws other lines."""
+    return re.sub(r"data:image/svg\+xml;base64,[^\"]+", "", page)
+
+
+def test_the_committed_tables_are_made_of_the_submissions() -> None:
+    for name, text in outputs(BOARD).items():
+        committed = (BOARD / name).read_text(encoding="utf-8")
+        if name == "index.html":
+            assert without_charts(committed) == without_charts(text)
+        else:
+            assert committed == text, f"{name}: run `novelty-metric leaderboard build`"
+
+
+def test_built_twice_it_is_the_same(board: Path, tmp_path: Path) -> None:
+    assert main(["leaderboard", "build", str(board)]) == 0
+    before = {path.name: path.read_bytes() for path in board.iterdir() if path.is_file()}
+    assert main(["leaderboard", "build", str(board), f"out={tmp_path / 'out'}"]) == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(made) == {
+        "README.md", "leaderboard.csv", "leaderboard.json", "index.html", "submission.schema.json"
+    }  # fmt: skip
+    assert all(before[name] == content for name, content in made.items())
+
+
+def test_nothing_is_built_of_what_is_wrong(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_submission(board, lambda content: content["counts"].update(eligible=100))
+    assert main(["leaderboard", "build", str(board)]) == 2
+    assert "counts.eligible" in capsys.readouterr().err
+
+
+def test_the_demonstration_ranks_nobody() -> None:
+    (only,) = read_board(BOARD)
+    assert only.demonstration and len(only.entries) == 6
+    assert all(entry.rank is None and entry.unranked for entry in only.entries)
+    text = (BOARD / "README.md").read_text()
+    assert "## Ranked\n\nEmpty." in text
+    for words in ("nobody's training set", "two other splits", "fine-tuned on lithium systems"):
+        assert words in text
+        assert words in (BOARD / "index.html").read_text().replace("&#39;", "'")
+
+
+# Boards of made-up models
+
+
+def checked(name: str, novel: int, rows: int = 200, **changed: Any) -> Checked:
+    """A model scored against its own training set, of whose crystals some are new."""
+    base = parse((BOARD / "submissions" / "diffcsp.yaml").read_text())
+    results = [
+        CrystalResult(
+            id=str(i),
+            formula="NaCl",
+            crystal_system="cubic",
+            space_group=225,
+            smact_valid=True,
+            converged=True,
+            eligible=True,
+            verdict=Verdict.UNMATCHED if i < novel else Verdict.DUPLICATE,
+        )
+        for i in range(rows)
+    ]
+    content = plain(base)
+    content |= {"model": changed.pop("model", name), "demonstration": False, "pictures": []}
+    content["training_set"]["crystals_hash"] = content["scored"]["reference"]["crystals_hash"]
+    everything = {"rule": "all", "count": None, "seed": None}
+    generated = changed.pop("generated", rows)
+    content["samples"] |= {"selection": everything, "in_file": rows, "generated": generated}
+    content["counts"]["rows"] = rows
+    for key, value in changed.items():
+        content["scored"][key] = value
+    from novelty_metric.leaderboard.kinds import Record
+
+    made: Submission = Record(Submission).read(content, "")
+    report = made.report(results)
+    made = dataclasses.replace(made, counts=Counts.follow(report))
+    return Checked(name=name, submission=made, report=report, pictures={})
+
+
+def ranks(section: Section) -> dict[str, int | None]:
+    return {entry.name: entry.rank for entry in section.entries}
+
+
+def test_ranks_and_what_is_not_ranked() -> None:
+    (only,) = sections(
+        [
+            checked("a", 100),
+            checked("b", 96),
+            checked("c", 20),
+            checked("d", 200, generated=None),
+            checked("e", 30, rows=100),
+        ]
+    )
+    assert ranks(only) == {"a": 1, "b": 1, "e": 3, "c": 4, "d": None}
+    assert only.common == 100
+    unknown = only.entries[-1]
+    assert unknown.name == "d" and unknown.novel_yield is None
+    assert unknown.unranked == "how many crystals were generated is not known"
+    text = markdown([only])
+    assert "Not ranked: d (how many crystals were generated is not known)." in text
+    assert "| – | [d](submissions/d.yaml) | – |" in text
+
+
+def other_reference(one: Checked) -> Checked:
+    scored = one.submission.scored
+    reference = dataclasses.replace(scored.reference, crystals_hash="4" * 64)
+    trained = dataclasses.replace(one.submission.training_set, crystals_hash="4" * 64)
+    submission = dataclasses.replace(
+        one.submission,
+        training_set=trained,
+        scored=dataclasses.replace(scored, reference=reference),
+    )
+    return dataclasses.replace(one, submission=submission)
+
+
+def test_another_measure_has_a_section_of_its_own() -> None:
+    protocol = dict(plain(checked("x", 1).submission.scored.protocol))
+    hull = {"name": "matbench_discovery", "entries": 5}
+    found = sections(
+        [
+            checked("a", 20),
+            checked("b", 40),
+            checked("protocol", 199, protocol={**protocol, "k": 5}),
+            checked("hull", 199, hull=hull),
+            checked("relaxed", 199, relax_samples=False),
+            other_reference(checked("set", 199)),
+        ]
+    )
+    assert sorted(ranks(found[0])) == ["a", "b"]
+    assert sorted(name for one in found[1:] for name in ranks(one)) == [
+        "hull", "protocol", "relaxed", "set"
+    ]  # fmt: skip
+    assert len(found) == 5 and all(set(ranks(one).values()) <= {1, 2} for one in found)
+
+
+def test_a_name_of_the_protocol_or_the_reference_divides_nothing() -> None:
+    first, second = checked("a", 20), checked("b", 20)
+    scored = second.submission.scored
+    reference = dataclasses.replace(scored.reference, name="other words")
+    second = dataclasses.replace(
+        second,
+        submission=dataclasses.replace(
+            second.submission, scored=dataclasses.replace(scored, reference=reference)
+        ),
+    )
+    assert len(sections([first, second])) == 1
+
+
+def test_a_filtered_file_counts_what_was_filtered() -> None:
+    (only,) = sections([checked("a", 50, generated=1000), checked("b", 50)])
+    found = {entry.name: entry.novel_yield for entry in only.entries}
+    assert only.common == 200
+    assert found["a"] is not None and found["a"].value == pytest.approx(0.05)
+    assert found["b"] is not None and found["b"].value == pytest.approx(0.25)
+
+
+def test_csv_and_json_hold_the_same() -> None:
+    found = sections([checked("a", 100), checked("b", 20, model="=1+1")])
+    rows = list(csv.DictReader(io.StringIO(csv_text(found))))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["model"] for row in rows] == ["a", "'=1+1"]  # no formula for a spreadsheet
+    models = json.loads(json_text(found))["sections"][0]["models"]
+    for row, model in zip(rows, models, strict=True):
+        assert float(row["novel_yield"]) == pytest.approx(model["novel_yield"])
+        assert int(row["unmatched"]) == model["unmatched"]
+        assert row["rank"] == str(model["rank"])
+
+
+def test_markdown_shows_text_as_it_is() -> None:
+    nasty = "x|y](javascript:alert(1)) <img src=x> **b** `c`"
+    text = markdown(sections([checked("a", 5, model=nasty)]))
+    assert "<img" not in text
+    assert r"x\|y\]\(javascript:alert\(1\)\) &lt;img src=x&gt; \*\*b\*\* \`c\`" in text
+
+
+def test_an_empty_leaderboard_can_be_built(tmp_path: Path) -> None:
+    (tmp_path / "submissions").mkdir()
+    made = outputs(tmp_path)
+    assert "Empty." in made["README.md"] and "Empty." in made["index.html"]
+    shutil.rmtree(tmp_path / "submissions")
+    assert main(["leaderboard", "build", str(tmp_path)]) == 2

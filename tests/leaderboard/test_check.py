@@ -1,0 +1,263 @@
+"""Tampering is caught: whoever changes a figure, a file or a hash is told what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from board_files import BOARD, edit_submission, replace_table
+
+from novelty_metric.cli import main
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.check import check_folder
+from novelty_metric.leaderboard.files import MAX_TABLE_BYTES, picture, read_inside
+
+Edit = Callable[[dict[str, Any]], Any]
+TABLE = Path("verdicts/diffcsp.parquet")
+
+
+def wrong(board: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `leaderboard check` says is wrong; its status is 1."""
+    assert main(["leaderboard", "check", str(board)]) == 1
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = [line for line in said.out.splitlines() if line.startswith("wrong: ")]
+    assert lines
+    return "\n".join(lines)
+
+
+def rewritten(board: Path, change: Callable[[pa.Table], pa.Table]) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(change(pq.read_table(board / TABLE)), stream)
+    return stream.getvalue()
+
+
+def test_the_committed_leaderboard_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "check", str(BOARD)]) == 0
+    assert "6 submissions are right, 0 things are wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: c["counts"]["verdicts"].update(unmatched=60), "counts.verdicts.unmatched is 60"),
+        (lambda c: c["counts"].update(eligible=99), "counts.eligible is 99, but the table"),
+        (lambda c: c["counts"].update(unique_unmatched=99), "counts.unique_unmatched is 99"),
+        (lambda c: c["counts"]["left_out"].update(failed=9), "counts.left_out.failed is 9"),
+        (lambda c: c["counts"].update(rows=1), "counts.rows is 1"),
+        (lambda c: c.update(novelty=1.0), "no key is named 'novelty'"),
+        (lambda c: c["verdicts"].update(unreadable=[3]), "counts.unreadable is 0"),
+        (lambda c: c["verdicts"].update(file="/etc/passwd"), "verdicts.file is '/etc/passwd'"),
+        (
+            lambda c: c["verdicts"].update(file="verdicts/flowmm.parquet"),
+            "its own is verdicts/diff",
+        ),
+        (lambda c: c["pictures"][0].update(file="pictures/diffcsp/../1.png"), "pictures/NAME"),
+        (lambda c: c["pictures"][0].update(row=0), "its own is pictures/diffcsp/0.png"),
+        (lambda c: c["scored"]["reference"].update(crystals_hash="1" * 64), "scored.hull.crystals"),
+        (
+            lambda c: c.update(
+                demonstration=False, training_set={"name": "x", "crystals_hash": None}
+            ),
+            "score against what the model was trained on",
+        ),
+    ],
+)
+def test_an_edited_submission_is_caught(
+    board: Path, edit: Edit, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_submission(board, edit)
+    assert said in wrong(board, capsys)
+
+
+def test_an_edited_table_is_caught(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def novel(table: pa.Table) -> pa.Table:
+        column = pa.array(["unmatched"] * len(table), pa.string())
+        return table.set_column(table.schema.get_field_index("verdict"), "verdict", column)
+
+    data = rewritten(board, novel)
+    (board / TABLE).write_bytes(data)
+    assert "was changed: its SHA-256" in wrong(board, capsys)
+    replace_table(board, data)
+    assert "but the table of verdicts has" in wrong(board, capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.drop_columns(["cost"]), "columns are not those of a verdicts.parquet (cost)"),
+        (lambda t: t.append_column("x", pa.array([0] * len(t))), "verdicts.parquet (x)"),
+        (lambda t: t.rename_columns(["formula", *t.column_names[1:]]), "columns are not those"),
+        (
+            lambda t: t.set_column(0, "id", pa.array(range(len(t)))),
+            "columns are not those of a verdicts.parquet (id)",
+        ),
+        (
+            lambda t: t.set_column(
+                t.column_names.index("verdict"), "verdict", pa.array(["best"] * len(t))
+            ),
+            "can be in no verdicts.parquet",
+        ),
+        (
+            lambda t: t.set_column(
+                t.column_names.index("element_map"), "element_map", pa.array(["[" * 9999] * len(t))
+            ),
+            "can be in no verdicts.parquet",
+        ),
+    ],
+)
+def test_an_odd_table_is_refused(
+    board: Path,
+    change: Callable[[pa.Table], pa.Table],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    replace_table(board, rewritten(board, change))
+    assert said in wrong(board, capsys)
+
+
+def test_what_is_no_parquet_is_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for data in (b"", b"PAR1" * 100, (board / TABLE).read_bytes()[:-900]):
+        replace_table(board, data)
+        assert "it is no Parquet file, or is damaged" in wrong(board, capsys)
+
+
+def test_a_table_that_unpacks_to_gigabytes_is_not_unpacked(
+    board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.BytesIO()
+    many = pq.read_table(board / TABLE).take(pa.array([0] * 200_000))
+    pq.write_table(many, stream, compression="zstd")
+    assert len(stream.getvalue()) < MAX_TABLE_BYTES
+    replace_table(board, stream.getvalue())
+    assert "200,000 rows" in wrong(board, capsys)
+
+
+def test_a_huge_file_is_not_read(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (TABLE, Path("submissions/diffcsp.yaml")):
+        with (board / name).open("r+b") as stream:
+            stream.truncate(40 * 2**30)  # a hole: no disk is used
+        assert "bytes; at most" in wrong(board, capsys)
+
+
+@pytest.mark.parametrize("name", [str(TABLE), "submissions/diffcsp.yaml", "verdicts"])
+def test_links_are_refused(
+    board: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move(board / name, tmp_path / "away")
+    (board / name).symlink_to(tmp_path / "away")
+    assert "a link; put the file itself there" in wrong(board, capsys)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ".", "a\\..\\x", ""])
+def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="outside of the folder"):
+        read_inside(tmp_path, name, most=10)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file"):
+        read_inside(tmp_path, "pipe", most=10)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int = 4, height: int = 4, *, extra: bytes = b"", rows: bytes | None = None) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = (b"\0" * (width + 1)) * height if rows is None else rows
+    body = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<svg onload='x'/>", "it is no PNG"),
+        (png(extra=chunk(b"tEXt", b"a\0b")), "holds more than a picture"),
+        (png() + b"<script>", "something follows the picture"),
+        (png()[:-3], "cut short"),
+        (png(60_000, 60_000, rows=b"\0"), "60000 × 60000 pixels"),
+        (png(rows=b""), "damaged PNG"),
+    ],
+    ids=["svg", "text", "behind", "short", "bomb", "empty"],
+)
+def test_odd_pictures_are_refused(content: bytes, said: str) -> None:
+    assert picture(png()) == png()
+    with pytest.raises(InputError, match=said):
+        picture(content)
+
+
+def test_another_picture_is_caught(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = sorted((board / "pictures" / "diffcsp").iterdir())[0]
+    first.write_bytes(png())
+    assert "was changed: its SHA-256" in wrong(board, capsys)
+
+
+def test_files_that_nobody_names_are_told(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (board / "verdicts" / "run.sh").write_text("true")
+    assert "verdicts/run.sh: no submission names this file" in wrong(board, capsys)
+    (board / "verdicts" / "run.sh").unlink()
+    (board / "submissions" / "Über.py").write_text("1/0")
+    assert "submissions are named NAME.yaml" in wrong(board, capsys)
+
+
+def test_two_training_sets_of_one_name_are_told(
+    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = Path(shutil.copytree(scored / "board", tmp_path / "board"))
+    for top, file in (("submissions", "{}.yaml"), ("verdicts", "{}.parquet")):
+        shutil.copy(board / top / file.format("mine"), board / top / file.format("other"))
+
+    def another(content: dict[str, Any]) -> None:
+        content["verdicts"]["file"] = "verdicts/other.parquet"
+        content["training_set"]["crystals_hash"] = "2" * 64
+        content["scored"]["reference"]["crystals_hash"] = "2" * 64
+        content["scored"]["hull"].update(crystals_hash="2" * 64)
+
+    edit_submission(board, another, "other")
+    assert "two sets under one name" in wrong(board, capsys)
+
+
+def test_the_call_is_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for words, said in (
+        (["check", str(tmp_path)], "is no leaderboard"),
+        (["check", str(BOARD), "nobody"], "no submission is named 'nobody'"),
+        (["check", str(BOARD), "--recompute"], "--recompute needs --samples"),
+        (["check", str(BOARD), "--samples", "x", "--recompute=0"], "checks nothing"),
+        (["check", str(BOARD), "--samples", "x", "--recompute=x"], "must be a whole number"),
+        (["chek"], "no verb named 'leaderboard chek'"),
+        (["add"], "needs one RUN_DIR"),
+        (["add", "x", "autors=y"], "no setting named 'autors'"),
+        (["build", "a", "b"], "takes one folder"),
+    ):
+        assert main(["leaderboard", *words]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_names_choose_submissions() -> None:
+    found, problems = check_folder(BOARD, ("flowmm",))
+    assert [one.name for one in found] == ["flowmm"] and not problems
+
+
+def test_no_crystal_of_the_demonstration_is_in_the_repository() -> None:
+    """Verdicts, counts and pictures alone: nothing that holds coordinates or a cell."""
+    for path in BOARD.rglob("*"):
+        assert path.suffix not in (".cif", ".extxyz", ".arrow", ".pt", ".zip")
+    for path in (BOARD / "verdicts").iterdir():
+        assert not {"lattice", "frac_coords", "numbers"} & set(pq.read_schema(path).names)
+    text = json.dumps((BOARD / "leaderboard.json").read_text())
+    assert "_cell_length" not in text and "lattice" not in text.replace("lattice_sites", "")

@@ -1,0 +1,190 @@
+"""A submission from a run, and the same crystals scored again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from board_files import edit_submission, replace_table
+
+from novelty_metric.cli import main
+from novelty_metric.leaderboard.recompute import differences
+from novelty_metric.leaderboard.submission import parse
+from novelty_metric.verdict import CrystalResult, Verdict
+
+
+@pytest.fixture
+def mine(scored: Path, tmp_path: Path) -> Path:
+    """Samples and board of the scored run, to tamper with."""
+    shutil.copytree(scored / "samples", tmp_path / "samples")
+    shutil.copytree(scored / "board", tmp_path / "board")
+    return tmp_path
+
+
+def check(mine: Path, *words: str) -> int:
+    samples = ["--samples", str(mine / "samples")]
+    return main(["leaderboard", "check", str(mine / "board"), *samples, *words])
+
+
+def test_the_submission_says_what_was_scored(scored: Path) -> None:
+    made = parse((scored / "board" / "submissions" / "mine.yaml").read_text())
+    assert made.model == "Mine" and made.authors == ("A. Author", "B. Author")
+    assert made.trained_on_reference and not made.demonstration
+    assert (made.samples.file, made.samples.in_file, made.samples.generated) == ("made.zip", 41, 41)
+    assert made.samples.selection.seed == 2 and made.counts.rows == 14
+    assert made.n_generated == 14
+
+
+def test_scored_again_it_is_the_same(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mine / "samples" / "made.zip").rename(mine / "samples" / "renamed")
+    assert check(mine, "--recompute") == 0
+    assert "right: mine: 14 crystals scored again, 14 the same" in capsys.readouterr().out
+    assert check(mine, "--recompute=5", "--seed", "3") == 0
+    assert "5 crystals scored again, 5 the same" in capsys.readouterr().out
+
+
+def test_another_sample_file_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = mine / "samples" / "made.zip"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert check(mine) == 1
+    said = capsys.readouterr().out
+    assert "has the SHA-256" in said and "made.zip has its name, but other content" in said
+    path.unlink()
+    assert check(mine, "--recompute") == 1
+    assert "no file below" in capsys.readouterr().out
+
+
+def forge(mine: Path) -> None:
+    """Call the duplicates substituted, with every hash and count put right."""
+    path = mine / "board" / "verdicts" / "mine.parquet"
+    table = pq.read_table(path)
+    verdicts = table["verdict"].to_pylist()
+    assert "duplicate" in verdicts
+    column = pa.array(["unmatched" if v == "duplicate" else v for v in verdicts], pa.string())
+    place = table.schema.get_field_index("verdict")
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.set_column(place, "verdict", column), sink)
+    replace_table(mine / "board", sink.getvalue().to_pybytes(), "mine")
+
+    def counts(content: dict[str, Any]) -> None:
+        given = content["counts"]["verdicts"]
+        given["unmatched"] += given.pop("duplicate")
+        given["duplicate"] = 0
+        content["counts"]["unique_unmatched"] = given["unmatched"]
+
+    edit_submission(mine / "board", counts, "mine")
+
+
+def test_a_forged_verdict_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forge(mine)
+    assert main(["leaderboard", "check", str(mine / "board")]) == 0
+    assert check(mine, "--recompute") == 1
+    said = capsys.readouterr().out
+    assert "verdict was unmatched, is duplicate" in said
+    # As many as one relaxation in the whole run could explain are not enough for these.
+    assert check(mine, "--recompute", "--allow", "1") == 1
+
+
+def swapped(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def edit(content: dict[str, Any]) -> None:
+        content["training_set"][key] = value
+        content["scored"]["reference"][key] = value
+        content["scored"]["hull"][key] = value
+
+    return edit
+
+
+def test_a_wrong_training_set_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_submission(mine / "board", swapped("crystals_hash", "3" * 64), "mine")
+    assert main(["leaderboard", "check", str(mine / "board")]) == 0  # in itself it is right
+    assert check(mine, "--recompute") == 1
+    assert "not the same training set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: c["samples"].update(reader="os"), "samples.reader is 'os'; known: adit"),
+        (
+            lambda c: c["scored"].update(
+                potential={"name": "mine", "version": "1", "weights_hash": "a"}
+            ),
+            "the potential 'mine' is not one that comes by name",
+        ),
+        (lambda c: c["scored"]["hull"].update(name="entries"), "the hull 'entries' is not one"),
+        (lambda c: c["samples"]["selection"].update(seed=7), "id was"),
+    ],
+)
+def test_what_was_done_otherwise_is_told(
+    mine: Path,
+    edit: Callable[[dict[str, Any]], None],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edit_submission(mine / "board", edit, "mine")
+    assert check(mine, "--recompute") == 1
+    assert said in capsys.readouterr().out
+
+
+ROW = CrystalResult(
+    id="a",
+    formula="NaCl",
+    eligible=True,
+    converged=True,
+    verdict=Verdict.DUPLICATE,
+    parent_id="p",
+    energy_per_atom=-3.0,
+    e_above_hull=0.05,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "found"),
+    [
+        ({}, 0, 0),
+        ({"energy_per_atom": -3.005, "seconds": 9.0}, 0, 0),
+        ({"energy_per_atom": -3.02}, 0, 1),
+        ({"e_above_hull": None}, 0, 1),
+        ({"verdict": Verdict.UNMATCHED}, 0, 1),
+        ({"parent_id": "q"}, 0, 1),
+        ({"eligible": False, "verdict": None}, 0, 2),
+        ({"id": "b"}, 1, 0),
+        ({"formula": "KCl", "readable": False}, 2, 0),
+    ],
+)
+def test_what_counts_as_a_difference(change: dict[str, Any], given: int, found: int) -> None:
+    first, second = differences(ROW, replace(ROW, **change))
+    assert (len(first), len(second)) == (given, found)
+
+
+def test_adding_asks_for_what_is_missing(
+    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = f"into={tmp_path / 'board'}"
+    run = str(scored / "run")
+    for words, said in (
+        ([run, into], "who made the model?"),
+        ([run, into, "authors=A", "name=../x"], "names are small letters"),
+        ([run, into, "authors=A", "generated=2"], "samples.generated"),
+        ([run, into, "authors=A", "generated=x"], "must be a whole number"),
+        ([run, into, "authors=A", "paper=ftp://x"], "paper is"),
+        ([run, into, "authors=A", "demonstration=true"], "against its training set"),
+        ([str(tmp_path), into, "authors=A"], "report.json"),
+    ):
+        status = main(["leaderboard", "add", *words])
+        err = capsys.readouterr().err
+        if "demonstration" in words[-1]:
+            # Without the hash of what it was trained on nothing speaks against it.
+            assert status == 0
+            continue
+        assert status == 2 and said in err, err
+    assert main(["leaderboard", "add", run, into, "authors=A", "name=generic"]) == 2
+    assert "is there already" in capsys.readouterr().err

@@ -1,0 +1,190 @@
+"""The schema: published as it is read, strict, and proof against what YAML can do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from board_files import BOARD
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.kinds import plain
+from novelty_metric.leaderboard.submission import (
+    MAX_BYTES,
+    SCHEMA_FILE,
+    Submission,
+    dump,
+    json_schema,
+    json_schema_text,
+    parse,
+    submission_paths,
+)
+
+TEXT = (BOARD / "submissions" / "diffcsp.yaml").read_text()
+CONTENT = yaml.safe_load(TEXT)
+
+SCHEMA = jsonschema.Draft202012Validator(json_schema())
+
+
+def keys(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if not isinstance(content, dict):
+        return []
+    found = []
+    for key, value in content.items():
+        found += [(*path, key), *keys(value, (*path, key))]
+    return found
+
+
+KEYS = [
+    path for path in keys(CONTENT) if path[:2] not in (("scored", "hull"), ("scored", "versions"))
+]
+
+
+def at(content: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
+def accepts(content: Any) -> bool:
+    try:
+        parse(yaml.safe_dump(content))
+    except InputError as error:
+        assert "\n" not in str(error)
+        return False
+    return True
+
+
+def test_the_published_schema_is_the_code() -> None:
+    assert (BOARD / SCHEMA_FILE).read_text() == json_schema_text()
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def test_every_submission_passes_both() -> None:
+    paths = submission_paths(BOARD)
+    assert len(paths) >= 6
+    for path in paths:
+        parse(path.read_text())
+        SCHEMA.validate(yaml.safe_load(path.read_text()))
+
+
+def test_what_is_written_is_read_back(submission: Submission) -> None:
+    assert parse(dump(submission)) == submission
+
+
+@pytest.mark.parametrize("path", KEYS, ids=lambda path: ".".join(map(str, path)))
+def test_no_key_is_missing_and_none_is_new(path: tuple[Any, ...]) -> None:
+    for edit in (
+        lambda holder, key: holder.pop(key),
+        lambda holder, key: holder.update({f"{key}_x": 1}),
+        lambda holder, key: holder.update({key: {"an": ["odd", "value"]}}),
+    ):
+        content = copy.deepcopy(CONTENT)
+        edit(at(content, path[:-1]), path[-1])
+        assert not accepts(content)
+        with pytest.raises(jsonschema.ValidationError):
+            SCHEMA.validate(content)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(KEYS),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2**70)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.lists(st.integers(), max_size=3),
+)
+def test_what_the_code_takes_the_schema_takes(path: tuple[Any, ...], value: Any) -> None:
+    content = copy.deepcopy(CONTENT)
+    at(content, path[:-1])[path[-1]] = value
+    if accepts(content):
+        SCHEMA.validate(content)
+
+
+def test_an_extra_key_is_named_with_a_hint() -> None:
+    with pytest.raises(InputError, match=r"'samples\.generatd'; did you mean 'generated'"):
+        content = copy.deepcopy(CONTENT)
+        content["samples"]["generatd"] = 5
+        parse(yaml.safe_dump(content))
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "anchor or alias"),
+        ("[" * 50_000, "nested too deep"),
+        ("a:\n" * 3 + "x" * MAX_BYTES, "larger than 128 KiB"),
+        ("!!python/object/apply:os.system ['true']", "has a tag"),
+        ("model: !!str x", "has a tag"),
+        ("model: A\nmodel: B", "'model' is given twice"),
+        ("? [a, b]\n: c", "a key is no text"),
+        ("model: [", "it is no YAML"),
+        ("model: 2024-99-99", "can't be read"),
+        ("- a", "must hold the keys"),
+        ("", "must hold the keys"),
+        ("model: A\n---\nmodel: B", "it is no YAML"),
+        ("model: \x00", "it is no YAML"),
+    ],
+)
+def test_odd_yaml_is_refused_in_a_line(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        parse(text)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: c.update(model=None), "model is None; it must be text"),
+        (lambda c: c.update(authors=[]), "authors has 0 entries"),
+        (lambda c: c.update(paper="javascript:alert(1)"), "paper is .*https"),
+        (lambda c: c["samples"].update(file="../x"), "a file name without a folder"),
+        (lambda c: c["samples"].update(sha256="abc"), "64 hexadecimal digits"),
+        (lambda c: c["samples"].update(generated=5), "less than the 10000 in the file"),
+        (lambda c: c["samples"].update(generated=True), "must be a whole number"),
+        (lambda c: c["samples"]["selection"].update(rule="best"), "known: all, first, random"),
+        (lambda c: c["samples"]["selection"].update(seed=None), "selection.seed goes with"),
+        (lambda c: c["samples"]["selection"].update(count=90), "selection gives 90"),
+        (lambda c: c["scored"]["protocol"].update(k=5), "its settings are those of"),
+        (lambda c: c["scored"]["protocol"].update(fmax=float("nan")), "must be finite"),
+        (lambda c: c["scored"]["reference"].update(crystals_hash="0" * 64), "scored.hull"),
+        (lambda c: c["verdicts"].update(file="verdicts/../../x.parquet"), "verdicts/NAME"),
+        (lambda c: c.update(demonstration=False), "score against what the model was trained on"),
+    ],
+)
+def test_what_does_not_agree_is_told(edit: Callable[[dict[str, Any]], None], said: str) -> None:
+    content = copy.deepcopy(CONTENT)
+    edit(content)
+    with pytest.raises(InputError, match=said):
+        parse(yaml.safe_dump(content))
+
+
+def test_the_number_generated_is_only_what_the_rows_stand_for(submission: Submission) -> None:
+    def generated(**samples: Any) -> int | None:
+        content = plain(submission)
+        content["samples"].update(samples)
+        selection = content["samples"]["selection"]
+        if selection["rule"] == "all":
+            content["counts"]["rows"] = content["samples"]["in_file"]
+        return parse(yaml.safe_dump(content)).n_generated
+
+    everything = {"rule": "all", "count": None, "seed": None}
+    assert generated() == 100  # a draw of an unfiltered file
+    assert generated(generated=None) is None
+    assert generated(generated=20_000) is None  # a draw of a filtered one
+    assert generated(selection=everything, generated=20_000) == 20_000
+    assert generated(selection=everything) == 10_000
