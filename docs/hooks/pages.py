@@ -28,6 +28,8 @@ OUTSIDE = {
     "benchmarks/README.md": "benchmarks.md",
     "examples/model_repository/README.md": "example_repository.md",
     "leaderboards/README.md": "leaderboards.md",
+    "leaderboards/CONTRIBUTING.md": "leaderboard_rules.md",
+    "leaderboards/DEMONSTRATION.md": "leaderboard_demonstration.md",
     "CHANGELOG.md": "changelog.md",
 }
 _PAGES = {**OUTSIDE, "README.md": "index.md"}
