@@ -135,7 +135,9 @@ class Fingerprints:
             If `symmetry` is none of these.
         """
         groups = np.array(self.space_groups, dtype=np.int64)
-        ours = is_of_symmetry(groups, symmetry) & np.array([v == verdict for v in self.verdicts])
+        ours = is_of_symmetry(groups, symmetry) & np.array(
+            [v == verdict for v in self.verdicts], dtype=bool
+        )
         theirs = is_of_symmetry(self.reference_space_groups, symmetry)
         radii, chance = self.radii[ours], self.reference_radii[theirs]
         return Density(symmetry, verdict, len(radii), len(chance), denser_than(radii, chance))

@@ -30,7 +30,7 @@ _MARKERS = {
     Verdict.DUPLICATE: "s",
     Verdict.SUBSTITUTED: "^",
     Verdict.UNMATCHED: "o",
-    Verdict.UNDECIDED: "x",
+    Verdict.UNDECIDED: "D",
 }
 
 
@@ -72,11 +72,9 @@ def fingerprint_map(
     for verdict in _SHOWN:
         points = ours[verdicts == verdict.value] if len(ours) else ours
         outside += int(((points < low) | (points > high)).any(axis=1).sum())
-        color = VERDICT_COLORS[verdict]
         mark = axes.scatter(
             points[:, 0], points[:, 1], s=15, marker=_MARKERS[verdict],
-            facecolors=color, linewidths=0.6 if verdict == Verdict.UNDECIDED else 0.4, zorder=3,
-            edgecolors=color if verdict == Verdict.UNDECIDED else "white",
+            facecolors=VERDICT_COLORS[verdict], edgecolors="white", linewidths=0.4, zorder=3,
         )  # fmt: skip
         handles.append(mark)
     axes.set_xlim(low[0], high[0])

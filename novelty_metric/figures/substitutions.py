@@ -109,8 +109,11 @@ def cost_and_volume(report: NoveltyReport) -> Figure:
     from novelty_metric.analysis.substitutions import parent_changes
 
     figure = new_figure(PAGE, 2.6)
-    left, right = figure.subplots(1, 2, sharey=True)
     systems = [str(s) for s in report.breakdown("crystal_system") if s in CRYSTAL_SYSTEMS]
+    if not systems:
+        say_nothing_to_show(figure.subplots(), "No crystal is eligible whose system is known")
+        return figure
+    left, right = figure.subplots(1, 2, sharey=True)
     handles = {}
     shown = (Verdict.SUBSTITUTED, Verdict.UNMATCHED)
     for verdict in shown:
@@ -140,8 +143,6 @@ def cost_and_volume(report: NoveltyReport) -> Figure:
         title=f"{len(finished)} relaxed to the end, {len(frame) - len(finished)} ended early",
         grid="x",
     )
-    if not systems:
-        left.text(0.5, 0.0, "No crystal is eligible", fontsize=FONT, color=INK)
     legend_above(figure, list(handles.values()), list(handles), 2)
     return figure
 

@@ -118,7 +118,7 @@ def test_against_the_package_of_its_authors() -> None:
     for _ in range(5):
         lattice = Lattice.from_parameters(4.1, 5.2, 6.3, 80, 95, 105).matrix
         sites = chance.random((5, 3))
-        want = amd.AMD((sites @ lattice, lattice), 100)
+        want = amd.AMD(amd.PeriodicSet(sites @ lattice, lattice), 100)
         np.testing.assert_allclose(average_minimum_distances(lattice, sites), want, atol=1e-8)
 
 

@@ -66,7 +66,7 @@ REPORTS = {
         [
             row(
                 "a", Verdict.SUBSTITUTED, formula=None, n_sites=None, space_group=None,
-                crystal_system=None, e_above_hull=None, cost=None, element_map={"X": {"Rf": 1}},
+                crystal_system=None, e_above_hull=None, cost=None, element_map={"Na": {"Rf": 1}},
             )
         ]
     ),
