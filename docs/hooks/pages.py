@@ -18,6 +18,8 @@ import files_page
 import settings_page
 from mkdocs.structure.files import File
 
+from novelty_metric.figures import FIGURES
+
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED: dict[str, Callable[[], str]] = {
     "settings.md": settings_page.markdown,
@@ -28,8 +30,13 @@ OUTSIDE = {
     "benchmarks/README.md": "benchmarks.md",
     "examples/model_repository/README.md": "example_repository.md",
     "leaderboards/README.md": "leaderboards.md",
+    "leaderboards/CONTRIBUTING.md": "leaderboard_rules.md",
+    "leaderboards/DEMONSTRATION.md": "leaderboard_demonstration.md",
     "CHANGELOG.md": "changelog.md",
 }
+FIGURES_HERE = (
+    "<!-- the figures of novelty_metric.figures.FIGURES, put in when the site is built -->"
+)
 _PAGES = {**OUTSIDE, "README.md": "index.md"}
 _SOURCES = {page: source for source, page in OUTSIDE.items()}
 _LINK = re.compile(
@@ -50,7 +57,17 @@ def on_files(files: Any, *, config: Any) -> Any:
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
     """Make links between files of the repository links between pages."""
     name = page.file.src_uri
+    if name == "gallery.md":
+        markdown = markdown.replace(FIGURES_HERE, figures())
     return relinked(markdown, _SOURCES.get(name, f"docs/{name}"), name)
+
+
+def figures() -> str:
+    """Every kind of picture with what it shows; the pictures are those of the analyses' page."""
+    return "\n".join(
+        f"## {spec.title}\n\n{spec.shows}\n\n![{spec.title}](gallery/{spec.name}.png)\n"
+        for spec in FIGURES
+    )
 
 
 def relinked(markdown: str, source: str, page: str) -> str:

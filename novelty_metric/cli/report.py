@@ -35,7 +35,7 @@ as `score -m` leaves, stands for all of them.
 examples
   novelty-metric report run
   novelty-metric report all figures=figures
-  novelty-metric report runs/diffcsp runs/flowmm reference=mp_20.arrow out=two.html
+  novelty-metric report runs/a runs/b reference=mp_20.arrow out=two.html
 """
 _SETTINGS = ("out", "reference", "figures", "crystals")
 _REPORT, _PAGE = "report.json", "report.html"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from novelty_metric.figures.colors import VERDICT_COLORS
+from novelty_metric.figures.style import COLUMN
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from novelty_metric.report import NoveltyReport
 
-COLUMN_WIDTH = 3.37
-"""Width of a column of a journal (inches)."""
 _LONGEST = 24
 """Characters of a name that are written."""
 
@@ -35,7 +34,7 @@ def verdict_bars(reports: Mapping[str, NoveltyReport]) -> Figure:
 
     order = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
     names = list(reports)
-    figure = Figure(figsize=(COLUMN_WIDTH, 0.75 + 0.26 * max(1, len(names))), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.75 + 0.26 * max(1, len(names))), layout="constrained")
     axes = figure.subplots()
     for row, report in enumerate(reports.values()):
         if report.novelty_interval is None:

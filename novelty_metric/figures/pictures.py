@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.errors import InputError
 from novelty_metric.figures.page import PNG, SVG, data_uri, svg
+from novelty_metric.figures.style import to_png, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAPER_DPI, PAGE_DPI = 300, 160
+PAGE_DPI = 160
 LARGEST_SVG = 200_000
 """Bytes of an SVG beyond which a page shows dots instead: thousands of points make it large."""
 _SUFFIXES = ("png", "svg")
 
 
-def png(figure: Figure, dpi: int = PAGE_DPI) -> bytes:
-    """A figure of matplotlib as PNG."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def page_source(figure: Figure) -> str:
-    """The figure as the source of an ``img``: sharp where that is small, else dots."""
+def page_source(figure: Figure, largest: int = LARGEST_SVG) -> str:
+    """The figure as the source of an ``img``: sharp if that takes at most `largest` bytes."""
     drawn = svg(figure)
-    return data_uri(drawn, SVG) if len(drawn) <= LARGEST_SVG else data_uri(png(figure), PNG)
+    if len(drawn) <= largest:
+        return data_uri(drawn, SVG)
+    return data_uri(to_png(figure, dpi=PAGE_DPI), PNG)
 
 
 def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -60,6 +55,6 @@ def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} can't be written ({error.strerror or error})") from error
-    for path, content in zip(files, (png(figure, PAPER_DPI), svg(figure)), strict=True):
+    for path, content in zip(files, (to_png(figure), to_svg(figure).encode()), strict=True):
         write_atomically(path, content)
     return files

@@ -5,35 +5,44 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from novelty_metric.comparison import context_mismatches
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
+from novelty_metric.figures import FIGURES, FigureSpec, Needs
 from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
 from novelty_metric.figures.page import data_uri, render
-from novelty_metric.figures.pictures import page_source, save_picture
+from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
+from novelty_metric.figures.style import COLUMN
 from novelty_metric.graded import crystal_score
 from novelty_metric.pairwise import Pair, pairwise
 from novelty_metric.report import UNKNOWN, Group, LeftOut, NoveltyReport
-from novelty_metric.report_files import read_all_structures
+from novelty_metric.report_files import read_all_structures, with_structures
 from novelty_metric.statistics import Bounds, Estimate, Interval
 from novelty_metric.structures import CrystalRecords
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
+    from novelty_metric.analysis import Coverage, Fingerprints
     from novelty_metric.reference import Reference
 
 MOST_UNMATCHED = 100
 """Unmatched crystals that are listed for a run."""
 MOST_CRYSTALS = 12
 """Crystals that are drawn, over all runs, unless more are asked for."""
+MOST_RUNS_DRAWN = 6
+"""Runs of which every kind of picture is on the page."""
+MOST_SVG = 4_000_000
+"""Bytes that the sharp pictures of a page take together."""
 MOST_RUNS_PAIRED = 10
 """Runs of which every two are compared; of more, each is held against the first."""
 
@@ -60,10 +69,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A picture: of which run, its source, what it shows in words, the files with their kinds."""
+    """A picture: of which run, its source, what it shows in words, the files with their kinds.
+
+    A wide one is made for both columns of a page.
+    """
 
     run: str
     source: str
+    wide: bool
     alt: str
     files: Mapping[str, str]
 
@@ -76,7 +89,7 @@ class Section:
     title: str
     about: str
     drawn: tuple[Drawn, ...]
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +141,17 @@ def report_page(
     reports = {run.name: run.report for run in runs}
     if not runs or len(reports) < len(runs):
         raise ValueError("a page needs one run or more, each with its own name")
-    files = _Files(figures, out)
+    n_pictures = min(len(runs), MOST_RUNS_DRAWN) * len(FIGURES)
+    files = _Files(figures, out, min(LARGEST_SVG, MOST_SVG // n_pictures))
     return render(
         "report.html.jinja",
         runs=runs,
         title=_title(runs),
         verdicts=[verdict.value for verdict in Verdict],
         mismatches=_mismatches(runs),
-        sections=list(_sections(runs, files)),
+        verdicts_picture=_verdicts(reports, files) if len(runs) > 1 else None,
+        sections=list(_sections(runs[:MOST_RUNS_DRAWN], files)),
+        all_drawn=len(runs) <= MOST_RUNS_DRAWN,
         pairs=_pairs(reports),
         all_paired=len(runs) <= MOST_RUNS_PAIRED,
         systems=_systems(list(reports.values())),
@@ -318,6 +334,7 @@ class _Files:
 
     folder: Path | None
     page: Path | None
+    largest: int
 
     def drawn(self, figure: Figure, *, run: str, key: str, alt: str) -> Drawn:
         """A figure for the page, written to the folder too."""
@@ -326,7 +343,8 @@ class _Files:
             name = f"{run}-{key}" if run else key
             for path in save_picture(figure, self.folder, name):
                 links[path.suffix.removeprefix(".").upper()] = self._link(path)
-        return Drawn(run=run, source=page_source(figure), alt=alt, files=links)
+        source, wide = page_source(figure, self.largest), figure.get_figwidth() > 1.2 * COLUMN
+        return Drawn(run=run, source=source, wide=wide, alt=alt, files=links)
 
     def _link(self, path: Path) -> str:
         start = Path.cwd() if self.page is None else self.page.resolve().parent
@@ -338,25 +356,96 @@ class _Files:
         return "./" + quote(Path(relative).as_posix())
 
 
+def _verdicts(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn:
+    """The verdicts of all runs side by side."""
+    counts = "; ".join(f"{name}: {_counts(report)}" for name, report in reports.items())
+    alt = f"Shares of the verdicts among the eligible crystals. {counts}"
+    return files.drawn(verdict_bars(reports), run="", key="verdicts", alt=alt)
+
+
 def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
     """The pictures, kind by kind."""
-    reports = {run.name: run.report for run in runs}
-    drawn = files.drawn(
-        verdict_bars(reports),
-        run="" if len(runs) > 1 else runs[0].name,
-        key="verdicts",
-        alt="Shares of the verdicts among the eligible crystals: "
-        + "; ".join(f"{name}: {_counts(report)}" for name, report in reports.items()),
-    )
-    yield Section(
-        key="verdicts",
-        title="Verdicts",
-        about="How much of the eligible crystals is new (unmatched), open (undecided), a reference "
-        "crystal with its elements exchanged (substituted), or a copy of one (duplicate). The "
-        "whisker is the 95 % interval of the unmatched, chance alone; the number of eligible "
-        "crystals stands behind the name.",
-        drawn=(drawn,),
-    )
+    sources = [_Sources(run) for run in runs]
+    for spec in FIGURES:
+        drawn, missing = [], []
+        for source in sources:
+            try:
+                figure = spec.draw(source.of(spec))
+            except _Missing as reason:
+                missing.append(f"{source.run.name}: {reason}" if len(runs) > 1 else str(reason))
+                continue
+            name = source.run.name
+            alt = f"{spec.title}, {name}: {_counts(source.run.report)}"
+            drawn.append(files.drawn(figure, run=name, key=spec.name, alt=alt))
+        yield Section(
+            key=spec.name,
+            title=spec.title,
+            about=spec.shows,
+            drawn=tuple(drawn),
+            missing=tuple(missing),
+        )
+
+
+class _Missing(Exception):
+    """Why there is no picture of a run."""
+
+
+class _Sources:
+    """What the pictures of a run are drawn from, each made once, when it is first asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def of(self, spec: FigureSpec) -> Any:
+        """What a picture is drawn from.
+
+        Raises
+        ------
+        _Missing
+            If the run lacks it.
+        """
+        if spec.name == "kinds_of_substituted" and not self.run.report.breakdown("kind"):
+            raise _Missing("the kinds are known of runs with exhaustive=true only")
+        if spec.needs is Needs.REPORT:
+            return self.run.report
+        if not self.run.report.n_eligible:
+            raise _Missing("no crystal is eligible")
+        if self.run.reference is None:
+            name = self.run.report.context.reference_name
+            raise _Missing(f"needs the reference ({name}): name it with reference=FILE")
+        try:
+            return self._coverage if spec.needs is Needs.COVERAGE else self._fingerprints
+        except InputError:
+            raise _Missing("the run was saved without its crystals") from None
+
+    @cached_property
+    def _report(self) -> NoveltyReport:
+        """With its crystals."""
+        report, folder = self.run.report, self.run.folder
+        return report if folder is None else with_structures(report, folder)
+
+    @cached_property
+    def _coverage(self) -> Coverage:
+        from novelty_metric.analysis import prototype_coverage
+
+        assert self.run.reference is not None
+        return prototype_coverage(self._report, self.run.reference)
+
+    @cached_property
+    def _fingerprints(self) -> Fingerprints:
+        from novelty_metric.analysis import fingerprint_analysis
+
+        assert self.run.reference is not None
+        known = _reference_fingerprints(self.run.reference)
+        return fingerprint_analysis(self._report, self.run.reference, reference_amd=known)
+
+
+@lru_cache(maxsize=1)
+def _reference_fingerprints(reference: Reference) -> NDArray[Any]:
+    """Of the reference that all runs have in common; it takes a minute for tens of thousands."""
+    from novelty_metric.analysis import reference_fingerprints
+
+    return reference_fingerprints(reference)
 
 
 def _counts(report: NoveltyReport) -> str:

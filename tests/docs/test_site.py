@@ -63,6 +63,16 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     assert "novelty = unmatched / eligible" in text_of(site / "api.html")
 
 
+def test_the_gallery_shows_every_picture(site: Path) -> None:
+    from novelty_metric.figures import FIGURES
+
+    page = (site / "gallery.html").read_text(encoding="utf-8")
+    for spec in FIGURES:
+        assert f'src="gallery/{spec.name}.png"' in page
+        assert (site / "gallery" / f"{spec.name}.png").is_file()
+        assert spec.shows in text_of(site / "gallery.html")
+
+
 def test_the_sources_of_the_pages_are_not_published(site: Path) -> None:
     assert not list(site.rglob("*.py"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def context(**more: Any) -> RunContext:
     return RunContext(**{**given, **more})
 
 
+@cache
 def salt(first: str, second: str) -> CrystalRecord:
     from pymatgen.core import Lattice, Structure
 

@@ -13,6 +13,7 @@ import pytest
 
 from novelty_metric.comparison import compare
 from novelty_metric.errors import InputError
+from novelty_metric.figures import FIGURES, Needs
 from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.crystals import with_faces
 from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
@@ -23,6 +24,7 @@ from novelty_metric.figures.report_page import (
     p_text,
     report_page,
 )
+from novelty_metric.figures.style import COLUMN, PAGE
 from novelty_metric.pairwise import adjusted, pairwise
 from novelty_metric.report import NoveltyReport
 
@@ -53,6 +55,20 @@ def test_the_unmatched_furthest_from_a_parent_come_first(
     listed = re.findall(r"<tr><td>(gen-unmatched-\d)</td>", page)
     # Numbers 1 and 3 have no parent at all; 2 has a larger cost than 0.
     assert listed == [f"gen-unmatched-{number}" for number in (1, 3, 2, 0)]
+
+
+def test_every_picture_is_there_or_said_to_be_missing(
+    make_report: Callable[..., NoveltyReport],
+) -> None:
+    page = report_page([Run(name="a", report=make_report(unmatched=2, substituted=2))])
+    text = text_of(page)
+    for spec in FIGURES:
+        assert f'id="{spec.name}"' in page and spec.shows in text
+    needs_reference = sum(spec.needs is not Needs.REPORT for spec in FIGURES)
+    assert needs_reference > 2
+    assert text.count("Left out: needs the reference (mine)") == needs_reference
+    # That of the sub-kinds asks for an exhaustive run.
+    assert page.count("<figure") == len(FIGURES) - needs_reference - 1
 
 
 def test_several_runs_are_compared(make_report: Callable[..., NoveltyReport]) -> None:
@@ -130,7 +146,7 @@ def test_text_is_data_whatever_it_says(
     assert page.title() == f"Novelty of {NASTY}"
     assert page.locator("main script, main img[onerror]").count() == 0
     assert page.locator("figcaption").first.is_visible()
-    assert f"{NASTY}0" in page.inner_text("#unmatched ~ .scroll")
+    assert f"{NASTY}1" in page.inner_text("#unmatched ~ .scroll")
     out.write_text(report_page(runs), encoding="utf-8")
     assert open_page(out).locator("main script").count() == 0
 
@@ -185,11 +201,11 @@ def test_pictures_are_written_for_papers(
         out=tmp_path / "here" / "page.html",
     )
     names = sorted(path.name for path in (tmp_path / "the figures").iterdir())
-    assert "a_b_c-verdicts.png" in names and "a_b_c-verdicts.svg" in names
-    assert 'href="./../the%20figures/a_b_c-verdicts.svg"' in page
-    with Image.open(tmp_path / "the figures" / "a_b_c-verdicts.png") as picture:
-        assert picture.width == pytest.approx(3.37 * 300, abs=2)
-    assert b"<script" not in (tmp_path / "the figures" / "a_b_c-verdicts.svg").read_bytes()
+    assert "a_b_c-verdict_flow.png" in names and "a_b_c-verdict_flow.svg" in names
+    assert 'href="./../the%20figures/a_b_c-verdict_flow.svg"' in page
+    for path in (tmp_path / "the figures").glob("*.png"):
+        with Image.open(path) as picture:
+            assert round(picture.width / 300, 1) in (round(COLUMN, 1), round(PAGE, 1)), path
 
 
 def test_a_folder_that_cannot_be_written(
