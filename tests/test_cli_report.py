@@ -9,6 +9,13 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
+from novelty_metric.figures import FIGURES
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of picture are enough for most tests; all take seconds for each run."""
+    monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES[:2])
 
 
 def rock_salt(a: float, first: str, second: str) -> Structure:

@@ -36,6 +36,12 @@ def text_of(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", "", body)).split())
 
 
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of picture are enough for most tests; all take seconds for each run."""
+    monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES[:2])
+
+
 def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
     report = make_report(duplicate=5, substituted=19, unmatched=10, n_left_out=16)
     text = text_of(report_page([Run(name="diffcsp", report=report)]))
@@ -58,8 +64,9 @@ def test_the_unmatched_furthest_from_a_parent_come_first(
 
 
 def test_every_picture_is_there_or_said_to_be_missing(
-    make_report: Callable[..., NoveltyReport],
+    make_report: Callable[..., NoveltyReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES)
     page = report_page([Run(name="a", report=make_report(unmatched=2, substituted=2))])
     text = text_of(page)
     for spec in FIGURES:
