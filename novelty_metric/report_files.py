@@ -36,6 +36,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.quality import stable, structurally_valid
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import BREAKDOWNS, NoveltyReport, RunContext
+from novelty_metric.rows import ENUMS
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
@@ -133,7 +134,6 @@ VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 
 _FRAME_TYPES = {pa.string(): "string", pa.int64(): "Int64", pa.bool_(): "boolean"}
-_ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
 
 
 # Tables
@@ -678,7 +678,7 @@ def _result(
     row: Mapping[str, Any], *, readable: bool, parents: tuple[TriedParent, ...]
 ) -> CrystalResult:
     values = {name: row[name] for name in VERDICT_COLUMNS}
-    for name, kind in _ENUMS.items():
+    for name, kind in ENUMS.items():
         if values[name] is not None:
             values[name] = kind(values[name])
     if values["element_map"] is not None:

@@ -12,7 +12,8 @@ import numpy as np
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
-_ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
+ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
+"""Fields of rows and parents that name one of a few."""
 
 
 def row_to_json(row: CrystalResult) -> str:
@@ -66,7 +67,7 @@ def _fields(item: Any) -> dict[str, Any]:
 
 def _with_enums(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: _ENUMS[name](value) if name in _ENUMS and value is not None else value
+        name: ENUMS[name](value) if name in ENUMS and value is not None else value
         for name, value in content.items()
     }
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable
+from pathlib import Path
 
 ANSWER = ("novelty-metric", "pymatgen", "pymatgen-core", "spglib", "smact", "numpy", "scipy")
 """Packages that can change a search."""
@@ -49,7 +50,7 @@ def this_machine(device: str | None = None) -> dict[str, str]:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from novelty_metric.errors import InputError
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.report import NoveltyReport, plain_row
 from novelty_metric.runs.journal import Journal
@@ -229,8 +228,6 @@ class Run:
                         continue
                     if cases is not None:
                         lost.append(tried)
-                except InputError:
-                    raise
                 except Exception as error:
                     if not _is_death(error):
                         raise
