@@ -25,7 +25,6 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +35,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.quality import stable, structurally_valid
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import BREAKDOWNS, NoveltyReport, RunContext
-from novelty_metric.rows import ENUMS
+from novelty_metric.rows import ENUMS, record_from
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
@@ -591,11 +590,7 @@ def read_all_structures(
     found: dict[int, dict[str, CrystalRecord]] = {}
     try:
         for line in table.to_pylist():
-            found.setdefault(line["row"], {})[line["role"]] = CrystalRecord(
-                np.array(line["lattice"], dtype=np.float64).reshape(3, 3),
-                np.array(line["numbers"], dtype=np.uint8),
-                np.array(line["frac_coords"], dtype=np.float64).reshape(-1, 3),
-            )
+            found.setdefault(line["row"], {})[line["role"]] = record_from(line)
         return {number: CrystalRecords(**records) for number, records in found.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); score again") from error

@@ -57,7 +57,7 @@ def row_from_json(text: str | bytes) -> CrystalResult:
         parents=parents,
         structures=None
         if structures is None
-        else CrystalRecords(**{name: _record(kept) for name, kept in structures.items()}),
+        else CrystalRecords(**{name: record_from(kept) for name, kept in structures.items()}),
     )
 
 
@@ -80,7 +80,8 @@ def _tried(content: dict[str, Any]) -> TriedParent:
     return TriedParent(parent=Parent(**_with_enums(parent)), **content)
 
 
-def _record(content: Mapping[str, Any]) -> CrystalRecord:
+def record_from(content: Mapping[str, Any]) -> CrystalRecord:
+    """A crystal from plain values, nested or flat, under the names of its fields."""
     return CrystalRecord(
         np.array(content["lattice"], dtype=np.float64).reshape(3, 3),
         np.array(content["numbers"], dtype=np.uint8),
