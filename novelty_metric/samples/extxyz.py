@@ -38,6 +38,7 @@ class Frame:
     """Lines of one frame, from its count of atoms on; `error` where they do not add up."""
 
     lines: list[str] = field(default_factory=list)
+    n_atoms: int | None = None
     error: str | None = None
 
 
@@ -52,8 +53,8 @@ def frames(lines: Iterable[str]) -> Iterator[Frame]:
     """
     frame: Frame | None = None
     for line, following in itertools.pairwise(itertools.chain(lines, [""])):
-        stripped = line.strip()
-        is_count = stripped.isdecimal()
+        n_atoms = _n_atoms(line)
+        is_count = n_atoms is not None
         if frame is not None and len(frame.lines) == 1 and frame.error is None:
             if not (is_count and _COMMENT.search(following)):
                 frame.lines.append(line)  # the comment, whatever it says
@@ -62,33 +63,43 @@ def frames(lines: Iterable[str]) -> Iterator[Frame]:
         if is_count:
             if frame is not None:
                 yield _closed(frame)
-            frame = Frame([line])
+            frame = Frame([line], n_atoms)
         elif _COMMENT.search(line):
             if frame is not None:
                 frame.error = frame.error or "runs into the comment line of another frame"
                 yield frame
             frame = Frame(error="there is no number of atoms before the comment line")
-        elif not stripped and (frame is None or _is_full(frame)):
+        elif not line.strip() and (frame is None or _is_full(frame)):
             continue
         elif frame is None:
             frame = Frame(error=f"{one_line(line, 60)!r} where a number of atoms is expected")
         elif frame.error is None:
             if _is_full(frame):
-                frame.error = f"more lines than its {int(frame.lines[0])} atoms"
+                frame.error = f"more lines than its {frame.n_atoms} atoms"
             else:
                 frame.lines.append(line)
     if frame is not None:
         yield _closed(frame)
 
 
+_MOST_DIGITS = 18
+"""Of a number of atoms; what has more is none, and Python refuses to read it from some length on."""
+
+
+def _n_atoms(line: str) -> int | None:
+    """The number of atoms that stands alone on a line, or None."""
+    digits = line.strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
+
+
 def _is_full(frame: Frame) -> bool:
-    return frame.error is None and len(frame.lines) - 2 >= int(frame.lines[0])
+    return frame.n_atoms is not None and len(frame.lines) - 2 >= frame.n_atoms
 
 
 def _closed(frame: Frame) -> Frame:
     if frame.error is None and not _is_full(frame):
         n_found = max(len(frame.lines) - 2, 0)
-        frame.error = f"ends after {n_found} of {int(frame.lines[0])} atoms"
+        frame.error = f"ends after {n_found} of {frame.n_atoms} atoms"
     return frame
 
 
@@ -111,7 +122,7 @@ def _crystal(frame: Frame) -> tuple[Any, dict[str, Any]]:
     from ase.io import read as ase_read
     from pymatgen.core import Lattice, Structure
 
-    if int(frame.lines[0]) == 0:
+    if frame.n_atoms == 0:
         raise UnreadableCrystal("no atoms")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

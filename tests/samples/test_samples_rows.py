@@ -461,3 +461,13 @@ def test_a_draw_is_of_all_and_repeats_itself(tmp_path: Path) -> None:
     assert [sample.id for sample in read_samples(path, limit=100, seed=3)] == every
     with pytest.raises(InputError, match="limit=N"):
         read_samples(path, seed=3)
+
+
+@pytest.mark.parametrize("count", ["\x1c1", "9" * 5000, "²"])
+def test_a_number_of_atoms_that_is_none_harms_no_other_frame(tmp_path: Path, count: str) -> None:
+    comment = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\n'
+    path = tmp_path / "frames.extxyz"
+    path.write_text(f"{count}\n{comment}Na 0 0 0\n1\n{comment}K 0 0 0\n", encoding="utf-8")
+    *refused, last = read_samples(path)
+    assert refused and all(sample.error for sample in refused)
+    assert last.error is None and last.structure.formula == "K1"
