@@ -83,7 +83,7 @@ def frames(lines: Iterable[str]) -> Iterator[Frame]:
 
 
 _MOST_DIGITS = 18
-"""Of a number of atoms; what has more is none, and Python refuses to read it from some length on."""
+"""Of a number of atoms; what has more is none, and too long a one Python refuses to read."""
 
 
 def _n_atoms(line: str) -> int | None:
