@@ -62,6 +62,17 @@ def without_counting(function: Function) -> Function:
         return compiled(function)
 
 
+def inlined(function: Function) -> Function:
+    """`without_counting`, and written out where it is called.
+
+    Every call hands on all of `Scratch`, some three hundred words.
+    """
+    try:
+        return compiled(function, _nrt=False, inline="always")
+    except KeyError:
+        return compiled(function, inline="always")
+
+
 SLACK = 1e-9
 EDGE = 1e-7
 """How near to an edge or a tie (fractional, or relative) a decision counts as rounding's."""
@@ -74,6 +85,21 @@ MOST_CLASSES = 256
 """Classes of equivalent lattices that are remembered for a pair."""
 MOST_TIES = 5
 """At most 2 to this power ways through the ties of one lattice reduction are followed."""
+
+WHOLE = 2.0**32
+LARGEST = 2**32 - 1
+"""Fractional vectors are compared as integers, of so many parts to a period: rounding by one is far
+less than `EDGE`, whole periods fall away of themselves, and eight or more are compared at a time.
+"""
+
+LAST_BYTE = np.uint64(0xFF)
+ALL_BYTES = np.uint64(0xFFFFFFFFFFFFFFFF)
+NO_BYTES = np.uint64(0)
+ONE_BYTE, TWO_BYTES, FOUR_BYTES = np.uint64(8), np.uint64(16), np.uint64(32)
+"""To count eight bytes at once, as parts of one word; the last three are numbers of bits."""
+
+_IMAGES_TIE, _ON_EDGE = 1, 2
+"""What rounding decides about a pair of sites: which image is nearest, whether it is in reach."""
 
 _REFUSED, _UNSURE, _SURE = range(3)
 """What one lattice and translation come to: pymatgen refuses it, may take it, or takes it."""
@@ -110,11 +136,15 @@ class Scratch(NamedTuple):
     """Arrays that every step writes over, made once for a scan. N is the most sites of a pair.
 
     `first` and `second` hold fractional coordinates by axis, (3, N), `first_reduced` and
-    `second_reduced` the same on each reduction, `moved` and `cart` those that are compared;
-    `allowed` whether two sites are within the window, (N, N): 0 no, 1 perhaps, 2 surely; `cost`,
-    `vectors` and `image_tie` what `_site_test` knows of each pair of sites; `site_cost` the
-    elements' part, (N, N); `floats`, `ints` and `flags` the state of the assignment; `own` and
-    `found` vectors of G's lattice and of another's; `shell` which of them could stand for each
+    `second_reduced` the same on each reduction. What is known of pairs of sites lies in one row,
+    T's site i and G's j at ``i * _width(N) + j``: `apart` the fractional vectors between them, by
+    axis, on the average cell and on its reduction; `allowed` whether they are within the window,
+    and the same memory as words, `allowed_words`; `cost`, `vectors` and `doubt` what `_distance`
+    found. `in_row` and `in_column` count the allowed ones; `waiting` holds rows and columns with
+    but one; `settled` each column's row and each row's column; `rest` the rows and columns without,
+    with their costs in `open_cost`, (N, N); `site_cost` is the elements' part, (N, N); `floats`,
+    `ints` and `flags` are the state of the assignment; `own` and `found` vectors of G's lattice and
+    of another's; `shell` which of them could stand for each
     target vector, (3, M); `near` a short list of them; `points` the lattice points of a supercell;
     `operations` of T that fix its first site; `classes` of lattices that were tested;
     `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
@@ -126,14 +156,20 @@ class Scratch(NamedTuple):
     reductions: Reductions
     first: np.ndarray
     second: np.ndarray
-    moved: np.ndarray
     first_reduced: np.ndarray
     second_reduced: np.ndarray
-    cart: np.ndarray
+    apart: np.ndarray
     allowed: np.ndarray
+    allowed_words: np.ndarray
+    in_row: np.ndarray
+    in_column: np.ndarray
+    waiting: np.ndarray
+    settled: np.ndarray
+    rest: np.ndarray
     cost: np.ndarray
     vectors: np.ndarray
-    image_tie: np.ndarray
+    doubt: np.ndarray
+    open_cost: np.ndarray
     site_cost: np.ndarray
     floats: np.ndarray
     ints: np.ndarray
@@ -441,90 +477,20 @@ def _assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
 
 
 @without_counting
-def _covered(first: np.ndarray, second: np.ndarray, n: int, start: int, window: np.ndarray) -> bool:
-    """Whether T's sites, moved by 0 onto `start`, all lie within the window of a site of G."""
-    step_x = second[0, 0] - first[0, start]
-    step_y = second[1, 0] - first[1, start]
-    step_z = second[2, 0] - first[2, start]
-    a, b, c = window[0], window[1], window[2]
-    for i in range(n):
-        x, y, z = second[0, i] - step_x, second[1, i] - step_y, second[2, i] - step_z
-        found = 0
-        for j in range(n):
-            dx, dy, dz = first[0, j] - x, first[1, j] - y, first[2, j] - z
-            found |= (
-                (abs(dx - np.rint(dx)) <= a)
-                & (abs(dy - np.rint(dy)) <= b)
-                & (abs(dz - np.rint(dz)) <= c)
-            )
-        if not found:
-            return False
-    return True
-
-
-@without_counting
-def _may_be_assigned(allowed: np.ndarray, n: int, scratch: Scratch) -> bool:
-    """Whether all rows find columns of their own among the allowed ones, by augmenting paths."""
-    row_of, came_from, queue = scratch.ints[0], scratch.ints[2], scratch.ints[3]
-    seen = scratch.flags[1]
-    for j in range(n):
-        row_of[j] = -1
-    for current in range(n):
-        free = -1
-        for j in range(n):
-            if allowed[current, j] > 0 and row_of[j] < 0:
-                free = j
-                break
-        if free >= 0:
-            row_of[free] = current
-            continue
-        for j in range(n):
-            seen[j] = False
-        queue[0] = current
-        done, known = 0, 1
-        while done < known and free < 0:
-            i = queue[done]
-            done += 1
-            for j in range(n):
-                if allowed[i, j] > 0 and not seen[j]:
-                    seen[j] = True
-                    came_from[j] = i
-                    if row_of[j] < 0:
-                        free = j
-                        break
-                    queue[known] = row_of[j]
-                    known += 1
-        if free < 0:
-            return False
-        # Back along the path: each row on it takes the column by which it was left.
-        j = free
-        while j >= 0:
-            i = came_from[j]
-            before = -1
-            if i != current:
-                for other in range(n):
-                    if row_of[other] == i:
-                        before = other
-                        break
-            row_of[j] = i
-            j = before
-    return True
-
-
-@without_counting
 def _least_site_cost(scratch: Scratch, n: int) -> float:
     """Least sum of differences of Pettifor numbers over assignments of entries still marked.
 
     Marked are the entries of `allowed` above 0.
     """
     site_cost, pettifor = scratch.site_cost, scratch.pettifor
+    width = _width(n)
     total = 0.0
     several = False
     for i in range(n):
         marked = 0
         for j in range(n):
             site_cost[i, j] = FORBIDDEN
-            if scratch.allowed[i, j] > 0:
+            if scratch.allowed[i * width + j] > 0:
                 one, other = pettifor[0, j], pettifor[1, i]
                 step = abs(one - other)
                 if NONE in (one, other):
@@ -545,14 +511,14 @@ def _least_site_cost(scratch: Scratch, n: int) -> float:
 
 @without_counting
 def _equally_near(
-    one: np.ndarray, other: np.ndarray, images: np.ndarray, square: float, k: int
+    apart: tuple[float, float, float], images: np.ndarray, square: float, k: int
 ) -> tuple[float, float]:
-    """Least and greatest component k of the vectors to images at that squared distance."""
+    """Least and greatest component k of a vector's images of that squared length."""
     lowest, highest = np.inf, -np.inf
     for place in range(27):
-        dx = other[0] - one[0] + images[0, place]
-        dy = other[1] - one[1] + images[1, place]
-        dz = other[2] - one[2] + images[2, place]
+        dx = apart[0] + images[0, place]
+        dy = apart[1] + images[1, place]
+        dz = apart[2] + images[2, place]
         if dx * dx + dy * dy + dz * dz <= square * (1 + 2 * EDGE):
             value = dx if k == 0 else dy if k == 1 else dz
             lowest = min(lowest, value)
@@ -592,51 +558,118 @@ def _sums_within(
 
 
 @without_counting
-def _within_windows(  # noqa: PLR0917
-    first: np.ndarray,
-    second: np.ndarray,
-    n: int,
-    start: int,
-    window: np.ndarray,
-    scratch: Scratch,
-) -> int:
+def _width(n: int) -> int:
+    """Length of a row of `Scratch.apart` and `.allowed`: whole words of eight bytes."""
+    return (n + 7) // 8 * 8
+
+
+@without_counting
+def _differences(first: np.ndarray, second: np.ndarray, n: int, apart: np.ndarray) -> None:
+    """Fractional vectors from every site of T to every site of G, as `WHOLE`ths, into `apart`.
+
+    What is more than a whole period falls away, as integers are taken modulo their range.
+    """
+    width = _width(n)
+    for k in range(3):
+        for i in range(n):
+            other = np.int64(second[k, i] * WHOLE)
+            for j in range(n):
+                apart[k, i * width + j] = np.uint32(np.int64(first[k, j] * WHOLE) - other)
+
+
+@inlined
+def _mark(  # noqa: PLR0917
+    apart: np.ndarray, n: int, start: int, window: np.ndarray, slack: float, scratch: Scratch
+) -> bool:
     """Mark which sites of G each site of T may go to, T moved by its first site onto `start`.
+
+    Parameters
+    ----------
+    apart : uint32, (3, n · width)
+        From `_differences`.
+    window : (3,)
+        Greatest components, fractional; `slack` is added.
 
     Returns
     -------
-    int
-        0 if a site has nowhere to go; else 1, or 2 if rounding decides about some pair of sites.
+    bool
+        Whether each site of T has one.
     """
-    allowed, taken = scratch.allowed, scratch.flags[0]
-    step_x = second[0, 0] - first[0, start]
-    step_y = second[1, 0] - first[1, start]
-    step_z = second[2, 0] - first[2, start]
-    a, b, c = window[0] + EDGE, window[1] + EDGE, window[2] + EDGE
-    on_edge = 0
-    for j in range(n):
-        taken[j] = 0
+    allowed, words = scratch.allowed, scratch.allowed_words
+    width = _width(n)
+    limit_x, limit_y, limit_z = (
+        _as_whole(window[0] + slack),
+        _as_whole(window[1] + slack),
+        _as_whole(window[2] + slack),
+    )
+    # -limit to limit becomes 0 to twice the limit.
+    x = limit_x - np.int64(apart[0, start])
+    y = limit_y - np.int64(apart[1, start])
+    z = limit_z - np.int64(apart[2, start])
+    most_x, most_y, most_z = (
+        np.uint32(min(2 * limit_x, LARGEST)),
+        np.uint32(min(2 * limit_y, LARGEST)),
+        np.uint32(min(2 * limit_z, LARGEST)),
+    )
+    for place in range(n * width):
+        allowed[place] = (
+            (np.uint32(apart[0, place] + x) <= most_x)
+            & (np.uint32(apart[1, place] + y) <= most_y)
+            & (np.uint32(apart[2, place] + z) <= most_z)
+        )
+    n_words = width // 8
+    in_use = ALL_BYTES >> np.uint64(8 * (width - n))
+    any_row_empty = False
     for i in range(n):
-        x, y, z = second[0, i] - step_x, second[1, i] - step_y, second[2, i] - step_z
-        any_allowed = 0
-        for j in range(n):
-            dx, dy, dz = first[0, j] - x, first[1, j] - y, first[2, j] - z
-            dx = abs(dx - np.rint(dx)) - a
-            dy = abs(dy - np.rint(dy)) - b
-            dz = abs(dz - np.rint(dz)) - c
-            worst = max(dx, dy, dz)
-            within = worst <= 0.0
-            surely = worst <= -2 * EDGE
-            allowed[i, j] = within + surely
-            taken[j] |= within
-            any_allowed |= within
-            on_edge |= within ^ surely
-        # Whatever lies on an edge is counted as allowed, so this row is empty for pymatgen.
-        if not any_allowed:
-            return 0
+        words[(i + 1) * n_words - 1] &= in_use
+        any_allowed = NO_BYTES
+        for at in range(n_words):
+            any_allowed |= words[i * n_words + at]
+        any_row_empty |= any_allowed == NO_BYTES
+    return not any_row_empty
+
+
+@without_counting
+def _as_whole(window: float) -> int:
+    """A window in `WHOLE`ths; at half a period it holds everything."""
+    return np.int64(max(0.0, min(window, 0.5)) * WHOLE)
+
+
+@without_counting
+def _count(n: int, scratch: Scratch) -> bool:
+    """Count what is marked by row and by column, eight at a time as the bytes of a word.
+
+    Returns
+    -------
+    bool
+        Whether each row and each column has something.
+    """
+    words, in_row, in_column = scratch.allowed_words, scratch.in_row, scratch.in_column
+    width = _width(n)
+    n_words = width // 8
+    for i in range(n):
+        total = NO_BYTES
+        for at in range(n_words):
+            # Bytes are added up by halves; there are eight at most, so none overflows.
+            word = words[i * n_words + at]
+            word += word >> FOUR_BYTES
+            word += word >> TWO_BYTES
+            word += word >> ONE_BYTE
+            total += word & LAST_BYTE
+        in_row[i] = total
+    for j in range(width):
+        in_column[j] = 0
+    for low in range(0, n, 255):
+        for at in range(n_words):
+            total = NO_BYTES
+            for i in range(low, min(n, low + 255)):
+                total += words[i * n_words + at]
+            for j in range(8):
+                in_column[8 * at + j] += (total >> np.uint64(8 * j)) & LAST_BYTE
+    least = n
     for j in range(n):
-        if not taken[j]:
-            return 0
-    return 2 if on_edge else 1
+        least = min(least, in_column[j])
+    return least > 0
 
 
 @without_counting
@@ -659,52 +692,174 @@ def _nearest_image(
 
 
 @without_counting
-def _distances(  # noqa: PLR0917
-    first: np.ndarray, second: np.ndarray, n: int, start: int, variant: int, scratch: Scratch
-) -> None:
-    """Squared distances and vectors from T's sites to those of G that they may go to."""
-    cost, vectors, image_tie = scratch.cost, scratch.vectors, scratch.image_tie
-    cart, moved, squares = scratch.cart, scratch.moved, scratch.squares
-    cell, safe = scratch.reductions.cells[variant], scratch.reductions.safe[variant]
-    images = scratch.reductions.images[variant]
-    _move_onto(first, second, start, n, moved)
-    for i in range(n):
-        for k in range(3):
-            cart[0, i, k] = (
-                moved[0, i] * cell[0, k] + moved[1, i] * cell[1, k] + moved[2, i] * cell[2, k]
-            )
-            cart[1, i, k] = (
-                first[0, i] * cell[0, k] + first[1, i] * cell[1, k] + first[2, i] * cell[2, k]
-            )
-    for i in range(n):
-        for j in range(n):
-            cost[i, j] = FORBIDDEN
-            if scratch.allowed[i, j] == 0:
-                continue
-            x = first[0, j] - moved[0, i]
-            y = first[1, j] - moved[1, i]
-            z = first[2, j] - moved[2, i]
-            x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
-            dx = x * cell[0, 0] + y * cell[1, 0] + z * cell[2, 0]
-            dy = x * cell[0, 1] + y * cell[1, 1] + z * cell[2, 1]
-            dz = x * cell[0, 2] + y * cell[1, 2] + z * cell[2, 2]
-            best = dx * dx + dy * dy + dz * dz
-            tie = False
-            if best > safe:
-                # pymatgen looks at the images next to the coordinates wrapped into the cell.
-                dx = cart[1, j, 0] - cart[0, i, 0]
-                dy = cart[1, j, 1] - cart[0, i, 1]
-                dz = cart[1, j, 2] - cart[0, i, 2]
-                best, at, tie = _nearest_image(dx, dy, dz, images, squares)
-                dx, dy, dz = dx + images[0, at], dy + images[1, at], dz + images[2, at]
-            vectors[i, j, 0] = dx
-            vectors[i, j, 1] = dy
-            vectors[i, j, 2] = dz
-            image_tie[i, j] = tie
-            cost[i, j] = best
+def _distance(  # noqa: PLR0917
+    i: int, j: int, start: int, width: int, variant: int, scratch: Scratch
+) -> float:
+    """Squared distance from T's site i, moved as by `start`, to G's site j; kept, and the vector.
+
+    The place of the pair in ``scratch.cost`` and the others is ``i * width + j``.
+    """
+    first, second = scratch.first_reduced[variant], scratch.second_reduced[variant]
+    vectors, cell = scratch.vectors, scratch.reductions.cells[variant]
+    place = i * width + j
+    x = (first[0, j] - second[0, i]) - (first[0, start] - second[0, 0])
+    y = (first[1, j] - second[1, i]) - (first[1, start] - second[1, 0])
+    z = (first[2, j] - second[2, i]) - (first[2, start] - second[2, 0])
+    x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
+    dx = x * cell[0, 0] + y * cell[1, 0] + z * cell[2, 0]
+    dy = x * cell[0, 1] + y * cell[1, 1] + z * cell[2, 1]
+    dz = x * cell[0, 2] + y * cell[1, 2] + z * cell[2, 2]
+    best = dx * dx + dy * dy + dz * dz
+    window = scratch.reductions.windows[variant]
+    on_edge = (
+        (abs(x) > window[0] - EDGE) | (abs(y) > window[1] - EDGE) | (abs(z) > window[2] - EDGE)
+    )
+    tie = False
+    if best > scratch.reductions.safe[variant]:
+        images = scratch.reductions.images[variant]
+        dx, dy, dz = _as_wrapped(i, j, start, variant, scratch)
+        best, at, tie = _nearest_image(dx, dy, dz, images, scratch.squares)
+        dx, dy, dz = dx + images[0, at], dy + images[1, at], dz + images[2, at]
+    vectors[place, 0] = dx
+    vectors[place, 1] = dy
+    vectors[place, 2] = dz
+    scratch.doubt[place] = _IMAGES_TIE * tie + _ON_EDGE * on_edge
+    scratch.cost[place] = best
+    return best
 
 
 @without_counting
+def _as_wrapped(
+    i: int, j: int, start: int, variant: int, scratch: Scratch
+) -> tuple[float, float, float]:
+    """Vector (Å) from T's site i, moved and wrapped into the cell, to G's site j.
+
+    pymatgen looks at the images around that.
+    """
+    first, second = scratch.first_reduced[variant], scratch.second_reduced[variant]
+    cell = scratch.reductions.cells[variant]
+    dx, dy, dz = 0.0, 0.0, 0.0
+    for k in range(3):
+        moved = second[k, i] + (first[k, start] - second[k, 0])
+        step = first[k, j] - (moved - np.floor(moved))
+        dx += step * cell[k, 0]
+        dy += step * cell[k, 1]
+        dz += step * cell[k, 2]
+    return dx, dy, dz
+
+
+@inlined
+def _settle(n: int, start: int, variant: int, limit: float, scratch: Scratch) -> int:
+    """Give the sites that can go to one place only their place, until all others have a choice.
+
+    Every assignment gives them that place, so their spread alone is a lower bound on the RMS.
+
+    Parameters
+    ----------
+    limit : float
+        Sum of squared distances (Å²) from their mean at which a match is surely refused.
+
+    Returns
+    -------
+    int
+        How many sites are left, or -1 if there is no assignment, or none near enough.
+    """
+    allowed, doubt, vectors = scratch.allowed, scratch.doubt, scratch.vectors
+    in_row, in_column, waiting = scratch.in_row, scratch.in_column, scratch.waiting
+    row_of, column_of = scratch.settled[0], scratch.settled[1]
+    if not _count(n, scratch):
+        return -1
+    width = _width(n)
+    top = 0
+    for i in range(n):
+        row_of[i] = column_of[i] = -1
+        waiting[top] = i
+        top += in_row[i] == 1
+    for j in range(n):
+        waiting[top] = n + j
+        top += in_column[j] == 1
+    settled, counted = 0, 0
+    total, x, y, z = 0.0, 0.0, 0.0, 0.0
+    while top > 0:
+        top -= 1
+        i, j = 0, 0
+        if waiting[top] < n:
+            i = waiting[top]
+            if column_of[i] >= 0:
+                continue
+            while not allowed[i * width + j]:
+                j += 1
+        else:
+            j = waiting[top] - n
+            if row_of[j] >= 0:
+                continue
+            while not allowed[i * width + j]:
+                i += 1
+        row_of[j], column_of[i] = i, j
+        settled += 1
+        square = _distance(i, j, start, width, variant, scratch)
+        place = i * width + j
+        if not doubt[place] & _IMAGES_TIE:
+            counted += 1
+            total += square
+            x += vectors[place, 0]
+            y += vectors[place, 1]
+            z += vectors[place, 2]
+            if total - (x * x + y * y + z * z) / counted >= limit:
+                return -1
+        # The rest of its column, then of its row, without a branch to mispredict.
+        empty = 0
+        for other in range(n):
+            place = other * width + j
+            gone = allowed[place] * (other != i)
+            allowed[place] -= gone
+            in_row[other] -= gone
+            waiting[top] = other
+            top += gone * (in_row[other] == 1)
+            empty += gone * (in_row[other] == 0)
+        for other in range(n):
+            place = i * width + other
+            gone = allowed[place] * (other != j)
+            allowed[place] -= gone
+            in_column[other] -= gone
+            waiting[top] = n + other
+            top += gone * (in_column[other] == 1)
+            empty += gone * (in_column[other] == 0)
+        if empty > 0:
+            return -1
+    return n - settled
+
+
+@inlined
+def _assign_the_rest(n: int, left: int, start: int, variant: int, scratch: Scratch) -> bool:
+    """Least-cost assignment of the sites that `_settle` left; False if there is none.
+
+    Their rows and columns are put into ``scratch.rest``, their costs into ``scratch.open_cost``.
+    """
+    allowed, open_cost = scratch.allowed, scratch.open_cost
+    rows, columns = scratch.rest[0], scratch.rest[1]
+    row_of, column_of = scratch.settled[0], scratch.settled[1]
+    n_rows, n_columns = 0, 0
+    for i in range(n):
+        rows[n_rows] = i
+        columns[n_columns] = i
+        n_rows += column_of[i] < 0
+        n_columns += row_of[i] < 0
+    width = _width(n)
+    for p in range(left):
+        for q in range(left):
+            place = rows[p] * width + columns[q]
+            open_cost[p, q] = FORBIDDEN
+            if allowed[place]:
+                open_cost[p, q] = _distance(rows[p], columns[q], start, width, variant, scratch)
+    if not _assign(open_cost, left, scratch):
+        return False
+    for p in range(left):
+        column_of[rows[p]] = columns[scratch.ints[1, p]]
+    return True
+
+
+@inlined
 def _site_test(  # noqa: PLR0917
     n: int,
     start: int,
@@ -715,6 +870,8 @@ def _site_test(  # noqa: PLR0917
     scratch: Scratch,
 ) -> tuple[int, float]:
     """Distances on a reduced cell, assignment, translation, RMS; T's first site on G's `start`.
+
+    After `_mark`.
 
     Parameters
     ----------
@@ -730,39 +887,45 @@ def _site_test(  # noqa: PLR0917
     float
         Lower bound of the sum of differences of Pettifor numbers over the map, unless refused.
     """
-    first, second = scratch.first_reduced[variant], scratch.second_reduced[variant]
-    allowed, cost, vectors = scratch.allowed, scratch.cost, scratch.vectors
-    window = scratch.reductions.windows[variant]
-    within = _within_windows(first, second, n, start, window, scratch)
-    if within == 0 or not _may_be_assigned(allowed, n, scratch):
+    allowed, vectors, doubt = scratch.allowed, scratch.vectors, scratch.doubt
+    # Whatever lies on an edge is marked as allowed: if even so there is no way, there is none.
+    refused = (stol * (1 + EDGE) / normalization) ** 2
+    left = _settle(n, start, variant, n * refused * (1 + EDGE), scratch)
+    if left < 0 or (left > 0 and not _assign_the_rest(n, left, start, variant, scratch)):
         return _REFUSED, 0.0
-    if within == 2:
-        return _UNSURE, _least_site_cost(scratch, n) if with_cost else 0.0
-    _distances(first, second, n, start, variant, scratch)
-    if not _assign(cost, n, scratch):
-        return _REFUSED, 0.0
-    u, v, column_of = scratch.floats[0], scratch.floats[1], scratch.ints[1]
-    own = scratch.small[0, 0]
+    width = _width(n)
+    column_of, own = scratch.settled[1], scratch.small[0, 0]
+    rows, columns = scratch.rest[0], scratch.rest[1]
     total = 0.0
+    doubts = 0
     for k in range(3):
         own[k] = 0.0
     for i in range(n):
-        total += cost[i, column_of[i]]
+        place = i * width + column_of[i]
+        total += scratch.cost[place]
+        doubts |= doubt[place]
         for k in range(3):
-            own[k] += vectors[i, column_of[i], k]
+            own[k] += vectors[place, k]
+    for p in range(left):
+        for q in range(left):
+            place = rows[p] * width + columns[q]
+            doubts |= allowed[place] * (doubt[place] & _ON_EDGE)
+    if doubts & _ON_EDGE:
+        return _UNSURE, _least_site_cost(scratch, n) if with_cost else 0.0
     # Only entries without reduced cost take part in assignments of (nearly) equal cost; they alone
     # stay marked in `allowed`.
+    tied = doubts > 0
+    u, v = scratch.floats[0], scratch.floats[1]
     eps = EDGE * (total / n + EDGE / normalization**2)
-    tied = False
-    for i in range(n):
-        for j in range(n):
-            if cost[i, j] - u[i] - v[j] > eps:
-                allowed[i, j] = 0
-            elif j != column_of[i] or scratch.image_tie[i, j]:
+    for p in range(left):
+        for q in range(left):
+            if scratch.open_cost[p, q] - u[p] - v[q] > eps:
+                allowed[rows[p] * width + columns[q]] = 0
+            elif columns[q] != column_of[rows[p]]:
                 tied = True
     nearest = furthest = _dot(own, own)
     if tied:
-        nearest, furthest = _tied_sums(n, variant, scratch)
+        nearest, furthest = _tied_sums(n, start, variant, scratch)
     least = (total / n - furthest / (n * n)) * normalization**2
     greatest = (total / n - nearest / (n * n)) * normalization**2
     if least >= (stol * (1 + EDGE)) ** 2:
@@ -772,27 +935,30 @@ def _site_test(  # noqa: PLR0917
 
 
 @without_counting
-def _tied_sums(n: int, variant: int, scratch: Scratch) -> tuple[float, float]:
+def _tied_sums(n: int, start: int, variant: int, scratch: Scratch) -> tuple[float, float]:
     """Least and greatest square of the sum of vectors over all assignments of (nearly) equal cost.
 
     Takes the entries that are marked in `allowed`, and all equally near images.
     """
-    vectors, column_of, cart = scratch.vectors, scratch.ints[1], scratch.cart
+    vectors, column_of = scratch.vectors, scratch.settled[1]
     cell, images = scratch.reductions.cells[variant], scratch.reductions.images[variant]
     low, own, high = scratch.small[4, 0], scratch.small[4, 1], scratch.small[4, 2]
+    width = _width(n)
     for k in range(3):
         low[k] = own[k] = high[k] = 0.0
         for i in range(n):
-            lowest = highest = vectors[i, column_of[i], k]
+            lowest = highest = vectors[i * width + column_of[i], k]
             own[k] += lowest
             for j in range(n):
-                if scratch.allowed[i, j] == 0:
+                place = i * width + j
+                if scratch.allowed[place] == 0:
                     continue
-                lowest = min(lowest, vectors[i, j, k])
-                highest = max(highest, vectors[i, j, k])
-                if scratch.image_tie[i, j]:
+                lowest = min(lowest, vectors[place, k])
+                highest = max(highest, vectors[place, k])
+                if scratch.doubt[place] & _IMAGES_TIE:
+                    apart = _as_wrapped(i, j, start, variant, scratch)
                     least_of_images, most_of_images = _equally_near(
-                        cart[0, i], cart[1, j], images, scratch.cost[i, j], k
+                        apart, images, scratch.cost[place], k
                     )
                     lowest = min(lowest, least_of_images)
                     highest = max(highest, most_of_images)
@@ -817,16 +983,6 @@ def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) 
 
 
 @without_counting
-def _move_onto(first: np.ndarray, second: np.ndarray, start: int, n: int, out: np.ndarray) -> None:
-    """`second` moved so that its first site lies on site `start` of `first`; wrapped."""
-    for k in range(3):
-        step = first[k, start] - second[k, 0]
-        for i in range(n):
-            value = second[k, i] + step
-            out[k, i] = value - np.floor(value)
-
-
-@without_counting
 def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
     """Whether wrapped sites, (3, n), are inverted into themselves at the first, all but exactly."""
     x, y, z = 2 * coords[0, 0], 2 * coords[1, 0], 2 * coords[2, 0]
@@ -844,6 +1000,16 @@ def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
         if not found:
             return False
     return True
+
+
+@without_counting
+def _is_exchange(matrix: np.ndarray) -> bool:
+    """Whether a matrix of integers with determinant ±1 has no more than one in a row."""
+    entries = 0.0
+    for i in range(3):
+        for k in range(3):
+            entries += abs(matrix[i, k])
+    return entries < 3.5
 
 
 @without_counting
@@ -897,7 +1063,11 @@ def _lattice_test(  # noqa: PLR0917
     # Sites of G that are copies of one another by its supercell's translations are all the same.
     stride = fu if expand_first else 1
     backs = scratch.reductions.backs
-    variants = 0
+    variants = _reductions(average, stol / normalization, scratch.reductions, scratch.small)
+    if variants == 0:
+        return LET_THROUGH, -1.0
+    # If reduction only exchanges and turns axes, the windows on both cells hold the same.
+    same = not in_order and variants == 1 and _is_exchange(backs[0])
     came_to = NOT_COVERED
     lowest = np.inf
     for turned in range(1 if in_order else 2):
@@ -909,16 +1079,13 @@ def _lattice_test(  # noqa: PLR0917
                     value = -expanded[k, i]
                     expanded[k, i] = value - np.floor(value)
         on_reduced = False
+        at_hand = -1  # the reduced form of which there are the differences
+        if not same:
+            _differences(first, second, n, scratch.apart[0])
         for start in range(0, n, stride):
-            if not _covered(first, second, n, start, wide):
+            if not same and not _mark(scratch.apart[0], n, start, wide, EDGE, scratch):
                 continue
-            surely_covered = in_order and _covered(first, second, n, start, narrow)
-            if variants == 0:
-                variants = _reductions(
-                    average, stol / normalization, scratch.reductions, scratch.small
-                )
-                if variants == 0:
-                    return LET_THROUGH, -1.0
+            surely_covered = in_order and _mark(scratch.apart[0], n, start, narrow, -EDGE, scratch)
             if not on_reduced:
                 for variant in range(variants):
                     _wrap_onto(first, backs[variant], n, scratch.first_reduced[variant])
@@ -926,6 +1093,19 @@ def _lattice_test(  # noqa: PLR0917
                 on_reduced = True
             worst = _SURE
             for variant in range(variants):
+                if variant != at_hand:
+                    _differences(
+                        scratch.first_reduced[variant],
+                        scratch.second_reduced[variant],
+                        n,
+                        scratch.apart[1],
+                    )
+                    at_hand = variant
+                window = scratch.reductions.windows[variant]
+                if not _mark(scratch.apart[1], n, start, window, EDGE, scratch):
+                    worst = _REFUSED
+                    came_to = max(came_to, NOT_COVERED if same else TOO_FAR)
+                    continue
                 answer, cost = _site_test(n, start, variant, normalization, stol, in_order, scratch)
                 worst = min(worst, answer)
                 came_to = max(came_to, TOO_FAR)
@@ -1429,6 +1609,8 @@ def _pair_test(  # noqa: PLR0917
 @compiled
 def _scratch(most: int) -> Scratch:
     ways = 1 << MOST_TIES
+    size = most * _width(most)
+    words = np.empty(size // 8, np.uint64)
     return Scratch(
         Reductions(
             np.empty((ways, 3, 3)),
@@ -1439,14 +1621,20 @@ def _scratch(most: int) -> Scratch:
         ),
         np.empty((3, most)),
         np.empty((3, most)),
-        np.empty((3, most)),
         np.empty((ways, 3, most)),
         np.empty((ways, 3, most)),
-        np.empty((2, most, 3)),
-        np.empty((most, most), np.uint8),
+        np.empty((2, 3, size), np.uint32),
+        words.view(np.uint8),
+        words,
+        np.empty(most, np.int64),
+        np.empty(_width(most), np.int64),
+        np.empty(2 * most + 1, np.int64),
+        np.empty((2, most), np.int64),
+        np.empty((2, most), np.int64),
+        np.empty(size),
+        np.empty((size, 3)),
+        np.empty(size, np.uint8),
         np.empty((most, most)),
-        np.empty((most, most, 3)),
-        np.empty((most, most), np.bool_),
         np.empty((most, most)),
         np.empty((3, most)),
         np.empty((4, most), np.int64),
