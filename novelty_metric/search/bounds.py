@@ -32,7 +32,9 @@ Look = Callable[..., tuple[np.ndarray, np.ndarray]]
 SLACK = 1e-9
 """Relative slack of every comparison, far above rounding, so that rounding refuses nothing."""
 
-_ANGLE_SLACK = 1e-6
+ANGLE_SLACK = 1e-6
+"""Degrees."""
+
 _CHUNK = 1024
 _SHORTEST = 13
 
@@ -43,7 +45,8 @@ def _half_grid(largest: int) -> np.ndarray:
     return grid[len(grid) // 2 + 1 :]  # of v and -v one; without zero
 
 
-_COEFFICIENTS = _half_grid(2)
+COEFFICIENTS = _half_grid(2)
+"""Of the lattice vectors that are looked at for the successive minima, (62, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +132,13 @@ def successive_minima(lattices: np.ndarray) -> np.ndarray:
     minima = np.empty((len(lattices), 3))
     for start in range(0, len(lattices), _CHUNK):
         chunk = lattices[start : start + _CHUNK]
-        vectors = np.einsum("vi,mij->mvj", _COEFFICIENTS.astype(float), chunk)
+        vectors = np.einsum("vi,mij->mvj", COEFFICIENTS.astype(float), chunk)
         lengths = np.linalg.norm(vectors, axis=2)
         # Three independent ones are nearly always among the shortest few.
         found, complete = _shortest_independent(lengths, _SHORTEST)
         rest = np.flatnonzero(~complete)
         if len(rest):
-            found[rest] = _shortest_independent(lengths[rest], len(_COEFFICIENTS))[0]
+            found[rest] = _shortest_independent(lengths[rest], len(COEFFICIENTS))[0]
         beyond = 3 / np.linalg.norm(np.linalg.inv(chunk), axis=1).max(axis=1)
         minima[start : start + _CHUNK] = np.minimum(found, beyond[:, None])
     return minima
@@ -147,7 +150,7 @@ def _shortest_independent(lengths: np.ndarray, count: int) -> tuple[np.ndarray, 
     lengths = np.take_along_axis(lengths, order, axis=1)
     inner = np.argsort(lengths, axis=1, kind="stable")
     lengths = np.take_along_axis(lengths, inner, axis=1)
-    coefficients = _COEFFICIENTS[np.take_along_axis(order, inner, axis=1)]
+    coefficients = COEFFICIENTS[np.take_along_axis(order, inner, axis=1)]
     rows = np.arange(len(lengths))
     normals = np.cross(coefficients[:, :1], coefficients)
     second = np.argmax(normals.any(axis=2), axis=1)
@@ -178,7 +181,7 @@ def volume_window(
         axis=1,
     )
     angles = np.degrees(np.arccos(np.clip(dots, -1, 1)))
-    reach = angle_tol + _ANGLE_SLACK
+    reach = angle_tol + ANGLE_SLACK
     low = np.cos(np.radians(np.minimum(angles + reach, 180)))
     high = np.cos(np.radians(np.maximum(angles - reach, 0)))
     ends = np.stack([low, high], axis=2)

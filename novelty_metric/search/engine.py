@@ -88,8 +88,7 @@ class ParentSearch:
         self.protocol = protocol
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
-        bounds = load_kernels("kernel_bounds") if compiled else None
-        self._look = None if bounds is None else bounds.look
+        self._kernel_bounds = load_kernels("kernel_bounds") if compiled else None
 
     @property
     def compiled(self) -> bool:
@@ -151,7 +150,7 @@ class ParentSearch:
             self._cell(generated),
             self._cells,
             ltol=self.protocol.ltol,
-            look=self._look,
+            look=None if self._kernel_bounds is None else self._kernel_bounds.look,
         )
         by_sites = search_lattice_sites(
             generated,
@@ -216,12 +215,12 @@ class ParentSearch:
         return self._cells.take(self._bounds.place[indices])
 
     def _cell(self, structure: Structure) -> Cells:
-        return Cells.of(
-            np.asarray(structure.lattice.matrix)[None],
-            np.array([len(structure)]),
-            ltol=self.protocol.ltol,
-            angle_tol=self.protocol.angle_tol,
-        )
+        lattice, n_sites = np.asarray(structure.lattice.matrix), len(structure)
+        tolerances = {"ltol": self.protocol.ltol, "angle_tol": self.protocol.angle_tol}
+        if self._kernel_bounds is not None:
+            found: Cells = self._kernel_bounds.cell(lattice, n_sites, **tolerances)
+            return found
+        return Cells.of(lattice[None], np.array([n_sites]), **tolerances)
 
     def _parent(self, route: Route, rank: int, found: RankedMatch | RankedOrbits) -> Parent:
         geometric = found.match if isinstance(found, RankedMatch) else None

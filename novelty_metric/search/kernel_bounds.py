@@ -1,4 +1,4 @@
-"""Cheap refusals and cost bounds over a whole reference in one compiled pass.
+"""Cheap refusals and cost bounds over a whole reference in one compiled pass; bounds of a cell.
 
 What `bounds.may_match` and `bounds.CostBounds` say of many pairs at once, crystal by crystal: most
 fall to the first comparison, and nothing is written for them. On a large reference the passes over
@@ -9,15 +9,11 @@ This module imports numba and is itself imported only on use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from novelty_metric.search.kernels import given, without_counting
+from novelty_metric.search.bounds import ANGLE_SLACK, COEFFICIENTS, SLACK, Cells
+from novelty_metric.search.kernels import compiled, given, inner, inverted, without_counting
 from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
-
-if TYPE_CHECKING:
-    from novelty_metric.search.bounds import Cells
 
 
 @without_counting
@@ -141,3 +137,119 @@ def look(
         bounds,
     )
     return found[:count], bounds[:count]
+
+
+@without_counting
+def _minima(
+    lattice: np.ndarray, inverse: np.ndarray, coefficients: np.ndarray, minima: np.ndarray
+) -> None:
+    """`bounds.successive_minima` of one lattice, into `minima`."""
+    first, second = 0, 0
+    for k in range(3):
+        shortest = np.inf
+        for at in range(len(coefficients)):
+            a, b, c = coefficients[at]
+            if k > 0:  # the normal of the first and this; with the second, out of their plane
+                p, q, r = coefficients[first]
+                x, y, z = q * c - r * b, r * a - p * c, p * b - q * a
+                if k == 1 and x == 0 and y == 0 and z == 0:
+                    continue
+                d, e, f = coefficients[second]
+                if k == 2 and x * d + y * e + z * f == 0:
+                    continue
+            square = 0.0
+            for axis in range(3):
+                value = a * lattice[0, axis] + b * lattice[1, axis] + c * lattice[2, axis]
+                square += value * value
+            if square < shortest:
+                shortest = square
+                if k == 0:
+                    first = at
+                elif k == 1:
+                    second = at
+        minima[k] = np.sqrt(shortest)
+    steepest = 0.0
+    for k in range(3):
+        steepest = max(steepest, inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
+    for k in range(3):
+        minima[k] = min(minima[k], 3 / np.sqrt(steepest))
+
+
+@compiled
+def _volumes(
+    lengths: np.ndarray, cosines: np.ndarray, ltol: float, reach: float
+) -> tuple[float, float]:
+    """`bounds.volume_window` of one cell; `reach` is the tolerance of angles in radians."""
+    low, high = np.empty(3), np.empty(3)
+    nearest = 0.0
+    for k in range(3):
+        angle = np.arccos(min(1.0, max(-1.0, cosines[k])))
+        low[k], high[k] = np.cos(min(angle + reach, np.pi)), np.cos(max(angle - reach, 0.0))
+        if low[k] >= 0 or high[k] <= 0:
+            nearest += min(low[k] ** 2, high[k] ** 2)
+    least_g, most_product = np.inf, -np.inf
+    for corner in range(8):
+        x = high[0] if corner & 1 else low[0]
+        y = high[1] if corner & 2 else low[1]
+        z = high[2] if corner & 4 else low[2]
+        least_g = min(least_g, 1 + 2 * x * y * z - x * x - y * y - z * z)
+        most_product = max(most_product, x * y * z)
+    most_g = min(1.0, 1 + 2 * most_product - nearest)
+    box = lengths[0] * lengths[1] * lengths[2]
+    smallest = box * (1 + ltol) ** -3 * np.sqrt(max(least_g, 0.0))
+    largest = box * (1 + ltol) ** 3 * np.sqrt(max(most_g, 0.0))
+    return smallest * (1 - SLACK), largest * (1 + SLACK)
+
+
+@compiled
+def _cell(  # noqa: PLR0917
+    lattice: np.ndarray,
+    coefficients: np.ndarray,
+    ltol: float,
+    reach: float,
+    minima: np.ndarray,
+    lengths: np.ndarray,
+) -> tuple[float, float, float]:
+    inverse, cosines = np.empty((3, 3)), np.empty(3)
+    volume = abs(inverted(lattice, inverse))
+    _minima(lattice, inverse, coefficients, minima)
+    for k in range(3):
+        lengths[k] = np.sqrt(inner(lattice[k], lattice[k]))
+    for k in range(3):
+        one, other = (k + 1) % 3, (k + 2) % 3
+        cosines[k] = inner(lattice[one], lattice[other]) / (lengths[one] * lengths[other])
+    smallest, largest = _volumes(lengths, cosines, ltol, reach)
+    return volume, smallest, largest
+
+
+def cell(lattice: np.ndarray, n_sites: int, *, ltol: float, angle_tol: float) -> Cells:
+    """`Cells.of` for one cell, whose arrays over many would take a hundred times longer.
+
+    Parameters
+    ----------
+    lattice : float64, (3, 3)
+        Cell vectors as rows (Å).
+    n_sites : int
+    ltol : float
+        Fractional length tolerance.
+    angle_tol : float
+        Degrees.
+    """
+    minima, lengths = np.empty((1, 3)), np.empty((1, 3))
+    volume, smallest, largest = _cell(
+        given(lattice, np.float64),
+        given(COEFFICIENTS, np.int64),
+        float(ltol),
+        float(np.radians(angle_tol + ANGLE_SLACK)),
+        minima[0],
+        lengths[0],
+    )
+    lengths.sort()
+    return Cells(
+        np.array([n_sites]),
+        np.array([volume]),
+        minima,
+        lengths,
+        np.array([smallest]),
+        np.array([largest]),
+    )

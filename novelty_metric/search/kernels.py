@@ -189,7 +189,7 @@ class Scratch(NamedTuple):
 
 
 @without_counting
-def _inverse(matrix: np.ndarray, out: np.ndarray) -> float:
+def inverted(matrix: np.ndarray, out: np.ndarray) -> float:
     """Inverse of a 3×3 matrix into `out`; returns the determinant."""
     det = (
         matrix[0, 0] * (matrix[1, 1] * matrix[2, 2] - matrix[1, 2] * matrix[2, 1])
@@ -206,7 +206,7 @@ def _inverse(matrix: np.ndarray, out: np.ndarray) -> float:
 
 
 @without_counting
-def _dot(one: np.ndarray, other: np.ndarray) -> float:
+def inner(one: np.ndarray, other: np.ndarray) -> float:
     """Inner product of two vectors, (3,)."""
     return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
 
@@ -364,8 +364,8 @@ def _reductions(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarr
             new &= apart >= 1e-6
         if not new:
             continue
-        _inverse(mapping, out.backs[found])
-        _inverse(cells[found], inverse)
+        inverted(mapping, out.backs[found])
+        inverted(cells[found], inverse)
         least_step = np.inf  # square of the least distance of lattice planes
         for k in range(3):
             square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
@@ -632,7 +632,7 @@ def _mark(  # noqa: PLR0917
 @without_counting
 def _as_whole(window: float) -> int:
     """A window in `WHOLE`ths; at half a period it holds everything."""
-    return np.int64(max(0.0, min(window, 0.5)) * WHOLE)
+    return int(max(0.0, min(window, 0.5)) * WHOLE)
 
 
 @without_counting
@@ -923,7 +923,7 @@ def _site_test(  # noqa: PLR0917
                 allowed[rows[p] * width + columns[q]] = 0
             elif columns[q] != column_of[rows[p]]:
                 tied = True
-    nearest = furthest = _dot(own, own)
+    nearest = furthest = inner(own, own)
     if tied:
         nearest, furthest = _tied_sums(n, start, variant, scratch)
     least = (total / n - furthest / (n * n)) * normalization**2
@@ -965,7 +965,7 @@ def _tied_sums(n: int, start: int, variant: int, scratch: Scratch) -> tuple[floa
             low[k] += lowest
             high[k] += highest
     inverse = scratch.small[5]
-    _inverse(cell, inverse)
+    inverted(cell, inverse)
     return _sums_within(own, low, high, cell, inverse)
 
 
@@ -1052,7 +1052,7 @@ def _lattice_test(  # noqa: PLR0917
     average, inverse = scratch.small[1], scratch.small[2]
     wide, narrow = scratch.small[3, 0], scratch.small[3, 1]
     _average_cell(aligned, target, average)
-    volume = abs(_inverse(average, inverse))
+    volume = abs(inverted(average, inverse))
     normalization = (n / volume) ** (1 / 3)
     for k in range(3):
         length = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
@@ -1133,7 +1133,7 @@ def _expand(  # noqa: PLR0917
     for i in range(3):
         for k in range(3):
             real[i, k] = matrix[i, k]
-    _inverse(real, inverse)
+    inverted(real, inverse)
     found = 0
     if fu == 1:
         points[0, 0] = points[0, 1] = points[0, 2] = 0.0
@@ -1196,7 +1196,7 @@ def _vectors(
         How many; -1 if they are too many.
     """
     coefficients, cart, length = out
-    _inverse(lattice, inverse)
+    inverted(lattice, inverse)
     p_most, q_most, r_most = (
         _reach(inverse, 0, highest),
         _reach(inverse, 1, highest),
@@ -1350,10 +1350,10 @@ def _keeps_metric(lattice: np.ndarray, operation: np.ndarray) -> bool:
     """Whether exchanged and turned axes have the lengths and angles of the axes they replace."""
     for i in range(3):
         for k in range(i, 3):
-            there = _dot(lattice[operation[i]], lattice[operation[k]])
+            there = inner(lattice[operation[i]], lattice[operation[k]])
             there *= operation[3 + i] * operation[3 + k]
-            here = _dot(lattice[i], lattice[k])
-            size = _dot(lattice[i], lattice[i]) + _dot(lattice[k], lattice[k])
+            here = inner(lattice[i], lattice[k])
+            size = inner(lattice[i], lattice[i]) + inner(lattice[k], lattice[k])
             if abs(there - here) > SLACK / 10 * size:
                 return False
     return True
@@ -1682,7 +1682,7 @@ def _scan(  # noqa: PLR0917
         most = max(most, size)
         if size >= n:
             for k in range(3):
-                longest = max(longest, _dot(lattices[index, k], lattices[index, k]))
+                longest = max(longest, inner(lattices[index, k], lattices[index, k]))
     scratch = _scratch(most)
     n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
     if n_own > 0:

@@ -104,6 +104,22 @@ def test_the_first_look_is_the_same_compiled(
     assert 0.01 < np.mean(shares) < 0.5
 
 
+def test_the_bounds_of_a_cell_are_the_same_compiled(
+    reference: Reference, diffcsp: list[Structure], protocol: Protocol
+) -> None:
+    one_cell = importlib.import_module("novelty_metric.search.kernel_bounds").cell
+    tolerances = {"ltol": protocol.ltol, "angle_tol": protocol.angle_tol}
+    slanted = Lattice([[3.0, 0, 0], [2.9, 0.4, 0], [40.0, 0.1, 2.0]])  # not reduced
+    lattices = [s.lattice for s in [*list(reference)[::7], *diffcsp]]
+    for lattice in [*lattices, slanted, Lattice.cubic(4), Lattice.hexagonal(3, 9)]:
+        want = Cells.of(lattice.matrix[None], np.array([5]), **tolerances)
+        found = one_cell(lattice.matrix, 5, **tolerances)
+        for name in Cells.__slots__:
+            one, other = getattr(found, name), getattr(want, name)
+            assert one.shape == other.shape
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def marked(scratch: Any, allowed: np.ndarray) -> None:
     """Mark pairs in `Scratch`, and put sites where no distance refuses anything."""
     n, width = len(allowed), kernels._width(len(allowed))
@@ -272,7 +288,7 @@ def test_no_place_for_the_cache(tmp_path: Path) -> None:
         "import numpy as np\n"
         "from novelty_metric.search import kernels\n"
         "out = np.empty((3, 3))\n"
-        "print(kernels._inverse(2 * np.eye(3), out), out[0, 0])\n"
+        "print(kernels.inverted(2 * np.eye(3), out), out[0, 0])\n"
     )
     out = in_a_process("-c", script, NUMBA_CACHE_DIR=str(blocked / "cache"))
     assert out.split() == ["8.0", "0.5"]
