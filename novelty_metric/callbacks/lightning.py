@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 PREFIX = "novelty/"
 YIELD = "novelty/novel_yield"
 _HOMES = ("lightning.pytorch", "pytorch_lightning")
-"""Lightning under its two names; a trainer of either takes a callback of the other."""
+"""Lightning under its two names."""
 
 
 def _callback_class() -> type:
-    """Base class of callbacks of the Lightning that is in use, or else of one that is installed."""
-    loaded = [name for name in _HOMES if name in sys.modules]
-    there = [name for name in _HOMES if find_spec(name.partition(".")[0]) is not None]
-    for name in (*loaded, *there):
-        found: type = import_module(f"{name}.callbacks").Callback
-        return found
-    raise ImportError(
-        "NoveltyCallback needs Lightning: pip install 'novelty-metric[training]', or use "
-        "novelty_metric.callbacks.NoveltyMonitor in a loop of your own"
-    )
+    """Base class of callbacks of the Lightning that is in use, or else of one that is installed.
+
+    Where both are in use it is a callback of both: before Lightning 2.6 a trainer of the one
+    refuses a callback that is only the other's.
+    """
+    names = [name for name in _HOMES if name in sys.modules]
+    names = names or [name for name in _HOMES if find_spec(name.partition(".")[0]) is not None][:1]
+    if not names:
+        raise ImportError(
+            "NoveltyCallback needs Lightning: pip install 'novelty-metric[training]', or use "
+            "novelty_metric.callbacks.NoveltyMonitor in a loop of your own"
+        )
+    return type("Callback", tuple(import_module(f"{x}.callbacks").Callback for x in names), {})
 
 
 class NoveltyCallback(_callback_class()):  # type: ignore[misc]

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from torch.utils.data import DataLoader
 from novelty_metric import InputError
 
 lightning = pytest.importorskip("lightning.pytorch")
+with suppress(ImportError):
+    # Both are in use before the callback is made, which has to serve trainers of both.
+    import pytorch_lightning  # noqa: F401
 
 from novelty_metric.callbacks import NoveltyCallback  # noqa: E402
 

@@ -11,7 +11,7 @@ from ase.calculators.emt import EMT
 from ase.data import covalent_radii
 from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -226,7 +226,13 @@ def test_a_start_that_is_only_nearly_symmetric_still_comes_to_rest():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.floats(0.8, 1.35), st.integers(0, 1000), st.floats(0.0, 0.4), st.integers(0, 25))
+@example(scale=0.875, seed=2, shake=0.375, max_steps=2)  # a cell that grows much meanwhile
+@given(
+    scale=st.floats(0.8, 1.35),
+    seed=st.integers(0, 1000),
+    shake=st.floats(0.0, 0.4),
+    max_steps=st.integers(0, 25),
+)
 def test_steps_are_short_counted_and_downhill(scale, seed, shake, max_steps):
     atoms = bulk("Cu", cubic=True)
     atoms.set_cell(atoms.cell * scale, scale_atoms=True)
@@ -242,10 +248,12 @@ def test_steps_are_short_counted_and_downhill(scale, seed, shake, max_steps):
         deformation = np.linalg.solve(kept.cell.array, tried.cell.array)
         stretched = np.linalg.svd(deformation, compute_uv=False)
         # Moves add up as logarithms, which differ from strains where they do not commute.
-        moved = tried.positions - kept.positions @ deformation
         if not expanded_first:
             assert np.abs(np.log(stretched)).max() <= MAX_STRAIN * 1.2
-            assert np.linalg.norm(moved, axis=1).max() <= MAX_DISPLACEMENT * 1.6
+        # Displacements count in the frame of the starting cell.
+        moved = tried.positions - kept.positions @ deformation
+        moved = moved @ np.linalg.solve(tried.cell.array, calculator.geometries[0].cell.array)
+        assert np.linalg.norm(moved, axis=1).max() <= MAX_DISPLACEMENT * (1 + 1e-6)
         expanded_first = False
         if its_energy <= lowest + ENERGY_NOISE * len(atoms):
             kept, energy, lowest = tried, its_energy, min(lowest, its_energy)
