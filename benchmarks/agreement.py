@@ -163,7 +163,7 @@ def compare(options: argparse.Namespace) -> int:
             )
         test = search.compiled_test(crystal)
         for index in sorted(let_through) if test is not None else ():
-            cost = test.first_match(index)[0]
+            cost = test.first_match(index)[1]
             if cost > matched.get(index, np.inf):
                 wrong.append(
                     f"{label} with {reference.ids[index]} ({index}): bound {cost} above the cost "

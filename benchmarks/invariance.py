@@ -68,7 +68,7 @@ def matches(
     """Geometric matches of one crystal with those reference crystals, as pymatgen finds them."""
     compiled = search.compiled_test(generated)
     if compiled is not None:
-        indices = indices[compiled.passes(indices)]
+        indices = indices[compiled.passes(indices)[0]]
     found = {}
     for index in indices.tolist():
         match = search.matching.framework_match(generated, search.reference.structure(index))

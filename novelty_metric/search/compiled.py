@@ -34,6 +34,14 @@ def load_kernels(name: str = "kernels") -> ModuleType | None:
         return None
 
 
+MOST_WORK = 10**9
+MOST_WORK_OF_A_PAIR = 10**5
+"""Comparisons, of pairs of sites or of lattice vectors, that are made for a crystal, and for each
+pair more. Crystals of 20 sites take a tenth of the first; those of hundreds may have millions of
+lattices to try on a small cell, which would take hours. A number, so that no verdict depends on the
+machine."""
+
+
 class CompiledTest:
     """Refusals and costs of pairs of one generated crystal, before pymatgen is asked.
 
@@ -62,21 +70,29 @@ class CompiledTest:
         self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
         self._frac_coords = np.array(generated.frac_coords, dtype=np.float64)
         self._pettifor = pettifor_numbers(generated.atomic_numbers)
+        self._work = np.array([0, MOST_WORK], dtype=np.int64)
         self._tolerances = {
             "ltol": protocol.ltol,
             "stol": protocol.stol,
             "angle_tol": protocol.angle_tol,
         }
 
-    def passes(self, indices: np.ndarray) -> np.ndarray:
-        """Which pairs pymatgen might accept, bool (C,); it refuses every other one.
+    def passes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which pairs pymatgen might accept; it refuses every other one.
 
         Parameters
         ----------
         indices : int64, (C,)
             Positions in the reference; the numbers of sites divide one another.
+
+        Returns
+        -------
+        passed : bool, (C,)
+        given_up : bool, (C,)
+            Those of which nothing is known, as there was too much to compare.
         """
         reference = self._reference
+        self._work[1] += MOST_WORK_OF_A_PAIR * len(indices)
         steps = self._kernels.furthest_steps(
             self._lattice,
             self._frac_coords,
@@ -84,16 +100,18 @@ class CompiledTest:
             reference.offsets,
             reference.frac_coords,
             indices,
+            self._work,
             **self._tolerances,
         )
-        passed: np.ndarray = steps == self._kernels.LET_THROUGH
-        return passed
+        return steps == self._kernels.LET_THROUGH, steps == self._kernels.GIVEN_UP
 
-    def first_match(self, index: int) -> tuple[float, np.ndarray | None]:
+    def first_match(self, index: int) -> tuple[bool, float, np.ndarray | None]:
         """What the match with that reference crystal costs at least, and where pymatgen finds it.
 
         Returns
         -------
+        bool
+            Whether it was not given up, as `passes` may.
         float
             Lower bound of the cost of the atom map, nearly always the cost itself. Infinite if
             pymatgen refuses the pair, negative if nothing could be found out.
@@ -109,7 +127,7 @@ class CompiledTest:
             source, target = lattice, self._lattice
         longest = float(np.sqrt(np.sum(target**2, axis=1)).max())
         in_order = lattice_points(source, longest * (1 + self._tolerances["ltol"]))
-        found: tuple[float, np.ndarray | None] = self._kernels.cost_of_first_match(
+        answer, cost, first_lattice = self._kernels.cost_of_first_match(
             self._lattice,
             self._frac_coords,
             self._pettifor,
@@ -117,9 +135,10 @@ class CompiledTest:
             reference.frac_coords[sites],
             pettifor_numbers(reference.numbers[sites]),
             in_order,
+            self._work,
             **self._tolerances,
         )
-        return found
+        return answer != self._kernels.GIVEN_UP, cost, first_lattice
 
 
 _ORIGIN = np.zeros((1, 3))

@@ -192,7 +192,7 @@ class ParentSearch:
         possible = may_match(cell, self._cells_at(indices), ltol=self.protocol.ltol)
         test = self.compiled_test(generated)
         if test is not None:
-            possible[possible] = test.passes(indices[possible])
+            possible[possible] = np.logical_or(*test.passes(indices[possible]))
         return possible
 
     def compiled_test(self, generated: Structure) -> CompiledTest | None:

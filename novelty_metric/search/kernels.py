@@ -104,9 +104,10 @@ _IMAGES_TIE, _ON_EDGE = 1, 2
 _REFUSED, _UNSURE, _SURE = range(3)
 """What one lattice and translation come to: pymatgen refuses it, may take it, or takes it."""
 
-NO_VECTORS, NO_LATTICE, NOT_COVERED, TOO_FAR, LET_THROUGH = range(5)
+NO_VECTORS, NO_LATTICE, NOT_COVERED, TOO_FAR, LET_THROUGH, ACCEPTED, GIVEN_UP = range(7)
 """How far a pair came: no lattice vectors of the right lengths; none that span a cell with the
-right angles and volume; no translation that covers all sites; none whose RMS is small enough."""
+right angles and volume; no translation that covers all sites; none whose RMS is small enough; a
+match that pymatgen may accept, or accepts beyond doubt. Or there was too much to compare."""
 
 
 class Vectors(NamedTuple):
@@ -150,7 +151,8 @@ class Scratch(NamedTuple):
     `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
     two cells, (2, 6); `pettifor` the modified Pettifor numbers of the two sides, (2, N);
     `first_matrix` the coefficients of the first lattice with a match that pymatgen may accept, and
-    of the one in hand.
+    of the one in hand; `work` how many pairs of lattice vectors and of sites were compared, and how
+    many may be.
     """
 
     reductions: Reductions
@@ -186,6 +188,7 @@ class Scratch(NamedTuple):
     parameters: np.ndarray
     pettifor: np.ndarray
     first_matrix: np.ndarray
+    work: np.ndarray
 
 
 @without_counting
@@ -1044,7 +1047,7 @@ def _lattice_test(  # noqa: PLR0917
     Returns
     -------
     int
-        How far it came; `LET_THROUGH + 1` if a match was surely accepted.
+        How far it came.
     float
         Lower bound of the sum of site costs if pymatgen's match is one of these, else infinite; -1
         if nothing is known.
@@ -1083,6 +1086,9 @@ def _lattice_test(  # noqa: PLR0917
         if not same:
             _differences(first, second, n, scratch.apart[0])
         for start in range(0, n, stride):
+            scratch.work[0] += n * n
+            if scratch.work[0] > scratch.work[1]:
+                return GIVEN_UP, -1.0
             if not same and not _mark(scratch.apart[0], n, start, wide, EDGE, scratch):
                 continue
             surely_covered = in_order and _mark(scratch.apart[0], n, start, narrow, -EDGE, scratch)
@@ -1115,7 +1121,7 @@ def _lattice_test(  # noqa: PLR0917
                     came_to = LET_THROUGH
                     lowest = min(lowest, cost)
             if worst == _SURE and sure and surely_covered:
-                return LET_THROUGH + 1, lowest
+                return ACCEPTED, lowest
     return came_to, lowest
 
 
@@ -1448,6 +1454,8 @@ def _pair_test(  # noqa: PLR0917
 ) -> tuple[int, float]:
     """One pair, G then T; their numbers of sites divide one another.
 
+    `GIVEN_UP` as soon as there is more to compare than ``scratch.work`` allows.
+
     With coefficients of lattice vectors in pymatgen's order (``in_order``), every lattice is tested
     up to the first match that pymatgen surely accepts; the second value is then a lower bound of
     the sum of site costs (-1: unknown, infinite: refused). Without, the first match that it may
@@ -1532,6 +1540,9 @@ def _pair_test(  # noqa: PLR0917
                     gamma, bx, by, bz = -gamma, -bx, -by, -bz
                 if gamma < gamma_low or gamma > gamma_high:
                     continue
+                scratch.work[0] += n_near
+                if scratch.work[0] > scratch.work[1]:
+                    return GIVEN_UP, -1.0
                 b_sign = 1 - 2 * b_turned
                 # b × a, so that the volume of the cell is -c times it.
                 mx = coefficients[a, 1] * coefficients[b, 2]
@@ -1594,14 +1605,14 @@ def _pair_test(  # noqa: PLR0917
                         scratch,
                     )
                     if cost < 0:
-                        return LET_THROUGH, -1.0
+                        return max(answer, LET_THROUGH), -1.0
                     if answer >= LET_THROUGH > came_to:
                         for i in range(3):
                             for k in range(3):
                                 scratch.first_matrix[0, i, k] = matrix[i, k]
                     lowest = min(lowest, cost)
                     came_to = max(came_to, min(answer, LET_THROUGH))
-                    if answer > LET_THROUGH or (answer == LET_THROUGH and not to_the_first):
+                    if answer == ACCEPTED or (answer == LET_THROUGH and not to_the_first):
                         return LET_THROUGH, lowest
     return came_to, lowest
 
@@ -1651,6 +1662,7 @@ def _scratch(most: int) -> Scratch:
         np.empty((2, 6)),
         np.empty((2, most), np.int64),
         np.zeros((2, 3, 3), np.int64),
+        np.zeros(2, np.int64),
     )
 
 
@@ -1673,6 +1685,7 @@ def _scan(  # noqa: PLR0917
     stol: float,
     angle_tol: float,
     whole: np.ndarray,
+    work: np.ndarray,
     answers: np.ndarray,
 ) -> None:
     n = len(frac)
@@ -1687,6 +1700,7 @@ def _scan(  # noqa: PLR0917
     n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
     if n_own > 0:
         _by_length(scratch.own, n_own)
+    scratch.work[:] = work
     for place in range(len(indices)):
         index = indices[place]
         answers[place] = _pair_test(
@@ -1701,6 +1715,7 @@ def _scan(  # noqa: PLR0917
             n_own,
             scratch,
         )[0]
+    work[:] = scratch.work
 
 
 @compiled
@@ -1712,20 +1727,23 @@ def _first_match(  # noqa: PLR0917
     other_frac: np.ndarray,
     other_pettifor: np.ndarray,
     in_order: np.ndarray,
+    work: np.ndarray,
     ltol: float,
     stol: float,
     angle_tol: float,
-) -> tuple[float, np.ndarray]:
+) -> tuple[int, float, np.ndarray]:
     n = max(len(frac), len(other_frac))
     scratch = _scratch(n)
+    scratch.work[:] = work
     n_own = -len(in_order)  # a value: for a literal all would be compiled once more
     for i in range(n):
         scratch.pettifor[0, i] = pettifor[i * len(frac) // n]
         scratch.pettifor[1, i] = other_pettifor[i * len(other_frac) // n]
-    _, lowest = _pair_test(
+    answer, lowest = _pair_test(
         lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, n_own, scratch
     )
-    return lowest / n, scratch.first_matrix[0].copy()
+    work[:] = scratch.work
+    return answer, lowest / n, scratch.first_matrix[0].copy()
 
 
 def given(values: np.ndarray, dtype: type) -> np.ndarray:
@@ -1742,6 +1760,7 @@ def furthest_steps(  # noqa: PLR0917
     offsets: np.ndarray,
     all_frac_coords: np.ndarray,
     indices: np.ndarray,
+    work: np.ndarray,
     *,
     ltol: float,
     stol: float,
@@ -1757,13 +1776,16 @@ def furthest_steps(  # noqa: PLR0917
         The reference.
     indices : int64, (C,)
         Positions to test; their numbers of sites divide, or are divided by, `n_sites`.
+    work : int64, (2,)
+        Comparisons done, of pairs of sites and of lattice vectors, to which those here are added;
+        and how many may be: once there are more, every pair that needs one is `GIVEN_UP`.
     ltol, stol, angle_tol : float
         The matcher's tolerances; degrees.
 
     Returns
     -------
     uint8, (C,)
-        `NO_VECTORS`, `NO_LATTICE`, `NOT_COVERED`, `TOO_FAR` or `LET_THROUGH`.
+        `NO_VECTORS`, `NO_LATTICE`, `NOT_COVERED`, `TOO_FAR`, `LET_THROUGH` or `GIVEN_UP`.
     """
     answers = np.empty(len(indices), dtype=np.uint8)
     _scan(
@@ -1777,6 +1799,7 @@ def furthest_steps(  # noqa: PLR0917
         float(stol),
         float(angle_tol),
         given(np.empty((0, 3)), np.int64),
+        work,
         answers,
     )
     return answers
@@ -1790,11 +1813,12 @@ def cost_of_first_match(  # noqa: PLR0917
     other_frac_coords: np.ndarray,
     other_pettifor: np.ndarray,
     in_order: np.ndarray,
+    work: np.ndarray,
     *,
     ltol: float,
     stol: float,
     angle_tol: float,
-) -> tuple[float, np.ndarray | None]:
+) -> tuple[int, float, np.ndarray | None]:
     """Lower bound of the cost of the atom map that pymatgen finds for one pair.
 
     Lattices and translations are gone through in pymatgen's order, up to the first match that it
@@ -1812,11 +1836,15 @@ def cost_of_first_match(  # noqa: PLR0917
         Coefficients of the vectors of the source's lattice (the crystal with fewer sites, or G)
         that are no longer than (1 + ltol) times the target's longest cell vector, in the order in
         which pymatgen's ``Lattice.get_points_in_sphere`` lists them.
+    work : int64, (2,)
+        As for `furthest_steps`.
     ltol, stol, angle_tol : float
         The matcher's tolerances; degrees.
 
     Returns
     -------
+    int
+        How far the pair came.
     float
         Mean over sites, as `pettifor.map_cost`; infinite if pymatgen refuses the pair, negative if
         nothing could be found out.
@@ -1825,8 +1853,8 @@ def cost_of_first_match(  # noqa: PLR0917
         come before.
     """
     if len(in_order) == 0:
-        return -1.0, None
-    lowest, matrix = _first_match(
+        return LET_THROUGH, -1.0, None
+    answer, lowest, matrix = _first_match(
         given(lattice, np.float64),
         given(frac_coords, np.float64),
         given(pettifor, np.int64),
@@ -1834,8 +1862,9 @@ def cost_of_first_match(  # noqa: PLR0917
         given(other_frac_coords, np.float64),
         given(other_pettifor, np.int64),
         given(in_order, np.int64),
+        work,
         float(ltol),
         float(stol),
         float(angle_tol),
     )
-    return float(lowest), matrix if 0 <= lowest < np.inf else None
+    return answer, float(lowest), matrix if 0 <= lowest < np.inf else None

@@ -26,6 +26,9 @@ _FIRST_BATCH = 32
 _LARGEST_BATCH = 4096
 _SORTED_FIRST = 2048
 
+_PASSED, _RAISED, _GIVEN_UP = "passed", "raised", "given up"
+"""What is known of a pair that waits: it may match; so, and what it costs; nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankedMatch:
@@ -94,10 +97,10 @@ def search_lattice_sites(
 
     best: Cheapest[RankedMatch] = Cheapest(k)
     unfinished: list[str] = []
-    waiting: list[tuple[Key, bool]] = []  # with whether the bound has been raised already
+    waiting: list[tuple[Key, str]] = []  # with what is known
     own = BareCell.of(generated.lattice.matrix, generated.frac_coords)
     first_lattice: dict[int, np.ndarray | None] = {}
-    place = 0
+    place, n_given_up, first_given_up = 0, 0, ""
     while waiting or place < end:
         if place == known < end:
             order = known + np.argsort(lower[known:], kind="stable")
@@ -108,23 +111,31 @@ def search_lattice_sites(
             if best.certain_before(key_at(place)):
                 break
             stop = _end_of_batch(lower, place, min(end, known), best)
-            passed = list(range(place, stop))
+            passed, given_up = np.ones(stop - place, dtype=bool), np.zeros(0, dtype=bool)
             if compiled is not None:
-                passed = (np.flatnonzero(compiled.passes(indices[place:stop])) + place).tolist()
-            for at in passed:
-                heapq.heappush(waiting, (key_at(at), compiled is None))
+                passed, given_up = compiled.passes(indices[place:stop])
+            for at in (np.flatnonzero(passed) + place).tolist():
+                heapq.heappush(waiting, (key_at(at), _PASSED))
+            for at in (np.flatnonzero(given_up) + place).tolist():
+                heapq.heappush(waiting, (key_at(at), _GIVEN_UP))
             place = stop
             continue
-        key, raised = heapq.heappop(waiting)
+        key, known_of_it = heapq.heappop(waiting)
         if best.certain_before(key):
             break
         bound, size, index = key
-        if compiled is not None and not raised:
-            cost, first_lattice[index] = compiled.first_match(index)
-            if cost > bound:
+        if compiled is not None and known_of_it == _PASSED:
+            finished, cost, first_lattice[index] = compiled.first_match(index)
+            if not finished:
+                known_of_it = _GIVEN_UP
+            elif cost > bound:
                 if np.isfinite(cost):
-                    heapq.heappush(waiting, ((cost, size, index), True))
+                    heapq.heappush(waiting, ((cost, size, index), _RAISED))
                 continue
+        if known_of_it == _GIVEN_UP:
+            n_given_up += 1
+            first_given_up = first_given_up or reference.ids[index]
+            continue
         try:
             parent = BareCell.of(
                 reference.lattices[index], reference.frac_coords[reference.sites(index)]
@@ -140,6 +151,11 @@ def search_lattice_sites(
         ranked = _ranked(index, numbers, _numbers(reference, index), match)
         best.offer((ranked.cost, size, index), ranked)
 
+    if n_given_up:
+        unfinished.append(
+            f"too much to compare: the lattice-and-sites match with {n_given_up} reference "
+            f"crystals was given up, the first of them {first_given_up!r}"
+        )
     kept = best.in_order()
     tests = end
     if len(kept) == k:

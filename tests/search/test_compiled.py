@@ -19,8 +19,10 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
+from novelty_metric.search import compiled
 from novelty_metric.search.bounds import Cells, CostBounds, cells_of_reference
 from novelty_metric.search.compiled import CompiledTest, lattice_points
+from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 
@@ -44,10 +46,11 @@ def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_la
         test = CompiledTest(kernels, generated, reference, protocol)
         n = len(generated)
         indices = np.array([i for i, s in enumerate(reference) if commensurate(n, len(s))])
-        for index in indices[test.passes(indices)].tolist():
+        for index in indices[test.passes(indices)[0]].tolist():
             parent = reference.structure(index)
             match = matching.framework_match(generated, parent)
-            bound, first_lattice = test.first_match(index)
+            finished, bound, first_lattice = test.first_match(index)
+            assert finished
             if match is None:
                 continue
             cost = real_cost(generated, parent, match.sites)
@@ -118,6 +121,42 @@ def test_the_bounds_of_a_cell_are_the_same_compiled(
             one, other = getattr(found, name), getattr(want, name)
             assert one.shape == other.shape
             np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_too_much_to_compare_leaves_the_search_unfinished(
+    reference: Reference,
+    diffcsp: list[Structure],
+    protocol: Protocol,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    search = ParentSearch(reference, protocol)
+    generated = max(diffcsp, key=len)
+    whole = search.parents(generated, None)
+    indices = np.flatnonzero([commensurate(len(generated), n) for n in reference.n_sites.tolist()])
+    certain = search.compiled_test(generated).passes(indices)
+    assert not certain[1].any()
+    monkeypatch.setattr(compiled, "MOST_WORK", 0)
+    monkeypatch.setattr(compiled, "MOST_WORK_OF_A_PAIR", 20)
+    passed, given_up = search.compiled_test(generated).passes(indices)
+    assert given_up.sum() > 5
+    # What is known in spite of it is as it was; the rest is given up.
+    assert np.array_equal(passed[~given_up], certain[0][~given_up])
+    assert not passed[given_up].any()
+    result = search.parents(generated, None)
+    assert any(text.startswith("too much to compare") for text in result.unfinished)
+    assert not any(text.startswith("too much") for text in whole.unfinished)
+
+
+def test_hundreds_of_sites_on_a_small_cell_end() -> None:
+    per_side = np.stack(np.meshgrid(*[np.arange(7)] * 3), -1).reshape(-1, 3)[:300]
+    large = Structure(Lattice.cubic(7 * 2.9), ["Fe"] * 300, per_side / 7)
+    faces = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    small = Structure(Lattice.cubic(4.9), ["Cu"] * 4, faces).get_primitive_structure()
+    search = ParentSearch(Reference.from_structures([small]), Protocol())
+    test = search.compiled_test(large)
+    passed, given_up = test.passes(np.array([0]))
+    assert given_up.all() or not passed.any()
+    assert test._work[0] < 2 * compiled.MOST_WORK
 
 
 def marked(scratch: Any, allowed: np.ndarray) -> None:

@@ -29,6 +29,7 @@ def steps(generated: Structure, reference: Reference, indices: list[int]) -> np.
         reference.offsets,
         reference.frac_coords,
         np.array(indices, dtype=np.int64),
+        np.array([0, 10**12]),
         ltol=0.2,
         stol=0.3,
         angle_tol=5.0,
