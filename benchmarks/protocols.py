@@ -7,9 +7,12 @@ what it took in force evaluations, samples and parents together::
     python benchmarks/protocols.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 30 --max-sites 10 \
         --settings paper fast paper:optimizer=bfgs_symmetric fast:fmax=0.1,max_steps=100
     python benchmarks/protocols.py STORE.arrow SAMPLES … --settings paper:exhaustive paper
+    python benchmarks/protocols.py STORE.arrow SAMPLES … --settings paper paper:shaken fast
 
 takes the first 30 crystals of at most ten sites from each file, in turn. Crystals that SMACT
-refuses are never eligible and are left out. Relaxations are cached, so an interrupted run goes on
+refuses are never eligible and are left out. With ``shaken`` every generated crystal starts with its
+sites moved by 0.001 Å at random: how often a setting agrees with itself then is the most that any
+other can be expected to. Relaxations are cached, so an interrupted run goes on
 where it was.
 """
 
@@ -19,12 +22,15 @@ import argparse
 import dataclasses
 import sys
 import time
+import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from novelty_metric import NoveltyReport, Sample, SubstitutionNovelty, crystal, read_samples
 from novelty_metric.errors import CrystalError
@@ -45,6 +51,13 @@ from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+
+FLAGS = ("exhaustive", "shaken")
+"""Words among the changes of a setting that are not fields of a protocol."""
+
+SHAKE = 0.001
+"""Å."""
 
 
 @dataclass
@@ -100,15 +113,15 @@ def main() -> None:
     reports: dict[str, NoveltyReport] = {}
     for words in options.settings:
         relaxer = Counted(PotentialRelaxer(Chgnet(), workers=options.workers, cache=cache))
-        settings, exhaustive = protocol(words)
+        settings, flags = protocol(words)
         metric = SubstitutionNovelty(
             options.reference,
             settings,
             relaxer=relaxer,
-            exhaustive=exhaustive,
+            exhaustive="exhaustive" in flags,
             progress=lambda stage, done, total, words=words: say(words, stage, done, total),
         )
-        metric.update_samples(samples)
+        metric.update_samples(map(shaken, samples) if "shaken" in flags else samples)
         reports[words] = metric.compute()
         relaxer.close()
         if options.out is not None:
@@ -121,19 +134,32 @@ def main() -> None:
     cache.close()
 
 
-def protocol(words: str) -> tuple[Protocol, bool]:
-    """A preset with changes, such as ``fast:fmax=0.1,exhaustive``, and whether it is exhaustive."""
+def protocol(words: str) -> tuple[Protocol, set[str]]:
+    """A preset with changes, such as ``fast:fmax=0.1,exhaustive``, and those of `FLAGS` named."""
     name, _, changes = words.partition(":")
     preset = Protocol.named(name)
     values = {}
-    exhaustive = False
+    flags = set()
     for change in filter(None, changes.split(",")):
         key, _, value = change.partition("=")
-        if change == "exhaustive":
-            exhaustive = True
+        if change in FLAGS:
+            flags.add(change)
         else:
             values[key] = type(getattr(preset, key))(value)
-    return dataclasses.replace(preset, **values), exhaustive
+    return dataclasses.replace(preset, **values), flags
+
+
+def shaken(sample: Sample) -> Sample:
+    """The sample with every site moved by `SHAKE` in a direction that its id decides."""
+    assert sample.structure is not None
+    moves = np.random.default_rng(zlib.crc32(sample.id.encode())).normal(
+        size=(len(sample.structure), 3)
+    )
+    moves *= SHAKE / np.linalg.norm(moves, axis=1, keepdims=True)
+    moved = sample.structure.copy()
+    for site, move in enumerate(moves):
+        moved.translate_sites([site], move, frac_coords=False)
+    return dataclasses.replace(sample, structure=moved)
 
 
 def chosen(path: Path, options: argparse.Namespace) -> Iterator[Sample]:
