@@ -91,7 +91,7 @@ def reference() -> Reference:
 
 
 # Matplotlib 3.9 calls what newer versions of pyparsing deprecate; that is not ours to mend.
-@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning:matplotlib")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning:(matplotlib|pyparsing)")
 @pytest.mark.parametrize("name", REPORTS)
 def test_every_figure_is_drawn(name: str, reference: Reference) -> None:
     report = REPORTS[name]
