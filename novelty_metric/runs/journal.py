@@ -20,6 +20,9 @@ JOURNAL_FILE = "journal.sqlite"
 SCHEMA_VERSION = "1"
 _SECONDS = 1.0
 """Longest time that a finished row waits to be written."""
+_ENDING = 0.5
+"""Seconds within which a process that ends its run has deleted the journal: to open it in that
+moment is an I/O error."""
 
 
 class Journal:
@@ -86,6 +89,8 @@ class Journal:
             self._connection.execute("INSERT OR REPLACE INTO about VALUES ('identity', ?)", (own,))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
+            if "I/O" in str(error):
+                time.sleep(_ENDING)
             raise self._said(error) from error
 
     # Writing
@@ -196,7 +201,7 @@ class Journal:
     def _said(self, error: sqlite3.Error) -> InputError:
         self._waiting = False  # SQLite has taken back what it could not write
         said = str(error)
-        if "locked" in said:
+        if "locked" in said or ("I/O" in said and not self.path.exists()):
             return InputError(
                 f"another process is at work in {self.path.parent}; wait for it, or name "
                 "another folder with out="

@@ -213,3 +213,17 @@ def test_rows_by_formula_leave_out_what_stands_alone(tmp_path: Path) -> None:
     assert list(journal.positions()) == [0, 2, 3]
     journal.close()
     assert sqlite3.connect(journal.path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_journal_that_its_process_has_just_removed_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(address: str, **options: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(sqlite3, "connect", gone)
+    with pytest.raises(InputError, match="another process is at work"):
+        Journal(tmp_path, {})
+    (tmp_path / "journal.sqlite").touch()
+    with pytest.raises(InputError, match="can't be used"):
+        Journal(tmp_path, {})
