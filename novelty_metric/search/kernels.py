@@ -50,16 +50,16 @@ def compiled(function: Function, **options: Any) -> Function:
     return cast("Function", quick)
 
 
-def without_counting(function: Function) -> Function:
+def without_counting(function: Function, **options: Any) -> Function:
     """`compiled`, and arrays are not counted as they are handed around, as none is made inside.
 
     Counting the three dozen arrays of `Scratch` at every call took longer than most of the work.
     numba does without it where its run-time for memory is off, an option that it does not document.
     """
     try:
-        return compiled(function, _nrt=False)
+        return compiled(function, _nrt=False, **options)
     except KeyError:
-        return compiled(function)
+        return compiled(function, **options)
 
 
 def inlined(function: Function) -> Function:
@@ -67,10 +67,7 @@ def inlined(function: Function) -> Function:
 
     Every call hands on all of `Scratch`, some three hundred words.
     """
-    try:
-        return compiled(function, _nrt=False, inline="always")
-    except KeyError:
-        return compiled(function, inline="always")
+    return without_counting(function, inline="always")
 
 
 SLACK = 1e-9
