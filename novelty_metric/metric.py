@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull, HullSource
+    from novelty_metric.search.duplicates import Groups
     from novelty_metric.search.engine import ParentSearch, ParentsResult
 
 HULLS = ("reference", "matbench_discovery", "none")
@@ -325,8 +326,8 @@ class SubstitutionNovelty:
             self._relax_parents(list(waiting), opened, None, final)
         final(list(waiting))
 
-    def group_rows(self, rows: Sequence[CrystalResult]) -> list[int]:
-        """Number of the group of equal crystals that each row belongs to, from 0.
+    def group_rows(self, rows: Sequence[CrystalResult]) -> Groups:
+        """The groups of equal crystals that rows belong to.
 
         Raises
         ------
@@ -833,6 +834,7 @@ class SubstitutionNovelty:
     def _report(self, opened: _Opened) -> NoveltyReport:
         from novelty_metric.report import NoveltyReport
         from novelty_metric.samples.plausibility import implausible
+        from novelty_metric.search.duplicates import warnings_of
 
         ordered = [self._cases[sample.id] for sample in self._samples if sample.id in self._cases]
         grouped = [case for case in ordered if case.error is None]
@@ -840,7 +842,8 @@ class SubstitutionNovelty:
             groups = opened.search.group_equal(
                 [case.reduced for case in grouped if case.reduced is not None]
             )
-        group_of = {case.sample.id: group for case, group in zip(grouped, groups, strict=True)}
+        numbers = zip(grouped, groups.number, strict=True)
+        group_of = {case.sample.id: group for case, group in numbers}
         results = [
             case.result(
                 self.protocol,
@@ -850,7 +853,11 @@ class SubstitutionNovelty:
             )
             for case in ordered
         ]
-        warnings = (*implausible((case.as_read, case.error) for case in ordered), *_late(ordered))
+        warnings = (
+            *implausible((case.as_read, case.error) for case in ordered),
+            *_late(ordered),
+            *warnings_of(groups.given_up),
+        )
         return NoveltyReport.from_results(results, self.context(warnings=warnings))
 
     def _identity(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from novelty_metric.runs.parts import (
 from novelty_metric.runs.pools import Pool
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.plausibility import Plausibility
+from novelty_metric.search.duplicates import warnings_of
 from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Run:
         self._told: list[str] = []
         self._seen = Plausibility()
         self._known_groups: NDArray[np.int64] | None = None
+        self._given_up = 0
         self._done = 0
         self.journal = Journal(folder, identity, overwrite=overwrite)
 
@@ -118,7 +120,7 @@ class Run:
             If the journal can't be written, or no worker can do the work.
         """
         self._metric.prepare()
-        self._known_groups = None
+        self._known_groups, self._given_up = None, 0
         self._done = len(self.journal)
         self._tell()
         try:
@@ -141,7 +143,7 @@ class Run:
         for place, row in enumerate(self.journal.rows()):
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(row, int(groups[place])))
-        warnings = seen.findings()
+        warnings = [*seen.findings(), *warnings_of(self._given_up)]
         self._warn_of([line for line in warnings if line not in self._told])
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
         return NoveltyReport.from_results(slim, context)
@@ -291,7 +293,8 @@ class Run:
         for members in self.journal.comparable():
             groups = self._metric.group_rows([row for _, row in members])
             opened: dict[int, int] = {}
-            for (position, _), group in zip(members, groups, strict=True):
+            self._given_up += groups.given_up
+            for (position, _), group in zip(members, groups.number, strict=True):
                 first[position] = opened.setdefault(group, position)
         # Numbered from 0 by their first crystals.
         known = first >= 0

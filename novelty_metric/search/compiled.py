@@ -40,6 +40,9 @@ MOST_WORK_OF_A_PAIR = 10**6
 sites take a hundredth. Those of hundreds may have millions of lattices to try on a small cell,
 which would take hours. A number, so that no verdict depends on the machine."""
 
+MOST_WORK_OF_EQUALS = 2 * 10**9
+"""The same for each pair that may be equal, elements included: two seconds."""
+
 
 class CompiledTest:
     """Refusals and costs of pairs of one generated crystal, before pymatgen is asked.
@@ -120,12 +123,7 @@ class CompiledTest:
         reference = self._reference
         sites = reference.sites(index)
         lattice = np.array(reference.lattices[index], dtype=np.float64)
-        if sites.stop - sites.start >= len(self._pettifor):
-            source, target = self._lattice, lattice
-        else:
-            source, target = lattice, self._lattice
-        longest = float(np.sqrt(np.sum(target**2, axis=1)).max())
-        in_order = lattice_points(source, longest * (1 + self._tolerances["ltol"]))
+        n_sites = sites.stop - sites.start
         answer, cost, first_lattice = self._kernels.cost_of_first_match(
             self._lattice,
             self._frac_coords,
@@ -133,11 +131,63 @@ class CompiledTest:
             lattice,
             reference.frac_coords[sites],
             pettifor_numbers(reference.numbers[sites]),
-            in_order,
+            _in_order(
+                self._lattice, len(self._pettifor), lattice, n_sites, self._tolerances["ltol"]
+            ),
             self._work,
             **self._tolerances,
         )
         return answer != self._kernels.GIVEN_UP, cost, first_lattice
+
+
+def where_equal(
+    kernels: ModuleType, generated: Structure, other: Structure, protocol: Protocol
+) -> tuple[bool | None, np.ndarray | None]:
+    """What the kernels say of two crystals that may be equal, elements included.
+
+    Parameters
+    ----------
+    kernels : module
+        From `load_kernels`.
+    generated, other : Structure
+        Clean and reduced, of one reduced composition.
+    protocol : Protocol
+        Its tolerances.
+
+    Returns
+    -------
+    bool or None
+        False if pymatgen refuses the pair, True if it might accept it, None if that was given up,
+        as there was too much to compare.
+    int64, (3, 3), or None
+        The first lattice that pymatgen may accept, see `Matching.duplicate_rms`.
+    """
+    lattices = [np.array(s.lattice.matrix, dtype=np.float64) for s in (generated, other)]
+    answer, first_lattice = kernels.first_equal(
+        lattices[0],
+        np.array(generated.frac_coords, dtype=np.float64),
+        np.array(generated.atomic_numbers, dtype=np.int64),
+        lattices[1],
+        np.array(other.frac_coords, dtype=np.float64),
+        np.array(other.atomic_numbers, dtype=np.int64),
+        _in_order(lattices[0], len(generated), lattices[1], len(other), protocol.ltol),
+        np.array([0, MOST_WORK_OF_EQUALS], dtype=np.int64),
+        ltol=protocol.ltol,
+        stol=protocol.stol,
+        angle_tol=protocol.angle_tol,
+    )
+    if answer == kernels.GIVEN_UP:
+        return None, None
+    return answer == kernels.LET_THROUGH, first_lattice
+
+
+def _in_order(
+    lattice: np.ndarray, n_sites: int, other: np.ndarray, n_other: int, ltol: float
+) -> np.ndarray:
+    """Lattice vectors that pymatgen might take, of the cell with fewer sites or the first."""
+    source, target = (lattice, other) if n_other >= n_sites else (other, lattice)
+    longest = float(np.sqrt(np.sum(target**2, axis=1)).max())
+    return lattice_points(source, longest * (1 + ltol))
 
 
 _ORIGIN = np.zeros((1, 3))

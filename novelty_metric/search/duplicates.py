@@ -6,12 +6,15 @@ pymatgen is imported only through the matcher that is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from novelty_metric.reference.store import composition_key
 from novelty_metric.search.bounds import Cells, may_match
+from novelty_metric.search.compiled import where_equal
 from novelty_metric.verdict import DuplicateMatch
 
 if TYPE_CHECKING:
@@ -63,15 +66,54 @@ _ROUNDING = 1e-11
 """Far above the rounding of a mean of numbers below 1, whose count memory bounds."""
 
 
-def find_duplicate(  # noqa: PLR0917
+class TooMuchToCompareError(Exception):
+    """Crystals of hundreds of sites, so that whether they are equal was not found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class EqualTest:
+    """Whether two crystals are equal, elements included.
+
+    Attributes
+    ----------
+    matching : Matching
+        Decides.
+    protocol : Protocol
+        Its tolerances.
+    kernels : module or None
+        Compiled functions that refuse most pairs, and leave to pymatgen only the lattices on which
+        it may accept one; None asks pymatgen about everything.
+    """
+
+    matching: Matching
+    protocol: Protocol
+    kernels: ModuleType | None = None
+
+    def rms(self, generated: Structure, other: Structure) -> float | None:
+        """RMS site distance of two clean, reduced crystals if they are equal, else None.
+
+        Raises
+        ------
+        TooMuchToCompareError
+            A pair with compiled functions past `compiled.MOST_WORK_OF_EQUALS`.
+        """
+        first_lattice = None
+        if self.kernels is not None:
+            possible, first_lattice = where_equal(self.kernels, generated, other, self.protocol)
+            if possible is None:
+                raise TooMuchToCompareError
+            if not possible:
+                return None
+        return self.matching.duplicate_rms(generated, other, first_lattice)
+
+
+def find_duplicate(
     generated: Structure,
     cell: Callable[[Structure], Cells],
     reference: Reference,
     compositions: CompositionIndex,
     cells: Callable[[np.ndarray], Cells],
-    matching: Matching,
-    *,
-    ltol: float,
+    test: EqualTest,
 ) -> DuplicateMatch | None:
     """The first reference crystal that equals the generated one, elements included.
 
@@ -87,20 +129,58 @@ def find_duplicate(  # noqa: PLR0917
         From positions in the reference to the cells there.
     compositions : CompositionIndex
         Of the reference.
+
+    Raises
+    ------
+    TooMuchToCompareError
+        If none is found to be equal, and that was not found out of one.
     """
     candidates = compositions.find(generated.atomic_numbers)
     if len(candidates) == 0:
         return None
-    for index in candidates[may_match(cell(generated), cells(candidates), ltol=ltol)].tolist():
-        rms = matching.duplicate_rms(generated, reference.structure(index))
+    possible = may_match(cell(generated), cells(candidates), ltol=test.protocol.ltol)
+    unknown = []
+    for index in candidates[possible].tolist():
+        try:
+            rms = test.rms(generated, reference.structure(index))
+        except TooMuchToCompareError:
+            unknown.append(reference.ids[index])
+            continue
         if rms is not None:
             return DuplicateMatch(index=index, parent_id=reference.ids[index], match_rms=rms)
+    if unknown:
+        raise TooMuchToCompareError(f"too much to compare with {', '.join(map(repr, unknown))}")
     return None
 
 
-def group_equal(
-    structures: Sequence[Structure], matching: Matching, protocol: Protocol
-) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Groups of equal crystals.
+
+    Attributes
+    ----------
+    number : list of int
+        That of each crystal's group; groups are numbered from 0 by their first crystal.
+    given_up : int
+        Pairs with too much to compare. They count as equal, so that what is counted by groups is
+        never too much.
+    """
+
+    number: list[int]
+    given_up: int
+
+
+def warnings_of(given_up: int) -> list[str]:
+    """What a report says of so many pairs of samples that were given up, if there are any."""
+    if given_up == 0:
+        return []
+    pairs = "1 pair" if given_up == 1 else f"{given_up} pairs"
+    return [
+        f"{pairs} of samples of one composition had too many sites to compare and count as equal"
+    ]
+
+
+def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
     """Group equal crystals as `StructureMatcher.group_structures` does.
 
     The first crystal not yet in a group opens one, and every later crystal that it matches (as the
@@ -111,13 +191,10 @@ def group_equal(
     ----------
     structures : sequence of Structure
         Clean and reduced.
-
-    Returns
-    -------
-    list of int
-        Number of each crystal's group; groups are numbered from 0 by their first crystal.
     """
     groups = [-1] * len(structures)
+    protocol = test.protocol
+    given_up = 0
     by_composition: dict[object, list[int]] = {}
     for place, structure in enumerate(structures):
         by_composition.setdefault(composition_key(structure.atomic_numbers), []).append(place)
@@ -143,13 +220,16 @@ def group_equal(
                 own, cells.take(np.array([rows[place] for place in others])), ltol=protocol.ltol
             )
             for place, maybe in zip(others, possible.tolist(), strict=True):
-                if maybe and _equal(matching, structures[first], structures[place]):
+                equal = False
+                if maybe:
+                    try:
+                        equal = test.rms(structures[first], structures[place]) is not None
+                    except TooMuchToCompareError:
+                        given_up += 1
+                        equal = True
+                if equal:
                     groups[place] = first
                 else:
                     left.append(place)
     number = {first: position for position, first in enumerate(sorted(firsts))}
-    return [number[first] for first in groups]
-
-
-def _equal(matching: Matching, first: Structure, second: Structure) -> bool:
-    return matching.duplicate_rms(first, second) is not None
+    return Groups([number[first] for first in groups], given_up)

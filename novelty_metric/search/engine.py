@@ -123,6 +123,11 @@ class ParentSearch:
         ----------
         generated : Structure
             Clean and reduced.
+
+        Raises
+        ------
+        TooMuchToCompareError
+            If none is found to be equal, and that was not found out of one.
         """
         return duplicates.find_duplicate(
             generated,
@@ -130,8 +135,7 @@ class ParentSearch:
             self.reference,
             self._compositions,
             self._cells_at,
-            self.matching,
-            ltol=self.protocol.ltol,
+            self._equal,
         )
 
     def parents(self, generated: Structure, symmetry: Symmetry | None) -> ParentsResult:
@@ -201,15 +205,19 @@ class ParentSearch:
             return None
         return CompiledTest(self._kernels, generated, self.reference, self.protocol)
 
-    def group_equal(self, structures: Sequence[Structure]) -> list[int]:
-        """Number of the group of equal crystals that each one belongs to, from 0.
+    def group_equal(self, structures: Sequence[Structure]) -> duplicates.Groups:
+        """The groups of equal crystals.
 
         Parameters
         ----------
         structures : sequence of Structure
             Clean and reduced.
         """
-        return duplicates.group_equal(structures, self.matching, self.protocol)
+        return duplicates.group_equal(structures, self._equal)
+
+    @cached_property
+    def _equal(self) -> duplicates.EqualTest:
+        return duplicates.EqualTest(self.matching, self.protocol, self._kernels)
 
     def _cells_at(self, indices: np.ndarray) -> Cells:
         return self._cells.take(self._bounds.place[indices])
@@ -245,6 +253,7 @@ class ParentSearch:
         )
 
 
-def group_equal(structures: Sequence[Structure], protocol: Protocol) -> list[int]:
+def group_equal(structures: Sequence[Structure], protocol: Protocol) -> duplicates.Groups:
     """`ParentSearch.group_equal` without a reference."""
-    return duplicates.group_equal(structures, Matching(protocol), protocol)
+    test = duplicates.EqualTest(Matching(protocol), protocol, load_kernels())
+    return duplicates.group_equal(structures, test)

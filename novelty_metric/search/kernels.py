@@ -146,7 +146,9 @@ class Scratch(NamedTuple):
     target vector, (3, M); `near` a short list of them; `points` the lattice points of a supercell;
     `operations` of T that fix its first site; `classes` of lattices that were tested;
     `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
-    two cells, (2, 6); `pettifor` the modified Pettifor numbers of the two sides, (2, N);
+    two cells, (2, 6); `labels` the elements of the two sides, (2, N), as modified Pettifor numbers,
+    or as numbers that have to be equal where `by_element` says so, (1,); `same_words` then marks
+    the pairs of sites with equal ones, laid out as `allowed_words`;
     `first_matrix` the coefficients of the first lattice with a match that pymatgen may accept, and
     of the one in hand; `work` how much was compared, and how much may be, about nanoseconds.
     """
@@ -182,7 +184,9 @@ class Scratch(NamedTuple):
     squares: np.ndarray
     small: np.ndarray
     parameters: np.ndarray
-    pettifor: np.ndarray
+    labels: np.ndarray
+    by_element: np.ndarray
+    same_words: np.ndarray
     first_matrix: np.ndarray
     work: np.ndarray
 
@@ -481,7 +485,7 @@ def _least_site_cost(scratch: Scratch, n: int) -> float:
 
     Marked are the entries of `allowed` above 0.
     """
-    site_cost, pettifor = scratch.site_cost, scratch.pettifor
+    site_cost, labels = scratch.site_cost, scratch.labels
     width = _width(n)
     total = 0.0
     several = False
@@ -490,7 +494,7 @@ def _least_site_cost(scratch: Scratch, n: int) -> float:
         for j in range(n):
             site_cost[i, j] = FORBIDDEN
             if scratch.allowed[i * width + j] > 0:
-                one, other = pettifor[0, j], pettifor[1, i]
+                one, other = labels[0, j], labels[1, i]
                 step = abs(one - other)
                 if NONE in (one, other):
                     step = WITHOUT_NUMBER
@@ -617,6 +621,9 @@ def _mark(  # noqa: PLR0917
             & (np.uint32(apart[2, place] + z) <= most_z)
         )
     n_words = width // 8
+    if scratch.by_element[0]:
+        for at in range(n * n_words):
+            words[at] &= scratch.same_words[at]
     in_use = ALL_BYTES >> np.uint64(8 * (width - n))
     any_row_empty = False
     for i in range(n):
@@ -930,7 +937,33 @@ def _site_test(  # noqa: PLR0917
     if least >= (stol * (1 + EDGE)) ** 2:
         return _REFUSED, 0.0
     answer = _UNSURE if greatest >= (stol * (1 - EDGE)) ** 2 else _SURE
+    if scratch.by_element[0] and not tied:
+        largest = _largest_from_mean(n, scratch) * normalization
+        if largest >= stol * (1 + EDGE):
+            return _REFUSED, 0.0
+        answer = _UNSURE if largest >= stol * (1 - EDGE) else _SURE
+    elif scratch.by_element[0]:
+        answer = _UNSURE
     return answer, _least_site_cost(scratch, n) if with_cost else 0.0
+
+
+@without_counting
+def _largest_from_mean(n: int, scratch: Scratch) -> float:
+    """Largest distance (Å) of the assigned vectors from their mean, the best translation."""
+    vectors, column_of = scratch.vectors, scratch.settled[1]
+    width = _width(n)
+    x, y, z = 0.0, 0.0, 0.0
+    for i in range(n):
+        place = i * width + column_of[i]
+        x += vectors[place, 0] / n
+        y += vectors[place, 1] / n
+        z += vectors[place, 2] / n
+    largest = 0.0
+    for i in range(n):
+        place = i * width + column_of[i]
+        dx, dy, dz = vectors[place, 0] - x, vectors[place, 1] - y, vectors[place, 2] - z
+        largest = max(largest, dx * dx + dy * dy + dz * dz)
+    return np.sqrt(largest)
 
 
 @without_counting
@@ -1082,6 +1115,8 @@ def _lattice_test(  # noqa: PLR0917
         if not same:
             _differences(first, second, n, scratch.apart[0])
         for start in range(0, n, stride):
+            if scratch.by_element[0] and scratch.labels[0, start] != scratch.labels[1, 0]:
+                continue
             scratch.work[0] += n * n // 8
             if scratch.work[0] > scratch.work[1]:
                 return GIVEN_UP, -1.0
@@ -1657,7 +1692,9 @@ def _scratch(most: int) -> Scratch:
         np.empty(27),
         np.empty((11, 3, 3)),
         np.empty((2, 6)),
-        np.empty((2, most), np.int64),
+        np.zeros((2, most), np.int64),
+        np.zeros(1, np.int64),
+        np.empty(size // 8, np.uint64),
         np.zeros((2, 3, 3), np.int64),
         np.zeros(2, np.int64),
     )
@@ -1719,10 +1756,11 @@ def _scan(  # noqa: PLR0917
 def _first_match(  # noqa: PLR0917
     lattice: np.ndarray,
     frac: np.ndarray,
-    pettifor: np.ndarray,
+    labels: np.ndarray,
     other_lattice: np.ndarray,
     other_frac: np.ndarray,
-    other_pettifor: np.ndarray,
+    other_labels: np.ndarray,
+    by_element: int,
     in_order: np.ndarray,
     work: np.ndarray,
     ltol: float,
@@ -1734,8 +1772,13 @@ def _first_match(  # noqa: PLR0917
     scratch.work[:] = work
     n_own = -len(in_order)  # a value: for a literal all would be compiled once more
     for i in range(n):
-        scratch.pettifor[0, i] = pettifor[i * len(frac) // n]
-        scratch.pettifor[1, i] = other_pettifor[i * len(other_frac) // n]
+        scratch.labels[0, i] = labels[i * len(frac) // n]
+        scratch.labels[1, i] = other_labels[i * len(other_frac) // n]
+    scratch.by_element[0] = by_element
+    same = scratch.same_words.view(np.uint8)
+    for i in range(n):
+        for j in range(n):
+            same[i * _width(n) + j] = scratch.labels[0, j] == scratch.labels[1, i]
     answer, lowest = _pair_test(
         lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, n_own, scratch
     )
@@ -1859,6 +1902,7 @@ def cost_of_first_match(  # noqa: PLR0917
         given(other_lattice, np.float64),
         given(other_frac_coords, np.float64),
         given(other_pettifor, np.int64),
+        0,
         given(in_order, np.int64),
         work,
         float(ltol),
@@ -1866,3 +1910,56 @@ def cost_of_first_match(  # noqa: PLR0917
         float(angle_tol),
     )
     return answer, float(lowest), matrix if 0 <= lowest < np.inf else None
+
+
+def first_equal(  # noqa: PLR0917
+    lattice: np.ndarray,
+    frac_coords: np.ndarray,
+    numbers: np.ndarray,
+    other_lattice: np.ndarray,
+    other_frac_coords: np.ndarray,
+    other_numbers: np.ndarray,
+    in_order: np.ndarray,
+    work: np.ndarray,
+    *,
+    ltol: float,
+    stol: float,
+    angle_tol: float,
+) -> tuple[int, np.ndarray | None]:
+    """Whether pymatgen refuses two crystals as equal, elements included.
+
+    As `cost_of_first_match`, but a site goes only to one of the same element, the first site of the
+    rarest element is the anchor, and the largest distance counts and not the RMS.
+
+    Parameters
+    ----------
+    numbers, other_numbers : integer, (n,), (m,)
+        Equal for equal elements. In the same proportions on both sides.
+
+    Returns
+    -------
+    int
+        How far the pair came.
+    int64, (3, 3), or None
+        As for `cost_of_first_match`.
+    """
+    if len(in_order) == 0:
+        return LET_THROUGH, None
+    _, element, counts = np.unique(other_numbers, return_inverse=True, return_counts=True)
+    anchor = int(np.argmin(counts[element]))
+    order = np.r_[anchor, np.delete(np.arange(len(other_numbers)), anchor)]
+    answer, lowest, matrix = _first_match(
+        given(lattice, np.float64),
+        given(frac_coords, np.float64),
+        given(numbers, np.int64),
+        given(other_lattice, np.float64),
+        given(other_frac_coords[order], np.float64),
+        given(other_numbers[order], np.int64),
+        1,
+        given(in_order, np.int64),
+        work,
+        float(ltol),
+        float(stol),
+        float(angle_tol),
+    )
+    return answer, matrix if 0 <= lowest < np.inf else None

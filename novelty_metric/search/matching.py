@@ -131,7 +131,12 @@ class Matching:
         self._duplicate, framework, self._confirm = matchers(protocol)
         self._framework = _without_elements(framework)
 
-    def duplicate_rms(self, generated: Structure, reference: Structure) -> float | None:
+    def duplicate_rms(
+        self,
+        generated: Structure,
+        reference: Structure,
+        first_lattice: np.ndarray | None = None,
+    ) -> float | None:
         """RMS site distance if the two crystals are equal, elements included, else None.
 
         The decision is that of ``fit(generated, reference, skip_structure_reduction=True)``, which
@@ -141,8 +146,13 @@ class Matching:
         ----------
         generated, reference : Structure
             Both reduced.
+        first_lattice : int64, (3, 3), optional
+            As for `framework_match`.
         """
-        return _fit_rms(self._duplicate, generated, reference, skip_structure_reduction=True)
+        matcher = self._duplicate
+        if first_lattice is not None:
+            matcher = _beginning_at(matcher, first_lattice)
+        return _fit_rms(matcher, generated, reference, skip_structure_reduction=True)
 
     def confirm_rms(self, relaxed_parent: Structure, generated: Structure) -> float | None:
         """RMS site distance if the relaxed parent is the generated crystal, else None.

@@ -250,7 +250,7 @@ def test_least_site_cost_is_the_least_over_marked_permutations() -> None:
         allowed[np.arange(n), rng.permutation(n)] = True
         marked(scratch, allowed)
         numbers = rng.choice([3, 40, 96, 255], (2, n))
-        scratch.pettifor[:] = numbers
+        scratch.labels[:] = numbers
         sums = []
         for order in itertools.permutations(range(n)):
             if all(allowed[i, j] for i, j in enumerate(order)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -11,8 +13,15 @@ from shaken import disguise
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.search.duplicates import CompositionIndex
+from novelty_metric.search.compiled import where_equal
+from novelty_metric.search.duplicates import (
+    CompositionIndex,
+    EqualTest,
+    Groups,
+    TooMuchToCompareError,
+)
 from novelty_metric.search.engine import ParentSearch, group_equal
+from novelty_metric.search.matching import Matching
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +87,7 @@ def test_groups_are_those_of_pymatgen(
         structures += [disguise(reference.structure(i), rng, shift=0) for _ in range(3)]
     structures += diffcsp[:10]
     structures = [structures[i] for i in rng.permutation(len(structures))]
-    groups = group_equal(structures, protocol)
+    groups = group_equal(structures, protocol).number
     matcher = StructureMatcher(
         primitive_cell=False, scale=False, attempt_supercell=True, supercell_size="num_sites"
     )
@@ -96,6 +105,69 @@ def test_groups_are_numbered_by_their_first_crystal(
     reference: Reference, protocol: Protocol
 ) -> None:
     a, b, c = (reference.structure(i) for i in (0, 1, 2))
-    assert group_equal([a, b, a, c, b, a], protocol) == [0, 1, 0, 2, 1, 0]
-    assert group_equal([], protocol) == []
-    assert ParentSearch(reference, protocol).group_equal([c, a, c]) == [0, 1, 0]
+    assert group_equal([a, b, a, c, b, a], protocol) == Groups([0, 1, 0, 2, 1, 0], 0)
+    assert group_equal([], protocol) == Groups([], 0)
+    assert ParentSearch(reference, protocol).group_equal([c, a, c]).number == [0, 1, 0]
+
+
+def nearly_equal(reference: Reference) -> Iterator[tuple[Structure, Structure]]:
+    """Pairs of one composition around the edge of what is equal, some with a supercell."""
+    rng = np.random.default_rng(12)
+    for at, structure in enumerate(reference):
+        if len(structure) > 24:
+            continue
+        size = (structure.volume / len(structure)) ** (1 / 3)
+        one, other = structure.copy(), structure.copy()
+        if at % 3 == 1:
+            one.make_supercell([[1, 1, 0], [0, 1, 0], [0, 0, 2]])
+        elif at % 3 == 2:
+            other.make_supercell([[2, 0, 0], [0, 1, 1], [0, 0, 1]])
+        if at % 4 == 3 and len(set(one.atomic_numbers)) > 1:
+            species = list(one.species)
+            rng.shuffle(species)
+            one = Structure(one.lattice, species, one.frac_coords)
+        steps = rng.normal(size=(len(one), 3)) * size * rng.uniform(0, 0.3)
+        one = Structure(
+            Lattice(one.lattice.matrix @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3)))),
+            one.species,
+            one.frac_coords + steps @ np.linalg.inv(one.lattice.matrix),
+        )
+        order = rng.permutation(len(one))
+        yield Structure.from_sites([one[i] for i in order]), other
+
+
+def test_the_compiled_test_refuses_no_equal_crystal_and_finds_its_lattice(
+    reference: Reference, protocol: Protocol
+) -> None:
+    kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+    matching = Matching(protocol)
+    plain = EqualTest(matching, protocol)
+    test = EqualTest(matching, protocol, kernels)
+    equal = different = through = 0
+    for one, other in nearly_equal(reference):
+        want = plain.rms(one, other)
+        assert test.rms(one, other) == want
+        equal += want is not None
+        different += want is None
+        through += bool(where_equal(kernels, one, other, protocol)[0])
+    assert min(equal, different) > 40
+    assert through <= equal + 0.1 * different
+
+
+@pytest.mark.parametrize("n_sites", [(1, 300), (300, 1), (150, 300), (300, 300)])
+def test_hundreds_of_sites_of_one_element_end(n_sites: tuple[int, int]) -> None:
+    kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+    rng = np.random.default_rng(13)
+    one, other = (
+        Structure(Lattice.cubic((12 * n) ** (1 / 3)), ["Fe"] * n, rng.random((n, 3)))
+        for n in n_sites
+    )
+    protocol = Protocol()
+    test = EqualTest(Matching(protocol), protocol, kernels)
+    given_up = where_equal(kernels, one, other, protocol)[0] is None
+    groups = group_equal([one, other], protocol)
+    assert groups.given_up == given_up
+    assert groups.number == ([0, 0] if given_up else [0, 1])
+    if given_up:
+        with pytest.raises(TooMuchToCompareError):
+            test.rms(one, other)
