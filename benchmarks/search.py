@@ -93,11 +93,34 @@ def part_of(reference: Reference, indices: np.ndarray) -> CrystalArrays:
     )
 
 
-def disguised(reference: Reference, copy: int, rng: np.random.Generator) -> CrystalArrays:
+def rotations(reference: Reference) -> list[np.ndarray]:
+    """The point group of each crystal, Cartesian, (G, 3, 3)."""
+    import spglib
+
+    found = []
+    for index in range(len(reference)):
+        sites = reference.sites(index)
+        lattice = np.array(reference.lattices[index])
+        cell = (lattice, reference.frac_coords[sites], reference.numbers[sites])
+        operations = spglib.get_symmetry(cell, symprec=0.01, angle_tolerance=5.0)
+        turned = np.eye(3)[None] if operations is None else operations["rotations"]
+        found.append(lattice.T @ turned @ np.linalg.inv(lattice.T))
+    return found
+
+
+def disguised(
+    reference: Reference, groups: list[np.ndarray], copy: int, rng: np.random.Generator
+) -> CrystalArrays:
     """The crystals of a reference, each with its elements exchanged and its cell strained.
 
     Elements are exchanged one for one by a permutation drawn for each crystal, mostly for near
-    neighbours by modified Pettifor number; the strain is a scaling of 1 % with 0.5 % of shear.
+    neighbours by modified Pettifor number; the strain is a scaling of 1 % with 0.5 % of shear, of
+    which the part remains that keeps the crystal's point group, as its symmetry is carried over.
+
+    Parameters
+    ----------
+    groups : list of float64, (G, 3, 3)
+        See `rotations`.
     """
     from novelty_metric.search.pettifor import BY_ATOMIC_NUMBER, NONE
 
@@ -112,7 +135,13 @@ def disguised(reference: Reference, copy: int, rng: np.random.Generator) -> Crys
         new = np.clip(place_of[old] + rng.integers(-12, 13, len(old)), 0, len(by_number) - 1)
         numbers[start:end] = by_number[new][np.searchsorted(old, numbers[start:end])]
     strain = np.eye(3) * (1 + rng.normal(0, 0.01, (len(reference), 1, 1)))
-    strain = strain + rng.normal(0, 0.005, (len(reference), 3, 3))
+    shear = rng.normal(0, 0.005, (len(reference), 3, 3))
+    shear = shear + shear.transpose(0, 2, 1)
+    kept = [
+        np.mean(turns.transpose(0, 2, 1) @ part @ turns, axis=0)
+        for turns, part in zip(groups, shear, strict=True)
+    ]
+    strain = strain + np.array(kept)
     return CrystalArrays(
         ids=tuple(f"{label}-{copy}" for label in arrays.ids),
         lattices=arrays.lattices @ strain,
@@ -133,7 +162,8 @@ def of_size(reference: Reference, size: int, seed: int) -> Reference:
         arrays = part_of(reference, np.sort(rng.choice(len(reference), size, replace=False)))
     else:
         copies = range(1, -(-size // len(reference)))
-        parts = [reference.arrays, *(disguised(reference, copy, rng) for copy in copies)]
+        groups = rotations(reference)
+        parts = [reference.arrays, *(disguised(reference, groups, copy, rng) for copy in copies)]
         whole = CrystalArrays.concatenate(parts)
         arrays = part_of(_plain(whole), np.arange(size))
     return _plain(arrays)

@@ -113,6 +113,7 @@ def find_duplicate(
     reference: Reference,
     compositions: CompositionIndex,
     cells: Callable[[np.ndarray], Cells],
+    *,
     test: EqualTest,
 ) -> DuplicateMatch | None:
     """The first reference crystal that equals the generated one, elements included.

@@ -135,7 +135,7 @@ class ParentSearch:
             self.reference,
             self._compositions,
             self._cells_at,
-            self._equal,
+            test=self._equal,
         )
 
     def parents(self, generated: Structure, symmetry: Symmetry | None) -> ParentsResult:

@@ -163,11 +163,9 @@ def test_hundreds_of_sites_of_one_element_end(n_sites: tuple[int, int]) -> None:
         for n in n_sites
     )
     protocol = Protocol()
-    test = EqualTest(Matching(protocol), protocol, kernels)
-    given_up = where_equal(kernels, one, other, protocol)[0] is None
     groups = group_equal([one, other], protocol)
-    assert groups.given_up == given_up
-    assert groups.number == ([0, 0] if given_up else [0, 1])
-    if given_up:
+    assert groups.given_up == (min(n_sites) == 1)  # millions of lattices to try
+    assert groups.number == ([0, 0] if groups.given_up else [0, 1])
+    if groups.given_up:
         with pytest.raises(TooMuchToCompareError):
-            test.rms(one, other)
+            EqualTest(Matching(protocol), protocol, kernels).rms(one, other)
