@@ -34,10 +34,10 @@ def load_kernels(name: str = "kernels") -> ModuleType | None:
         return None
 
 
-MOST_WORK = 2 * 10**10
+MOST_WORK = 5 * 10**9
 MOST_WORK_OF_A_PAIR = 10**6
-"""Comparisons that are made for a crystal, and for each pair more: half a minute. Crystals of 20
-sites take a hundredth. Those of hundreds may have millions of lattices to try on a small cell,
+"""Comparisons that are made for a crystal, and for each pair more: five to ten seconds. Crystals of
+20 sites take a twentieth. Those of hundreds may have millions of lattices to try on a small cell,
 which would take hours. A number, so that no verdict depends on the machine."""
 
 MOST_WORK_OF_EQUALS = 2 * 10**9
