@@ -30,7 +30,8 @@ from novelty_metric.runs.parts import Spool
 from novelty_metric.runs.run import Run
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.packaged import packaged_samples_path
-from novelty_metric.verdict import CrystalResult
+from novelty_metric.search import compiled
+from novelty_metric.verdict import CrystalResult, Verdict
 
 SAME_BYTES = ("parents.parquet", "evidence.parquet", "quality.parquet", "structures.parquet")
 
@@ -104,6 +105,34 @@ def test_the_report_of_a_run_counts_what_its_files_hold(tmp_path: Path) -> None:
 
 class Stops(Exception):
     pass
+
+
+def test_too_much_to_compare_is_undecided_and_counts_as_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    samples = packaged()[:12]
+    samples += [Sample(f"again-{sample.id}", sample.structure) for sample in samples]
+    monkeypatch.setattr(compiled, "MOST_WORK_OF_EQUALS", 0)
+    with metric(scope="all") as own:
+        own.update_samples(samples)
+        report = own.compute()
+    given_up = [row for row in report.results if "too much to compare with" in (row.error or "")]
+    assert given_up
+    assert all(row.verdict is Verdict.UNDECIDED for row in given_up)
+    assert not any(row.verdict is Verdict.DUPLICATE for row in report.results)
+    groups = [row.duplicate_group for row in report.results]
+    assert groups[:12] == groups[12:]
+    (warning,) = [text for text in report.context.warnings if "count as equal" in text]
+    assert "pairs of samples of one composition" in warning
+    (tmp_path / "run").mkdir()
+    with metric(scope="all") as own:
+        run = Run(own, tmp_path / "run", {})
+        run.score(samples)
+        found = run.report()
+        run.finish()
+    assert warning in found.context.warnings
+    assert [row.duplicate_group for row in found.results] == groups
 
 
 def test_a_run_goes_on_where_it_was(whole: Path, tmp_path: Path) -> None:
