@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from novelty_metric.statistics import Estimate, Interval, mean_estimate, wilson
-from novelty_metric.verdict import CrystalResult, Route, Verdict
+from novelty_metric.verdict import CrystalResult, Parent, Route, Verdict
 
 LARGEST_COST = 102.0
 """Mean cost of an atom map in which no element has a counterpart; see `search.pettifor`."""
@@ -46,15 +46,21 @@ def nearest_parent(result: CrystalResult) -> NearestParent | None:
     """
     if result.verdict == Verdict.DUPLICATE:
         return NearestParent(0.0, result.match_rms, 0.0)
-    if result.parents:
-        parent = min(
-            (tried.parent for tried in result.parents),
-            key=lambda one: (one.cost, one.route is not Route.LATTICE_SITES, one.rank),
-        )
+    parent = cheapest_candidate(result)
+    if parent is not None:
         return NearestParent(parent.cost, parent.match_rms, parent.share_exchanged)
     if result.cost is None:  # rows read without their candidates have the parent that they show
         return None
     return NearestParent(result.cost, result.match_rms, result.share_exchanged or 0.0)
+
+
+def cheapest_candidate(result: CrystalResult) -> Parent | None:
+    """The candidate of least cost; of equal cost that of the lattice-and-sites route, by rank."""
+    return min(
+        (tried.parent for tried in result.parents),
+        key=lambda one: (one.cost, one.route is not Route.LATTICE_SITES, one.rank),
+        default=None,
+    )
 
 
 def crystal_score(result: CrystalResult) -> float | None:

@@ -115,6 +115,7 @@ class Workers:
         sizes: dict[int, int] = {}
         finished: dict[int, list[float]] = {}
         position = 0
+        drained = False
         while True:
             self._start()
             for worker in self._workers:
@@ -122,12 +123,14 @@ class Workers:
                 if worker.wants and len(sizes) < 4 * self._count:
                     at, chunk = next(waiting, (None, []))
                     if at is None:
+                        drained = True
                         break
                     sizes[at] = len(chunk)
                     worker.wants = False
                     worker.under_way[at] = at
                     self._send(worker, (_ENERGIES, at, chunk))
-            if not sizes:
+            # Workers that have just been started have not asked for anything yet.
+            if drained and not sizes:
                 return
             if position in finished:
                 yield from finished.pop(position)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from novelty_metric.graded import cheapest_candidate
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.report import NoveltyReport, plain_row
 from novelty_metric.runs.journal import Journal
@@ -34,7 +35,7 @@ from novelty_metric.runs.pools import Pool
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.plausibility import Plausibility
 from novelty_metric.search.duplicates import warnings_of
-from novelty_metric.verdict import CrystalResult
+from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,7 +136,7 @@ class Run:
             self.journal.flush()
 
     def report(self) -> NoveltyReport:
-        """The report on what is scored; its rows are without parents and crystals."""
+        """The report on what is scored; its rows have no crystals, and one parent at most."""
         groups = self._groups()
         seen = Plausibility()
         seen.take_crystals(self._seen)
@@ -360,9 +361,11 @@ def _grouped(row: CrystalResult, group: int) -> CrystalResult:
 
 def _slim(row: CrystalResult, group: int) -> CrystalResult:
     """The row without what a report does not count: half a kilobyte is left."""
+    nearest = cheapest_candidate(row)
+    kept = () if nearest is None else (dataclasses.replace(nearest, elements=(), element_map={}),)
     return dataclasses.replace(
         _grouped(row, group),
-        parents=(),
+        parents=tuple(TriedParent(parent=parent) for parent in kept),
         structures=None,
         formula=None if row.formula is None else sys.intern(row.formula),
         crystal_system=None if row.crystal_system is None else sys.intern(row.crystal_system),

@@ -179,6 +179,15 @@ def test_workers_give_what_one_process_gives():
         assert together[key].steps == result.steps
 
 
+@pytest.mark.parametrize("count", [1, 6, 40])
+def test_workers_that_have_just_started_give_energies(count: int) -> None:
+    structures = [copper(1 + step / 100) for step in range(count)]
+    pool = PotentialRelaxer(Emt(), workers=2)
+    found = list(pool.energies(structures))
+    pool.close()
+    assert found == list(PotentialRelaxer(Emt()).energies(structures))
+
+
 def test_workers_that_have_nothing_to_do_are_not_waited_for(tmp_path: Path) -> None:
     """Once all of them have asked, and everything is in the cache, none says a word."""
     structures = [copper(1 + step / 100) for step in range(6)]
