@@ -106,8 +106,10 @@ def row_of(report: NoveltyReport, identifier: str) -> int:
     said = "did you mean" if near else "there are"
     names = near or list(rows)[:3]
     others = "" if near or len(rows) <= len(names) else f" and {len(rows) - len(names)} more"
-    listed = ", ".join(repr(name) for name in names)
-    raise InputError(f"no sample {identifier!r} in the run; {said} {listed}{others}")
+    *first, last = map(repr, names)
+    listed = f"{', '.join(first)} or {last}" if near and first else ", ".join([*first, last])
+    end = "?" if near else ""
+    raise InputError(f"no sample {identifier!r} in the run; {said} {listed}{others}{end}")
 
 
 def folder_name(identifier: str) -> str:

@@ -403,5 +403,6 @@ def print_for(report: NoveltyReport, settings: ScoreSettings) -> None:
         print("\nNothing was written; add out=DIR to keep a row per crystal.")
     else:
         shown = printable(settings.out, console)
-        print(f"\nWritten to {shown}: report.json, verdicts.parquet, verdicts.csv, parents.parquet")
+        print(f"\nWritten to {shown}: report.json, config.json, verdicts.csv, and as Parquet")
+        print("verdicts, parents, quality, evidence and structures.")
         print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")
