@@ -291,16 +291,17 @@ class Run:
         first = np.full(len(self.journal), -1, dtype=np.int64)
         own = np.fromiter(self.journal.positions(), dtype=np.int64)
         first[own] = own
+        given_up = 0
         for members in self.journal.comparable():
             groups = self._metric.group_rows([row for _, row in members])
             opened: dict[int, int] = {}
-            self._given_up += groups.given_up
+            given_up += groups.given_up
             for (position, _), group in zip(members, groups.number, strict=True):
                 first[position] = opened.setdefault(group, position)
         # Numbered from 0 by their first crystals.
         known = first >= 0
         first[known] = np.unique(first[known], return_inverse=True)[1]
-        self._known_groups = first
+        self._known_groups, self._given_up = first, given_up
         return first
 
     def _tell(self) -> None:

@@ -150,7 +150,7 @@ def where_equal(
     kernels : module
         From `load_kernels`.
     generated, other : Structure
-        Clean and reduced, of one reduced composition.
+        Clean and reduced, of one reduced composition; the number of sites of one divides the other.
     protocol : Protocol
         Its tolerances.
 
@@ -162,6 +162,10 @@ def where_equal(
     int64, (3, 3), or None
         The first lattice that pymatgen may accept, see `Matching.duplicate_rms`.
     """
+    n_first, n_second = len(generated), len(other)
+    if n_first > n_second and n_first * (1 / (n_first // n_second)) < n_second:
+        # So it rounds for 49, 98, 103 … times the sites, and pymatgen exchanges the two then.
+        generated, other = other, generated
     lattices = [np.array(s.lattice.matrix, dtype=np.float64) for s in (generated, other)]
     answer, first_lattice = kernels.first_equal(
         lattices[0],

@@ -15,6 +15,7 @@ import numpy as np
 from novelty_metric.reference.store import composition_key
 from novelty_metric.search.bounds import Cells, may_match
 from novelty_metric.search.compiled import where_equal
+from novelty_metric.search.matching import commensurate
 from novelty_metric.verdict import DuplicateMatch
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class EqualTest:
             A pair with compiled functions past `compiled.MOST_WORK_OF_EQUALS`.
         """
         first_lattice = None
+        if not commensurate(len(generated), len(other)):
+            return None
         if self.kernels is not None:
             possible, first_lattice = where_equal(self.kernels, generated, other, self.protocol)
             if possible is None:
@@ -163,8 +166,8 @@ class Groups:
     number : list of int
         That of each crystal's group; groups are numbered from 0 by their first crystal.
     given_up : int
-        Pairs with too much to compare. They count as equal, so that what is counted by groups is
-        never too much.
+        Pairs with too much to compare. They count as equal, so that what is not known adds no new
+        crystal.
     """
 
     number: list[int]

@@ -1945,6 +1945,8 @@ def first_equal(  # noqa: PLR0917
     """
     if len(in_order) == 0:
         return LET_THROUGH, None
+    if len(in_order) > MOST_VECTORS:  # more than pymatgen would end with
+        return GIVEN_UP, None
     _, element, counts = np.unique(other_numbers, return_inverse=True, return_counts=True)
     anchor = int(np.argmin(counts[element]))
     order = np.r_[anchor, np.delete(np.arange(len(other_numbers)), anchor)]

@@ -169,3 +169,30 @@ def test_hundreds_of_sites_of_one_element_end(n_sites: tuple[int, int]) -> None:
     if groups.given_up:
         with pytest.raises(TooMuchToCompareError):
             EqualTest(Matching(protocol), protocol, kernels).rms(one, other)
+
+
+def test_where_rounding_exchanges_the_two_the_compiled_test_does_so_too() -> None:
+    """49 times the sites of a cell: pymatgen anchors on the larger crystal, see `where_equal`."""
+    kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+    long = 2.4
+    a, b = 0.96 * long, 1.3 * long
+    c, step = 2 * long**3 / (a * b), 0.3 * long
+    small = Structure(Lattice.orthorhombic(a, b, c), ["Fe", "O"], [[0, 0, 0], [0, 0.5, 0.5]])
+    iron = [
+        [i * a + (0.9 if j % 2 == 0 else -0.9) * step, j * b, 0] for j in range(7) for i in range(7)
+    ]
+    oxygen = [[i * a, (j + 0.5) * b, 0.5 * c] for j in range(7) for i in range(7)]
+    oxygen[0][2] += 0.5
+    large = Structure(
+        Lattice.orthorhombic(7 * a, 7 * b, c),
+        ["O"] * 49 + ["Fe"] * 49,
+        np.array(oxygen + iron),
+        coords_are_cartesian=True,
+    )
+    large, small = reduce(clean(large)), reduce(clean(small))
+    assert (len(large), len(small)) == (98, 2)
+    protocol = Protocol()
+    matching = Matching(protocol)
+    want = EqualTest(matching, protocol).rms(large, small)
+    assert want is not None
+    assert EqualTest(matching, protocol, kernels).rms(large, small) == want
