@@ -936,14 +936,13 @@ def _site_test(  # noqa: PLR0917
     greatest = (total / n - nearest / (n * n)) * normalization**2
     if least >= (stol * (1 + EDGE)) ** 2:
         return _REFUSED, 0.0
-    answer = _UNSURE if greatest >= (stol * (1 - EDGE)) ** 2 else _SURE
-    if scratch.by_element[0] and not tied:
-        largest = _largest_from_mean(n, scratch) * normalization
+    if scratch.by_element[0]:
+        # Which vectors are assigned is not known in a tie: then it is as if one lay on the edge.
+        largest = stol if tied else _largest_from_mean(n, scratch) * normalization
         if largest >= stol * (1 + EDGE):
             return _REFUSED, 0.0
-        answer = _UNSURE if largest >= stol * (1 - EDGE) else _SURE
-    elif scratch.by_element[0]:
-        answer = _UNSURE
+        greatest = largest**2
+    answer = _UNSURE if greatest >= (stol * (1 - EDGE)) ** 2 else _SURE
     return answer, _least_site_cost(scratch, n) if with_cost else 0.0
 
 
@@ -1100,6 +1099,7 @@ def _lattice_test(  # noqa: PLR0917
         return LET_THROUGH, -1.0
     # If reduction only exchanges and turns axes, the windows on both cells hold the same.
     same = not in_order and variants == 1 and _is_exchange(backs[0])
+    with_cost = in_order and not scratch.by_element[0]
     came_to = NOT_COVERED
     lowest = np.inf
     for turned in range(1 if in_order else 2):
@@ -1144,7 +1144,9 @@ def _lattice_test(  # noqa: PLR0917
                     came_to = max(came_to, NOT_COVERED if same else TOO_FAR)
                     continue
                 scratch.work[0] += 6 * n * n
-                answer, cost = _site_test(n, start, variant, normalization, stol, in_order, scratch)
+                answer, cost = _site_test(
+                    n, start, variant, normalization, stol, with_cost, scratch
+                )
                 worst = min(worst, answer)
                 came_to = max(came_to, TOO_FAR)
                 if answer != _REFUSED:
@@ -1775,10 +1777,11 @@ def _first_match(  # noqa: PLR0917
         scratch.labels[0, i] = labels[i * len(frac) // n]
         scratch.labels[1, i] = other_labels[i * len(other_frac) // n]
     scratch.by_element[0] = by_element
-    same = scratch.same_words.view(np.uint8)
-    for i in range(n):
-        for j in range(n):
-            same[i * _width(n) + j] = scratch.labels[0, j] == scratch.labels[1, i]
+    if by_element:
+        same = scratch.same_words.view(np.uint8)
+        for i in range(n):
+            for j in range(n):
+                same[i * _width(n) + j] = scratch.labels[0, j] == scratch.labels[1, i]
     answer, lowest = _pair_test(
         lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, n_own, scratch
     )
@@ -1859,6 +1862,7 @@ def cost_of_first_match(  # noqa: PLR0917
     ltol: float,
     stol: float,
     angle_tol: float,
+    by_element: bool = False,
 ) -> tuple[int, float, np.ndarray | None]:
     """Lower bound of the cost of the atom map that pymatgen finds for one pair.
 
@@ -1881,6 +1885,8 @@ def cost_of_first_match(  # noqa: PLR0917
         As for `furthest_steps`.
     ltol, stol, angle_tol : float
         The matcher's tolerances; degrees.
+    by_element : bool
+        See `first_equal`; the numbers of the sites are then those of their elements.
 
     Returns
     -------
@@ -1902,7 +1908,7 @@ def cost_of_first_match(  # noqa: PLR0917
         given(other_lattice, np.float64),
         given(other_frac_coords, np.float64),
         given(other_pettifor, np.int64),
-        0,
+        int(by_element),
         given(in_order, np.int64),
         work,
         float(ltol),
@@ -1943,25 +1949,23 @@ def first_equal(  # noqa: PLR0917
     int64, (3, 3), or None
         As for `cost_of_first_match`.
     """
-    if len(in_order) == 0:
-        return LET_THROUGH, None
     if len(in_order) > MOST_VECTORS:  # more than pymatgen would end with
         return GIVEN_UP, None
     _, element, counts = np.unique(other_numbers, return_inverse=True, return_counts=True)
     anchor = int(np.argmin(counts[element]))
     order = np.r_[anchor, np.delete(np.arange(len(other_numbers)), anchor)]
-    answer, lowest, matrix = _first_match(
-        given(lattice, np.float64),
-        given(frac_coords, np.float64),
-        given(numbers, np.int64),
-        given(other_lattice, np.float64),
-        given(other_frac_coords[order], np.float64),
-        given(other_numbers[order], np.int64),
-        1,
-        given(in_order, np.int64),
+    answer, _, first_lattice = cost_of_first_match(
+        lattice,
+        frac_coords,
+        numbers,
+        other_lattice,
+        other_frac_coords[order],
+        other_numbers[order],
+        in_order,
         work,
-        float(ltol),
-        float(stol),
-        float(angle_tol),
+        ltol=ltol,
+        stol=stol,
+        angle_tol=angle_tol,
+        by_element=True,
     )
-    return answer, matrix if 0 <= lowest < np.inf else None
+    return answer, first_lattice
