@@ -112,26 +112,21 @@ class Workers:
     def energies(self, chunks: Iterable[list[Structure]]) -> Iterator[float]:
         """Energy of each crystal (eV/atom), in order; NaN for a chunk whose worker died."""
         waiting = enumerate(chunks)
+        following = next(waiting, None)
         sizes: dict[int, int] = {}
         finished: dict[int, list[float]] = {}
         position = 0
-        drained = False
-        while True:
+        while following is not None or sizes:
             self._start()
             for worker in self._workers:
                 # Not far ahead of what is read.
-                if worker.wants and len(sizes) < 4 * self._count:
-                    at, chunk = next(waiting, (None, []))
-                    if at is None:
-                        drained = True
-                        break
+                if following is not None and worker.wants and len(sizes) < 4 * self._count:
+                    at, chunk = following
                     sizes[at] = len(chunk)
                     worker.wants = False
                     worker.under_way[at] = at
                     self._send(worker, (_ENERGIES, at, chunk))
-            # Workers that have just been started have not asked for anything yet.
-            if drained and not sizes:
-                return
+                    following = next(waiting, None)
             if position in finished:
                 yield from finished.pop(position)
                 sizes.pop(position)
