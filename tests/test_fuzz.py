@@ -142,15 +142,18 @@ def check_search(crystals: list[Structure]) -> None:
     scored(SEARCH, crystals)
 
 
+CROWD = st.lists(structures(most=60), min_size=4, max_size=8)
+
+
 @settings(max_examples=25, **EVERYTHING)  # type: ignore[arg-type]
-@given(st.lists(structures(most=60), min_size=4, max_size=8))
+@given(CROWD)
 def test_crystals_through_the_search(crystals: list[Structure]) -> None:
     check_search(crystals)
 
 
 @pytest.mark.slow
 @settings(max_examples=500, **EVERYTHING)  # type: ignore[arg-type]
-@given(st.lists(structures(most=60), min_size=4, max_size=8))
+@given(CROWD)
 def test_thousands_of_crystals_through_the_search(crystals: list[Structure]) -> None:
     check_search(crystals)
 

@@ -362,11 +362,17 @@ def _grouped(row: CrystalResult, group: int) -> CrystalResult:
 
 def _slim(row: CrystalResult, group: int) -> CrystalResult:
     """The row without what a report does not count: half a kilobyte is left."""
+    parents: tuple[TriedParent, ...] = ()
     nearest = cheapest_candidate(row)
-    kept = () if nearest is None else (dataclasses.replace(nearest, elements=(), element_map={}),)
+    if nearest is not None:
+        known = sys.intern(nearest.parent_id)
+        bare = dataclasses.replace(
+            nearest, parent_id=known, supercell=None, elements=(), element_map={}
+        )
+        parents = (TriedParent(parent=bare),)
     return dataclasses.replace(
         _grouped(row, group),
-        parents=tuple(TriedParent(parent=parent) for parent in kept),
+        parents=parents,
         structures=None,
         formula=None if row.formula is None else sys.intern(row.formula),
         crystal_system=None if row.crystal_system is None else sys.intern(row.crystal_system),
