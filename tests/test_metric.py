@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import runpy
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from novelty_metric import (
     StoreError,
     SubstitutionNovelty,
     Verdict,
+    cli,
     open_reference,
     read_samples,
 )
@@ -38,6 +40,7 @@ from novelty_metric.samples.packaged import packaged_samples_path
 from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.verdict import Kind, Route
 
+ROOT = Path(__file__).resolve().parents[1]
 FAST = Protocol.named("fast")
 FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
@@ -1124,6 +1127,25 @@ def test_the_packaged_sample_says_why(packaged: tuple[NoveltyReport, Path]) -> N
         if kind in ("copy", "swap"):
             assert row.parent_id in open_reference("aflow").ids
     assert report.n_unreadable == 1
+
+
+def test_the_readme_shows_the_output_of_its_main_command(
+    packaged: tuple[NoveltyReport, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the relaxations that are there already."""
+    _, store = packaged
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["score", f"cache={store}"]) == 0
+    output = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    outputs = runpy.run_path(str(ROOT / "scripts" / "make_outputs.py"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = outputs["found"](readme, "novelty ")["output"]
+    made = outputs["shown_in_readme"](output)
+    assert outputs["same"](shown, made), f"run python scripts/make_outputs.py\n{made}"
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert shown.startswith(outputs["found"](index, "novelty ")["output"])
 
 
 def test_the_packaged_sample_in_reverse_order(packaged: tuple[NoveltyReport, Path]) -> None:

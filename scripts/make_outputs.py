@@ -1,0 +1,177 @@
+"""Put what the commands print into the pages that show it.
+
+``python scripts/make_outputs.py`` runs them, in minutes, and writes README.md and pages of docs;
+``--check`` only says which of these blocks is out of date. What differs between processors and runs
+is no difference: see `same`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples" / "model_repository"
+LEFT_OUT = "…"
+SYSTEMS = "triclinic|monoclinic|orthorhombic|tetragonal|trigonal|hexagonal|cubic"
+
+
+class Block(NamedTuple):
+    """A fenced block of a page, and what makes it."""
+
+    page: str
+    begins: str
+    """The first words of the output in it; lines of ``$`` before it stay as they are."""
+    make: Callable[[Path], str]
+    """Makes the output anew, given an empty folder to work in."""
+
+
+def run(folder: Path, *words: str, fails: bool = False) -> str:
+    """What a command prints, at the width of a page."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "80", "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if (done.returncode != 0) != fails:
+        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}")
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines())
+
+
+def part(output: str, begins: str, n_lines: int | None = None) -> str:
+    """The part of an output between empty lines that begins with these words."""
+    for text in output.split("\n\n"):
+        if text.startswith(begins):
+            return "\n".join(text.splitlines()[:n_lines])
+    raise ValueError(f"no part of the output begins with {begins!r}:\n{output}")
+
+
+def shown_in_readme(output: str) -> str:
+    """The parts of `novelty-metric score` that the README shows."""
+    tables = ("novelty ", "verdict ", "eligible ", "nearest parent ")
+    return "\n".join(
+        [
+            "\n\n".join(part(output, begins) for begins in tables),
+            LEFT_OUT,
+            part(output, "not eligible ") + "\n",
+            part(output, "reference ", 2),
+            LEFT_OUT,
+        ]
+    )
+
+
+def readme(folder: Path) -> str:
+    """The main command."""
+    return shown_in_readme(run(folder, "novelty_metric.cli", "score"))
+
+
+def headline(folder: Path) -> str:
+    """The first lines of the main command."""
+    return part(run(folder, "novelty_metric.cli", "score"), "novelty ")
+
+
+def sensitivity(folder: Path) -> str:
+    """The table of the packaged sample, with its note."""
+    run(folder, "novelty_metric.cli", "score", "out=run")
+    output = run(folder, "novelty_metric.cli", "sensitivity", "run=run")
+    return output[: output.index("\n\nreference ")] + "\n" + LEFT_OUT
+
+
+def comparison(folder: Path) -> str:
+    """The packaged sample with the search alone, and with CHGNet: some of the changes."""
+    run(folder, "novelty_metric.cli", "score", "relaxer=none", "out=before")
+    run(folder, "novelty_metric.cli", "score", "out=after")
+    lines = run(folder, "novelty_metric.cli", "compare", "before", "after").splitlines()
+    changes = [at for at, line in enumerate(lines) if re.match(r"  \S.* -> ", line)]
+    no_parent = next(at for at in changes if lines[at].endswith("undecided -> unmatched"))
+    warnings = next(at for at, line in enumerate(lines) if line.startswith("warning: "))
+    shown = [*lines[: changes[2]], LEFT_OUT, *lines[no_parent : no_parent + 3], LEFT_OUT]
+    return "\n".join(shown + lines[warnings:])
+
+
+def failure(folder: Path) -> str:
+    """The example's model without its layered crystals: the failure, and the summary."""
+    shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
+    model = folder / "toy_model" / "__init__.py"
+    text, changed = re.subn(r'"layered": [\d.]+', '"layered": 0.00', model.read_text())
+    assert changed == 1
+    model.write_text(text)
+    lines = run(folder, "pytest", "--novelty", "-p", "no:cacheprovider", fails=True).splitlines()
+    begin = next(at for at, line in enumerate(lines) if line.startswith("novelty of toy-model"))
+    end = next(at for at, line in enumerate(lines) if "short test summary" in line)
+    return "\n".join(lines[begin:end])
+
+
+BLOCKS = (
+    Block("README.md", "novelty ", readme),
+    Block("docs/index.md", "novelty ", headline),
+    Block("docs/sensitivity.md", "setting ", sensitivity),
+    Block("docs/pytest.md", "novelty of toy-model", failure),
+    Block("docs/pytest.md", "share ", comparison),
+)
+
+
+def found(text: str, begins: str) -> re.Match[str]:
+    """The fenced block of a page that shows this output, which is its group ``output``."""
+    pattern = (
+        rf"^```\w*\n(?:\$ (?:.*\\\n)*.*\n)*(?P<output>{re.escape(begins)}(?:(?!```).*\n)*)```$"
+    )
+    matches = list(re.finditer(pattern, text, flags=re.MULTILINE))
+    if len(matches) != 1:
+        raise ValueError(f"{len(matches)} blocks begin with {begins!r}")
+    return matches[0]
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two outputs tell the same, but for what differs between processors and runs.
+
+    Times are not compared, nor are the rows by crystal system, where a crystal near the tolerance
+    of the symmetry search may stand in another row; means and quantiles of distances, the numbers
+    with three decimals, may differ by 0.01.
+    """
+
+    def lines(text: str) -> Iterator[str]:
+        for line in text.splitlines():
+            if not re.match(rf"(?:{SYSTEMS}) ", line):
+                yield re.sub(r" +(?:\d+\.\d s|time)\b", "", line).rstrip()
+
+    near = r"\b\d\.\d{3}\b"
+    first, second = ("\n".join(lines(text)) for text in (one, other))
+    distances = [[float(number) for number in re.findall(near, text)] for text in (first, second)]
+    return re.sub(near, "", first) == re.sub(near, "", second) and all(
+        abs(a - b) <= 0.01 for a, b in zip(*distances, strict=True)
+    )
+
+
+def main() -> int:
+    """Write the blocks, or check them."""
+    code = 0
+    for block in BLOCKS:
+        page = ROOT / block.page
+        with tempfile.TemporaryDirectory() as folder:
+            made = block.make(Path(folder)) + "\n"
+        text = page.read_text(encoding="utf-8")
+        place = found(text, block.begins)
+        if same(place["output"], made):
+            continue
+        print(f"{block.page}: the output that begins with {block.begins!r} differs")
+        if "--check" in sys.argv[1:]:
+            code = 1
+        else:
+            start, end = place.span("output")
+            page.write_text(text[:start] + made + text[end:], encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
