@@ -6,10 +6,11 @@ draws the rules of the tables in ASCII as well where the terminal's encoding ask
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import rich.progress
 from rich import box
@@ -21,6 +22,7 @@ from novelty_metric.analysis.controls import ControlsResult
 from novelty_metric.comparison import Comparison, Share
 from novelty_metric.explanation import Explanation
 from novelty_metric.graded import QUANTILES
+from novelty_metric.progress_lines import ProgressLines
 from novelty_metric.report import LeftOut, NoveltyReport
 from novelty_metric.spread import SpreadReport
 from novelty_metric.statistics import Bounds, Change, Estimate, Interval
@@ -45,9 +47,30 @@ _COLOURS = {
 _MOST_NAMED = 12
 
 
+def without_trailing_blanks(text: str) -> str:
+    """The text without what fills the last column of a table."""
+    return re.sub(r" +$", "", text, flags=re.MULTILINE)
+
+
+class _WithoutTrailingBlanks:
+    """A stream that is no terminal, without the blanks that fill a table's last column."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write whole lines, as rich does."""
+        return self._stream.write(without_trailing_blanks(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def stdout_console(stream: TextIO) -> Console:
     """A console that prints to a stream, coloured only on a terminal."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.file = cast("TextIO", _WithoutTrailingBlanks(stream))
     return console if console.width <= WIDEST else _narrowed(console)
 
 
@@ -61,8 +84,14 @@ def _narrowed(console: Console) -> Console:
     return console
 
 
-def print_report(report: NoveltyReport, console: Console) -> None:
-    """Print a report: headline, verdicts, crystal systems, what was left out, and the settings."""
+def print_report(report: NoveltyReport, console: Console, *, seconds: float | None = None) -> None:
+    """Print a report: headline, verdicts, crystal systems, what was left out, and the settings.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        Wall time of the command, which the steps of the report do not add up to.
+    """
     _print_headline(report, console)
     tables = [_verdict_table(report)]
     if report.n_eligible:
@@ -77,7 +106,7 @@ def print_report(report: NoveltyReport, console: Console) -> None:
         console.print()
         console.print(table)
     console.print()
-    _print_settings(report, console)
+    _print_settings(report, console, seconds=seconds)
 
 
 def _print_headline(report: NoveltyReport, console: Console) -> None:
@@ -220,7 +249,9 @@ def _left_out_table(report: NoveltyReport) -> Table:
     return table
 
 
-def _print_settings(report: NoveltyReport, console: Console) -> None:
+def _print_settings(
+    report: NoveltyReport, console: Console, *, seconds: float | None = None
+) -> None:
     context = report.context
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
@@ -248,8 +279,9 @@ def _print_settings(report: NoveltyReport, console: Console) -> None:
             f"without them: {without}",
             "yellow",
         )
-    if context.seconds:
-        add("time", ", ".join(f"{step} {_time(took)}" for step, took in context.seconds.items()))
+    steps = ", ".join(f"{step} {_time(took)}" for step, took in context.seconds.items())
+    if steps:
+        add("time", steps if seconds is None else f"{_time(seconds)} for this command; {steps}")
     for line in context.warnings:
         add("warning", line, "yellow")
     console.print(grid)
@@ -525,7 +557,7 @@ def _points(change: Change) -> str:
 
 
 class Progress:
-    """Bars of a running metric on a terminal; silent where the stream is none.
+    """Bars of a running metric on a terminal; a line now and then where the stream is none.
 
     An instance is a `novelty_metric.progress.ProgressCallback`, to be used within ``with``.
 
@@ -533,13 +565,20 @@ class Progress:
     ----------
     stream : text stream
         Usually standard error, so that results can be piped away.
+    wanted : bool
+        False shows nothing.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, wanted: bool = True) -> None:
         console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._bars: rich.progress.Progress | None = None
-        if console.is_terminal:
+        self._lines: ProgressLines | None = None
+        if wanted and not console.is_terminal:
+            self._lines = ProgressLines(
+                lambda line: print(f"novelty-metric: {line}", file=stream, flush=True)
+            )
+        elif wanted:
             self._bars = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.BarColumn(bar_width=24),
@@ -555,6 +594,8 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._bars is not None:
             self._bars.start()
+        if self._lines is not None:
+            self._lines.__enter__()
         return self
 
     def __exit__(
@@ -565,9 +606,13 @@ class Progress:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+        if self._lines is not None:
+            self._lines.__exit__(kind, error, trace)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Show where a stage stands."""
+        if self._lines is not None:
+            self._lines(stage, done, total)
         if self._bars is None:
             return
         if stage not in self._tasks:

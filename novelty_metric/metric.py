@@ -48,6 +48,8 @@ HULLS = ("reference", "matbench_discovery", "none")
 MAX_SITES = 300
 """Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
 
+_OPEN, _PREPARE = "open", "prepare search"
+
 _AT_ONCE = 16
 """Crystals that are taken to their end together where there is a deadline."""
 
@@ -402,10 +404,13 @@ class SubstitutionNovelty:
             If one of them can't be used.
         """
         opened = self._open()
-        opened.search.prepare()
-        if len(opened.reference):
-            # The first pair test on a machine compiles.
-            opened.search.may_match(opened.reference.structure(0), np.zeros(1, dtype=np.int64))
+        with self._timed(_PREPARE):
+            self._progress(_PREPARE, 0, 1)
+            opened.search.prepare()
+            if len(opened.reference):
+                # The first pair test on a machine compiles.
+                opened.search.may_match(opened.reference.structure(0), np.zeros(1, dtype=np.int64))
+            self._progress(_PREPARE, 1, 1)
 
     def reset(self) -> None:
         """Forget every sample; what was opened stays open."""
@@ -908,8 +913,10 @@ class SubstitutionNovelty:
 
     def _open(self) -> _Opened:
         if self._opened is None:
-            with self._timed("open"):
+            with self._timed(_OPEN):
+                self._progress(_OPEN, 0, 1)
                 self._opened = _Opened.from_given(self)
+                self._progress(_OPEN, 1, 1)
         return self._opened
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+WHOLE = "score"
+"""The stage that counts the samples of a run which are done; others lie within it."""
+
 ProgressCallback = Callable[[str, int, int | None], None]
 """Called as ``progress(stage, done, total)``; `total` is None while it is not known.
 

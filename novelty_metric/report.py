@@ -88,7 +88,8 @@ class RunContext:
     machine : mapping
         System, processor, cores and device, as text.
     seconds : mapping
-        Wall time per step, in order.
+        Wall time per step, in order. Starting Python, loading libraries, reading the samples and
+        writing files are no steps.
     warnings : tuple of str
     """
 

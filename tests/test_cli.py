@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from novelty_metric import progress_lines
 from novelty_metric.cli import main
 from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.settings import ScoreSettings
@@ -117,6 +118,30 @@ def cif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return path
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_log_is_told_how_far_a_run_is(
+    wanted: bool,
+    fake: type[FakeMetric],
+    cif: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress_lines, "FIRST", 0.0)
+    monkeypatch.setattr(progress_lines, "_POLL", 0.001)
+    prepare = fake.prepare
+
+    def slowly(self: FakeMetric) -> None:
+        prepare(self)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(fake, "prepare", slowly)
+    assert main(["score", f"samples={cif}", *([] if wanted else ["progress=false"])]) == 0
+    out, err = capfd.readouterr()
+    first = "novelty-metric: relax samples\n"
+    assert err.startswith(first) if wanted else err == ""
+    assert "relax samples" not in out
 
 
 def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:

@@ -59,8 +59,15 @@ def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert [row["is_base"] for row in content["variations"]] == [False, True]
     assert content["base"]["potential"] is None
 
-    assert "beside it only out, workers, device, cache" in complaint(capfd, "run=run", "limit=5")
+    beside = "beside it only out, workers, device, cache, progress"
+    assert beside in complaint(capfd, "run=run", "limit=5")
     config = json.loads((work / "run" / "config.json").read_text())
+    older = {name: value for name, value in config.items() if name != "progress"}
+    (work / "run" / "config.json").write_text(json.dumps(older))
+    assert main(["sensitivity", *words, "progress=false"]) == 0
+    assert capfd.readouterr().err == ""
+    assert main(["sensitivity", *words]) == 0
+    capfd.readouterr()
     (work / "mine.cif").write_text("now another one")
     for samples, said in (("mine.cif", "have changed; score them again"), ("no.cif", "no longer")):
         changed = json.dumps({**config, "samples": samples})

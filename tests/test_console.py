@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from novelty_metric import progress_lines
 from novelty_metric.console import Progress, print_report, stdout_console
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
@@ -101,6 +103,17 @@ def test_a_pipe_gets_eighty_columns_without_colour() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_pipe_gets_no_trailing_blanks() -> None:
+    lines = shown(report()).splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_the_time_of_the_whole_command_stands_before_the_steps() -> None:
+    stream = io.StringIO()
+    print_report(report(), stdout_console(stream), seconds=76.0)
+    assert "time       76.0 s for this command; relax samples 3.2 s" in stream.getvalue()
+
+
 def test_tables_fit_eighty_columns_without_breaking_a_row() -> None:
     wide, narrow = shown(report(), width=100), shown(report(), width=80)
     assert len(wide.splitlines()) <= len(narrow.splitlines()) <= len(wide.splitlines()) + 2
@@ -128,12 +141,27 @@ def test_search_alone_says_so() -> None:
     assert "chemistry alone (SMACT)" in text
 
 
-def test_progress_is_silent_where_there_is_no_terminal() -> None:
+def test_progress_of_seconds_is_silent_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     with Progress(stream) as progress:
         progress("relax samples", 0, 3)
         progress("relax samples", 3, 3)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_progress_is_lines_where_there_is_no_terminal(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_lines, "FIRST", 0.0)
+    monkeypatch.setattr(progress_lines, "_POLL", 0.001)
+    stream = io.StringIO()
+    with Progress(stream, wanted=wanted) as progress:
+        progress("relax samples", 0, 3)
+        ends = time.monotonic() + 10
+        while wanted and not stream.getvalue() and time.monotonic() < ends:
+            time.sleep(0.01)
+    assert stream.getvalue() == ("novelty-metric: relax samples, 0 of 3\n" if wanted else "")
 
 
 def test_progress_draws_a_bar_per_stage_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -963,6 +963,7 @@ def test_progress_goes_from_nothing_to_all(room: int, exhaustive: bool) -> None:
     metric.compute()
     stages = list(dict.fromkeys(stage for stage, _, _ in calls))
     assert stages == [
+        "open",
         "energies of the reference",
         "check",
         "relax samples",

@@ -20,7 +20,9 @@ reads back. Each file carries the version of its schema, now {SCHEMA_VERSION}.
 ## report.json
 
 One object. Shares are `{{"value", "low", "high"}}` with their 95 % interval, bounds
-`{{"low", "high"}}`; what can't be computed is `null`.
+`{{"low", "high"}}`; what can't be computed is `null`. `timings` are the seconds of each step,
+summed over the commands that the run took; starting Python, loading libraries, reading the samples
+and writing files are no steps.
 """
 ABOUT_FILES = {
     "verdicts.parquet": "A row per sample in input order, none left out; `verdicts.csv` holds the "

@@ -43,8 +43,8 @@ packaged reference.
                         and the reports, for `novelty-metric explain`
   overwrite=true        replace controls of other settings
 
-reference=, protocol=, relaxer=, hull=, workers=, device=, cache= and max_sites=
-are those of `novelty-metric score`. With relaxer=none only duplicates and the
+reference=, protocol=, relaxer=, hull=, workers=, device=, cache=, max_sites= and
+progress= are those of `novelty-metric score`. With relaxer=none only duplicates and the
 search are tested.
 
 examples
@@ -55,7 +55,7 @@ examples
 _OWN = {"n": "20", "seed": "0", "probability": "0.5", "only": "", "held_out": ""}
 _PASSED = (
     *("reference", "protocol", "relaxer", "hull", "workers", "device", "cache", "max_sites"),
-    *("out", "overwrite", "column", "format"),
+    *("out", "overwrite", "column", "format", "progress"),
 )
 
 
@@ -185,7 +185,7 @@ def _found(own: ControlSettings, settings: ScoreSettings, reference: str | Path)
                 read_samples(own.held_out, format=settings.format, column=settings.column)
             )
         with (
-            Progress(terminal) as progress,
+            Progress(terminal, wanted=settings.progress) as progress,
             score.make_metric(settings, reference, progress, scope="all") as metric,
         ):
             return run_controls(

@@ -44,7 +44,12 @@ def run(words: list[str]) -> int:
         raise InputError("explain needs run=DIR: the folder that `score ... out=DIR` wrote")
     folder = _run_folder(user_path(settings["run"]))
 
-    from novelty_metric.console import print_explanation, printable, stdout_console
+    from novelty_metric.console import (
+        print_explanation,
+        printable,
+        stdout_console,
+        without_trailing_blanks,
+    )
     from novelty_metric.explanation import (
         TEXT_FILE,
         explain,
@@ -65,7 +70,7 @@ def run(words: list[str]) -> int:
     print_explanation(found, console)
     with console.capture() as captured:
         print_explanation(found, console)
-    write_atomically(out / TEXT_FILE, captured.get().encode())
+    write_atomically(out / TEXT_FILE, without_trailing_blanks(captured.get()).encode())
     shown = printable(out, console)
     print(f"\nWritten to {shown}: {', '.join([TEXT_FILE, *files])}")
     if not files:

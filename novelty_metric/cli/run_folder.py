@@ -14,7 +14,7 @@ from novelty_metric.errors import InputError
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
 SAMPLES_HASH = "samples_sha256"
-_NO_MATTER = (
+NO_MATTER = (
     "out",
     "overwrite",
     "workers",
@@ -25,6 +25,7 @@ _NO_MATTER = (
     "samples",
     "executor",
     "part",
+    "progress",
 )
 """Settings that change no answer; the samples are compared by content."""
 
@@ -116,7 +117,7 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
 def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change an answer, each by its dotted name."""
     flat = _flat(config)
-    return {name: flat[name] for name in flat if name.split(".")[0] not in _NO_MATTER}
+    return {name: flat[name] for name in flat if name.split(".")[0] not in NO_MATTER}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

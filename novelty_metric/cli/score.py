@@ -10,6 +10,7 @@ import shlex
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -76,6 +77,7 @@ how
   part=N                samples that are scored together
   device=NAME           cpu, cuda or mps, instead of what the machine has
   cache=true|false|FILE where finished relaxations are kept
+  progress=false        say nothing on standard error of how far the run is
 
 what is kept
   out=DIR               write report.json, verdicts.parquet, verdicts.csv and
@@ -138,6 +140,7 @@ def run(words: list[str]) -> int:
     InputError
         If the call or its input can't be used.
     """
+    started = time.perf_counter()
     given = _parse(words)
     if given.help:
         print(f"usage: {USAGE}\n\n{help_text()}", end="")
@@ -169,7 +172,7 @@ def run(words: list[str]) -> int:
         return deterministic.check(settings, reference, config)
     with logged(settings) as log:
         report = make_report(settings, reference, config)
-        print_for(report, settings)
+        print_for(report, settings, seconds=time.perf_counter() - started)
         log.send(report, settings.out)
     return 0
 
@@ -260,7 +263,7 @@ def make_report(
         from novelty_metric.runs.run import Run
         from novelty_metric.versions import installed_versions
 
-        progress = opened.enter_context(Progress(terminal))
+        progress = opened.enter_context(Progress(terminal, wanted=settings.progress))
         metric = opened.enter_context(make_metric(settings, reference, progress))
         folder = settings.out
         if folder is None:
@@ -393,12 +396,14 @@ def instance(name: str, given: str | Mapping[str, Any]) -> Any:
         raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error
 
 
-def print_for(report: NoveltyReport, settings: ScoreSettings) -> None:
-    """The report on standard output, with where it was written."""
+def print_for(
+    report: NoveltyReport, settings: ScoreSettings, *, seconds: float | None = None
+) -> None:
+    """The report on standard output, with where it was written, and what the command took (s)."""
     from novelty_metric.console import print_report, printable, stdout_console
 
     console = stdout_console(sys.stdout)
-    print_report(report, console)
+    print_report(report, console, seconds=seconds)
     if settings.out is None:
         print("\nNothing was written; add out=DIR to keep a row per crystal.")
     else:

@@ -48,7 +48,7 @@ examples
 
 Value = TypeVar("Value")
 
-_BESIDE_A_RUN = ("out", "workers", "device", "cache")
+_BESIDE_A_RUN = ("out", "workers", "device", "cache", "progress")
 """Settings of `score` that may be given together with ``run=``: they change no answer."""
 
 
@@ -108,7 +108,7 @@ def _vary(
         # Without a cache every variation would relax the same parents again.
         cache = settings.cache or Path(scratch) / "relaxations.sqlite"
         with (
-            Progress(terminal) as progress,
+            Progress(terminal, wanted=settings.progress) as progress,
             make_metric(settings, reference, progress, cache=cache) as metric,
         ):
             metric.update_samples(read_settings(settings))
@@ -118,7 +118,7 @@ def _vary(
                 tolerances=TOLERANCES if varied.tolerances is None else varied.tolerances,
                 symprecs=SYMPRECS if varied.symprecs is None else varied.symprecs,
                 potentials=potentials,
-                tell=_teller(terminal),
+                tell=_teller(terminal, wanted=settings.progress),
             )
             warn(found.base.context.warnings, terminal)
     if out is not None:
@@ -130,11 +130,11 @@ def _vary(
         print(f"\nWritten to {out}: sensitivity.csv, sensitivity.json")
 
 
-def _teller(terminal: TextIO) -> Callable[[str], None]:
+def _teller(terminal: TextIO, *, wanted: bool) -> Callable[[str], None]:
     """Tells what is under way, a line each, where nobody sees bars."""
 
     def tell(words: str) -> None:
-        if not terminal.isatty():
+        if wanted and not terminal.isatty():
             print(f"novelty-metric: {words}", file=terminal, flush=True)
 
     return tell
@@ -218,7 +218,9 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
     given = OmegaConf.to_container(compose_config(overrides, config_dir), resolve=True)
     assert isinstance(given, dict)
     named = {word.partition("=")[0] for word in overrides}
-    content |= {name: given[name] for name in named}
+    # A run of before there was a setting lacks it.
+    later = {name for name in run_folder.NO_MATTER if name not in content}
+    content |= {name: given[name] for name in named | later}
     if "out" not in named:
         content["out"] = None
     return content

@@ -67,6 +67,8 @@ class ScoreSettings:
         With ``_target_``: what opens a `novelty_metric.runs.pools.Pool`; None: this process.
     part : int or None
         Samples that are scored together; None: as fits the executor.
+    progress : bool
+        Say on standard error how far the run is.
     """
 
     samples: Path | None
@@ -92,6 +94,7 @@ class ScoreSettings:
     logger: WandbSettings | None
     executor: Mapping[str, Any] | None
     part: int | None
+    progress: bool
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ScoreSettings:
@@ -140,6 +143,7 @@ class ScoreSettings:
             logger=_logger(_group(config, "logger")),
             executor=_executor(config),
             part=_count(config, "part"),
+            progress=_flag(config, "progress"),
         )
         if settings.scope not in SCOPES:
             raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.graded import cheapest_candidate
-from novelty_metric.progress import ProgressCallback, no_progress
+from novelty_metric.progress import WHOLE, ProgressCallback, no_progress
 from novelty_metric.report import NoveltyReport, plain_row
 from novelty_metric.runs.journal import Journal
 from novelty_metric.runs.parts import (
@@ -276,13 +276,23 @@ class Run:
     def _parts(self, samples: Iterator[Sample]) -> Iterator[list[Numbered]]:
         """The samples that are not done, some at a time, numbered."""
         # So many first: what is odd about them is said before any work is done.
-        first = list(itertools.islice(samples, EARLY))
+        first = list(self._told_of(itertools.islice(samples, EARLY)))
         self._told = self._seen.findings()
         self._warn_of(self._told)
         numbered = enumerate(itertools.chain(first, samples))
         left = ((at, sample) for at, sample in numbered if at not in self.journal)
         while part := list(itertools.islice(left, self._part)):
             yield part
+
+    def _told_of(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        """The first samples, with word of how many are read."""
+        stage, number = "read samples", 0
+        total = None if self._total is None else min(EARLY, self._total)
+        self._progress(stage, 0, total)
+        for number, sample in enumerate(samples, start=1):
+            yield sample
+            self._progress(stage, number, total)
+        self._progress(stage, number, number)
 
     def _groups(self) -> NDArray[np.int64]:
         """Number of the group of equal crystals of each row, -1 for what is no crystal."""
@@ -291,13 +301,19 @@ class Run:
         first = np.full(len(self.journal), -1, dtype=np.int64)
         own = np.fromiter(self.journal.positions(), dtype=np.int64)
         first[own] = own
-        given_up = 0
+        given_up = compared = 0
+        stage = "group equal samples"
+        self._progress(stage, 0, len(own))
         for members in self.journal.comparable():
             groups = self._metric.group_rows([row for _, row in members])
             opened: dict[int, int] = {}
             given_up += groups.given_up
             for (position, _), group in zip(members, groups.number, strict=True):
                 first[position] = opened.setdefault(group, position)
+            compared += len(members)
+            self._progress(stage, compared, len(own))
+        self._progress(stage, len(own), len(own))
+        self.journal.add_seconds(self._metric.take_seconds())
         # Numbered from 0 by their first crystals.
         known = first >= 0
         first[known] = np.unique(first[known], return_inverse=True)[1]
@@ -305,7 +321,7 @@ class Run:
         return first
 
     def _tell(self) -> None:
-        self._progress("score", self._done, self._total)
+        self._progress(WHOLE, self._done, self._total)
 
     def _warn_of(self, lines: list[str]) -> None:
         if lines and self._warn is not None:
