@@ -38,9 +38,9 @@ ASKED = {
     "paper": "address of the paper",
     "repository": "address of the code",
     "licence": "licence of the samples",
-    "training_set": "name of what it was trained on (default: that of the reference)",
+    "training_set": "what it was trained on (default: what model= is known to be trained on)",
     "reference": "name to show for the reference (default: its own)",
-    "demonstration": "true: the reference is not what the model was trained on",
+    "demonstration": "true: the reference is not that; it is shown, never ranked",
     "samples": "the file, if it is no longer where the run had it",
     "url": "where anyone can get the file",
     "generated": "crystals that the model made for it, before any filter",
@@ -144,7 +144,7 @@ def add(
         "licence": answers["licence"],
         "demonstration": demonstration,
         "training_set": {
-            "name": answers["training_set"] or named,
+            "name": _training_set(answers, model["name"], named, context.reference_name),
             "crystals_hash": None if demonstration else context.crystals_hash,
         },
         "samples": _samples(config, answers, report),
@@ -193,6 +193,50 @@ def add(
         key for key in ("version", "licence", "url", "generated", "seed") if answers[key] is None
     )
     return Added(name, written, unknown)
+
+
+def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: str) -> str:
+    """Name of what the model was trained on.
+
+    Parameters
+    ----------
+    answers : mapping
+    model : str
+        Its config.
+    named, scored : str
+        What the reference is to be called, and what the run calls it.
+
+    Raises
+    ------
+    InputError
+        If that is not known, or not what was scored against, and it is no demonstration.
+    """
+    from novelty_metric.cli.compose import choices, compose_config
+    from novelty_metric.cli.score import GENERIC
+
+    given, known = answers["training_set"], None
+    if model != GENERIC and model in choices("model"):
+        # As packaged: a run may have been told otherwise.
+        known = compose_config([f"model={model}"]).model.reference
+    if answers["demonstration"]:
+        return str(given or known or "unknown")
+    shown = "demonstration=true shows it without a rank"
+    if given is None and known is None:
+        raise InputError(
+            f"what was the model trained on? if {named}, which was scored against, add "
+            f"training_set={named}; else score it against that ({shown})"
+        )
+    if given is None and known != scored:
+        raise InputError(
+            f"model={model} is trained on {known}, but {named} was scored against: score it "
+            f"against {known}; if yours was trained on {named}, add training_set={named} ({shown})"
+        )
+    if given is not None and given not in (named, scored):
+        raise InputError(
+            f"training_set={given}, but {named} was scored against: score it against {given}; if "
+            f"{named} is that by another name, add reference={given} ({shown})"
+        )
+    return named
 
 
 def _config(run: Path) -> Mapping[str, Any]:

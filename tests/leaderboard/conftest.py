@@ -40,6 +40,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["score", *words, "limit=14", "seed=2", f"out={root / 'run'}"]) == 0
     n_files = 41
     answers = ["name=mine", "model=Mine", "authors=A. Author; B. Author", f"generated={n_files}"]
+    answers.append("training_set=aflow")
     into = f"into={root / 'board'}"
     assert main(["leaderboard", "add", str(root / "run"), into, *answers]) == 0
     assert json.loads((root / "run" / "report.json").read_text())["samples"]["read"] > 10

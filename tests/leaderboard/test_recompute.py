@@ -14,6 +14,8 @@ import pytest
 from board_files import edit_submission, replace_table
 
 from novelty_metric.cli import main
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.add import _training_set
 from novelty_metric.leaderboard.recompute import differences
 from novelty_metric.leaderboard.submission import parse
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -170,12 +172,15 @@ def test_adding_asks_for_what_is_missing(
 ) -> None:
     into = f"into={tmp_path / 'board'}"
     run = str(scored / "run")
+    trained = "training_set=aflow"
     for words, said in (
         ([run, into], "who made the model?"),
         ([run, into, "authors=A", "name=../x"], "names are small letters"),
-        ([run, into, "authors=A", "generated=2"], "samples.generated"),
+        ([run, into, "authors=A"], "what was the model trained on? if aflow, which was scored"),
+        ([run, into, "authors=A", "training_set=mp_20"], "training_set=mp_20, but aflow was"),
+        ([run, into, "authors=A", trained, "generated=2"], "samples.generated"),
         ([run, into, "authors=A", "generated=x"], "must be a whole number"),
-        ([run, into, "authors=A", "paper=ftp://x"], "paper is"),
+        ([run, into, "authors=A", trained, "paper=ftp://x"], "paper is"),
         ([run, into, "authors=A", "demonstration=true"], "against its training set"),
         ([str(tmp_path), into, "authors=A"], "report.json"),
     ):
@@ -188,3 +193,25 @@ def test_adding_asks_for_what_is_missing(
         assert status == 2 and said in err, err
     assert main(["leaderboard", "add", run, into, "authors=A", "name=generic"]) == 2
     assert "is there already" in capsys.readouterr().err
+    made = parse((tmp_path / "board" / "submissions" / "generic.yaml").read_text())
+    assert made.demonstration and made.training_set.name == "unknown"
+
+
+def test_only_a_score_against_the_training_set_is_ranked() -> None:
+    def named(model: str, scored: str, shown: str | None = None, **answers: Any) -> str:
+        given = {"training_set": None, "demonstration": None, **answers}
+        return _training_set(given, model, shown or scored, scored)
+
+    assert named("diffcsp", "mp_20") == "mp_20"
+    assert named("diffcsp", "mp_20", "MP-20") == "MP-20"
+    # A checkpoint that was trained on something else, or a model that no config knows.
+    assert named("diffcsp", "mpts_52", training_set="mpts_52") == "mpts_52"
+    assert named("generic", "train", "MP-20", training_set="MP-20") == "MP-20"
+    assert named("diffcsp", "aflow", demonstration=True) == "mp_20"
+    with pytest.raises(InputError, match="model=diffcsp is trained on mp_20, but aflow was scored"):
+        named("diffcsp", "aflow")
+    with pytest.raises(InputError, match="if train is that by another name, add reference=mp_20"):
+        named("diffcsp", "train", training_set="mp_20")
+    for model in ("generic", "crystallm", "a_config_of_my_own"):
+        with pytest.raises(InputError, match="demonstration=true shows it without a rank"):
+            named(model, "aflow")
