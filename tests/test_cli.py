@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -371,6 +372,22 @@ def test_out_holds_the_report_and_the_settings(
         "verdicts.parquet",
     ]
     assert json.loads(Path("deep/run/config.json").read_text())["protocol"]["name"] == "fast"
+
+
+def test_every_file_that_is_written_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", "relaxer=none", "limit=3", "workers=1", "out=run"]) == 0
+    said = capfd.readouterr().out.split("Written to run: ")[1].split("The evidence")[0]
+    written = {path.name for path in Path("run").iterdir()}
+    assert {name.split(".")[0] for name in written} <= set(re.findall(r"\w+", said))
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    listed = readme.split("`out=run` holds")[1].split("`novelty-metric report run`")[0]
+    assert set(re.findall(r"`(\w+\.\w+)`", listed)) == written
+    assert main(["score", "--help"]) == 0
+    listed = capfd.readouterr().out.split("out=DIR ")[1].split("overwrite=")[0]
+    assert set(re.findall(r"^ +(\w+\.\w+) ", listed, flags=re.MULTILINE)) == written
 
 
 def test_report_of_the_same_settings_is_continued_and_of_others_refused(

@@ -80,8 +80,15 @@ how
   progress=false        say nothing on standard error of how far the run is
 
 what is kept
-  out=DIR               write report.json, verdicts.parquet, verdicts.csv and
-                        parents.parquet there; by default nothing is written
+  out=DIR               write the report there; by default nothing is written:
+                          report.json         figures, settings, versions, hashes
+                          config.json         the settings as they were given
+                          verdicts.parquet    a row per sample
+                          verdicts.csv        the same
+                          parents.parquet     a row per candidate parent
+                          quality.parquet     a row per sample: validity, energy
+                          evidence.parquet    what else is known of each parent
+                          structures.parquet  the crystals, for `explain`, `report`
   overwrite=true        replace a report of other settings
   logger=NAME           {logger}: also log the report to Weights & Biases;
                         logger.project=, logger.mode=offline and the like
