@@ -203,14 +203,15 @@ def _nearest_table(report: NoveltyReport) -> Table:
 
 def _quality_table(report: NoveltyReport) -> Table:
     """Headlines and the figures of earlier papers, with and without suspect energies."""
-    n_suspect = sum(result.energy_suspect is True for result in report.results)
+    n_suspect = _n_suspect(report)
     reports = [report, report.without_suspect] if n_suspect else [report]
     table = _table()
     table.add_column("figure")
     table.add_column("% [95 % interval]", justify="right")
     table.add_column("bounds, %", justify="right")
     if n_suspect:
-        table.add_column(f"without {n_suspect} suspect", justify="right")
+        of_them = f"({report.n_energy_suspect} eligible)"
+        table.add_column(f"without {n_suspect} suspect\n{of_them}", justify="right")
 
     def add(
         name: str,
@@ -237,6 +238,11 @@ def _quality_table(report: NoveltyReport) -> Table:
     add("stable, unique, novel", lambda one: one.quality.sun, report.quality.sun_bounds)
     add("  with <= 0 eV/atom", lambda one: one.quality.sun_on_hull)
     return table
+
+
+def _n_suspect(report: NoveltyReport) -> int:
+    """Of all crystals, eligible or not, those whose energy can't be believed."""
+    return sum(result.energy_suspect is True for result in report.results)
 
 
 def _left_out_table(report: NoveltyReport) -> Table:
@@ -267,16 +273,17 @@ def _print_settings(
     add("potential", "none" if potential is None else f"{potential.name} {potential.version}")
     add("hull", _hull(context.hull) if context.has_hull else "none")
     add("eligible", context.eligibility)
-    if report.n_energy_suspect:
+    n_suspect = _n_suspect(report)
+    if n_suspect:
         trusted = report.novelty_without_suspect
         without = "unknown"
         if trusted is not None:
             without = f"{_percent(trusted.value)} ({_range(trusted.low, trusted.high)})"
         add(
             "suspect",
-            f"{report.n_energy_suspect} eligible below {context.protocol.suspect:g} eV/atom above "
-            "hull: the hull lacks their compounds, or the potential fails on them; novelty "
-            f"without them: {without}",
+            f"{_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, below "
+            f"{context.protocol.suspect:g} eV/atom above hull: the hull lacks their compounds, or "
+            f"the potential fails on them; novelty without them: {without}",
             "yellow",
         )
     steps = ", ".join(f"{step} {_time(took)}" for step, took in context.seconds.items())
@@ -491,6 +498,13 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         )
         last = row.control
     console.print(table)
+    console.print(
+        "\n%: share with the right answer (held_out: with that verdict, where none is right or "
+        "wrong); bounds: whatever the undecided would have said. sens. (sensitivity): of crystals "
+        "that are so, those that are called so; spec. (specificity): of those that are not, those "
+        "that are not called so; known: duplicate or substituted. method, code: wrong answers that "
+        "the published method gives too, and those that are this program's own."
+    )
     alike: dict[tuple[str, str, str], list[str]] = {}
     for case in found.cases:
         if case.fault is not None:
@@ -519,7 +533,7 @@ def _measure(words: str) -> str:
 def print_spread(found: SpreadReport, console: Console) -> None:
     """Print the figures of several runs: mean, spread between them, and what chance explains."""
     table = _table()
-    table.add_column("figure, %")
+    table.add_column("figure")
     for name in ("runs", "mean [95 %]", "sd", "sd by chance", "least", "most"):
         table.add_column(name, justify="right", no_wrap=True)
     for figure in found.figures:
@@ -527,15 +541,15 @@ def print_spread(found: SpreadReport, console: Console) -> None:
         if figure.mean is None:
             table.add_row(figure.name, "0")
             continue
-        percent = [None if v is None else 100 * v for v in astuple(figure.mean)]
-        assert percent[0] is not None
+        unit, factor, digits = (", %", 100, 1) if figure.is_share else ("", 1, 3)
+        mean = [None if v is None else factor * v for v in astuple(figure.mean)]
+        assert mean[0] is not None
+        others = (figure.deviation, figure.by_chance, min(values), max(values))
         table.add_row(
-            figure.name,
+            f"{figure.name}{unit}",
             str(len(values)),
-            _estimate(Estimate(percent[0], percent[1], percent[2]), 1),
-            *("" if v is None else f"{100 * v:.1f}" for v in (figure.deviation, figure.by_chance)),
-            f"{100 * min(values):.1f}",
-            f"{100 * max(values):.1f}",
+            _estimate(Estimate(mean[0], mean[1], mean[2]), digits),
+            *("" if v is None else f"{factor * v:.{digits}f}" for v in others),
         )
     console.print(table)
     console.print("\nsd: standard deviation between the runs; a few runs say little of it")

@@ -83,7 +83,11 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
         title=_title(result),
         facts=tuple(facts),
         candidates=tuple((_what(tried), _outcome(tried, result)) for tried in result.parents),
-        crystals=_crystals(records, shown),
+        crystals=_crystals(
+            records,
+            shown,
+            relaxed=report.context.potential is not None and report.context.relax_samples,
+        ),
     )
 
 
@@ -295,14 +299,18 @@ def _shown(result: CrystalResult) -> TriedParent | None:
     return min(of_cost, key=lambda tried: tried.parent.cost, default=None)
 
 
-def _crystals(records: CrystalRecords, shown: TriedParent | None) -> dict[str, Structure]:
+def _crystals(
+    records: CrystalRecords, shown: TriedParent | None, *, relaxed: bool
+) -> dict[str, Structure]:
+    """The crystals by name; the sample itself is only reduced if nothing `relaxed` it."""
     from novelty_metric.substitution import substitute
 
     found: dict[str, Structure] = {}
     for name in ("generated", "relaxed", "parent", "parent_relaxed"):
         record = getattr(records, name)
         if record is not None:
-            found[name] = record.to_structure()
+            shown_name = "reduced" if name == "relaxed" and not relaxed else name
+            found[shown_name] = record.to_structure()
     if shown is not None and "parent" in found:
         found["parent_substituted"] = substitute(found["parent"], shown.parent)
     return found

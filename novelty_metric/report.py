@@ -121,7 +121,7 @@ class RunContext:
         base, changes = protocol_changes(self.protocol)
         words = f"{base} settings" + (f" (modified: {changes})" if changes else "")
         if self.potential is None:
-            words += f", search only (no potential in place of {PAPER_POTENTIAL})"
+            words += ", search only: nothing is relaxed"
         else:
             potential = _SPELLING.get(self.potential.name.lower(), self.potential.name)
             if potential != PAPER_POTENTIAL:

@@ -11,6 +11,8 @@ from novelty_metric.report import NoveltyReport
 from novelty_metric.statistics import Estimate, Interval, mean_estimate
 from novelty_metric.verdict import Verdict
 
+GRADED = "graded novelty"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
@@ -35,6 +37,11 @@ class Spread:
     mean: Estimate | None
     deviation: float | None
     by_chance: float | None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of crystals, and not a mean of numbers from 0 to 1."""
+        return self.name != GRADED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +75,7 @@ def spread(reports: Sequence[NoveltyReport]) -> SpreadReport:
         raise ValueError("no report")
     figures = [_spread(name, [share(one) for one in reports]) for name, share in _SHARES.items()]
     scores = [one.graded.score for one in reports]
-    figures.append(_of("graded", [None if score is None else score.value for score in scores]))
+    figures.append(_of(GRADED, [None if score is None else score.value for score in scores]))
     mismatches = [
         mismatch
         for other in reports[1:]

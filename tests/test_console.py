@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from rich.console import Console
 
 from novelty_metric import progress_lines
-from novelty_metric.console import Progress, print_report, stdout_console
+from novelty_metric.console import Progress, print_report, print_spread, stdout_console
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.spread import GRADED, Spread, SpreadReport
+from novelty_metric.statistics import Estimate
 from novelty_metric.verdict import CrystalResult, Verdict
 
 
@@ -36,7 +39,14 @@ def report(rows: list[CrystalResult] | None = None, **changes: Any) -> NoveltyRe
         rows += [
             CrystalResult(id="a", error="no cell", readable=False),
             CrystalResult(id="b", smact_valid=False, eligible=False, error="not eligible"),
-            CrystalResult(id="c", smact_valid=True, converged=False, eligible=False, error="so"),
+            CrystalResult(
+                id="c",
+                smact_valid=True,
+                converged=False,
+                energy_suspect=True,
+                eligible=False,
+                error="so",
+            ),
         ]
     return NoveltyReport.from_results(rows, RunContext(**{**context, **changes}))
 
@@ -93,7 +103,8 @@ def test_table_says_what_was_found() -> None:
         "take [bold]care[/bold] of Å",
     ):
         assert words in text
-    assert "1 eligible below -0.2 eV/atom" in text
+    assert "without 2 suspect" in text and "(1 eligible)" in text
+    assert "2 crystals, 1 of them eligible, below -0.2 eV/atom" in " ".join(text.split())
     assert "novelty without them: 1.1 %" in " ".join(text.split())
 
 
@@ -179,6 +190,22 @@ def test_progress_draws_a_bar_per_stage_on_a_terminal(monkeypatch: pytest.Monkey
     assert "read samples" in stream.getvalue()
     assert "relax [samples]" in stream.getvalue()
     assert "2/2" in stream.getvalue()
+
+
+def test_graded_novelty_is_no_percentage() -> None:
+    share = Spread(
+        name="unmatched",
+        values=(0.1, 0.3),
+        mean=Estimate(0.2, 0.0, 1.0),
+        deviation=0.14,
+        by_chance=0.05,
+    )
+    graded = dataclasses.replace(share, name=GRADED, by_chance=None)
+    stream = io.StringIO()
+    print_spread(SpreadReport(figures=(share, graded), mismatches=()), stdout_console(stream))
+    lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+    assert "unmatched, % 2 20.0 [0.0-100.0] 14.0 5.0 10.0 30.0" in lines
+    assert "graded novelty 2 0.200 [0.000-1.000] 0.140 0.100 0.300" in lines
 
 
 def test_what_the_hull_lacks_is_said() -> None:

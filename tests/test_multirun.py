@@ -83,6 +83,12 @@ def test_models_with_a_file_each(
     ]
     assert "could not be read: adit 1" in out and "add out=DIR to keep the reports" in out
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["adit", "diffcsp", "flowmm"]
+    assert main(["score", *words, "out=all"]) == 0
+    markdown = Path("all/summary.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in markdown[2:]] == ["| diffcsp", "| flowmm", "| adit"]
+    with Path("all/summary.csv").open(newline="") as file:
+        folders = [row["run"] for row in csv.DictReader(file)]
+    assert all((Path("all") / folder / "report.json").exists() for folder in folders)
 
 
 def test_a_multirun_goes_on_where_it_stopped(

@@ -400,7 +400,7 @@ def test_bounds_hold_the_truth_whatever_is_not_known() -> None:
         (
             Protocol.named("paper"),
             None,
-            "paper settings, search only (no potential in place of MACE-MPA-0)",
+            "paper settings, search only: nothing is relaxed",
         ),
         (Protocol(name="mine", k=5), "orb", "mine settings, orb in place of MACE-MPA-0"),
     ],

@@ -41,9 +41,9 @@ Does a generative model of crystals discover anything? Tells copies of known
 crystals, and copies with elements exchanged, from what is neither.
 
   score [KEY=VALUE ...]                      score generated crystals
-  compare RUN_A RUN_B                        what changed between two reports
+  compare RUN_A RUN_B [RUN ...]              what changed between two reports; of
+                                             more, such as seeds, the spread
   sensitivity [run=DIR] [KEY=VALUE ...]      how the answer hangs on the settings
-  compare RUN RUN RUN ...                    spread over runs, such as seeds
   explain ID run=DIR                         one crystal's evidence, with CIFs
   report RUN [RUN ...]                       a page with pictures of runs
   controls [KEY=VALUE ...]                   cases whose right answer is known

@@ -48,8 +48,9 @@ def run(words: list[str]) -> int:
         return 0
     verb = words[0] if words and "=" not in words[0] else "info"
     if verb not in _SETTINGS:
+        known = [f"cache {name}" for name in _SETTINGS]
         close = difflib.get_close_matches(verb, _SETTINGS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_SETTINGS)}"
+        hint = f"did you mean 'cache {close[0]}'?" if close else f"known: {', '.join(known)}"
         raise InputError(f"no verb named 'cache {verb}'; {hint}")
     settings = _settings(verb, words[1:] if words and words[0] == verb else words)
 

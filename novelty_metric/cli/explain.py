@@ -16,10 +16,11 @@ the elements exchanged, costs, distances, energies, and every candidate parent
 with what became of it. The crystals are written as CIF:
 
   generated.cif           as it came in
-  relaxed.cif             relaxed and reduced: what was compared
+  relaxed.cif             relaxed and reduced: what was compared; of a run that
+                          relaxed no samples reduced.cif
   parent.cif              the reference crystal
   parent_substituted.cif  that with its elements exchanged
-  parent_relaxed.cif      and relaxed: what has to match relaxed.cif
+  parent_relaxed.cif      and relaxed: what has to match that
 
   run=DIR       folder that `novelty-metric score ... out=DIR` wrote
   out=DIR       where the files go (default: explain/ID in the folder of the run)

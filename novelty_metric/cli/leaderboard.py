@@ -14,7 +14,9 @@ from novelty_metric.errors import InputError
 HELP = """\
 usage: novelty-metric leaderboard add RUN_DIR [into=DIR] [KEY=VALUE ...]
        novelty-metric leaderboard check [DIR] [NAME ...] [--samples DIR]
-                                        [--recompute[=N]] [--seed N]
+                                        [--recompute[=N]] [--seed N] [--allow N]
+                                        [--reference FILE] [--workers N]
+                                        [--device NAME]
        novelty-metric leaderboard build [DIR] [out=DIR]
 
 DIR is the folder of the leaderboard (leaderboards).
@@ -211,7 +213,8 @@ def _check(words: list[str]) -> int:
         if not again.problems and excused:
             print(f"right: {one.name}: {again.compared} crystals scored again, {same} the same")
         sys.stdout.flush()
-    print(f"{len(found)} submissions are right, {wrong} things are wrong")
+    right = "1 submission is" if len(found) == 1 else f"{len(found)} submissions are"
+    print(f"{right} right, {wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
     return 1 if wrong else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
@@ -80,10 +80,10 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("novelty, %", justify="right", no_wrap=True)
     table.add_column("bounds", justify="right", no_wrap=True)
-    only_models = all(name.startswith(_MODEL) and "," not in name for name in reports)
+    names = _shown(reports)
     unreadable = []
     for name, report in reports.items():
-        shown = name.removeprefix(_MODEL) if only_models else name
+        shown = names[name]
         if report.n_unreadable:
             unreadable.append(f"{shown} {report.n_unreadable}")
         share, bounds = report.novelty_interval, report.novelty_bounds
@@ -102,12 +102,19 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
         console.print(f"could not be read: {', '.join(unreadable)}")
 
 
+def _shown(names: Iterable[str]) -> dict[str, str]:
+    """What a person is shown for the names of runs: models alone where nothing else differs."""
+    names = list(names)
+    only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
+    return {name: name.removeprefix(_MODEL) if only_models else name for name in names}
+
+
 def _whole(value: float, low: float, high: float) -> str:
     return f"{100 * value:.0f} [{100 * low:>2.0f}-{100 * high:>3.0f}]"
 
 
 def write(table: Sequence[Row], folder: Path) -> None:
-    """Write the table to `folder` as CSV and Markdown.
+    """Write the table to `folder` as CSV, with the runs named as their folders, and Markdown.
 
     Raises
     ------
@@ -118,10 +125,12 @@ def write(table: Sequence[Row], folder: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
+    names = _shown(row["run"] for row in table)
+    readable = [{**row, "run": names[row["run"]]} for row in table]
     lines = [
         f"| {' | '.join(COLUMNS)} |",
         f"|---|{'---:|' * (len(COLUMNS) - 1)}",
-        *(f"| {' | '.join(row[column] for column in COLUMNS)} |" for row in table),
+        *(f"| {' | '.join(row[column] for column in COLUMNS)} |" for row in readable),
     ]
     try:
         write_atomically(folder / CSV_FILE, text.getvalue().encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import json
 import shutil
@@ -85,7 +86,9 @@ def fetch_reference(
     if name not in PUBLISHED:
         if name in NAMED:
             raise InputError(f"reference {name!r} comes with the package; there is none to fetch")
-        raise InputError(f"no reference named {name!r}; known: {', '.join(PUBLISHED)}")
+        close = difflib.get_close_matches(name, PUBLISHED, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PUBLISHED)}"
+        raise InputError(f"no reference named {name!r}; {hint}")
     target = reference_path(name)
     if source is None and target.exists():
         return Fetched(

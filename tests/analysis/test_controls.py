@@ -200,6 +200,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(words) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "rotated sens., duplicate 2 100 [34-100] 0 0" in text
+    for term in ("%:", "bounds:", "sens. (", "spec. (", "known:", "method, code:"):
+        assert term in text  # what the table does not explain itself
     assert main(words) == 0  # the same again
     assert main([*words, "seed=1"]) == 2
     assert "controls of other settings" in capsys.readouterr().err

@@ -44,6 +44,13 @@ def rewritten(board: Path, change: Callable[[pa.Table], pa.Table]) -> bytes:
 def test_the_committed_leaderboard_is_right(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["leaderboard", "check", str(BOARD)]) == 0
     assert "6 submissions are right, 0 things are wrong" in capsys.readouterr().out
+    assert main(["leaderboard", "check", str(BOARD), "diffcsp"]) == 0
+    assert "1 submission is right, 0 things are wrong" in capsys.readouterr().out
+    assert main(["leaderboard", "--help"]) == 0
+    usage = capsys.readouterr().out.split("leaderboard build")[0]
+    for option in ("--samples", "--recompute", "--seed", "--allow", "--reference", "--workers"):
+        assert option in usage
+    assert "--device" in usage
 
 
 @pytest.mark.parametrize(

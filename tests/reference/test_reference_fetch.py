@@ -374,7 +374,8 @@ def test_the_command(
     for words, said in (
         (["fetch"], "needs one NAME; known: mp_20, perov_5"),
         (["fetch", "mp_20", "perov_5"], "needs one NAME"),
-        (["fetch", "mp20"], "no reference named 'mp20'; known: mp_20"),
+        (["fetch", "mp20"], "no reference named 'mp20'; did you mean 'mp_20'?"),
+        (["fetch", "icsd"], "no reference named 'icsd'; known: mp_20"),
         (["fetch", "aflow"], "comes with the package"),
         (["fetch", "mp_20", "--from", str(tmp_path / "none")], "no such file"),
         (["fetch", "mp_20", "out=x"], "no setting named 'out'; known: workers"),

@@ -277,7 +277,8 @@ def test_nothing_kept_yet(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["purge"], "did you mean 'prune'?"),
+        (["purge"], "did you mean 'cache prune'?"),
+        (["xyz"], "known: cache info, cache prune, cache clear"),
         (["prune"], "needs unused=DAYS"),
         (["prune", "unsed=3"], "did you mean 'unused'?"),
         (["prune", "unused=soon"], "whole number of days"),
