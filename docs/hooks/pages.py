@@ -37,7 +37,14 @@ OUTSIDE = {
 FIGURES_HERE = (
     "<!-- the figures of novelty_metric.figures.FIGURES, put in when the site is built -->"
 )
-_PAGES = {**OUTSIDE, "README.md": "index.md"}
+# Pages that only the site has: elsewhere a link leads to what they are made of.
+MADE_OF = {
+    "configs": "settings.md",
+    "novelty_metric/protocol.py": "settings.md",
+    "novelty_metric/cli": "commands.md",
+    "novelty_metric/report_files.py": "files.md",
+}
+_PAGES = {**OUTSIDE, **MADE_OF, "README.md": "index.md"}
 _SOURCES = {page: source for source, page in OUTSIDE.items()}
 _LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s:]+)(?P<anchor>#[^)\s]*)?\)"

@@ -19,6 +19,7 @@ from novelty_metric.protocol import PRESETS, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+PAGES_OF_THE_SITE = "[a](settings.md) [b](commands.md)"
 
 
 @pytest.fixture
@@ -165,6 +166,7 @@ def test_files_show_every_column() -> None:
         ),
         ("[a](trust.md) [b](#c)", "docs/hulls.md", "hulls.md", "[a](trust.md) [b](#c)"),
         ("[a](../pyproject.toml)", "docs/hulls.md", "hulls.md", "a"),
+        ("[a](../configs) [b](../novelty_metric/cli)", "docs/x.md", "x.md", PAGES_OF_THE_SITE),
         ("![a](toy.png)", "docs/hulls.md", "hulls.md", "![a](toy.png)"),
         ("[a](https://x.org/y)", "docs/hulls.md", "hulls.md", "[a](https://x.org/y)"),
         ("[a](../nothing.md)", "docs/hulls.md", "hulls.md", "[a](../nothing.md)"),
@@ -176,6 +178,19 @@ def test_links_between_files_become_links_between_pages(
 ) -> None:
     pytest.importorskip("mkdocs")
     assert import_module("pages").relinked(markdown, source, page) == wanted
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        path.relative_to(ROOT).as_posix()
+        for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    ],
+)
+def test_a_link_leads_somewhere_without_the_site_too(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text("utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
 
 
 def test_names_in_backticks_become_code() -> None:
