@@ -129,6 +129,8 @@ COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
     _STRUCTURES_FILE: _STRUCTURES,
 }
 """Columns of each file, with their Arrow type and unit."""
+REPORT_FILES = ("report.json", "verdicts.csv", *COLUMNS)
+"""Names of all that `save_report` writes."""
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from novelty_metric import progress_lines
 from novelty_metric.cli import main
 from novelty_metric.cli.compose import compose_config
+from novelty_metric.cli.score import not_of_model
 from novelty_metric.cli.settings import ScoreSettings
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
@@ -406,9 +407,103 @@ def test_report_of_the_same_settings_is_continued_and_of_others_refused(
     assert "other samples" in complaint(capfd, "score", "samples=copy.cif", "out=run")
     assert main([*words, "protocol.k=5", "overwrite=true"]) == 0
     assert NoveltyReport.load("run").context.protocol.k == 5
+    # A run of before there were these settings is one of the same.
+    config = json.loads(Path("run/config.json").read_text())
+    del config["progress"], config["model"]["formats"]
+    Path("run/config.json").write_text(json.dumps(config))
+    assert main([*words, "protocol.k=5"]) == 0
     Path("run/config.json").unlink()
     capfd.readouterr()
     assert "settings are not known" in complaint(capfd, *words)
+
+
+def test_a_folder_of_something_else_is_told(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["score", f"samples={cif}", "out=mine"]
+    Path("mine").mkdir()
+    # What a batch system writes there.
+    Path("mine/slurm-1.out").write_text("")
+    fake.failure = KeyboardInterrupt()
+    assert main(words) == 3
+    assert capfd.readouterr().err.count("\n") == 1
+    fake.failure = None
+    assert main(words) == 0  # an interrupted run goes on
+    assert main(words) == 0
+    assert capfd.readouterr().err == ""
+
+    Path("theirs").mkdir()
+    for name in ("a.csv", "b.csv", "c.csv", "d.csv"):
+        Path("theirs", name).write_text("x")
+    assert main(["score", f"samples={cif}", "out=theirs"]) == 0
+    assert capfd.readouterr().err == (
+        "novelty-metric: warning: out=theirs holds no run but a.csv, b.csv, c.csv and 1 more; the "
+        "report goes beside them\n"
+    )
+    assert main(["score", f"samples={cif}", "out=theirs"]) == 0
+    assert capfd.readouterr().err == ""
+
+    Path("model").mkdir()
+    Path("model/config.json").write_text('{"layers": 6}')
+    said = complaint(capfd, "score", f"samples={cif}", "out=model")
+    assert "out=model holds config.json, but no report that it could be of" in said
+    assert Path("model/config.json").read_text() == '{"layers": 6}'
+    assert main(["score", f"samples={cif}", "out=model", "overwrite=true"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "content", "said"),
+    [
+        ("diffcsp", "a.cif", CIF, "is cif, which model=diffcsp does not write (pt)"),
+        ("mattergen", "a.csv", f'cif\n"{CIF}"\n', "is csv, which model=mattergen does not write"),
+        ("flowmm", "a.csv", f'cif\n"{CIF}"\n', "has no column relxed_structure or relaxed_struc"),
+        ("flowmm", "a.csv", f'relxed_structure\n"{CIF}"\n', None),
+        ("mattergen", "a.cif", CIF, None),
+        ("crystalformer", "a.csv", f'cif\n"{CIF}"\n', None),
+        ("generic", "a.csv", f'mine\n"{CIF}"\n', None),
+    ],
+)
+def test_samples_that_the_model_does_not_write_are_told(
+    model: str,
+    name: str,
+    content: str,
+    said: str | None,
+    *,
+    cif: Path,
+    fake: type[FakeMetric],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path(name).write_text(content)
+    words = ["score", f"model={model}", f"samples={name}", "reference=aflow", "out=run"]
+    assert main(words) == 0
+    err = capfd.readouterr().err
+    warnings = NoveltyReport.load("run").context.warnings
+    if said is None:
+        assert (err, warnings) == ("", ())
+    else:
+        assert err.count("\n") == 1 and f"warning: samples={name} {said}" in err
+        assert any(said in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [
+        ("crystalformer", "crystalformer/CrystalFormer_mp_20.csv.gz"),
+        ("diffcsp", "diffcsp/DiffCSP_mp_20.pt"),
+        ("diffcsp_pp", "diffcsp_pp/DiffCSP++_mp_20.pt"),
+        ("flowmm", "flowmm/flowmm_mp20_all_result_filtered_withcif.csv"),
+        ("flowmm_relaxed", "flowmm/flowmm_mp20_all_result_filtered_withcif.csv"),
+        ("mattergen", "mattergen/generated_crystals.extxyz"),
+        ("mattergen", "mattergen/generated_crystals_cif.zip"),
+        ("wyckofftransformer", "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.json.gz"),
+    ],
+)
+def test_published_samples_are_what_their_model_writes(
+    model: str, file: str, shared_data: Path
+) -> None:
+    path = shared_data / "generated" / file
+    content = composed(f"model={model}", f"samples={path}", "reference=aflow")
+    assert not_of_model(ScoreSettings.from_config(content)) is None
 
 
 def test_folder_of_samples_is_compared_by_content(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.formats import ArrayConvention
+from novelty_metric.samples.formats import FORMATS, ArrayConvention
 
 MODEL_MARK = "{model}"
 """What stands for the model's name in ``samples=``."""
@@ -27,6 +27,8 @@ class ModelSettings:
         As its authors write it.
     writes : str or None
         What it writes, in words.
+    formats : tuple of str
+        Formats that this can be in; empty: not known.
     format : str or None
         None: to be found out.
     columns : tuple of str
@@ -45,6 +47,7 @@ class ModelSettings:
     name: str
     title: str = ""
     writes: str | None = None
+    formats: tuple[str, ...] = ()
     format: str | None = None
     columns: tuple[str, ...] = ()
     arrays: ArrayConvention = field(default_factory=ArrayConvention)
@@ -82,15 +85,23 @@ class ModelSettings:
             raise InputError(
                 f"model.relax_samples is {values['relax_samples']!r}; it must be true or false"
             )
-        columns = values.get("columns") or []
-        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-            raise InputError(f"model.columns is {columns!r}; it must be a list of names")
         values |= {
             "title": str(values.get("title") or values["name"]),
-            "columns": tuple(columns),
+            "columns": _names(values, "columns"),
+            "formats": _names(values, "formats", FORMATS),
             "arrays": _arrays(values.get("arrays") or {}),
         }
         return cls(**values)
+
+
+def _names(values: Mapping[str, Any], key: str, known: Iterable[str] = ()) -> tuple[str, ...]:
+    names = values.get(key) or []
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"model.{key} is {names!r}; it must be a list of names")
+    unknown = [name for name in names if known and name not in known]
+    if unknown:
+        raise InputError(f"model.{key} names {unknown[0]!r}; known: {', '.join(known)}")
+    return tuple(names)
 
 
 def _arrays(content: Any) -> ArrayConvention:

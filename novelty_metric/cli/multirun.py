@@ -276,7 +276,7 @@ def _report(
 
     content = {**content, "out": str(folder)}
     content[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
-    run_folder.prepare(folder, content, overwrite=settings.overwrite)
+    score.warn(run_folder.prepare(folder, content, overwrite=settings.overwrite), sys.stderr)
     if (folder / run_folder.REPORT_FILE).exists() and not settings.overwrite:
         report = NoveltyReport.load(folder)
         if report.context.versions == installed_versions():

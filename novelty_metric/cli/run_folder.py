@@ -28,6 +28,14 @@ NO_MATTER = (
     "progress",
 )
 """Settings that change no answer; the samples are compared by content."""
+_TOLD_OF = "model.formats"
+"""A setting that only warns."""
+
+_OTHER_VERBS = (
+    *("summary.csv", "summary.md", "sensitivity.csv", "sensitivity.json"),
+    *("controls.csv", "controls.json", "report.html", "explain", "parts", "job.json"),
+)
+"""What other verbs and multiruns write."""
 
 
 def fingerprint(path: Path | None) -> str | None:
@@ -58,18 +66,24 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make the folder, and refuse one that holds a report of other settings.
+def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list[str]:
+    """Make the folder, and refuse one that holds a report of other settings, or others' files.
 
     Parameters
     ----------
     config : mapping
         The composed settings, with `SAMPLES_HASH`.
 
+    Returns
+    -------
+    list of str
+        What to warn of: that the folder is full of something else.
+
     Raises
     ------
     InputError
-        If the folder can't be written, or holds such a report and `overwrite` is false.
+        If the folder can't be written, or `overwrite` is false and it holds such a report, or a
+        file of another hand in the place of one of a report.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,19 +94,56 @@ def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> None
         raise InputError(
             f"out={folder} can't be written ({error.strerror or error}); name another folder"
         ) from error
-    if overwrite or not (folder / REPORT_FILE).exists():
-        return
+    if not (folder / REPORT_FILE).exists():
+        return _others_files(folder, overwrite=overwrite)
+    if overwrite:
+        return []
     before = _read_config(folder / CONFIG_FILE)
     if before is None:
         what = "whose settings are not known"
     else:
         changed = _differences(before, config)
         if not changed:
-            return
+            return []
         what = f"of other settings ({changed})"
     raise InputError(
         f"out={folder} holds a report {what}; name another folder or add overwrite=true"
     )
+
+
+def _others_files(folder: Path, *, overwrite: bool) -> list[str]:
+    """What to say of a folder that no run has begun in, but that is not empty."""
+    from novelty_metric.report_files import REPORT_FILES
+    from novelty_metric.runs.journal import JOURNAL_FILE
+
+    names = sorted(path.name for path in folder.iterdir())
+    if not names:
+        return []
+    config = _read_config(folder / CONFIG_FILE)
+    if JOURNAL_FILE in names or (config is not None and SAMPLES_HASH in config):
+        return []
+    lost = [name for name in names if name in (CONFIG_FILE, *REPORT_FILES)]
+    if lost and not overwrite:
+        raise InputError(
+            f"out={folder} holds {', '.join(lost)}, but no report that {_it(lost)} could be of; "
+            "name another folder, or add overwrite=true"
+        )
+    others = [name for name in names if name not in lost and not _is_known(folder / name)]
+    if not others:
+        return []
+    listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return [f"out={folder} holds no run but {listed}; the report goes beside {_it(others)}"]
+
+
+def _it(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _is_known(path: Path) -> bool:
+    """Whether a batch system or another verb of this command may have put it there."""
+    if path.name.startswith(".") or path.suffix in (".out", ".err", ".log"):
+        return True
+    return path.name in _OTHER_VERBS or (path / REPORT_FILE).exists()
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -117,7 +168,11 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
 def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change an answer, each by its dotted name."""
     flat = _flat(config)
-    return {name: flat[name] for name in flat if name.split(".")[0] not in NO_MATTER}
+    return {
+        name: value
+        for name, value in flat.items()
+        if name.split(".")[0] not in NO_MATTER and name != _TOLD_OF
+    }
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -172,7 +172,8 @@ def run(words: list[str]) -> int:
     reference = check(settings, given.config_dir)
     if settings.out is not None:
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
-        run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
+        beside = run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
+        warn(beside, sys.stderr)
     if given.deterministic:
         from novelty_metric.cli import deterministic
 
@@ -276,6 +277,7 @@ def make_report(
         if folder is None:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         samples = read_settings(settings)
+        odd = not_of_model(settings)
         run = Run(
             metric,
             folder,
@@ -290,6 +292,7 @@ def make_report(
             progress=progress,
             total=count_settings(settings),
             warn=lambda lines: warn(lines, terminal),
+            notes=() if odd is None else (odd,),
         )
         opened.callback(run.close)
         run.score(samples)
@@ -375,6 +378,36 @@ def _reading(settings: ScoreSettings) -> dict[str, Any]:
         "limit": settings.limit,
         "seed": settings.seed,
     }
+
+
+def not_of_model(settings: ScoreSettings) -> str | None:
+    """What speaks against the samples being what the named model writes.
+
+    Raises
+    ------
+    InputError
+        If the samples are in no known format.
+    """
+    from novelty_metric.samples.detect import detect_format
+    from novelty_metric.samples.reading import table_columns
+
+    path, model = settings.samples, settings.model
+    if path is None or not model.formats:
+        return None
+    found = settings.format or detect_format(path)
+    if found not in model.formats:
+        odd = f"is {found}, which model={model.name} does not write ({', '.join(model.formats)})"
+    else:
+        columns = table_columns(path, found)
+        if columns is None or not model.columns or settings.column is not None:
+            return None
+        if set(columns) & set(model.columns):
+            return None
+        odd = f"has no column {' or '.join(model.columns)}, as what model={model.name} writes has"
+    return (
+        f"samples={path} {odd}; if another model wrote it, name that one: model= says what was "
+        "trained on, and whether samples come relaxed"
+    )
 
 
 def count_settings(settings: ScoreSettings) -> int | None:

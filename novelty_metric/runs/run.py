@@ -7,7 +7,7 @@ import itertools
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -78,6 +78,8 @@ class Run:
         How many there are, if that is known.
     warn : callable, optional
         Told what is odd about the samples, once it can be seen.
+    notes : sequence of str
+        What is odd about them and known beforehand: told, and kept in the report.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class Run:
         progress: ProgressCallback = no_progress,
         total: int | None = None,
         warn: Callable[[list[str]], None] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._metric = metric
         self._folder = folder
@@ -105,6 +108,7 @@ class Run:
         self._progress = progress
         self._total = total
         self._warn = warn
+        self._notes = list(notes)
         self._told: list[str] = []
         self._seen = Plausibility()
         self._known_groups: NDArray[np.int64] | None = None
@@ -144,7 +148,7 @@ class Run:
         for place, row in enumerate(self.journal.rows()):
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(row, int(groups[place])))
-        warnings = [*seen.findings(), *warnings_of(self._given_up)]
+        warnings = [*self._notes, *seen.findings(), *warnings_of(self._given_up)]
         self._warn_of([line for line in warnings if line not in self._told])
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
         return NoveltyReport.from_results(slim, context)
@@ -277,7 +281,7 @@ class Run:
         """The samples that are not done, some at a time, numbered."""
         # So many first: what is odd about them is said before any work is done.
         first = list(self._told_of(itertools.islice(samples, EARLY)))
-        self._told = self._seen.findings()
+        self._told = [*self._notes, *self._seen.findings()]
         self._warn_of(self._told)
         numbered = enumerate(itertools.chain(first, samples))
         left = ((at, sample) for at, sample in numbered if at not in self.journal)

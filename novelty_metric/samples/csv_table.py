@@ -46,6 +46,15 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
                 yield value_sample(row[index], own_id, default_id, source)
 
 
+def header(path: Path) -> list[str] | None:
+    """Names of the columns; None if the header can't be read."""
+    with open_text(path, newline="") as file:
+        line = file.readline(MAX_MEMBER_BYTES)
+        file.seek(0)
+        names = next(_rows(path, csv.reader(file, delimiter=_delimiter(line), strict=True)), None)
+    return names if isinstance(names, list) else None
+
+
 def _delimiter(header: str) -> str:
     return max(",", "\t", ";", key=header.count)
 

@@ -120,6 +120,23 @@ def count_hint(
     return n_samples if n_samples is None or limit is None else min(n_samples, limit)
 
 
+def table_columns(path: Path | str, format: str) -> list[str] | None:
+    """Names of the columns of a table; None for what is no table, or has no header to be read."""
+    path = Path(path)
+    try:
+        if format == "csv":
+            from novelty_metric.samples.csv_table import header
+
+            return header(path)
+        if format == "parquet":
+            import pyarrow.parquet as pq
+
+            return list(pq.read_schema(path).names)
+    except (*READ_ERRORS, InputError):  # reading it will say what is wrong
+        pass
+    return None
+
+
 def _options(
     column: str | None,
     columns: Sequence[str],
