@@ -541,18 +541,21 @@ def print_spread(found: SpreadReport, console: Console) -> None:
         if figure.mean is None:
             table.add_row(figure.name, "0")
             continue
-        unit, factor, digits = (", %", 100, 1) if figure.is_share else ("", 1, 3)
+        factor, digits = (100, 1) if figure.is_share else (1, 3)
         mean = [None if v is None else factor * v for v in astuple(figure.mean)]
         assert mean[0] is not None
         others = (figure.deviation, figure.by_chance, min(values), max(values))
         table.add_row(
-            f"{figure.name}{unit}",
+            figure.name,
             str(len(values)),
             _estimate(Estimate(mean[0], mean[1], mean[2]), digits),
             *("" if v is None else f"{factor * v:.{digits}f}" for v in others),
         )
     console.print(table)
-    console.print("\nsd: standard deviation between the runs; a few runs say little of it")
+    console.print(
+        "\nshares of crystals in %, graded novelty from 0 to 1; sd: standard deviation between the "
+        "runs; a few runs say little of it"
+    )
     for mismatch in found.mismatches:
         console.print(f"warning: {mismatch}: not the same measurement", style="yellow")
 

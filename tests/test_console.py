@@ -204,7 +204,8 @@ def test_graded_novelty_is_no_percentage() -> None:
     stream = io.StringIO()
     print_spread(SpreadReport(figures=(share, graded), mismatches=()), stdout_console(stream))
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
-    assert "unmatched, % 2 20.0 [0.0-100.0] 14.0 5.0 10.0 30.0" in lines
+    assert "unmatched 2 20.0 [0.0-100.0] 14.0 5.0 10.0 30.0" in lines
+    assert lines[-2].startswith("shares of crystals in %, graded novelty from 0 to 1")
     assert "graded novelty 2 0.200 [0.000-1.000] 0.140 0.100 0.300" in lines
 
 
