@@ -121,9 +121,10 @@ class ProgressLines:
             return None
         self._named.add(name)
         self._written = now
-        words = (
-            [] if stage.over or name == WHOLE else [f"{name}{_stands(stage)}{_left(stage, now)}"]
-        )
+        words = []
+        if name != WHOLE and not stage.over:
+            stands = _stands(stage) or ("" if new else f", {_rounded(now - stage.began)} so far")
+            words.append(f"{name}{stands}{_left(stage, now)}")
         whole = self._stages.get(WHOLE)
         if whole is not None and whole.total != 0:
             of = "" if whole.total is None else f" of {whole.total}"

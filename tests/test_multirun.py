@@ -214,7 +214,7 @@ def test_launchers(launcher: str, tmp_path: Path) -> None:
         "cwd": tmp_path / "work",
         "env": {**os.environ, "PYTHONPATH": str(ROOT)},
     }
-    words = ["relaxer=none", "limit=2", f"hydra/launcher={launcher}"]
+    words = ["relaxer=none", "limit=2", "progress=false", f"hydra/launcher={launcher}"]
     done = subprocess.run(
         [*command, *words], capture_output=True, text=True, check=False, **options
     )

@@ -34,6 +34,13 @@ def test_a_stage_is_named_once_it_lasts() -> None:
     assert log.at(11) == ["relax samples, 0 of 40"]
 
 
+def test_a_stage_without_a_count_says_how_long_it_lasts() -> None:
+    log = Log()
+    log.at(0, ("prepare search", 0, 1))
+    assert log.at(5) == ["prepare search"]
+    assert log.at(65) == ["prepare search, 60 s so far"]
+
+
 def test_a_stage_that_goes_on_has_a_line_a_minute_with_what_is_left() -> None:
     log = Log()
     log.at(0, ("relax samples", 0, 40))

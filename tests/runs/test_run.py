@@ -398,7 +398,7 @@ def test_a_command_that_relaxes_is_killed_twenty_times(tmp_path: Path) -> None:
 
 
 def test_two_commands_on_one_folder(tmp_path: Path) -> None:
-    words = ("relaxer=none", "hull=none", "part=1", "scope=all")
+    words = ("relaxer=none", "hull=none", "part=1", "scope=all", "progress=false")
     first = subprocess.Popen(
         command(tmp_path / "out", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
