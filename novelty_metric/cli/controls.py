@@ -44,8 +44,8 @@ packaged reference.
   overwrite=true        replace controls of other settings
 
 reference=, protocol=, relaxer=, hull=, workers=, device=, cache=, max_sites= and
-progress= are those of `novelty-metric score`. With relaxer=none only duplicates and the
-search are tested.
+progress= are those of `novelty-metric score`. With relaxer=none only duplicates
+and the search are tested.
 
 examples
   novelty-metric controls relaxer=none out=controls

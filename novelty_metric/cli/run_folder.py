@@ -116,8 +116,9 @@ def _others_files(folder: Path, *, overwrite: bool) -> list[str]:
     from novelty_metric.report_files import REPORT_FILES
     from novelty_metric.runs.journal import JOURNAL_FILE
 
-    names = sorted(path.name for path in folder.iterdir())
-    if not names:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:  # a folder that can be written, but not be listed
         return []
     config = _read_config(folder / CONFIG_FILE)
     if JOURNAL_FILE in names or (config is not None and SAMPLES_HASH in config):
