@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def load_kernels(name: str = "kernels") -> ModuleType | None:
     Parameters
     ----------
     name : str
-        ``"kernels"``, the pair test, or ``"kernel_bounds"``.
+        ``"kernels"``, the pair test, ``"kernel_bounds"`` or ``"kernel_families"``.
     """
     try:
         return importlib.import_module(f"novelty_metric.search.{name}")
@@ -44,6 +44,10 @@ MOST_WORK_OF_EQUALS = 2 * 10**9
 """The same for each pair that may be equal, elements included: two seconds."""
 
 
+_BEFORE_FAMILIES = 256
+"""Pairs that are tested before families of reference crystals are: most searches end sooner."""
+
+
 class CompiledTest:
     """Refusals and costs of pairs of one generated crystal, before pymatgen is asked.
 
@@ -56,6 +60,8 @@ class CompiledTest:
     reference : Reference
     protocol : Protocol
         Its tolerances.
+    families : Families, optional
+        Of the reference, from `kernel_families.find_families`.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class CompiledTest:
         generated: Structure,
         reference: Reference,
         protocol: Protocol,
+        families: Any = None,
     ) -> None:
         """Hold the crystal as arrays."""
         self._kernels = kernels
@@ -72,6 +79,8 @@ class CompiledTest:
         self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
         self._frac_coords = np.array(generated.frac_coords, dtype=np.float64)
         self._pettifor = pettifor_numbers(generated.atomic_numbers)
+        self._families = None if families is None else families.unknown()
+        self._tested = 0
         self._work = np.array([0, MOST_WORK], dtype=np.int64)
         self._tolerances = {
             "ltol": protocol.ltol,
@@ -103,8 +112,10 @@ class CompiledTest:
             reference.frac_coords,
             indices,
             self._work,
+            self._families if self._tested >= _BEFORE_FAMILIES else None,
             **self._tolerances,
         )
+        self._tested += len(indices)
         return steps == self._kernels.LET_THROUGH, steps == self._kernels.GIVEN_UP
 
     def first_match(self, index: int) -> tuple[bool, float, np.ndarray | None]:

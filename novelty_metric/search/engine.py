@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,6 +89,7 @@ class ParentSearch:
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
         self._kernel_bounds = load_kernels("kernel_bounds") if compiled else None
+        self._kernel_families = load_kernels("kernel_families") if compiled else None
 
     @property
     def compiled(self) -> bool:
@@ -109,12 +110,22 @@ class ParentSearch:
         return WyckoffIndex(self.reference, self._bounds)
 
     @cached_property
+    def _families(self) -> Any:
+        """Reference crystals that are refused together where they can be; None: each alone."""
+        if self._kernel_families is None:
+            return None
+        reference = self.reference
+        return self._kernel_families.find_families(
+            reference.lattices, reference.offsets, reference.frac_coords
+        )
+
+    @cached_property
     def _compositions(self) -> duplicates.CompositionIndex:
         return duplicates.CompositionIndex(self.reference)
 
     def prepare(self) -> None:
         """Build every index now rather than at the first question."""
-        _ = self._cells, self._bounds, self._wyckoff, self._compositions
+        _ = self._cells, self._bounds, self._wyckoff, self._compositions, self._families
 
     def duplicate(self, generated: Structure) -> DuplicateMatch | None:
         """The first reference crystal, by position, that equals the generated one.
@@ -203,7 +214,7 @@ class ParentSearch:
         """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
         if self._kernels is None:
             return None
-        return CompiledTest(self._kernels, generated, self.reference, self.protocol)
+        return CompiledTest(self._kernels, generated, self.reference, self.protocol, self._families)
 
     def group_equal(self, structures: Sequence[Structure]) -> duplicates.Groups:
         """The groups of equal crystals.

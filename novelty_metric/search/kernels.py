@@ -18,6 +18,13 @@ sites within a fractional window on the average lattice, distances on its LLL-re
 second window, assignment, best translation, RMS. The assignment is the shortest augmenting path
 method (D. F. Crouse, IEEE Trans. Aerosp. Electron. Syst. 52, 1679 (2016)) as in SciPy.
 
+Reference crystals that are nearly the same but for their elements, a *family*, are refused together
+where they can be. The test is that of one of them, the leader, with bounds in place of numbers.
+On each lattice it is known by how much the squares of vectors differ at most among the members'
+mean cells, brought to one volume, on which nothing depends, and how far apart their sites are. From
+that follows how much the lengths of the same vector, what an assignment costs, and the RMS of its
+vectors may differ. Where the bounds leave it open, each member is tested on that lattice by itself.
+
 This module imports numba and is itself imported only on use.
 """
 
@@ -62,6 +69,15 @@ def without_counting(function: Function, **options: Any) -> Function:
         return compiled(function, **options)
 
 
+def internal(function: Function) -> Function:
+    """`without_counting`, and only for other compiled functions to call.
+
+    What would take `Scratch` apart for a call from Python takes longer to compile than most of what
+    is called.
+    """
+    return without_counting(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def inlined(function: Function) -> Function:
     """`without_counting`, and written out where it is called.
 
@@ -80,6 +96,13 @@ FORBIDDEN = 1e20
 MOST_VECTORS = 20000
 MOST_CLASSES = 256
 """Classes of equivalent lattices that are remembered for a pair."""
+MOST_SPREAD = 0.2
+"""Relative change of squares of vectors past which a family is not tested as one."""
+MOST_BRANCHES, MOST_CLOSED = 8, 8
+"""Assignments that are looked at for a family, and pairs on the edge that one of them may lack."""
+MOST_SUMS, MOST_SUMS_OF_ALL = 50, 12
+"""Sums of vectors for which a least assignment of a family is sought, among pairs of small reduced
+cost and among all."""
 MOST_TIES = 5
 """At most 2 to this power ways through the ties of one lattice reduction are followed."""
 
@@ -95,8 +118,9 @@ NO_BYTES = np.uint64(0)
 ONE_BYTE, TWO_BYTES, FOUR_BYTES = np.uint64(8), np.uint64(16), np.uint64(32)
 """To count eight bytes at once, as parts of one word; the last three are numbers of bits."""
 
-_IMAGES_TIE, _ON_EDGE = 1, 2
-"""What rounding decides about a pair of sites: which image is nearest, whether it is in reach."""
+_IMAGES_TIE, _ON_EDGE, _BEYOND = 1, 2, 4
+"""What rounding, or the spread of a family, decides about a pair of sites: which image is nearest,
+whether it is in reach, whether pymatgen looks at the nearest one at all."""
 
 _REFUSED, _UNSURE, _SURE = range(3)
 """What one lattice and translation come to: pymatgen refuses it, may take it, or takes it."""
@@ -119,15 +143,19 @@ class Reductions(NamedTuple):
     """The reduced forms of one average cell that rounding might lead to, V at most.
 
     `cells` (V, 3, 3); `backs` (V, 3, 3) take fractional coordinates there; `windows` (V, 3) are
-    pymatgen's on them; `images` (V, 3, 27) the lattice vectors to the cells around, by component; a
-    vector whose square is below `safe` (V,) has no image as near.
+    pymatgen's on them, or as large as they may be in a family, and `least_windows` (V, 3) as small;
+    `images` (V, 3, 27) the lattice vectors to the cells around, by component; a vector whose square
+    is below `safe` (V,) has no image as near, and one below `step` (V,), the square of the least
+    distance of lattice planes, is among the images that pymatgen looks at.
     """
 
     cells: np.ndarray
     backs: np.ndarray
     windows: np.ndarray
+    least_windows: np.ndarray
     images: np.ndarray
     safe: np.ndarray
+    step: np.ndarray
 
 
 class Scratch(NamedTuple):
@@ -146,11 +174,17 @@ class Scratch(NamedTuple):
     target vector, (3, M); `near` a short list of them; `points` the lattice points of a supercell;
     `operations` of T that fix its first site; `classes` of lattices that were tested;
     `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
-    two cells, (2, 6); `labels` the elements of the two sides, (2, N), as modified Pettifor numbers,
+    cells, (5, 6); `labels` the elements of the two sides, (2, N), as modified Pettifor numbers,
     or as numbers that have to be equal where `by_element` says so, (1,); `same_words` then marks
     the pairs of sites with equal ones, laid out as `allowed_words`;
     `first_matrix` the coefficients of the first lattice with a match that pymatgen may accept, and
-    of the one in hand; `work` how much was compared, and how much may be, about nanoseconds.
+    of the one in hand; `work` how much was compared, and how much may be, about nanoseconds;
+    `spread`, (3,), by how much the members of a family differ from the crystal at hand (0 for a
+    pair): squares of vectors on the mean cell, relative, and places of sites (Å), at most and root
+    mean square; `windows`, (2, 3), pymatgen's on the mean cell, a little wider, a little narrower;
+    `bounds`, (4, 3), least and greatest lengths of
+    lattice vectors, cosines of the angles between them; `branches` those of `_members_refused`:
+    how many pairs are known of, and which, from 1, closed ones negative.
     """
 
     reductions: Reductions
@@ -189,6 +223,54 @@ class Scratch(NamedTuple):
     same_words: np.ndarray
     first_matrix: np.ndarray
     work: np.ndarray
+    spread: np.ndarray
+    windows: np.ndarray
+    bounds: np.ndarray
+    branches: np.ndarray
+
+
+class Family(NamedTuple):
+    """Reference crystals of one number of sites whose cells and sites are nearly the same.
+
+    `members`, int64 (M,), their positions, the leader first; none for a single crystal. `shifts`,
+    (2,), how far a site, seen from the first, is at most from the same site of the leader (Å, on
+    the leader's cell), and the root mean square over sites. `lattices` (N, 3, 3), `offsets`
+    (N + 1,), `fracs` (ΣN, 3) and `parameters` (N, 6), lengths (Å) and angles (radians), are of the
+    whole reference. `means`, (M or more, 6), written over: the mean cells for one lattice.
+    """
+
+    members: np.ndarray
+    shifts: np.ndarray
+    lattices: np.ndarray
+    offsets: np.ndarray
+    fracs: np.ndarray
+    parameters: np.ndarray
+    means: np.ndarray
+
+
+class Families(NamedTuple):
+    """The families of a reference, and what is known of each for one generated crystal.
+
+    `of`, int32 (N,), the family of each reference crystal or -1; `members` and `offsets`, int64,
+    those of each, its leader first; `shifts` (F + 1, 2), the last those of a single crystal, and
+    `parameters` (N, 6) as in `Family`; `most` the members of the largest; `known`, uint8 (F,).
+    """
+
+    of: np.ndarray
+    members: np.ndarray
+    offsets: np.ndarray
+    shifts: np.ndarray
+    parameters: np.ndarray
+    most: int
+    known: np.ndarray
+
+    def unknown(self) -> Families:
+        """The same families, of which nothing is known."""
+        return self._replace(known=np.full(len(self.known), _UNKNOWN, dtype=np.uint8))
+
+
+_UNKNOWN, _ALL_REFUSED, _OPEN = range(3)
+"""Of a family: nothing; that all are refused; that each member has to be tested."""
 
 
 @without_counting
@@ -332,8 +414,17 @@ def _orthogonalise(a: np.ndarray, b: np.ndarray, u: np.ndarray, m: np.ndarray, s
 
 
 @without_counting
-def _reductions(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarray) -> int:
+def _reductions(  # noqa: PLR0917
+    cell: np.ndarray,
+    reach: float,
+    out: Reductions,
+    small: np.ndarray,
+    spread: np.ndarray,
+    means: np.ndarray,
+) -> int:
     """All reduced forms of a cell that rounding might lead to, with pymatgen's windows on them.
+
+    For a family, of the mean cell of its leader, by all the steps that its members' lead to.
 
     Parameters
     ----------
@@ -342,53 +433,105 @@ def _reductions(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarr
         Site tolerance (Å).
     out : Reductions
     small : (11, 3, 3)
-        Written over from the fifth on.
+        Written over, but for the second and the third.
+    spread : (3,)
+        Of `Scratch`.
+    means : (M, 6)
+        Lengths and angles of the mean cells of a family's members; none for a pair.
 
     Returns
     -------
     int
         How many there are; 0 if they are too many.
     """
-    cells = out.cells
-    inverse, mapping = small[4], small[5]
-    found, choices, last = 0, 0, 0
-    while choices <= last:
-        ties = _lll(cell, choices, cells[found], mapping, small)
-        if ties < 0 or ties > MOST_TIES:
-            return 0
-        last = max(last, (1 << ties) - 1)
-        choices += 1
-        new = True
-        for earlier in range(found):
-            apart = 0.0
-            for i in range(3):
-                for k in range(3):
-                    apart = max(apart, abs(cells[earlier, i, k] - cells[found, i, k]))
-            new &= apart >= 1e-6
-        if not new:
-            continue
-        inverted(mapping, out.backs[found])
-        inverted(cells[found], inverse)
-        least_step = np.inf  # square of the least distance of lattice planes
-        for k in range(3):
-            square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
-            least_step = min(least_step, 1 / square)
-            out.windows[found, k] = 2 * np.sqrt(square) * reach
-        shortest = np.inf
-        for place in range(27):
-            p, q, r = place // 9 - 1, place // 3 % 3 - 1, place % 3 - 1
-            square = 0.0
+    cells, inverse, mapping = out.cells, small[4], small[5]
+    of_member, reduced = small[3], small[0]
+    n_members = len(means)
+    volume = abs(inverted(cell, inverse))
+    found, size = 0, 1.0
+    for member in range(max(1, n_members)):
+        if n_members > 0:
+            _average_cell(means[member], means[member], of_member)
+            size = (abs(inverted(of_member, inverse)) / volume) ** (1 / 3)
+        choices, last = 0, 0
+        while choices <= last:
+            ties = _lll(of_member if n_members > 0 else cell, choices, reduced, mapping, small)
+            if ties < 0 or ties > MOST_TIES:
+                return 0
+            last = max(last, (1 << ties) - 1)
+            choices += 1
+            at = _known_reduction(mapping, cell, found, out)
+            if at == found:
+                if found + 1 == len(cells):
+                    return 0
+                _describe(found, mapping, inverse, out, spread)
+                found += 1
+            inverted(reduced, inverse)
             for k in range(3):
-                value = p * cells[found, 0, k] + q * cells[found, 1, k] + r * cells[found, 2, k]
-                out.images[found, k, place] = value
-                square += value * value
-            if place != 13:
-                shortest = min(shortest, square)
-        # A vector is nearest, and alone, if it is shorter than half the shortest lattice vector:
-        # one of these, or one with a coefficient of 2 or more, at least two planes away.
-        out.safe[found] = (1 - EDGE) * min(shortest / 4, least_step)
-        found += 1
+                square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
+                window = 2 * np.sqrt(square) * reach * size
+                out.windows[at, k] = max(out.windows[at, k], window)
+                out.least_windows[at, k] = min(out.least_windows[at, k], window)
+    if spread[1] > 0:
+        for at in range(found):
+            inverted(cells[at], inverse)
+            for k in range(3):
+                square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
+                shift = spread[1] * np.sqrt(square / (1 - spread[0]))
+                out.windows[at, k] += shift
+                out.least_windows[at, k] -= shift
     return found
+
+
+@without_counting
+def _known_reduction(mapping: np.ndarray, cell: np.ndarray, found: int, out: Reductions) -> int:
+    """Which of so many reduced cells a mapping leads to; if none, put it behind them."""
+    cells = out.cells
+    for i in range(3):
+        for k in range(3):
+            cells[found, i, k] = (
+                mapping[i, 0] * cell[0, k] + mapping[i, 1] * cell[1, k] + mapping[i, 2] * cell[2, k]
+            )
+    for earlier in range(found):
+        apart = 0.0
+        for i in range(3):
+            for k in range(3):
+                apart = max(apart, abs(cells[earlier, i, k] - cells[found, i, k]))
+        if apart < 1e-6:
+            return earlier
+    return found
+
+
+@without_counting
+def _describe(
+    at: int, mapping: np.ndarray, inverse: np.ndarray, out: Reductions, spread: np.ndarray
+) -> None:
+    """Fill in what belongs to a reduced cell, but for the windows."""
+    cells = out.cells
+    shrunk, grown = np.sqrt(1 - spread[0]), np.sqrt(1 + spread[0])
+    inverted(mapping, out.backs[at])
+    inverted(cells[at], inverse)
+    least_step = np.inf  # square of the least distance of lattice planes
+    for k in range(3):
+        square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
+        least_step = min(least_step, 1 / square)
+        out.windows[at, k] = 0.0
+        out.least_windows[at, k] = np.inf
+    shortest = np.inf
+    for place in range(27):
+        p, q, r = place // 9 - 1, place // 3 % 3 - 1, place % 3 - 1
+        square = 0.0
+        for k in range(3):
+            value = p * cells[at, 0, k] + q * cells[at, 1, k] + r * cells[at, 2, k]
+            out.images[at, k, place] = value
+            square += value * value
+        if place != 13:
+            shortest = min(shortest, square)
+    # A vector is nearest, and alone, if it is shorter than half the shortest lattice vector:
+    # one of these, or one with a coefficient of 2 or more, at least two planes away.
+    alone = max(0.0, np.sqrt(min(shortest / 4, least_step)) * shrunk - spread[1]) / grown
+    out.safe[at] = (1 - EDGE) * alone**2
+    out.step[at] = least_step
 
 
 @without_counting
@@ -513,16 +656,22 @@ def _least_site_cost(scratch: Scratch, n: int) -> float:
 
 
 @without_counting
+def _as_near(square: float, spread: np.ndarray) -> float:
+    """Square up to which another image may be as near, for some member, as one of that square."""
+    return (np.sqrt(square * (1 + spread[0])) + 2 * spread[1]) ** 2 / (1 - spread[0])
+
+
+@without_counting
 def _equally_near(
-    apart: tuple[float, float, float], images: np.ndarray, square: float, k: int
+    apart: tuple[float, float, float], images: np.ndarray, limit: float, k: int
 ) -> tuple[float, float]:
-    """Least and greatest component k of a vector's images of that squared length."""
+    """Least and greatest component k of a vector's images up to a squared length."""
     lowest, highest = np.inf, -np.inf
     for place in range(27):
         dx = apart[0] + images[0, place]
         dy = apart[1] + images[1, place]
         dz = apart[2] + images[2, place]
-        if dx * dx + dy * dy + dz * dz <= square * (1 + 2 * EDGE):
+        if dx * dx + dy * dy + dz * dz <= limit:
             value = dx if k == 0 else dy if k == 1 else dz
             lowest = min(lowest, value)
             highest = max(highest, value)
@@ -679,25 +828,28 @@ def _count(n: int, scratch: Scratch) -> bool:
 
 
 @without_counting
-def _nearest_image(
-    x: float, y: float, z: float, images: np.ndarray, squares: np.ndarray
-) -> tuple[float, int, bool]:
-    """Least square of a vector over its images, which one it is, and whether another ties."""
+def _nearest_image(  # noqa: PLR0917
+    x: float, y: float, z: float, images: np.ndarray, squares: np.ndarray, spread: np.ndarray
+) -> tuple[float, int, bool, float]:
+    """Least square of a vector over its images, which one it is, whether another may be as near.
+
+    And up to which square it may.
+    """
     for place in range(27):
         dx, dy, dz = x + images[0, place], y + images[1, place], z + images[2, place]
         squares[place] = dx * dx + dy * dy + dz * dz
     best = squares[0]
     for place in range(1, 27):
         best = min(best, squares[place])
-    limit = best * (1 + EDGE)
+    limit = _as_near(best, spread) * (1 + EDGE)
     near, at = 0, 0
     for place in range(27):
         near += squares[place] < limit
         at = place if squares[place] == best else at
-    return best, at, near > 1
+    return best, at, near > 1, limit
 
 
-@without_counting
+@internal
 def _distance(  # noqa: PLR0917
     i: int, j: int, start: int, width: int, variant: int, scratch: Scratch
 ) -> float:
@@ -716,25 +868,30 @@ def _distance(  # noqa: PLR0917
     dy = x * cell[0, 1] + y * cell[1, 1] + z * cell[2, 1]
     dz = x * cell[0, 2] + y * cell[1, 2] + z * cell[2, 2]
     best = dx * dx + dy * dy + dz * dz
-    window = scratch.reductions.windows[variant]
+    window = scratch.reductions.least_windows[variant]
     on_edge = (
         (abs(x) > window[0] - EDGE) | (abs(y) > window[1] - EDGE) | (abs(z) > window[2] - EDGE)
     )
-    tie = False
+    tie = beyond = False
     if best > scratch.reductions.safe[variant]:
         images = scratch.reductions.images[variant]
         dx, dy, dz = _as_wrapped(i, j, start, variant, scratch)
-        best, at, tie = _nearest_image(dx, dy, dz, images, scratch.squares)
+        spread, step = scratch.spread, scratch.reductions.step[variant]
+        best, at, tie, limit = _nearest_image(dx, dy, dz, images, scratch.squares, spread)
         dx, dy, dz = dx + images[0, at], dy + images[1, at], dz + images[2, at]
+        if spread[0] + spread[1] > 0 and limit >= step:
+            # An image that is not looked at here may be there: none is nearer than this.
+            beyond = True
+            best = min(best, step)
     vectors[place, 0] = dx
     vectors[place, 1] = dy
     vectors[place, 2] = dz
-    scratch.doubt[place] = _IMAGES_TIE * tie + _ON_EDGE * on_edge
+    scratch.doubt[place] = _IMAGES_TIE * tie + _ON_EDGE * on_edge + _BEYOND * beyond
     scratch.cost[place] = best
     return best
 
 
-@without_counting
+@internal
 def _as_wrapped(
     i: int, j: int, start: int, variant: int, scratch: Scratch
 ) -> tuple[float, float, float]:
@@ -805,7 +962,7 @@ def _settle(n: int, start: int, variant: int, limit: float, scratch: Scratch) ->
         settled += 1
         square = _distance(i, j, start, width, variant, scratch)
         place = i * width + j
-        if not doubt[place] & _IMAGES_TIE:
+        if not doubt[place] & (_IMAGES_TIE | _BEYOND):
             counted += 1
             total += square
             x += vectors[place, 0]
@@ -865,6 +1022,226 @@ def _assign_the_rest(n: int, left: int, start: int, variant: int, scratch: Scrat
     return True
 
 
+@internal
+def _members_refused(  # noqa: PLR0917
+    n: int, left: int, start: int, variant: int, refused: float, scratch: Scratch
+) -> bool:
+    """Whether pymatgen refuses each member of a family, after `_assign_the_rest` for the leader.
+
+    What a member assigns is not known: its vectors are a little longer or shorter, and pairs on the
+    edge of the window are open to some members only. If a member may make the assignment that costs
+    the leader least, its own costs it no more, so that only pairs of small reduced cost can be in
+    it. If it may not, one of the pairs of that assignment that are on the edge is closed to it:
+    then the same is asked of the assignment without that pair, and so on.
+
+    Parameters
+    ----------
+    refused : float
+        Mean square (Å²) from the mean, of the leader's vectors, that refuses every member.
+    """
+    allowed, vectors, doubt, cost = scratch.allowed, scratch.vectors, scratch.doubt, scratch.cost
+    open_cost, all_costs, branches = scratch.open_cost, scratch.site_cost, scratch.branches
+    rows, columns, column_of = scratch.rest[0], scratch.rest[1], scratch.settled[1]
+    u, v, own = scratch.floats[0], scratch.floats[1], scratch.small[0, 0]
+    eps, shift = scratch.spread[0], scratch.spread[2]
+    width = _width(n)
+    for p in range(left):
+        for q in range(left):
+            all_costs[p, q] = open_cost[p, q]
+    here = branches[MOST_BRANCHES]  # a copy of the branch in hand
+    branches[0, 0] = 0
+    waiting, tried = 1, 0
+    while waiting > 0:
+        waiting -= 1
+        tried += 1
+        length = branches[waiting, 0]
+        for at in range(1 + length):
+            here[at] = branches[waiting, at]
+        for p in range(left):
+            for q in range(left):
+                open_cost[p, q] = all_costs[p, q]
+        for at in range(1, 1 + length):
+            if here[at] < 0:
+                open_cost[(-here[at] - 1) // left, (-here[at] - 1) % left] = FORBIDDEN
+        if tried > 1:
+            if not _assign(open_cost, left, scratch):
+                continue
+            for p in range(left):
+                column_of[rows[p]] = columns[scratch.ints[1, p]]
+        total, doubts = 0.0, 0
+        for k in range(3):
+            own[k] = 0.0
+        for i in range(n):
+            place = i * width + column_of[i]
+            total += cost[place]
+            doubts |= doubt[place]
+            for k in range(3):
+                own[k] += vectors[place, k]
+        most = (np.sqrt(total * (1 + eps)) + 2 * np.sqrt(n) * shift) ** 2 / (1 - eps)
+        excess = most - total + EDGE * (total + n * refused)
+        several = False
+        for p in range(left):
+            for q in range(left):
+                place = rows[p] * width + columns[q]
+                near = open_cost[p, q] - u[p] - v[q] <= excess
+                allowed[place] = near
+                several |= near & (columns[q] != column_of[rows[p]])
+                doubts |= near * (doubt[place] & _BEYOND)
+        if doubts & _BEYOND or total / n - inner(own, own) / (n * n) < refused:
+            return False
+        most_sums = MOST_SUMS if tried > 0 else 0  # a value: for a literal it would compile again
+        if (several or doubts & _IMAGES_TIE) and not _other_sums_refused(
+            n, left, start, variant, total, refused, most_sums, scratch
+        ):
+            return False
+        on_edge = False
+        for p in range(left):
+            on_edge |= doubt[rows[p] * width + column_of[rows[p]]] & _ON_EDGE > 0
+        if tried == 1 and on_edge:
+            # Often it does not matter which pairs a member assigns.
+            for p in range(left):
+                for q in range(left):
+                    place = rows[p] * width + columns[q]
+                    allowed[place] = all_costs[p, q] < FORBIDDEN
+                    doubts |= allowed[place] * (doubt[place] & _BEYOND)
+            most_sums = MOST_SUMS_OF_ALL if tried > 0 else 0
+            if not doubts & _BEYOND and _other_sums_refused(
+                n, left, start, variant, total, refused, most_sums, scratch
+            ):
+                return True
+        # Each pair on the edge may be the one that is closed, those before it being open then.
+        for p in range(left):
+            q = 0
+            while columns[q] != column_of[rows[p]]:
+                q += 1
+            if not doubt[rows[p] * width + columns[q]] & _ON_EDGE:
+                continue
+            pair = p * left + q + 1
+            known = False
+            for at in range(1, 1 + length):
+                known |= here[at] == pair
+            if known:
+                continue
+            if tried + waiting == MOST_BRANCHES or length == MOST_CLOSED:
+                return False
+            here[0] = length + 1
+            here[length + 1] = -pair
+            for at in range(2 + length):
+                branches[waiting, at] = here[at]
+            here[length + 1] = pair
+            length += 1
+            waiting += 1
+    return True
+
+
+@internal
+def _other_sums_refused(  # noqa: PLR0917
+    n: int,
+    left: int,
+    start: int,
+    variant: int,
+    total: float,
+    refused: float,
+    most_sums: int,
+    scratch: Scratch,
+) -> bool:
+    """Whether all assignments of marked pairs are surely refused whose vectors have another sum.
+
+    With the sum s the mean is s/n, and the squares from it are no less than those of the assignment
+    for which they are least.
+
+    Parameters
+    ----------
+    total : float
+        What an assignment costs at least (Å²). That one's sum is in ``scratch.small[0, 0]``.
+    most_sums : int
+        For how many sums a least assignment is sought before it counts as not surely refused.
+    """
+    own, mean = scratch.small[0, 0], scratch.small[0, 1]
+    low, high, inverse = scratch.small[4, 0], scratch.small[4, 2], scratch.small[5]
+    cell = scratch.reductions.cells[variant]
+    _box_of_sums(n, start, variant, scratch)
+    inverted(cell, inverse)
+    most = scratch.small[0, 2]
+    for k in range(3):
+        most[k] = 0.0
+        for i in range(3):
+            reach = max(high[i] - own[i], own[i] - low[i]) + 1e-6
+            most[k] += reach * abs(inverse[i, k])
+    p_most, q_most, r_most = int(most[0]), int(most[1]), int(most[2])
+    solved = 0
+    if (2 * p_most + 1) * (2 * q_most + 1) * (2 * r_most + 1) > 100 * most_sums:
+        return False
+    for p in range(-p_most, p_most + 1):
+        for q in range(-q_most, q_most + 1):
+            for r in range(-r_most, r_most + 1):
+                square = 0.0
+                inside = (p != 0) | (q != 0) | (r != 0)
+                for k in range(3):
+                    value = own[k] + p * cell[0, k] + q * cell[1, k] + r * cell[2, k]
+                    square += value * value
+                    mean[k] = value / n
+                    inside &= low[k] - 1e-6 <= value <= high[k] + 1e-6
+                if not inside or total / n - square / (n * n) >= refused:
+                    continue
+                solved += 1
+                if (
+                    solved > most_sums
+                    or _least_from(mean, n, left, start, variant, scratch) < n * refused
+                ):
+                    return False
+    return True
+
+
+@internal
+def _least_from(  # noqa: PLR0917
+    mean: np.ndarray, n: int, left: int, start: int, variant: int, scratch: Scratch
+) -> float:
+    """Least sum of squares from a mean (Å²) over assignments of marked pairs."""
+    rows, columns, row_of = scratch.rest[0], scratch.rest[1], scratch.settled[0]
+    cost = scratch.open_cost
+    width = _width(n)
+    total = 0.0
+    for j in range(n):
+        if row_of[j] >= 0:
+            total += _square_from(mean, row_of[j], j, start, variant, width, scratch)
+    for p in range(left):
+        for q in range(left):
+            cost[p, q] = FORBIDDEN
+            if scratch.allowed[rows[p] * width + columns[q]]:
+                cost[p, q] = _square_from(mean, rows[p], columns[q], start, variant, width, scratch)
+    if left == 0:
+        return total
+    if not _assign(cost, left, scratch):
+        return np.inf
+    for p in range(left):
+        total += cost[p, scratch.ints[1, p]]
+    return total
+
+
+@internal
+def _square_from(  # noqa: PLR0917
+    mean: np.ndarray, i: int, j: int, start: int, variant: int, width: int, scratch: Scratch
+) -> float:
+    """Square (Å²) of a pair's vector from a mean, or of the nearest one that it may have."""
+    vectors, place = scratch.vectors, i * width + j
+    dx = vectors[place, 0] - mean[0]
+    dy = vectors[place, 1] - mean[1]
+    dz = vectors[place, 2] - mean[2]
+    least = dx * dx + dy * dy + dz * dz
+    if not scratch.doubt[place] & _IMAGES_TIE:
+        return least
+    images = scratch.reductions.images[variant]
+    x, y, z = _as_wrapped(i, j, start, variant, scratch)
+    limit = _as_near(scratch.cost[place], scratch.spread) * (1 + 2 * EDGE)
+    for at in range(27):
+        dx, dy, dz = x + images[0, at], y + images[1, at], z + images[2, at]
+        if dx * dx + dy * dy + dz * dz <= limit:
+            dx, dy, dz = dx - mean[0], dy - mean[1], dz - mean[2]
+            least = min(least, dx * dx + dy * dy + dz * dz)
+    return least
+
+
 @inlined
 def _site_test(  # noqa: PLR0917
     n: int,
@@ -895,10 +1272,14 @@ def _site_test(  # noqa: PLR0917
     """
     allowed, vectors, doubt = scratch.allowed, scratch.vectors, scratch.doubt
     # Whatever lies on an edge is marked as allowed: if even so there is no way, there is none.
-    refused = (stol * (1 + EDGE) / normalization) ** 2
+    spread = scratch.spread
+    refused = (stol * (1 + EDGE) / normalization + spread[2]) ** 2 / (1 - spread[0])
     left = _settle(n, start, variant, n * refused * (1 + EDGE), scratch)
     if left < 0 or (left > 0 and not _assign_the_rest(n, left, start, variant, scratch)):
         return _REFUSED, 0.0
+    if spread[0] + spread[1] > 0:
+        all_refused = _members_refused(n, left, start, variant, refused, scratch)
+        return _REFUSED if all_refused else _UNSURE, 0.0
     width = _width(n)
     column_of, own = scratch.settled[1], scratch.small[0, 0]
     rows, columns = scratch.rest[0], scratch.rest[1]
@@ -934,7 +1315,7 @@ def _site_test(  # noqa: PLR0917
         nearest, furthest = _tied_sums(n, start, variant, scratch)
     least = (total / n - furthest / (n * n)) * normalization**2
     greatest = (total / n - nearest / (n * n)) * normalization**2
-    if least >= (stol * (1 + EDGE)) ** 2:
+    if least >= refused * normalization**2:
         return _REFUSED, 0.0
     if scratch.by_element[0]:
         # Which vectors are assigned is not known in a tie: then it is as if one lay on the edge.
@@ -946,7 +1327,7 @@ def _site_test(  # noqa: PLR0917
     return answer, _least_site_cost(scratch, n) if with_cost else 0.0
 
 
-@without_counting
+@internal
 def _largest_from_mean(n: int, scratch: Scratch) -> float:
     """Largest distance (Å) of the assigned vectors from their mean, the best translation."""
     vectors, column_of = scratch.vectors, scratch.settled[1]
@@ -965,14 +1346,27 @@ def _largest_from_mean(n: int, scratch: Scratch) -> float:
     return np.sqrt(largest)
 
 
-@without_counting
+@internal
 def _tied_sums(n: int, start: int, variant: int, scratch: Scratch) -> tuple[float, float]:
     """Least and greatest square of the sum of vectors over all assignments of (nearly) equal cost.
 
     Takes the entries that are marked in `allowed`, and all equally near images.
     """
+    low, own, high = scratch.small[4, 0], scratch.small[4, 1], scratch.small[4, 2]
+    _box_of_sums(n, start, variant, scratch)
+    cell, inverse = scratch.reductions.cells[variant], scratch.small[5]
+    inverted(cell, inverse)
+    return _sums_within(own, low, high, cell, inverse)
+
+
+@internal
+def _box_of_sums(n: int, start: int, variant: int, scratch: Scratch) -> None:
+    """Sum of the assigned vectors, its least and greatest components over marked pairs.
+
+    Into ``scratch.small[4]``: the least, its own, the greatest.
+    """
     vectors, column_of = scratch.vectors, scratch.settled[1]
-    cell, images = scratch.reductions.cells[variant], scratch.reductions.images[variant]
+    images = scratch.reductions.images[variant]
     low, own, high = scratch.small[4, 0], scratch.small[4, 1], scratch.small[4, 2]
     width = _width(n)
     for k in range(3):
@@ -988,16 +1382,12 @@ def _tied_sums(n: int, start: int, variant: int, scratch: Scratch) -> tuple[floa
                 highest = max(highest, vectors[place, k])
                 if scratch.doubt[place] & _IMAGES_TIE:
                     apart = _as_wrapped(i, j, start, variant, scratch)
-                    least_of_images, most_of_images = _equally_near(
-                        apart, images, scratch.cost[place], k
-                    )
+                    limit = _as_near(scratch.cost[place], scratch.spread) * (1 + 2 * EDGE)
+                    least_of_images, most_of_images = _equally_near(apart, images, limit, k)
                     lowest = min(lowest, least_of_images)
                     highest = max(highest, most_of_images)
             low[k] += lowest
             high[k] += highest
-    inverse = scratch.small[5]
-    inverted(cell, inverse)
-    return _sums_within(own, low, high, cell, inverse)
 
 
 @without_counting
@@ -1043,7 +1433,7 @@ def _is_exchange(matrix: np.ndarray) -> bool:
     return entries < 3.5
 
 
-@without_counting
+@internal
 def _lattice_test(  # noqa: PLR0917
     aligned: np.ndarray,
     target: np.ndarray,
@@ -1053,6 +1443,7 @@ def _lattice_test(  # noqa: PLR0917
     stol: float,
     sure: bool,
     in_order: bool,
+    means: np.ndarray,
     scratch: Scratch,
 ) -> tuple[int, float]:
     """All translations on one pair of lattices; the sites are `scratch.first` and `.second`.
@@ -1065,6 +1456,8 @@ def _lattice_test(  # noqa: PLR0917
         Whether G is the crystal that was expanded, by `fu`.
     sure : bool
         Whether pymatgen surely takes this pair of lattices.
+    means : (M, 6)
+        See `_reductions`.
     in_order : bool
         Go on, in pymatgen's order, to the first match that pymatgen surely accepts, and give the
         least cost up to there. Else stop at the first that it may accept, and try the lattice
@@ -1080,21 +1473,26 @@ def _lattice_test(  # noqa: PLR0917
         Lower bound of the sum of site costs if pymatgen's match is one of these, else infinite; -1
         if nothing is known.
     """
-    average, inverse = scratch.small[1], scratch.small[2]
-    wide, narrow = scratch.small[3, 0], scratch.small[3, 1]
+    average, inverse, spread = scratch.small[1], scratch.small[2], scratch.spread
+    windows = scratch.windows
     _average_cell(aligned, target, average)
     volume = abs(inverted(average, inverse))
     normalization = (n / volume) ** (1 / 3)
     for k in range(3):
         length = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
-        wide[k] = 2 * length * stol / normalization * (1 + SLACK) + SLACK
-        narrow[k] = 2 * length * stol / normalization * (1 - SLACK) - SLACK
+        most = length * (2 * stol / normalization + spread[1]) / np.sqrt(1 - spread[0])
+        windows[0, k] = most * (1 + SLACK) + SLACK
+        windows[1, k] = 2 * length * stol / normalization * (1 - SLACK) - SLACK
     first, second = scratch.first, scratch.second
     expanded = first if expand_first else second
     # Sites of G that are copies of one another by its supercell's translations are all the same.
     stride = fu if expand_first else 1
     backs = scratch.reductions.backs
-    variants = _reductions(average, stol / normalization, scratch.reductions, scratch.small)
+    if spread[0] > MOST_SPREAD:
+        return LET_THROUGH, -1.0
+    variants = _reductions(
+        average, stol / normalization, scratch.reductions, scratch.small, spread, means
+    )
     if variants == 0:
         return LET_THROUGH, -1.0
     # If reduction only exchanges and turns axes, the windows on both cells hold the same.
@@ -1120,9 +1518,17 @@ def _lattice_test(  # noqa: PLR0917
             scratch.work[0] += n * n // 8
             if scratch.work[0] > scratch.work[1]:
                 return GIVEN_UP, -1.0
-            if not same and not _mark(scratch.apart[0], n, start, wide, EDGE, scratch):
+            covered, surely_covered = same, False
+            for narrow in range(int(same), 2 if in_order else 1):
+                found = _mark(
+                    scratch.apart[0], n, start, windows[narrow], EDGE * (1 - 2 * narrow), scratch
+                )
+                covered = covered or found
+                surely_covered = found and narrow == 1
+                if not found:
+                    break
+            if not covered:
                 continue
-            surely_covered = in_order and _mark(scratch.apart[0], n, start, narrow, -EDGE, scratch)
             if not on_reduced:
                 for variant in range(variants):
                     _wrap_onto(first, backs[variant], n, scratch.first_reduced[variant])
@@ -1297,13 +1703,27 @@ def _given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> i
     return len(in_order)
 
 
-@compiled
+@internal
 def _by_length(vectors: Vectors, count: int) -> None:
-    """Put so many vectors in order of length."""
-    order = np.argsort(vectors.length[:count])
-    vectors.coefficients[:count] = vectors.coefficients[order]
-    vectors.cart[:count] = vectors.cart[order]
-    vectors.length[:count] = vectors.length[order]
+    """Put so many vectors in order of length, by Shell's method: `argsort` compiles for seconds."""
+    coefficients, cart, length = vectors
+    gap = 1
+    while gap < count:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for place in range(gap, count):
+            at = place
+            while at >= gap and length[at - gap] > length[at]:
+                length[at - gap], length[at] = length[at], length[at - gap]
+                for k in range(3):
+                    here, there = (at, k), (at - gap, k)
+                    coefficients[here], coefficients[there] = (
+                        coefficients[there],
+                        coefficients[here],
+                    )
+                    cart[here], cart[there] = cart[there], cart[here]
+                at -= gap
+        gap //= 3
 
 
 @without_counting
@@ -1320,14 +1740,14 @@ def _place_of(value: float, increasing: np.ndarray, count: int) -> int:
 
 
 @without_counting
-def _shells(  # noqa: PLR0917
-    length: np.ndarray, start: int, stop: int, wanted: np.ndarray, ltol: float, shell: np.ndarray
+def _shells(
+    length: np.ndarray, start: int, stop: int, bounds: np.ndarray, shell: np.ndarray
 ) -> tuple[int, int, int]:
     """Which vectors from `start` to `stop` could stand for each target vector; their numbers."""
     a, b, c = 0, 0, 0
-    a_least, a_most = wanted[0] / (1 + ltol) * (1 - SLACK), wanted[0] * (1 + ltol) * (1 + SLACK)
-    b_least, b_most = wanted[1] / (1 + ltol) * (1 - SLACK), wanted[1] * (1 + ltol) * (1 + SLACK)
-    c_least, c_most = wanted[2] / (1 + ltol) * (1 - SLACK), wanted[2] * (1 + ltol) * (1 + SLACK)
+    a_least, a_most = bounds[0, 0], bounds[1, 0]
+    b_least, b_most = bounds[0, 1], bounds[1, 1]
+    c_least, c_most = bounds[0, 2], bounds[1, 2]
     for place in range(start, stop):
         value = length[place]
         # Written always, kept if it belongs there: no branch to mispredict.
@@ -1383,6 +1803,23 @@ def _operations_at_first(
         if _keeps_metric(lattice, operation) and _keeps_sites(frac, n, operation):
             found += 1
     return found
+
+
+@internal
+def _operations_of_all(family: Family, operations: np.ndarray, count: int) -> int:
+    """Keep those of the leader's operations that every member of a family has; how many."""
+    if family.shifts[0] > SLACK:
+        return 1
+    kept = 0
+    for place in range(count):
+        of_all = True
+        for member in range(len(family.members)):
+            of_all &= _keeps_metric(family.lattices[family.members[member]], operations[place])
+        if of_all:
+            for k in range(6):
+                operations[kept, k] = operations[place, k]
+            kept += 1
+    return kept
 
 
 @without_counting
@@ -1474,6 +1911,203 @@ def _only_exchanged_by_reduction(parameters: np.ndarray, ltol: float, tolerance:
 
 
 @without_counting
+def _deviation(
+    parameters: np.ndarray,
+    cell: np.ndarray,
+    back: np.ndarray,
+    rescaled: bool,
+    gram: np.ndarray,
+) -> float:
+    """Relative change of squares of vectors, at most, from a cell to one of other parameters.
+
+    Parameters
+    ----------
+    parameters : (6,)
+        Lengths and angles (radians).
+    cell, back : (3, 3)
+        The cell and its inverse.
+    rescaled : bool
+        To equal volume first.
+    gram : (3, 3)
+        Written over.
+    """
+    for i in range(3):
+        gram[i, i] = parameters[i] ** 2
+        j, k = (i + 1) % 3, (i + 2) % 3
+        gram[j, k] = gram[k, j] = parameters[j] * parameters[k] * np.cos(parameters[3 + i])
+    square = gram[0, 0] * (gram[1, 1] * gram[2, 2] - gram[1, 2] ** 2)
+    square += gram[0, 1] * (gram[1, 2] * gram[0, 2] - gram[0, 1] * gram[2, 2])
+    square += gram[0, 2] * (gram[0, 1] * gram[1, 2] - gram[1, 1] * gram[0, 2])
+    if square <= 0:
+        return np.inf
+    volume = (
+        cell[0, 0] * (cell[1, 1] * cell[2, 2] - cell[1, 2] * cell[2, 1])
+        + cell[0, 1] * (cell[1, 2] * cell[2, 0] - cell[1, 0] * cell[2, 2])
+        + cell[0, 2] * (cell[1, 0] * cell[2, 1] - cell[1, 1] * cell[2, 0])
+    )
+    scale = (volume**2 / square) ** (1 / 3) if rescaled else 1.0
+    for i in range(3):
+        for k in range(3):
+            gram[i, k] = scale * gram[i, k] - inner(cell[i], cell[k])
+    # |v|² = f·gram·f with f = v·back; its change is at most this matrix's norm times |v|².
+    total = 0.0
+    for i in range(3):
+        for k in range(3):
+            value = 0.0
+            for p in range(3):
+                for q in range(3):
+                    value += back[i, p] * gram[p, q] * back[k, q]
+            total += value * value
+    return np.sqrt(total)
+
+
+@internal
+def _takes(  # noqa: PLR0917
+    index: int,
+    matrix: np.ndarray,
+    parameters: np.ndarray,
+    wanted: np.ndarray,
+    expand_first: bool,
+    ltol: float,
+    angle_tol: float,
+    family: Family,
+    scratch: Scratch,
+) -> bool:
+    """Whether pymatgen may take a lattice for one member of a family, at `index` in the reference.
+
+    The parameters of the two cells are put into ``scratch.parameters[2:4]``: of the lattice, and of
+    the target. See `_family_spread`.
+    """
+    one, other, moved = scratch.parameters[2], scratch.parameters[3], scratch.small[5]
+    if expand_first:
+        for k in range(6):
+            one[k] = parameters[k]
+            other[k] = family.parameters[index, k]
+    else:
+        lattice = family.lattices[index]
+        for i in range(3):
+            for k in range(3):
+                moved[i, k] = (
+                    matrix[i, 0] * lattice[0, k]
+                    + matrix[i, 1] * lattice[1, k]
+                    + matrix[i, 2] * lattice[2, k]
+                )
+        _parameters(moved, one)
+        for k in range(6):
+            other[k] = wanted[k]
+    near = True
+    for k in range(3):
+        ratio = one[k] / other[k]
+        near &= (ratio < (1 + ltol) * (1 + SLACK)) & (ratio * (1 + ltol) > 1 - SLACK)
+        near &= abs(one[3 + k] - other[3 + k]) < angle_tol * np.pi / 180 + EDGE
+    return near
+
+
+@internal
+def _family_spread(  # noqa: PLR0917
+    matrix: np.ndarray,
+    parameters: np.ndarray,
+    wanted: np.ndarray,
+    expand_first: bool,
+    own_cell: np.ndarray,
+    ltol: float,
+    angle_tol: float,
+    family: Family,
+    scratch: Scratch,
+) -> int:
+    """Into ``scratch.spread``: how far members of a family are from its leader on one lattice.
+
+    Parameters
+    ----------
+    matrix : int64, (3, 3)
+        Coefficients of the source's vectors.
+    parameters, wanted : (6,)
+        Of the leader's pair: those of the lattice, and of the target's cell.
+    expand_first : bool
+        The members are the targets, and not the sources.
+    own_cell : (3, 3)
+        The leader's cell, or the one that the lattice makes of it.
+
+    Returns
+    -------
+    int
+        How many members pymatgen may take this lattice for.
+    """
+    average, back = scratch.small[1], scratch.small[2]
+    gram = scratch.small[4]
+    one, other, mean_of_leader = scratch.parameters[2], scratch.parameters[3], scratch.parameters[4]
+    _average_cell(parameters, wanted, average)
+    inverted(average, back)
+    taken, deviation = 0, 0.0
+    for member in range(len(family.members)):
+        index = family.members[member]
+        if not _takes(
+            index, matrix, parameters, wanted, expand_first, ltol, angle_tol, family, scratch
+        ):
+            continue
+        mean = family.means[taken]
+        for k in range(6):
+            mean[k] = (one[k] + other[k]) / 2
+        taken += 1
+        deviation = max(deviation, _deviation(mean, average, back, True, gram))
+    # The sites' shifts are known on the leader's own cell, not on the mean cell.
+    for k in range(6):
+        mean_of_leader[k] = (parameters[k] + wanted[k]) / 2
+    inverted(own_cell, back)
+    from_own = _deviation(mean_of_leader, own_cell, back, False, gram)
+    scratch.spread[0] = deviation * (1 + EDGE) + SLACK
+    for place in range(2):
+        shift = family.shifts[place] * np.sqrt((1 + from_own) * (1 + scratch.spread[0]))
+        scratch.spread[1 + place] = shift * (1 + EDGE)
+    return taken
+
+
+@internal
+def _bounds_of_vectors(  # noqa: PLR0917
+    wanted: np.ndarray,
+    expand_first: bool,
+    ltol: float,
+    angle_tol: float,
+    other_lattice: np.ndarray,
+    family: Family,
+    scratch: Scratch,
+) -> None:
+    """Into ``scratch.bounds``: lengths and cosines of the vectors that may stand for the target's.
+
+    For a family: of the leader's own, if its members are the sources.
+    """
+    bounds = scratch.bounds
+    tolerance = angle_tol * np.pi / 180
+    shortest, longest, away = 1.0, 1.0, SLACK
+    if len(family.members) > 0 and not expand_first:
+        back, gram = scratch.small[1], scratch.small[2]
+        volume = abs(inverted(other_lattice, back))
+        for member in range(len(family.members)):
+            index = family.members[member]
+            deviation = _deviation(family.parameters[index], other_lattice, back, True, gram)
+            scale = (abs(inverted(family.lattices[index], gram)) / volume) ** (1 / 3)
+            longest = max(longest, scale * np.sqrt(1 + deviation))
+            shortest = min(shortest, scale * np.sqrt(max(0.0, 1 - deviation)))
+            # <a, b> changes by deviation·|a||b| at most, and |a||b| by that share.
+            away = max(away, 2 * deviation / max(1e-3, 1 - deviation) + SLACK)
+    for k in range(3):
+        bounds[0, k] = wanted[k]
+        bounds[1, k] = wanted[k]
+        bounds[2, k] = wanted[3 + k]
+        bounds[3, k] = wanted[3 + k]
+        if expand_first:
+            for member in range(len(family.members)):
+                bounds[0, k] = min(bounds[0, k], family.parameters[family.members[member], k])
+                bounds[1, k] = max(bounds[1, k], family.parameters[family.members[member], k])
+                bounds[2, k] = max(bounds[2, k], family.parameters[family.members[member], 3 + k])
+                bounds[3, k] = min(bounds[3, k], family.parameters[family.members[member], 3 + k])
+        bounds[0, k] *= (1 - SLACK) / ((1 + ltol) * longest)
+        bounds[1, k] *= (1 + SLACK) * (1 + ltol) / max(1e-3, shortest)
+        bounds[2, k] = np.cos(min(bounds[2, k] + tolerance, np.pi)) - away
+        bounds[3, k] = np.cos(max(bounds[3, k] - tolerance, 0.0)) + away
+
+
+@internal
 def _pair_test(  # noqa: PLR0917
     lattice: np.ndarray,
     frac: np.ndarray,
@@ -1484,9 +2118,12 @@ def _pair_test(  # noqa: PLR0917
     angle_tol: float,
     in_order: np.ndarray,
     n_own: int,
+    family: Family,
     scratch: Scratch,
 ) -> tuple[int, float]:
     """One pair, G then T; their numbers of sites divide one another.
+
+    With a family T is its leader, and the pair is refused only if that of each member is.
 
     `GIVEN_UP` as soon as there is more to compare than ``scratch.work`` allows.
 
@@ -1509,8 +2146,12 @@ def _pair_test(  # noqa: PLR0917
     to_the_first = len(in_order) > 0
     wanted, parameters = scratch.parameters[0], scratch.parameters[1]
     _parameters(target, wanted)
-    shortest = min(wanted[0], wanted[1], wanted[2]) / (1 + ltol) * (1 - SLACK)
-    longest = max(wanted[0], wanted[1], wanted[2]) * (1 + ltol) * (1 + SLACK)
+    of_family = len(family.members) > 0
+    scratch.spread[0] = scratch.spread[1] = scratch.spread[2] = 0.0
+    bounds = scratch.bounds
+    _bounds_of_vectors(wanted, expand_first, ltol, angle_tol, other_lattice, family, scratch)
+    shortest = min(bounds[0, 0], bounds[0, 1], bounds[0, 2])
+    longest = max(bounds[1, 0], bounds[1, 1], bounds[1, 2])
     vectors, start, stop = scratch.found, 0, 0
     if to_the_first:
         stop = _given_vectors(source, in_order, vectors)
@@ -1523,21 +2164,18 @@ def _pair_test(  # noqa: PLR0917
     if stop < 0:
         return LET_THROUGH, -1.0
     shell, near = scratch.shell, scratch.near
-    n_a, n_b, n_c = _shells(vectors.length, start, stop, wanted, ltol, shell)
+    n_a, n_b, n_c = _shells(vectors.length, start, stop, bounds, shell)
     if min(n_a, n_b, n_c) == 0:
         return NO_VECTORS, np.inf
     came_to = NO_LATTICE
     lowest = np.inf
 
     tolerance = angle_tol * np.pi / 180
-    alpha_low = np.cos(min(wanted[3] + tolerance, np.pi)) - SLACK
-    alpha_high = np.cos(max(wanted[3] - tolerance, 0.0)) + SLACK
-    beta_low = np.cos(min(wanted[4] + tolerance, np.pi)) - SLACK
-    beta_high = np.cos(max(wanted[4] - tolerance, 0.0)) + SLACK
-    gamma_low = np.cos(min(wanted[5] + tolerance, np.pi)) - SLACK
-    gamma_high = np.cos(max(wanted[5] - tolerance, 0.0)) + SLACK
+    alpha_low, beta_low, gamma_low = bounds[2, 0], bounds[2, 1], bounds[2, 2]
+    alpha_high, beta_high, gamma_high = bounds[3, 0], bounds[3, 1], bounds[3, 2]
     coefficients, cart, length = vectors
-    matrix, aligned = scratch.first_matrix[1], scratch.small[0]
+    matrix, aligned, own_cell = scratch.first_matrix[1], scratch.small[0], scratch.small[3]
+    taken = 0
     # Of v and -v only one is listed, unless they are given: then the other has to be thought of.
     # All three turned around are left to `_lattice_test`.
     signs = 1 if to_the_first else 2
@@ -1549,6 +2187,10 @@ def _pair_test(  # noqa: PLR0917
     by_class = not to_the_first and (
         not expand_first or _only_exchanged_by_reduction(wanted, ltol, tolerance)
     )
+    for member in range(len(family.members)):
+        by_class &= not expand_first or _only_exchanged_by_reduction(
+            family.parameters[family.members[member]], ltol, tolerance
+        )
     operations, classes = scratch.operations, scratch.classes
     n_operations, n_classes = 0, 0
     for place_a in range(n_a):
@@ -1603,11 +2245,32 @@ def _pair_test(  # noqa: PLR0917
                         aligned[0, k] = cart[a, k]
                         aligned[1, k] = b_sign * cart[b, k]
                         aligned[2, k] = c_sign * cart[c, k]
+                    _parameters(aligned, parameters)
+                    if of_family:
+                        scratch.work[0] += 100 * len(family.members)
+                        for i in range(3):
+                            for k in range(3):
+                                own_cell[i, k] = target[i, k] if expand_first else aligned[i, k]
+                        taken = _family_spread(
+                            matrix,
+                            parameters,
+                            wanted,
+                            expand_first,
+                            own_cell,
+                            ltol,
+                            angle_tol,
+                            family,
+                            scratch,
+                        )
+                        if taken == 0:
+                            continue
                     if by_class:
                         if n_operations == 0:
                             n_operations = _operations_at_first(
                                 other_lattice, other_frac, n_second, operations
                             )
+                            if of_family:
+                                n_operations = _operations_of_all(family, operations, n_operations)
                         if n_operations > 1:
                             code = _class_of(matrix, operations, n_operations, not expand_first)
                             known = False
@@ -1618,26 +2281,58 @@ def _pair_test(  # noqa: PLR0917
                             if code >= 0 and n_classes < MOST_CLASSES:
                                 classes[n_classes] = code
                                 n_classes += 1
-                    _parameters(aligned, parameters)
                     sure = to_the_first and _surely_near(parameters, wanted, ltol, angle_tol)
-                    if not started:
-                        started = True
-                        for i in range(n):
+                    # Once; of a family, for all its members, then if need be one by one.
+                    answer, cost = NO_LATTICE, np.inf
+                    one, other, n_means = parameters, wanted, taken
+                    for member in range(-1, len(family.members)):
+                        if member >= 0:
+                            index = family.members[member]
+                            if not _takes(
+                                index,
+                                matrix,
+                                parameters,
+                                wanted,
+                                expand_first,
+                                ltol,
+                                angle_tol,
+                                family,
+                                scratch,
+                            ):
+                                continue
+                            one, other, n_means = scratch.parameters[2], scratch.parameters[3], 0
+                            started = False
                             for k in range(3):
-                                kept[k, i] = large[i, k] - np.floor(large[i, k])
-                    if not _expand(small, n_small, matrix, fu, expanded, scratch):
-                        return LET_THROUGH, -1.0
-                    answer, cost = _lattice_test(
-                        parameters,
-                        wanted,
-                        n,
-                        expand_first,
-                        fu,
-                        stol,
-                        sure,
-                        to_the_first,
-                        scratch,
-                    )
+                                scratch.spread[k] = 0.0
+                            sites = family.fracs[family.offsets[index] : family.offsets[index + 1]]
+                            if expand_first:
+                                large = sites
+                            else:
+                                small = sites
+                        if not started:
+                            for i in range(n):
+                                for k in range(3):
+                                    kept[k, i] = large[i, k] - np.floor(large[i, k])
+                        if not _expand(small, n_small, matrix, fu, expanded, scratch):
+                            return LET_THROUGH, -1.0
+                        answer, cost = _lattice_test(
+                            one,
+                            other,
+                            n,
+                            expand_first,
+                            fu,
+                            stol,
+                            sure,
+                            to_the_first,
+                            family.means[:n_means],
+                            scratch,
+                        )
+                        started = member < 0
+                        may_match = answer >= LET_THROUGH or cost < 0
+                        if answer == GIVEN_UP or may_match == (member >= 0):
+                            break
+                    if not started:  # the leader's sites back in place
+                        small, large = (frac, other_frac) if expand_first else (other_frac, frac)
                     if cost < 0:
                         return max(answer, LET_THROUGH), -1.0
                     if answer >= LET_THROUGH > came_to:
@@ -1653,7 +2348,7 @@ def _pair_test(  # noqa: PLR0917
 
 @compiled
 def _scratch(most: int) -> Scratch:
-    ways = 1 << MOST_TIES
+    ways = (1 << MOST_TIES) + 1
     size = most * _width(most)
     words = np.empty(size // 8, np.uint64)
     return Scratch(
@@ -1661,7 +2356,9 @@ def _scratch(most: int) -> Scratch:
             np.empty((ways, 3, 3)),
             np.empty((ways, 3, 3)),
             np.empty((ways, 3)),
+            np.empty((ways, 3)),
             np.empty((ways, 3, 27)),
+            np.empty(ways),
             np.empty(ways),
         ),
         np.empty((3, most)),
@@ -1693,12 +2390,16 @@ def _scratch(most: int) -> Scratch:
         np.empty(MOST_CLASSES, np.int64),
         np.empty(27),
         np.empty((11, 3, 3)),
-        np.empty((2, 6)),
+        np.empty((5, 6)),
         np.zeros((2, most), np.int64),
         np.zeros(1, np.int64),
         np.empty(size // 8, np.uint64),
         np.zeros((2, 3, 3), np.int64),
         np.zeros(2, np.int64),
+        np.zeros(3),
+        np.empty((2, 3)),
+        np.empty((4, 3)),
+        np.empty((MOST_BRANCHES + 1, MOST_CLOSED + 1), np.int64),
     )
 
 
@@ -1713,17 +2414,27 @@ def _empty_vectors() -> Vectors:
 def _scan(  # noqa: PLR0917
     lattice: np.ndarray,
     frac: np.ndarray,
+    labels: np.ndarray,
     lattices: np.ndarray,
     offsets: np.ndarray,
     fracs: np.ndarray,
+    other_labels: np.ndarray,
     indices: np.ndarray,
     ltol: float,
     stol: float,
     angle_tol: float,
-    whole: np.ndarray,
+    by_element: int,
+    in_order: np.ndarray,
+    families: Families,
     work: np.ndarray,
     answers: np.ndarray,
+    costs: np.ndarray,
+    matrix: np.ndarray,
 ) -> None:
+    """What `furthest_steps` and `cost_of_first_match` hand on; of the latter there is one index.
+
+    One function, as each that holds the pair test takes seconds more to compile.
+    """
     n = len(frac)
     most, longest = n, 0.0
     for index in indices:
@@ -1733,60 +2444,67 @@ def _scan(  # noqa: PLR0917
             for k in range(3):
                 longest = max(longest, inner(lattices[index, k], lattices[index, k]))
     scratch = _scratch(most)
-    n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
-    if n_own > 0:
-        _by_length(scratch.own, n_own)
     scratch.work[:] = work
+    means = np.empty((families.most, 6))
+    n_own = -len(in_order)
+    not_listed = -1 - n_own  # values: for a literal all would be compiled once more
+    if len(in_order) == 0:
+        n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
+        if n_own > 0:
+            _by_length(scratch.own, n_own)
+    else:
+        scratch.by_element[0] = by_element
+        for i in range(most):
+            scratch.labels[0, i] = labels[i * n // most]
+            scratch.labels[1, i] = other_labels[i * len(other_labels) // most]
+        if by_element:
+            same = scratch.same_words.view(np.uint8)
+            for i in range(most):
+                for j in range(most):
+                    same[i * _width(most) + j] = scratch.labels[0, j] == scratch.labels[1, i]
     for place in range(len(indices)):
         index = indices[place]
-        answers[place] = _pair_test(
-            lattice,
-            frac,
-            lattices[index],
-            fracs[offsets[index] : offsets[index + 1]],
-            ltol,
-            stol,
-            angle_tol,
-            whole,
-            n_own,
-            scratch,
-        )[0]
+        family = families.of[index] if len(families.of) > 0 else -1
+        known = families.known[family] if family >= 0 else _OPEN
+        if known == _ALL_REFUSED:
+            answers[place] = TOO_FAR
+            continue
+        # All of its family, then, if not all are refused, this one.
+        for of_all in range(int(known == _UNKNOWN), -1, -1):
+            tested, n_listed = index, n_own
+            start = end = np.int64(0)
+            if of_all:
+                start, end = families.offsets[family], families.offsets[family + 1]
+                tested, n_listed = families.members[start], not_listed
+            answers[place], costs[place] = _pair_test(
+                lattice,
+                frac,
+                lattices[tested],
+                fracs[offsets[tested] : offsets[tested + 1]],
+                ltol,
+                stol,
+                angle_tol,
+                in_order,
+                n_listed,
+                Family(
+                    families.members[start:end],
+                    families.shifts[family],
+                    lattices,
+                    offsets,
+                    fracs,
+                    families.parameters,
+                    means,
+                ),
+                scratch,
+            )
+            refused = answers[place] < LET_THROUGH
+            if of_all:
+                families.known[family] = _ALL_REFUSED if refused else _OPEN
+                if refused:
+                    answers[place] = TOO_FAR
+                    break
     work[:] = scratch.work
-
-
-@compiled
-def _first_match(  # noqa: PLR0917
-    lattice: np.ndarray,
-    frac: np.ndarray,
-    labels: np.ndarray,
-    other_lattice: np.ndarray,
-    other_frac: np.ndarray,
-    other_labels: np.ndarray,
-    by_element: int,
-    in_order: np.ndarray,
-    work: np.ndarray,
-    ltol: float,
-    stol: float,
-    angle_tol: float,
-) -> tuple[int, float, np.ndarray]:
-    n = max(len(frac), len(other_frac))
-    scratch = _scratch(n)
-    scratch.work[:] = work
-    n_own = -len(in_order)  # a value: for a literal all would be compiled once more
-    for i in range(n):
-        scratch.labels[0, i] = labels[i * len(frac) // n]
-        scratch.labels[1, i] = other_labels[i * len(other_frac) // n]
-    scratch.by_element[0] = by_element
-    if by_element:
-        same = scratch.same_words.view(np.uint8)
-        for i in range(n):
-            for j in range(n):
-                same[i * _width(n) + j] = scratch.labels[0, j] == scratch.labels[1, i]
-    answer, lowest = _pair_test(
-        lattice, frac, other_lattice, other_frac, ltol, stol, angle_tol, in_order, n_own, scratch
-    )
-    work[:] = scratch.work
-    return answer, lowest / n, scratch.first_matrix[0].copy()
+    matrix[:] = scratch.first_matrix[0]
 
 
 def given(values: np.ndarray, dtype: type) -> np.ndarray:
@@ -1794,6 +2512,18 @@ def given(values: np.ndarray, dtype: type) -> np.ndarray:
     view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view
+
+
+_NONE = given(np.zeros(0), np.int64)
+NO_FAMILIES = Families(
+    given(_NONE, np.int32),
+    _NONE,
+    given(np.zeros(1), np.int64),
+    given(np.zeros((1, 2)), np.float64),
+    given(np.zeros((0, 6)), np.float64),
+    0,
+    np.zeros(0, dtype=np.uint8),
+)
 
 
 def furthest_steps(  # noqa: PLR0917
@@ -1804,6 +2534,7 @@ def furthest_steps(  # noqa: PLR0917
     all_frac_coords: np.ndarray,
     indices: np.ndarray,
     work: np.ndarray,
+    families: Families | None = None,
     *,
     ltol: float,
     stol: float,
@@ -1823,28 +2554,38 @@ def furthest_steps(  # noqa: PLR0917
         Comparisons done, of lattice vectors and of sites, weighted by about what they take, to
         which those here are added; and how many may be: once there are more, what needs one is
         `GIVEN_UP`.
+    families : Families, optional
+        Crystals of the reference that are refused together where they can be. What is found out
+        about them is kept in `known`.
     ltol, stol, angle_tol : float
         The matcher's tolerances; degrees.
 
     Returns
     -------
     uint8, (C,)
-        `NO_VECTORS`, `NO_LATTICE`, `NOT_COVERED`, `TOO_FAR`, `LET_THROUGH` or `GIVEN_UP`.
+        `NO_VECTORS`, `NO_LATTICE`, `NOT_COVERED`, `TOO_FAR`, `LET_THROUGH` or `GIVEN_UP`; `TOO_FAR`
+        for all that were refused with their family.
     """
     answers = np.empty(len(indices), dtype=np.uint8)
     _scan(
         given(lattice, np.float64),
         given(frac_coords, np.float64),
+        _NONE,
         given(lattices, np.float64),
         given(offsets, np.int64),
         given(all_frac_coords, np.float64),
+        _NONE,
         given(indices, np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
+        0,
         given(np.empty((0, 3)), np.int64),
+        families or NO_FAMILIES,
         work,
         answers,
+        np.empty(len(indices)),
+        np.empty((3, 3), dtype=np.int64),
     )
     return answers
 
@@ -1901,21 +2642,31 @@ def cost_of_first_match(  # noqa: PLR0917
     """
     if len(in_order) == 0:
         return LET_THROUGH, -1.0, None
-    answer, lowest, matrix = _first_match(
+    n_sites, other_n_sites = len(frac_coords), len(other_frac_coords)
+    answer, cost = np.empty(1, dtype=np.uint8), np.empty(1)
+    matrix = np.empty((3, 3), dtype=np.int64)
+    _scan(
         given(lattice, np.float64),
         given(frac_coords, np.float64),
         given(pettifor, np.int64),
-        given(other_lattice, np.float64),
+        given(other_lattice[None], np.float64),
+        given(np.array([0, other_n_sites]), np.int64),
         given(other_frac_coords, np.float64),
         given(other_pettifor, np.int64),
-        int(by_element),
-        given(in_order, np.int64),
-        work,
+        given(np.zeros(1), np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
+        int(by_element),
+        given(in_order, np.int64),
+        NO_FAMILIES,
+        work,
+        answer,
+        cost,
+        matrix,
     )
-    return answer, float(lowest), matrix if 0 <= lowest < np.inf else None
+    lowest = float(cost[0]) / max(n_sites, other_n_sites)
+    return int(answer[0]), lowest, matrix if 0 <= lowest < np.inf else None
 
 
 def first_equal(  # noqa: PLR0917

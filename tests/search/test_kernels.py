@@ -149,7 +149,9 @@ def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
             lattice = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
         scratch = kernels._scratch(1)
         out = scratch.reductions
-        count = kernels._reductions(lattice.matrix, 0.7, out, scratch.small)
+        count = kernels._reductions(
+            lattice.matrix, 0.7, out, scratch.small, np.zeros(3), np.empty((0, 6))
+        )
         several += count > 1
         assert count == 1 or tied
         want = lattice.lll_matrix
