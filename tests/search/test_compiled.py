@@ -315,9 +315,11 @@ def test_the_same_without_compilation() -> None:
         f"{here}/test_compiled.py::test_settled_sites_too_far_apart_refuse",
         f"{here}/test_compiled.py::test_marks_are_those_of_wrapped_distances",
         f"{here}/test_compiled.py::test_least_site_cost_is_the_least_over_marked_permutations",
+        f"{here}/test_families.py::test_what_makes_a_family",
+        f"{here}/test_families.py::test_a_family_is_refused_or_tested_by_member",
         NUMBA_DISABLE_JIT="1",
     )
-    assert "12 passed" in out
+    assert "14 passed" in out
 
 
 def test_no_place_for_the_cache(tmp_path: Path) -> None:

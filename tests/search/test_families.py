@@ -183,3 +183,21 @@ def test_the_search_answers_the_same_with_families(monkeypatch: pytest.MonkeyPat
         assert answer == plain.parents(generated, None)
         found += len(answer.parents)
     assert found > 20
+
+
+def test_a_family_is_refused_or_tested_by_member() -> None:
+    rng = np.random.default_rng(2)
+    cubic, frac_coords = Lattice.cubic(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]])
+    members = [like(crystal(cubic, frac_coords, rng), 0, 0, rng) for _ in range(3)]
+    reference = Reference.from_structures(members)
+    families = families_of(reference)
+    assert families.of.tolist() == [0, 0, 0]
+    everything = np.arange(3)
+    families = families.unknown()
+    far = crystal(cubic, np.array([[0, 0, 0], [0.5, 0, 0]]), rng)
+    assert (steps(far, reference, everything, families) == kernels.TOO_FAR).all()
+    assert families.known.tolist() == [kernels._ALL_REFUSED]
+    families = families.unknown()
+    near = crystal(cubic, frac_coords, rng)
+    assert (steps(near, reference, everything, families) == kernels.LET_THROUGH).all()
+    assert families.known.tolist() == [kernels._OPEN]
