@@ -170,6 +170,9 @@ class Matching:
     ) -> FrameworkMatch | None:
         """The first purely geometric match, elements ignored, or None.
 
+        What the method names is `_strict_match`, so that the two are never exchanged; `fit` would,
+        through rounding, for 49, 98, 103 … times the sites.
+
         Parameters
         ----------
         generated, reference : Structure or BareCell
