@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from novelty_metric.search.compiled import lattice_points
+
 if TYPE_CHECKING:
     from pymatgen.core import Lattice, Structure
     from pymatgen.core.structure_matcher import StructureMatcher
@@ -258,13 +260,10 @@ def _surely_a_mapping(
     from pymatgen.core import Lattice
 
     lengths = np.array(target.lengths)
-    points: Any = source.get_points_in_sphere(
-        [[0, 0, 0]], [0, 0, 0], lengths.max() * (1 + ltol), zip_results=False
-    )
-    coefficients = points[0]
+    coefficients = lattice_points(source.matrix, lengths.max() * (1 + ltol))
     if len(coefficients) == 0:
         return None
-    cart = source.get_cartesian_coords(coefficients)
+    cart = source.get_cartesian_coords(coefficients.astype(np.float64))
     at = [np.flatnonzero((coefficients == row).all(axis=1)) for row in matrix]
     if any(len(places) != 1 for places in at):
         return None
