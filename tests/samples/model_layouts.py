@@ -139,7 +139,8 @@ def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> P
 
 
 def cif(structure: Structure, symprec: float | None = None) -> str:
-    return str(CifWriter(structure, symprec=symprec))
+    # At spglib's 5° for angles a cell of 65, 65 and 66° is written as one of three equal angles.
+    return str(CifWriter(structure, symprec=symprec, angle_tolerance=0.01))
 
 
 def flowmm_table(crystals: Crystals, folder: Path) -> Path:
