@@ -679,6 +679,20 @@ def _equally_near(
 
 
 @without_counting
+def _steps_within(
+    own: np.ndarray, low: np.ndarray, high: np.ndarray, inverse: np.ndarray
+) -> tuple[int, int, int]:
+    """How many cell vectors of each kind lead from one sum to the ends of the box, at most."""
+    x = max(high[0] - own[0], own[0] - low[0]) + 1e-6
+    y = max(high[1] - own[1], own[1] - low[1]) + 1e-6
+    z = max(high[2] - own[2], own[2] - low[2]) + 1e-6
+    p_most = int(x * abs(inverse[0, 0]) + y * abs(inverse[1, 0]) + z * abs(inverse[2, 0]))
+    q_most = int(x * abs(inverse[0, 1]) + y * abs(inverse[1, 1]) + z * abs(inverse[2, 1]))
+    r_most = int(x * abs(inverse[0, 2]) + y * abs(inverse[1, 2]) + z * abs(inverse[2, 2]))
+    return p_most, q_most, r_most
+
+
+@without_counting
 def _sums_within(
     own: np.ndarray, low: np.ndarray, high: np.ndarray, cell: np.ndarray, inverse: np.ndarray
 ) -> tuple[float, float]:
@@ -687,12 +701,7 @@ def _sums_within(
     Another assignment permutes the sites' ends and takes other images, so its sum differs from
     `own` by a lattice vector, and lies in the box from `low` to `high`.
     """
-    x = max(high[0] - own[0], own[0] - low[0]) + 1e-6
-    y = max(high[1] - own[1], own[1] - low[1]) + 1e-6
-    z = max(high[2] - own[2], own[2] - low[2]) + 1e-6
-    p_most = int(x * abs(inverse[0, 0]) + y * abs(inverse[1, 0]) + z * abs(inverse[2, 0]))
-    q_most = int(x * abs(inverse[0, 1]) + y * abs(inverse[1, 1]) + z * abs(inverse[2, 1]))
-    r_most = int(x * abs(inverse[0, 2]) + y * abs(inverse[1, 2]) + z * abs(inverse[2, 2]))
+    p_most, q_most, r_most = _steps_within(own, low, high, inverse)
     nearest, furthest = np.inf, 0.0
     for p in range(-p_most, p_most + 1):
         for q in range(-q_most, q_most + 1):
@@ -1162,13 +1171,7 @@ def _other_sums_refused(  # noqa: PLR0917
     cell = scratch.reductions.cells[variant]
     _box_of_sums(n, start, variant, scratch)
     inverted(cell, inverse)
-    most = scratch.small[0, 2]
-    for k in range(3):
-        most[k] = 0.0
-        for i in range(3):
-            reach = max(high[i] - own[i], own[i] - low[i]) + 1e-6
-            most[k] += reach * abs(inverse[i, k])
-    p_most, q_most, r_most = int(most[0]), int(most[1]), int(most[2])
+    p_most, q_most, r_most = _steps_within(own, low, high, inverse)
     solved = 0
     if (2 * p_most + 1) * (2 * q_most + 1) * (2 * r_most + 1) > 100 * most_sums:
         return False

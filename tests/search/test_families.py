@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pair_test import steps
 from pymatgen.core import Element, Lattice, Structure
 
 from novelty_metric.protocol import Protocol
@@ -42,24 +43,6 @@ def like(structure: Structure, strain: float, shift: float, rng: np.random.Gener
 def families_of(reference: Reference) -> kernels.Families:
     return kernel_families.find_families(
         reference.lattices, reference.offsets, reference.frac_coords
-    )
-
-
-def steps(
-    generated: Structure, reference: Reference, indices: np.ndarray, families: object = None
-) -> np.ndarray:
-    return kernels.furthest_steps(
-        generated.lattice.matrix,
-        generated.frac_coords,
-        reference.lattices,
-        reference.offsets,
-        reference.frac_coords,
-        indices,
-        np.array([0, 10**12]),
-        families,
-        ltol=0.2,
-        stol=0.3,
-        angle_tol=5.0,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pair_test import steps
 from pymatgen.core import Lattice, Structure
 from pymatgen.util.coord import lattice_points_in_supercell
 from scipy.optimize import linear_sum_assignment
@@ -19,21 +20,6 @@ from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 
 kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
-
-
-def steps(generated: Structure, reference: Reference, indices: list[int]) -> np.ndarray:
-    return kernels.furthest_steps(
-        generated.lattice.matrix,
-        generated.frac_coords,
-        reference.lattices,
-        reference.offsets,
-        reference.frac_coords,
-        np.array(indices, dtype=np.int64),
-        np.array([0, 10**12]),
-        ltol=0.2,
-        stol=0.3,
-        angle_tol=5.0,
-    )
 
 
 def test_nothing_that_pymatgen_accepts_is_refused(
