@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class NoveltyMetricError(Exception):
     """Base of every error that the package raises on purpose."""
@@ -17,3 +19,12 @@ class CrystalError(NoveltyMetricError):
 
 class StoreError(InputError):
     """A prepared reference store is damaged, empty or does not fit the request."""
+
+
+def near_or_known(name: str, known: Iterable[str]) -> str:
+    """The end of a line on an unknown name: one that it may be meant for, or all that are known."""
+    import difflib
+
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

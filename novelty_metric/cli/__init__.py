@@ -8,7 +8,6 @@ same command goes on where it stopped. ``NOVELTY_METRIC_DEBUG=1`` shows the trac
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import os
 import shlex
@@ -21,7 +20,7 @@ from importlib import import_module
 from types import FrameType
 
 from novelty_metric.cli.quiet import DEBUG_VARIABLE, debugging
-from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.errors import InputError, NoveltyMetricError, near_or_known
 
 VERBS = {
     "score": "novelty_metric.cli.score",
@@ -110,8 +109,7 @@ def _dispatch(words: list[str]) -> int:
         return SCORED
     verb = words[0]
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(VERBS)}"
+        hint = near_or_known(verb, VERBS)
         raise InputError(f"no verb named {verb!r}; {hint}")
     run: Callable[[list[str]], int] = import_module(VERBS[verb]).run
     return run(words[1:])

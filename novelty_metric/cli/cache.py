@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from novelty_metric.cli.settings import user_path
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.relaxation.cache import RelaxationCache
@@ -87,8 +87,7 @@ def _settings(verb: str, words: list[str]) -> dict[str, str]:
     for word in words:
         name, is_setting, value = word.partition("=")
         if not is_setting or name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            hint = near_or_known(name, known)
             raise InputError(f"{word!r} is no setting of `cache {verb}`; {hint}")
         if not value:
             raise InputError(f"{word} has no value")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from novelty_metric.cli import score
 from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import ScoreSettings, user_path
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.analysis.controls import ControlsResult
@@ -120,8 +119,7 @@ def _split(words: list[str]) -> tuple[ControlSettings, list[str]]:
             passed.append(word)
         elif equals:
             known = [*own, *_PASSED]
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            hint = near_or_known(key, known)
             raise InputError(f"controls has no setting {key!r}; {hint}")
         else:
             raise InputError(f"{word!r} is not of the form key=value")

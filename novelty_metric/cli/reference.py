@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from novelty_metric.cli.parsing import Parser
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import user_path
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
@@ -164,7 +163,6 @@ def _split(words: list[str]) -> tuple[list[Path], dict[str, str]]:
                 raise InputError(f"{word} has no value")
             settings[match["key"]] = match["value"]
         else:
-            close = difflib.get_close_matches(match["key"], _SETTINGS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_SETTINGS)}"
+            hint = near_or_known(match["key"], _SETTINGS)
             raise InputError(f"{word!r} is neither a file nor a setting; {hint}")
     return sources, settings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import functools
 import shlex
 import sys
@@ -22,7 +21,7 @@ from novelty_metric.cli.logging import logged
 from novelty_metric.cli.parsing import Parser
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import ScoreSettings, user_path
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
@@ -242,8 +241,7 @@ def _reference(name: str, config_dir: Path | None) -> str | Path:
     if path.exists():
         return path
     known = sorted({*names, *choices("reference", config_dir)})
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    hint = near_or_known(name, known)
     raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
 
 

@@ -6,14 +6,13 @@ One declaration serves both, so that the published schema can't say anything els
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 
 class Kind(Protocol):
@@ -215,8 +214,7 @@ class Keys:
             raise InputError(f"{where or 'it'} must hold the keys {', '.join(self.keys)}")
         for key in value:
             if key not in self.keys:
-                close = difflib.get_close_matches(str(key), self.keys, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self.keys)}"
+                hint = near_or_known(str(key), self.keys)
                 raise InputError(f"no key is named {_shown(f'{inside}{key}')}; {hint}")
         for key in self.keys:
             if key not in value:

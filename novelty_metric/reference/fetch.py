@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import json
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.download import Unreachable, download
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.folders import cache_folder
 from novelty_metric.reference.named import NAMED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
@@ -86,8 +85,7 @@ def fetch_reference(
     if name not in PUBLISHED:
         if name in NAMED:
             raise InputError(f"reference {name!r} comes with the package; there is none to fetch")
-        close = difflib.get_close_matches(name, PUBLISHED, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PUBLISHED)}"
+        hint = near_or_known(name, PUBLISHED)
         raise InputError(f"no reference named {name!r}; {hint}")
     target = reference_path(name)
     if source is None and target.exists():

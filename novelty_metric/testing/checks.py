@@ -6,14 +6,13 @@ Standard library only: this is read at collection.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.protocol import SCOPES
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
@@ -96,8 +95,7 @@ def read_check(
     values: dict[str, Any] = {"model": default_model}
     for name, value in given.items():
         if name not in KEYS:
-            close = difflib.get_close_matches(str(name), KEYS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KEYS)}"
+            hint = near_or_known(str(name), KEYS)
             raise InputError(f"no {what} named {name!r}; {hint}")
         if value is not None:
             values[name] = _checked(name, value, folder)
