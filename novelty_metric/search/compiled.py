@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
+    from novelty_metric.search.matching import BareCell
 
 
 def load_kernels(name: str = "kernels") -> ModuleType | None:
@@ -44,6 +45,41 @@ MOST_WORK_OF_EQUALS = 2 * 10**9
 """The same for each pair that may be equal, elements included: two seconds."""
 
 
+class FirstMatch(NamedTuple):
+    """The first match of a pair that pymatgen may accept: it refuses all that come before.
+
+    Attributes
+    ----------
+    vectors : int64, (V, 3)
+        Coefficients of the lattice vectors of the source (the crystal with fewer sites, or G) from
+        which pymatgen picks three, in its order.
+    places : tuple of int
+        Which three span the lattice of that match.
+    site : int
+        The site of G, or of its supercell, that pymatgen moves T's first site onto.
+    surely_near : bool
+        Whether the lattice is within pymatgen's tolerances by more than rounding.
+    """
+
+    vectors: np.ndarray
+    places: tuple[int, int, int]
+    site: int
+    surely_near: bool
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, found: np.ndarray | None) -> FirstMatch | None:
+        """From what `kernels.cost_of_first_match` gives."""
+        if found is None:
+            return None
+        a, b, c, site, surely_near = found.tolist()
+        return cls(vectors, (a, b, c), site, bool(surely_near))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Coefficients of the three vectors, int64 (3, 3)."""
+        return self.vectors[list(self.places)]
+
+
 _BEFORE_FAMILIES = 256
 """Pairs that are tested before families of reference crystals are: most searches end sooner."""
 
@@ -55,7 +91,7 @@ class CompiledTest:
     ----------
     kernels : module
         From `load_kernels`.
-    generated : Structure
+    generated : Structure or BareCell
         Clean and reduced.
     reference : Reference
     protocol : Protocol
@@ -67,7 +103,7 @@ class CompiledTest:
     def __init__(
         self,
         kernels: ModuleType,
-        generated: Structure,
+        generated: Structure | BareCell,
         reference: Reference,
         protocol: Protocol,
         families: Any = None,
@@ -75,7 +111,6 @@ class CompiledTest:
         """Hold the crystal as arrays."""
         self._kernels = kernels
         self._reference = reference
-        self._generated = generated
         self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
         self._frac_coords = np.array(generated.frac_coords, dtype=np.float64)
         self._pettifor = pettifor_numbers(generated.atomic_numbers)
@@ -118,7 +153,7 @@ class CompiledTest:
         self._tested += len(indices)
         return steps == self._kernels.LET_THROUGH, steps == self._kernels.GIVEN_UP
 
-    def first_match(self, index: int) -> tuple[bool, float, np.ndarray | None]:
+    def first_match(self, index: int) -> tuple[bool, float, FirstMatch | None]:
         """What the match with that reference crystal costs at least, and where pymatgen finds it.
 
         Returns
@@ -128,32 +163,32 @@ class CompiledTest:
         float
             Lower bound of the cost of the atom map, nearly always the cost itself. Infinite if
             pymatgen refuses the pair, negative if nothing could be found out.
-        int64, (3, 3), or None
-            The first lattice that pymatgen may accept, see `Matching.framework_match`.
+        FirstMatch or None
         """
         reference = self._reference
         sites = reference.sites(index)
         lattice = np.array(reference.lattices[index], dtype=np.float64)
         n_sites = sites.stop - sites.start
-        answer, cost, first_lattice = self._kernels.cost_of_first_match(
+        vectors = _in_order(
+            self._lattice, len(self._pettifor), lattice, n_sites, self._tolerances["ltol"]
+        )
+        answer, cost, found = self._kernels.cost_of_first_match(
             self._lattice,
             self._frac_coords,
             self._pettifor,
             lattice,
             reference.frac_coords[sites],
             pettifor_numbers(reference.numbers[sites]),
-            _in_order(
-                self._lattice, len(self._pettifor), lattice, n_sites, self._tolerances["ltol"]
-            ),
+            vectors,
             self._work,
             **self._tolerances,
         )
-        return answer != self._kernels.GIVEN_UP, cost, first_lattice
+        return answer != self._kernels.GIVEN_UP, cost, FirstMatch.of(vectors, found)
 
 
 def where_equal(
     kernels: ModuleType, generated: Structure, other: Structure, protocol: Protocol
-) -> tuple[bool | None, np.ndarray | None]:
+) -> tuple[bool | None, FirstMatch | None]:
     """What the kernels say of two crystals that may be equal, elements included.
 
     Parameters
@@ -170,22 +205,23 @@ def where_equal(
     bool or None
         False if pymatgen refuses the pair, True if it might accept it, None if that was given up,
         as there was too much to compare.
-    int64, (3, 3), or None
-        The first lattice that pymatgen may accept, see `Matching.duplicate_rms`.
+    FirstMatch or None
+        Its `site` is not known: the pair is compared from another first site of T.
     """
     n_first, n_second = len(generated), len(other)
     if n_first > n_second and n_first * (1 / (n_first // n_second)) < n_second:
         # So it rounds for 49, 98, 103 … times the sites, and pymatgen exchanges the two then.
         generated, other = other, generated
     lattices = [np.array(s.lattice.matrix, dtype=np.float64) for s in (generated, other)]
-    answer, first_lattice = kernels.first_equal(
+    vectors = _in_order(lattices[0], len(generated), lattices[1], len(other), protocol.ltol)
+    answer, found = kernels.first_equal(
         lattices[0],
         np.array(generated.frac_coords, dtype=np.float64),
         np.array(generated.atomic_numbers, dtype=np.int64),
         lattices[1],
         np.array(other.frac_coords, dtype=np.float64),
         np.array(other.atomic_numbers, dtype=np.int64),
-        _in_order(lattices[0], len(generated), lattices[1], len(other), protocol.ltol),
+        vectors,
         np.array([0, MOST_WORK_OF_EQUALS], dtype=np.int64),
         ltol=protocol.ltol,
         stol=protocol.stol,
@@ -193,7 +229,7 @@ def where_equal(
     )
     if answer == kernels.GIVEN_UP:
         return None, None
-    return answer == kernels.LET_THROUGH, first_lattice
+    return answer == kernels.LET_THROUGH, FirstMatch.of(vectors, found)
 
 
 def _in_order(

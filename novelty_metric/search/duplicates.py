@@ -98,16 +98,16 @@ class EqualTest:
         TooMuchToCompareError
             A pair with compiled functions past `compiled.MOST_WORK_OF_EQUALS`.
         """
-        first_lattice = None
+        first = None
         if not commensurate(len(generated), len(other)):
             return None
         if self.kernels is not None:
-            possible, first_lattice = where_equal(self.kernels, generated, other, self.protocol)
+            possible, first = where_equal(self.kernels, generated, other, self.protocol)
             if possible is None:
                 raise TooMuchToCompareError
             if not possible:
                 return None
-        return self.matching.duplicate_rms(generated, other, first_lattice)
+        return self.matching.duplicate_rms(generated, other, first)
 
 
 def find_duplicate(

@@ -21,7 +21,7 @@ from novelty_metric.search.bounds import (
 )
 from novelty_metric.search.compiled import CompiledTest, load_kernels
 from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
-from novelty_metric.search.matching import Matching
+from novelty_metric.search.matching import BareCell, Matching
 from novelty_metric.search.pettifor import pettifor_numbers, symbol
 from novelty_metric.search.wyckoff import RankedOrbits, WyckoffIndex
 from novelty_metric.verdict import DuplicateMatch, Parent, Route
@@ -159,26 +159,26 @@ class ParentSearch:
         symmetry : Symmetry or None
             Of that cell; None leaves the Wyckoff route unfinished.
         """
-        numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
+        own = BareCell.of_structure(generated)
         candidates = self._bounds.candidates(
-            pettifor_numbers(numbers),
-            self._cell(generated),
+            pettifor_numbers(own.atomic_numbers),
+            self._cell(own),
             self._cells,
             ltol=self.protocol.ltol,
             look=None if self._kernel_bounds is None else self._kernel_bounds.look,
         )
         by_sites = search_lattice_sites(
-            generated,
+            own,
             self.reference,
             self.matching,
             candidates,
             k=self.protocol.k,
-            compiled=self.compiled_test(generated),
+            compiled=self.compiled_test(own),
             max_pair_tests=self.protocol.max_pair_tests or None,
         )
         by_letters = self._wyckoff.search(
-            numbers,
-            np.asarray(generated.frac_coords, dtype=np.float64),
+            own.atomic_numbers,
+            own.frac_coords,
             symmetry,
             k=self.protocol.k,
         )
@@ -210,7 +210,7 @@ class ParentSearch:
             possible[possible] = np.logical_or(*test.passes(indices[possible]))
         return possible
 
-    def compiled_test(self, generated: Structure) -> CompiledTest | None:
+    def compiled_test(self, generated: Structure | BareCell) -> CompiledTest | None:
         """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
         if self._kernels is None:
             return None
@@ -233,7 +233,7 @@ class ParentSearch:
     def _cells_at(self, indices: np.ndarray) -> Cells:
         return self._cells.take(self._bounds.place[indices])
 
-    def _cell(self, structure: Structure) -> Cells:
+    def _cell(self, structure: Structure | BareCell) -> Cells:
         lattice, n_sites = np.asarray(structure.lattice.matrix), len(structure)
         tolerances = {"ltol": self.protocol.ltol, "angle_tol": self.protocol.angle_tol}
         if self._kernel_bounds is not None:

@@ -132,10 +132,11 @@ match that pymatgen may accept, or accepts beyond doubt. Or there was too much t
 
 
 class Vectors(NamedTuple):
-    """Vectors of a lattice: integer coefficients and Cartesian (M, 3), lengths (M,)."""
+    """Vectors of a lattice: integer coefficients, Cartesian, those by length (M, 3); lengths (M,)."""
 
     coefficients: np.ndarray
     cart: np.ndarray
+    unit: np.ndarray
     length: np.ndarray
 
 
@@ -171,14 +172,14 @@ class Scratch(NamedTuple):
     with their costs in `open_cost`, (N, N); `site_cost` is the elements' part, (N, N); `floats`,
     `ints` and `flags` are the state of the assignment; `own` and `found` vectors of G's lattice and
     of another's; `shell` which of them could stand for each
-    target vector, (3, M); `near` a short list of them; `points` the lattice points of a supercell;
+    target vector, (3, M); `near` short lists of them, (2, M); `points` the lattice points of a supercell;
     `operations` of T that fix its first site; `classes` of lattices that were tested;
     `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
     cells, (5, 6); `labels` the elements of the two sides, (2, N), as modified Pettifor numbers,
     or as numbers that have to be equal where `by_element` says so, (1,); `same_words` then marks
     the pairs of sites with equal ones, laid out as `allowed_words`;
-    `first_matrix` the coefficients of the first lattice with a match that pymatgen may accept, and
-    of the one in hand; `work` how much was compared, and how much may be, about nanoseconds;
+    `matrix` the coefficients of the lattice in hand; `first_match`, (5,), what `cost_of_first_match`
+    gives; `work` how much was compared, and how much may be, about nanoseconds;
     `spread`, (3,), by how much the members of a family differ from the crystal at hand (0 for a
     pair): squares of vectors on the mean cell, relative, and places of sites (Å), at most and root
     mean square; `windows`, (2, 3), pymatgen's on the mean cell, a little wider, a little narrower;
@@ -221,7 +222,8 @@ class Scratch(NamedTuple):
     labels: np.ndarray
     by_element: np.ndarray
     same_words: np.ndarray
-    first_matrix: np.ndarray
+    matrix: np.ndarray
+    first_match: np.ndarray
     work: np.ndarray
     spread: np.ndarray
     windows: np.ndarray
@@ -1561,6 +1563,8 @@ def _lattice_test(  # noqa: PLR0917
                 if answer != _REFUSED:
                     if not in_order:
                         return LET_THROUGH, lowest
+                    if scratch.first_match[3] < 0:
+                        scratch.first_match[3] = start
                     came_to = LET_THROUGH
                     lowest = min(lowest, cost)
             if worst == _SURE and sure and surely_covered:
@@ -1644,7 +1648,7 @@ def _vectors(
     int
         How many; -1 if they are too many.
     """
-    coefficients, cart, length = out
+    coefficients, cart, unit, length = out
     inverted(lattice, inverse)
     p_most, q_most, r_most = (
         _reach(inverse, 0, highest),
@@ -1675,6 +1679,8 @@ def _vectors(
                 cart[found, 1] = dy
                 cart[found, 2] = dz
                 length[found] = np.sqrt(square)
+                for k in range(3):
+                    unit[found, k] = cart[found, k] / length[found]
                 found += 1
     return found
 
@@ -1689,7 +1695,7 @@ def _reach(inverse: np.ndarray, k: int, longest: float) -> int:
 @without_counting
 def _given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> int:
     """The lattice vectors of given coefficients, in that order; -1 if they are too many."""
-    coefficients, cart, length = out
+    coefficients, cart, unit, length = out
     if len(in_order) > MOST_VECTORS:
         return -1
     for place in range(len(in_order)):
@@ -1703,13 +1709,15 @@ def _given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> i
             )
             square += cart[place, k] ** 2
         length[place] = np.sqrt(square)
+        for k in range(3):
+            unit[place, k] = cart[place, k] / max(length[place], SLACK)  # zero is listed too
     return len(in_order)
 
 
 @internal
 def _by_length(vectors: Vectors, count: int) -> None:
     """Put so many vectors in order of length, by Shell's method: `argsort` compiles for seconds."""
-    coefficients, cart, length = vectors
+    coefficients, cart, unit, length = vectors
     gap = 1
     while gap < count:
         gap = 3 * gap + 1
@@ -1725,6 +1733,7 @@ def _by_length(vectors: Vectors, count: int) -> None:
                         coefficients[here],
                     )
                     cart[here], cart[there] = cart[there], cart[here]
+                    unit[here], unit[there] = unit[there], unit[here]
                 at -= gap
         gap //= 3
 
@@ -2065,8 +2074,30 @@ def _family_spread(  # noqa: PLR0917
     return taken
 
 
+@without_counting
+def _bounds_of_pair(target: np.ndarray, ltol: float, angle_tol: float, bounds: np.ndarray) -> None:
+    """Lengths and cosines of the vectors that may stand for the target's, into ``scratch.bounds``.
+
+    Most pairs end here or soon after: without a single angle.
+    """
+    cos_tol, sin_tol = np.cos(angle_tol * np.pi / 180), np.sin(angle_tol * np.pi / 180)
+    for k in range(3):
+        length = np.sqrt(inner(target[k], target[k]))
+        bounds[0, k] = length * (1 - SLACK) / (1 + ltol)
+        bounds[1, k] = length * (1 + SLACK) * (1 + ltol)
+    for k in range(3):
+        one, other = target[(k + 1) % 3], target[(k + 2) % 3]
+        cosine = inner(one, other) / np.sqrt(inner(one, one) * inner(other, other))
+        sine = np.sqrt(max(0.0, 1 - cosine * cosine))
+        bounds[2, k], bounds[3, k] = -1 - EDGE, 1 + EDGE
+        if cosine > -cos_tol:
+            bounds[2, k] = cosine * cos_tol - sine * sin_tol - EDGE
+        if cosine < cos_tol:
+            bounds[3, k] = cosine * cos_tol + sine * sin_tol + EDGE
+
+
 @internal
-def _bounds_of_vectors(  # noqa: PLR0917
+def _bounds_of_family(  # noqa: PLR0917
     wanted: np.ndarray,
     expand_first: bool,
     ltol: float,
@@ -2075,14 +2106,14 @@ def _bounds_of_vectors(  # noqa: PLR0917
     family: Family,
     scratch: Scratch,
 ) -> None:
-    """Into ``scratch.bounds``: lengths and cosines of the vectors that may stand for the target's.
+    """`_bounds_of_pair` of a family's leader, such that they hold for every member.
 
-    For a family: of the leader's own, if its members are the sources.
+    Of the leader's own vectors, if its members are the sources.
     """
     bounds = scratch.bounds
     tolerance = angle_tol * np.pi / 180
     shortest, longest, away = 1.0, 1.0, SLACK
-    if len(family.members) > 0 and not expand_first:
+    if not expand_first:
         back, gram = scratch.small[1], scratch.small[2]
         volume = abs(inverted(other_lattice, back))
         for member in range(len(family.members)):
@@ -2110,7 +2141,7 @@ def _bounds_of_vectors(  # noqa: PLR0917
         bounds[3, k] = np.cos(max(bounds[3, k] - tolerance, 0.0)) + away
 
 
-@internal
+@inlined
 def _pair_test(  # noqa: PLR0917
     lattice: np.ndarray,
     frac: np.ndarray,
@@ -2148,11 +2179,14 @@ def _pair_test(  # noqa: PLR0917
         expanded, kept = scratch.second, scratch.first
     to_the_first = len(in_order) > 0
     wanted, parameters = scratch.parameters[0], scratch.parameters[1]
-    _parameters(target, wanted)
     of_family = len(family.members) > 0
     scratch.spread[0] = scratch.spread[1] = scratch.spread[2] = 0.0
     bounds = scratch.bounds
-    _bounds_of_vectors(wanted, expand_first, ltol, angle_tol, other_lattice, family, scratch)
+    if of_family:
+        _parameters(target, wanted)
+        _bounds_of_family(wanted, expand_first, ltol, angle_tol, other_lattice, family, scratch)
+    else:
+        _bounds_of_pair(target, ltol, angle_tol, bounds)
     shortest = min(bounds[0, 0], bounds[0, 1], bounds[0, 2])
     longest = max(bounds[1, 0], bounds[1, 1], bounds[1, 2])
     vectors, start, stop = scratch.found, 0, 0
@@ -2176,8 +2210,9 @@ def _pair_test(  # noqa: PLR0917
     tolerance = angle_tol * np.pi / 180
     alpha_low, beta_low, gamma_low = bounds[2, 0], bounds[2, 1], bounds[2, 2]
     alpha_high, beta_high, gamma_high = bounds[3, 0], bounds[3, 1], bounds[3, 2]
-    coefficients, cart, length = vectors
-    matrix, aligned, own_cell = scratch.first_matrix[1], scratch.small[0], scratch.small[3]
+    coefficients, cart, unit = vectors.coefficients, vectors.cart, vectors.unit
+    matrix, aligned, own_cell = scratch.matrix, scratch.small[0], scratch.small[3]
+    first_match = scratch.first_match
     taken = 0
     # Of v and -v only one is listed, unless they are given: then the other has to be thought of.
     # All three turned around are left to `_lattice_test`.
@@ -2187,165 +2222,162 @@ def _pair_test(  # noqa: PLR0917
     # operation fixes T's anchor, the first site, and leads to the same cells. Where T is the
     # source it turns the whole cell. Where T is the target it exchanges axes, which the reduction
     # of the mean cell has to allow.
-    by_class = not to_the_first and (
-        not expand_first or _only_exchanged_by_reduction(wanted, ltol, tolerance)
-    )
-    for member in range(len(family.members)):
-        by_class &= not expand_first or _only_exchanged_by_reduction(
-            family.parameters[family.members[member]], ltol, tolerance
-        )
+    by_class, first_lattice = not to_the_first, True
     operations, classes = scratch.operations, scratch.classes
     n_operations, n_classes = 0, 0
     for place_a in range(n_a):
         a = shell[0, place_a]
-        ax, ay, az, a_length = cart[a, 0], cart[a, 1], cart[a, 2], length[a]
-        n_near = 0
+        ax, ay, az = unit[a, 0], unit[a, 1], unit[a, 2]
+        n_near_b, n_near_c = 0, 0
         for place_c in range(n_c):
             c = shell[2, place_c]
-            cosine = (ax * cart[c, 0] + ay * cart[c, 1] + az * cart[c, 2]) / (a_length * length[c])
-            # As above; a place stands for c with a plus sign if even, with a minus if odd.
-            near[n_near] = 2 * c
-            n_near += beta_low <= cosine <= beta_high
-            near[n_near] = 2 * c + 1
-            n_near += (signs == 2) & (beta_low <= -cosine <= beta_high)
-        if n_near == 0:
+            beta = ax * unit[c, 0] + ay * unit[c, 1] + az * unit[c, 2]
+            # As in `_shells`; a place stands for c with a plus sign if even, with a minus if odd.
+            near[1, n_near_c] = 2 * c
+            n_near_c += beta_low <= beta <= beta_high
+            near[1, n_near_c] = 2 * c + 1
+            n_near_c += (signs == 2) & (beta_low <= -beta <= beta_high)
+        if n_near_c == 0:
             continue
         for place_b in range(n_b):
             b = shell[1, place_b]
-            bx, by, bz, b_length = cart[b, 0], cart[b, 1], cart[b, 2], length[b]
-            gamma = (ax * bx + ay * by + az * bz) / (a_length * b_length)
-            for b_turned in range(signs):
-                if b_turned:
-                    gamma, bx, by, bz = -gamma, -bx, -by, -bz
-                if gamma < gamma_low or gamma > gamma_high:
+            gamma = ax * unit[b, 0] + ay * unit[b, 1] + az * unit[b, 2]
+            near[0, n_near_b] = 2 * b
+            n_near_b += gamma_low <= gamma <= gamma_high
+            near[0, n_near_b] = 2 * b + 1
+            n_near_b += (signs == 2) & (gamma_low <= -gamma <= gamma_high)
+        for place_b in range(n_near_b):
+            scratch.work[0] += n_near_c
+            if scratch.work[0] > scratch.work[1]:
+                return GIVEN_UP, -1.0
+            b, b_sign = near[0, place_b] >> 1, 1 - 2 * (near[0, place_b] & 1)
+            bx, by, bz = unit[b, 0], unit[b, 1], unit[b, 2]
+            # b × a, so that the volume of the cell is -c times it.
+            mx = coefficients[a, 1] * coefficients[b, 2] - coefficients[a, 2] * coefficients[b, 1]
+            my = coefficients[a, 2] * coefficients[b, 0] - coefficients[a, 0] * coefficients[b, 2]
+            mz = coefficients[a, 0] * coefficients[b, 1] - coefficients[a, 1] * coefficients[b, 0]
+            for place_c in range(n_near_c):
+                c, c_sign = near[1, place_c] >> 1, 1 - 2 * (near[1, place_c] & 1)
+                det = mx * coefficients[c, 0] + my * coefficients[c, 1] + mz * coefficients[c, 2]
+                if abs(det) != fu:
                     continue
-                scratch.work[0] += n_near
-                if scratch.work[0] > scratch.work[1]:
-                    return GIVEN_UP, -1.0
-                b_sign = 1 - 2 * b_turned
-                # b × a, so that the volume of the cell is -c times it.
-                mx = coefficients[a, 1] * coefficients[b, 2]
-                mx -= coefficients[a, 2] * coefficients[b, 1]
-                my = coefficients[a, 2] * coefficients[b, 0]
-                my -= coefficients[a, 0] * coefficients[b, 2]
-                mz = coefficients[a, 0] * coefficients[b, 1]
-                mz -= coefficients[a, 1] * coefficients[b, 0]
-                for place in range(n_near):
-                    c, c_turned = near[place] >> 1, near[place] & 1
-                    c_sign = 1 - 2 * c_turned
-                    det = mx * coefficients[c, 0] + my * coefficients[c, 1]
-                    det += mz * coefficients[c, 2]
-                    if abs(det) != fu:
+                alpha = b_sign * c_sign * (bx * unit[c, 0] + by * unit[c, 1] + bz * unit[c, 2])
+                if alpha < alpha_low or alpha > alpha_high:
+                    continue
+                for k in range(3):
+                    matrix[0, k] = coefficients[a, k]
+                    matrix[1, k] = b_sign * coefficients[b, k]
+                    matrix[2, k] = c_sign * coefficients[c, k]
+                    aligned[0, k] = cart[a, k]
+                    aligned[1, k] = b_sign * cart[b, k]
+                    aligned[2, k] = c_sign * cart[c, k]
+                _parameters(aligned, parameters)
+                if first_lattice:
+                    first_lattice = False
+                    if not of_family:
+                        _parameters(target, wanted)
+                    by_class &= not expand_first or _only_exchanged_by_reduction(
+                        wanted, ltol, tolerance
+                    )
+                    for member in range(len(family.members)):
+                        by_class &= not expand_first or _only_exchanged_by_reduction(
+                            family.parameters[family.members[member]], ltol, tolerance
+                        )
+                if of_family:
+                    scratch.work[0] += 100 * len(family.members)
+                    for i in range(3):
+                        for k in range(3):
+                            own_cell[i, k] = target[i, k] if expand_first else aligned[i, k]
+                    taken = _family_spread(
+                        matrix,
+                        parameters,
+                        wanted,
+                        expand_first,
+                        own_cell,
+                        ltol,
+                        angle_tol,
+                        family,
+                        scratch,
+                    )
+                    if taken == 0:
                         continue
-                    cosine = c_sign * (bx * cart[c, 0] + by * cart[c, 1] + bz * cart[c, 2])
-                    cosine /= b_length * length[c]
-                    if cosine < alpha_low or cosine > alpha_high:
-                        continue
-                    for k in range(3):
-                        matrix[0, k] = coefficients[a, k]
-                        matrix[1, k] = b_sign * coefficients[b, k]
-                        matrix[2, k] = c_sign * coefficients[c, k]
-                        aligned[0, k] = cart[a, k]
-                        aligned[1, k] = b_sign * cart[b, k]
-                        aligned[2, k] = c_sign * cart[c, k]
-                    _parameters(aligned, parameters)
-                    if of_family:
-                        scratch.work[0] += 100 * len(family.members)
-                        for i in range(3):
-                            for k in range(3):
-                                own_cell[i, k] = target[i, k] if expand_first else aligned[i, k]
-                        taken = _family_spread(
+                if by_class:
+                    if n_operations == 0:
+                        n_operations = _operations_at_first(
+                            other_lattice, other_frac, n_second, operations
+                        )
+                        if of_family:
+                            n_operations = _operations_of_all(family, operations, n_operations)
+                    if n_operations > 1:
+                        code = _class_of(matrix, operations, n_operations, not expand_first)
+                        known = False
+                        for earlier in range(n_classes):
+                            known |= classes[earlier] == code
+                        if known:
+                            continue
+                        if code >= 0 and n_classes < MOST_CLASSES:
+                            classes[n_classes] = code
+                            n_classes += 1
+                sure = to_the_first and _surely_near(parameters, wanted, ltol, angle_tol)
+                # Once; of a family, for all its members, then if need be one by one.
+                answer, cost = NO_LATTICE, np.inf
+                one, other, n_means = parameters, wanted, taken
+                for member in range(-1, len(family.members)):
+                    if member >= 0:
+                        index = family.members[member]
+                        if not _takes(
+                            index,
                             matrix,
                             parameters,
                             wanted,
                             expand_first,
-                            own_cell,
                             ltol,
                             angle_tol,
                             family,
                             scratch,
-                        )
-                        if taken == 0:
+                        ):
                             continue
-                    if by_class:
-                        if n_operations == 0:
-                            n_operations = _operations_at_first(
-                                other_lattice, other_frac, n_second, operations
-                            )
-                            if of_family:
-                                n_operations = _operations_of_all(family, operations, n_operations)
-                        if n_operations > 1:
-                            code = _class_of(matrix, operations, n_operations, not expand_first)
-                            known = False
-                            for earlier in range(n_classes):
-                                known |= classes[earlier] == code
-                            if known:
-                                continue
-                            if code >= 0 and n_classes < MOST_CLASSES:
-                                classes[n_classes] = code
-                                n_classes += 1
-                    sure = to_the_first and _surely_near(parameters, wanted, ltol, angle_tol)
-                    # Once; of a family, for all its members, then if need be one by one.
-                    answer, cost = NO_LATTICE, np.inf
-                    one, other, n_means = parameters, wanted, taken
-                    for member in range(-1, len(family.members)):
-                        if member >= 0:
-                            index = family.members[member]
-                            if not _takes(
-                                index,
-                                matrix,
-                                parameters,
-                                wanted,
-                                expand_first,
-                                ltol,
-                                angle_tol,
-                                family,
-                                scratch,
-                            ):
-                                continue
-                            one, other, n_means = scratch.parameters[2], scratch.parameters[3], 0
-                            started = False
+                        one, other, n_means = scratch.parameters[2], scratch.parameters[3], 0
+                        started = False
+                        for k in range(3):
+                            scratch.spread[k] = 0.0
+                        sites = family.fracs[family.offsets[index] : family.offsets[index + 1]]
+                        if expand_first:
+                            large = sites
+                        else:
+                            small = sites
+                    if not started:
+                        for i in range(n):
                             for k in range(3):
-                                scratch.spread[k] = 0.0
-                            sites = family.fracs[family.offsets[index] : family.offsets[index + 1]]
-                            if expand_first:
-                                large = sites
-                            else:
-                                small = sites
-                        if not started:
-                            for i in range(n):
-                                for k in range(3):
-                                    kept[k, i] = large[i, k] - np.floor(large[i, k])
-                        if not _expand(small, n_small, matrix, fu, expanded, scratch):
-                            return LET_THROUGH, -1.0
-                        answer, cost = _lattice_test(
-                            one,
-                            other,
-                            n,
-                            expand_first,
-                            fu,
-                            stol,
-                            sure,
-                            to_the_first,
-                            family.means[:n_means],
-                            scratch,
-                        )
-                        started = member < 0
-                        may_match = answer >= LET_THROUGH or cost < 0
-                        if answer == GIVEN_UP or may_match == (member >= 0):
-                            break
-                    if not started:  # the leader's sites back in place
-                        small, large = (frac, other_frac) if expand_first else (other_frac, frac)
-                    if cost < 0:
-                        return max(answer, LET_THROUGH), -1.0
-                    if answer >= LET_THROUGH > came_to:
-                        for i in range(3):
-                            for k in range(3):
-                                scratch.first_matrix[0, i, k] = matrix[i, k]
-                    lowest = min(lowest, cost)
-                    came_to = max(came_to, min(answer, LET_THROUGH))
-                    if answer == ACCEPTED or (answer == LET_THROUGH and not to_the_first):
-                        return LET_THROUGH, lowest
+                                kept[k, i] = large[i, k] - np.floor(large[i, k])
+                    if not _expand(small, n_small, matrix, fu, expanded, scratch):
+                        return LET_THROUGH, -1.0
+                    answer, cost = _lattice_test(
+                        one,
+                        other,
+                        n,
+                        expand_first,
+                        fu,
+                        stol,
+                        sure,
+                        to_the_first,
+                        family.means[:n_means],
+                        scratch,
+                    )
+                    started = member < 0
+                    may_match = answer >= LET_THROUGH or cost < 0
+                    if answer == GIVEN_UP or may_match == (member >= 0):
+                        break
+                if not started:  # the leader's sites back in place
+                    small, large = (frac, other_frac) if expand_first else (other_frac, frac)
+                if cost < 0:
+                    return max(answer, LET_THROUGH), -1.0
+                if to_the_first and answer >= LET_THROUGH > came_to:
+                    first_match[0], first_match[1], first_match[2], first_match[4] = a, b, c, sure
+                lowest = min(lowest, cost)
+                came_to = max(came_to, min(answer, LET_THROUGH))
+                if answer == ACCEPTED or (answer == LET_THROUGH and not to_the_first):
+                    return LET_THROUGH, lowest
     return came_to, lowest
 
 
@@ -2387,7 +2419,7 @@ def _scratch(most: int) -> Scratch:
         _empty_vectors(),
         _empty_vectors(),
         np.empty((3, MOST_VECTORS + 1), np.int64),
-        np.empty(2 * MOST_VECTORS + 2, np.int64),
+        np.empty((2, 2 * MOST_VECTORS + 2), np.int64),
         np.empty((most, 3)),
         np.empty((48, 6), np.int64),
         np.empty(MOST_CLASSES, np.int64),
@@ -2397,7 +2429,8 @@ def _scratch(most: int) -> Scratch:
         np.zeros((2, most), np.int64),
         np.zeros(1, np.int64),
         np.empty(size // 8, np.uint64),
-        np.zeros((2, 3, 3), np.int64),
+        np.empty((3, 3), np.int64),
+        np.full(5, -1, np.int64),
         np.zeros(2, np.int64),
         np.zeros(3),
         np.empty((2, 3)),
@@ -2409,62 +2442,34 @@ def _scratch(most: int) -> Scratch:
 @compiled
 def _empty_vectors() -> Vectors:
     return Vectors(
-        np.empty((MOST_VECTORS, 3), np.int64), np.empty((MOST_VECTORS, 3)), np.empty(MOST_VECTORS)
+        np.empty((MOST_VECTORS, 3), np.int64),
+        np.empty((MOST_VECTORS, 3)),
+        np.empty((MOST_VECTORS, 3)),
+        np.empty(MOST_VECTORS),
     )
 
 
-@compiled
-def _scan(  # noqa: PLR0917
+@internal
+def _test_each(  # noqa: PLR0917
     lattice: np.ndarray,
     frac: np.ndarray,
-    labels: np.ndarray,
     lattices: np.ndarray,
     offsets: np.ndarray,
     fracs: np.ndarray,
-    other_labels: np.ndarray,
     indices: np.ndarray,
     ltol: float,
     stol: float,
     angle_tol: float,
-    by_element: int,
     in_order: np.ndarray,
+    n_own: int,
     families: Families,
-    work: np.ndarray,
+    means: np.ndarray,
     answers: np.ndarray,
     costs: np.ndarray,
-    matrix: np.ndarray,
+    scratch: Scratch,
 ) -> None:
-    """What `furthest_steps` and `cost_of_first_match` hand on; of the latter there is one index.
-
-    One function, as each that holds the pair test takes seconds more to compile.
-    """
-    n = len(frac)
-    most, longest = n, 0.0
-    for index in indices:
-        size = offsets[index + 1] - offsets[index]
-        most = max(most, size)
-        if size >= n:
-            for k in range(3):
-                longest = max(longest, inner(lattices[index, k], lattices[index, k]))
-    scratch = _scratch(most)
-    scratch.work[:] = work
-    means = np.empty((families.most, 6))
-    n_own = -len(in_order)
-    not_listed = -1 - n_own  # values: for a literal all would be compiled once more
-    if len(in_order) == 0:
-        n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
-        if n_own > 0:
-            _by_length(scratch.own, n_own)
-    else:
-        scratch.by_element[0] = by_element
-        for i in range(most):
-            scratch.labels[0, i] = labels[i * n // most]
-            scratch.labels[1, i] = other_labels[i * len(other_labels) // most]
-        if by_element:
-            same = scratch.same_words.view(np.uint8)
-            for i in range(most):
-                for j in range(most):
-                    same[i * _width(most) + j] = scratch.labels[0, j] == scratch.labels[1, i]
+    """`_pair_test` of many pairs, those of a family together first."""
+    not_listed = -1 if n_own >= 0 else n_own  # a value: for a literal all would be compiled again
     for place in range(len(indices)):
         index = indices[place]
         family = families.of[index] if len(families.of) > 0 else -1
@@ -2506,8 +2511,78 @@ def _scan(  # noqa: PLR0917
                 if refused:
                     answers[place] = TOO_FAR
                     break
+
+
+@compiled
+def _scan(  # noqa: PLR0917
+    lattice: np.ndarray,
+    frac: np.ndarray,
+    labels: np.ndarray,
+    lattices: np.ndarray,
+    offsets: np.ndarray,
+    fracs: np.ndarray,
+    other_labels: np.ndarray,
+    indices: np.ndarray,
+    ltol: float,
+    stol: float,
+    angle_tol: float,
+    by_element: int,
+    in_order: np.ndarray,
+    families: Families,
+    work: np.ndarray,
+    answers: np.ndarray,
+    costs: np.ndarray,
+    first_match: np.ndarray,
+) -> None:
+    """What `furthest_steps` and `cost_of_first_match` hand on; of the latter there is one index.
+
+    One function, as each that holds the pair test takes seconds more to compile.
+    """
+    n = len(frac)
+    most, longest = n, 0.0
+    for index in indices:
+        size = offsets[index + 1] - offsets[index]
+        most = max(most, size)
+        if size >= n:
+            for k in range(3):
+                longest = max(longest, inner(lattices[index, k], lattices[index, k]))
+    scratch = _scratch(most)
+    scratch.work[:] = work
+    n_own = -len(in_order)
+    if len(in_order) == 0:
+        n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
+        if n_own > 0:
+            _by_length(scratch.own, n_own)
+    else:
+        scratch.by_element[0] = by_element
+        for i in range(most):
+            scratch.labels[0, i] = labels[i * n // most]
+            scratch.labels[1, i] = other_labels[i * len(other_labels) // most]
+        if by_element:
+            same = scratch.same_words.view(np.uint8)
+            for i in range(most):
+                for j in range(most):
+                    same[i * _width(most) + j] = scratch.labels[0, j] == scratch.labels[1, i]
+    _test_each(
+        lattice,
+        frac,
+        lattices,
+        offsets,
+        fracs,
+        indices,
+        ltol,
+        stol,
+        angle_tol,
+        in_order,
+        n_own,
+        families,
+        np.empty((families.most, 6)),
+        answers,
+        costs,
+        scratch,
+    )
     work[:] = scratch.work
-    matrix[:] = scratch.first_matrix[0]
+    first_match[:] = scratch.first_match
 
 
 def given(values: np.ndarray, dtype: type) -> np.ndarray:
@@ -2588,7 +2663,7 @@ def furthest_steps(  # noqa: PLR0917
         work,
         answers,
         np.empty(len(indices)),
-        np.empty((3, 3), dtype=np.int64),
+        np.empty(5, dtype=np.int64),
     )
     return answers
 
@@ -2639,15 +2714,16 @@ def cost_of_first_match(  # noqa: PLR0917
     float
         Mean over sites, as `pettifor.map_cost`; infinite if pymatgen refuses the pair, negative if
         nothing could be found out.
-    int64, (3, 3), or None
-        Coefficients of the first lattice on which pymatgen may accept a match; it refuses all that
-        come before.
+    int64, (5,), or None
+        The first match that pymatgen may accept; it refuses all that come before. Which vectors of
+        `in_order` span its lattice, which site of G, expanded if T has more, the first of T is
+        moved onto, and whether pymatgen surely takes that lattice.
     """
     if len(in_order) == 0:
         return LET_THROUGH, -1.0, None
     n_sites, other_n_sites = len(frac_coords), len(other_frac_coords)
     answer, cost = np.empty(1, dtype=np.uint8), np.empty(1)
-    matrix = np.empty((3, 3), dtype=np.int64)
+    first_match = np.empty(5, dtype=np.int64)
     _scan(
         given(lattice, np.float64),
         given(frac_coords, np.float64),
@@ -2666,10 +2742,10 @@ def cost_of_first_match(  # noqa: PLR0917
         work,
         answer,
         cost,
-        matrix,
+        first_match,
     )
     lowest = float(cost[0]) / max(n_sites, other_n_sites)
-    return int(answer[0]), lowest, matrix if 0 <= lowest < np.inf else None
+    return int(answer[0]), lowest, first_match if 0 <= lowest < np.inf else None
 
 
 def first_equal(  # noqa: PLR0917
@@ -2700,15 +2776,15 @@ def first_equal(  # noqa: PLR0917
     -------
     int
         How far the pair came.
-    int64, (3, 3), or None
-        As for `cost_of_first_match`.
+    int64, (5,), or None
+        As for `cost_of_first_match`, but for the site: the order of T's sites is another here.
     """
     if len(in_order) > MOST_VECTORS:  # more than pymatgen would end with
         return GIVEN_UP, None
     _, element, counts = np.unique(other_numbers, return_inverse=True, return_counts=True)
     anchor = int(np.argmin(counts[element]))
     order = np.r_[anchor, np.delete(np.arange(len(other_numbers)), anchor)]
-    answer, _, first_lattice = cost_of_first_match(
+    answer, _, first_match = cost_of_first_match(
         lattice,
         frac_coords,
         numbers,
@@ -2722,4 +2798,4 @@ def first_equal(  # noqa: PLR0917
         angle_tol=angle_tol,
         by_element=True,
     )
-    return answer, first_lattice
+    return answer, first_match

@@ -16,15 +16,13 @@ from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 from novelty_metric.search.ranking import Cheapest, Key
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from novelty_metric.reference import Reference
-    from novelty_metric.search.compiled import CompiledTest
+    from novelty_metric.search.compiled import CompiledTest, FirstMatch
     from novelty_metric.search.matching import FrameworkMatch, Matching
 
 _FIRST_BATCH = 32
 _LARGEST_BATCH = 4096
-_SORTED_FIRST = 2048
+_SORTED_FIRST = 256
 
 _PASSED, _RAISED, _GIVEN_UP = "passed", "raised", "given up"
 """What is known of a pair that waits: it may match; so, and what it costs; nothing."""
@@ -51,7 +49,7 @@ class LatticeSitesResult:
 
 
 def search_lattice_sites(
-    generated: Structure,
+    generated: BareCell,
     reference: Reference,
     matching: Matching,
     candidates: tuple[np.ndarray, np.ndarray],
@@ -70,8 +68,8 @@ def search_lattice_sites(
 
     Parameters
     ----------
-    generated : Structure
-        Clean and reduced.
+    generated : BareCell
+        Of a clean, reduced crystal.
     reference : Reference
     matching : Matching
     candidates : tuple
@@ -85,7 +83,6 @@ def search_lattice_sites(
         left that could have mattered. The count is of the pairs that a search in the order of the
         first bounds has to look at; it is the same with and without `compiled`.
     """
-    numbers = np.asarray(generated.atomic_numbers, dtype=np.int64)
     indices, lower = candidates
     order, known = _in_order(lower, _SORTED_FIRST if max_pair_tests is None else len(lower))
     indices, lower = indices[order], lower[order]
@@ -98,15 +95,14 @@ def search_lattice_sites(
     best: Cheapest[RankedMatch] = Cheapest(k)
     unfinished: list[str] = []
     waiting: list[tuple[Key, str]] = []  # with what is known
-    own = BareCell.of(generated.lattice.matrix, generated.frac_coords)
-    first_lattice: dict[int, np.ndarray | None] = {}
+    first: dict[int, FirstMatch | None] = {}
     place, n_given_up, first_given_up = 0, 0, ""
     while waiting or place < end:
         if place == known < end:
-            order = known + np.argsort(lower[known:], kind="stable")
+            order, more = _in_order(lower[known:], 4 * known)
             for values in (indices, lower, n_sites):
-                values[known:] = values[order]
-            known = end
+                values[known:] = values[known:][order]
+            known += more
         if not waiting or (place < end and key_at(place) < waiting[0][0]):
             if best.certain_before(key_at(place)):
                 break
@@ -125,7 +121,7 @@ def search_lattice_sites(
             break
         bound, size, index = key
         if compiled is not None and known_of_it == _PASSED:
-            finished, cost, first_lattice[index] = compiled.first_match(index)
+            finished, cost, first[index] = compiled.first_match(index)
             if not finished:
                 known_of_it = _GIVEN_UP
             elif cost > bound:
@@ -137,10 +133,11 @@ def search_lattice_sites(
             first_given_up = first_given_up or reference.ids[index]
             continue
         try:
+            sites = reference.sites(index)
             parent = BareCell.of(
-                reference.lattices[index], reference.frac_coords[reference.sites(index)]
+                reference.lattices[index], reference.frac_coords[sites], reference.numbers[sites]
             )
-            match = matching.framework_match(own, parent, first_lattice.pop(index, None))
+            match = matching.framework_match(generated, parent, first.pop(index, None))
         except (ValueError, np.linalg.LinAlgError) as error:
             unfinished.append(
                 f"pymatgen failed on the match with {reference.ids[index]!r} ({error})"
@@ -148,7 +145,7 @@ def search_lattice_sites(
             continue
         if match is None:
             continue
-        ranked = _ranked(index, numbers, _numbers(reference, index), match)
+        ranked = _ranked(index, generated.atomic_numbers, parent.atomic_numbers, match)
         best.offer((ranked.cost, size, index), ranked)
 
     if n_given_up:
@@ -198,10 +195,6 @@ def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[Ranked
     if worst is not None:
         stop = min(stop, int(np.searchsorted(lower[:end], worst[0], side="right")))
     return max(stop, place + 1)
-
-
-def _numbers(reference: Reference, index: int) -> np.ndarray:
-    return np.asarray(reference.numbers[reference.sites(index)], dtype=np.int64)
 
 
 def _ranked(

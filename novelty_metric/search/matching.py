@@ -11,19 +11,19 @@ found, and none accepts elements that differ in number. Tests hold them against 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-
-from novelty_metric.search.compiled import lattice_points
 
 if TYPE_CHECKING:
     from pymatgen.core import Lattice, Structure
     from pymatgen.core.structure_matcher import StructureMatcher
 
     from novelty_metric.protocol import Protocol
+    from novelty_metric.search.compiled import FirstMatch
     from novelty_metric.verdict import Supercell
 
 
@@ -46,38 +46,52 @@ class FrameworkMatch:
     supercell: Supercell | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BareCell:
-    """As much of a `Structure` as the lattice-and-sites match looks at, without making its sites.
+    """As much of a `Structure` as the search looks at, without its sites: arrays made once.
 
     Attributes
     ----------
     lattice : Lattice
     frac_coords : float64, (n_sites, 3)
-    cart_coords : float64, (n_sites, 3)
-        Å.
+    atomic_numbers : int64, (n_sites,)
     """
 
     lattice: Lattice
     frac_coords: np.ndarray
-    cart_coords: np.ndarray
+    atomic_numbers: np.ndarray
 
     @classmethod
-    def of(cls, matrix: np.ndarray, frac_coords: np.ndarray) -> BareCell:
-        """A cell, with coordinates as a `Structure` of them has them.
+    def of(
+        cls, matrix: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray
+    ) -> BareCell:
+        """A cell from arrays.
 
         Parameters
         ----------
         matrix : float64, (3, 3)
             Cell vectors as rows (Å).
         frac_coords : float64, (n_sites, 3)
+        atomic_numbers : integer, (n_sites,)
         """
         from pymatgen.core import Lattice
 
-        lattice = Lattice(np.array(matrix))
-        # Row by row, as a site does it: one product for all may round otherwise.
-        cart_coords = [np.dot(row, lattice.matrix) for row in frac_coords]
-        return cls(lattice, np.array(frac_coords), np.array(cart_coords))
+        numbers = np.array(atomic_numbers, dtype=np.int64)
+        return cls(Lattice(np.array(matrix)), np.array(frac_coords), numbers)
+
+    @classmethod
+    def of_structure(cls, structure: Structure) -> BareCell:
+        """The cell of a crystal."""
+        numbers = np.array(structure.atomic_numbers, dtype=np.int64)
+        return cls(structure.lattice, np.asarray(structure.frac_coords, dtype=np.float64), numbers)
+
+    @cached_property
+    def cart_coords(self) -> np.ndarray:
+        """Cartesian coordinates (Å), float64 (n_sites, 3), as those of a `Structure`'s sites.
+
+        Row by row, as a site does it: one product for all may round otherwise.
+        """
+        return np.array([np.dot(row, self.lattice.matrix) for row in self.frac_coords])
 
     def __len__(self) -> int:
         return len(self.frac_coords)
@@ -137,7 +151,7 @@ class Matching:
         self,
         generated: Structure,
         reference: Structure,
-        first_lattice: np.ndarray | None = None,
+        first: FirstMatch | None = None,
     ) -> float | None:
         """RMS site distance if the two crystals are equal, elements included, else None.
 
@@ -148,12 +162,12 @@ class Matching:
         ----------
         generated, reference : Structure
             Both reduced.
-        first_lattice : int64, (3, 3), optional
-            As for `framework_match`.
+        first : FirstMatch, optional
+            As for `framework_match`, but for the site.
         """
         matcher = self._duplicate
-        if first_lattice is not None:
-            matcher = _beginning_at(matcher, first_lattice)
+        if first is not None:
+            matcher = _beginning_at(matcher, first, at_site=False)
         return _fit_rms(matcher, generated, reference, skip_structure_reduction=True)
 
     def confirm_rms(self, relaxed_parent: Structure, generated: Structure) -> float | None:
@@ -168,7 +182,7 @@ class Matching:
         self,
         generated: Structure | BareCell,
         reference: Structure | BareCell,
-        first_lattice: np.ndarray | None = None,
+        first: FirstMatch | None = None,
     ) -> FrameworkMatch | None:
         """The first purely geometric match, elements ignored, or None.
 
@@ -180,9 +194,9 @@ class Matching:
         generated, reference : Structure or BareCell
             Both reduced. If the number of sites of neither divides that of the other, there is no
             match.
-        first_lattice : int64, (3, 3), optional
-            Coefficients of the supercell's vectors at which pymatgen's walk over lattices begins.
-            For a caller who knows that it finds no match on any before.
+        first : FirstMatch, optional
+            Where pymatgen's walk over lattices and sites begins. For a caller who knows that it
+            finds no match before.
         """
         n_generated, n_reference = len(generated), len(reference)
         # pymatgen would raise, or refuse, such a pair.
@@ -191,8 +205,8 @@ class Matching:
         # Of reduced structures, with `scale=False`, `_preprocess` makes copies and asks this.
         fu, first_supercell = self._framework._get_supercell_size(generated, reference)
         matcher = self._framework
-        if first_lattice is not None:
-            matcher = _beginning_at(matcher, first_lattice)
+        if first is not None:
+            matcher = _beginning_at(matcher, first, at_site=True)
         match = matcher._strict_match(
             generated, reference, fu, first_supercell, use_rms=True, break_on_match=True
         )
@@ -223,65 +237,67 @@ def _without_elements(matcher: Any) -> Any:
     return matcher
 
 
-def _beginning_at(matcher: Any, first_lattice: np.ndarray) -> Any:
-    """The matcher without the lattices that come before one; with all if that is not among them."""
+class _From:
+    """Numbers that are gone through from one on the first time, and all of them later."""
+
+    def __init__(self, numbers: np.ndarray, first: int) -> None:
+        self._numbers = numbers
+        self._first = first
+
+    def all(self) -> None:
+        """Leave none out any more."""
+        self._first = 0
+
+    def __iter__(self) -> Iterator[int]:
+        numbers = self._numbers[self._numbers >= self._first]
+        self.all()
+        return iter(numbers.tolist())
+
+
+def _beginning_at(matcher: Any, first: FirstMatch, *, at_site: bool) -> Any:
+    """The matcher without what comes before a match: other lattices, and, `at_site`, other sites.
+
+    With all of them if that lattice is not met.
+    """
     matcher = copy.copy(matcher)
-    every = matcher._get_lattices
+    every, mask_of = matcher._get_lattices, matcher._get_mask
+    matrix_of_first = first.matrix
+    sites = _From(np.zeros(0, np.int64), 0)
+
+    def mask(*arguments: Any) -> tuple[np.ndarray, Iterable[int], int]:
+        nonlocal sites
+        allowed, starts, anchor = mask_of(*arguments)
+        sites = _From(starts, first.site if at_site else 0)
+        return allowed, sites, anchor
 
     def lattices(
         target: Lattice, source: Any, supercell_size: int
     ) -> Iterator[tuple[Any, np.ndarray]]:
-        surely = _surely_a_mapping(
-            source.lattice, target, first_lattice, matcher.ltol, matcher.angle_tol
-        )
-        if surely is not None:
-            yield surely, first_lattice
+        if first.surely_near:
+            yield _lattice_of(source.lattice, first), matrix_of_first
         met = False
         for lattice, matrix in every(target, source, supercell_size):
-            here = np.array_equal(matrix, first_lattice)
-            if met or (here and surely is None):
+            here = np.array_equal(matrix, matrix_of_first)
+            if met or (here and not first.surely_near):
                 yield lattice, matrix
             met = met or here
         if not met:
+            sites.all()
             yield from every(target, source, supercell_size)
 
-    matcher._get_lattices = lattices
+    matcher._get_lattices, matcher._get_mask = lattices, mask
     return matcher
 
 
-def _surely_a_mapping(
-    source: Lattice, target: Lattice, matrix: np.ndarray, ltol: float, angle_tol: float
-) -> Lattice | None:
-    """The lattice of three vectors of the source's, if pymatgen is sure to find it near the target.
+def _lattice_of(source: Lattice, first: FirstMatch) -> Lattice:
+    """The lattice of a match, as ``Lattice.find_all_mappings`` gives it.
 
-    The vectors come from the same product as in ``Lattice.find_all_mappings``, to be equal to the
-    last bit. None where one of the tolerances is near: then pymatgen has to be asked.
+    The vectors come from the same product, to be equal to the last bit.
     """
     from pymatgen.core import Lattice
 
-    lengths = np.array(target.lengths)
-    coefficients = lattice_points(source.matrix, lengths.max() * (1 + ltol))
-    if len(coefficients) == 0:
-        return None
-    cart = source.get_cartesian_coords(coefficients.astype(np.float64))
-    at = [np.flatnonzero((coefficients == row).all(axis=1)) for row in matrix]
-    if any(len(places) != 1 for places in at):
-        return None
-    vectors = cart[[int(places[0]) for places in at]]
-    found = np.sqrt((vectors**2).sum(axis=1))
-    ratios = found / lengths
-    if ratios.max() > (1 + ltol) * (1 - _SURE) or ratios.min() < (1 + _SURE) / (1 + ltol):
-        return None
-    cosines = np.clip((vectors @ vectors.T) / np.outer(found, found), -1, 1)
-    angles = np.degrees(np.arccos(cosines[[1, 0, 0], [2, 2, 1]]))
-    if np.abs(angles - np.array(target.angles)).max() > angle_tol - _SURE:
-        return None
-    return Lattice(vectors)
-
-
-_SURE = 1e-6
-"""How far from a tolerance a length (relative) or an angle (degrees) is surely on one side of it,
-far above rounding: the arc cosine loses half of the digits near 0 and 180°."""
+    vectors = source.get_cartesian_coords(first.vectors.astype(np.float64))
+    return Lattice(vectors[list(first.places)])
 
 
 def _fit_rms(

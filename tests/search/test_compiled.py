@@ -21,7 +21,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search import compiled
 from novelty_metric.search.bounds import Cells, CostBounds, cells_of_reference
-from novelty_metric.search.compiled import CompiledTest, lattice_points
+from novelty_metric.search.compiled import CompiledTest, FirstMatch, lattice_points
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
@@ -41,7 +41,7 @@ def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_la
     reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
 ) -> None:
     matching = Matching(protocol)
-    accepted = exact = later = smaller = larger = 0
+    accepted = exact = later = other_sites = from_there = smaller = larger = 0
     for generated in [*diffcsp[::9], *disguised[::8], *list(reference)[::60]]:
         test = CompiledTest(kernels, generated, reference, protocol)
         n = len(generated)
@@ -49,21 +49,28 @@ def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_la
         for index in indices[test.passes(indices)[0]].tolist():
             parent = reference.structure(index)
             match = matching.framework_match(generated, parent)
-            finished, bound, first_lattice = test.first_match(index)
+            finished, bound, first = test.first_match(index)
             assert finished
             if match is None:
                 continue
             cost = real_cost(generated, parent, match.sites)
             assert bound <= cost
-            assert matching.framework_match(generated, parent, first_lattice) == match
+            assert first is not None
+            assert matching.framework_match(generated, parent, first) == match
+            assert first.surely_near
+            # Where it says that pymatgen begins, it may find the match; right after, another.
+            beyond = matching.framework_match(generated, parent, first._replace(site=first.site + 1))
+            from_there += beyond != match
             accepted += 1
             exact += bound == cost
-            later += first_lattice is not None and not np.array_equal(first_lattice, np.eye(3))
+            later += not np.array_equal(first.matrix, np.eye(3))
+            other_sites += first.site > 0
             smaller += n < len(parent)
             larger += n > len(parent)
     assert accepted > 60
     assert exact > 0.9 * accepted
-    assert min(later, smaller, larger) > 5
+    assert min(later, other_sites, smaller, larger) > 5
+    assert from_there > 0.9 * accepted
 
 
 def test_lattice_points_come_in_the_order_of_pymatgen() -> None:
@@ -82,7 +89,8 @@ def test_a_lattice_that_is_not_met_changes_nothing(
     for structure in list(reference)[::50]:
         want = matching.framework_match(structure, structure)
         assert want is not None
-        assert matching.framework_match(structure, structure, 9 * np.eye(3)) == want
+        not_met = FirstMatch(9 * np.eye(3, dtype=np.int64), (0, 1, 2), len(structure) - 1, False)
+        assert matching.framework_match(structure, structure, not_met) == want
 
 
 def test_the_first_look_is_the_same_compiled(

@@ -11,6 +11,7 @@ from shaken import disguise
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
+from novelty_metric.search.compiled import FirstMatch, lattice_points
 from novelty_metric.search.matching import BareCell, Matching, commensurate
 
 TOLERANCES = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5, "scale": False}
@@ -124,7 +125,7 @@ def test_bare_cells_are_matched_as_pymatgen_matches_structures(
         want = public._strict_match(
             first, second, fu, first_supercell, use_rms=True, break_on_match=True
         )
-        bare = [BareCell.of(s.lattice.matrix, s.frac_coords) for s in (generated, other)]
+        bare = [BareCell.of(s.lattice.matrix, s.frac_coords, s.atomic_numbers) for s in (generated, other)]
         assert np.array_equal(bare[0].cart_coords, generated.cart_coords)
         ours = matching.framework_match(*bare)
         assert (ours is None) == (want is None)
@@ -133,7 +134,12 @@ def test_bare_cells_are_matched_as_pymatgen_matches_structures(
         assert ours.rms == float(want[0])
         sites = [int(j) // (fu if first_supercell else 1) for j in want[4]]
         assert list(ours.sites) == sites
-        assert matching.framework_match(*bare, np.array(want[2], dtype=np.int64)) == ours
+        source, target = bare if first_supercell else bare[::-1]
+        vectors = lattice_points(source.lattice.matrix, 1.2 * max(target.lattice.lengths))
+        places = [np.flatnonzero((vectors == row).all(axis=1))[0] for row in want[2]]
+        for sure in (False, True):
+            first = FirstMatch(vectors, tuple(places), 0, sure)
+            assert matching.framework_match(*bare, first) == ours
         found += 1
         smaller += len(generated) < len(other)
         larger += len(generated) > len(other)
