@@ -1679,8 +1679,10 @@ def _vectors(
                 cart[found, 1] = dy
                 cart[found, 2] = dz
                 length[found] = np.sqrt(square)
-                for k in range(3):
-                    unit[found, k] = cart[found, k] / length[found]
+                inverse_length = 1 / length[found]
+                unit[found, 0] = dx * inverse_length
+                unit[found, 1] = dy * inverse_length
+                unit[found, 2] = dz * inverse_length
                 found += 1
     return found
 
@@ -1770,6 +1772,35 @@ def _shells(
         shell[2, c] = place
         c += c_least < value < c_most
     return a, b, c
+
+
+@without_counting
+def _at_angle(  # noqa: PLR0917
+    a: int,
+    others: np.ndarray,
+    count: int,
+    unit: np.ndarray,
+    low: float,
+    high: float,
+    turned: bool,
+    near: np.ndarray,
+) -> int:
+    """Which of so many other vectors are at an angle to one whose cosine is in a range; their number.
+
+    Into `near`, twice the vector's place; `turned` too, then once more, plus one.
+    """
+    x, y, z = unit[a, 0], unit[a, 1], unit[a, 2]
+    middle, reach = (high + low) / 2, (high - low) / 2
+    found = 0
+    for at in range(count):
+        # As in `_shells`.
+        place = others[at]
+        cosine = x * unit[place, 0] + y * unit[place, 1] + z * unit[place, 2]
+        near[found] = 2 * place
+        found += abs(cosine - middle) <= reach
+        near[found] = 2 * place + 1
+        found += turned & (abs(cosine + middle) <= reach)
+    return found
 
 
 @without_counting
@@ -2216,7 +2247,7 @@ def _pair_test(  # noqa: PLR0917
     taken = 0
     # Of v and -v only one is listed, unless they are given: then the other has to be thought of.
     # All three turned around are left to `_lattice_test`.
-    signs = 1 if to_the_first else 2
+    turned = not to_the_first
     started = False
     # Lattices that an operation of T turns into one that was refused are refused too, if that
     # operation fixes T's anchor, the first site, and leads to the same cells. Where T is the
@@ -2227,25 +2258,16 @@ def _pair_test(  # noqa: PLR0917
     n_operations, n_classes = 0, 0
     for place_a in range(n_a):
         a = shell[0, place_a]
-        ax, ay, az = unit[a, 0], unit[a, 1], unit[a, 2]
-        n_near_b, n_near_c = 0, 0
-        for place_c in range(n_c):
-            c = shell[2, place_c]
-            beta = ax * unit[c, 0] + ay * unit[c, 1] + az * unit[c, 2]
-            # As in `_shells`; a place stands for c with a plus sign if even, with a minus if odd.
-            near[1, n_near_c] = 2 * c
-            n_near_c += beta_low <= beta <= beta_high
-            near[1, n_near_c] = 2 * c + 1
-            n_near_c += (signs == 2) & (beta_low <= -beta <= beta_high)
-        if n_near_c == 0:
+        # The fewer first: where none is near, the others need not be looked at.
+        n_near_b, n_near_c = 1, 1
+        if n_b <= n_c:
+            n_near_b = _at_angle(a, shell[1], n_b, unit, gamma_low, gamma_high, turned, near[0])
+        if n_near_b > 0:
+            n_near_c = _at_angle(a, shell[2], n_c, unit, beta_low, beta_high, turned, near[1])
+        if n_near_c > 0 and n_b > n_c:
+            n_near_b = _at_angle(a, shell[1], n_b, unit, gamma_low, gamma_high, turned, near[0])
+        if min(n_near_b, n_near_c) == 0:
             continue
-        for place_b in range(n_b):
-            b = shell[1, place_b]
-            gamma = ax * unit[b, 0] + ay * unit[b, 1] + az * unit[b, 2]
-            near[0, n_near_b] = 2 * b
-            n_near_b += gamma_low <= gamma <= gamma_high
-            near[0, n_near_b] = 2 * b + 1
-            n_near_b += (signs == 2) & (gamma_low <= -gamma <= gamma_high)
         for place_b in range(n_near_b):
             scratch.work[0] += n_near_c
             if scratch.work[0] > scratch.work[1]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from novelty_metric.search.compiled import CompiledTest, FirstMatch
     from novelty_metric.search.matching import FrameworkMatch, Matching
 
-_FIRST_BATCH = 32
+_FIRST_BATCH = 16
 _LARGEST_BATCH = 4096
 _SORTED_FIRST = 256
 

@@ -11,7 +11,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -20,7 +20,7 @@ from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER, pettifor_number
 from novelty_metric.search.ranking import Cheapest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from novelty_metric.crystal import Symmetry
     from novelty_metric.reference import Reference
@@ -31,7 +31,6 @@ MOST_ORBITS = 8192
 
 Letters = tuple[int, ...]
 Bucket = tuple[int, int, Letters]
-Pairs = list[tuple[list[int], list[int]]]
 
 
 @functools.cache
@@ -155,19 +154,22 @@ class Orbits:
         Wyckoff letters in the order of their first appearance, sites by index (code points).
     members : dict
         For each letter its orbits by lowest site index; an orbit is its site indices, increasing.
+    sizes : dict
+        For each letter the number of sites of each of its orbits.
+    numbers : dict
+        For each letter the modified Pettifor number of each of its orbits: an orbit has one element.
     representatives : dict
         For each letter ``(n_orbits, 3)``: fractional coordinates of each orbit's site with the
         lexicographically smallest ones, as stored.
     frac_coords : float64, (n_sites, 3)
-    pettifor : tuple of int
-        Modified Pettifor number of each site.
     """
 
     letters: Letters
     members: dict[int, list[list[int]]]
+    sizes: dict[int, list[int]]
+    numbers: dict[int, list[int]]
     representatives: dict[int, np.ndarray]
     frac_coords: np.ndarray
-    pettifor: tuple[int, ...]
 
     @classmethod
     def of(
@@ -192,21 +194,29 @@ class Orbits:
         by_orbit: dict[int, list[int]] = {}
         for site, lowest in enumerate(orbits.tolist()):
             by_orbit.setdefault(lowest, []).append(site)
-        coords, letter_of = frac_coords.tolist(), letters.tolist()
+        coords, letter_of, number_of = frac_coords.tolist(), letters.tolist(), pettifor.tolist()
         members: dict[int, list[list[int]]] = {}
+        sizes: dict[int, list[int]] = {}
+        numbers: dict[int, list[int]] = {}
         representatives: dict[int, list[int]] = {}
         # Each orbit's lowest site comes first, so that the orbits are in the order of theirs.
         for sites in by_orbit.values():
             letter = letter_of[sites[0]]
             members.setdefault(letter, []).append(sites)
+            sizes.setdefault(letter, []).append(len(sites))
+            numbers.setdefault(letter, []).append(number_of[sites[0]])
             representatives.setdefault(letter, []).append(min(sites, key=coords.__getitem__))
         return cls(
             tuple(members),
             members,
+            sizes,
+            numbers,
             {letter: frac_coords[sites] for letter, sites in representatives.items()},
             frac_coords,
-            tuple(pettifor.tolist()),
         )
+
+    def __len__(self) -> int:
+        return len(self.frac_coords)
 
     @property
     def multiset(self) -> Letters:
@@ -282,7 +292,7 @@ class WyckoffIndex:
         """Positions of the crystals with the same letters up to relabelling, increasing."""
         key = (
             space_group,
-            len(orbits.pettifor),
+            len(orbits),
             canonical_letters(space_group, orbits.multiset),
         )
         return self._buckets.get(key, np.zeros(0, dtype=np.int64))
@@ -315,15 +325,14 @@ class WyckoffIndex:
             np.asarray(frac_coords, dtype=np.float64),
             pettifor,
         )
-        best: Cheapest[Pairs] = Cheapest(k)
+        best: Cheapest[Pairing] = Cheapest(k)
         found = self.candidates(symmetry.space_group, generated)
         for bound, index in self._in_order(pettifor, found):
             if best.certain_before((bound, len(numbers), index)):
                 break
-            parent = self._orbits(index)
-            pairs = pair_orbits(generated, parent, symmetry.space_group)
-            if pairs is not None:
-                best.offer((pairs_cost(generated, parent, pairs), len(numbers), index), pairs)
+            pairing = pair_orbits(generated, self._orbits(index), symmetry.space_group)
+            if pairing is not None:
+                best.offer((pairing.cost, len(numbers), index), pairing)
         unfinished = []
         # Equal numbers of sites are all that is known of these: any of them might be a parent.
         unknown = self._undetermined.get(len(numbers), np.zeros(0, dtype=np.int64))
@@ -335,8 +344,8 @@ class WyckoffIndex:
                 "could not be determined"
             )
         parents = []
-        for (cost, _, index), pairs in best.in_order():
-            sites = map_sites(generated, self._orbits(index), pairs)
+        for (cost, _, index), pairing in best.in_order():
+            sites = map_sites(generated, self._orbits(index), pairing)
             on_parent = np.asarray(self._reference.numbers[self._reference.sites(index)])
             parents.append(
                 RankedOrbits(index, cost, sites, on_parent.astype(np.int64), numbers[list(sites)])
@@ -360,7 +369,29 @@ class WyckoffIndex:
         )
 
 
-def pair_orbits(generated: Orbits, parent: Orbits, space_group: int) -> Pairs | None:
+class Pairing(NamedTuple):
+    """Orbits of G paired with those of T.
+
+    Attributes
+    ----------
+    partners : tuple of int
+        For each letter of G, in their order, the letter of T that it meets.
+    columns : tuple of list of int
+        For each letter of G and each orbit of it, which of T's orbits of the partner it meets.
+    cost : float
+        Of the atom map, summed in integers and divided once, as `pettifor.map_cost`.
+    """
+
+    partners: Letters
+    columns: tuple[list[int], ...]
+    cost: float
+
+
+Pair = tuple[list[int], list[int]]
+"""Columns of one letter, and the cost per site of each of its orbits."""
+
+
+def pair_orbits(generated: Orbits, parent: Orbits, space_group: int) -> Pairing | None:
     """The cheapest pairing of the orbits of G with those of T that have the same letter.
 
     For every pair of relabellings, of G's letters and of T's, orbits that share a letter are paired
@@ -375,90 +406,92 @@ def pair_orbits(generated: Orbits, parent: Orbits, space_group: int) -> Pairs | 
 
     Returns
     -------
-    list of tuple or None
-        Sites of an orbit of G and of the orbit of T that it meets, for each orbit; None if no
-        relabelling fits.
+    Pairing or None
+        None if no relabelling fits.
     """
-    paired: dict[tuple[int, int], Pairs | None] = {}
+    n_sites = len(generated)
+    if n_sites != len(parent):
+        return None
+    paired: dict[tuple[int, int], Pair | None] = {}
     best_cost = np.inf
-    best: Pairs | None = None
-    wanted = [len(generated.members[letter]) for letter in generated.letters]
-    for partners in partner_letters(space_group, generated.letters):
-        if [len(parent.members.get(partner, ())) for partner in partners] != wanted:
+    best: tuple[Letters, list[Pair]] | None = None
+    letters, sizes = generated.letters, generated.sizes
+    wanted = [len(sizes[letter]) for letter in letters]
+    for partners in partner_letters(space_group, letters):
+        if [len(parent.sizes.get(partner, ())) for partner in partners] != wanted:
             continue
-        pairs: Pairs = []
-        for letter, partner in zip(generated.letters, partners, strict=True):
+        found: list[Pair] = []
+        # Many relabellings tie exactly, and which of them wins decides where the elements go. So
+        # the order of this sum of floats (letters by first appearance in G, then orbits) is part
+        # of the method.
+        cost = 0.0
+        for letter, partner in zip(letters, partners, strict=True):
             if (letter, partner) not in paired:
                 paired[letter, partner] = _pair_letter(generated, letter, parent, partner)
             of_letter = paired[letter, partner]
             if of_letter is None:
                 break
-            pairs += of_letter
+            found.append(of_letter)
+            for size, step in zip(sizes[letter], of_letter[1], strict=True):
+                cost += size / n_sites * step
         else:
-            cost = _float_cost(generated, parent, pairs)
             if cost < best_cost:
-                best_cost, best = cost, pairs
-    if best is None or sum(len(of_parent) for _, of_parent in best) != len(parent.pettifor):
+                best_cost, best = cost, (partners, found)
+    if best is None:
         return None
-    return best
+    partners, found = best
+    total = 0
+    for letter, (_, steps) in zip(letters, found, strict=True):
+        for size, step in zip(sizes[letter], steps, strict=True):
+            total += size * step
+    return Pairing(partners, tuple(columns for columns, _ in found), total / n_sites)
 
 
-def map_sites(generated: Orbits, parent: Orbits, pairs: Pairs) -> tuple[int, ...]:
+def _pair_letter(generated: Orbits, letter: int, parent: Orbits, partner: int) -> Pair | None:
+    """Orbits of one letter paired, G's in order; None if paired orbits differ in size."""
+    ours, theirs = generated.numbers[letter], parent.numbers[partner]
+    columns = [0]
+    if len(ours) > 1:
+        distances = _distances(generated.representatives[letter], parent.representatives[partner])
+        columns = linear_sum_assignment(distances)[1].tolist()
+    sizes = parent.sizes[partner]
+    if [sizes[column] for column in columns] != generated.sizes[letter]:
+        return None
+    met = [theirs[column] for column in columns]
+    steps = [
+        WITHOUT_NUMBER if one == NONE or other == NONE else abs(one - other)
+        for one, other in zip(ours, met, strict=True)
+    ]
+    return columns, steps
+
+
+def map_sites(generated: Orbits, parent: Orbits, pairing: Pairing) -> tuple[int, ...]:
     """For each site of T the site of G that goes there.
 
     Atoms of paired orbits are paired by the assignment with the least sum of distances, as in
     `pair_orbits`.
     """
-    sites = np.empty(len(parent.pettifor), dtype=np.int64)
-    for of_generated, of_parent in pairs:
-        if len(of_parent) == 1:
-            sites[of_parent] = of_generated
-            continue
-        distances = _distances(generated.frac_coords[of_generated], parent.frac_coords[of_parent])
-        rows, columns = linear_sum_assignment(distances)
-        sites[np.array(of_parent)[columns]] = np.array(of_generated)[rows]
+    sites = np.empty(len(parent), dtype=np.int64)
+    for letter, partner, columns in zip(
+        generated.letters, pairing.partners, pairing.columns, strict=True
+    ):
+        for of_generated, column in zip(generated.members[letter], columns, strict=True):
+            of_parent = parent.members[partner][column]
+            if len(of_parent) == 1:
+                sites[of_parent] = of_generated
+                continue
+            distances = _distances(
+                generated.frac_coords[of_generated], parent.frac_coords[of_parent]
+            )
+            rows, chosen = linear_sum_assignment(distances)
+            sites[np.array(of_parent)[chosen]] = np.array(of_generated)[rows]
     return tuple(sites.tolist())
-
-
-def _pair_letter(generated: Orbits, letter: int, parent: Orbits, partner: int) -> Pairs | None:
-    """Orbits of one letter paired, G's in order; None if paired orbits differ in size."""
-    first, second = generated.members[letter], parent.members[partner]
-    if len(first) == 1:
-        pairs = [(first[0], second[0])]
-    else:
-        distances = _distances(generated.representatives[letter], parent.representatives[partner])
-        columns = linear_sum_assignment(distances)[1].tolist()
-        pairs = [(orbit, second[column]) for orbit, column in zip(first, columns, strict=True)]
-    return pairs if all(len(a) == len(b) for a, b in pairs) else None
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     difference = first[:, None] - second[None]
-    return np.linalg.norm(difference - np.round(difference), axis=2)
-
-
-def _orbit_steps(generated: Orbits, parent: Orbits, pairs: Pairs) -> Iterator[tuple[int, int]]:
-    """Sites and cost per site of each pair of orbits; an orbit has one element."""
-    for of_generated, of_parent in pairs:
-        ours, theirs = generated.pettifor[of_generated[0]], parent.pettifor[of_parent[0]]
-        without = NONE in (ours, theirs)
-        yield len(of_generated), WITHOUT_NUMBER if without else abs(ours - theirs)
-
-
-def pairs_cost(generated: Orbits, parent: Orbits, pairs: Pairs) -> float:
-    """Cost of the atom map, summed in integers and divided once, as `pettifor.map_cost`."""
-    total = sum(size * step for size, step in _orbit_steps(generated, parent, pairs))
-    return total / len(generated.pettifor)
-
-
-def _float_cost(generated: Orbits, parent: Orbits, pairs: Pairs) -> float:
-    """Cost as the sum of floats by which relabellings are compared.
-
-    Many relabellings tie exactly, and which of them wins decides where the elements go. The order
-    of the sum (letters by first appearance in G, then orbits) is therefore part of the method.
-    """
-    n_sites = len(generated.pettifor)
-    cost = 0.0
-    for size, step in _orbit_steps(generated, parent, pairs):
-        cost += size / n_sites * step
-    return cost
+    difference -= np.rint(difference)
+    difference *= difference
+    # What `np.linalg.norm` does, to the last bit, without its checks.
+    distances: np.ndarray = np.sqrt(np.add.reduce(difference, axis=2))
+    return distances
