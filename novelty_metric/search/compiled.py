@@ -114,6 +114,7 @@ class CompiledTest:
         self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
         self._frac_coords = np.array(generated.frac_coords, dtype=np.float64)
         self._pettifor = pettifor_numbers(generated.atomic_numbers)
+        self._points = PointsAround(self._lattice)
         self._families = None if families is None else families.unknown()
         self._tested = 0
         self._work = np.array([0, MOST_WORK], dtype=np.int64)
@@ -169,9 +170,11 @@ class CompiledTest:
         sites = reference.sites(index)
         lattice = np.array(reference.lattices[index], dtype=np.float64)
         n_sites = sites.stop - sites.start
-        vectors = _in_order(
-            self._lattice, len(self._pettifor), lattice, n_sites, self._tolerances["ltol"]
-        )
+        ltol = self._tolerances["ltol"]
+        if n_sites >= len(self._pettifor):
+            vectors = self._points.within(_reach(lattice, ltol))
+        else:
+            vectors = lattice_points(lattice, _reach(self._lattice, ltol))
         answer, cost, found = self._kernels.cost_of_first_match(
             self._lattice,
             self._frac_coords,
@@ -213,7 +216,8 @@ def where_equal(
         # So it rounds for 49, 98, 103 … times the sites, and pymatgen exchanges the two then.
         generated, other = other, generated
     lattices = [np.array(s.lattice.matrix, dtype=np.float64) for s in (generated, other)]
-    vectors = _in_order(lattices[0], len(generated), lattices[1], len(other), protocol.ltol)
+    source, target = lattices if len(other) >= len(generated) else lattices[::-1]
+    vectors = lattice_points(source, _reach(target, protocol.ltol))
     answer, found = kernels.first_equal(
         lattices[0],
         np.array(generated.frac_coords, dtype=np.float64),
@@ -232,13 +236,9 @@ def where_equal(
     return answer == kernels.LET_THROUGH, FirstMatch.of(vectors, found)
 
 
-def _in_order(
-    lattice: np.ndarray, n_sites: int, other: np.ndarray, n_other: int, ltol: float
-) -> np.ndarray:
-    """Lattice vectors that pymatgen might take, of the cell with fewer sites or the first."""
-    source, target = (lattice, other) if n_other >= n_sites else (other, lattice)
-    longest = float(np.sqrt(np.sum(target**2, axis=1)).max())
-    return lattice_points(source, longest * (1 + ltol))
+def _reach(target: np.ndarray, ltol: float) -> float:
+    """How long lattice vectors may be (Å) that pymatgen takes for those of a target cell."""
+    return float(np.sqrt(np.sum(target**2, axis=1)).max()) * (1 + ltol)
 
 
 _ORIGIN = np.zeros((1, 3))
@@ -274,3 +274,49 @@ def lattice_points(lattice: np.ndarray, radius: float) -> np.ndarray:
         tol=1e-8,
     )[2]
     return np.rint(images).astype(np.int64).reshape(-1, 3)
+
+
+class PointsAround:
+    """`lattice_points` of one lattice for many radii, taken from one list as soon as that pays.
+
+    That a list holds those for a smaller radius in their order is how pymatgen goes about it (image
+    by image, in cubes whose edges pass through the centre), but nothing that it promises. So it is
+    checked for each lattice, and each point is listed by pymatgen.
+
+    Parameters
+    ----------
+    lattice : float64, (3, 3)
+        Cell vectors as rows (Å).
+    """
+
+    def __init__(self, lattice: np.ndarray) -> None:
+        """List nothing yet."""
+        self._lattice = lattice
+        self._asked = 0
+        self._reach = 0.0
+        self._all = np.zeros((0, 3), dtype=np.int64)
+        self._lengths = np.zeros(0)
+
+    def within(self, radius: float) -> np.ndarray:
+        """As `lattice_points`, int64 (V, 3)."""
+        self._asked += 1
+        if radius <= self._reach and not _on_sphere(self._lengths, radius):
+            return self._all[self._lengths < radius]
+        points = lattice_points(self._lattice, radius)
+        if radius > self._reach and self._asked > _BEFORE_SHARING and np.isfinite(self._reach):
+            every = lattice_points(self._lattice, _FURTHER * radius)
+            lengths = np.sqrt(np.sum((every @ self._lattice) ** 2, axis=1))
+            if np.array_equal(every[lengths < radius], points):
+                self._all, self._lengths, self._reach = every, lengths, _FURTHER * radius
+            elif not _on_sphere(lengths, radius):
+                self._reach = -np.inf
+        return points
+
+
+def _on_sphere(lengths: np.ndarray, radius: float) -> bool:
+    """Whether a point lies on the sphere: then rounding decides whether it is listed."""
+    return bool(np.abs(lengths - radius).min(initial=np.inf) < _ON_SPHERE)
+
+
+_BEFORE_SHARING, _FURTHER, _ON_SPHERE = 2, 1.3, 1e-6
+"""Lists of a lattice after which one for all is made; how much further it goes; Å."""

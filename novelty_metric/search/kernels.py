@@ -132,7 +132,7 @@ match that pymatgen may accept, or accepts beyond doubt. Or there was too much t
 
 
 class Vectors(NamedTuple):
-    """Vectors of a lattice: integer coefficients, Cartesian, those by length (M, 3); lengths (M,)."""
+    """Vectors of a lattice: coefficients, Cartesian, of unit length (M, 3); lengths (M,)."""
 
     coefficients: np.ndarray
     cart: np.ndarray
@@ -171,21 +171,20 @@ class Scratch(NamedTuple):
     but one; `settled` each column's row and each row's column; `rest` the rows and columns without,
     with their costs in `open_cost`, (N, N); `site_cost` is the elements' part, (N, N); `floats`,
     `ints` and `flags` are the state of the assignment; `own` and `found` vectors of G's lattice and
-    of another's; `shell` which of them could stand for each
-    target vector, (3, M); `near` short lists of them, (2, M); `points` the lattice points of a supercell;
-    `operations` of T that fix its first site; `classes` of lattices that were tested;
-    `squares` of a vector to its images; `small` 3×3 matrices; `parameters` lengths and angles of
-    cells, (5, 6); `labels` the elements of the two sides, (2, N), as modified Pettifor numbers,
-    or as numbers that have to be equal where `by_element` says so, (1,); `same_words` then marks
-    the pairs of sites with equal ones, laid out as `allowed_words`;
-    `matrix` the coefficients of the lattice in hand; `first_match`, (5,), what `cost_of_first_match`
-    gives; `work` how much was compared, and how much may be, about nanoseconds;
-    `spread`, (3,), by how much the members of a family differ from the crystal at hand (0 for a
-    pair): squares of vectors on the mean cell, relative, and places of sites (Å), at most and root
-    mean square; `windows`, (2, 3), pymatgen's on the mean cell, a little wider, a little narrower;
-    `bounds`, (4, 3), least and greatest lengths of
-    lattice vectors, cosines of the angles between them; `branches` those of `_members_refused`:
-    how many pairs are known of, and which, from 1, closed ones negative.
+    of another's; `shell` which of them could stand for each target vector, (3, M); `near` short
+    lists of them, (2, M); `points` the lattice points of a supercell; `operations` of T that fix
+    its first site; `classes` of lattices that were tested; `squares` of a vector to its images;
+    `small` 3×3 matrices; `parameters` lengths and angles of cells, (5, 6); `labels` the elements of
+    the two sides, (2, N), as modified Pettifor numbers, or as numbers that have to be equal where
+    `by_element` says so, (1,); `same_words` then marks the pairs of sites with equal ones, laid out
+    as `allowed_words`; `matrix` the coefficients of the lattice in hand; `first_match`, (5,), what
+    `cost_of_first_match` gives; `work` how much was compared, and how much may be, about
+    nanoseconds; `spread`, (3,), by how much the members of a family differ from the crystal at hand
+    (0 for a pair): squares of vectors on the mean cell, relative, and places of sites (Å), at most
+    and root mean square; `windows`, (2, 3), pymatgen's on the mean cell, a little wider, a little
+    narrower; `bounds`, (4, 3), least and greatest lengths of lattice vectors, cosines of the angles
+    between them; `branches` those of `_members_refused`: how many pairs are known of, and which,
+    from 1, closed ones negative.
     """
 
     reductions: Reductions
@@ -1785,7 +1784,7 @@ def _at_angle(  # noqa: PLR0917
     turned: bool,
     near: np.ndarray,
 ) -> int:
-    """Which of so many other vectors are at an angle to one whose cosine is in a range; their number.
+    """Which of so many vectors are at an angle to one whose cosine is in a range; how many.
 
     Into `near`, twice the vector's place; `turned` too, then once more, plus one.
     """

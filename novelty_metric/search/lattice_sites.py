@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from novelty_metric.search.compiled import CompiledTest, FirstMatch
     from novelty_metric.search.matching import FrameworkMatch, Matching
 
-_FIRST_BATCH = 16
+_FIRST_BATCH = 32
+_HUNDREDS = 512
 _LARGEST_BATCH = 4096
 _SORTED_FIRST = 256
 
@@ -190,7 +191,9 @@ def _in_order(lower: np.ndarray, count: int) -> tuple[np.ndarray, int]:
 
 def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[RankedMatch]) -> int:
     """Where the next batch for the compiled test ends: growing, but nothing that can't matter."""
-    stop = min(end, place + min(max(_FIRST_BATCH, place // 3), _LARGEST_BATCH))
+    # Past some hundreds there are hardly ever enough parents to end before the last.
+    growth = place // 3 if place < _HUNDREDS else place
+    stop = min(end, place + min(max(_FIRST_BATCH, growth), _LARGEST_BATCH))
     worst = best.worst()
     if worst is not None:
         stop = min(stop, int(np.searchsorted(lower[:end], worst[0], side="right")))

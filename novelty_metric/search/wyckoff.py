@@ -157,7 +157,7 @@ class Orbits:
     sizes : dict
         For each letter the number of sites of each of its orbits.
     numbers : dict
-        For each letter the modified Pettifor number of each of its orbits: an orbit has one element.
+        For each letter the modified Pettifor number of each of its orbits.
     representatives : dict
         For each letter ``(n_orbits, 3)``: fractional coordinates of each orbit's site with the
         lexicographically smallest ones, as stored.
@@ -459,7 +459,7 @@ def _pair_letter(generated: Orbits, letter: int, parent: Orbits, partner: int) -
         return None
     met = [theirs[column] for column in columns]
     steps = [
-        WITHOUT_NUMBER if one == NONE or other == NONE else abs(one - other)
+        WITHOUT_NUMBER if NONE in {one, other} else abs(one - other)
         for one, other in zip(ours, met, strict=True)
     ]
     return columns, steps

@@ -21,7 +21,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search import compiled
 from novelty_metric.search.bounds import Cells, CostBounds, cells_of_reference
-from novelty_metric.search.compiled import CompiledTest, FirstMatch, lattice_points
+from novelty_metric.search.compiled import CompiledTest, FirstMatch, PointsAround, lattice_points
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
@@ -59,7 +59,9 @@ def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_la
             assert matching.framework_match(generated, parent, first) == match
             assert first.surely_near
             # Where it says that pymatgen begins, it may find the match; right after, another.
-            beyond = matching.framework_match(generated, parent, first._replace(site=first.site + 1))
+            beyond = matching.framework_match(
+                generated, parent, first._replace(site=first.site + 1)
+            )
             from_there += beyond != match
             accepted += 1
             exact += bound == cost
@@ -80,6 +82,38 @@ def test_lattice_points_come_in_the_order_of_pymatgen() -> None:
         radius = float(rng.uniform(0.5, 2)) * max(lattice.lengths)
         want = lattice.get_points_in_sphere([[0, 0, 0]], [0, 0, 0], radius, zip_results=False)[0]
         assert np.array_equal(lattice_points(lattice.matrix, radius), np.rint(want))
+
+
+def test_lattice_points_of_many_radii_are_those_of_each() -> None:
+    rng = np.random.default_rng(10)
+    face_centred = Lattice([[0, 2.1, 2.1], [2.1, 0, 2.1], [2.1, 2.1, 0]])
+    lattices = [Lattice.cubic(3.9), face_centred, Lattice.hexagonal(3.2, 5.1)]
+    for _ in range(30):
+        lattices += [Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))]
+    listed = shared = 0
+    for lattice in lattices:
+        points = PointsAround(lattice.matrix)
+        on_spheres = np.array(lattice.lengths) * rng.choice([1, 2, np.sqrt(2), np.sqrt(3)], 3)
+        for radius in [*rng.uniform(2, 14, 12), *on_spheres, *on_spheres * (1 + 1e-12)]:
+            found = points.within(float(radius))
+            assert np.array_equal(found, lattice_points(lattice.matrix, float(radius)))
+            listed += 1
+        shared += points._reach > 0
+    assert listed > 500 and shared == len(lattices)
+
+
+def test_lattice_points_are_not_shared_where_their_order_differs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, lattice = lattice_points, Lattice.cubic(3.9).matrix
+
+    def turned(of: np.ndarray, radius: float) -> np.ndarray:
+        return real(of, radius)[:: -1 if radius > 9 else 1]
+
+    monkeypatch.setattr(compiled, "lattice_points", turned)
+    points = PointsAround(lattice)
+    for radius in (5.0, 6.0, 8.0, 7.5, 9.5, 4.1):
+        assert np.array_equal(points.within(radius), turned(lattice, radius))
 
 
 def test_a_lattice_that_is_not_met_changes_nothing(

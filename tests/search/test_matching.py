@@ -125,7 +125,10 @@ def test_bare_cells_are_matched_as_pymatgen_matches_structures(
         want = public._strict_match(
             first, second, fu, first_supercell, use_rms=True, break_on_match=True
         )
-        bare = [BareCell.of(s.lattice.matrix, s.frac_coords, s.atomic_numbers) for s in (generated, other)]
+        bare = [
+            BareCell.of(s.lattice.matrix, s.frac_coords, s.atomic_numbers)
+            for s in (generated, other)
+        ]
         assert np.array_equal(bare[0].cart_coords, generated.cart_coords)
         ours = matching.framework_match(*bare)
         assert (ours is None) == (want is None)
