@@ -39,6 +39,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.reference.arrays import CrystalArrays
 from novelty_metric.samples import read_samples
+from novelty_metric.search.duplicates import TooMuchToCompareError
 from novelty_metric.search.engine import ParentSearch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "search"))
@@ -214,17 +215,23 @@ def time_search(search: ParentSearch, crystals: list[Crystal]) -> Timing:
 def many(search: ParentSearch, crystals: list[Crystal], threads: int) -> None:
     """Search for many crystals, by the clock."""
 
-    def one(crystal: Crystal) -> None:
-        search.duplicate(crystal.structure)
-        search.parents(crystal.structure, crystal.symmetry)
+    def one(crystal: Crystal) -> bool:
+        """Whether it was searched to the end."""
+        ended = True
+        try:
+            search.duplicate(crystal.structure)
+        except TooMuchToCompareError:
+            ended = False
+        return ended and not search.parents(crystal.structure, crystal.symmetry).unfinished
 
     started = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, crystals))
+        unfinished = len(crystals) - sum(pool.map(one, crystals))
     took = time.perf_counter() - started
     print(
         f"{len(crystals):,} crystals in {threads} threads: {took / 60:.1f} min, "
-        f"{len(crystals) / took:.0f} a second, resident {resident():,.0f} MB",
+        f"{len(crystals) / took:.0f} a second, resident {resident():,.0f} MB, "
+        f"{unfinished} left unfinished",
         flush=True,
     )
 
