@@ -197,6 +197,11 @@ class Timing:
     parents: list[float]
     pair_tests: list[int]
 
+    @property
+    def whole(self) -> np.ndarray:
+        """Both steps, (C,)."""
+        return np.array(self.parents) + np.array(self.duplicates)
+
 
 def time_search(search: ParentSearch, crystals: list[Crystal]) -> Timing:
     """Search for every crystal; processor time, as other programs may share the machine."""
@@ -250,18 +255,10 @@ def side_by_side(search: ParentSearch, crystals: list[Crystal]) -> None:
     orbits = [plain_orbits(reference) for reference in references]
     n_sites = np.asarray(search.reference.n_sites)
     plain, without_letters, pairs, tests, agree = [], [], 0, 0, 0
-    answers, passes = [], []
-    for _ in range(3):
-        answers, taken = [], []
-        for crystal in crystals:
-            started = time.process_time()
-            duplicate = search.duplicate(crystal.structure)
-            answers.append((duplicate, search.parents(crystal.structure, crystal.symmetry)))
-            taken.append(time.process_time() - started)
-        passes.append(taken)
-    ours = np.median(passes, axis=0).tolist()
-    for place, (crystal, (duplicate, result)) in enumerate(zip(crystals, answers, strict=True)):
+    ours = np.median([time_search(search, crystals).whole for _ in range(3)], axis=0).tolist()
+    for place, crystal in enumerate(crystals):
         structure = crystal.structure
+        duplicate, result = search.duplicate(structure), search.parents(structure, crystal.symmetry)
         middle = time.process_time()
         answer = {
             "duplicate": first_duplicate(structure, references),
@@ -324,7 +321,7 @@ def growth(reference: Reference, crystals: list[Crystal], sizes: list[int], seed
             search.prepare()
             ended = time.process_time()
             timing = time_search(search, crystals)
-            seconds = np.array(timing.parents) + np.array(timing.duplicates)
+            seconds = timing.whole
             print(
                 f"{size:>8,}: open {middle - started:.2f} s, index {ended - middle:.2f} s, "
                 f"{np.mean(timing.pair_tests):,.0f} pair tests, resident {resident():,.0f} MB\n"

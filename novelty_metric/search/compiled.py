@@ -56,7 +56,8 @@ class FirstMatch(NamedTuple):
     places : tuple of int
         Which three span the lattice of that match.
     site : int
-        The site of G, or of its supercell, that pymatgen moves T's first site onto.
+        The site of G, or of its supercell, that pymatgen moves T's first site onto; 0, before
+        which there is none, if that is not known.
     surely_near : bool
         Whether the lattice is within pymatgen's tolerances by more than rounding.
     """
@@ -209,7 +210,7 @@ def where_equal(
         False if pymatgen refuses the pair, True if it might accept it, None if that was given up,
         as there was too much to compare.
     FirstMatch or None
-        Its `site` is not known: the pair is compared from another first site of T.
+        Without its `site`: the pair is compared from another first site of T.
     """
     n_first, n_second = len(generated), len(other)
     if n_first > n_second and n_first * (1 / (n_first // n_second)) < n_second:
@@ -233,7 +234,8 @@ def where_equal(
     )
     if answer == kernels.GIVEN_UP:
         return None, None
-    return answer == kernels.LET_THROUGH, FirstMatch.of(vectors, found)
+    first = FirstMatch.of(vectors, found)
+    return answer == kernels.LET_THROUGH, None if first is None else first._replace(site=0)
 
 
 def _reach(target: np.ndarray, ltol: float) -> float:

@@ -163,11 +163,11 @@ class Matching:
         generated, reference : Structure
             Both reduced.
         first : FirstMatch, optional
-            As for `framework_match`, but for the site.
+            As for `framework_match`.
         """
         matcher = self._duplicate
         if first is not None:
-            matcher = _beginning_at(matcher, first, at_site=False)
+            matcher = _beginning_at(matcher, first)
         return _fit_rms(matcher, generated, reference, skip_structure_reduction=True)
 
     def confirm_rms(self, relaxed_parent: Structure, generated: Structure) -> float | None:
@@ -206,7 +206,7 @@ class Matching:
         fu, first_supercell = self._framework._get_supercell_size(generated, reference)
         matcher = self._framework
         if first is not None:
-            matcher = _beginning_at(matcher, first, at_site=True)
+            matcher = _beginning_at(matcher, first)
         match = matcher._strict_match(
             generated, reference, fu, first_supercell, use_rms=True, break_on_match=True
         )
@@ -238,36 +238,29 @@ def _without_elements(matcher: Any) -> Any:
 
 
 class _From:
-    """Numbers that are gone through from one on the first time, and all of them later."""
+    """Numbers that are gone through from `first` on the first time, and all of them later."""
 
-    def __init__(self, numbers: np.ndarray, first: int) -> None:
-        self._numbers = numbers
-        self._first = first
-
-    def all(self) -> None:
-        """Leave none out any more."""
-        self._first = 0
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.numbers = np.zeros(0, dtype=np.int64)
 
     def __iter__(self) -> Iterator[int]:
-        numbers = self._numbers[self._numbers >= self._first]
-        self.all()
-        return iter(numbers.tolist())
+        first, self.first = self.first, 0
+        return iter(self.numbers[self.numbers >= first].tolist())
 
 
-def _beginning_at(matcher: Any, first: FirstMatch, *, at_site: bool) -> Any:
-    """The matcher without what comes before a match: other lattices, and, `at_site`, other sites.
+def _beginning_at(matcher: Any, first: FirstMatch) -> Any:
+    """The matcher without what comes before a match: other lattices, and on its own other sites.
 
     With all of them if that lattice is not met.
     """
     matcher = copy.copy(matcher)
     every, mask_of = matcher._get_lattices, matcher._get_mask
     matrix_of_first = first.matrix
-    sites = _From(np.zeros(0, np.int64), 0)
+    sites = _From(first.site)
 
     def mask(*arguments: Any) -> tuple[np.ndarray, Iterable[int], int]:
-        nonlocal sites
-        allowed, starts, anchor = mask_of(*arguments)
-        sites = _From(starts, first.site if at_site else 0)
+        allowed, sites.numbers, anchor = mask_of(*arguments)
         return allowed, sites, anchor
 
     def lattices(
@@ -282,7 +275,7 @@ def _beginning_at(matcher: Any, first: FirstMatch, *, at_site: bool) -> Any:
                 yield lattice, matrix
             met = met or here
         if not met:
-            sites.all()
+            sites.first = 0
             yield from every(target, source, supercell_size)
 
     matcher._get_lattices, matcher._get_mask = lattices, mask
