@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from novelty_metric.case import Case, relaxation_failure
 from novelty_metric.cores import usable_cores
 from novelty_metric.crystal import first_line
@@ -407,9 +405,6 @@ class SubstitutionNovelty:
         with self._timed(_PREPARE):
             self._progress(_PREPARE, 0, 1)
             opened.search.prepare()
-            if len(opened.reference):
-                # The first pair test on a machine compiles.
-                opened.search.may_match(opened.reference.structure(0), np.zeros(1, dtype=np.int64))
             self._progress(_PREPARE, 1, 1)
 
     def reset(self) -> None:

@@ -113,10 +113,17 @@ class CompiledTest:
         self._kernels = kernels
         self._reference = reference
         self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
-        self._frac_coords = np.array(generated.frac_coords, dtype=np.float64)
+        self._pairs = kernels.Pairs.of(
+            self._lattice,
+            generated.frac_coords,
+            reference.lattices,
+            reference.offsets,
+            reference.frac_coords,
+        )
         self._pettifor = pettifor_numbers(generated.atomic_numbers)
         self._points = PointsAround(self._lattice)
-        self._families = None if families is None else families.unknown()
+        self._families = families
+        self._known: Any = None  # the same, with what is found out of them
         self._tested = 0
         self._work = np.array([0, MOST_WORK], dtype=np.int64)
         self._tolerances = {
@@ -139,18 +146,14 @@ class CompiledTest:
         given_up : bool, (C,)
             Those of which nothing is known, as there was too much to compare.
         """
-        reference = self._reference
         self._work[1] += MOST_WORK_OF_A_PAIR * len(indices)
+        families = None
+        if self._families is not None and self._tested >= _BEFORE_FAMILIES:
+            if self._known is None:
+                self._known = self._families.unknown()
+            families = self._known
         steps = self._kernels.furthest_steps(
-            self._lattice,
-            self._frac_coords,
-            reference.lattices,
-            reference.offsets,
-            reference.frac_coords,
-            indices,
-            self._work,
-            self._families if self._tested >= _BEFORE_FAMILIES else None,
-            **self._tolerances,
+            self._pairs, indices, self._work, families, **self._tolerances
         )
         self._tested += len(indices)
         return steps == self._kernels.LET_THROUGH, steps == self._kernels.GIVEN_UP
@@ -177,11 +180,9 @@ class CompiledTest:
         else:
             vectors = lattice_points(lattice, _reach(self._lattice, ltol))
         answer, cost, found = self._kernels.cost_of_first_match(
-            self._lattice,
-            self._frac_coords,
+            self._pairs,
+            index,
             self._pettifor,
-            lattice,
-            reference.frac_coords[sites],
             pettifor_numbers(reference.numbers[sites]),
             vectors,
             self._work,

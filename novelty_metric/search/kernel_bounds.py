@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from novelty_metric.search.bounds import ANGLE_SLACK, COEFFICIENTS, SLACK, Cells
-from novelty_metric.search.kernels import compiled, given, inner, inverted, without_counting
+from novelty_metric.search.kernels import compiled, given, inner, internal, inverted
 from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
 
 
-@without_counting
+@internal
 def _without_number(pettifor: np.ndarray) -> int:
     """How many have no number: in order, they come last."""
     count = 0
@@ -25,7 +25,7 @@ def _without_number(pettifor: np.ndarray) -> int:
     return count
 
 
-@without_counting
+@internal
 def _bound(
     own: np.ndarray, own_without: int, other: np.ndarray, other_without: int, n_common: int
 ) -> float:
@@ -46,7 +46,7 @@ def _bound(
     return total / n_common
 
 
-@without_counting
+@compiled
 def _look(  # noqa: PLR0917
     pettifor: np.ndarray,
     window: tuple[float, float, float],
@@ -139,7 +139,7 @@ def look(
     return found[:count], bounds[:count]
 
 
-@without_counting
+@internal
 def _minima(
     lattice: np.ndarray, inverse: np.ndarray, coefficients: np.ndarray, minima: np.ndarray
 ) -> None:
@@ -175,12 +175,16 @@ def _minima(
         minima[k] = min(minima[k], 3 / np.sqrt(steepest))
 
 
-@compiled
-def _volumes(
-    lengths: np.ndarray, cosines: np.ndarray, ltol: float, reach: float
+@internal
+def _volumes(  # noqa: PLR0917
+    lengths: np.ndarray,
+    cosines: np.ndarray,
+    ltol: float,
+    reach: float,
+    low: np.ndarray,
+    high: np.ndarray,
 ) -> tuple[float, float]:
     """`bounds.volume_window` of one cell; `reach` is the tolerance of angles in radians."""
-    low, high = np.empty(3), np.empty(3)
     nearest = 0.0
     for k in range(3):
         angle = np.arccos(min(1.0, max(-1.0, cosines[k])))
@@ -209,8 +213,11 @@ def _cell(  # noqa: PLR0917
     reach: float,
     minima: np.ndarray,
     lengths: np.ndarray,
+    inverse: np.ndarray,
+    small: np.ndarray,
 ) -> tuple[float, float, float]:
-    inverse, cosines = np.empty((3, 3)), np.empty(3)
+    """Volume, least and greatest of a partner's; the last two, both (3, 3), are written over."""
+    cosines = small[0]
     volume = abs(inverted(lattice, inverse))
     _minima(lattice, inverse, coefficients, minima)
     for k in range(3):
@@ -218,7 +225,7 @@ def _cell(  # noqa: PLR0917
     for k in range(3):
         one, other = (k + 1) % 3, (k + 2) % 3
         cosines[k] = inner(lattice[one], lattice[other]) / (lengths[one] * lengths[other])
-    smallest, largest = _volumes(lengths, cosines, ltol, reach)
+    smallest, largest = _volumes(lengths, cosines, ltol, reach, small[1], small[2])
     return volume, smallest, largest
 
 
@@ -243,6 +250,8 @@ def cell(lattice: np.ndarray, n_sites: int, *, ltol: float, angle_tol: float) ->
         float(np.radians(angle_tol + ANGLE_SLACK)),
         minima[0],
         lengths[0],
+        np.empty((3, 3)),
+        np.empty((3, 3)),
     )
     lengths.sort()
     return Cells(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from novelty_metric.search.kernels import Families, _parameters, compiled, given
+from novelty_metric.search.kernels import VALUES, Families, _parameters, compiled, given, internal
 
 SMALLEST = 3
 """Members that make a family: for two, a test of both costs what it saves."""
@@ -22,7 +22,7 @@ volume (relative), angles (radians), sites, in (V/N)^(1/3). The more, the larger
 the fewer of them are refused at once. No answer depends on them."""
 
 
-@compiled
+@internal
 def _same_sites(  # noqa: PLR0917
     leader: np.ndarray,
     other: np.ndarray,
@@ -42,9 +42,9 @@ def _same_sites(  # noqa: PLR0917
             if taken[j]:
                 continue
             square = 0.0
-            x = _step(leader, other, i, j, 0)
-            y = _step(leader, other, i, j, 1)
-            z = _step(leader, other, i, j, 2)
+            x = _step(leader, other, i, j, VALUES[0])
+            y = _step(leader, other, i, j, VALUES[1])
+            z = _step(leader, other, i, j, VALUES[2])
             for k in range(3):
                 value = x * cell[0, k] + y * cell[1, k] + z * cell[2, k]
                 square += value * value
@@ -59,7 +59,7 @@ def _same_sites(  # noqa: PLR0917
     return True
 
 
-@compiled
+@internal
 def _step(leader: np.ndarray, other: np.ndarray, i: int, j: int, k: int) -> float:
     """Component k between two sites, each seen from the first of its crystal, to the nearest."""
     step = (other[i, k] - other[0, k]) - (leader[j, k] - leader[0, k])
@@ -76,17 +76,17 @@ def _follow(  # noqa: PLR0917
     leader_of: np.ndarray,
     shifts: np.ndarray,
     parameters: np.ndarray,
+    leaders: np.ndarray,
+    shapes: np.ndarray,
+    taken: np.ndarray,
+    shift: np.ndarray,
 ) -> None:
     """Give each crystal a leader: the first that it is near to, or itself.
 
-    In the order of `order`: by number of sites, then by linear size (`sizes`).
+    In the order of `order`: by number of sites, then by linear size (`sizes`). The last four are
+    written over.
     """
-    leaders = np.empty(len(order), np.int64)
-    shapes = np.empty((len(order), 6))
-    own, most_sites = np.empty(6), 1
-    for index in order:
-        most_sites = max(most_sites, offsets[index + 1] - offsets[index])
-    taken, shift = np.empty(most_sites, np.bool_), np.empty(2)
+    own = shapes[len(order)]
     count, low, n_before = 0, 0, -1
     for index in order:
         n = offsets[index + 1] - offsets[index]
@@ -121,7 +121,8 @@ def _follow(  # noqa: PLR0917
                 break
         if found < 0:
             leaders[count] = index
-            shapes[count] = own
+            for k in range(6):
+                shapes[count, k] = own[k]
             count += 1
             leader_of[index] = index
             continue
@@ -152,6 +153,10 @@ def find_families(lattices: np.ndarray, offsets: np.ndarray, frac_coords: np.nda
         leader_of,
         shifts,
         parameters,
+        np.empty(len(order), dtype=np.int64),
+        np.empty((len(order) + 1, 6)),
+        np.empty(n_sites.max(initial=1), dtype=np.bool_),
+        np.empty(2),
     )
     leaders, family, counts = np.unique(leader_of, return_inverse=True, return_counts=True)
     large = counts >= SMALLEST
@@ -161,11 +166,11 @@ def find_families(lattices: np.ndarray, offsets: np.ndarray, frac_coords: np.nda
     # By family, the leader before the others.
     members = members[np.lexsort((leader_of[members] != members, of[members]))]
     return Families(
-        given(of, np.int32),
-        given(members, np.int64),
-        given(np.concatenate([[0], np.cumsum(counts[large])]), np.int64),
-        given(np.concatenate([shifts[leaders[large]], np.zeros((1, 2))]), np.float64),
-        given(parameters, np.float64),
-        int(counts[large].max(initial=0)),
+        of,
+        members,
+        np.concatenate([[0], np.cumsum(counts[large])]),
+        np.concatenate([shifts[leaders[large]], np.zeros((1, 2))]),
+        parameters,
+        np.empty((int(counts[large].max(initial=0)), 6)),
         np.empty(int(large.sum()), dtype=np.uint8),
     ).unknown()

@@ -30,60 +30,54 @@ This module imports numba and is itself imported only on use.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 
+from novelty_metric.search.by_reference import ByReference, handed, taken
 from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function, **options: Any) -> Function:
-    """Compile without the interpreter lock, cached on disk wherever a place can be written.
+def compiled(function: Function, *, cache: bool = True, **options: Any) -> Function:
+    """Compile for calls from Python: without the interpreter lock, and cached on disk if possible.
 
     numba keeps its cache beside the module, or in the user's cache folder if that is read-only. If
     neither can be written it raises at once; then the cache is done without.
+
+    Arrays are not counted as they are handed around, so none may be made inside. numba does without
+    that where its run-time for memory is off, an option that it does not document.
     """
     # With NumPy's error model a division needs no check for zero, which would keep loops scalar.
-    options |= {"nogil": True, "error_model": "numpy"}
-    quick: Any
-    try:
-        quick = numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        quick = numba.njit(**options)(function)
-    return cast("Function", quick)
-
-
-def without_counting(function: Function, **options: Any) -> Function:
-    """`compiled`, and arrays are not counted as they are handed around, as none is made inside.
-
-    Counting the three dozen arrays of `Scratch` at every call took longer than most of the work.
-    numba does without it where its run-time for memory is off, an option that it does not document.
-    """
-    try:
-        return compiled(function, _nrt=False, **options)
-    except KeyError:
-        return compiled(function, **options)
+    options |= {"cache": cache, "nogil": True, "error_model": "numpy", "_nrt": False}
+    njit: Any = numba.njit
+    while True:
+        try:
+            return cast("Function", njit(**options)(function))
+        except KeyError:
+            del options["_nrt"]
+        except RuntimeError:
+            if not options["cache"]:
+                raise
+            options["cache"] = False
 
 
 def internal(function: Function) -> Function:
-    """`without_counting`, and only for other compiled functions to call.
+    """`compiled`, and only for other compiled functions to call: that compiles in half the time.
 
-    What would take `Scratch` apart for a call from Python takes longer to compile than most of what
-    is called.
+    Called from Python it takes the process down.
     """
-    return without_counting(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return compiled(function, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def inlined(function: Function) -> Function:
-    """`without_counting`, and written out where it is called.
-
-    Every call hands on all of `Scratch`, some three hundred words.
-    """
-    return without_counting(function, inline="always")
+    """`internal`, and written out where it is called: a level less to optimise and to assemble."""
+    return compiled(function, cache=False, inline="always")
 
 
 SLACK = 1e-9
@@ -100,11 +94,15 @@ MOST_SPREAD = 0.2
 """Relative change of squares of vectors past which a family is not tested as one."""
 MOST_BRANCHES, MOST_CLOSED = 8, 8
 """Assignments that are looked at for a family, and pairs on the edge that one of them may lack."""
-MOST_SUMS, MOST_SUMS_OF_ALL = 50, 12
+MOST_SUMS = np.array([50, 12])
 """Sums of vectors for which a least assignment of a family is sought, among pairs of small reduced
 cost and among all."""
 MOST_TIES = 5
 """At most 2 to this power ways through the ties of one lattice reduction are followed."""
+
+VALUES = np.arange(3)
+"""Numbers that are no literals to numba, which would compile what they are handed to once for each
+number."""
 
 WHOLE = 2.0**32
 LARGEST = 2**32 - 1
@@ -131,7 +129,8 @@ right angles and volume; no translation that covers all sites; none whose RMS is
 match that pymatgen may accept, or accepts beyond doubt. Or there was too much to compare."""
 
 
-class Vectors(NamedTuple):
+@dataclass(frozen=True)
+class Vectors(ByReference):
     """Vectors of a lattice: coefficients, Cartesian, of unit length (M, 3); lengths (M,)."""
 
     coefficients: np.ndarray
@@ -140,7 +139,8 @@ class Vectors(NamedTuple):
     length: np.ndarray
 
 
-class Reductions(NamedTuple):
+@dataclass(frozen=True)
+class Reductions(ByReference):
     """The reduced forms of one average cell that rounding might lead to, V at most.
 
     `cells` (V, 3, 3); `backs` (V, 3, 3) take fractional coordinates there; `windows` (V, 3) are
@@ -159,32 +159,33 @@ class Reductions(NamedTuple):
     step: np.ndarray
 
 
-class Scratch(NamedTuple):
-    """Arrays that every step writes over, made once for a scan. N is the most sites of a pair.
+@dataclass(frozen=True)
+class Scratch(ByReference):
+    """Arrays that every step writes over, made once for a thread. N is the most sites of a pair.
 
     `first` and `second` hold fractional coordinates by axis, (3, N), `first_reduced` and
     `second_reduced` the same on each reduction. What is known of pairs of sites lies in one row,
-    T's site i and G's j at ``i * _width(N) + j``: `apart` the fractional vectors between them, by
-    axis, on the average cell and on its reduction; `allowed` whether they are within the window,
-    and the same memory as words, `allowed_words`; `cost`, `vectors` and `doubt` what `_distance`
-    found. `in_row` and `in_column` count the allowed ones; `waiting` holds rows and columns with
-    but one; `settled` each column's row and each row's column; `rest` the rows and columns without,
-    with their costs in `open_cost`, (N, N); `site_cost` is the elements' part, (N, N); `floats`,
-    `ints` and `flags` are the state of the assignment; `own` and `found` vectors of G's lattice and
-    of another's; `shell` which of them could stand for each target vector, (3, M); `near` short
-    lists of them, (2, M); `points` the lattice points of a supercell; `operations` of T that fix
-    its first site; `classes` of lattices that were tested; `squares` of a vector to its images;
-    `small` 3×3 matrices; `parameters` lengths and angles of cells, (5, 6); `labels` the elements of
-    the two sides, (2, N), as modified Pettifor numbers, or as numbers that have to be equal where
-    `by_element` says so, (1,); `same_words` then marks the pairs of sites with equal ones, laid out
-    as `allowed_words`; `matrix` the coefficients of the lattice in hand; `first_match`, (5,), what
-    `cost_of_first_match` gives; `work` how much was compared, and how much may be, about
-    nanoseconds; `spread`, (3,), by how much the members of a family differ from the crystal at hand
-    (0 for a pair): squares of vectors on the mean cell, relative, and places of sites (Å), at most
-    and root mean square; `windows`, (2, 3), pymatgen's on the mean cell, a little wider, a little
-    narrower; `bounds`, (4, 3), least and greatest lengths of lattice vectors, cosines of the angles
-    between them; `branches` those of `_members_refused`: how many pairs are known of, and which,
-    from 1, closed ones negative.
+    T's site i and G's j at ``i * _width(n) + j`` for n sites: `apart` the fractional vectors
+    between them, by axis, on the average cell and on its reduction; `allowed` whether they are
+    within the window, and the same memory as words, `allowed_words`; `cost`, `vectors` and `doubt`
+    what `_distance` found. `in_row` and `in_column` count the allowed ones; `waiting` holds rows
+    and columns with but one; `settled` each column's row and each row's column; `rest` the rows and
+    columns without, with their costs in `open_cost`, (N, N); `site_cost` is the elements' part, (N,
+    N); `floats`, `ints` and `flags` are the state of the assignment; `own` and `found` vectors of
+    G's lattice and of another's; `shell` which of them could stand for each target vector, (3, M);
+    `near` short lists of them, (2, M); `points` the lattice points of a supercell; `operations` of
+    T that fix its first site; `classes` of lattices that were tested; `squares` of a vector to its
+    images; `small` 3×3 matrices; `parameters` lengths and angles of cells, (5, 6); `labels` the
+    elements of the two sides, (2, N), as modified Pettifor numbers, or as numbers that have to be
+    equal where `by_element` says so, (1,); `same` then marks the pairs of sites with equal ones,
+    laid out as `allowed`, and `same_words` is that memory as words; `matrix` the coefficients of
+    the lattice in hand; `first_match`, (5,), what `cost_of_first_match` gives; `work` how much was
+    compared, and how much may be, about nanoseconds; `spread`, (3,), by how much the members of a
+    family differ from the crystal at hand (0 for a pair): squares of vectors on the mean cell,
+    relative, and places of sites (Å), at most and root mean square; `windows`, (2, 3), pymatgen's
+    on the mean cell, a little wider, a little narrower; `bounds`, (4, 3), least and greatest
+    lengths of lattice vectors, cosines of the angles between them; `branches` those of
+    `_members_refused`: how many pairs are known of, and which, from 1, closed ones negative.
     """
 
     reductions: Reductions
@@ -220,6 +221,7 @@ class Scratch(NamedTuple):
     parameters: np.ndarray
     labels: np.ndarray
     by_element: np.ndarray
+    same: np.ndarray
     same_words: np.ndarray
     matrix: np.ndarray
     first_match: np.ndarray
@@ -230,31 +232,50 @@ class Scratch(NamedTuple):
     branches: np.ndarray
 
 
-class Family(NamedTuple):
-    """Reference crystals of one number of sites whose cells and sites are nearly the same.
+@dataclass(frozen=True)
+class Pairs(ByReference):
+    """A generated crystal and a reference: `lattice` (3, 3) and `frac` (n, 3) of the one.
 
-    `members`, int64 (M,), their positions, the leader first; none for a single crystal. `shifts`,
-    (2,), how far a site, seen from the first, is at most from the same site of the leader (Å, on
-    the leader's cell), and the root mean square over sites. `lattices` (N, 3, 3), `offsets`
-    (N + 1,), `fracs` (ΣN, 3) and `parameters` (N, 6), lengths (Å) and angles (radians), are of the
-    whole reference. `means`, (M or more, 6), written over: the mean cells for one lattice.
+    Of the other `lattices` (N, 3, 3), `offsets`, int64 (N + 1,), and `fracs` (ΣN, 3).
     """
 
-    members: np.ndarray
-    shifts: np.ndarray
+    lattice: np.ndarray
+    frac: np.ndarray
     lattices: np.ndarray
     offsets: np.ndarray
     fracs: np.ndarray
-    parameters: np.ndarray
-    means: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        lattice: np.ndarray,
+        frac_coords: np.ndarray,
+        lattices: np.ndarray,
+        offsets: np.ndarray,
+        all_frac_coords: np.ndarray,
+    ) -> Pairs:
+        """From arrays of any kind, whose values are copied only if they have to be converted."""
+        return cls(
+            np.ascontiguousarray(lattice, dtype=np.float64),
+            np.ascontiguousarray(frac_coords, dtype=np.float64),
+            np.ascontiguousarray(lattices, dtype=np.float64),
+            np.ascontiguousarray(offsets, dtype=np.int64),
+            np.ascontiguousarray(all_frac_coords, dtype=np.float64),
+        )
 
 
-class Families(NamedTuple):
+@dataclass(frozen=True)
+class Families(ByReference):
     """The families of a reference, and what is known of each for one generated crystal.
 
-    `of`, int32 (N,), the family of each reference crystal or -1; `members` and `offsets`, int64,
-    those of each, its leader first; `shifts` (F + 1, 2), the last those of a single crystal, and
-    `parameters` (N, 6) as in `Family`; `most` the members of the largest; `known`, uint8 (F,).
+    A family's crystals are of one number of sites, their cells and sites nearly the same. `of`,
+    int32 (N,), is the family of each reference crystal, or -1; `members`, int64, those of all
+    families, the leader before the others, and `offsets`, int64 (F + 1,), where each begins, so
+    that -1 has none. `shifts`, (F + 1, 2): how far a site, seen from the first, is at most from the
+    same site of the leader (Å, on the leader's cell), and the root mean square over sites; 0 for
+    -1. `parameters`, (N, 6), lengths (Å) and angles (radians) of the reference's cells. `means`,
+    (M, 6), M the members of the largest, are written over: their mean cells for one lattice.
+    `known`, uint8 (F,).
     """
 
     of: np.ndarray
@@ -262,19 +283,20 @@ class Families(NamedTuple):
     offsets: np.ndarray
     shifts: np.ndarray
     parameters: np.ndarray
-    most: int
+    means: np.ndarray
     known: np.ndarray
 
     def unknown(self) -> Families:
-        """The same families, of which nothing is known."""
-        return self._replace(known=np.full(len(self.known), _UNKNOWN, dtype=np.uint8))
+        """The same families, of which nothing is known, with memory of their own."""
+        known = np.full(len(self.known), _UNKNOWN, dtype=np.uint8)
+        return replace(self, known=known, means=np.empty_like(self.means))
 
 
 _UNKNOWN, _ALL_REFUSED, _OPEN = range(3)
 """Of a family: nothing; that all are refused; that each member has to be tested."""
 
 
-@without_counting
+@internal
 def inverted(matrix: np.ndarray, out: np.ndarray) -> float:
     """Inverse of a 3×3 matrix into `out`; returns the determinant."""
     det = (
@@ -291,13 +313,13 @@ def inverted(matrix: np.ndarray, out: np.ndarray) -> float:
     return det
 
 
-@without_counting
+@internal
 def inner(one: np.ndarray, other: np.ndarray) -> float:
     """Inner product of two vectors, (3,)."""
     return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
 
 
-@without_counting
+@internal
 def _parameters(matrix: np.ndarray, out: np.ndarray) -> None:
     """Lengths (Å) and angles (radians) of a cell into `out`, (6,)."""
     for i in range(3):
@@ -310,7 +332,7 @@ def _parameters(matrix: np.ndarray, out: np.ndarray) -> None:
         out[3 + i] = np.arccos(min(1.0, max(-1.0, dot / (out[j] * out[k]))))
 
 
-@without_counting
+@internal
 def _average_cell(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
     """Cell with the mean lengths and angles of two, in pymatgen's orientation, into `out`."""
     a, b, c = (one[0] + other[0]) / 2, (one[1] + other[1]) / 2, (one[2] + other[2]) / 2
@@ -324,7 +346,7 @@ def _average_cell(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
     out[2, 0], out[2, 1], out[2, 2] = 0.0, 0.0, c
 
 
-@without_counting
+@internal
 def _lll(
     cell: np.ndarray, choices: int, reduced: np.ndarray, mapping: np.ndarray, small: np.ndarray
 ) -> int:
@@ -398,7 +420,7 @@ def _lll(
     return ties
 
 
-@without_counting
+@internal
 def _orthogonalise(a: np.ndarray, b: np.ndarray, u: np.ndarray, m: np.ndarray, s: int) -> None:
     """Gram-Schmidt of column `s` against the columns before it."""
     for column in range(s):
@@ -414,7 +436,7 @@ def _orthogonalise(a: np.ndarray, b: np.ndarray, u: np.ndarray, m: np.ndarray, s
     m[s] = b[0, s] ** 2 + b[1, s] ** 2 + b[2, s] ** 2
 
 
-@without_counting
+@internal
 def _reductions(  # noqa: PLR0917
     cell: np.ndarray,
     reach: float,
@@ -449,12 +471,12 @@ def _reductions(  # noqa: PLR0917
     of_member, reduced = small[3], small[0]
     n_members = len(means)
     volume = abs(inverted(cell, inverse))
-    found, size = 0, 1.0
+    found, size = VALUES[0], 1.0
     for member in range(max(1, n_members)):
         if n_members > 0:
             _average_cell(means[member], means[member], of_member)
             size = (abs(inverted(of_member, inverse)) / volume) ** (1 / 3)
-        choices, last = 0, 0
+        choices, last = VALUES[0], 0
         while choices <= last:
             ties = _lll(of_member if n_members > 0 else cell, choices, reduced, mapping, small)
             if ties < 0 or ties > MOST_TIES:
@@ -484,7 +506,7 @@ def _reductions(  # noqa: PLR0917
     return found
 
 
-@without_counting
+@internal
 def _known_reduction(mapping: np.ndarray, cell: np.ndarray, found: int, out: Reductions) -> int:
     """Which of so many reduced cells a mapping leads to; if none, put it behind them."""
     cells = out.cells
@@ -503,7 +525,7 @@ def _known_reduction(mapping: np.ndarray, cell: np.ndarray, found: int, out: Red
     return found
 
 
-@without_counting
+@internal
 def _describe(
     at: int, mapping: np.ndarray, inverse: np.ndarray, out: Reductions, spread: np.ndarray
 ) -> None:
@@ -535,7 +557,7 @@ def _describe(
     out.step[at] = least_step
 
 
-@without_counting
+@internal
 def _assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
     """Least-cost assignment of n rows to n columns, with its dual variables.
 
@@ -623,7 +645,7 @@ def _assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
     return True
 
 
-@without_counting
+@internal
 def _least_site_cost(scratch: Scratch, n: int) -> float:
     """Least sum of differences of Pettifor numbers over assignments of entries still marked.
 
@@ -656,13 +678,13 @@ def _least_site_cost(scratch: Scratch, n: int) -> float:
     return total
 
 
-@without_counting
+@internal
 def _as_near(square: float, spread: np.ndarray) -> float:
     """Square up to which another image may be as near, for some member, as one of that square."""
     return (np.sqrt(square * (1 + spread[0])) + 2 * spread[1]) ** 2 / (1 - spread[0])
 
 
-@without_counting
+@internal
 def _equally_near(
     apart: tuple[float, float, float], images: np.ndarray, limit: float, k: int
 ) -> tuple[float, float]:
@@ -679,7 +701,7 @@ def _equally_near(
     return lowest, highest
 
 
-@without_counting
+@internal
 def _steps_within(
     own: np.ndarray, low: np.ndarray, high: np.ndarray, inverse: np.ndarray
 ) -> tuple[int, int, int]:
@@ -693,7 +715,7 @@ def _steps_within(
     return p_most, q_most, r_most
 
 
-@without_counting
+@internal
 def _sums_within(
     own: np.ndarray, low: np.ndarray, high: np.ndarray, cell: np.ndarray, inverse: np.ndarray
 ) -> tuple[float, float]:
@@ -719,13 +741,15 @@ def _sums_within(
     return nearest, furthest
 
 
-@without_counting
-def _width(n: int) -> int:
+def row_length(n: int) -> int:
     """Length of a row of `Scratch.apart` and `.allowed`: whole words of eight bytes."""
     return (n + 7) // 8 * 8
 
 
-@without_counting
+_width = internal(row_length)
+
+
+@internal
 def _differences(first: np.ndarray, second: np.ndarray, n: int, apart: np.ndarray) -> None:
     """Fractional vectors from every site of T to every site of G, as `WHOLE`ths, into `apart`.
 
@@ -739,7 +763,7 @@ def _differences(first: np.ndarray, second: np.ndarray, n: int, apart: np.ndarra
                 apart[k, i * width + j] = np.uint32(np.int64(first[k, j] * WHOLE) - other)
 
 
-@inlined
+@internal
 def _mark(  # noqa: PLR0917
     apart: np.ndarray, n: int, start: int, window: np.ndarray, slack: float, scratch: Scratch
 ) -> bool:
@@ -794,13 +818,13 @@ def _mark(  # noqa: PLR0917
     return not any_row_empty
 
 
-@without_counting
+@internal
 def _as_whole(window: float) -> int:
     """A window in `WHOLE`ths; at half a period it holds everything."""
     return int(max(0.0, min(window, 0.5)) * WHOLE)
 
 
-@without_counting
+@internal
 def _count(n: int, scratch: Scratch) -> bool:
     """Count what is marked by row and by column, eight at a time as the bytes of a word.
 
@@ -837,7 +861,7 @@ def _count(n: int, scratch: Scratch) -> bool:
     return least > 0
 
 
-@without_counting
+@internal
 def _nearest_image(  # noqa: PLR0917
     x: float, y: float, z: float, images: np.ndarray, squares: np.ndarray, spread: np.ndarray
 ) -> tuple[float, int, bool, float]:
@@ -921,7 +945,7 @@ def _as_wrapped(
     return dx, dy, dz
 
 
-@inlined
+@internal
 def _settle(n: int, start: int, variant: int, limit: float, scratch: Scratch) -> int:
     """Give the sites that can go to one place only their place, until all others have a choice.
 
@@ -1003,7 +1027,7 @@ def _settle(n: int, start: int, variant: int, limit: float, scratch: Scratch) ->
     return n - settled
 
 
-@inlined
+@internal
 def _assign_the_rest(n: int, left: int, start: int, variant: int, scratch: Scratch) -> bool:
     """Least-cost assignment of the sites that `_settle` left; False if there is none.
 
@@ -1099,9 +1123,8 @@ def _members_refused(  # noqa: PLR0917
                 doubts |= near * (doubt[place] & _BEYOND)
         if doubts & _BEYOND or total / n - inner(own, own) / (n * n) < refused:
             return False
-        most_sums = MOST_SUMS if tried > 0 else 0  # a value: for a literal it would compile again
         if (several or doubts & _IMAGES_TIE) and not _other_sums_refused(
-            n, left, start, variant, total, refused, most_sums, scratch
+            n, left, start, variant, total, refused, MOST_SUMS[0], scratch
         ):
             return False
         on_edge = False
@@ -1114,9 +1137,8 @@ def _members_refused(  # noqa: PLR0917
                     place = rows[p] * width + columns[q]
                     allowed[place] = all_costs[p, q] < FORBIDDEN
                     doubts |= allowed[place] * (doubt[place] & _BEYOND)
-            most_sums = MOST_SUMS_OF_ALL if tried > 0 else 0
             if not doubts & _BEYOND and _other_sums_refused(
-                n, left, start, variant, total, refused, most_sums, scratch
+                n, left, start, variant, total, refused, MOST_SUMS[1], scratch
             ):
                 return True
         # Each pair on the edge may be the one that is closed, those before it being open then.
@@ -1246,7 +1268,7 @@ def _square_from(  # noqa: PLR0917
     return least
 
 
-@inlined
+@internal
 def _site_test(  # noqa: PLR0917
     n: int,
     start: int,
@@ -1394,7 +1416,7 @@ def _box_of_sums(n: int, start: int, variant: int, scratch: Scratch) -> None:
             high[k] += highest
 
 
-@without_counting
+@internal
 def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) -> None:
     """Fractional coordinates, (3, n), on another cell, wrapped into it."""
     for k in range(3):
@@ -1407,7 +1429,7 @@ def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) 
             out[k, i] = value - np.floor(value)
 
 
-@without_counting
+@internal
 def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
     """Whether wrapped sites, (3, n), are inverted into themselves at the first, all but exactly."""
     x, y, z = 2 * coords[0, 0], 2 * coords[1, 0], 2 * coords[2, 0]
@@ -1427,7 +1449,7 @@ def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
     return True
 
 
-@without_counting
+@internal
 def _is_exchange(matrix: np.ndarray) -> bool:
     """Whether a matrix of integers with determinant ±1 has no more than one in a row."""
     entries = 0.0
@@ -1571,7 +1593,7 @@ def _lattice_test(  # noqa: PLR0917
     return came_to, lowest
 
 
-@without_counting
+@internal
 def _expand(  # noqa: PLR0917
     frac: np.ndarray, n: int, matrix: np.ndarray, fu: int, out: np.ndarray, scratch: Scratch
 ) -> bool:
@@ -1591,9 +1613,9 @@ def _expand(  # noqa: PLR0917
         points[0, 0] = points[0, 1] = points[0, 2] = 0.0
         found = 1
     else:
-        p_low, p_high = _extent(matrix, 0)
-        q_low, q_high = _extent(matrix, 1)
-        r_low, r_high = _extent(matrix, 2)
+        p_low, p_high = _extent(matrix, VALUES[0])
+        q_low, q_high = _extent(matrix, VALUES[1])
+        r_low, r_high = _extent(matrix, VALUES[2])
         for p in range(p_low, p_high + 1):
             for q in range(q_low, q_high + 1):
                 for r in range(r_low, r_high + 1):
@@ -1624,7 +1646,7 @@ def _expand(  # noqa: PLR0917
     return True
 
 
-@without_counting
+@internal
 def _extent(matrix: np.ndarray, k: int) -> tuple[int, int]:
     """Least and greatest component k of the corners of a cell."""
     low, high = 0, 0
@@ -1634,7 +1656,7 @@ def _extent(matrix: np.ndarray, k: int) -> tuple[int, int]:
     return low, high
 
 
-@without_counting
+@internal
 def _vectors(
     lattice: np.ndarray, lowest: float, highest: float, out: Vectors, inverse: np.ndarray
 ) -> int:
@@ -1647,12 +1669,12 @@ def _vectors(
     int
         How many; -1 if they are too many.
     """
-    coefficients, cart, unit, length = out
+    coefficients, cart, unit, length = out.coefficients, out.cart, out.unit, out.length
     inverted(lattice, inverse)
     p_most, q_most, r_most = (
-        _reach(inverse, 0, highest),
-        _reach(inverse, 1, highest),
-        _reach(inverse, 2, highest),
+        _reach(inverse, VALUES[0], highest),
+        _reach(inverse, VALUES[1], highest),
+        _reach(inverse, VALUES[2], highest),
     )
     least = lowest * lowest * (1 - SLACK)
     most = highest * highest * (1 + SLACK)
@@ -1686,17 +1708,17 @@ def _vectors(
     return found
 
 
-@without_counting
+@internal
 def _reach(inverse: np.ndarray, k: int, longest: float) -> int:
     """Greatest coefficient k of a lattice vector of that length, from the inverse of the cell."""
     steepest = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
     return int(longest * steepest + 1e-6)
 
 
-@without_counting
+@internal
 def _given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> int:
     """The lattice vectors of given coefficients, in that order; -1 if they are too many."""
-    coefficients, cart, unit, length = out
+    coefficients, cart, unit, length = out.coefficients, out.cart, out.unit, out.length
     if len(in_order) > MOST_VECTORS:
         return -1
     for place in range(len(in_order)):
@@ -1718,7 +1740,8 @@ def _given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> i
 @internal
 def _by_length(vectors: Vectors, count: int) -> None:
     """Put so many vectors in order of length, by Shell's method: `argsort` compiles for seconds."""
-    coefficients, cart, unit, length = vectors
+    coefficients, cart = vectors.coefficients, vectors.cart
+    unit, length = vectors.unit, vectors.length
     gap = 1
     while gap < count:
         gap = 3 * gap + 1
@@ -1739,7 +1762,7 @@ def _by_length(vectors: Vectors, count: int) -> None:
         gap //= 3
 
 
-@without_counting
+@internal
 def _place_of(value: float, increasing: np.ndarray, count: int) -> int:
     """How many of the first `count` numbers are below a value."""
     low, high = 0, count
@@ -1752,7 +1775,7 @@ def _place_of(value: float, increasing: np.ndarray, count: int) -> int:
     return low
 
 
-@without_counting
+@internal
 def _shells(
     length: np.ndarray, start: int, stop: int, bounds: np.ndarray, shell: np.ndarray
 ) -> tuple[int, int, int]:
@@ -1773,7 +1796,7 @@ def _shells(
     return a, b, c
 
 
-@without_counting
+@internal
 def _at_angle(  # noqa: PLR0917
     a: int,
     others: np.ndarray,
@@ -1802,7 +1825,7 @@ def _at_angle(  # noqa: PLR0917
     return found
 
 
-@without_counting
+@internal
 def _surely_near(parameters: np.ndarray, wanted: np.ndarray, ltol: float, angle_tol: float) -> bool:
     """Whether a cell is within the tolerances of the target by more than rounding."""
     for k in range(3):
@@ -1814,7 +1837,7 @@ def _surely_near(parameters: np.ndarray, wanted: np.ndarray, ltol: float, angle_
     return True
 
 
-@without_counting
+@internal
 def _operations_at_first(
     lattice: np.ndarray, frac: np.ndarray, n: int, operations: np.ndarray
 ) -> int:
@@ -1848,15 +1871,18 @@ def _operations_at_first(
 
 
 @internal
-def _operations_of_all(family: Family, operations: np.ndarray, count: int) -> int:
+def _operations_of_all(
+    family: int, families: Families, pairs: Pairs, operations: np.ndarray, count: int
+) -> int:
     """Keep those of the leader's operations that every member of a family has; how many."""
-    if family.shifts[0] > SLACK:
+    if families.shifts[family, 0] > SLACK:
         return 1
+    members = families.members[families.offsets[family] : families.offsets[family + 1]]
     kept = 0
     for place in range(count):
         of_all = True
-        for member in range(len(family.members)):
-            of_all &= _keeps_metric(family.lattices[family.members[member]], operations[place])
+        for member in range(len(members)):
+            of_all &= _keeps_metric(pairs.lattices[members[member]], operations[place])
         if of_all:
             for k in range(6):
                 operations[kept, k] = operations[place, k]
@@ -1864,7 +1890,7 @@ def _operations_of_all(family: Family, operations: np.ndarray, count: int) -> in
     return kept
 
 
-@without_counting
+@internal
 def _keeps_metric(lattice: np.ndarray, operation: np.ndarray) -> bool:
     """Whether exchanged and turned axes have the lengths and angles of the axes they replace."""
     for i in range(3):
@@ -1878,7 +1904,7 @@ def _keeps_metric(lattice: np.ndarray, operation: np.ndarray) -> bool:
     return True
 
 
-@without_counting
+@internal
 def _keeps_sites(frac: np.ndarray, n: int, operation: np.ndarray) -> bool:
     """Whether exchanged and turned axes, about the first site, bring every site onto one."""
     p, q, r = operation[0], operation[1], operation[2]
@@ -1900,7 +1926,7 @@ def _keeps_sites(frac: np.ndarray, n: int, operation: np.ndarray) -> bool:
     return True
 
 
-@without_counting
+@internal
 def _class_of(matrix: np.ndarray, operations: np.ndarray, count: int, of_source: bool) -> int:
     """A number that equivalent lattices share; -1 if their coefficients are too large for it.
 
@@ -1935,7 +1961,7 @@ def _class_of(matrix: np.ndarray, operations: np.ndarray, count: int, of_source:
     return greatest
 
 
-@without_counting
+@internal
 def _only_exchanged_by_reduction(parameters: np.ndarray, ltol: float, tolerance: float) -> bool:
     """Whether LLL reduction can only reorder the mean of such a cell and one within tolerance.
 
@@ -1952,12 +1978,12 @@ def _only_exchanged_by_reduction(parameters: np.ndarray, ltol: float, tolerance:
     return cosine * (1 + ltol) * longest / shortest < 0.45 * (1 - cosine)
 
 
-@without_counting
+@internal
 def _deviation(
     parameters: np.ndarray,
     cell: np.ndarray,
     back: np.ndarray,
-    rescaled: bool,
+    power: float,
     gram: np.ndarray,
 ) -> float:
     """Relative change of squares of vectors, at most, from a cell to one of other parameters.
@@ -1968,8 +1994,8 @@ def _deviation(
         Lengths and angles (radians).
     cell, back : (3, 3)
         The cell and its inverse.
-    rescaled : bool
-        To equal volume first.
+    power : float
+        Of the ratio of the volumes, by which lengths are scaled first: 1/3 for equal volumes, or 0.
     gram : (3, 3)
         Written over.
     """
@@ -1987,7 +2013,7 @@ def _deviation(
         + cell[0, 1] * (cell[1, 2] * cell[2, 0] - cell[1, 0] * cell[2, 2])
         + cell[0, 2] * (cell[1, 0] * cell[2, 1] - cell[1, 1] * cell[2, 0])
     )
-    scale = (volume**2 / square) ** (1 / 3) if rescaled else 1.0
+    scale = (volume**2 / square) ** power
     for i in range(3):
         for k in range(3):
             gram[i, k] = scale * gram[i, k] - inner(cell[i], cell[k])
@@ -2012,7 +2038,8 @@ def _takes(  # noqa: PLR0917
     expand_first: bool,
     ltol: float,
     angle_tol: float,
-    family: Family,
+    families: Families,
+    pairs: Pairs,
     scratch: Scratch,
 ) -> bool:
     """Whether pymatgen may take a lattice for one member of a family, at `index` in the reference.
@@ -2024,9 +2051,9 @@ def _takes(  # noqa: PLR0917
     if expand_first:
         for k in range(6):
             one[k] = parameters[k]
-            other[k] = family.parameters[index, k]
+            other[k] = families.parameters[index, k]
     else:
-        lattice = family.lattices[index]
+        lattice = pairs.lattices[index]
         for i in range(3):
             for k in range(3):
                 moved[i, k] = (
@@ -2054,7 +2081,9 @@ def _family_spread(  # noqa: PLR0917
     own_cell: np.ndarray,
     ltol: float,
     angle_tol: float,
-    family: Family,
+    family: int,
+    families: Families,
+    pairs: Pairs,
     scratch: Scratch,
 ) -> int:
     """Into ``scratch.spread``: how far members of a family are from its leader on one lattice.
@@ -2081,30 +2110,38 @@ def _family_spread(  # noqa: PLR0917
     _average_cell(parameters, wanted, average)
     inverted(average, back)
     taken, deviation = 0, 0.0
-    for member in range(len(family.members)):
-        index = family.members[member]
+    for index in families.members[families.offsets[family] : families.offsets[family + 1]]:
         if not _takes(
-            index, matrix, parameters, wanted, expand_first, ltol, angle_tol, family, scratch
+            index,
+            matrix,
+            parameters,
+            wanted,
+            expand_first,
+            ltol,
+            angle_tol,
+            families,
+            pairs,
+            scratch,
         ):
             continue
-        mean = family.means[taken]
+        mean = families.means[taken]
         for k in range(6):
             mean[k] = (one[k] + other[k]) / 2
         taken += 1
-        deviation = max(deviation, _deviation(mean, average, back, True, gram))
+        deviation = max(deviation, _deviation(mean, average, back, 1 / 3, gram))
     # The sites' shifts are known on the leader's own cell, not on the mean cell.
     for k in range(6):
         mean_of_leader[k] = (parameters[k] + wanted[k]) / 2
     inverted(own_cell, back)
-    from_own = _deviation(mean_of_leader, own_cell, back, False, gram)
+    from_own = _deviation(mean_of_leader, own_cell, back, 0.0, gram)
     scratch.spread[0] = deviation * (1 + EDGE) + SLACK
     for place in range(2):
-        shift = family.shifts[place] * np.sqrt((1 + from_own) * (1 + scratch.spread[0]))
+        shift = families.shifts[family, place] * np.sqrt((1 + from_own) * (1 + scratch.spread[0]))
         scratch.spread[1 + place] = shift * (1 + EDGE)
     return taken
 
 
-@without_counting
+@internal
 def _bounds_of_pair(target: np.ndarray, ltol: float, angle_tol: float, bounds: np.ndarray) -> None:
     """Lengths and cosines of the vectors that may stand for the target's, into ``scratch.bounds``.
 
@@ -2133,7 +2170,9 @@ def _bounds_of_family(  # noqa: PLR0917
     ltol: float,
     angle_tol: float,
     other_lattice: np.ndarray,
-    family: Family,
+    family: int,
+    families: Families,
+    pairs: Pairs,
     scratch: Scratch,
 ) -> None:
     """`_bounds_of_pair` of a family's leader, such that they hold for every member.
@@ -2143,13 +2182,13 @@ def _bounds_of_family(  # noqa: PLR0917
     bounds = scratch.bounds
     tolerance = angle_tol * np.pi / 180
     shortest, longest, away = 1.0, 1.0, SLACK
+    members = families.members[families.offsets[family] : families.offsets[family + 1]]
     if not expand_first:
         back, gram = scratch.small[1], scratch.small[2]
         volume = abs(inverted(other_lattice, back))
-        for member in range(len(family.members)):
-            index = family.members[member]
-            deviation = _deviation(family.parameters[index], other_lattice, back, True, gram)
-            scale = (abs(inverted(family.lattices[index], gram)) / volume) ** (1 / 3)
+        for index in members:
+            deviation = _deviation(families.parameters[index], other_lattice, back, 1 / 3, gram)
+            scale = (abs(inverted(pairs.lattices[index], gram)) / volume) ** (1 / 3)
             longest = max(longest, scale * np.sqrt(1 + deviation))
             shortest = min(shortest, scale * np.sqrt(max(0.0, 1 - deviation)))
             # <a, b> changes by deviation·|a||b| at most, and |a||b| by that share.
@@ -2160,11 +2199,11 @@ def _bounds_of_family(  # noqa: PLR0917
         bounds[2, k] = wanted[3 + k]
         bounds[3, k] = wanted[3 + k]
         if expand_first:
-            for member in range(len(family.members)):
-                bounds[0, k] = min(bounds[0, k], family.parameters[family.members[member], k])
-                bounds[1, k] = max(bounds[1, k], family.parameters[family.members[member], k])
-                bounds[2, k] = max(bounds[2, k], family.parameters[family.members[member], 3 + k])
-                bounds[3, k] = min(bounds[3, k], family.parameters[family.members[member], 3 + k])
+            for index in members:
+                bounds[0, k] = min(bounds[0, k], families.parameters[index, k])
+                bounds[1, k] = max(bounds[1, k], families.parameters[index, k])
+                bounds[2, k] = max(bounds[2, k], families.parameters[index, 3 + k])
+                bounds[3, k] = min(bounds[3, k], families.parameters[index, 3 + k])
         bounds[0, k] *= (1 - SLACK) / ((1 + ltol) * longest)
         bounds[1, k] *= (1 + SLACK) * (1 + ltol) / max(1e-3, shortest)
         bounds[2, k] = np.cos(min(bounds[2, k] + tolerance, np.pi)) - away
@@ -2173,16 +2212,15 @@ def _bounds_of_family(  # noqa: PLR0917
 
 @inlined
 def _pair_test(  # noqa: PLR0917
-    lattice: np.ndarray,
-    frac: np.ndarray,
-    other_lattice: np.ndarray,
-    other_frac: np.ndarray,
+    index: int,
+    family: int,
     ltol: float,
     stol: float,
     angle_tol: float,
     in_order: np.ndarray,
     n_own: int,
-    family: Family,
+    families: Families,
+    pairs: Pairs,
     scratch: Scratch,
 ) -> tuple[int, float]:
     """One pair, G then T; their numbers of sites divide one another.
@@ -2197,6 +2235,8 @@ def _pair_test(  # noqa: PLR0917
     accept ends the test; ``scratch.own`` then holds, if `n_own` is not negative, so many of G's
     lattice vectors by length: all that are not too long for this and other T.
     """
+    lattice, frac, other_lattice = pairs.lattice, pairs.frac, pairs.lattices[index]
+    other_frac = pairs.fracs[pairs.offsets[index] : pairs.offsets[index + 1]]
     n_first, n_second = len(frac), len(other_frac)
     expand_first = n_second >= n_first
     if expand_first:
@@ -2209,12 +2249,23 @@ def _pair_test(  # noqa: PLR0917
         expanded, kept = scratch.second, scratch.first
     to_the_first = len(in_order) > 0
     wanted, parameters = scratch.parameters[0], scratch.parameters[1]
-    of_family = len(family.members) > 0
+    members = families.members[families.offsets[family] : families.offsets[family + 1]]
+    of_family = len(members) > 0
     scratch.spread[0] = scratch.spread[1] = scratch.spread[2] = 0.0
     bounds = scratch.bounds
     if of_family:
         _parameters(target, wanted)
-        _bounds_of_family(wanted, expand_first, ltol, angle_tol, other_lattice, family, scratch)
+        _bounds_of_family(
+            wanted,
+            expand_first,
+            ltol,
+            angle_tol,
+            other_lattice,
+            family,
+            families,
+            pairs,
+            scratch,
+        )
     else:
         _bounds_of_pair(target, ltol, angle_tol, bounds)
     shortest = min(bounds[0, 0], bounds[0, 1], bounds[0, 2])
@@ -2300,12 +2351,12 @@ def _pair_test(  # noqa: PLR0917
                     by_class &= not expand_first or _only_exchanged_by_reduction(
                         wanted, ltol, tolerance
                     )
-                    for member in range(len(family.members)):
+                    for place in range(len(members)):
                         by_class &= not expand_first or _only_exchanged_by_reduction(
-                            family.parameters[family.members[member]], ltol, tolerance
+                            families.parameters[members[place]], ltol, tolerance
                         )
                 if of_family:
-                    scratch.work[0] += 100 * len(family.members)
+                    scratch.work[0] += 100 * len(members)
                     for i in range(3):
                         for k in range(3):
                             own_cell[i, k] = target[i, k] if expand_first else aligned[i, k]
@@ -2318,6 +2369,8 @@ def _pair_test(  # noqa: PLR0917
                         ltol,
                         angle_tol,
                         family,
+                        families,
+                        pairs,
                         scratch,
                     )
                     if taken == 0:
@@ -2328,7 +2381,9 @@ def _pair_test(  # noqa: PLR0917
                             other_lattice, other_frac, n_second, operations
                         )
                         if of_family:
-                            n_operations = _operations_of_all(family, operations, n_operations)
+                            n_operations = _operations_of_all(
+                                family, families, pairs, operations, n_operations
+                            )
                     if n_operations > 1:
                         code = _class_of(matrix, operations, n_operations, not expand_first)
                         known = False
@@ -2343,18 +2398,19 @@ def _pair_test(  # noqa: PLR0917
                 # Once; of a family, for all its members, then if need be one by one.
                 answer, cost = NO_LATTICE, np.inf
                 one, other, n_means = parameters, wanted, taken
-                for member in range(-1, len(family.members)):
+                for member in range(-1, len(members)):
                     if member >= 0:
-                        index = family.members[member]
+                        at = members[member]
                         if not _takes(
-                            index,
+                            at,
                             matrix,
                             parameters,
                             wanted,
                             expand_first,
                             ltol,
                             angle_tol,
-                            family,
+                            families,
+                            pairs,
                             scratch,
                         ):
                             continue
@@ -2362,7 +2418,7 @@ def _pair_test(  # noqa: PLR0917
                         started = False
                         for k in range(3):
                             scratch.spread[k] = 0.0
-                        sites = family.fracs[family.offsets[index] : family.offsets[index + 1]]
+                        sites = pairs.fracs[pairs.offsets[at] : pairs.offsets[at + 1]]
                         if expand_first:
                             large = sites
                         else:
@@ -2382,7 +2438,7 @@ def _pair_test(  # noqa: PLR0917
                         stol,
                         sure,
                         to_the_first,
-                        family.means[:n_means],
+                        families.means[:n_means],
                         scratch,
                     )
                     started = member < 0
@@ -2402,11 +2458,10 @@ def _pair_test(  # noqa: PLR0917
     return came_to, lowest
 
 
-@compiled
 def _scratch(most: int) -> Scratch:
     ways = (1 << MOST_TIES) + 1
-    size = most * _width(most)
-    words = np.empty(size // 8, np.uint64)
+    size = most * row_length(most)
+    words, same_words = np.empty(size // 8, np.uint64), np.empty(size // 8, np.uint64)
     return Scratch(
         Reductions(
             np.empty((ways, 3, 3)),
@@ -2425,7 +2480,7 @@ def _scratch(most: int) -> Scratch:
         words.view(np.uint8),
         words,
         np.empty(most, np.int64),
-        np.empty(_width(most), np.int64),
+        np.empty(row_length(most), np.int64),
         np.empty(2 * most + 1, np.int64),
         np.empty((2, most), np.int64),
         np.empty((2, most), np.int64),
@@ -2449,7 +2504,8 @@ def _scratch(most: int) -> Scratch:
         np.empty((5, 6)),
         np.zeros((2, most), np.int64),
         np.zeros(1, np.int64),
-        np.empty(size // 8, np.uint64),
+        same_words.view(np.uint8),
+        same_words,
         np.empty((3, 3), np.int64),
         np.full(5, -1, np.int64),
         np.zeros(2, np.int64),
@@ -2460,7 +2516,6 @@ def _scratch(most: int) -> Scratch:
     )
 
 
-@compiled
 def _empty_vectors() -> Vectors:
     return Vectors(
         np.empty((MOST_VECTORS, 3), np.int64),
@@ -2470,27 +2525,60 @@ def _empty_vectors() -> Vectors:
     )
 
 
-@internal
-def _test_each(  # noqa: PLR0917
-    lattice: np.ndarray,
-    frac: np.ndarray,
-    lattices: np.ndarray,
-    offsets: np.ndarray,
-    fracs: np.ndarray,
+_taken_pairs, _taken_families, _taken_scratch = taken(Pairs), taken(Families), taken(Scratch)
+
+
+@compiled
+def _scan(  # noqa: PLR0917
+    handed_pairs: Any,
     indices: np.ndarray,
+    labels: np.ndarray,
+    other_labels: np.ndarray,
     ltol: float,
     stol: float,
     angle_tol: float,
+    by_element: int,
     in_order: np.ndarray,
-    n_own: int,
-    families: Families,
-    means: np.ndarray,
+    handed_families: Any,
+    work: np.ndarray,
     answers: np.ndarray,
     costs: np.ndarray,
-    scratch: Scratch,
+    handed_scratch: Any,
 ) -> None:
-    """`_pair_test` of many pairs, those of a family together first."""
-    not_listed = -1 if n_own >= 0 else n_own  # a value: for a literal all would be compiled again
+    """What `furthest_steps` and `cost_of_first_match` hand on; of the latter there is one index.
+
+    One function, as each that holds the pair test takes seconds more to compile. Of a family, all
+    are tested together first.
+    """
+    pairs, families = _taken_pairs(handed_pairs), _taken_families(handed_families)
+    scratch = _taken_scratch(handed_scratch)
+    lattice, offsets = pairs.lattice, pairs.offsets
+    n, longest = len(pairs.frac), 0.0
+    for index in indices:
+        if offsets[index + 1] - offsets[index] >= n:
+            for k in range(3):
+                vector = pairs.lattices[index, k]
+                longest = max(longest, inner(vector, vector))
+    for k in range(2):
+        scratch.work[k] = work[k]
+    scratch.by_element[0] = by_element
+    for k in range(5):
+        scratch.first_match[k] = -1
+    n_own = -len(in_order)
+    if n_own == 0:
+        n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
+        if n_own > 0:
+            _by_length(scratch.own, n_own)
+    else:
+        most = max(n, len(other_labels))
+        for i in range(most):
+            scratch.labels[0, i] = labels[i * n // most]
+            scratch.labels[1, i] = other_labels[i * len(other_labels) // most]
+        if by_element:
+            for i in range(most):
+                for j in range(most):
+                    marked = scratch.labels[0, j] == scratch.labels[1, i]
+                    scratch.same[i * _width(most) + j] = marked
     for place in range(len(indices)):
         index = indices[place]
         family = families.of[index] if len(families.of) > 0 else -1
@@ -2500,30 +2588,16 @@ def _test_each(  # noqa: PLR0917
             continue
         # All of its family, then, if not all are refused, this one.
         for of_all in range(int(known == _UNKNOWN), -1, -1):
-            tested, n_listed = index, n_own
-            start = end = np.int64(0)
-            if of_all:
-                start, end = families.offsets[family], families.offsets[family + 1]
-                tested, n_listed = families.members[start], not_listed
             answers[place], costs[place] = _pair_test(
-                lattice,
-                frac,
-                lattices[tested],
-                fracs[offsets[tested] : offsets[tested + 1]],
+                families.members[families.offsets[family]] if of_all else index,
+                family if of_all else -1,
                 ltol,
                 stol,
                 angle_tol,
                 in_order,
-                n_listed,
-                Family(
-                    families.members[start:end],
-                    families.shifts[family],
-                    lattices,
-                    offsets,
-                    fracs,
-                    families.parameters,
-                    means,
-                ),
+                min(n_own, -1) if of_all else n_own,
+                families,
+                pairs,
                 scratch,
             )
             refused = answers[place] < LET_THROUGH
@@ -2532,78 +2606,8 @@ def _test_each(  # noqa: PLR0917
                 if refused:
                     answers[place] = TOO_FAR
                     break
-
-
-@compiled
-def _scan(  # noqa: PLR0917
-    lattice: np.ndarray,
-    frac: np.ndarray,
-    labels: np.ndarray,
-    lattices: np.ndarray,
-    offsets: np.ndarray,
-    fracs: np.ndarray,
-    other_labels: np.ndarray,
-    indices: np.ndarray,
-    ltol: float,
-    stol: float,
-    angle_tol: float,
-    by_element: int,
-    in_order: np.ndarray,
-    families: Families,
-    work: np.ndarray,
-    answers: np.ndarray,
-    costs: np.ndarray,
-    first_match: np.ndarray,
-) -> None:
-    """What `furthest_steps` and `cost_of_first_match` hand on; of the latter there is one index.
-
-    One function, as each that holds the pair test takes seconds more to compile.
-    """
-    n = len(frac)
-    most, longest = n, 0.0
-    for index in indices:
-        size = offsets[index + 1] - offsets[index]
-        most = max(most, size)
-        if size >= n:
-            for k in range(3):
-                longest = max(longest, inner(lattices[index, k], lattices[index, k]))
-    scratch = _scratch(most)
-    scratch.work[:] = work
-    n_own = -len(in_order)
-    if len(in_order) == 0:
-        n_own = _vectors(lattice, 0.0, np.sqrt(longest) * (1 + ltol), scratch.own, scratch.small[5])
-        if n_own > 0:
-            _by_length(scratch.own, n_own)
-    else:
-        scratch.by_element[0] = by_element
-        for i in range(most):
-            scratch.labels[0, i] = labels[i * n // most]
-            scratch.labels[1, i] = other_labels[i * len(other_labels) // most]
-        if by_element:
-            same = scratch.same_words.view(np.uint8)
-            for i in range(most):
-                for j in range(most):
-                    same[i * _width(most) + j] = scratch.labels[0, j] == scratch.labels[1, i]
-    _test_each(
-        lattice,
-        frac,
-        lattices,
-        offsets,
-        fracs,
-        indices,
-        ltol,
-        stol,
-        angle_tol,
-        in_order,
-        n_own,
-        families,
-        np.empty((families.most, 6)),
-        answers,
-        costs,
-        scratch,
-    )
-    work[:] = scratch.work
-    first_match[:] = scratch.first_match
+    for k in range(2):
+        work[k] = scratch.work[k]
 
 
 def given(values: np.ndarray, dtype: type) -> np.ndarray:
@@ -2614,23 +2618,32 @@ def given(values: np.ndarray, dtype: type) -> np.ndarray:
 
 
 _NONE = given(np.zeros(0), np.int64)
+_NO_VECTORS = given(np.zeros((0, 3)), np.int64)
 NO_FAMILIES = Families(
-    given(_NONE, np.int32),
-    _NONE,
-    given(np.zeros(1), np.int64),
-    given(np.zeros((1, 2)), np.float64),
-    given(np.zeros((0, 6)), np.float64),
-    0,
+    np.zeros(0, dtype=np.int32),
+    np.zeros(0, dtype=np.int64),
+    np.zeros(1, dtype=np.int64),
+    np.zeros((1, 2)),
+    np.zeros((0, 6)),
+    np.zeros((0, 6)),
     np.zeros(0, dtype=np.uint8),
 )
+_OF_THREAD = threading.local()
 
 
-def furthest_steps(  # noqa: PLR0917
-    lattice: np.ndarray,
-    frac_coords: np.ndarray,
-    lattices: np.ndarray,
-    offsets: np.ndarray,
-    all_frac_coords: np.ndarray,
+def _scratch_for(most: int) -> Scratch:
+    """Arrays of this thread for pairs of so many sites; made anew for more than ever before."""
+    scratch: Scratch | None = getattr(_OF_THREAD, "scratch", None)
+    if scratch is None or scratch.first.shape[1] < most:
+        scratch = _OF_THREAD.scratch = _scratch(max(most, _MOST_USUAL))
+    return scratch
+
+
+_MOST_USUAL = 24
+
+
+def furthest_steps(
+    pairs: Pairs,
     indices: np.ndarray,
     work: np.ndarray,
     families: Families | None = None,
@@ -2643,10 +2656,8 @@ def furthest_steps(  # noqa: PLR0917
 
     Parameters
     ----------
-    lattice, frac_coords : float64, (3, 3), (n_sites, 3)
-        The generated crystal, reduced.
-    lattices, offsets, all_frac_coords : float64 (M, 3, 3), int64 (M + 1,), float64 (ΣN, 3)
-        The reference.
+    pairs : Pairs
+        The generated crystal and the reference, reduced.
     indices : int64, (C,)
         Positions to test; their numbers of sites divide, or are divided by, `n_sites`.
     work : int64, (2,)
@@ -2666,35 +2677,31 @@ def furthest_steps(  # noqa: PLR0917
         for all that were refused with their family.
     """
     answers = np.empty(len(indices), dtype=np.uint8)
+    offsets = pairs.offsets
+    most = max(len(pairs.frac), int((offsets[indices + 1] - offsets[indices]).max(initial=0)))
     _scan(
-        given(lattice, np.float64),
-        given(frac_coords, np.float64),
-        _NONE,
-        given(lattices, np.float64),
-        given(offsets, np.int64),
-        given(all_frac_coords, np.float64),
-        _NONE,
+        handed(pairs),
         given(indices, np.int64),
+        _NONE,
+        _NONE,
         float(ltol),
         float(stol),
         float(angle_tol),
         0,
-        given(np.empty((0, 3)), np.int64),
-        families or NO_FAMILIES,
+        _NO_VECTORS,
+        handed(families or NO_FAMILIES),
         work,
         answers,
         np.empty(len(indices)),
-        np.empty(5, dtype=np.int64),
+        handed(_scratch_for(most)),
     )
     return answers
 
 
 def cost_of_first_match(  # noqa: PLR0917
-    lattice: np.ndarray,
-    frac_coords: np.ndarray,
+    pairs: Pairs,
+    index: int,
     pettifor: np.ndarray,
-    other_lattice: np.ndarray,
-    other_frac_coords: np.ndarray,
     other_pettifor: np.ndarray,
     in_order: np.ndarray,
     work: np.ndarray,
@@ -2713,10 +2720,12 @@ def cost_of_first_match(  # noqa: PLR0917
 
     Parameters
     ----------
-    lattice, frac_coords, pettifor : float64 (3, 3), float64 (n, 3), uint8 (n,)
-        The generated crystal G, reduced, with its modified Pettifor numbers.
-    other_lattice, other_frac_coords, other_pettifor : float64 (3, 3), float64 (m, 3), uint8 (m,)
-        The reference crystal T.
+    pairs : Pairs
+        The generated crystal G and the reference, reduced.
+    index : int
+        Which crystal of the reference is T.
+    pettifor, other_pettifor : uint8, (n,), (m,)
+        Their modified Pettifor numbers.
     in_order : int64, (V, 3)
         Coefficients of the vectors of the source's lattice (the crystal with fewer sites, or G)
         that are no longer than (1 + ltol) times the target's longest cell vector, in the order in
@@ -2742,31 +2751,27 @@ def cost_of_first_match(  # noqa: PLR0917
     """
     if len(in_order) == 0:
         return LET_THROUGH, -1.0, None
-    n_sites, other_n_sites = len(frac_coords), len(other_frac_coords)
+    n_sites, other_n_sites = len(pettifor), len(other_pettifor)
     answer, cost = np.empty(1, dtype=np.uint8), np.empty(1)
-    first_match = np.empty(5, dtype=np.int64)
+    scratch = _scratch_for(max(n_sites, other_n_sites))
     _scan(
-        given(lattice, np.float64),
-        given(frac_coords, np.float64),
+        handed(pairs),
+        given(np.array([index]), np.int64),
         given(pettifor, np.int64),
-        given(other_lattice[None], np.float64),
-        given(np.array([0, other_n_sites]), np.int64),
-        given(other_frac_coords, np.float64),
         given(other_pettifor, np.int64),
-        given(np.zeros(1), np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
         int(by_element),
         given(in_order, np.int64),
-        NO_FAMILIES,
+        handed(NO_FAMILIES),
         work,
         answer,
         cost,
-        first_match,
+        handed(scratch),
     )
     lowest = float(cost[0]) / max(n_sites, other_n_sites)
-    return int(answer[0]), lowest, first_match if 0 <= lowest < np.inf else None
+    return int(answer[0]), lowest, scratch.first_match.copy() if 0 <= lowest < np.inf else None
 
 
 def first_equal(  # noqa: PLR0917
@@ -2790,6 +2795,10 @@ def first_equal(  # noqa: PLR0917
 
     Parameters
     ----------
+    lattice, frac_coords : float64, (3, 3), (n, 3)
+        The generated crystal.
+    other_lattice, other_frac_coords : float64, (3, 3), (m, 3)
+        The other.
     numbers, other_numbers : integer, (n,), (m,)
         Equal for equal elements. In the same proportions on both sides.
 
@@ -2806,11 +2815,15 @@ def first_equal(  # noqa: PLR0917
     anchor = int(np.argmin(counts[element]))
     order = np.r_[anchor, np.delete(np.arange(len(other_numbers)), anchor)]
     answer, _, first_match = cost_of_first_match(
-        lattice,
-        frac_coords,
+        Pairs.of(
+            lattice,
+            frac_coords,
+            other_lattice[None],
+            np.array([0, len(order)]),
+            other_frac_coords[order],
+        ),
+        0,
         numbers,
-        other_lattice,
-        other_frac_coords[order],
         other_numbers[order],
         in_order,
         work,

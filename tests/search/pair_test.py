@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,16 @@ def steps(
     families: Any = None,
 ) -> np.ndarray:
     """How far each pair comes, at pymatgen's tolerances of the protocol."""
-    from novelty_metric.search.kernels import furthest_steps
+    from novelty_metric.search.kernels import Pairs, furthest_steps
 
     return furthest_steps(
-        generated.lattice.matrix,
-        generated.frac_coords,
-        reference.lattices,
-        reference.offsets,
-        reference.frac_coords,
+        Pairs.of(
+            generated.lattice.matrix,
+            generated.frac_coords,
+            reference.lattices,
+            reference.offsets,
+            reference.frac_coords,
+        ),
         np.array(indices, dtype=np.int64),
         np.array([0, 10**12]),
         families,
@@ -33,3 +36,45 @@ def steps(
         stol=0.3,
         angle_tol=5.0,
     )
+
+
+class FromPython:
+    """The functions of `kernels` that only compiled ones can call, to be called from here.
+
+    Others, and without compilation all, are as they are.
+    """
+
+    def __init__(self, kernels: Any) -> None:
+        self._kernels = kernels
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._kernels, name)
+        return caller(value) if hasattr(value, "py_func") else value
+
+
+def caller(function: Any) -> Callable[..., Any]:
+    from novelty_metric.search.by_reference import ByReference, handed
+
+    def call(*arguments: Any) -> Any:
+        by_reference = [isinstance(a, ByReference) for a in arguments]
+        classes = tuple(
+            type(a) if b else None for a, b in zip(arguments, by_reference, strict=True)
+        )
+        return compiled_caller(function, classes)(
+            *(handed(a) if b else a for a, b in zip(arguments, by_reference, strict=True))
+        )
+
+    return call
+
+
+@cache
+def compiled_caller(function: Any, classes: tuple[type | None, ...]) -> Any:
+    from novelty_metric.search.by_reference import taken
+    from novelty_metric.search.kernels import compiled
+
+    names = [f"a{i}" for i in range(len(classes))]
+    passed = [n if c is None else f"take_{n}({n})" for n, c in zip(names, classes, strict=True)]
+    scope = {f"take_{n}": taken(c) for n, c in zip(names, classes, strict=True) if c is not None}
+    code = f"def call({', '.join(names)}):\n    return function({', '.join(passed)})\n"
+    exec(code, scope | {"function": function}, scope)
+    return compiled(scope["call"], cache=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pair_test import steps
+from pair_test import FromPython, steps
 from pymatgen.core import Lattice, Structure
 from pymatgen.util.coord import lattice_points_in_supercell
 from scipy.optimize import linear_sum_assignment
@@ -19,7 +19,9 @@ from novelty_metric.reference import Reference
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 
-kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+kernels = FromPython(
+    pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+)
 
 
 def test_nothing_that_pymatgen_accepts_is_refused(
