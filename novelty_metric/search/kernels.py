@@ -87,7 +87,7 @@ EDGE = 1e-7
 FORBIDDEN = 1e20
 """Squared distance that pymatgen gives a pair outside the window."""
 
-MOST_VECTORS = 20000
+MOST_VECTORS = 100_000
 MOST_CLASSES = 256
 """Classes of equivalent lattices that are remembered for a pair."""
 MOST_SPREAD = 0.2
