@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from novelty_metric.search.kernels import VALUES, Families, _parameters, compiled, given, internal
+from novelty_metric.search.kernels import (
+    VALUES,
+    Families,
+    cell_parameters,
+    compiled,
+    given,
+    internal,
+)
 
 SMALLEST = 3
 """Members that make a family: for two, a test of both costs what it saves."""
@@ -94,7 +101,7 @@ def _follow(  # noqa: PLR0917
             low, n_before = count, n
         while low < count and sizes[leaders[low]] * (1 + SCALE) < sizes[index]:
             low += 1
-        _parameters(lattices[index], own)
+        cell_parameters(lattices[index], own)
         for k in range(6):
             parameters[index, k] = own[k]
         for k in range(3):

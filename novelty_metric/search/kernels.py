@@ -138,6 +138,13 @@ class Vectors(ByReference):
     unit: np.ndarray
     length: np.ndarray
 
+    @classmethod
+    def empty(cls, most: int) -> Vectors:
+        """Memory for so many."""
+        return cls(
+            np.empty((most, 3), np.int64), np.empty((most, 3)), np.empty((most, 3)), np.empty(most)
+        )
+
 
 @dataclass(frozen=True)
 class Reductions(ByReference):
@@ -231,6 +238,65 @@ class Scratch(ByReference):
     bounds: np.ndarray
     branches: np.ndarray
 
+    @classmethod
+    def empty(cls, most: int) -> Scratch:
+        """Memory for pairs of so many sites."""
+        ways = (1 << MOST_TIES) + 1
+        size = most * row_length(most)
+        words, same_words = np.empty(size // 8, np.uint64), np.empty(size // 8, np.uint64)
+        return cls(
+            Reductions(
+                np.empty((ways, 3, 3)),
+                np.empty((ways, 3, 3)),
+                np.empty((ways, 3)),
+                np.empty((ways, 3)),
+                np.empty((ways, 3, 27)),
+                np.empty(ways),
+                np.empty(ways),
+            ),
+            np.empty((3, most)),
+            np.empty((3, most)),
+            np.empty((ways, 3, most)),
+            np.empty((ways, 3, most)),
+            np.empty((2, 3, size), np.uint32),
+            words.view(np.uint8),
+            words,
+            np.empty(most, np.int64),
+            np.empty(row_length(most), np.int64),
+            np.empty(2 * most + 1, np.int64),
+            np.empty((2, most), np.int64),
+            np.empty((2, most), np.int64),
+            np.empty(size),
+            np.empty((size, 3)),
+            np.empty(size, np.uint8),
+            np.empty((most, most)),
+            np.empty((most, most)),
+            np.empty((3, most)),
+            np.empty((4, most), np.int64),
+            np.empty((2, most), np.uint8),
+            Vectors.empty(MOST_VECTORS),
+            Vectors.empty(MOST_VECTORS),
+            np.empty((3, MOST_VECTORS + 1), np.int64),
+            np.empty((2, 2 * MOST_VECTORS + 2), np.int64),
+            np.empty((most, 3)),
+            np.empty((48, 6), np.int64),
+            np.empty(MOST_CLASSES, np.int64),
+            np.empty(27),
+            np.empty((11, 3, 3)),
+            np.empty((5, 6)),
+            np.zeros((2, most), np.int64),
+            np.zeros(1, np.int64),
+            same_words.view(np.uint8),
+            same_words,
+            np.empty((3, 3), np.int64),
+            np.full(5, -1, np.int64),
+            np.zeros(2, np.int64),
+            np.zeros(3),
+            np.empty((2, 3)),
+            np.empty((4, 3)),
+            np.empty((MOST_BRANCHES + 1, MOST_CLOSED + 1), np.int64),
+        )
+
 
 @dataclass(frozen=True)
 class Pairs(ByReference):
@@ -320,7 +386,7 @@ def inner(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @internal
-def _parameters(matrix: np.ndarray, out: np.ndarray) -> None:
+def cell_parameters(matrix: np.ndarray, out: np.ndarray) -> None:
     """Lengths (Å) and angles (radians) of a cell into `out`, (6,)."""
     for i in range(3):
         out[i] = np.sqrt(matrix[i, 0] ** 2 + matrix[i, 1] ** 2 + matrix[i, 2] ** 2)
@@ -2061,7 +2127,7 @@ def _takes(  # noqa: PLR0917
                     + matrix[i, 1] * lattice[1, k]
                     + matrix[i, 2] * lattice[2, k]
                 )
-        _parameters(moved, one)
+        cell_parameters(moved, one)
         for k in range(6):
             other[k] = wanted[k]
     near = True
@@ -2254,7 +2320,7 @@ def _pair_test(  # noqa: PLR0917
     scratch.spread[0] = scratch.spread[1] = scratch.spread[2] = 0.0
     bounds = scratch.bounds
     if of_family:
-        _parameters(target, wanted)
+        cell_parameters(target, wanted)
         _bounds_of_family(
             wanted,
             expand_first,
@@ -2343,11 +2409,11 @@ def _pair_test(  # noqa: PLR0917
                     aligned[0, k] = cart[a, k]
                     aligned[1, k] = b_sign * cart[b, k]
                     aligned[2, k] = c_sign * cart[c, k]
-                _parameters(aligned, parameters)
+                cell_parameters(aligned, parameters)
                 if first_lattice:
                     first_lattice = False
                     if not of_family:
-                        _parameters(target, wanted)
+                        cell_parameters(target, wanted)
                     by_class &= not expand_first or _only_exchanged_by_reduction(
                         wanted, ltol, tolerance
                     )
@@ -2456,73 +2522,6 @@ def _pair_test(  # noqa: PLR0917
                 if answer == ACCEPTED or (answer == LET_THROUGH and not to_the_first):
                     return LET_THROUGH, lowest
     return came_to, lowest
-
-
-def _scratch(most: int) -> Scratch:
-    ways = (1 << MOST_TIES) + 1
-    size = most * row_length(most)
-    words, same_words = np.empty(size // 8, np.uint64), np.empty(size // 8, np.uint64)
-    return Scratch(
-        Reductions(
-            np.empty((ways, 3, 3)),
-            np.empty((ways, 3, 3)),
-            np.empty((ways, 3)),
-            np.empty((ways, 3)),
-            np.empty((ways, 3, 27)),
-            np.empty(ways),
-            np.empty(ways),
-        ),
-        np.empty((3, most)),
-        np.empty((3, most)),
-        np.empty((ways, 3, most)),
-        np.empty((ways, 3, most)),
-        np.empty((2, 3, size), np.uint32),
-        words.view(np.uint8),
-        words,
-        np.empty(most, np.int64),
-        np.empty(row_length(most), np.int64),
-        np.empty(2 * most + 1, np.int64),
-        np.empty((2, most), np.int64),
-        np.empty((2, most), np.int64),
-        np.empty(size),
-        np.empty((size, 3)),
-        np.empty(size, np.uint8),
-        np.empty((most, most)),
-        np.empty((most, most)),
-        np.empty((3, most)),
-        np.empty((4, most), np.int64),
-        np.empty((2, most), np.uint8),
-        _empty_vectors(),
-        _empty_vectors(),
-        np.empty((3, MOST_VECTORS + 1), np.int64),
-        np.empty((2, 2 * MOST_VECTORS + 2), np.int64),
-        np.empty((most, 3)),
-        np.empty((48, 6), np.int64),
-        np.empty(MOST_CLASSES, np.int64),
-        np.empty(27),
-        np.empty((11, 3, 3)),
-        np.empty((5, 6)),
-        np.zeros((2, most), np.int64),
-        np.zeros(1, np.int64),
-        same_words.view(np.uint8),
-        same_words,
-        np.empty((3, 3), np.int64),
-        np.full(5, -1, np.int64),
-        np.zeros(2, np.int64),
-        np.zeros(3),
-        np.empty((2, 3)),
-        np.empty((4, 3)),
-        np.empty((MOST_BRANCHES + 1, MOST_CLOSED + 1), np.int64),
-    )
-
-
-def _empty_vectors() -> Vectors:
-    return Vectors(
-        np.empty((MOST_VECTORS, 3), np.int64),
-        np.empty((MOST_VECTORS, 3)),
-        np.empty((MOST_VECTORS, 3)),
-        np.empty(MOST_VECTORS),
-    )
 
 
 _taken_pairs, _taken_families, _taken_scratch = taken(Pairs), taken(Families), taken(Scratch)
@@ -2635,7 +2634,7 @@ def _scratch_for(most: int) -> Scratch:
     """Arrays of this thread for pairs of so many sites; made anew for more than ever before."""
     scratch: Scratch | None = getattr(_OF_THREAD, "scratch", None)
     if scratch is None or scratch.first.shape[1] < most:
-        scratch = _OF_THREAD.scratch = _scratch(max(most, _MOST_USUAL))
+        scratch = _OF_THREAD.scratch = Scratch.empty(max(most, _MOST_USUAL))
     return scratch
 
 

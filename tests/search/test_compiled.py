@@ -226,7 +226,7 @@ def test_sites_are_settled_as_every_assignment_has_them(least: int) -> None:
         if rng.random() < 0.5:
             allowed[np.arange(n), rng.permutation(n)] = True
         found = maximum_bipartite_matching(csr_matrix(allowed), perm_type="column")
-        scratch = kernels._scratch(n)
+        scratch = kernels.Scratch.empty(n)
         marked(scratch, allowed)
         left = kernels._settle(n, 0, 0, np.inf, scratch)
         if (found < 0).any():
@@ -252,7 +252,7 @@ def test_sites_are_settled_as_every_assignment_has_them(least: int) -> None:
 
 
 def test_settled_sites_too_far_apart_refuse() -> None:
-    n, scratch = 4, kernels._scratch(4)
+    n, scratch = 4, kernels.Scratch.empty(4)
     apart = np.array([[0.0, 0, 0], [0.1, 0, 0], [0, -0.1, 0], [0, 0, 0.2]])
     spread = ((apart - apart.mean(axis=0)) ** 2).sum()
     for factor, refused in ((0.999, True), (1.001, False)):
@@ -266,7 +266,7 @@ def test_marks_are_those_of_wrapped_distances() -> None:
     rng = np.random.default_rng(4)
     for n in [1, 2, 7, 8, 9, 17]:
         first, second = rng.random((2, 3, n))
-        scratch = kernels._scratch(n)
+        scratch = kernels.Scratch.empty(n)
         kernels._differences(first, second, n, scratch.apart[0])
         for start in range(n):
             window = rng.choice([0.1, 0.3, 0.5, 0.7], 3)
@@ -290,7 +290,7 @@ def test_least_site_cost_is_the_least_over_marked_permutations() -> None:
     rng = np.random.default_rng(6)
     for _ in range(60):
         n = int(rng.integers(2, 6))
-        scratch = kernels._scratch(n)
+        scratch = kernels.Scratch.empty(n)
         allowed = rng.random((n, n)) < 0.5
         allowed[np.arange(n), rng.permutation(n)] = True
         marked(scratch, allowed)
@@ -326,7 +326,7 @@ def test_assignment_of_whole_numbers_with_many_ties() -> None:
     for n in (2, 5, 9):
         for _ in range(30):
             cost = rng.integers(0, 3, (n, n)).astype(float)
-            scratch = kernels._scratch(n)
+            scratch = kernels.Scratch.empty(n)
             assert kernels._assign(cost, n, scratch)
             rows, columns = linear_sum_assignment(cost)
             assert sorted(scratch.ints[1]) == list(range(n))

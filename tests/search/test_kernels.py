@@ -111,7 +111,7 @@ def test_assignment_is_that_of_scipy() -> None:
         for kind in range(40):
             cost = rng.random((n, n)) if kind % 2 else rng.integers(0, 4, (n, n)).astype(float)
             cost[rng.random((n, n)) < 0.3 * (kind % 3)] = kernels.FORBIDDEN
-            scratch = kernels._scratch(n)
+            scratch = kernels.Scratch.empty(n)
             rows, columns = linear_sum_assignment(cost)
             total = cost[rows, columns].sum()
             feasible = kernels._assign(cost, n, scratch)
@@ -135,7 +135,7 @@ def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
             lattice = Lattice.from_parameters(3.1, 3.1, rng.choice([3.1, 5.7]), *angles)
         else:
             lattice = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
-        scratch = kernels._scratch(1)
+        scratch = kernels.Scratch.empty(1)
         out = scratch.reductions
         count = kernels._reductions(
             lattice.matrix, 0.7, out, scratch.small, np.zeros(3), np.empty((0, 6))
@@ -158,7 +158,7 @@ def test_mean_cell_is_that_of_pymatgen() -> None:
         )
         parameters = [np.empty(6), np.empty(6)]
         for lattice, out in zip((one, other), parameters, strict=True):
-            kernels._parameters(lattice.matrix, out)
+            kernels.cell_parameters(lattice.matrix, out)
             assert np.allclose(out, [*lattice.lengths, *np.radians(lattice.angles)])
         average = np.empty((3, 3))
         kernels._average_cell(*parameters, average)
@@ -179,7 +179,7 @@ def test_supercell_sites_are_those_of_pymatgen() -> None:
         want = (frac @ np.linalg.inv(matrix))[:, None] + points[None]
         want = want.reshape(-1, 3)
         have = np.empty((3, 3 * fu))
-        assert kernels._expand(frac, 3, matrix, fu, have, kernels._scratch(3 * fu))
+        assert kernels._expand(frac, 3, matrix, fu, have, kernels.Scratch.empty(3 * fu))
         assert np.allclose(have.T, want - np.floor(want), atol=1e-9)
         done += 1
 
@@ -257,7 +257,7 @@ def test_a_reduction_that_only_exchanges_is_foretold() -> None:
     for _ in range(300):
         target = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(80, 100, 3))
         parameters = np.empty(6)
-        kernels._parameters(target.matrix, parameters)
+        kernels.cell_parameters(target.matrix, parameters)
         if not kernels._only_exchanged_by_reduction(parameters, 0.2, tolerance):
             continue
         foretold += 1
