@@ -12,8 +12,9 @@ what it took in force evaluations, samples and parents together::
 takes the first 30 crystals of at most ten sites from each file, in turn. Crystals that SMACT
 refuses are never eligible and are left out. With ``shaken`` every generated crystal starts with its
 sites moved by 0.001 Å at random: how often a setting agrees with itself then is the most that any
-other can be expected to. Relaxations are cached, so an interrupted run goes on
-where it was.
+other can be expected to. Of the settings after a shaken first the agreement is printed once more,
+for the verdicts that the first gives both times. Relaxations are cached, so an interrupted run goes
+on where it was.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ def main() -> None:
     samples = [sample for row in zip(*files, strict=True) for sample in row]
     cache = RelaxationCache(options.cache)
     reports: dict[str, NoveltyReport] = {}
+    again: list[NoveltyReport] = []
     for words in options.settings:
         relaxer = Counted(PotentialRelaxer(Chgnet(), workers=options.workers, cache=cache))
         settings, flags = protocol(words)
@@ -130,6 +132,10 @@ def main() -> None:
         describe(words, reports[words], relaxer)
         if len(reports) > 1:
             compare(first, reports[words])
+        if "shaken" in flags and settings == protocol(options.settings[0])[0]:
+            again.append(reports[words])
+        elif again:
+            compare_repeatable(first, again, reports[words])
         sys.stdout.flush()
     cache.close()
 
@@ -221,6 +227,25 @@ def compare(first: NoveltyReport, other: NoveltyReport) -> None:
                 f"    {one.id} {one.formula}: {one.verdict} ({one.error}) /"
                 f" {two.verdict} ({two.error})"
             )
+
+
+def compare_repeatable(
+    first: NoveltyReport, again: Sequence[NoveltyReport], other: NoveltyReport
+) -> None:
+    """Print what agrees of the verdicts that the yardstick gives again after a shake."""
+    rows = zip(first.results, other.results, *(r.results for r in again), strict=True)
+    kept = [
+        (one, two)
+        for one, two, *more in rows
+        if decided(one) and decided(two) and all(one.verdict == r.verdict for r in more)
+    ]
+    same = sum(one.verdict == two.verdict for one, two in kept)
+    share = wilson(same, len(kept))
+    if share is not None:
+        print(
+            f"  decided in both, and the same by the first when shaken: {same} of {len(kept)}"
+            f" agree [{share.low:.3f}-{share.high:.3f}]"
+        )
 
 
 def searched(result: CrystalResult) -> bool:
