@@ -1,8 +1,10 @@
 """`ByReference`: many arrays that compiled functions hand on as one pointer.
 
 A named tuple of arrays goes from one compiled function to the next by value, with seven or more
-words for each array. For some fifty arrays that is hundreds of words at every call, and half of the
+words for each array. For some fifty arrays that is hundreds of words at every call, and much of the
 time that it takes to compile them.
+
+numba's cache of a function does not see what changes here: delete its ``*.nbi`` after that.
 
 This module imports numba and is itself imported only on use.
 """

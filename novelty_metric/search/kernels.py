@@ -68,7 +68,7 @@ def compiled(function: Function, *, cache: bool = True, **options: Any) -> Funct
 
 
 def internal(function: Function) -> Function:
-    """`compiled`, and only for other compiled functions to call: that compiles in half the time.
+    """`compiled`, and only for other compiled functions to call, without what Python needs for it.
 
     Called from Python it takes the process down.
     """
