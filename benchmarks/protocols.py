@@ -217,10 +217,7 @@ def compare(first: NoveltyReport, other: NoveltyReport) -> None:
         ("searched in both", [pair for pair in pairs if all(map(searched, pair))]),
         ("decided in both", [pair for pair in pairs if all(map(decided, pair))]),
     ):
-        same = sum(one.verdict == two.verdict for one, two in kept)
-        share = wilson(same, len(kept))
-        if share is not None:
-            print(f"  {what}: {same} of {len(kept)} agree [{share.low:.3f}-{share.high:.3f}]")
+        print_agreement(what, kept)
     for one, two in pairs:
         if one.verdict != two.verdict:
             print(
@@ -239,13 +236,15 @@ def compare_repeatable(
         for one, two, *more in rows
         if decided(one) and decided(two) and all(one.verdict == r.verdict for r in more)
     ]
-    same = sum(one.verdict == two.verdict for one, two in kept)
-    share = wilson(same, len(kept))
+    print_agreement("decided in both, and the same by the first when shaken", kept)
+
+
+def print_agreement(what: str, pairs: Sequence[tuple[CrystalResult, CrystalResult]]) -> None:
+    """Print how many of the pairs have one verdict, unless there is none."""
+    same = sum(one.verdict == two.verdict for one, two in pairs)
+    share = wilson(same, len(pairs))
     if share is not None:
-        print(
-            f"  decided in both, and the same by the first when shaken: {same} of {len(kept)}"
-            f" agree [{share.low:.3f}-{share.high:.3f}]"
-        )
+        print(f"  {what}: {same} of {len(pairs)} agree [{share.low:.3f}-{share.high:.3f}]")
 
 
 def searched(result: CrystalResult) -> bool:
