@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import (
-    ID_KEYS,
     STRUCTURE_KEYS,
+    crystal_from_value,
     is_structure_dict,
     looks_like_crystal,
 )
-from novelty_metric.samples.table import value_sample
+from novelty_metric.samples.ids import record_id
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 def held_crystal(value: Any) -> Any:
@@ -25,9 +29,23 @@ def held_crystal(value: Any) -> Any:
     return value
 
 
-def json_sample(value: Any, default_id: str, source: str) -> Sample:
-    """The sample of one JSON value; a record's own ``id`` or ``material_id`` is kept."""
-    own_id = None
-    if isinstance(value, Mapping):
-        own_id = next((value[key] for key in ID_KEYS if type(value.get(key)) in (str, int)), None)
-    return value_sample(held_crystal(value), own_id, default_id, source)
+def json_entry(value: Any, place: str, id_column: str | None, key: str | None = None) -> Entry:
+    """The entry of one JSON value.
+
+    Parameters
+    ----------
+    place : str
+        Position in the file.
+    id_column : str or None
+        Key of a record with its id; None for the usual names.
+    key : str or None
+        Under which a mapping holds the value: its id, unless `id_column` names another.
+    """
+    own_id = key
+    if isinstance(value, Mapping) and (key is None or id_column is not None):
+        own_id = record_id(value, id_column) or key
+    return Entry(own_id, place, partial(_crystal, value))
+
+
+def _crystal(value: Any) -> Structure:
+    return crystal_from_value(held_crystal(value))
