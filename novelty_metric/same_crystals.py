@@ -86,8 +86,6 @@ def _same_places(one: CrystalRecord, other: CrystalRecord) -> bool:
     steps -= np.round(steps)
     distances: NDArray[Any] = np.linalg.norm(steps @ one.lattice, axis=2)
     distances[one.numbers[:, None] != other.numbers[None]] = np.inf
-    nearest = distances.argmin(axis=1)
-    return bool(
-        distances.min(axis=1).max() <= PLACE_TOLERANCE
-        and len(set(nearest.tolist())) == len(nearest)
-    )
+    if distances.min(axis=1).max() > PLACE_TOLERANCE:
+        return False
+    return len(set(distances.argmin(axis=1).tolist())) == len(distances)

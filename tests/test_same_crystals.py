@@ -70,6 +70,6 @@ def test_crystals_of_one_cell_are_compared_so_many_times() -> None:
     def row(place: float) -> CrystalRecord:
         return record(Structure(Lattice.cubic(9), ["Na", "Cl"], [[0, 0, 0], [place, 0.5, 0.5]]))
 
-    rows = [row(0.1 + i / 500) for i in range(MOST_COMPARED + 1)]
+    rows = [row(0.1 + i / 300) for i in range(MOST_COMPARED + 1)]
     assert pairs_by_content(rows, [rows[-2]]) == [(MOST_COMPARED - 1, 0)]
     assert pairs_by_content(rows, [rows[-1]]) == []

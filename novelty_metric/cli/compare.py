@@ -15,15 +15,16 @@ usage: novelty-metric compare RUN_A RUN_B
 Compare two reports, the folders that `novelty-metric score ... out=DIR` wrote:
 the change of each share from A to B with its 95 % interval and a test, and the
 crystals whose verdict changed, with why. Crystals that both runs scored are
-paired: those of one id and formula, or those of one content. Runs against other references, or with another
-protocol, potential or hull, do not measure the same thing: a warning says so.
+paired: those of one id and formula, or those of one content. Runs against other
+references, or with another protocol, potential or hull, do not measure the same
+thing: a warning says so.
 
 With --spread, or with more than two runs, they are taken for draws of one model
 with other seeds: each figure's mean with its 95 % interval, its standard
 deviation between the runs, and what that would be by the chance of a draw alone.
 
-  by=content    pair crystals that are the same, whatever their ids and their order:
-                one cell with the same atoms, up to what file formats round
+  by=content    pair crystals that are the same, whatever their ids and order: one
+                cell with the same atoms, up to what file formats round
   --all         list every crystal that changed, not only the first 20
   --spread      mean and spread over the runs
   -h, --help    print this help
