@@ -107,6 +107,8 @@ class Format:
         Whether `ReadOptions.column` means something.
     takes_id_column : bool
         Whether `ReadOptions.id_column` does.
+    is_whole : bool
+        Whether a file is held in memory as a whole, however little of it is parsed.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Format:
     module: str
     takes_column: bool = False
     takes_id_column: bool = False
+    is_whole: bool = False
 
     def read(self, path: Path, options: ReadOptions) -> Iterator[Entry]:
         """The crystals of a file of this format, in file order."""
@@ -161,6 +164,7 @@ FORMATS: dict[str, Format] = {
             "JSON of pymatgen structures: list, mapping or one",
             f"{_HERE}.json_file",
             takes_id_column=True,
+            is_whole=True,
         ),
         Format(
             "jsonl",
@@ -168,7 +172,12 @@ FORMATS: dict[str, Format] = {
             f"{_HERE}.json_lines",
             takes_id_column=True,
         ),
-        Format("pt", "torch.save of arrays, as DiffCSP and others do", f"{_HERE}.torch_file"),
+        Format(
+            "pt",
+            "torch.save of arrays, as DiffCSP and others do",
+            f"{_HERE}.torch_file",
+            is_whole=True,
+        ),
     )
 }
 """The formats by name."""

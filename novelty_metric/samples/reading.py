@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
@@ -133,6 +133,8 @@ class _Source:
     options : ReadOptions
     opened : iterator or None
         The entries from the first one on, where reading has begun.
+    held : list or None
+        All of them, of a file that is held in memory as a whole.
     """
 
     path: Path
@@ -140,6 +142,7 @@ class _Source:
     format: Format
     options: ReadOptions
     opened: Iterator[Entry] | None = None
+    held: list[Entry] | None = None
 
     def check(self, *, keep: bool) -> None:
         """Read the first entry, so that what is wrong shows before work begins.
@@ -163,7 +166,10 @@ class _Source:
 
     def entries(self) -> Iterator[_Named]:
         """The entries in order; ids need not be unique."""
-        entries, self.opened = self.opened or self._read(), None
+        entries: Iterable[Entry]
+        entries, self.opened = self.held or self.opened or self._read(), None
+        if self.format.is_whole and self.held is None:
+            entries = self.held = list(entries)
         name = self.options.name or stem(self.path)
         for position, entry in enumerate(entries):
             own_id = f"{name}-{position}" if entry.id is None else entry.id

@@ -78,7 +78,22 @@ def _gzip(file: IO[bytes]) -> IO[bytes]:
 def _zstd(file: IO[bytes]) -> IO[bytes]:
     import pyarrow as pa
 
-    return cast(IO[bytes], pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
+    # pyarrow closes what it has read from, and the file may be read again from its beginning.
+    left_open = pa.PythonFile(_LeftOpen(file), mode="r")
+    return cast(IO[bytes], pa.CompressedInputStream(left_open, "zstd"))
+
+
+class _LeftOpen(io.RawIOBase):
+    """A file that stays open when this is closed."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._file.readinto(buffer))
 
 
 _OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
