@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ SAMPLED_RECORDS = 64
 _EXACT_INTEGERS = 2.0**53
 
 
+@lru_cache(maxsize=4096)
 def plain_name(name: str) -> str:
     """A name without what its writers vary: case, spaces, hyphens, underscores and dots.
 
