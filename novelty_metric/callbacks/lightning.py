@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric.callbacks.evaluation import Evaluation
 from novelty_metric.callbacks.monitor import NoveltyMonitor, ReportLogger
 from novelty_metric.callbacks.sampling import Sampler
+from novelty_metric.errors import InputError
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
 
-PREFIX = "novelty/"
-YIELD = "novelty/novel_yield"
 _HOMES = ("lightning.pytorch", "pytorch_lightning")
 """Lightning under its two names."""
 
@@ -67,6 +66,8 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         artifact and the summary of each report.
     n_pictures : int
         Crystals drawn for W&B, each beside the reference crystal that its row names.
+    prefix : str
+        What the names of all values start with; two callbacks of one trainer need two.
 
     Attributes
     ----------
@@ -93,9 +94,11 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         loggers: Sequence[ReportLogger] = (),
         wandb: bool = True,
         n_pictures: int = 16,
+        prefix: str = "novelty",
     ) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {
+            "prefix": prefix,
             "n_samples": n_samples,
             "every_n_epochs": every_n_epochs,
             "budget_seconds": budget_seconds,
@@ -109,6 +112,7 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         self._loggers = tuple(loggers)
         self._wandb = wandb
         self._n_pictures = n_pictures
+        self._prefix = prefix
         self.evaluations: list[Evaluation] = []
         # What is wrong with the settings is said now, and not when the training begins.
         NoveltyMonitor(sample, metric, **self._settings)
@@ -116,8 +120,25 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
 
     # -- what Lightning calls ----------------------------------------------------------------
 
+    @property
+    def state_key(self) -> str:
+        """Tells two callbacks of one trainer apart, by their prefixes."""
+        return str(self._generate_state_key(prefix=self._prefix))
+
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin; opens nothing yet."""
+        """Begin; opens nothing yet.
+
+        Raises
+        ------
+        InputError
+            If another callback of the trainer has the same prefix.
+        """
+        same = [one for one in trainer.callbacks if isinstance(one, NoveltyCallback)]
+        if sum(one._prefix == self._prefix for one in same) > 1:
+            raise InputError(
+                f"two NoveltyCallbacks have the prefix {self._prefix!r}; give one of them another "
+                "prefix="
+            )
         self.evaluations = []
         settings = dict(self._settings)
         if trainer.fast_dev_run:
@@ -161,7 +182,11 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             return
         epoch, step = trainer.current_epoch, trainer.global_step
         ready = monitor.step(epoch, pl_module, step=step)
-        if monitor.pending and YIELD not in trainer.callback_metrics and _monitored(trainer):
+        if (
+            monitor.pending
+            and self._name("novel_yield") not in trainer.callback_metrics
+            and self._monitored(trainer)
+        ):
             ready += monitor.wait()
         self._publish(trainer, pl_module, ready, in_hook=True)
 
@@ -175,9 +200,9 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             known: dict[str, Any] = trainer.callback_metrics
             if evaluation.report is None:
                 # Nothing was found, and a callback that monitors this would end the training.
-                known.setdefault(YIELD, torch.tensor(0.0))
+                known.setdefault(self._name("novel_yield"), torch.tensor(0.0))
                 continue
-            for name in [name for name in known if name.startswith(PREFIX)]:
+            for name in [name for name in known if name.startswith(self._name(""))]:
                 del known[name]  # what is absent now must not be taken for a value of now
             scalars = evaluation.scalars
             if in_hook and not self._asynchronous:
@@ -190,12 +215,20 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
                     logger.log_metrics({**scalars, "epoch": evaluation.epoch}, evaluation.step)
                     logger.save()
 
+    def _name(self, value: str) -> str:
+        return f"{self._prefix}/{value}"
+
+    def _monitored(self, trainer: Any) -> bool:
+        """Whether a callback, such as one for checkpoints, looks at one of the values."""
+        names = [getattr(callback, "monitor", None) for callback in trainer.callbacks]
+        return any(isinstance(name, str) and name.startswith(self._name("")) for name in names)
+
     def _folder(self, trainer: Any) -> Path | None:
         if trainer.fast_dev_run:
             return None
         if self._out is not None:
             return Path(self._out)
-        return Path(trainer.strategy.broadcast(_home(trainer)), "novelty")
+        return Path(trainer.strategy.broadcast(_home(trainer)), self._prefix)
 
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
         """What takes the reports to the run of the trainer's `WandbLogger`."""
@@ -221,9 +254,3 @@ def _home(trainer: Any) -> str:
     # `WandbLogger` names no folder of the run, and its `save_dir` is that of all runs.
     parts = [str(part) for part in (logger.name, logger.version) if part is not None]
     return str(Path(logger.save_dir or trainer.default_root_dir, *parts))
-
-
-def _monitored(trainer: Any) -> bool:
-    """Whether a callback, such as one for checkpoints, looks at one of the values."""
-    names = [getattr(callback, "monitor", None) for callback in trainer.callbacks]
-    return any(isinstance(name, str) and name.startswith(PREFIX) for name in names)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from novelty_metric.report import NoveltyReport
 
 log = logging.getLogger("novelty_metric")
+_PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _LISTEN = 20.0
 """Seconds that the other processes are left without a word while rank 0 waits for a result: their
 collectives give up after minutes."""
@@ -36,8 +39,13 @@ class ReportLogger(Protocol):
         epoch: int | None,
         scalars: Mapping[str, float],
         folder: Path | None,
+        step: int | None,
+        prefix: str,
     ) -> None:
-        """Take over one report; called in rank 0 alone, once the files are written."""
+        """Take over one report; called in rank 0 alone, once the files are written.
+
+        The names of `scalars` start with `prefix` and a slash.
+        """
         ...
 
     def close(self) -> None:
@@ -72,6 +80,9 @@ class NoveltyMonitor:
     seed : int
     loggers : sequence of ReportLogger
         Told of every report, in rank 0 alone.
+    prefix : str
+        What the names of all values start with: letters, digits, ``_``, ``.``, ``-``, with slashes
+        between them.
 
     Notes
     -----
@@ -105,7 +116,12 @@ class NoveltyMonitor:
         out: str | Path | None = None,
         seed: int = 0,
         loggers: Sequence[ReportLogger] = (),
+        prefix: str = "novelty",
     ) -> None:
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise InputError(
+                f"prefix is {prefix!r}; it must be a name such as novelty or new/mp_20"
+            )
         for name, count in (("n_samples", n_samples), ("every_n_epochs", every_n_epochs)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} is {count!r}; it must be a whole number above 0")
@@ -121,6 +137,7 @@ class NoveltyMonitor:
         self._asynchronous = asynchronous
         self._out = None if out is None else Path(out)
         self._seed = seed
+        self._prefix = prefix
         self._loggers = list(loggers)
         self._ranks = Ranks()
         self._scorer: Scorer | None = None
@@ -273,6 +290,7 @@ class NoveltyMonitor:
 
     def _told(self, evaluations: list[Evaluation]) -> list[Evaluation]:
         """Warn of what failed, and tell the loggers of what did not."""
+        evaluations = [replace(one, prefix=self._prefix) for one in evaluations]
         if self._ranks.own == 0:
             for evaluation in evaluations:
                 if evaluation.error is not None:
@@ -301,6 +319,8 @@ def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
         epoch=evaluation.epoch,
         scalars=evaluation.scalars,
         folder=evaluation.folder,
+        step=evaluation.step,
+        prefix=evaluation.prefix,
     )
 
 

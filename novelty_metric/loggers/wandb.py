@@ -96,6 +96,8 @@ class WandbReports:
         epoch: int | None = None,
         scalars: Mapping[str, float] | None = None,
         folder: Path | None = None,
+        step: int | None = None,
+        prefix: str = "novelty",
     ) -> None:
         """Log one report.
 
@@ -108,6 +110,10 @@ class WandbReports:
             Default: those of the report.
         folder : path, optional
             Where the report is saved.
+        step : int, optional
+            Optimiser step.
+        prefix : str
+            What the names of all values start with.
 
         Raises
         ------
@@ -117,7 +123,7 @@ class WandbReports:
         run = self.run
         if folder is None:
             folder = report.save(Path(run.dir, "novelty", _name(epoch)))
-        numbers = dict(report.scalars() if scalars is None else scalars)
+        numbers = dict(report.scalars(prefix) if scalars is None else scalars)
         if epoch is not None:
             numbers[EPOCH] = epoch
         content: dict[str, Any] = dict(numbers) if self._numbers else {}
@@ -143,7 +149,7 @@ class WandbReports:
             self._define({*numbers, *content})
         run.config.update({"novelty": _config(report)}, allow_val_change=True)
         run.log(content)
-        run.summary.update({**numbers, **_intervals(report)})
+        run.summary.update(numbers)
         self._add_files(report, epoch, folder, numbers)
 
     def close(self) -> None:
@@ -239,17 +245,6 @@ def _config(report: NoveltyReport) -> dict[str, Any]:
         "versions",
     )
     return {name: content[name] for name in names}
-
-
-def _intervals(report: NoveltyReport) -> dict[str, float]:
-    """95 % intervals, beside the numbers in a run's summary."""
-    found = {"novelty": report.novelty_interval, "novel_yield": report.novel_yield_interval}
-    return {
-        f"novelty/{name}_95_{end}": getattr(interval, end)
-        for name, interval in found.items()
-        if interval is not None
-        for end in ("low", "high")
-    }
 
 
 def _name(epoch: int | None) -> str:

@@ -96,7 +96,12 @@ def test_the_numbers_are_those_of_the_report(
     assert (found.epoch, found.step, found.error) == (3, 70, None)
     assert found.report is not None
     plain = metric(sampler(5))
-    expected = {**plain.scalars(), "novelty/epoch": 3.0, "novelty/seconds": found.seconds}
+    expected = {
+        **plain.scalars(),
+        "novelty/epoch": 3.0,
+        "novelty/step": 70.0,
+        "novelty/seconds": found.seconds,
+    }
     assert found.scalars == expected
     assert all(math.isfinite(value) for value in found.scalars.values())
     assert found.folder == tmp_path / "epoch_00003"

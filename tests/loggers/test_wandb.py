@@ -106,7 +106,7 @@ def test_a_training_offline_leaves_everything_in_the_run(
     assert kept["protocol"] == context.protocol_text
     assert kept["versions"]["pymatgen"] == context.versions["pymatgen"]
     assert summary["novelty/duplicate"] == 0.5 and summary["novelty/epoch"] == 1
-    assert summary["novelty/novel_yield_95_low"] == 0.0
+    assert summary["novelty/novel_yield_ci_low"] == 0.0
     assert NoveltyReport.load(tmp_path / "own" / "epoch_00001") is not None
 
 
