@@ -211,7 +211,7 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
                 continue
             known.update({name: torch.tensor(value) for name, value in scalars.items()})
             if trainer.is_global_zero:
-                for logger in trainer.loggers:
+                for logger in self._others(trainer):
                     logger.log_metrics({**scalars, "epoch": evaluation.epoch}, evaluation.step)
                     logger.save()
 
@@ -230,6 +230,13 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             return Path(self._out)
         return Path(trainer.strategy.broadcast(_home(trainer)), self._prefix)
 
+    def _others(self, trainer: Any) -> list[Any]:
+        """The trainer's loggers, without the one whose run gets whole evaluations from us."""
+        told = self._wandb and self._asynchronous
+        is_wandb = [type(logger).__name__ == "WandbLogger" for logger in trainer.loggers]
+        first = is_wandb.index(True) if told and any(is_wandb) else None
+        return [logger for at, logger in enumerate(trainer.loggers) if at != first]
+
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
         """What takes the reports to the run of the trainer's `WandbLogger`."""
         if not self._wandb or not trainer.is_global_zero or trainer.fast_dev_run:
@@ -238,8 +245,10 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             if type(logger).__name__ == "WandbLogger":
                 from novelty_metric.loggers.wandb import WandbReports
 
-                # Lightning logs the numbers itself.
-                return [WandbReports(logger.experiment, n_pairs=self._n_pictures, numbers=False)]
+                # Lightning logs the numbers of an evaluation that ends within its hook itself.
+                numbers = self._asynchronous
+                run = logger.experiment
+                return [WandbReports(run, n_pairs=self._n_pictures, numbers=numbers)]
         return []
 
 
