@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.callbacks.evaluation import Evaluation
-from novelty_metric.callbacks.monitor import NoveltyMonitor, ReportLogger
+from novelty_metric.callbacks.monitor import NoveltyMonitor, ReportLogger, names_checked
 from novelty_metric.callbacks.sampling import Sampler
 from novelty_metric.errors import InputError
 
@@ -80,6 +80,7 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
     be a multiple of ``every_n_epochs``.
     """
 
+    @names_checked
     def __init__(
         self,
         sample: Sampler,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
 from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
@@ -16,7 +18,7 @@ from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import Sampler, draw
 from novelty_metric.callbacks.scoring import Scorer
 from novelty_metric.crystal import first_line
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
@@ -27,6 +29,28 @@ _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _LISTEN = 20.0
 """Seconds that the other processes are left without a word while rank 0 waits for a result: their
 collectives give up after minutes."""
+
+
+_P = ParamSpec("_P")
+
+
+def names_checked(init: Callable[_P, None]) -> Callable[_P, None]:
+    """A constructor whose error on a misspelt argument names the nearest right one."""
+    known = [name for name in inspect.signature(init).parameters if name != "self"]
+    owner = init.__qualname__.partition(".")[0]
+
+    @functools.wraps(init)
+    def checked(*given: _P.args, **named: _P.kwargs) -> None:
+        _refuse_unknown(named, known, f"{owner} takes no argument")
+        init(*given, **named)
+
+    return checked
+
+
+def _refuse_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:
+    for name in given:
+        if name not in known:
+            raise InputError(f"{what} named {name!r}; {near_or_known(name, known)}")
 
 
 class ReportLogger(Protocol):
@@ -76,7 +100,9 @@ class NoveltyMonitor:
         Score in another process, on the processor alone unless the metric names a device, while
         training goes on. Results come with the epoch that they belong to.
     out : path, optional
-        Folder for the reports, one folder for each epoch.
+        Folder for the reports, one folder for each epoch. Where it holds the reports of an earlier
+        run, those of this one go to ``version_1`` in it, and so on. A run that goes on after an
+        earlier one, and so begins at a later epoch than that did, goes on in its folder.
     seed : int
     loggers : sequence of ReportLogger
         Told of every report, in rank 0 alone.
@@ -104,6 +130,7 @@ class NoveltyMonitor:
     1 1.0
     """
 
+    @names_checked
     def __init__(
         self,
         sample: Sampler,
@@ -143,6 +170,8 @@ class NoveltyMonitor:
         self._scorer: Scorer | None = None
         self._background: BackgroundScorer | None = None
         self._last_epoch: int | None = None
+        self._first_epoch: int | None = None
+        self._folder_of_run: Path | None = None
         self._pending = 0
 
     # -- what a loop calls -------------------------------------------------------------------
@@ -171,18 +200,21 @@ class NoveltyMonitor:
             If the sampler, the reference, the potential or the hull can't be used. Whatever else
             goes wrong with the scoring is a warning, and `Evaluation.error`.
         """
+        if self._first_epoch is None:
+            self._first_epoch = epoch
         return self.evaluate(epoch, module, step=step) if self.is_due(epoch) else self.ready()
 
     def evaluate(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
         """Evaluate the epoch, due or not; as `step` otherwise."""
         self._last_epoch = epoch
+        folder = self._folder(epoch)
         job = self._sampled(epoch, module, step)
         if not self._asynchronous:
-            return self._told([self._inline().score(job, self._folder(epoch))])
+            return self._told([self._inline().score(job, folder)])
         whole = self._whole(job)
         self._pending += 1
         if self._ranks.own == 0:
-            self._beside().submit(whole, self._folder(epoch))
+            self._beside().submit(whole, folder)
         return self.ready()
 
     def ready(self) -> list[Evaluation]:
@@ -309,7 +341,33 @@ class NoveltyMonitor:
             warnings.warn(f"novelty: {said}; the training goes on", stacklevel=3)
 
     def _folder(self, epoch: int) -> Path | None:
-        return None if self._out is None else self._out / f"epoch_{epoch:05d}"
+        """Where the report of an evaluation goes; the same in every process."""
+        if self._out is None:
+            return None
+        if self._folder_of_run is None:
+            first = epoch if self._first_epoch is None else self._first_epoch
+            mine = _folder_of_run(self._out, first) if self._ranks.own == 0 else None
+            self._folder_of_run = self._ranks.from_first(mine)
+        return self._folder_of_run / f"epoch_{epoch:05d}"
+
+
+def _folder_of_run(out: Path, first_epoch: int) -> Path:
+    """`out`, or a version of it that holds no reports of another run.
+
+    A run that begins no later than the reports that are there is another one.
+    """
+    versions = [int(path.name[8:]) for path in out.glob("version_*") if path.name[8:].isdecimal()]
+    latest = max(versions, default=0)
+    folder = out / f"version_{latest}" if latest else out
+    epochs = [int(path.name[6:11]) for path in folder.glob("epoch_[0-9][0-9][0-9][0-9][0-9]*")]
+    if not epochs or min(epochs) < first_epoch:
+        return folder
+    folder = out / f"version_{latest + 1}"
+    warnings.warn(
+        f"novelty: {out} holds the reports of an earlier run; those of this one go to {folder}",
+        stacklevel=5,
+    )
+    return folder
 
 
 def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
@@ -341,6 +399,8 @@ def metric_of(given: SubstitutionNovelty | Mapping[str, Any]) -> SubstitutionNov
             f"metric is {given!r}; it must be a SubstitutionNovelty or a mapping of its settings"
         )
     settings = {str(name): value for name, value in given.items()}
+    known = list(inspect.signature(SubstitutionNovelty).parameters)
+    _refuse_unknown(settings, known, "metric takes no setting")
     if "reference" not in settings:
         raise InputError("metric needs a reference: what the model is trained on")
     try:

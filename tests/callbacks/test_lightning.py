@@ -214,6 +214,25 @@ def test_wrong_settings_are_said_before_the_training() -> None:
         NoveltyCallback("sample", SETTINGS, n_samples=0)
     with pytest.raises(InputError, match="needs a reference"):
         NoveltyCallback("sample", {})
+    with pytest.raises(InputError, match=r"NoveltyCallback .*'outt'; did you mean 'out'"):
+        NoveltyCallback("sample", SETTINGS, outt="x")
+
+
+def test_two_callbacks_need_two_prefixes(tmp_path: Path) -> None:
+    first, second = (
+        NoveltyCallback("sample", SETTINGS, n_samples=n, prefix=prefix)
+        for n, prefix in ((4, "one"), (2, "two"))
+    )
+    trainer = fit(tmp_path, Model(), first, second, max_epochs=1)
+    values = trainer.callback_metrics
+    assert (values["one/n_samples"], values["two/n_samples"]) == (4, 2)
+    assert {one.folder for one in (*first.evaluations, *second.evaluations)} == {
+        tmp_path / "one" / "epoch_00000",
+        tmp_path / "two" / "epoch_00000",
+    }
+    again = NoveltyCallback("sample", SETTINGS, prefix="one")
+    with pytest.raises(InputError, match="two NoveltyCallbacks have the prefix 'one'"):
+        fit(tmp_path, Model(), first, again)
 
 
 DDP = """

@@ -112,6 +112,33 @@ def test_the_numbers_are_those_of_the_report(
     assert metric.compute().results == ()  # nothing is held
 
 
+def test_the_reports_of_an_earlier_run_stay(
+    settings: dict[str, Any], sampler: Sample, tmp_path: Path
+) -> None:
+    def run(epochs: range) -> set[str]:
+        with NoveltyMonitor(
+            sampler, settings, n_samples=1, every_n_epochs=2, out=tmp_path / "out"
+        ) as monitor:
+            found = [one for epoch in epochs for one in monitor.step(epoch)]
+        return {str(one.folder.parent.relative_to(tmp_path)) for one in found if one.folder}
+
+    assert run(range(4)) == {"out"}
+    assert run(range(3, 5)) == {"out"}  # goes on
+    with pytest.warns(UserWarning, match=r"earlier run; those of this one go to .*version_1"):
+        assert run(range(4)) == {"out/version_1"}
+    assert run(range(2, 5)) == {"out/version_1"}
+    with pytest.warns(UserWarning, match="version_2"):
+        assert run(range(2)) == {"out/version_2"}
+    assert len(list(tmp_path.rglob("report.json"))) > 4
+
+
+def test_two_with_a_prefix_each(settings: dict[str, Any], sampler: Sample) -> None:
+    with NoveltyMonitor(sampler, settings, n_samples=2, prefix="ours/mp") as monitor:
+        (found,) = monitor.step(0)
+    assert found.prefix == "ours/mp" and found.scalars["ours/mp/duplicate"] == 0.5
+    assert not any(name.startswith("novelty/") for name in found.scalars)
+
+
 def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -> None:
     no_salt = Structure(Lattice.cubic(4), ["Na", "Mg", "Cl"], np.diag([0, 0.3, 0.6]))
     with NoveltyMonitor(lambda n: [no_salt] * n, settings, n_samples=2) as monitor:
@@ -139,8 +166,13 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(
             NoveltyMonitor(sampler, settings, **changes)
     with pytest.raises(InputError, match="needs a reference"):
         NoveltyMonitor(sampler, {"relaxer": "none"})
-    with pytest.raises(InputError, match="unexpected keyword argument 'referense'"):
-        NoveltyMonitor(sampler, {**settings, "referense": "x"})
+    with pytest.raises(InputError, match=r"no setting named 'relaxr'; did you mean 'relaxer'"):
+        NoveltyMonitor(sampler, {**settings, "relaxr": "none"})
+    with pytest.raises(InputError, match=r"NoveltyMonitor .*'n_sample'; did you mean 'n_samples'"):
+        NoveltyMonitor(sampler, settings, n_sample=3)  # type: ignore[call-arg]
+    for prefix in ("", "a b", "/x", "x/", "..", 3):
+        with pytest.raises(InputError, match="prefix is"):
+            NoveltyMonitor(sampler, settings, prefix=prefix)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be a callable"):
         NoveltyMonitor(7, settings)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="nowhere"):
