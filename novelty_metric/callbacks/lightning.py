@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.callbacks.evaluation import Evaluation
 from novelty_metric.callbacks.monitor import NoveltyMonitor, ReportLogger, names_checked
-from novelty_metric.callbacks.sampling import Sampler
+from novelty_metric.callbacks.sampling import Sampler, sampler_call
 from novelty_metric.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         artifact and the summary of each report.
     n_pictures : int
         Crystals drawn for W&B, each beside the reference crystal that its row names.
+    fail_fast : bool
+        As for `NoveltyMonitor`.
     prefix : str
         What the names of all values start with; two callbacks of one trainer need two.
 
@@ -95,10 +97,12 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         loggers: Sequence[ReportLogger] = (),
         wandb: bool = True,
         n_pictures: int = 16,
+        fail_fast: bool = False,
         prefix: str = "novelty",
     ) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {
+            "fail_fast": fail_fast,
             "prefix": prefix,
             "n_samples": n_samples,
             "every_n_epochs": every_n_epochs,
@@ -132,8 +136,9 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If another callback of the trainer has the same prefix.
+            If another callback of the trainer has the same prefix, or the sampler can't be called.
         """
+        sampler_call(self._sample, pl_module)
         same = [one for one in trainer.callbacks if isinstance(one, NoveltyCallback)]
         if sum(one._prefix == self._prefix for one in same) > 1:
             raise InputError(

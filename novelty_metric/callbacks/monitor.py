@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
 from novelty_metric.callbacks.ranks import Ranks
-from novelty_metric.callbacks.sampling import Sampler, draw
+from novelty_metric.callbacks.sampling import Draw, Sampler, draw
 from novelty_metric.callbacks.scoring import Scorer
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, near_or_known
@@ -86,7 +86,8 @@ class NoveltyMonitor:
         Name of a method of the model that takes a number and gives that many crystals (pymatgen
         Structures or ASE Atoms), or a callable of the model and a number, or of a number. It is
         called in evaluation mode without gradients, seeded anew for each epoch and process; random
-        state and mode are then as before.
+        state and mode are then as before. Where it fails, or gives anything but that many
+        crystals, that is a warning, and each crystal that is missing counts as unreadable.
     metric : SubstitutionNovelty or mapping
         The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
     n_samples : int
@@ -106,6 +107,8 @@ class NoveltyMonitor:
     seed : int
     loggers : sequence of ReportLogger
         Told of every report, in rank 0 alone.
+    fail_fast : bool
+        Raise what the sampler raises, and an error where it gives anything but so many crystals.
     prefix : str
         What the names of all values start with: letters, digits, ``_``, ``.``, ``-``, with slashes
         between them.
@@ -143,6 +146,7 @@ class NoveltyMonitor:
         out: str | Path | None = None,
         seed: int = 0,
         loggers: Sequence[ReportLogger] = (),
+        fail_fast: bool = False,
         prefix: str = "novelty",
     ) -> None:
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
@@ -164,6 +168,7 @@ class NoveltyMonitor:
         self._asynchronous = asynchronous
         self._out = None if out is None else Path(out)
         self._seed = seed
+        self._fail_fast = fail_fast
         self._prefix = prefix
         self._loggers = list(loggers)
         self._ranks = Ranks()
@@ -197,8 +202,8 @@ class NoveltyMonitor:
         Raises
         ------
         InputError
-            If the sampler, the reference, the potential or the hull can't be used. Whatever else
-            goes wrong with the scoring is a warning, and `Evaluation.error`.
+            If the sampler can't be called, or the reference, the potential or the hull can't be
+            used. Whatever else goes wrong with the scoring is a warning, and `Evaluation.error`.
         """
         if self._first_epoch is None:
             self._first_epoch = epoch
@@ -266,21 +271,35 @@ class NoveltyMonitor:
         """The share of this process. All draw equally many: a sharded model needs them all."""
         share = -(-self._n_samples // self._ranks.count)
         first = self._ranks.own * share
+        seed = (self._seed, epoch, self._ranks.own)
         failure: Exception | None = None
-        structures: list[Any] = []
+        drawn = Draw([])
         try:
-            structures = draw(self._sample, module, share, (self._seed, epoch, self._ranks.own))
+            drawn = draw(self._sample, module, share, seed, fail_fast=self._fail_fast)
         except Exception as error:
             failure = error
         said = None if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
-        failed = {rank: text for rank, text in enumerate(self._ranks.gather(said)) if text}
+        told = self._ranks.gather((said, drawn.problem))
         if failure is not None:
             raise failure
-        for rank, text in failed.items():
-            raise RuntimeError(f"the sampler failed in process {rank}: {text}")
+        for rank, (text, _) in enumerate(told):
+            if text is not None:
+                raise RuntimeError(f"the sampler failed in process {rank}: {text}")
+        self._warn_of_samples(epoch, [problem for _, problem in told])
+        structures = drawn.structures
         kept = max(0, min(share, self._n_samples - first))
         ids = [str(first + at) for at in range(kept)]
         return Job(epoch=epoch, step=step, structures=structures[:kept], ids=ids)
+
+    def _warn_of_samples(self, epoch: int, problems: Sequence[str | None]) -> None:
+        """Say what the samplers of all processes did wrong, each thing once."""
+        found: dict[str, list[str]] = {}
+        for rank, problem in enumerate(problems):
+            if problem is not None:
+                found.setdefault(problem, []).append(str(rank))
+        for problem, ranks in found.items() if self._ranks.own == 0 else ():
+            where = f" in process {', '.join(ranks)}" if len(problems) > 1 else ""
+            warnings.warn(f"novelty of epoch {epoch}{where}: {problem}", stacklevel=5)
 
     def _whole(self, job: Job) -> Job:
         """The job of all processes together."""

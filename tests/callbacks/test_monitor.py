@@ -148,10 +148,29 @@ def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -
     assert found.scalars["novelty/novel_yield"] == 0.0
 
 
-def test_a_sampler_that_gives_nothing_still_makes_a_report(settings: dict[str, Any]) -> None:
-    with NoveltyMonitor(lambda n: [], settings, n_samples=3) as monitor:
-        (found,) = monitor.step(0)
-    assert found.scalars["novelty/n_unreadable"] == 3 and found.scalars["novelty/novel_yield"] == 0
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_sampler_that_fails_is_a_warning_and_the_next_one_counts(
+    sampler: Sample, asynchronous: bool
+) -> None:
+    def sample(model: Any, n: int = 64) -> Any:
+        return {0: None, 1: "NaCl", 2: sampler(1), 3: sampler(n)}[next(calls)]
+
+    calls = iter(range(4))
+    with (
+        pytest.warns(UserWarning) as warned,
+        NoveltyMonitor(sample, BESIDE, n_samples=2, asynchronous=asynchronous) as monitor,
+    ):
+        found = [one for epoch in range(4) for one in monitor.step(epoch, object())]
+        found += monitor.wait()
+    assert [one.scalars["novelty/n_unreadable"] for one in found] == [2, 2, 1, 0]
+    assert [one.scalars["novelty/novel_yield"] for one in found] == [0] * 4
+    said = [str(one.message) for one in warned if str(one.message).startswith("novelty of epoch")]
+    assert len(said) == 3 and "the sampler gave None where 2 crystals were wanted" in said[0]
+    with (
+        pytest.raises(InputError, match="the sampler gave None"),
+        NoveltyMonitor(lambda n: None, BESIDE, n_samples=2, fail_fast=True) as monitor,
+    ):
+        monitor.step(0)
 
 
 def test_what_is_wrong_with_the_settings_is_said_at_once(

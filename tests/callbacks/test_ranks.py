@@ -28,7 +28,7 @@ def main():
     asked = []
     def sample(n):
         asked.append(n)
-        if mode == "sampler" and rank == 1:
+        if mode in ("sampler", "warned") and rank == 1:
             raise RuntimeError("out of ideas")
         # Both processes give equal crystals: they count once in the yield.
         return [salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl"), salt(4.0, "Li", "F")][:n]
@@ -37,7 +37,7 @@ def main():
         settings["reference"] = "nowhere.arrow"
     monitor = NoveltyMonitor(
         sample, settings, n_samples=5, out=sys.argv[2], asynchronous=mode == "beside",
-        budget_seconds=0 if mode == "budget" else None,
+        budget_seconds=0 if mode == "budget" else None, fail_fast=mode == "sampler",
     )
     if mode == "budget":
         monitor = NoveltyMonitor(sample, {**settings, "relaxer": "chgnet"}, n_samples=5,
@@ -112,6 +112,12 @@ def test_a_failure_of_one_is_known_to_both(tmp_path: Path) -> None:
         "out of ideas"
     )
     assert second["said"] == "RuntimeError: out of ideas"
+
+
+def test_the_crystals_that_one_owes_are_unreadable_in_both(tmp_path: Path) -> None:
+    first, second = two(tmp_path, "warned")
+    assert first["said"] is None and first["scalars"] == second["scalars"]
+    assert first["scalars"][0]["novelty/n_unreadable"] == 2  # its share of the five
 
 
 def test_settings_that_fail_in_one_end_both(tmp_path: Path) -> None:
