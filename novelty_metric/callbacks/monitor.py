@@ -107,11 +107,19 @@ class NoveltyMonitor:
     seed : int
     loggers : sequence of ReportLogger
         Told of every report, in rank 0 alone.
+    on_result : callable, optional
+        Called with every `Evaluation` once it is there, in every process, also with those that the
+        end of a ``with`` block waits for.
     fail_fast : bool
         Raise what the sampler raises, and an error where it gives anything but so many crystals.
     prefix : str
         What the names of all values start with: letters, digits, ``_``, ``.``, ``-``, with slashes
         between them.
+
+    Attributes
+    ----------
+    results : list of Evaluation
+        All that have come so far.
 
     Notes
     -----
@@ -127,10 +135,9 @@ class NoveltyMonitor:
     >>> settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
     >>> with NoveltyMonitor(lambda n: [salt] * n, settings, n_samples=2) as monitor:
     ...     for epoch in range(2):
-    ...         for found in monitor.step(epoch):
-    ...             print(found.epoch, found.scalars["novelty/duplicate"])
-    0 1.0
-    1 1.0
+    ...         _ = monitor.step(epoch)
+    >>> [(found.epoch, found.scalars["novelty/duplicate"]) for found in monitor.results]
+    [(0, 1.0), (1, 1.0)]
     """
 
     @names_checked
@@ -146,6 +153,7 @@ class NoveltyMonitor:
         out: str | Path | None = None,
         seed: int = 0,
         loggers: Sequence[ReportLogger] = (),
+        on_result: Callable[[Evaluation], object] | None = None,
         fail_fast: bool = False,
         prefix: str = "novelty",
     ) -> None:
@@ -169,6 +177,10 @@ class NoveltyMonitor:
         self._out = None if out is None else Path(out)
         self._seed = seed
         self._fail_fast = fail_fast
+        if on_result is not None and not callable(on_result):
+            raise InputError(f"on_result is {on_result!r}; it must take an evaluation")
+        self._on_result = on_result
+        self.results: list[Evaluation] = []
         self._prefix = prefix
         self._loggers = list(loggers)
         self._ranks = Ranks()
@@ -189,6 +201,8 @@ class NoveltyMonitor:
 
     def step(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
         """Evaluate the epoch if it is due; gives the evaluations that have become ready.
+
+        The last ones of an asynchronous run come at its end: take `results` or ``on_result=``.
 
         Parameters
         ----------
@@ -261,9 +275,13 @@ class NoveltyMonitor:
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is None:
-            self.wait()
-        self.close()
+        try:
+            if kind is None:
+                self.wait()
+            elif self._ranks.count == 1:
+                self.ready()  # of several processes, the others may never come to hear of it
+        finally:
+            self.close()
 
     # -- how it is done ----------------------------------------------------------------------
 
@@ -349,6 +367,10 @@ class NoveltyMonitor:
                     warnings.warn(said, stacklevel=3)
                 for logger in self._loggers if evaluation.report is not None else ():
                     self._tell(_log_to, logger, evaluation)
+        self.results += evaluations
+        if self._on_result is not None:
+            for evaluation in evaluations:
+                self._on_result(evaluation)
         return evaluations
 
     def _tell(self, call: Any, *arguments: Any) -> None:

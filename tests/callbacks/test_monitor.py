@@ -309,19 +309,26 @@ def test_results_from_beside_come_with_their_epochs_and_none_is_lost(
 ) -> None:
     before = children()
     notes = Notes()
+    told: list[Any] = []
     started = time.perf_counter()
     monitor = NoveltyMonitor(
-        sampler, BESIDE, n_samples=2, asynchronous=True, out=tmp_path, loggers=[notes]
+        sampler,
+        BESIDE,
+        n_samples=2,
+        asynchronous=True,
+        out=tmp_path,
+        loggers=[notes],
+        on_result=told.append,
     )
-    found = []
     with monitor:
         for epoch in range(3):
-            found += monitor.step(epoch, step=10 * epoch)
+            monitor.step(epoch, step=10 * epoch)
         submitted = time.perf_counter() - started
         scorer()
         assert len(children() - before) == 1
-        found += monitor.wait()
-        waited = time.perf_counter() - started
+    waited = time.perf_counter() - started
+    found = monitor.results
+    assert told == found  # also what came at the end of the block
     assert [(one.epoch, one.step) for one in found] == [(0, 0), (1, 10), (2, 20)]
     assert submitted < waited / 2  # the loop did not wait
     for one in found:

@@ -385,3 +385,28 @@ def test_a_run_that_cannot_be_opened_is_tried_once(
             assert monitor.step(epoch)[0].report is not None
     assert len(tried) == 1
     assert sum("W&B can't open a run" in str(one.message) for one in warned) == 1
+
+
+def test_beside_the_tracker_of_accelerate(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(log_with="wandb", cpu=True)
+    accelerator.init_trackers("p", init_kwargs={"wandb": {"mode": "offline"}})
+    settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
+    with NoveltyMonitor(
+        lambda n: CRYSTALS[:n],
+        settings,
+        n_samples=2,
+        asynchronous=True,
+        loggers=[WandbReports(n_pairs=0)],
+    ) as monitor:
+        for epoch in range(3):
+            for step in (2 * epoch + 1, 2 * epoch + 2):
+                accelerator.log({"loss": float(step)}, step=step)
+            monitor.step(epoch, step=step)
+    accelerator.log({"test": 1.0}, step=6)
+    accelerator.end_training()
+    rows = history(tmp_path)
+    assert column(rows, "loss") == [1, 2, 3, 4, 5, 6] and column(rows, "test") == [1]
+    assert column(rows, "novelty/epoch") == [0, 1, 2]
+    assert column(rows, "novelty/step") == [2, 4, 6]
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
