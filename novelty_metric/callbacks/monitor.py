@@ -16,6 +16,7 @@ from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import Draw, Sampler, draw
+from novelty_metric.callbacks.schedule import Schedule, whole_number
 from novelty_metric.callbacks.scoring import Scorer
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, near_or_known
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("novelty_metric")
 _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
-_LISTEN = 20.0
-"""Seconds that the other processes are left without a word while rank 0 waits for a result: their
-collectives give up after minutes."""
 
 
 _P = ParamSpec("_P")
@@ -92,8 +90,11 @@ class NoveltyMonitor:
         The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
     n_samples : int
         Crystals per evaluation, shared out over the processes of a distributed run.
-    every_n_epochs : int
-        Epochs 0, n, 2n and so on are evaluated, and the first one that is seen.
+    every_n_epochs : int, optional
+        Epochs n - 1, 2n - 1 and so on are evaluated, as Lightning counts. Default: every epoch.
+    every_n_steps : int, optional
+        In place of that, for a loop that calls `step` after every optimiser step: evaluate after n,
+        2n and so on of them.
     budget_seconds : float, optional
         Wall time for the relaxations and searches of one evaluation. What is not finished then is
         undecided; where not one crystal was relaxed, all are scored as with ``relaxer="none"``.
@@ -101,9 +102,10 @@ class NoveltyMonitor:
         Score in another process, on the processor alone unless the metric names a device, while
         training goes on. Results come with the epoch that they belong to.
     out : path, optional
-        Folder for the reports, one folder for each epoch. Where it holds the reports of an earlier
-        run, those of this one go to ``version_1`` in it, and so on. A run that goes on after an
-        earlier one, and so begins at a later epoch than that did, goes on in its folder.
+        Folder for the reports, one folder for each evaluation. Where it holds the reports of an
+        earlier run, those of this one go to ``version_1`` in it, and so on. A run that goes on
+        after an earlier one, and so begins at a later epoch or step than that did, goes on in its
+        folder.
     seed : int
     loggers : sequence of ReportLogger
         Told of every report, in rank 0 alone.
@@ -147,7 +149,8 @@ class NoveltyMonitor:
         metric: SubstitutionNovelty | Mapping[str, Any],
         *,
         n_samples: int = 64,
-        every_n_epochs: int = 1,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
         budget_seconds: float | None = None,
         asynchronous: bool = False,
         out: str | Path | None = None,
@@ -161,17 +164,16 @@ class NoveltyMonitor:
             raise InputError(
                 f"prefix is {prefix!r}; it must be a name such as novelty or new/mp_20"
             )
-        for name, count in (("n_samples", n_samples), ("every_n_epochs", every_n_epochs)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} is {count!r}; it must be a whole number above 0")
+        if every_n_epochs is not None and every_n_steps is not None:
+            raise InputError("give every_n_epochs or every_n_steps, not both")
         if budget_seconds is not None and not budget_seconds >= 0:
             raise InputError(f"budget_seconds is {budget_seconds!r}; it must be 0 or more")
         if not isinstance(sample, str) and not callable(sample):
             raise InputError(f"sample is {sample!r}; it must be a callable or a method's name")
         self._sample = sample
         self._metric = metric_of(metric)
-        self._n_samples = n_samples
-        self._every = every_n_epochs
+        self._n_samples = whole_number("n_samples", n_samples)
+        self._schedule = Schedule(every_n_epochs, every_n_steps)
         self._budget = budget_seconds
         self._asynchronous = asynchronous
         self._out = None if out is None else Path(out)
@@ -186,21 +188,21 @@ class NoveltyMonitor:
         self._ranks = Ranks()
         self._scorer: Scorer | None = None
         self._background: BackgroundScorer | None = None
-        self._last_epoch: int | None = None
-        self._first_epoch: int | None = None
         self._folder_of_run: Path | None = None
         self._pending = 0
 
     # -- what a loop calls -------------------------------------------------------------------
 
-    def is_due(self, epoch: int) -> bool:
-        """Whether `step` will evaluate this epoch."""
-        if self._last_epoch is None:
-            return True
-        return epoch != self._last_epoch and epoch % self._every == 0
+    def is_due(self, epoch: int, step: int | None = None) -> bool:
+        """Whether `step` will evaluate now."""
+        if self._schedule.every_n_steps is None:
+            return self._schedule.epoch_is_due(epoch)
+        if step is None:
+            raise InputError("every_n_steps needs the number of the step: step(epoch, step=…)")
+        return self._schedule.step_is_due(step)
 
-    def step(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
-        """Evaluate the epoch if it is due; gives the evaluations that have become ready.
+    def step(self, epoch: int, module: Any = None, *, step: int | None = None) -> list[Evaluation]:
+        """Evaluate if it is due; gives the evaluations that have become ready.
 
         The last ones of an asynchronous run come at its end: take `results` or ``on_result=``.
 
@@ -210,8 +212,9 @@ class NoveltyMonitor:
             From 0.
         module : object, optional
             The model; the sampler gets it.
-        step : int
-            Optimiser step, for loggers that count in steps.
+        step : int, optional
+            Optimiser steps taken so far; needed with ``every_n_steps``, and for loggers that count
+            in steps.
 
         Raises
         ------
@@ -219,14 +222,28 @@ class NoveltyMonitor:
             If the sampler can't be called, or the reference, the potential or the hull can't be
             used. Whatever else goes wrong with the scoring is a warning, and `Evaluation.error`.
         """
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-        return self.evaluate(epoch, module, step=step) if self.is_due(epoch) else self.ready()
+        due, steps = self.is_due(epoch, step), step or 0
+        self._schedule.start(steps)
+        if not due:
+            return self.ready()
+        name = None if self._schedule.every_n_steps is None else step_name(steps)
+        return self.evaluate(epoch, module, step=steps, name=name)
 
-    def evaluate(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
-        """Evaluate the epoch, due or not; as `step` otherwise."""
-        self._last_epoch = epoch
-        folder = self._folder(epoch)
+    def evaluate(
+        self, epoch: int, module: Any = None, *, step: int = 0, name: str | None = None
+    ) -> list[Evaluation]:
+        """Evaluate now, due or not; as `step` otherwise.
+
+        Parameters
+        ----------
+        epoch, module, step
+            As for `step`.
+        name : str, optional
+            Folder of the report in ``out``; default: that of the epoch.
+        """
+        self._ranks.open()  # here all processes are together: the training step before saw to it
+        self._schedule.note(step, epoch)
+        folder = self._folder(name or f"epoch_{epoch:05d}")
         job = self._sampled(epoch, module, step)
         if not self._asynchronous:
             return self._told([self._inline().score(job, folder)])
@@ -246,7 +263,7 @@ class NoveltyMonitor:
         if self._pending and self._ranks.own == 0:
             log.info("waiting for %d evaluations of novelty", self._pending)
         while self._pending:
-            evaluations += self._received(_LISTEN)
+            evaluations += self._received(None)
         return evaluations
 
     @property
@@ -267,6 +284,7 @@ class NoveltyMonitor:
         if self._scorer is not None:
             self._scorer.close()
             self._scorer = None
+        self._ranks.close()
         if self._ranks.own == 0:
             for logger in self._loggers:
                 self._tell(logger.close)
@@ -345,8 +363,8 @@ class NoveltyMonitor:
             )
         return self._background
 
-    def _received(self, seconds: float) -> list[Evaluation]:
-        """What rank 0 has got, for all, after a wait for the first."""
+    def _received(self, seconds: float | None) -> list[Evaluation]:
+        """What rank 0 has got, for all, after a wait for the first, without end if None."""
         if not self._asynchronous or not self._pending:
             return []
         found: list[Evaluation] = []
@@ -367,6 +385,8 @@ class NoveltyMonitor:
                     warnings.warn(said, stacklevel=3)
                 for logger in self._loggers if evaluation.report is not None else ():
                     self._tell(_log_to, logger, evaluation)
+        if evaluations:
+            self._ranks.gather(None)  # pictures take time, and the next step of training waits
         self.results += evaluations
         if self._on_result is not None:
             for evaluation in evaluations:
@@ -381,27 +401,34 @@ class NoveltyMonitor:
             said = f"a logger failed ({type(error).__name__}: {first_line(error)})"
             warnings.warn(f"novelty: {said}; the training goes on", stacklevel=3)
 
-    def _folder(self, epoch: int) -> Path | None:
+    def _folder(self, name: str) -> Path | None:
         """Where the report of an evaluation goes; the same in every process."""
         if self._out is None:
             return None
         if self._folder_of_run is None:
-            first = epoch if self._first_epoch is None else self._first_epoch
-            mine = _folder_of_run(self._out, first) if self._ranks.own == 0 else None
+            mine = _folder_of_run(self._out, name) if self._ranks.own == 0 else None
             self._folder_of_run = self._ranks.from_first(mine)
-        return self._folder_of_run / f"epoch_{epoch:05d}"
+        return self._folder_of_run / name
 
 
-def _folder_of_run(out: Path, first_epoch: int) -> Path:
+def _folder_of_run(out: Path, first: str) -> Path:
     """`out`, or a version of it that holds no reports of another run.
 
     A run that begins no later than the reports that are there is another one.
+
+    Parameters
+    ----------
+    out : path
+    first : str
+        Name of the first evaluation of this run, such as ``epoch_00004``.
     """
     versions = [int(path.name[8:]) for path in out.glob("version_*") if path.name[8:].isdecimal()]
     latest = max(versions, default=0)
     folder = out / f"version_{latest}" if latest else out
-    epochs = [int(path.name[6:11]) for path in folder.glob("epoch_[0-9][0-9][0-9][0-9][0-9]*")]
-    if not epochs or min(epochs) < first_epoch:
+    # Names of one kind sort as their numbers do.
+    kind = first.partition("_")[0]
+    there = sorted(path.name for path in folder.glob(f"{kind}*"))
+    if there[:1] < [first]:
         return folder
     folder = out / f"version_{latest + 1}"
     warnings.warn(
@@ -409,6 +436,11 @@ def _folder_of_run(out: Path, first_epoch: int) -> Path:
         stacklevel=5,
     )
     return folder
+
+
+def step_name(step: int) -> str:
+    """Folder of an evaluation that is not that of an epoch's end."""
+    return f"step_{step:08d}"
 
 
 def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
