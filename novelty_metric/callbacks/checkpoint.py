@@ -8,10 +8,11 @@ from typing import Any
 from novelty_metric.callbacks.evaluation import Evaluation
 from novelty_metric.callbacks.lightning import NoveltyCallback, lightning_class, run_folder
 from novelty_metric.callbacks.schedule import whole_number
+from novelty_metric.callbacks.watching import SeesEvaluations
 from novelty_metric.errors import InputError
 
 
-class NoveltyCheckpoint(lightning_class("Checkpoint")):  # type: ignore[misc]
+class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type: ignore[misc]
     """Saves a checkpoint with each evaluation, and keeps those of the best ones.
 
     Weights are saved when they are sampled and judged when their result is there: at once, or with

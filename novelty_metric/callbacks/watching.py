@@ -10,6 +10,10 @@ _HOOKS = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
 """Where Lightning's own callbacks look at what they monitor."""
 
 
+class SeesEvaluations:
+    """A callback that monitors a value, and takes it from the evaluations themselves."""
+
+
 class Watchers:
     """Shows values to the callbacks that monitor them: each value once, and never an old one.
 
@@ -44,7 +48,7 @@ class Watchers:
         self._wrapped: list[tuple[Any, str, Any]] = []
         self.checkpoints: list[Any] = []
         for callback in trainer.callbacks:
-            if self._monitors(callback) is None:
+            if self._monitors(callback) is None or isinstance(callback, SeesEvaluations):
                 continue
             if keeps_weights(callback):
                 self.checkpoints.append(callback)

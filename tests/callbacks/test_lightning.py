@@ -138,7 +138,7 @@ def test_what_is_absent_is_not_left_from_before(tmp_path: Path) -> None:
 def test_without_validation_it_acts_at_the_end_of_the_training_epoch(tmp_path: Path) -> None:
     callback = NoveltyCallback("sample", SETTINGS, n_samples=2, every_n_epochs=2)
     fit(tmp_path, Model(), callback, limit_val_batches=0)
-    assert [one.epoch for one in callback.evaluations] == [0, 2]
+    assert [one.epoch for one in callback.evaluations] == [1]
 
 
 def test_csv_and_tensorboard_get_the_numbers(tmp_path: Path) -> None:

@@ -79,11 +79,29 @@ def scorer() -> multiprocessing.process.BaseProcess:
 
 def test_which_epochs_are_evaluated(settings: dict[str, Any], sampler: Sample) -> None:
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
-        assert [epoch for epoch in range(12) if monitor.step(epoch)] == [0, 5, 10]
-        assert monitor.step(10) == []  # again in the same epoch
+        # As Lightning's check_val_every_n_epoch=5 counts.
+        assert [epoch for epoch in range(12) if monitor.step(epoch)] == [4, 9]
+        assert monitor.step(9) == []  # again in the same epoch
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
-        # A run that was continued evaluates the first epoch that it sees.
-        assert [epoch for epoch in range(7, 12) if monitor.step(epoch)] == [7, 10]
+        # A run that was continued counts on.
+        assert [epoch for epoch in range(7, 12) if monitor.step(epoch)] == [9]
+
+
+def test_which_steps_are_evaluated(
+    settings: dict[str, Any], sampler: Sample, tmp_path: Path
+) -> None:
+    with NoveltyMonitor(sampler, settings, n_samples=2, every_n_steps=4, out=tmp_path) as monitor:
+        assert [step for step in range(1, 11) if monitor.step(step // 5, step=step)] == [4, 8]
+        assert monitor.step(2, step=10) == []
+        # Two optimisers, which each count: a multiple can be passed over.
+        assert [step for step in (11, 13, 15, 17) if monitor.step(2, step=step)] == [13, 17]
+        with pytest.raises(InputError, match="every_n_steps needs the number of the step"):
+            monitor.step(3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step_{step:08d}" for step in (4, 8, 13, 17)
+    ]
+    with pytest.raises(InputError, match="every_n_epochs or every_n_steps, not both"):
+        NoveltyMonitor(sampler, settings, every_n_epochs=1, every_n_steps=1)
 
 
 def test_the_numbers_are_those_of_the_report(
