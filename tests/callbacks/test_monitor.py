@@ -319,6 +319,22 @@ def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
     assert kept[1] - kept[0] == 1  # the parent's is there, whatever crystal it is compared with
 
 
+def test_a_long_preparation_says_that_it_goes_on(
+    settings: dict[str, Any],
+    sampler: Sample,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, seconds in {"FIRST": 0.1, "EVERY": 0.2, "_POLL": 0.05}.items():
+        monkeypatch.setattr(f"novelty_metric.progress_lines.{name}", seconds)
+    metric = SubstitutionNovelty(**settings)
+    monkeypatch.setattr(metric, "prepare", lambda: time.sleep(1.0))
+    with NoveltyMonitor(sampler, metric, n_samples=1) as monitor:
+        monitor.step(0)
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("novelty, preparing: the reference") for line in lines) >= 2
+
+
 # With a scorer beside the training
 
 
