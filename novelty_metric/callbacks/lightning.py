@@ -163,18 +163,18 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
 
     # -- what Lightning calls ----------------------------------------------------------------
 
-    @property
-    def state_key(self) -> str:
-        """Tells two callbacks of one trainer apart, by their prefixes."""
-        return str(self._generate_state_key(prefix=self.prefix))
+    # Not by `state_dict`: of two callbacks with the same prefix Lightning would then say something
+    # that does not name the prefix.
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs, so as to evaluate nothing twice."""
-        return self._schedule.state()
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed training needs, so as to evaluate nothing twice."""
+        checkpoint.setdefault("novelty_metric", {})[self.prefix] = self._schedule.state()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Go on where the training was interrupted."""
-        self._schedule.load(state_dict)
+        state = checkpoint.get("novelty_metric", {}).get(self.prefix)
+        if state is not None:
+            self._schedule.load(state)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Begin; opens nothing yet.
