@@ -34,7 +34,7 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
     Attributes
     ----------
     best_model_path : str
-        Empty while there is none.
+        The best checkpoint, the earlier one of two equals; empty while there is none.
     best_model_score : float or None
     best_k_models : dict of str to float
         Every checkpoint that is kept, and its value.
@@ -58,16 +58,11 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         self.save_top_k = whole_number("save_top_k", save_top_k)
         self.save_weights_only = save_weights_only
         self.best_k_models: dict[str, float] = {}
+        self.best_model_path = ""  # Lightning sets it where processes were spawned
         self._novelty: NoveltyCallback | None = None
         self._sampled: tuple[int, int] | None = None
         self._n_seen = 0
         self._waiting: dict[int, str] = {}
-
-    @property
-    def best_model_path(self) -> str:
-        """The best checkpoint; the earlier one of two that are equally good."""
-        ranked = self._ranked()
-        return ranked[0] if ranked else ""
 
     @property
     def best_model_score(self) -> float | None:
@@ -87,6 +82,7 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         """Go on with what is kept and still there."""
         kept = state_dict["best_k_models"].items()
         self.best_k_models = {path: score for path, score in kept if Path(path).exists()}
+        self._note_best()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the callback whose weights are to be kept.
@@ -111,6 +107,7 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         self._novelty = max(found, key=lambda one: len(one.prefix))
         self._sampled, self._n_seen, self._waiting = None, 0, {}
         self.best_k_models = {}
+        self._note_best()
         if self.dirpath is None:
             self.dirpath = Path(trainer.strategy.broadcast(run_folder(trainer)), "checkpoints")
 
@@ -168,6 +165,10 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         for worse in self._ranked()[self.save_top_k :]:
             del self.best_k_models[worse]
             trainer.strategy.remove_checkpoint(worse)
+        self._note_best()
+
+    def _note_best(self) -> None:
+        self.best_model_path = next(iter(self._ranked()), "")
 
     def _ranked(self) -> list[str]:
         """Paths of what is kept, best first, and the earlier of equals."""

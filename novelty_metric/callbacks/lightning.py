@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -271,11 +272,10 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End processes; Lightning calls no `teardown` after an exception or Ctrl-C."""
-        try:
-            if trainer.world_size == 1:
-                self._collect(trainer)  # the others may never come to hear of it
-        finally:
-            self._close()
+        if trainer.world_size == 1:  # the others may never come to hear of it
+            with contextlib.suppress(Exception):  # the one that is there is the one to be said
+                self._collect(trainer)
+        self._close()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """End processes."""
@@ -341,7 +341,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
                 if count is not None
             ]
             warnings.warn(
-                f"novelty was not evaluated: {' and '.join(every) or 'nothing'}, and the training "
+                f"novelty was not evaluated: {' and '.join(every)}, and the training "
                 f"had {trainer.current_epoch} epochs and {trainer.global_step} steps; at_end=True "
                 "evaluates the final weights",
                 stacklevel=2,
@@ -405,7 +405,7 @@ def run_folder(trainer: Any) -> str:
 
 
 def _keeps_weights(callback: Any) -> bool:
-    """Whether a callback is one for checkpoints; ours looks after itself."""
+    """Whether a callback is one for checkpoints, of either Lightning."""
     classes = tuple(
         sys.modules[f"{home}.callbacks"].Checkpoint
         for home in _HOMES

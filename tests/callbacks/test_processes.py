@@ -31,7 +31,7 @@ sys.path.insert(0, sys.argv[1])
 import lightning.pytorch as lightning
 from lightning.pytorch.strategies import DDPStrategy
 from tiny_training import Tiny, TinyMetric, trainer_of
-from novelty_metric.callbacks import NoveltyCallback
+from novelty_metric.callbacks import NoveltyCallback, NoveltyCheckpoint
 out = Path(sys.argv[2])
 """
 
@@ -115,11 +115,14 @@ def main():
         "sample", TinyMetric(), n_samples=2, asynchronous=json.loads(sys.argv[3])
     )
     logger = lightning.loggers.CSVLogger(out, name="csv", version="")
+    kept = NoveltyCheckpoint(out / "kept")
     trainer = trainer_of(
-        out, callback, devices=2, strategy="ddp_spawn", logger=logger, max_epochs=2,
-        log_every_n_steps=1,
+        out, callback, kept, devices=2, strategy="ddp_spawn", logger=logger, max_epochs=2,
+        log_every_n_steps=1, enable_checkpointing=True,
     )
     trainer.fit(Tiny())
+    assert Path(kept.best_model_path) == out / "kept" / "epoch=1-step=8.ckpt"
+    assert list((out / "kept").iterdir()) == [Path(kept.best_model_path)]
     found = callback.evaluations
     print(json.dumps([[e.epoch, e.step, e.scalars["novelty/novelty"]] for e in found]))
     print(json.dumps([float(trainer.callback_metrics["novelty/novelty"]), len(children())]))

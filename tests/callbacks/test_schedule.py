@@ -201,6 +201,24 @@ def test_counts_are_whole_numbers(n: Any) -> None:
             callback_of(**{name: n})
 
 
+def test_averaged_weights_are_sampled_where_they_are_validated(tmp_path: Path) -> None:
+    averaging = pytest.importorskip("lightning.pytorch.callbacks.weight_averaging")
+    sampled: list[torch.Tensor] = []
+
+    class Averaged(Tiny):
+        def validation_step(self, batch: Any, _: int) -> None:
+            self.validated = self.body[0].weight.detach().clone()
+
+        def sample(self, count: int) -> Any:
+            sampled.append(self.body[0].weight.detach().clone() - self.validated)
+            return super().sample(count)
+
+    trainer_of(tmp_path, callback_of(), averaging.EMAWeightAveraging(), max_epochs=2).fit(
+        Averaged()
+    )
+    assert len(sampled) == 2 and not any(difference.any() for difference in sampled)
+
+
 # What monitors the values
 
 
