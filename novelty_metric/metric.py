@@ -389,6 +389,10 @@ class SubstitutionNovelty:
         """Whom a long run tells where it stands."""
         return self._progress
 
+    @progress.setter
+    def progress(self, told: ProgressCallback) -> None:
+        self._progress = told
+
     def report(self) -> NoveltyReport:
         """The report on what is scored; scores nothing."""
         return self._report(self._open())

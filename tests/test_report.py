@@ -256,6 +256,12 @@ def test_scalars_are_finite_floats() -> None:
     assert scalars["novelty/novelty"] == 0.4
     assert scalars["novelty/duplicate"] == 0.2
     assert scalars["novelty/n_eligible"] == 5.0
+    # Two of five unmatched: Wilson's interval is 0.118 to 0.769; one undecided could be unmatched.
+    ends = [round(scalars[f"novelty/{name}"], 3) for name in ("ci_low", "ci_high")]
+    assert ends == [0.118, 0.769]
+    assert scalars["novelty/bound_low"] == pytest.approx(2 / 7)  # two more could have been eligible
+    assert scalars["novelty/decided"] == 0.8
+    assert not {"novelty/novelty_low", "novelty/novelty_high"} & set(scalars)
     assert all(type(value) is float and np.isfinite(value) for value in scalars.values())
 
 
