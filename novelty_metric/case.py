@@ -53,7 +53,8 @@ class Case:
     ----------
     sample : Sample
     cleaned, reduced : Structure or None
-        As it came in, checked; and relaxed, primitive and Niggli-reduced.
+        As it came in, checked, its sites in `crystal.in_site_order`; and relaxed, primitive and
+        Niggli-reduced.
     symmetry : Symmetry or None
         Of the reduced cell.
     error : str or None
@@ -67,8 +68,13 @@ class Case:
         eV/atom.
     not_eligible_because : str or None
         None for an eligible crystal.
-    duplicate_tested : bool
-        The duplicate test came to its end.
+    duplicate : DuplicateMatch or None
+    matching_index : int or None
+        Position of the reference crystal that plain matching accepts.
+    matching_tested : bool
+        The search for one came to its end.
+    matching_error : str or None
+        Why it did not.
     searched : bool
         Parents were searched.
     found : ParentsResult or None
@@ -78,7 +84,7 @@ class Case:
     tried : list of TriedParent
         The candidates, with what became of each.
     waiting : deque of Substituted
-        Relaxations not yet asked for, near parents first.
+        Relaxations not yet asked for, cheap parents first.
     relaxed_parents : dict
         Last geometry of each candidate that was relaxed, by its position in `tried`.
     out_of_time : bool
@@ -102,7 +108,9 @@ class Case:
     eligible: bool | None = None
     not_eligible_because: str | None = None
     duplicate: DuplicateMatch | None = None
-    duplicate_tested: bool = False
+    matching_index: int | None = None
+    matching_tested: bool = False
+    matching_error: str | None = None
     searched: bool = False
     found: ParentsResult | None = None
     unfinished: tuple[str, ...] = ()
@@ -139,7 +147,8 @@ class Case:
             self.error = self.sample.error or "the crystal could not be read"
             return
         try:
-            self.cleaned = crystal.clean(self.sample.structure, max_sites=max_sites)
+            cleaned = crystal.clean(self.sample.structure, max_sites=max_sites)
+            self.cleaned = crystal.in_site_order(cleaned)
             self.shortest_distance = crystal.shortest_distance(self.cleaned)
         except CrystalError as error:
             self.error = str(error)
@@ -189,18 +198,15 @@ class Case:
         )
 
     def substitute_parents(self, reference: Reference) -> None:
-        """Step 11, first half. Fill `waiting`: lattice and sites first, then Wyckoff, by cost.
+        """Step 11, first half. Fill `waiting`, in `Parent.order`.
 
         Equal parents of the two routes, atom map included, share one relaxation.
         """
         from novelty_metric.substitution import substitute
 
         parents = [tried.parent for tried in self.tried]
-        order = sorted(
-            range(len(parents)), key=lambda at: (parents[at].route is not Route.LATTICE_SITES, at)
-        )
         positions: dict[tuple[Any, ...], list[int]] = {}
-        for at in order:
+        for at in sorted(range(len(parents)), key=lambda at: parents[at].order):
             parent = parents[at]
             key = (parent.index, parent.supercell, parent.elements)
             positions.setdefault(key, []).append(at)
@@ -286,6 +292,7 @@ class Case:
         protocol: Protocol,
         *,
         group: int | None,
+        matching_group: int | None = None,
         exhaustive: bool,
         reference: Reference | None = None,
     ) -> CrystalResult:
@@ -293,8 +300,8 @@ class Case:
 
         Parameters
         ----------
-        group : int or None
-            Its group of equal samples.
+        group, matching_group : int or None
+            Its groups of equal samples, by the duplicate test and by plain matching.
         exhaustive : bool
             Every parent was relaxed, so `kind` is known.
         reference : Reference, optional
@@ -310,6 +317,7 @@ class Case:
             "seconds": self.seconds,
             "n_relaxations": self.n_relaxations,
             "duplicate_group": group,
+            "matching_group": matching_group,
             "shortest_distance": self.shortest_distance,
             "volume_per_atom": cleaned.volume / len(cleaned) if cleaned is not None else None,
             "structures": self._records(reference),
@@ -329,7 +337,11 @@ class Case:
             else self.e_above_hull < protocol.suspect,
             "eligible": self.eligible,
             "verdict": verdict,
-            "novel_by_matching": self.duplicate is None if self.duplicate_tested else None,
+            "novel_by_matching": self.matching_index is None if self.matching_tested else None,
+            "matching_id": None
+            if self.matching_index is None or reference is None
+            else reference.ids[self.matching_index],
+            "matching_error": self.matching_error,
             "error": reason,
         }
         if self.duplicate is not None:
@@ -337,6 +349,8 @@ class Case:
                 **common,
                 parent_id=self.duplicate.parent_id,
                 match_rms=self.duplicate.match_rms,
+                sample_cells=self.duplicate.sample_cells,
+                parent_cells=self.duplicate.parent_cells,
                 cost=0.0,
                 share_exchanged=0.0,
             )
@@ -383,15 +397,7 @@ class Case:
     def _shown_parent(self) -> TriedParent | None:
         """The cheapest parent that confirmed, else the cheapest one."""
         among = [tried for tried in self.tried if tried.confirmed] or self.tried
-        return min(
-            among,
-            key=lambda tried: (
-                tried.parent.cost,
-                tried.parent.route is not Route.LATTICE_SITES,
-                tried.parent.rank,
-            ),
-            default=None,
-        )
+        return min(among, key=lambda tried: tried.parent.order, default=None)
 
     def _kind(self) -> Kind | None:
         routes = {tried.parent.route for tried in self.tried if tried.confirmed}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +82,44 @@ def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
     if shortest < MIN_DISTANCE:
         raise CrystalError(f"coincident atoms ({shortest:.3g} Å apart)")
     return cleaned
+
+
+def in_site_order(structure: Structure) -> Structure:
+    """The crystal with its sites in the order of pymatgen's ``get_sorted_structure()``.
+
+    The method takes the first match in pymatgen's order, which depends on the order of the sites.
+    This is the one that pymatgen's CIF writer uses; sites of one element stay as they were. The few
+    elements without an electronegativity, for which pymatgen's order depends on what is given, come
+    last, by their symbols.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of elements.
+    """
+    from pymatgen.core import Structure
+
+    symbols = [site.specie.symbol for site in structure]
+    order = sorted(range(len(symbols)), key=lambda at: _electronegativity_order(symbols[at]))
+    if order == list(range(len(symbols))):
+        return structure
+    return Structure(
+        structure.lattice,
+        [symbols[at] for at in order],
+        structure.frac_coords[order],
+        to_unit_cell=False,
+    )
+
+
+@cache
+def _electronegativity_order(symbol: str) -> tuple[float, str]:
+    """Sorts elements as pymatgen sorts sites: by Pauling electronegativity, then symbol."""
+    from pymatgen.core import Element
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an element that has none
+        value = float(Element(symbol).X)
+    return (math.inf if math.isnan(value) else value), symbol
 
 
 def _to_pymatgen(structure: Any) -> Structure:

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +68,7 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
         ("why", _why(report, result, parent_formula)),
         *_screening(report, result),
         *_geometry(report, result),
+        *_matching(result),
     ]
     equal = [
         other.id
@@ -162,7 +163,10 @@ def _title(result: CrystalResult) -> str:
 def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> str:
     parent = " ".join(word for word in (result.parent_id, formula) if word)
     if result.verdict == Verdict.DUPLICATE:
-        return f"it matches {parent} of {report.context.reference_name}, elements included"
+        return (
+            f"it matches {parent} of {report.context.reference_name}, elements included"
+            f"{_through(result)}"
+        )
     if result.verdict == Verdict.SUBSTITUTED:
         route = f" (found by {ROUTES[result.route]})" if result.route is not None else ""
         return f"{parent}{route}, its elements exchanged and relaxed once, matches it"
@@ -177,6 +181,44 @@ def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> s
             "once, matches it"
         )
     return result.error or "no reason was kept"
+
+
+def _through(result: CrystalResult) -> str:
+    """Which cells the duplicate test compared, where one of them is a supercell."""
+    if result.parent_cells is not None and result.parent_cells > 1:
+        return f", through a {result.parent_cells}x supercell of {result.parent_id}"
+    if result.sample_cells is not None and result.sample_cells > 1:
+        return f", through a {result.sample_cells}x supercell of the sample"
+    return ""
+
+
+def _matching(result: CrystalResult) -> list[tuple[str, str]]:
+    """What pymatgen's default matcher says, and why that may differ from the verdict."""
+    if result.novel_by_matching is None:
+        if result.matching_error is None:
+            return []
+        return [("plain matching", f"not known: {result.matching_error}")]
+    rule = "StructureMatcher() with its defaults"
+    duplicate = result.verdict == Verdict.DUPLICATE
+    if result.novel_by_matching:
+        said = f"{rule} accepts no crystal of the reference: novel in S.U.N."
+        if duplicate:
+            said = (
+                f"{rule} refuses this pair and every other crystal of the reference: novel in "
+                "S.U.N. The duplicate test also compares supercells, and does not scale volumes"
+            )
+    elif result.matching_id is None:  # a report of before it was kept
+        return []
+    elif duplicate and result.matching_id == result.parent_id:
+        said = f"{rule} accepts this pair too: not novel in S.U.N."
+    elif duplicate:
+        said = f"{rule} refuses this pair, and accepts {result.matching_id}: not novel in S.U.N."
+    else:
+        said = (
+            f"{rule} accepts {result.matching_id}: not novel in S.U.N. It scales volumes, which "
+            "the duplicate test does not"
+        )
+    return [("plain matching", said)]
 
 
 def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:
@@ -233,7 +275,31 @@ def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, s
         distances.append(f"RMS {result.confirm_rms:.4f} from the parent relaxed")
     if distances:
         facts.append(("distance", f"{', '.join(distances)} ({tolerance})"))
+    own = _own_formula(result)
+    if own is not None:
+        facts.append(("no duplicate", own))
     return facts
+
+
+def _own_formula(result: CrystalResult) -> str | None:
+    """Why a crystal that has its own elements in a candidate parent's places is no duplicate."""
+    if result.verdict == Verdict.DUPLICATE:
+        return None
+    own = [tried.parent for tried in result.parents if not tried.parent.share_exchanged]
+    if not own:
+        return None
+    parent = min(own, key=lambda parent: parent.order)
+    cost = f"(cost {parent.cost:g})"
+    if parent.route is Route.WYCKOFF:
+        return (
+            f"{parent.parent_id} has the same elements on the same Wyckoff letters {cost}, but its "
+            "cell or free coordinates differ by more than the duplicate test allows"
+        )
+    return (
+        f"{parent.parent_id} has the same elements on the same sites {cost}. The search for "
+        "parents limits the RMS of the site distances, the duplicate test limits the largest one, "
+        "and that is too large"
+    )
 
 
 def _elements(element_map: Mapping[str, Mapping[str, int]]) -> str:
@@ -293,10 +359,9 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
 
 def _shown(result: CrystalResult) -> TriedParent | None:
     """The candidate that the row names."""
-    named = [tried for tried in result.parents if tried.parent.parent_id == result.parent_id]
-    confirmed = [tried for tried in named if tried.confirmed]
-    of_cost: Sequence[TriedParent] = confirmed or named
-    return min(of_cost, key=lambda tried: tried.parent.cost, default=None)
+    among = [tried for tried in result.parents if tried.confirmed] or result.parents
+    named = [tried for tried in among if tried.parent.parent_id == result.parent_id]
+    return min(named, key=lambda tried: tried.parent.order, default=None)
 
 
 def _crystals(

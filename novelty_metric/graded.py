@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from novelty_metric.statistics import Estimate, Interval, mean_estimate, wilson
-from novelty_metric.verdict import CrystalResult, Parent, Route, Verdict
+from novelty_metric.verdict import CrystalResult, Verdict
 
 LARGEST_COST = 102.0
 """Mean cost of an atom map in which no element has a counterpart; see `search.pettifor`."""
@@ -21,7 +21,7 @@ SHARE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class NearestParent:
-    """The reference crystal that a generated one is nearest to, before any relaxation of it.
+    """How far a generated crystal is from the reference crystal that its row names.
 
     Attributes
     ----------
@@ -39,28 +39,14 @@ class NearestParent:
 
 
 def nearest_parent(result: CrystalResult) -> NearestParent | None:
-    """The equal crystal of a duplicate, else the cheapest candidate; None without any.
+    """The reference crystal that the row names; None if it names none.
 
-    It is the cheapest one whether it was confirmed, refused or never relaxed, so that it does not
-    depend on a relaxer; of equal cost the lattice-and-sites route comes first, then the rank.
+    That is the equal crystal of a duplicate, the confirmed parent of a substituted crystal, and the
+    cheapest candidate of any other: the cost here is the cost of the row.
     """
-    if result.verdict == Verdict.DUPLICATE:
-        return NearestParent(0.0, result.match_rms, 0.0)
-    parent = cheapest_candidate(result)
-    if parent is not None:
-        return NearestParent(parent.cost, parent.match_rms, parent.share_exchanged)
-    if result.cost is None:  # rows read without their candidates have the parent that they show
+    if result.cost is None:
         return None
     return NearestParent(result.cost, result.match_rms, result.share_exchanged or 0.0)
-
-
-def cheapest_candidate(result: CrystalResult) -> Parent | None:
-    """The candidate of least cost; of equal cost that of the lattice-and-sites route, by rank."""
-    return min(
-        (tried.parent for tried in result.parents),
-        key=lambda one: (one.cost, one.route is not Route.LATTICE_SITES, one.rank),
-        default=None,
-    )
 
 
 def crystal_score(result: CrystalResult) -> float | None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull, HullSource
-    from novelty_metric.search.duplicates import Groups
+    from novelty_metric.search.duplicates import SampleGroups
     from novelty_metric.search.engine import ParentSearch, ParentsResult
 
 HULLS = ("reference", "matbench_discovery", "none")
@@ -273,8 +273,8 @@ class SubstitutionNovelty:
         ----------
         samples : iterable of Sample
         tell : callable
-            Takes each sample with its row, in no certain order. `duplicate_group` is None: equal
-            samples are found once all are there, see `group_rows`.
+            Takes each sample with its row, in no certain order. `duplicate_group` and
+            `matching_group` are None: equal samples are found once all are there, see `group_rows`.
 
         Raises
         ------
@@ -326,7 +326,7 @@ class SubstitutionNovelty:
             self._relax_parents(list(waiting), opened, None, final)
         final(list(waiting))
 
-    def group_rows(self, rows: Sequence[CrystalResult]) -> Groups:
+    def group_rows(self, rows: Sequence[CrystalResult]) -> SampleGroups:
         """The groups of equal crystals that rows belong to.
 
         Raises
@@ -711,14 +711,18 @@ class SubstitutionNovelty:
         return None
 
     def _find_duplicates(self, cases: list[Case], opened: _Opened) -> None:
-        """Step 6, for every crystal."""
+        """Step 6, for every crystal; and the search for an equal one by plain matching."""
         for case in self._each("find duplicates", cases):
             assert case.reduced is not None
             try:
                 case.duplicate = opened.search.duplicate(case.reduced)
-                case.duplicate_tested = True
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
+            try:
+                case.matching_index = opened.search.plain_match(case.reduced, case.duplicate)
+                case.matching_tested = True
+            except Exception as error:  # as above
+                case.matching_error = f"plain matching failed ({first_line(error)})"
 
     def _find_parents(self, cases: list[Case], opened: _Opened, deadline: float | None) -> None:
         """Steps 7 to 10, for the crystals in scope that are not duplicates."""
@@ -846,21 +850,23 @@ class SubstitutionNovelty:
             groups = opened.search.group_equal(
                 [case.reduced for case in grouped if case.reduced is not None]
             )
-        numbers = zip(grouped, groups.number, strict=True)
-        group_of = {case.sample.id: group for case, group in numbers}
+        both = zip(groups.duplicates.number, groups.matching.number, strict=True)
+        groups_of = {case.sample.id: own for case, own in zip(grouped, both, strict=True)}
         results = [
             case.result(
                 self.protocol,
-                group=group_of.get(case.sample.id),
+                group=group,
+                matching_group=matching_group,
                 exhaustive=self.exhaustive,
                 reference=opened.reference,
             )
             for case in ordered
+            for group, matching_group in (groups_of.get(case.sample.id, (None, None)),)
         ]
         warnings = (
             *implausible((case.as_read, case.error) for case in ordered),
             *_late(ordered),
-            *warnings_of(groups.given_up),
+            *warnings_of(groups.duplicates.given_up, groups.matching.given_up),
         )
         return NoveltyReport.from_results(results, self.context(warnings=warnings))
 

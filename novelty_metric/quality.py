@@ -22,7 +22,9 @@ SMALLEST_VALID_VOLUME = 0.1
 class Quality:
     """Validity, and stable, unique and novel by plain matching, each with a 95 % interval.
 
-    Validity is over the samples given, the rest over all that was generated.
+    Validity is over the samples given, the rest over all that was generated. Plain matching is
+    pymatgen's `StructureMatcher()` with its defaults, as earlier papers used it; equal crystals are
+    equal by it, and groups those of its `group_structures`. The duplicate test has no part in it.
 
     Attributes
     ----------
@@ -40,8 +42,8 @@ class Quality:
     sun : Interval or None
         Groups of equal crystals that hold a stable, novel one / generated.
     sun_bounds : Bounds or None
-        Least and greatest `sun`, whatever those without an energy above hull, or whose duplicate
-        test failed, would have turned out to be.
+        Least and greatest `sun`, whatever those without an energy above hull, or whose plain
+        matching did not end, would have turned out to be.
     sun_on_hull : Interval or None
         `sun` with a threshold of 0 eV/atom, the strict reading of "stable".
     """
@@ -116,7 +118,7 @@ def quality(
         structurally_valid=wilson(sum(valid), len(results)) if measured else None,
         smact_valid=wilson(sum(charges), len(results)),
         valid=wilson(both, len(results)) if measured else None,
-        unique=generated(_groups(results, lambda r: r.duplicate_group is not None)),
+        unique=generated(_groups(results, lambda r: r.matching_group is not None)),
         novel=generated(sum(result.novel_by_matching is True for result in results)),
         stable_threshold=threshold,
         stable=generated(sum(stable(result, threshold) is True for result in results))
@@ -128,14 +130,13 @@ def quality(
     )
 
 
-def count_unique(results: Iterable[CrystalResult]) -> int:
-    """Crystals, those of one `duplicate_group` counted once."""
-    rows = list(results)
-    groups = {row.duplicate_group for row in rows if row.duplicate_group is not None}
-    return len(groups) + sum(row.duplicate_group is None for row in rows)
+def count_unique(groups: Iterable[int | None]) -> int:
+    """Crystals by the numbers of their groups, those of one group counted once."""
+    numbers = list(groups)
+    return len({number for number in numbers if number is not None}) + numbers.count(None)
 
 
 def _groups(
     results: Sequence[CrystalResult], wanted: Callable[[CrystalResult], bool | None]
 ) -> int:
-    return count_unique(result for result in results if wanted(result))
+    return count_unique(result.matching_group for result in results if wanted(result))

@@ -376,7 +376,7 @@ class NoveltyReport:
         resample repeats crystals, and finds fewer distinct ones than the sample it comes from.
         """
         novel = [r for r in self._eligible if r.verdict == Verdict.UNMATCHED]
-        return wilson(count_unique(novel), self.n_generated) or Interval(0.0, 0.0, 1.0)
+        return wilson(_unique(novel), self.n_generated) or Interval(0.0, 0.0, 1.0)
 
     @property
     def novel_yield(self) -> float:
@@ -389,7 +389,7 @@ class NoveltyReport:
         open_or_novel = (Verdict.UNMATCHED, Verdict.UNDECIDED)
         possible = [r for r in self._eligible if r.verdict in open_or_novel]
         possible += [r for r in self._could_join if _fixed_verdict(r) in (None, Verdict.UNMATCHED)]
-        most = count_unique(possible) / self.n_generated if self.n_generated else 0.0
+        most = _unique(possible) / self.n_generated if self.n_generated else 0.0
         return Bounds(self.novel_yield, max(most, self.novel_yield))
 
     @cached_property
@@ -659,6 +659,10 @@ def _group_of(result: CrystalResult, by: str) -> str | int | None:
 def _ends(name: str, interval: Interval | Bounds | None) -> dict[str, float | None]:
     """The two ends of an interval, or of bounds, by name."""
     return {f"{name}_{end}": getattr(interval, end, None) for end in ("low", "high")}
+
+
+def _unique(results: Iterable[CrystalResult]) -> int:
+    return count_unique(result.duplicate_group for result in results)
 
 
 def _count(results: Iterable[CrystalResult]) -> dict[str, int]:

@@ -104,6 +104,9 @@ _EVIDENCE: dict[str, tuple[pa.DataType, str]] = {
     "volume_ratio": (pa.float64(), "1"),
     "error": (pa.string(), ""),
 }
+# `novel_by_matching`, `matching_id`, `matching_error` and `matching_group` are of pymatgen's
+# `StructureMatcher()` with its defaults; `sample_cells` and `parent_cells` are the numbers of
+# reduced cells that the duplicate test compared.
 _QUALITY: dict[str, tuple[pa.DataType, str]] = {
     "id": (pa.string(), ""),
     "shortest_distance": (pa.float64(), "angstrom"),
@@ -111,6 +114,11 @@ _QUALITY: dict[str, tuple[pa.DataType, str]] = {
     "structurally_valid": (pa.bool_(), ""),
     "stable": (pa.bool_(), ""),
     "novel_by_matching": (pa.bool_(), ""),
+    "matching_id": (pa.string(), ""),
+    "matching_error": (pa.string(), ""),
+    "matching_group": (pa.int64(), "1"),
+    "sample_cells": (pa.int64(), "1"),
+    "parent_cells": (pa.int64(), "1"),
 }
 # `row` is the position of the sample in `verdicts.parquet`, `role` a field of `CrystalRecords`;
 # the vectors of the lattice and the coordinates of the sites one after the other.
@@ -121,7 +129,9 @@ _STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
     "numbers": (pa.list_(pa.uint8()), "1"),
     "frac_coords": (pa.list_(pa.float64()), "1"),
 }
-_KEPT_QUALITY = ("shortest_distance", "volume_per_atom", "novel_by_matching")
+_KEPT_QUALITY = tuple(
+    name for name in _QUALITY if name not in ("id", "structurally_valid", "stable")
+)
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 _ROWS_AT_ONCE = 5000
 """Rows of a report that are made into tables together."""
@@ -517,14 +527,25 @@ def load_report(folder: Path) -> NoveltyReport:
         ]
         if kept_quality is None:
             results = [
-                replace(result, novel_by_matching=result.verdict != Verdict.DUPLICATE)
+                replace(
+                    result,
+                    novel_by_matching=result.verdict != Verdict.DUPLICATE,
+                    matching_group=result.duplicate_group,
+                )
                 if result.smact_valid is not None
                 else result
                 for result in results
             ]
         else:
             results = [
-                replace(result, **{name: row[name] for name in _KEPT_QUALITY})
+                # A report of before plain matching had groups of its own took those of duplicates.
+                replace(
+                    result,
+                    **{
+                        "matching_group": result.duplicate_group,
+                        **{name: row[name] for name in _KEPT_QUALITY if name in row},
+                    },
+                )
                 for result, row in zip(results, kept_quality, strict=True)
             ]
         context = replace(

@@ -76,6 +76,14 @@ class Parent:
     element_map: Mapping[str, Mapping[str, int]]
     share_exchanged: float
 
+    @property
+    def order(self) -> tuple[float, bool, int]:
+        """Sorts the candidates of a crystal over both routes: the one to be relaxed first is least.
+
+        The cheapest first; of equal cost lattice and sites first, then by rank.
+        """
+        return self.cost, self.route is not Route.LATTICE_SITES, self.rank
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriedParent:
@@ -103,12 +111,15 @@ class TriedParent:
 class DuplicateMatch:
     """The reference crystal that a generated one is a copy of.
 
-    `match_rms` is the RMS site distance in (V/N)^(1/3).
+    `match_rms` is the RMS site distance in (V/N)^(1/3). `sample_cells` reduced cells of the
+    generated crystal were compared with `parent_cells` of the other; one of the two numbers is 1.
     """
 
     index: int
     parent_id: str
     match_rms: float
+    sample_cells: int = 1
+    parent_cells: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +133,12 @@ class CrystalResult:
     samples, from 0.
 
     `shortest_distance` (Å, images included) and `volume_per_atom` (Å³) are those of the crystal as
-    it was generated; `novel_by_matching` tells whether the duplicate test found no equal crystal in
-    the reference, None where it was not made. `structures` are the crystals themselves; a report
-    read back from files leaves them there.
+    it was generated. `novel_by_matching` tells whether pymatgen's `StructureMatcher()` with its
+    defaults accepts no crystal of the reference: another rule than that of the duplicate test.
+    `matching_id` is the one that it accepts, that of the duplicate if it accepts that. Where both
+    are None, `matching_error` says why. `matching_group` numbers the groups of equal samples by
+    that rule. `sample_cells` and `parent_cells` are those of `DuplicateMatch`. `structures` are the
+    crystals themselves; a report read back from files leaves them there.
     """
 
     id: str
@@ -158,4 +172,9 @@ class CrystalResult:
     shortest_distance: float | None = None
     volume_per_atom: float | None = None
     novel_by_matching: bool | None = None
+    matching_id: str | None = None
+    matching_error: str | None = None
+    matching_group: int | None = None
+    sample_cells: int | None = None
+    parent_cells: int | None = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)

@@ -318,14 +318,14 @@ def waiting(parents: Sequence[Parent]) -> list[tuple[int, ...]]:
     return [job.positions for job in made.waiting]
 
 
-def test_near_parents_wait_first() -> None:
+def test_cheap_parents_wait_first() -> None:
     parents = [
+        parent(SITES, 1, 1.0, index=2),
+        parent(SITES, 2, 3.0, index=0, elements=("Cl", "K")),
         parent(LETTERS, 1, 0.5, index=0),
         parent(LETTERS, 2, 1.0, index=1),
-        parent(SITES, 1, 2.0, index=2),
-        parent(SITES, 2, 3.0, index=0, elements=("Cl", "K")),
     ]
-    assert waiting(parents) == [(2,), (3,), (0,), (1,)]
+    assert waiting(parents) == [(2,), (0,), (3,), (1,)]
 
 
 def test_equal_parents_of_the_two_routes_are_relaxed_once() -> None:

@@ -30,6 +30,7 @@ from novelty_metric.crystal import (
     MIN_DISTANCE,
     clean,
     crystal_system,
+    in_site_order,
     reduce,
     shortest_distance,
     symmetry,
@@ -508,3 +509,25 @@ def test_crystal_systems_are_listed_in_order() -> None:
 def test_no_space_group_no_system(number: int) -> None:
     with pytest.raises(ValueError, match=f"{number} is not a space group number"):
         crystal_system(number)
+
+
+def test_sites_are_in_the_order_of_pymatgen() -> None:
+    """As `get_sorted_structure`, and where its order depends on what is given, one all the same."""
+    rng = np.random.default_rng(4)
+    for symbols in (["O", "Fe", "O", "Li", "P", "Fe"], ["Xe", "F", "Cs"], ["Ne", "He", "Na", "Ar"]):
+        n_sites = len(symbols)
+        structure = Structure(
+            Lattice.from_parameters(7, 8, 9, 80, 90, 100), symbols, rng.uniform(-1, 2, (n_sites, 3))
+        )
+        ordered = in_site_order(clean(structure))
+        if "Ne" not in symbols:
+            want = structure.get_sorted_structure()
+            assert [site.specie for site in ordered] == [site.specie for site in want]
+            assert np.array_equal(ordered.frac_coords, want.frac_coords)
+        for _ in range(5):
+            order = rng.permutation(n_sites)
+            mixed = Structure.from_sites([structure[at] for at in order])
+            again = in_site_order(clean(mixed))
+            assert [site.specie for site in again] == [site.specie for site in ordered]
+    same = Structure(Lattice.cubic(5), ["Si"] * 3, rng.uniform(0, 1, (3, 3)))
+    assert np.array_equal(in_site_order(same).frac_coords, same.frac_coords)  # stable

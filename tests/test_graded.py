@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novelty_metric.graded import COST_EDGES, crystal_score, graded_novelty, nearest_parent
+from novelty_metric.graded import (
+    COST_EDGES,
+    NearestParent,
+    crystal_score,
+    graded_novelty,
+    nearest_parent,
+)
 from novelty_metric.statistics import wilson
 from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
 
@@ -31,30 +37,35 @@ def candidate(cost: float, route: Route = Route.LATTICE_SITES, **changes: Any) -
     return TriedParent(parent=Parent(**{**values, **changes}))
 
 
-def crystal(verdict: Verdict | None, *parents: TriedParent, **changes: Any) -> CrystalResult:
-    return CrystalResult(id="g", verdict=verdict, parents=parents, **changes)
+def crystal(
+    verdict: Verdict | None, shown: TriedParent | None = None, **changes: Any
+) -> CrystalResult:
+    """A row that names this candidate."""
+    if shown is not None:
+        names = ("cost", "match_rms", "share_exchanged")
+        changes |= {name: getattr(shown.parent, name) for name in names}
+        changes["parents"] = (shown,)
+    return CrystalResult(id="g", verdict=verdict, **changes)
 
 
 COPY = crystal(Verdict.DUPLICATE, cost=0.0, match_rms=0.02, share_exchanged=0.0)
 ALONE = crystal(Verdict.UNMATCHED)
 
 
-def test_the_nearest_is_the_cheapest_whatever_became_of_it() -> None:
+def test_the_nearest_is_the_one_that_the_row_names() -> None:
     near, far = candidate(2.0), dataclasses.replace(candidate(5.0), relaxed=True, confirmed=True)
-    assert nearest_parent(crystal(Verdict.SUBSTITUTED, far, near, cost=5.0)).cost == 2.0
-    # Of equal cost: the route that measures a distance.
-    letters = candidate(2.0, Route.WYCKOFF)
-    assert nearest_parent(crystal(Verdict.UNMATCHED, letters, near)).match_rms == 0.1
+    row = dataclasses.replace(crystal(Verdict.SUBSTITUTED, far), parents=(near, far))
+    assert nearest_parent(row) == NearestParent(5.0, 0.1, 0.5)
+    # Without its candidates, as a table of verdicts holds it, the row says the same.
+    assert nearest_parent(dataclasses.replace(row, parents=())) == nearest_parent(row)
+    assert nearest_parent(ALONE) is None
 
 
-def test_a_relaxer_changes_nothing() -> None:
-    parents = [candidate(3.0), candidate(1.0, Route.WYCKOFF)]
-    open_ = crystal(Verdict.UNDECIDED, *parents)
-    done = crystal(
-        Verdict.UNMATCHED,
-        *(dataclasses.replace(p, relaxed=True, converged=True, confirmed=False) for p in parents),
-    )
-    assert graded_novelty([open_]) == graded_novelty([done])
+def test_a_relaxer_that_refuses_changes_nothing() -> None:
+    parent = candidate(1.0, Route.WYCKOFF)
+    refused = dataclasses.replace(parent, relaxed=True, converged=True, confirmed=False)
+    open_ = crystal(Verdict.UNDECIDED, parent)
+    assert graded_novelty([open_]) == graded_novelty([crystal(Verdict.UNMATCHED, refused)])
 
 
 def test_scores_go_from_copy_to_no_parent() -> None:

@@ -59,12 +59,12 @@ def test_stability_is_not_guessed(changes: dict[str, Any], expected: bool | None
 
 def test_the_old_figures_by_hand() -> None:
     rows = [
-        crystal(id="new", duplicate_group=0, e_above_hull=-0.01),
-        crystal(id="new again", duplicate_group=0),
-        crystal(id="on the way", duplicate_group=1, converged=False),
-        crystal(id="copy", duplicate_group=2, novel_by_matching=False),
-        crystal(id="high", duplicate_group=3, e_above_hull=0.4, smact_valid=False),
-        crystal(id="crowded", duplicate_group=4, e_above_hull=0.4, shortest_distance=0.3),
+        crystal(id="new", matching_group=0, e_above_hull=-0.01),
+        crystal(id="new again", matching_group=0),
+        crystal(id="on the way", matching_group=1, converged=False),
+        crystal(id="copy", matching_group=2, novel_by_matching=False),
+        crystal(id="high", matching_group=3, e_above_hull=0.4, smact_valid=False),
+        crystal(id="crowded", matching_group=4, e_above_hull=0.4, shortest_distance=0.3),
         CrystalResult(id="broken", readable=False),
     ]
     found = quality(rows, n_generated=10, threshold=0.1, has_hull=True)

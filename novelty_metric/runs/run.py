@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from novelty_metric.graded import cheapest_candidate
 from novelty_metric.progress import WHOLE, ProgressCallback, no_progress
 from novelty_metric.report import NoveltyReport, plain_row
 from novelty_metric.runs.journal import Journal
@@ -35,7 +34,7 @@ from novelty_metric.runs.pools import Pool
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.plausibility import Plausibility
 from novelty_metric.search.duplicates import warnings_of
-from novelty_metric.verdict import CrystalResult, TriedParent
+from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,7 +111,7 @@ class Run:
         self._told: list[str] = []
         self._seen = Plausibility()
         self._known_groups: NDArray[np.int64] | None = None
-        self._given_up = 0
+        self._given_up = (0, 0)
         self._done = 0
         self.journal = Journal(folder, identity, overwrite=overwrite)
 
@@ -125,7 +124,7 @@ class Run:
             If the journal can't be written, or no worker can do the work.
         """
         self._metric.prepare()
-        self._known_groups, self._given_up = None, 0
+        self._known_groups, self._given_up = None, (0, 0)
         self._done = len(self.journal)
         self._tell()
         try:
@@ -140,15 +139,15 @@ class Run:
             self.journal.flush()
 
     def report(self) -> NoveltyReport:
-        """The report on what is scored; its rows have no crystals, and one parent at most."""
+        """The report on what is scored; its rows have no crystals and no candidates."""
         groups = self._groups()
         seen = Plausibility()
         seen.take_crystals(self._seen)
         slim = []
         for place, row in enumerate(self.journal.rows()):
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
-            slim.append(_slim(row, int(groups[place])))
-        warnings = [*self._notes, *seen.findings(), *warnings_of(self._given_up)]
+            slim.append(_slim(_grouped(row, groups[:, place])))
+        warnings = [*self._notes, *seen.findings(), *warnings_of(*self._given_up)]
         self._warn_of([line for line in warnings if line not in self._told])
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
         return NoveltyReport.from_results(slim, context)
@@ -157,7 +156,7 @@ class Run:
         """The rows of the report with everything behind them, one by one."""
         groups = self._groups()
         for place, row in enumerate(self.journal.rows()):
-            yield _grouped(row, int(groups[place]))
+            yield _grouped(row, groups[:, place])
 
     def finish(self) -> None:
         """The report is safe: forget the journal."""
@@ -300,29 +299,38 @@ class Run:
         self._progress(stage, number, number)
 
     def _groups(self) -> NDArray[np.int64]:
-        """Number of the group of equal crystals of each row, -1 for what is no crystal."""
+        """Numbers of the groups of equal crystals of each row, -1 for what is no crystal.
+
+        Returns
+        -------
+        int64, (2, n_rows)
+            By the duplicate test, and by plain matching.
+        """
         if self._known_groups is not None:
             return self._known_groups
-        first = np.full(len(self.journal), -1, dtype=np.int64)
+        first = np.full((2, len(self.journal)), -1, dtype=np.int64)
         own = np.fromiter(self.journal.positions(), dtype=np.int64)
-        first[own] = own
-        given_up = compared = 0
+        first[:, own] = own
+        given_up = np.zeros(2, dtype=np.int64)
+        compared = 0
         stage = "group equal samples"
         self._progress(stage, 0, len(own))
         for members in self.journal.comparable():
-            groups = self._metric.group_rows([row for _, row in members])
-            opened: dict[int, int] = {}
-            given_up += groups.given_up
-            for (position, _), group in zip(members, groups.number, strict=True):
-                first[position] = opened.setdefault(group, position)
+            found = self._metric.group_rows([row for _, row in members])
+            for rule, groups in enumerate((found.duplicates, found.matching)):
+                opened: dict[int, int] = {}
+                given_up[rule] += groups.given_up
+                for (position, _), group in zip(members, groups.number, strict=True):
+                    first[rule, position] = opened.setdefault(group, position)
             compared += len(members)
             self._progress(stage, compared, len(own))
         self._progress(stage, len(own), len(own))
         self.journal.add_seconds(self._metric.take_seconds())
         # Numbered from 0 by their first crystals.
-        known = first >= 0
-        first[known] = np.unique(first[known], return_inverse=True)[1]
-        self._known_groups, self._given_up = first, given_up
+        for numbers in first:
+            numbers[own] = np.unique(numbers[own], return_inverse=True)[1]
+        self._known_groups = first
+        self._given_up = (int(given_up[0]), int(given_up[1]))
         return first
 
     def _tell(self) -> None:
@@ -377,23 +385,16 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
-def _grouped(row: CrystalResult, group: int) -> CrystalResult:
-    return dataclasses.replace(row, duplicate_group=None if group < 0 else group)
+def _grouped(row: CrystalResult, groups: NDArray[np.int64]) -> CrystalResult:
+    group, matching = (None if number < 0 else number for number in groups.tolist())
+    return dataclasses.replace(row, duplicate_group=group, matching_group=matching)
 
 
-def _slim(row: CrystalResult, group: int) -> CrystalResult:
+def _slim(row: CrystalResult) -> CrystalResult:
     """The row without what a report does not count: half a kilobyte is left."""
-    parents: tuple[TriedParent, ...] = ()
-    nearest = cheapest_candidate(row)
-    if nearest is not None:
-        known = sys.intern(nearest.parent_id)
-        bare = dataclasses.replace(
-            nearest, parent_id=known, supercell=None, elements=(), element_map={}
-        )
-        parents = (TriedParent(parent=bare),)
     return dataclasses.replace(
-        _grouped(row, group),
-        parents=parents,
+        row,
+        parents=(),
         structures=None,
         formula=None if row.formula is None else sys.intern(row.formula),
         crystal_system=None if row.crystal_system is None else sys.intern(row.crystal_system),

@@ -5,7 +5,7 @@ pymatgen is imported only through the matcher that is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
     from novelty_metric.search.matching import Matching
+    from novelty_metric.search.plain_matching import PlainTest
 
 
 class CompositionIndex:
@@ -67,6 +68,10 @@ _ROUNDING = 1e-11
 """Far above the rounding of a mean of numbers below 1, whose count memory bounds."""
 
 
+Possible = Callable[[int, np.ndarray], np.ndarray]
+"""From a place in a list of crystals and some others, int64 (C,), to bool (C,)."""
+
+
 class TooMuchToCompareError(Exception):
     """Crystals of hundreds of sites, so that whether they are equal was not found out."""
 
@@ -89,6 +94,23 @@ class EqualTest:
     matching: Matching
     protocol: Protocol
     kernels: ModuleType | None = None
+
+    def prepare(self, structure: Structure) -> Structure:
+        """The crystal itself: it is reduced."""
+        return structure
+
+    def possible_among(self, structures: Sequence[Structure]) -> Possible:
+        """Tells which of some of these crystals may equal one; the rest is surely refused."""
+        ltol = self.protocol.ltol
+        cells = Cells.of(
+            np.array([structure.lattice.matrix for structure in structures]),
+            np.array([len(structure) for structure in structures]),
+            ltol=ltol,
+            angle_tol=self.protocol.angle_tol,
+        )
+        return lambda first, others: may_match(
+            cells.take(np.array([first])), cells.take(others), ltol=ltol
+        )
 
     def rms(self, generated: Structure, other: Structure) -> float | None:
         """RMS site distance of two clean, reduced crystals if they are equal, else None.
@@ -143,15 +165,76 @@ def find_duplicate(
     if len(candidates) == 0:
         return None
     possible = may_match(cell(generated), cells(candidates), ltol=test.protocol.ltol)
+    found = _first_equal(generated, reference, candidates[possible].tolist(), test)
+    if found is None:
+        return None
+    index, rms = found
+    n_sites, n_parent = len(generated), int(reference.n_sites[index])
+    n_common = max(n_sites, n_parent)
+    return DuplicateMatch(
+        index=index,
+        parent_id=reference.ids[index],
+        match_rms=rms,
+        sample_cells=n_common // n_sites,
+        parent_cells=n_common // n_parent,
+    )
+
+
+def find_plain_match(
+    generated: Structure,
+    reference: Reference,
+    compositions: CompositionIndex,
+    *,
+    test: PlainTest,
+    duplicate: DuplicateMatch | None,
+) -> int | None:
+    """Position of a reference crystal that equals the generated one by plain matching; or None.
+
+    Parameters
+    ----------
+    generated : Structure
+        Clean and reduced.
+    compositions : CompositionIndex
+        Of the reference.
+    duplicate : DuplicateMatch or None
+        Tried first; the others by position.
+
+    Raises
+    ------
+    TooMuchToCompareError
+        If none is found to be equal, and that was not found out of one.
+    """
+    candidates = compositions.find(generated.atomic_numbers).tolist()
+    if not candidates:
+        return None
+    if duplicate is not None:
+        candidates.sort(key=lambda index: index != duplicate.index)
+    found = _first_equal(test.prepare(generated), reference, candidates, test)
+    return None if found is None else found[0]
+
+
+def _first_equal(
+    generated: Structure,
+    reference: Reference,
+    candidates: Iterable[int],
+    test: EqualTest | PlainTest,
+) -> tuple[int, float] | None:
+    """The first candidate that equals the generated crystal, and the RMS distance.
+
+    Raises
+    ------
+    TooMuchToCompareError
+        If none is found to be equal, and that was not found out of one.
+    """
     unknown = []
-    for index in candidates[possible].tolist():
+    for index in candidates:
         try:
-            rms = test.rms(generated, reference.structure(index))
+            rms = test.rms(generated, test.prepare(reference.structure(index)))
         except TooMuchToCompareError:
             unknown.append(reference.ids[index])
             continue
         if rms is not None:
-            return DuplicateMatch(index=index, parent_id=reference.ids[index], match_rms=rms)
+            return index, rms
     if unknown:
         raise TooMuchToCompareError(f"too much to compare with {', '.join(map(repr, unknown))}")
     return None
@@ -174,17 +257,40 @@ class Groups:
     given_up: int
 
 
-def warnings_of(given_up: int) -> list[str]:
-    """What a report says of so many pairs of samples that were given up, if there are any."""
-    if given_up == 0:
-        return []
-    pairs = "1 pair" if given_up == 1 else f"{given_up} pairs"
+@dataclass(frozen=True, slots=True)
+class SampleGroups:
+    """Groups of equal samples.
+
+    Attributes
+    ----------
+    duplicates : Groups
+        By the duplicate test.
+    matching : Groups
+        By plain matching, see `PlainTest`.
+    """
+
+    duplicates: Groups
+    matching: Groups
+
+
+def warnings_of(duplicates: int, matching: int) -> list[str]:
+    """What a report says of so many pairs of samples that were given up, if there are any.
+
+    Parameters
+    ----------
+    duplicates, matching : int
+        By the duplicate test, and by plain matching.
+    """
+    rules = ((duplicates, ""), (matching, " in the figures of plain matching"))
     return [
-        f"{pairs} of samples of one composition had too many sites to compare and count as equal"
+        f"{'1 pair' if given_up == 1 else f'{given_up} pairs'} of samples of one composition had "
+        f"too many sites to compare and count as equal{where}"
+        for given_up, where in rules
+        if given_up
     ]
 
 
-def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
+def group_equal(structures: Sequence[Structure], test: EqualTest | PlainTest) -> Groups:
     """Group equal crystals as `StructureMatcher.group_structures` does.
 
     The first crystal not yet in a group opens one, and every later crystal that it matches (as the
@@ -197,43 +303,31 @@ def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
         Clean and reduced.
     """
     groups = [-1] * len(structures)
-    protocol = test.protocol
     given_up = 0
     by_composition: dict[object, list[int]] = {}
     for place, structure in enumerate(structures):
         by_composition.setdefault(composition_key(structure.atomic_numbers), []).append(place)
     firsts: list[int] = []
     for places in by_composition.values():
-        left = places
-        cells = Cells.of(
-            np.array([structures[place].lattice.matrix for place in places]),
-            np.array([len(structures[place]) for place in places]),
-            ltol=protocol.ltol,
-            angle_tol=protocol.angle_tol,
-        )
-        rows = {place: row for row, place in enumerate(places)}
-        while left:
-            first, *others = left
-            firsts.append(first)
-            groups[first] = first
-            left = []
-            if not others:
-                break
-            own = cells.take(np.array([rows[first]]))
-            possible = may_match(
-                own, cells.take(np.array([rows[place] for place in others])), ltol=protocol.ltol
-            )
-            for place, maybe in zip(others, possible.tolist(), strict=True):
-                equal = False
-                if maybe:
-                    try:
-                        equal = test.rms(structures[first], structures[place]) is not None
-                    except TooMuchToCompareError:
-                        given_up += 1
-                        equal = True
-                if equal:
-                    groups[place] = first
-                else:
-                    left.append(place)
+        if len(places) == 1:
+            firsts += places
+            groups[places[0]] = places[0]
+            continue
+        ready = [test.prepare(structures[place]) for place in places]
+        possible = test.possible_among(ready)
+        left = np.arange(len(places))
+        while len(left):
+            first, others = int(left[0]), left[1:]
+            firsts.append(places[first])
+            groups[places[first]] = places[first]
+            equal = possible(first, others)
+            for at in np.flatnonzero(equal).tolist():
+                try:
+                    equal[at] = test.rms(ready[first], ready[others[at]]) is not None
+                except TooMuchToCompareError:
+                    given_up += 1
+            for other in others[equal].tolist():
+                groups[places[other]] = places[first]
+            left = others[~equal]
     number = {first: position for position, first in enumerate(sorted(firsts))}
     return Groups([number[first] for first in groups], given_up)

@@ -25,6 +25,7 @@ from novelty_metric.search.compiled import CompiledTest, load_kernels
 from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
 from novelty_metric.search.matching import BareCell, Matching
 from novelty_metric.search.pettifor import pettifor_numbers, symbol
+from novelty_metric.search.plain_matching import PlainTest
 from novelty_metric.search.wyckoff import RankedOrbits, WyckoffIndex
 from novelty_metric.verdict import DuplicateMatch, Parent, Route
 
@@ -166,6 +167,25 @@ class ParentSearch:
             test=self._equal,
         )
 
+    def plain_match(self, generated: Structure, duplicate: DuplicateMatch | None) -> int | None:
+        """Position of a reference crystal that pymatgen's `StructureMatcher()` accepts; or None.
+
+        Parameters
+        ----------
+        generated : Structure
+            Clean and reduced.
+        duplicate : DuplicateMatch or None
+            That of the crystal: its reference crystal is named if it is accepted.
+
+        Raises
+        ------
+        TooMuchToCompareError
+            As `duplicate`.
+        """
+        return duplicates.find_plain_match(
+            generated, self.reference, self._compositions, test=self._plain, duplicate=duplicate
+        )
+
     def parents(self, generated: Structure, symmetry: Symmetry | None) -> ParentsResult:
         """The k cheapest parents of each route.
 
@@ -233,19 +253,26 @@ class ParentSearch:
             return None
         return CompiledTest(self._kernels, generated, self.reference, self.protocol, self._families)
 
-    def group_equal(self, structures: Sequence[Structure]) -> duplicates.Groups:
-        """The groups of equal crystals.
+    def group_equal(self, structures: Sequence[Structure]) -> duplicates.SampleGroups:
+        """The groups of equal crystals, by the duplicate test and by plain matching.
 
         Parameters
         ----------
         structures : sequence of Structure
             Clean and reduced.
         """
-        return duplicates.group_equal(structures, self._equal)
+        return duplicates.SampleGroups(
+            duplicates.group_equal(structures, self._equal),
+            duplicates.group_equal(structures, self._plain),
+        )
 
     @cached_property
     def _equal(self) -> duplicates.EqualTest:
         return duplicates.EqualTest(self.matching, self.protocol, self._kernels)
+
+    @cached_property
+    def _plain(self) -> PlainTest:
+        return PlainTest(self._kernels)
 
     def _cells_at(self, indices: np.ndarray) -> Cells:
         return self._cells.take(self._bounds.place[indices])

@@ -23,16 +23,15 @@ import pytest
 from novelty_metric import NoveltyReport, SubstitutionNovelty, read_samples
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
-from novelty_metric.graded import NearestParent, nearest_parent
 from novelty_metric.relaxation.potentials import AseCalculator
 from novelty_metric.report_files import save_report
 from novelty_metric.runs import pools
 from novelty_metric.runs.parts import Spool
-from novelty_metric.runs.run import Run, _slim
+from novelty_metric.runs.run import Run
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.packaged import packaged_samples_path
 from novelty_metric.search import compiled
-from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
+from novelty_metric.verdict import CrystalResult, Verdict
 
 SAME_BYTES = ("parents.parquet", "evidence.parquet", "quality.parquet", "structures.parquet")
 
@@ -98,38 +97,10 @@ def test_the_report_of_a_run_counts_what_its_files_hold(tmp_path: Path) -> None:
         slim, rows = run.report(), list(run.rows())
         full = NoveltyReport.from_results(rows, slim.context)
         run.finish()
-    assert all(len(row.parents) <= 1 and row.structures is None for row in slim.results)
+    assert all(not row.parents and row.structures is None for row in slim.results)
     assert slim.counts == full.counts and slim.quality == full.quality
     assert slim.graded == full.graded and slim.novel_yield_interval == full.novel_yield_interval
     assert slim.breakdown("crystal_system") == full.breakdown("crystal_system")
-
-
-def test_the_report_of_a_run_knows_the_cheapest_candidate_where_another_confirms() -> None:
-    def tried(route: Route, cost: float) -> TriedParent:
-        return TriedParent(
-            parent=Parent(
-                route=route,
-                rank=1,
-                index=0,
-                parent_id="a",
-                cost=cost,
-                match_rms=0.1 if route is Route.LATTICE_SITES else None,
-                supercell=None,
-                elements=("Na", "Cl"),
-                element_map={"K": {"Na": 1}},
-                share_exchanged=cost / 10,
-            )
-        )
-
-    row = CrystalResult(
-        id="x",
-        verdict=Verdict.SUBSTITUTED,
-        cost=5.0,
-        match_rms=0.1,
-        share_exchanged=0.5,
-        parents=(tried(Route.LATTICE_SITES, 5.0), tried(Route.WYCKOFF, 2.0)),
-    )
-    assert nearest_parent(_slim(row, 0)) == nearest_parent(row) == NearestParent(2.0, None, 0.2)
 
 
 class Stops(Exception):
