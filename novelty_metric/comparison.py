@@ -127,6 +127,8 @@ class Comparison:
         measure the same thing.
     versions : tuple of Mismatch
         Libraries of another version; they may explain a change.
+    not_relaxed : tuple of str
+        For each report of a run that relaxed nothing, what its novelty can be at most.
     """
 
     differences: Mapping[str, Difference]
@@ -135,11 +137,13 @@ class Comparison:
     changes: tuple[VerdictChange, ...]
     mismatches: tuple[Mismatch, ...]
     versions: tuple[Mismatch, ...]
+    not_relaxed: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What speaks against comparing these reports, a line each."""
-        return tuple(f"{mismatch}: not the same measurement" for mismatch in self.mismatches)
+        mismatches = (f"{mismatch}: not the same measurement" for mismatch in self.mismatches)
+        return (*mismatches, *self.not_relaxed)
 
 
 def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> Comparison:
@@ -226,6 +230,11 @@ def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> C
         changes=tuple(changes),
         mismatches=context_mismatches(before.context, after.context),
         versions=_version_changes(before.context, after.context),
+        not_relaxed=tuple(
+            f"{name}: {report.headline}; what is unmatched there is not the novelty"
+            for name, report in (("before", before), ("after", after))
+            if report.novelty_is_bound
+        ),
     )
 
 

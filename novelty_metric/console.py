@@ -116,9 +116,14 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
         line.append("novelty unknown", style="bold")
         line.append(f"  none of {_crystals(len(report.results))} is eligible")
     else:
-        line.append(f"novelty {_percent(share.value)}", style="bold green")
-        line.append(f"  {report.counts['unmatched']} of {report.n_eligible} eligible unmatched")
-        line.append(f" (95 %: {_range(share.low, share.high)})")
+        line.append(report.headline, style="bold green")
+        n_unmatched, n_eligible = report.counts["unmatched"], report.n_eligible
+        if report.novelty_is_bound:
+            n_open = report.counts["undecided"]
+            line.append(f"  {n_unmatched} unmatched, {n_open} undecided of {n_eligible}")
+        else:
+            line.append(f"  {n_unmatched} of {n_eligible} eligible unmatched")
+            line.append(f" (95 %: {_range(share.low, share.high)})")
     console.print(line)
     bounds = report.novelty_bounds
     if bounds is not None and bounds.low < bounds.high:
@@ -127,11 +132,16 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
             "  whatever the unfinished work would have said"
         )
     found = report.novel_yield_interval
-    line = Text(f"novel yield {_percent(found.value)}", style="bold")
     most = report.novel_yield_bounds.high
-    limit = f" (at most {_percent(most)})" if most > found.value else ""
-    line.append(f"{limit}  unique new ones of {report.n_generated} generated", "not bold")
-    line.append(f" (95 %: {_range(found.low, found.high)})", "not bold")
+    generated = f"  unique new ones of {report.n_generated} generated"
+    if report.novelty_is_bound:
+        line = Text(f"novel yield at most {_percent(most)}", style="bold")
+        line.append(generated, "not bold")
+    else:
+        line = Text(f"novel yield {_percent(found.value)}", style="bold")
+        limit = f" (at most {_percent(most)})" if most > found.value else ""
+        line.append(f"{limit}{generated}", "not bold")
+        line.append(f" (95 %: {_range(found.low, found.high)})", "not bold")
     console.print(line)
     score = report.graded.score
     if score is not None:
@@ -172,7 +182,12 @@ def _system_table(report: NoveltyReport) -> Table:
     table.add_column("novelty, %", justify="right")
     for name, group in report.breakdown("crystal_system").items():
         counts = [str(group.counts[verdict]) for verdict in Verdict]
-        table.add_row(str(name), str(group.n), *counts, _whole_interval(group.novelty))
+        novelty = (
+            f"at most {100 * group.novelty_bounds.high:.0f}"
+            if report.novelty_is_bound
+            else _whole_interval(group.novelty)
+        )
+        table.add_row(str(name), str(group.n), *counts, novelty)
     return table
 
 
@@ -219,15 +234,19 @@ def _quality_table(report: NoveltyReport) -> Table:
         bounds: Bounds | None = None,
         *,
         headline: bool = True,
+        is_bound: bool = False,
     ) -> None:
         found = [share(one) for one in (reports if headline else reports[:1])]
         if found[0] is not None:
             shown = ["" if one is None else _interval(one) for one in found]
+            if is_bound and bounds is not None:
+                shown[0] = f"at most {100 * bounds.high:.1f}"
             open_ = "" if bounds is None else f"{100 * bounds.low:.1f}-{100 * bounds.high:.1f}"
             table.add_row(name, shown[0], open_, *shown[1:])
 
-    add("novelty, of the eligible", lambda one: one.novelty_interval, report.novelty_bounds)
-    add("novel yield", lambda one: one.novel_yield_interval, report.novel_yield_bounds)
+    new = {"is_bound": report.novelty_is_bound}
+    add("novelty, of the eligible", lambda one: one.novelty_interval, report.novelty_bounds, **new)
+    add("novel yield", lambda one: one.novel_yield_interval, report.novel_yield_bounds, **new)
     add("valid: structure", lambda one: one.quality.structurally_valid, headline=False)
     add("valid: composition (SMACT)", lambda one: one.quality.smact_valid, headline=False)
     add("valid: both", lambda one: one.quality.valid, headline=False)
@@ -347,6 +366,16 @@ def _whole_interval(share: Interval) -> str:
     return f"{100 * share.value:.0f} [{100 * share.low:>2.0f}-{100 * share.high:>3.0f}]"
 
 
+def novelty_cell(report: NoveltyReport) -> str:
+    """Novelty in a narrow column, in per cent; where nothing was relaxed, the most it can be."""
+    share, bounds = report.novelty_interval, report.novelty_bounds
+    if share is None or bounds is None:
+        return ""
+    if report.novelty_is_bound:
+        return f"at most {100 * bounds.high:.0f}"
+    return _whole_interval(share)
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
@@ -434,13 +463,12 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
             table.add_section()
         value = variation.value
         shown = value if isinstance(value, str) else f"{value:g}"
-        share = report.novelty_interval
         table.add_row(
             _SETTINGS.get(variation.setting, variation.setting.value) if begins else "",
             f"* {shown}" if variation.is_base else shown,
             str(report.n_eligible),
             *(str(report.counts[verdict]) for verdict in Verdict),
-            "" if share is None else _whole_interval(share),
+            novelty_cell(report),
             "" if variation.is_base or change is None else _points(change),
             "" if variation.is_base else str(len(variation.changed)),
             style="bold" if variation.is_base else "",

@@ -178,7 +178,7 @@ class Group:
     novelty_bounds: Bounds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NoveltyReport:
     """The finished answer for one set of samples. Immutable; build it with `from_results`.
 
@@ -315,9 +315,37 @@ class NoveltyReport:
         """
         return _shares(self.counts_all, self.n_scored + self.n_not_searched)
 
+    def __repr__(self) -> str:
+        reference = self.context.reference_name
+        return (
+            f"<NoveltyReport: {self.headline}; {len(self.results)} samples, {self.n_eligible} "
+            f"eligible, against {reference}>"
+        )
+
+    @property
+    def headline(self) -> str:
+        """The novelty in words, in per cent, or the most that it can be where nothing was relaxed.
+
+        For example ``novelty 16.7 %``, or ``novelty at most 63.9 %: nothing was relaxed``.
+        """
+        if self.novelty is None or self.novelty_bounds is None:
+            return "novelty unknown"
+        if self.novelty_is_bound:
+            return f"novelty at most {100 * self.novelty_bounds.high:.1f} %: nothing was relaxed"
+        return f"novelty {100 * self.novelty:.1f} %"
+
+    @property
+    def novelty_is_bound(self) -> bool:
+        """Whether nothing was relaxed, as with ``relaxer=none``.
+
+        What has a candidate parent is then undecided: `novelty` is the least that the novelty can
+        be, which says little, and `novelty_bounds` the most.
+        """
+        return self.context.potential is None
+
     @property
     def novelty(self) -> float | None:
-        """Unmatched / eligible; None while nothing is eligible."""
+        """Unmatched / eligible; None while nothing is eligible. See `novelty_is_bound`."""
         interval = self.novelty_interval
         return None if interval is None else interval.value
 

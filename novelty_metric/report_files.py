@@ -256,6 +256,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "novelty": report.novelty,
+        "novelty_is_bound": report.novelty_is_bound,
         "novelty_interval": _json(report.novelty_interval),
         "novelty_bounds": _json(report.novelty_bounds),
         "novelty_without_suspect": _json(report.novelty_without_suspect),

@@ -7,9 +7,10 @@ text are quoted here before Hydra sees them, and reach the program as they were 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,30 @@ _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.
 _FILE_REFERENCE = "file"
 _NOT_NAMED = (_FILE_REFERENCE, "of_model")
 """References that are not chosen by their own name."""
+
+
+@contextlib.contextmanager
+def own_hydra() -> Iterator[None]:
+    """Hydra as if nobody else used it: the application around this one keeps its own.
+
+    Hydra has one state for a process. An application that is itself run by Hydra has it in use
+    while it calls this command, and finds it again afterwards, also where the call fails.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobRuntime
+    from hydra.version import VersionBase
+
+    own = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)
+    outer = {kind: Singleton._instances.pop(kind, None) for kind in own}
+    try:
+        yield
+    finally:
+        for kind, instance in outer.items():
+            Singleton._instances.pop(kind, None)
+            if instance is not None:
+                Singleton._instances[kind] = instance
 
 
 def config_folder() -> Path:
@@ -93,7 +118,10 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
     from omegaconf.errors import OmegaConfBaseException
 
     search = search_path(config_dir)
-    with initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"):
+    with (
+        own_hydra(),
+        initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"),
+    ):
         try:
             config = compose("config", overrides=[*search, *translated])
             OmegaConf.to_container(config, resolve=True)

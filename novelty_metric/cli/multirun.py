@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from novelty_metric.cli.compose import (
     checked_sweep,
     compose_config,
     config_folder,
+    own_hydra,
     quoted,
     search_path,
     translate,
@@ -132,7 +134,10 @@ def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
     swept: list[list[str]] = []
     hydra: list[str] = []
     translated: list[str] = []
-    with initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"):
+    with (
+        own_hydra(),
+        initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"),
+    ):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         for word in with_samples_together(overrides):
             if word.startswith((f"{_HYDRA}/", f"{_HYDRA}.")):
@@ -205,13 +210,38 @@ def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
         f"hydra.job.config.override_dirname.exclude_keys=[{excluded}]",
         *search_path(config_dir),
         *sweep.hydra,
+        *_logging_words(sweep.hydra),
     ]
     main = hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")
-    with _called_with(["--multirun", *words]):
+    with own_hydra(), _logging_kept(), _called_with(["--multirun", *words]):
         try:
             main(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise InputError(_launcher_words(str(error), sweep.hydra)) from error
+
+
+def _logging_words(given: Sequence[str]) -> list[str]:
+    """Words that keep Hydra from setting up logging where the process has done so itself.
+
+    It would close the handlers of whoever calls this.
+    """
+    if not logging.getLogger().handlers:
+        return []
+    keys = {word.partition("=")[0] for word in given}
+    groups = (f"{_HYDRA}/hydra_logging", f"{_HYDRA}/job_logging")
+    return [f"{group}=none" for group in groups if group not in keys]
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Take back what Hydra sets up on the root logger."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def rows(reports: Mapping[str, NoveltyReport]) -> list[Row]:
 
 
 def _row(name: str, report: NoveltyReport) -> Row:
-    share, bounds = report.novelty_interval, report.novelty_bounds
+    bounds = report.novelty_bounds
     found = report.novel_yield_interval
     values = [
         name,
@@ -47,11 +47,23 @@ def _row(name: str, report: NoveltyReport) -> Row:
         str(report.n_unreadable),
         str(report.n_eligible),
         *(str(report.counts[verdict]) for verdict in Verdict),
-        "" if share is None else _with_range(share.value, share.low, share.high),
+        _novelty(report),
         "" if bounds is None else f"{100 * bounds.low:.1f}-{100 * bounds.high:.1f}",
-        _with_range(found.value, found.low, found.high),
+        f"at most {100 * report.novel_yield_bounds.high:.1f}"
+        if report.novelty_is_bound
+        else _with_range(found.value, found.low, found.high),
     ]
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def _novelty(report: NoveltyReport) -> str:
+    """In per cent, with its interval; the most that it can be where nothing was relaxed."""
+    share, bounds = report.novelty_interval, report.novelty_bounds
+    if share is None or bounds is None:
+        return ""
+    if report.novelty_is_bound:
+        return f"at most {100 * bounds.high:.1f}"
+    return _with_range(share.value, share.low, share.high)
 
 
 def _with_range(value: float, low: float, high: float) -> str:
@@ -60,10 +72,13 @@ def _with_range(value: float, low: float, high: float) -> str:
 
 def headline(report: NoveltyReport, *, known: bool) -> str:
     """One line on a report."""
-    novelty = _row("", report)["novelty, %"]
-    words = f"novelty {novelty} %, {report.counts['unmatched']} of {report.n_eligible} eligible"
-    if not novelty:
-        words = f"novelty unknown, none of {len(report.results)} is eligible"
+    counted = f"{report.counts['unmatched']} of {report.n_eligible} eligible"
+    if report.novelty is None:
+        words = f"{report.headline}, none of {len(report.results)} is eligible"
+    elif report.novelty_is_bound:
+        words = f"{report.headline}, {counted} unmatched, {report.counts['undecided']} undecided"
+    else:
+        words = f"novelty {_novelty(report)} %, {counted}"
     return f"{words} (was there already)" if known else words
 
 
@@ -72,7 +87,7 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
     from rich import box
     from rich.table import Table
 
-    from novelty_metric.console import stdout_console
+    from novelty_metric.console import novelty_cell, stdout_console
 
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("run", overflow="fold", min_width=12)
@@ -86,13 +101,13 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
         shown = names[name]
         if report.n_unreadable:
             unreadable.append(f"{shown} {report.n_unreadable}")
-        share, bounds = report.novelty_interval, report.novelty_bounds
+        bounds = report.novelty_bounds
         table.add_row(
             shown,
             str(len(report.results)),
             str(report.n_eligible),
             *(str(report.counts[verdict]) for verdict in Verdict),
-            "" if share is None else _whole(share.value, share.low, share.high),
+            novelty_cell(report),
             "" if bounds is None else f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}",
         )
     console = stdout_console(sys.stdout)
@@ -107,10 +122,6 @@ def _shown(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
     return {name: name.removeprefix(_MODEL) if only_models else name for name in names}
-
-
-def _whole(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.0f} [{100 * low:>2.0f}-{100 * high:>3.0f}]"
 
 
 def write(table: Sequence[Row], folder: Path) -> None:

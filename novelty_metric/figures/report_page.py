@@ -104,11 +104,15 @@ class Crystal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureRow:
-    """A share of each run, with what unfinished work leaves open of it."""
+    """A share of each run, with what unfinished work leaves open of it.
+
+    `at_most` says for each run whether only the greater bound tells something.
+    """
 
     name: str
     shares: tuple[Interval | None, ...]
     bounds: tuple[Bounds | None, ...]
+    at_most: tuple[bool, ...]
 
 
 def report_page(
@@ -264,6 +268,7 @@ def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
             name=name,
             shares=tuple(map(share, reports)),
             bounds=tuple(map(limits_of, reports)),
+            at_most=tuple(report.novelty_is_bound for report in reports),
         )
         for name, share, limits_of in rows
     ]
