@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import multiprocessing
 import os
 import pickle
 import queue
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.crystal import first_line
+from novelty_metric.processes import MISSING_GUARD, OwnContext
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -64,6 +64,7 @@ class BackgroundScorer:
         self._settings = settings
         self._jobs: queue.SimpleQueue[tuple[Job, Path | None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Evaluation] = queue.SimpleQueue()
+        self._context: OwnContext | None = None
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._closed = False
@@ -146,12 +147,11 @@ class BackgroundScorer:
             if self._closed:
                 return None
             if self._process is None:
-                # A forked copy of a process that holds threads of torch can hang.
-                context = multiprocessing.get_context("spawn")
-                ours, theirs = context.Pipe()
+                self._context = OwnContext()
+                ours, theirs = self._context.Pipe()
                 # Not a daemon, which may have no workers of its own.
-                process = context.Process(
-                    target=_work, args=(theirs, self._settings), name="novelty-scorer"
+                process = self._context.Process(
+                    target=_work, args=(theirs, self._settings), name="scorer"
                 )
                 process.start()
                 theirs.close()
@@ -161,14 +161,14 @@ class BackgroundScorer:
     def _bury(self) -> str:
         """Forget a process that died, and say how."""
         assert self._process is not None and self._connection is not None
+        assert self._context is not None
         self._connection.close()
         self._process.join()
         status = self._process.exitcode
         self._process = self._connection = None
-        hint = ""
-        if status == 1:
-            hint = '; does the script have its guard, if __name__ == "__main__":?'
-        return f"the scorer process died (exit status {status}){hint}"
+        if self._context.guard_is_missing:
+            return MISSING_GUARD
+        return f"the scorer process died (exit status {status})"
 
 
 def _close(scorer: BackgroundScorer | None) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import CrystalError, InputError, StoreError
+from novelty_metric.processes import OwnContext
 from novelty_metric.reference import arrow_file
 from novelty_metric.reference.arrays import CrystalArrays
 from novelty_metric.reference.manifest import (
@@ -202,10 +202,8 @@ def _prepared_chunks(
                 parts.save(number, chunk)
             yield chunk
         return
-    # Spawned, not forked: a forked child of a process with threads (torch, OpenMP) can hang.
-    executor = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-    )
+    context = OwnContext()
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
     waiting: deque[tuple[int, _Chunk | Future[_Chunk]]] = deque()
     try:
         for number, batch in numbered:
@@ -219,6 +217,12 @@ def _prepared_chunks(
                 yield _finished(parts, *waiting.popleft())
         while waiting:
             yield _finished(parts, *waiting.popleft())
+    except BrokenExecutor as error:
+        executor.shutdown(cancel_futures=True)  # then it is known how the processes ended
+        context.require_guard()
+        raise InputError(
+            "a worker process died; what is finished is kept: try workers=1"
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 

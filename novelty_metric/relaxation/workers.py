@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.processes import OwnContext
 from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.potentials import Potential, quiet
@@ -64,6 +64,7 @@ class Workers:
     def __init__(self, potential: Potential, count: int) -> None:
         self._potential = potential
         self._count = count
+        self._context: OwnContext | None = None
         self._workers: list[_Worker] = []
         self._alone: _Worker | None = None
         self._suspects: deque[_Job] = deque()
@@ -149,11 +150,13 @@ class Workers:
 
     def _start(self) -> None:
         """Have as many workers as wanted."""
-        # A forked copy of a process that holds threads of torch can hang.
-        context = multiprocessing.get_context("spawn")
+        if self._context is None:
+            self._context = OwnContext()
         while len(self._workers) < self._count:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, self._potential), daemon=True)
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=_work, args=(theirs, self._potential), daemon=True
+            )
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, ours))
@@ -202,6 +205,8 @@ class Workers:
         worker.connection.close()
         worker.process.join()
         if not worker.ready:
+            assert self._context is not None
+            self._context.require_guard()
             raise InputError(
                 "a worker process ended at its start "
                 f"(exit status {worker.process.exitcode}); try workers=1"

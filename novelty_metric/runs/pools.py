@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 from novelty_metric.cores import usable_cores
 from novelty_metric.errors import InputError
+from novelty_metric.processes import OwnContext, require_guarded_script
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,20 @@ def processes(workers: int | None = None) -> Iterator[Pool]:
     ----------
     workers : int, optional
         Default: one per core.
+
+    Raises
+    ------
+    InputError
+        If the script that calls this lacks its guard.
     """
     count = workers or usable_cores()
-    # A forked copy of a process that holds threads of torch can hang.
-    context = multiprocessing.get_context("spawn")
+    context = OwnContext()
     with ProcessPoolExecutor(count, mp_context=context) as executor:
         try:
             yield Pool(executor, 2 * count)
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+    context.require_guard()
 
 
 @contextmanager
@@ -95,7 +100,8 @@ def dask(
     Raises
     ------
     InputError
-        If Dask is not installed, or the cluster can't be made.
+        If Dask is not installed, the cluster can't be made, or the script that calls this lacks
+        the guard that processes of this machine need.
     """
     try:
         from distributed import Client, LocalCluster
@@ -104,6 +110,8 @@ def dask(
             f'executor: Dask is not installed ({error}); pip install "novelty-metric[dask]"'
         ) from error
     count = workers or usable_cores()
+    if address is None and cluster is None:
+        require_guarded_script()
     opened: Any = None
     try:
         if address is not None:

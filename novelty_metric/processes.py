@@ -1,0 +1,89 @@
+"""How this package starts processes, and what is said where a script lacks the guard for that."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+
+MISSING_GUARD = (
+    "this script starts other processes, and each of them runs the script again, as it lacks the "
+    'guard for that; put what it runs under   if __name__ == "__main__":   or start no processes, '
+    "with workers=1, executor=none, asynchronous=False"
+)
+_NO_GUARD = 76
+"""Exit status of a process that was about to start processes while it still read the script."""
+_OWN = "novelty-metric "
+"""How the names of this package's processes begin."""
+
+
+class OwnContext(SpawnContext):
+    """Starts processes that read the main script first, as Python's ``spawn`` does.
+
+    A forked copy of a process that holds threads of torch can hang, so nothing is forked.
+
+    Raises
+    ------
+    InputError
+        In a process that another library started and that is still reading the script. One of this
+        package ends there, and the one that started it says why.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[SpawnProcess] = []
+        current = multiprocessing.process.current_process()
+        if getattr(current, "_inheriting", False):  # until the script was read
+            if current.name.startswith(_OWN):
+                os._exit(_NO_GUARD)
+            raise InputError(MISSING_GUARD) from None
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
+        """A process of this package; not yet started."""
+        name = options.pop("name", None) or f"worker {len(self._started) + 1}"
+        process = SpawnProcess(*args, name=f"{_OWN}{name}", **options)
+        self._started.append(process)
+        return process
+
+    @property
+    def guard_is_missing(self) -> bool:
+        """Whether a process that has been joined ended because the script has no guard."""
+        return any(process.exitcode == _NO_GUARD for process in self._started)
+
+    def require_guard(self) -> None:
+        """Refuse a script without its guard, once the process that misses it has been joined.
+
+        Raises
+        ------
+        InputError
+            If it has none.
+        """
+        if self.guard_is_missing:
+            raise InputError(MISSING_GUARD) from None
+
+
+def require_guarded_script() -> None:
+    """Refuse a script that can have no guard, before a library starts processes of its own.
+
+    Such processes read the script again and end; only after a time does the library tell that it
+    waits in vain. A script that asks which process it is in has a guard of some kind.
+
+    Raises
+    ------
+    InputError
+    """
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:  # a notebook; python -m
+        return
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return
+    if not any(asked in text for asked in ("__name__", "parent_process", "current_process")):
+        raise InputError(MISSING_GUARD)
