@@ -29,6 +29,7 @@ from novelty_metric.relaxation.base import (
     Watch,
 )
 from novelty_metric.samples.base import Sample
+from novelty_metric.structures import CrystalRecord
 from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
@@ -325,6 +326,12 @@ class SubstitutionNovelty:
         if opened.relaxer is not None:
             self._relax_parents(list(waiting), opened, None, final)
         final(list(waiting))
+
+    def is_crystal(self, sample: Sample, record: CrystalRecord | None) -> bool:
+        """Whether a sample is the crystal that a row holds as generated, to the last digit."""
+        case = Case(sample)
+        case.check(self.max_sites)
+        return case.cleaned is not None and CrystalRecord.of(case.cleaned) == record
 
     def group_rows(self, rows: Sequence[CrystalResult]) -> SampleGroups:
         """The groups of equal crystals that rows belong to.

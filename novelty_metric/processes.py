@@ -46,7 +46,7 @@ class OwnContext(SpawnContext):
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
         """A process of this package; not yet started."""
         name = options.pop("name", None) or f"worker {len(self._started) + 1}"
-        process = SpawnProcess(*args, name=f"{_OWN}{name}", **options)
+        process = SpawnProcess(*args, **options, name=f"{_OWN}{name}")  # type: ignore[misc]
         self._started.append(process)
         return process
 

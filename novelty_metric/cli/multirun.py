@@ -304,10 +304,12 @@ def _report(
     """The report of a run, and whether it was there already."""
     from novelty_metric.versions import installed_versions
 
-    content = {**content, "out": str(folder)}
+    content = {**run_folder.with_absolute_paths(content, settings.samples), "out": str(folder)}
     content[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
     score.warn(run_folder.prepare(folder, content, overwrite=settings.overwrite), sys.stderr)
-    if (folder / run_folder.REPORT_FILE).exists() and not settings.overwrite:
+    kept = run_folder.read_config(folder)
+    grows = kept is not None and run_folder.is_larger(kept, content)
+    if (folder / run_folder.REPORT_FILE).exists() and not settings.overwrite and not grows:
         report = NoveltyReport.load(folder)
         if report.context.versions == installed_versions():
             return report, True

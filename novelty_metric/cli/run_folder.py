@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError
+from novelty_metric.samples.draw import Draw
 
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
@@ -30,6 +33,12 @@ NO_MATTER = (
 """Settings that change no answer; the samples are compared by content."""
 _TOLD_OF = "model.formats"
 """A setting that only warns."""
+_PATHS = ("samples", "reference.path", "hull.file", "cache")
+"""Settings that may be paths."""
+_RELATIVE = "relative_paths"
+"""Key of the settings under which these paths stand once more, as seen from the folder."""
+_DRAW = ("limit", "seed")
+"""Settings that say which samples are scored: the rows of fewer are kept."""
 
 _OTHER_VERBS = (
     *("summary.csv", "summary.md", "sensitivity.csv", "sensitivity.json"),
@@ -107,14 +116,17 @@ def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list
         return _others_files(folder, overwrite=overwrite)
     if overwrite:
         return []
-    before = _read_config(folder / CONFIG_FILE)
+    before = read_config(folder)
     if before is None:
         what = "whose settings are not known"
     else:
         changed = _differences(before, config)
-        if not changed:
+        if not changed or is_larger(before, config):
             return []
         what = f"of other settings ({changed})"
+        if _without_draw(before) == _without_draw(config):
+            what = f"with {draw_of(before)}, and {draw_of(config)} does not hold those crystals"
+            what += "; a limit can be raised, which keeps what is done, not lowered"
     raise InputError(
         f"out={folder} holds a report {what}; name another folder or add overwrite=true"
     )
@@ -156,15 +168,133 @@ def _is_known(path: Path) -> bool:
     return path.name in _OTHER_VERBS or (path / REPORT_FILE).exists()
 
 
+def draw_of(config: Mapping[str, Any]) -> Draw:
+    """Which of the samples a run of these settings scores."""
+    return Draw(config.get("limit"), config.get("seed"))
+
+
+def is_larger(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the second settings are those of the first but for more of the samples."""
+    one, other = draw_of(before), draw_of(now)
+    return one != other and other.holds(one) and _without_draw(before) == _without_draw(now)
+
+
+def identity(config: Mapping[str, Any], store_hash: str) -> dict[str, Any]:
+    """What the rows of a run depend on, but for the samples that are drawn.
+
+    Parameters
+    ----------
+    config : mapping
+        The composed settings, with `SAMPLES_HASH`.
+    store_hash : str
+        Of the reference, which is known by its content, wherever its file is.
+    """
+    from novelty_metric.versions import installed_versions
+
+    settings = _without_draw(config)
+    settings.pop("reference.path", None)
+    versions = {f"version of {name}": own for name, own in installed_versions().items()}
+    return {"reference": store_hash, **settings, **versions}
+
+
+def _without_draw(config: Mapping[str, Any]) -> dict[str, Any]:
+    matters = settings_that_matter(config)
+    return {name: value for name, value in matters.items() if name not in _DRAW}
+
+
+def with_absolute_paths(config: Mapping[str, Any], samples: Path | None) -> dict[str, Any]:
+    """The settings with paths that are found from any folder.
+
+    Parameters
+    ----------
+    samples : path or None
+        The samples, as the settings mean them.
+    """
+    found = {**config, "samples": None if samples is None else _absolute(samples)}
+    for name in _PATHS[1:]:
+        value = _get(found, name)
+        if isinstance(value, str) and (path := user_path(value)).exists():
+            found = _with(found, name, _absolute(path))
+    return found
+
+
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Keep the settings beside the report that they made."""
+    """Keep the settings beside the report that they made.
+
+    Absolute paths are kept as seen from the folder too: it may be moved together with them.
+    """
     from novelty_metric.report_files import write_atomically
 
-    text = json.dumps(config, indent=2) + "\n"
+    relative = {}
+    for name in _PATHS:
+        value = _get(config, name)
+        if isinstance(value, str) and Path(value).is_absolute():
+            with contextlib.suppress(ValueError):  # on another drive
+                relative[name] = os.path.relpath(value, folder)
+    text = json.dumps({**config, _RELATIVE: relative}, indent=2) + "\n"
     try:
         write_atomically(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise InputError(f"out={folder} can't be written ({error.strerror or error})") from error
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The settings that `write_config` kept, with paths where the files are now; None without any.
+
+    A path that is not there any more is looked for as it was seen from the folder. Of a run of
+    before that was kept, relative ones are looked for from where the command was given, as far as
+    ``out`` tells that, and from here.
+    """
+    content = _read_config(folder / CONFIG_FILE)
+    if content is None:
+        return None
+    found = dict(content)
+    relative = found.pop(_RELATIVE, {})
+    for name in _PATHS:
+        value = _get(found, name)
+        if not isinstance(value, str):
+            continue
+        places = [user_path(value), _begun_in(folder, content.get("out")) / value]
+        if name in relative:
+            places.append(folder / relative[name])
+        there = [_absolute(path) for path in places if path.exists()]
+        if name == "samples":
+            # Of several files the one that was scored.
+            known = found.get(SAMPLES_HASH)
+            there.sort(key=lambda path: len(there) > 1 and fingerprint(Path(path)) != known)
+        if there:
+            found = _with(found, name, there[0])
+    return found
+
+
+def _begun_in(folder: Path, out: object) -> Path:
+    """Where the command was given that wrote to the folder, by what it was called there."""
+    whole = folder.resolve()
+    if not isinstance(out, str) or Path(out).is_absolute():
+        return whole.parent
+    parts = [part for part in Path(os.path.normpath(out)).parts if part != "."]
+    if whole.parts[len(whole.parts) - len(parts) :] != tuple(parts):
+        return whole.parent
+    return Path(*whole.parts[: len(whole.parts) - len(parts)])
+
+
+def _absolute(path: Path) -> str:
+    """The path from the root; links stay, as ids may be made of a file's name."""
+    return os.path.normpath(path.absolute())
+
+
+def _get(config: Mapping[str, Any], name: str) -> Any:
+    """A setting by its dotted name; None if there is none."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _with(config: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """The settings with another value of one that is there."""
+    first, _, rest = name.partition(".")
+    return {**config, first: _with(config[first], rest, value) if rest else value}
 
 
 def _read_config(path: Path) -> Mapping[str, Any] | None:

@@ -175,6 +175,7 @@ def run(words: list[str]) -> int:
     config, settings = settings_of(composed)
     reference = check(settings, given.config_dir)
     if settings.out is not None:
+        config = run_folder.with_absolute_paths(config, settings.samples)
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         beside = run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
         warn(beside, sys.stderr)
@@ -273,7 +274,6 @@ def make_report(
         from novelty_metric.report import NoveltyReport
         from novelty_metric.report_files import save_report
         from novelty_metric.runs.run import Run
-        from novelty_metric.versions import installed_versions
 
         progress = opened.enter_context(Progress(terminal, wanted=settings.progress))
         metric = opened.enter_context(make_metric(settings, reference, progress))
@@ -282,14 +282,11 @@ def make_report(
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         samples = read_settings(settings)
         odd = not_of_model(settings)
+        smaller = _smaller_report(settings, config, metric)
         run = Run(
             metric,
             folder,
-            {
-                "reference": metric.reference.store_hash,
-                **run_folder.settings_that_matter(config),
-                **{f"version of {name}": own for name, own in installed_versions().items()},
-            },
+            run_folder.identity(config, metric.reference.store_hash),
             overwrite=settings.overwrite,
             make_pool=_make_pool(settings.executor),
             part=settings.part,
@@ -297,8 +294,11 @@ def make_report(
             total=count_settings(settings),
             warn=lambda lines: warn(lines, terminal),
             notes=() if odd is None else (odd,),
+            draw=run_folder.draw_of(config),
         )
         opened.callback(run.close)
+        if smaller is not None:
+            run.keep(smaller)
         run.score(samples)
         report = run.report()
         if settings.out is not None:
@@ -309,6 +309,38 @@ def make_report(
             report = NoveltyReport.from_results(list(run.rows()), report.context)
         run.finish()
         return report
+
+
+def _smaller_report(
+    settings: ScoreSettings, config: Mapping[str, Any], metric: SubstitutionNovelty
+) -> NoveltyReport | None:
+    """The report in `settings.out` on fewer of the samples, whose rows are kept; None without one.
+
+    Raises
+    ------
+    InputError
+        If its rows were made with something else than those that would be added.
+    """
+    from novelty_metric.report import NoveltyReport
+    from novelty_metric.versions import installed_versions
+
+    folder = settings.out
+    if folder is None or settings.overwrite or not (folder / run_folder.REPORT_FILE).exists():
+        return None
+    before = run_folder.read_config(folder)
+    if before is None or not run_folder.is_larger(before, config):
+        return None
+    report = NoveltyReport.load(folder, structures=True)
+    if report.context.store_hash != metric.reference.store_hash:
+        other = "another reference"
+    elif report.context.versions != installed_versions():
+        other = "other versions of its libraries"
+    else:
+        return report
+    raise InputError(
+        f"out={folder} holds a report made with {other}, so that its rows can't be kept; name "
+        "another folder, or add overwrite=true to score all again"
+    )
 
 
 def _make_pool(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,15 +200,13 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
                 f"{word}: run={folder} settles what is scored and how; beside it only "
                 f"{', '.join(_BESIDE_A_RUN)} can be given"
             )
-    path = folder / run_folder.CONFIG_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        known = content.pop(run_folder.SAMPLES_HASH)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    content = run_folder.read_config(folder)
+    if content is None or run_folder.SAMPLES_HASH not in content:
         raise InputError(
             f"run={folder}: no settings of a run are kept there; name a folder that "
             "`novelty-metric score out=DIR` wrote"
-        ) from error
+        )
+    known = content.pop(run_folder.SAMPLES_HASH)
     try:
         samples = sample_paths(content.get("samples"), content["model"]["name"])
     except InputError as error:

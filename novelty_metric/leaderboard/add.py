@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -241,12 +240,13 @@ def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: st
 
 
 def _config(run: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    from novelty_metric.cli.run_folder import read_config
+
+    content = read_config(run)
+    if content is None:
         raise InputError(
             f"{run} does not say what was scored (config.json can't be read); score again with out="
-        ) from error
+        )
     if content.get("samples") is None:
         raise InputError(f"{run} is of the packaged sample, which no model made")
     if content.get("allow_pickle"):
@@ -297,7 +297,7 @@ def _samples(
     in_file = len(report.results)
     settings = reading_settings(reader, config["format"], config["column"])
     if config["limit"] is not None:
-        rule = "first" if config.get("seed") is None else "random"
+        rule = "first" if config.get("seed") is None else "drawn"
         selection = {"rule": rule, "count": config["limit"], "seed": config.get("seed")}
         in_file = sum(1 for _ in read_samples(path, **settings))
     values = {

@@ -13,7 +13,8 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked
-from novelty_metric.leaderboard.submission import Submission
+from novelty_metric.leaderboard.submission import Selection, Submission
+from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import CrystalResult, Verdict
 
 ENERGY_TOLERANCE = 0.01
@@ -168,7 +169,6 @@ def recompute(
     with quiet() as terminal:
         from novelty_metric.console import Progress
         from novelty_metric.metric import SubstitutionNovelty
-        from novelty_metric.samples import read_samples
 
         source = submission.samples
         settings = reading_settings(source.reader, source.format, source.column)
@@ -176,7 +176,7 @@ def recompute(
             # Ids may be made of the file's name, which here can be another.
             link = Path(folder, source.file)
             link.symlink_to(path.resolve())
-            given = list(read_samples(link, **settings, limit=selection.count, seed=selection.seed))
+            given = _selected(link, settings, selection)
         rows = checked.report.results
         if len(given) != len(rows):
             raise InputError(
@@ -221,6 +221,19 @@ def recompute(
         otherwise=otherwise,
         notes=tuple(_other_versions(scored.versions, again.context.versions)),
     )
+
+
+def _selected(path: Path, settings: Mapping[str, Any], selection: Selection) -> list[Sample]:
+    """The crystals of the file that were scored."""
+    from novelty_metric.samples import read_samples
+
+    if selection.rule != "random":
+        return list(read_samples(path, **settings, limit=selection.count, seed=selection.seed))
+    every = list(read_samples(path, **settings))
+    assert selection.count is not None
+    count = min(selection.count, len(every))
+    rows = random.Random(selection.seed).sample(range(len(every)), count)
+    return [every[row] for row in sorted(rows)]
 
 
 def differences(before: CrystalResult, now: CrystalResult) -> tuple[list[str], list[str]]:

@@ -62,9 +62,13 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which crystals of the file were scored: all, the first, or a random draw with a seed."""
+    """Which crystals of the file were scored: all, the first, or a random draw with a seed.
 
-    rule: Annotated[str, OneOf(("all", "first", "random"))]
+    ``drawn`` is the draw of `novelty_metric.samples.draw`, ``random`` that of before: Python's
+    ``random.sample``, of which a larger draw need not hold a smaller one.
+    """
+
+    rule: Annotated[str, OneOf(("all", "first", "drawn", "random"))]
     count: Annotated[int | None, Maybe(Whole(1))]
     seed: Annotated[int | None, Maybe(Whole())]
 
@@ -345,9 +349,11 @@ def _agree(submission: Submission) -> None:
         )
     samples, selection = submission.samples, submission.samples.selection
     if (selection.count is None) != (selection.rule == "all"):
-        raise InputError("samples.selection.count goes with the rules first and random, only")
-    if (selection.seed is None) != (selection.rule != "random"):
-        raise InputError("samples.selection.seed goes with the rule random, only")
+        raise InputError(
+            "samples.selection.count goes with the rules first, drawn and random, only"
+        )
+    if (selection.seed is None) != (selection.rule not in ("drawn", "random")):
+        raise InputError("samples.selection.seed goes with the rules drawn and random, only")
     if samples.generated is not None and samples.generated < samples.in_file:
         raise InputError(
             f"samples.generated is {samples.generated}, less than the {samples.in_file} in the file"

@@ -8,16 +8,19 @@ import sqlite3
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.rows import row_from_json, row_to_json
+from novelty_metric.samples.draw import Draw
 from novelty_metric.verdict import CrystalResult
 
 JOURNAL_FILE = "journal.sqlite"
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+EVERYTHING = Draw()
 _SECONDS = 1.0
 """Longest time that a finished row waits to be written."""
 _ENDING = 0.5
@@ -39,15 +42,24 @@ class Journal:
         Plain values that decide what the rows say: settings, hashes, versions.
     overwrite : bool
         Forget what another identity wrote.
+    draw : Draw
+        Which of the samples are scored. Rows of a smaller draw, whose positions are others then,
+        wait by id until `take_earlier` asks for them.
 
     Raises
     ------
     InputError
-        If another process has it open, it can't be written, or it is of another identity.
+        If another process has it open, it can't be written, or it is of another identity or of a
+        draw that holds more.
     """
 
     def __init__(
-        self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        draw: Draw = EVERYTHING,
     ) -> None:
         self.path = folder / JOURNAL_FILE
         self._written = time.monotonic()
@@ -71,22 +83,33 @@ class Journal:
                 "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)"
             )
             kept = self._about("identity")
-            if kept is not None and kept != own:
+            smaller = None if kept is None else self._kept_draw()
+            other = _other_run(kept, own, smaller, draw)
+            if other is not None:
                 if not overwrite:
                     self._connection.execute("ROLLBACK")
                     self._connection.close()
                     raise InputError(
-                        f"{folder} holds an unfinished run of other settings or versions "
-                        f"({_difference(kept, own)}); give the settings of that run, name another "
-                        "folder, or add overwrite=true"
+                        f"{folder} holds an unfinished run {other}, name another folder, or add "
+                        "overwrite=true"
                     )
-                self._connection.execute("DROP TABLE IF EXISTS rows")
+                for table in ("rows", "earlier"):
+                    self._connection.execute(f"DROP TABLE IF EXISTS {table}")
                 self._connection.execute("DELETE FROM about")
+                smaller = None
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS rows "
                 "(position INTEGER PRIMARY KEY, formula TEXT, comparable INTEGER, row BLOB)"
             )
-            self._connection.execute("INSERT OR REPLACE INTO about VALUES ('identity', ?)", (own,))
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS earlier (id TEXT PRIMARY KEY, row BLOB)"
+            )
+            if smaller is not None and smaller != draw:
+                self._set_aside()
+            for name, value in (("identity", own), ("draw", json.dumps(astuple(draw)))):
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value)
+                )
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if "I/O" in str(error):
@@ -110,6 +133,47 @@ class Journal:
         except sqlite3.Error as error:
             raise self._said(error) from error
         self.flush(force=False)
+
+    def add_earlier(self, rows: Iterable[CrystalResult], seconds: Mapping[str, float]) -> None:
+        """Let the rows of a finished report of a smaller draw wait by id; once for a journal.
+
+        Parameters
+        ----------
+        rows : iterable of CrystalResult
+        seconds : mapping
+            Time per step of that report (s).
+        """
+        if self._about("earlier") is not None:
+            return
+        packed = ((row.id, zlib.compress(row_to_json(row).encode(), 1)) for row in rows)
+        try:
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR IGNORE INTO earlier VALUES (?, ?)", packed)
+            self._connection.execute("INSERT INTO about VALUES ('earlier', 'added')")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+        self.add_seconds(seconds)
+
+    def take_earlier(self, identifier: str) -> CrystalResult | None:
+        """The row of that id of a smaller draw; it waits no longer."""
+        found = self._connection.execute("SELECT row FROM earlier WHERE id = ?", (identifier,))
+        row = found.fetchone()
+        if row is None:
+            return None
+        try:
+            if not self._waiting:  # goes to the disk together with what is made of it
+                self._connection.execute("BEGIN")
+                self._waiting = True
+            self._connection.execute("DELETE FROM earlier WHERE id = ?", (identifier,))
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+        return row_from_json(zlib.decompress(row[0]))
+
+    @property
+    def n_earlier(self) -> int:
+        """Rows of a smaller draw that wait."""
+        return int(self._connection.execute("SELECT COUNT(*) FROM earlier").fetchone()[0])
 
     def flush(self, *, force: bool = True) -> None:
         """Bring what waits to the disk; without `force` once a second."""
@@ -193,6 +257,21 @@ class Journal:
         for suffix in ("", "-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
+    def _kept_draw(self) -> Draw | None:
+        kept = self._about("draw")
+        return None if kept is None else Draw(*json.loads(kept))
+
+    def _set_aside(self) -> None:
+        """Let the rows wait by id."""
+        for position, packed in self._connection.execute(
+            "SELECT position, row FROM rows ORDER BY position"
+        ).fetchall():
+            identifier = row_from_json(zlib.decompress(packed)).id
+            self._connection.execute(
+                "INSERT OR REPLACE INTO earlier VALUES (?, ?)", (identifier, packed)
+            )
+            self._connection.execute("DELETE FROM rows WHERE position = ?", (position,))
+
     def _about(self, name: str) -> str | None:
         found = self._connection.execute("SELECT value FROM about WHERE name = ?", (name,))
         row = found.fetchone()
@@ -215,6 +294,23 @@ class Journal:
             f"{self.path} can't be used ({said}); what it holds is kept: mend that and give the "
             "same command again, or name another folder with out="
         )
+
+
+def _other_run(kept: str | None, own: str, kept_draw: Draw | None, draw: Draw) -> str | None:
+    """What is other about the run that a journal is of, and what to do; None if it goes on."""
+    if kept is None:
+        return None
+    if kept != own:
+        return (
+            f"of other settings or versions ({_difference(kept, own)}); give the settings of that "
+            "run"
+        )
+    if kept_draw is not None and not draw.holds(kept_draw):
+        return (
+            f"with {kept_draw}, and {draw} does not hold those crystals; a limit can be raised: "
+            "give that one or more"
+        )
+    return None
 
 
 def _difference(before: str, now: str) -> str:

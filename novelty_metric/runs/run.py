@@ -18,7 +18,7 @@ import numpy as np
 
 from novelty_metric.progress import WHOLE, ProgressCallback, no_progress
 from novelty_metric.report import NoveltyReport, plain_row
-from novelty_metric.runs.journal import Journal
+from novelty_metric.runs.journal import EVERYTHING, Journal
 from novelty_metric.runs.parts import (
     Job,
     Numbered,
@@ -32,6 +32,7 @@ from novelty_metric.runs.parts import (
 )
 from novelty_metric.runs.pools import Pool
 from novelty_metric.samples.base import Sample
+from novelty_metric.samples.draw import Draw
 from novelty_metric.samples.plausibility import Plausibility
 from novelty_metric.search.duplicates import warnings_of
 from novelty_metric.verdict import CrystalResult
@@ -79,6 +80,8 @@ class Run:
         Told what is odd about the samples, once it can be seen.
     notes : sequence of str
         What is odd about them and known beforehand: told, and kept in the report.
+    draw : Draw
+        Which of all samples stream by.
 
     Raises
     ------
@@ -99,6 +102,7 @@ class Run:
         total: int | None = None,
         warn: Callable[[list[str]], None] | None = None,
         notes: Sequence[str] = (),
+        draw: Draw = EVERYTHING,
     ) -> None:
         self._metric = metric
         self._folder = folder
@@ -113,7 +117,20 @@ class Run:
         self._known_groups: NDArray[np.int64] | None = None
         self._given_up = (0, 0)
         self._done = 0
-        self.journal = Journal(folder, identity, overwrite=overwrite)
+        self.journal = Journal(folder, identity, overwrite=overwrite, draw=draw)
+
+    def keep(self, report: NoveltyReport) -> None:
+        """Take over the rows of a finished report on some of the samples, with their crystals.
+
+        They are taken for the samples of the same id, where those are the same crystal.
+        """
+        self.journal.add_earlier(
+            (
+                dataclasses.replace(row, duplicate_group=None, matching_group=None)
+                for row in report.results
+            ),
+            report.context.seconds,
+        )
 
     def score(self, samples: Iterable[Sample]) -> None:
         """Score those that the journal does not hold.
@@ -135,6 +152,12 @@ class Run:
                 self._score_here(parts)
             else:
                 self._score_far(parts, self._make_pool)
+            n_left = self.journal.n_earlier
+            if n_left:
+                self._notes.append(
+                    f"{n_left} rows of the run before are not kept: their ids are not among those "
+                    "of the samples that were drawn now"
+                )
         finally:
             self.journal.flush()
 
@@ -284,9 +307,24 @@ class Run:
         self._told = [*self._notes, *self._seen.findings()]
         self._warn_of(self._told)
         numbered = enumerate(itertools.chain(first, samples))
-        left = ((at, sample) for at, sample in numbered if at not in self.journal)
+        left = ((at, sample) for at, sample in numbered if not self._is_known(at, sample))
         while part := list(itertools.islice(left, self._part)):
             yield part
+
+    def _is_known(self, position: int, sample: Sample) -> bool:
+        """Whether the journal holds the row of a sample, also by its id alone."""
+        if position in self.journal:
+            return True
+        row = self.journal.take_earlier(sample.id)
+        if row is None:
+            return False
+        known = row.structures is not None and self._metric.is_crystal(
+            sample, row.structures.generated
+        )
+        # What has no crystal is refused again in no time.
+        if known:
+            self._add(position, row)
+        return known
 
     def _told_of(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         """The first samples, with word of how many are read."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry, Sample
 from novelty_metric.samples.detect import detect_format
+from novelty_metric.samples.draw import drawn_rows
 from novelty_metric.samples.formats import FORMATS, ArrayConvention, Format, ReadOptions
 from novelty_metric.samples.source import READ_ERRORS, damaged, stem
 
@@ -61,8 +61,8 @@ def read_samples(
         Give the first so many crystals; the others are not parsed.
     seed : int, optional
         With `limit`: give that many drawn at random instead, each one as likely, in the order of
-        the files. The same files, limit and seed give the same crystals. Those that are not drawn
-        are counted and not parsed.
+        the files. The same files, limit and seed give the same crystals, a larger limit those and
+        more. Those that are not drawn are counted and not parsed.
 
     Yields
     ------
@@ -102,7 +102,7 @@ _Named = tuple[Entry, str, str]
 def _drawn(sources: Sequence[_Source], count: int, seed: int) -> Iterator[_Named]:
     """That many at random, in order; all where there are no more."""
     total = sum(1 for source in sources for _ in source.entries())
-    rows = set(random.Random(seed).sample(range(total), min(count, total)))
+    rows = set(drawn_rows(total, count, seed))
     wanted = (entry for row, entry in enumerate(_entries(sources)) if row in rows)
     yield from itertools.islice(wanted, len(rows))
 

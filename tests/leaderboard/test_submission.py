@@ -156,7 +156,10 @@ def test_odd_yaml_is_refused_in_a_line(text: str, said: str) -> None:
         (lambda c: c["samples"].update(sha256="abc"), "64 hexadecimal digits"),
         (lambda c: c["samples"].update(generated=5), "less than the 10000 in the file"),
         (lambda c: c["samples"].update(generated=True), "must be a whole number"),
-        (lambda c: c["samples"]["selection"].update(rule="best"), "known: all, first, random"),
+        (
+            lambda c: c["samples"]["selection"].update(rule="best"),
+            "known: all, first, drawn, random",
+        ),
         (lambda c: c["samples"]["selection"].update(seed=None), "selection.seed goes with"),
         (lambda c: c["samples"]["selection"].update(count=90), "selection gives 90"),
         (lambda c: c["scored"]["protocol"].update(k=5), "its settings are those of"),
