@@ -11,9 +11,11 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
-from novelty_metric.explanation import folder_name
+from novelty_metric.explanation import explain, folder_name
 from novelty_metric.report import NoveltyReport
 from novelty_metric.report_files import read_structures
+from novelty_metric.structures import CrystalRecords
+from novelty_metric.verdict import Parent, Route, TriedParent, Verdict
 
 FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
@@ -126,3 +128,86 @@ def test_crystals_come_back_exactly(run: Path) -> None:
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: novelty-metric explain ID run=DIR")
+
+
+def facts(metric: SubstitutionNovelty, crystal: Structure, folder: Path) -> dict[str, str]:
+    """What `explain` says of a crystal, read back from files."""
+    metric([crystal], ids=["it"]).save(folder)
+    report = NoveltyReport.load(folder)
+    return dict(explain(report, 0, read_structures(folder, 0)).facts)
+
+
+def searched(reference: Structure) -> SubstitutionNovelty:
+    return SubstitutionNovelty(
+        Reference.from_structures([reference], ids=["ref"], name="one"),
+        relaxer=None,
+        hull="none",
+        scope="all",
+    )
+
+
+def zirconium() -> tuple[Structure, Structure]:
+    """hcp, and a strained cell of four atoms that only a supercell matches."""
+    sites = [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
+    hcp = Structure(Lattice.hexagonal(3.23, 5.15), ["Zr", "Zr"], sites)
+    double = hcp * (2, 1, 1)
+    double.translate_sites([0], [0.0, 0.0, 0.07])
+    double.translate_sites([1], [0.05, 0.0, 0.0])
+    return hcp, double
+
+
+def test_a_match_through_a_supercell_is_told(tmp_path: Path) -> None:
+    hcp, double = zirconium()
+    found = facts(searched(hcp), double, tmp_path / "a")
+    assert found["why"].endswith("elements included, through a 2x supercell of ref")
+    assert "refuses this pair and every other crystal" in found["plain matching"]
+    found = facts(searched(double), hcp, tmp_path / "b")
+    assert found["why"].endswith("through a 2x supercell of the sample")
+    found = facts(searched(hcp), hcp, tmp_path / "c")
+    assert found["why"].endswith("elements included")
+    assert "accepts this pair too: not novel" in found["plain matching"]
+
+
+def test_a_swollen_crystal_is_told(tmp_path: Path) -> None:
+    hcp, _ = zirconium()
+    swollen = hcp.copy()
+    swollen.scale_lattice(4 * hcp.volume)
+    found = facts(searched(hcp), swollen, tmp_path)
+    assert found["verdict"] != "duplicate"
+    assert "accepts ref: not novel in S.U.N. It scales volumes" in found["plain matching"]
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        (Route.LATTICE_SITES, "the same sites (cost 0). The search for parents limits the RMS of"),
+        (Route.WYCKOFF, "the same Wyckoff letters (cost 0), but its cell or free coordinates"),
+    ],
+)
+def test_a_parent_of_cost_0_that_is_no_duplicate_is_told(
+    route: Route, said: str, run: Path
+) -> None:
+    parent = Parent(
+        route=route,
+        rank=1,
+        index=0,
+        parent_id="twin",
+        cost=0.0,
+        match_rms=0.2,
+        supercell=None,
+        elements=("K", "Cl"),
+        element_map={"K": {"K": 1}, "Cl": {"Cl": 1}},
+        share_exchanged=0.0,
+    )
+    report = NoveltyReport.load(run)
+    rows = [
+        dataclasses.replace(report.results[1], parents=(*tried, TriedParent(parent=parent)))
+        for tried in ((), report.results[1].parents)
+    ]
+    for row in (0, 1):
+        changed = NoveltyReport.from_results(rows, report.context)
+        told = dict(explain(changed, row, CrystalRecords()).facts)["no duplicate"]
+        assert told.startswith("twin has the same elements on") and said in told
+    copy = dataclasses.replace(rows[0], verdict=Verdict.DUPLICATE)
+    duplicate = NoveltyReport.from_results([copy], report.context)
+    assert "no duplicate" not in dict(explain(duplicate, 0, CrystalRecords()).facts)

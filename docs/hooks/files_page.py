@@ -20,7 +20,9 @@ reads back. Each file carries the version of its schema, now {SCHEMA_VERSION}.
 ## report.json
 
 One object. Shares are `{{"value", "low", "high"}}` with their 95 % interval, bounds
-`{{"low", "high"}}`; what can't be computed is `null`. `timings` are the seconds of each step,
+`{{"low", "high"}}`; what can't be computed is `null`. `novelty_is_bound` says that nothing
+was relaxed: `novelty` is then the least that it can be, and `novelty_bounds` hold what is known.
+`timings` are the seconds of each step,
 summed over the commands that the run took; starting Python, loading libraries, reading the samples
 and writing files are no steps.
 """
@@ -31,7 +33,12 @@ ABOUT_FILES = {
     "`element_map` is JSON from each element of the parent to the new ones with their numbers of "
     "sites.",
     "parents.parquet": "A row per candidate parent; `rank` counts from 1 within a route.",
-    "quality.parquet": "A row per sample, as it was generated.",
+    "quality.parquet": "A row per sample: as it was generated, and plain matching of what was "
+    "compared, pymatgen's `StructureMatcher()` with its defaults. `novel_by_matching` is empty, "
+    "with the reason in `matching_error`, where that did not end; `matching_id` is the reference "
+    "crystal that it accepts, `matching_group` numbers the equal samples. Of a duplicate, "
+    "`sample_cells` and `parent_cells` say how many reduced cells the duplicate test compared: one "
+    "of them is 1, and the other is the multiple of a supercell.",
     "evidence.parquet": "What else is known of each candidate: its position in the reference, its "
     "supercell, the new elements in the order of its sites, and how its relaxation ended. `row` is "
     "the position of the sample in `verdicts.parquet`.",

@@ -257,11 +257,11 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         places = [user_path(value), _begun_in(folder, content.get("out")) / value]
         if name in relative:
             places.append(folder / relative[name])
-        there = [_absolute(path) for path in places if path.exists()]
-        if name == "samples":
+        there = list(dict.fromkeys(_absolute(path) for path in places if path.exists()))
+        if name == "samples" and len(there) > 1:
             # Of several files the one that was scored.
             known = found.get(SAMPLES_HASH)
-            there.sort(key=lambda path: len(there) > 1 and fingerprint(Path(path)) != known)
+            there = sorted(there, key=lambda path: fingerprint(Path(path)) != known)
         if there:
             found = _with(found, name, there[0])
     return found
