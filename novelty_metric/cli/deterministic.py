@@ -20,7 +20,13 @@ _TIME = {"seconds", "structures", "parents"}
 def alone(settings: ScoreSettings) -> ScoreSettings:
     """The settings with nothing that would make two runs differ, or the second read the first."""
     return dataclasses.replace(
-        settings, cache=False, workers=1, executor=None, part=settings.part or PART, logger=None
+        settings,
+        cache=False,
+        workers=1,
+        executor=None,
+        part=settings.part or PART,
+        logger=None,
+        overwrite=True,  # no row of a report before
     )
 
 

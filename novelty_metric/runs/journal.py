@@ -105,7 +105,7 @@ class Journal:
                 "CREATE TABLE IF NOT EXISTS earlier (id TEXT PRIMARY KEY, row BLOB)"
             )
             if smaller is not None and smaller != draw:
-                self._set_aside()
+                self._set_all_aside()
             for name, value in (("identity", own), ("draw", json.dumps(astuple(draw)))):
                 self._connection.execute(
                     "INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value)
@@ -154,6 +154,16 @@ class Journal:
         except sqlite3.Error as error:
             raise self._said(error) from error
         self.add_seconds(seconds)
+
+    def set_aside(self, row: CrystalResult) -> None:
+        """Let a row of a smaller draw wait by id."""
+        packed = zlib.compress(row_to_json(row).encode(), 1)
+        try:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO earlier VALUES (?, ?)", (row.id, packed)
+            )
+        except sqlite3.Error as error:
+            raise self._said(error) from error
 
     def take_earlier(self, identifier: str) -> CrystalResult | None:
         """The row of that id of a smaller draw; it waits no longer."""
@@ -261,8 +271,8 @@ class Journal:
         kept = self._about("draw")
         return None if kept is None else Draw(*json.loads(kept))
 
-    def _set_aside(self) -> None:
-        """Let the rows wait by id."""
+    def _set_all_aside(self) -> None:
+        """Let all rows wait by id."""
         for position, packed in self._connection.execute(
             "SELECT position, row FROM rows ORDER BY position"
         ).fetchall():

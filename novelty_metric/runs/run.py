@@ -117,6 +117,8 @@ class Run:
         self._known_groups: NDArray[np.int64] | None = None
         self._given_up = (0, 0)
         self._done = 0
+        # Positions are of this draw; a spool of another one has rows by their ids alone.
+        self._spool_prefix = f"{draw.limit}-{draw.seed}-"
         self.journal = Journal(folder, identity, overwrite=overwrite, draw=draw)
 
     def keep(self, report: NoveltyReport) -> None:
@@ -238,7 +240,8 @@ class Run:
                 tried = again.popleft() if again else _Try(next(parts, []), 0)
                 if not tried.samples:
                     break
-                spool = self._folder / SPOOL_FOLDER / f"{uuid.uuid4().hex}.jsonl"
+                name = f"{self._spool_prefix}{uuid.uuid4().hex}.jsonl"
+                spool = self._folder / SPOOL_FOLDER / name
                 part = Part(tried.samples, spool)
                 try:
                     under_way[stages.submit(0, part)] = tried, part, 0
@@ -286,8 +289,11 @@ class Run:
             yield Spool(path)
 
     def _collect(self, spool: Spool) -> None:
+        of_this_draw = spool.path.name.startswith(self._spool_prefix)
         for position, row in spool.rows():
-            if position not in self.journal:
+            if not of_this_draw:
+                self.journal.set_aside(row)
+            elif position not in self.journal:
                 self._add(position, row)
         self.journal.flush()
         spool.remove()

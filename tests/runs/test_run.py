@@ -29,6 +29,7 @@ from novelty_metric.runs import pools
 from novelty_metric.runs.parts import Spool
 from novelty_metric.runs.run import Run
 from novelty_metric.samples.base import Sample
+from novelty_metric.samples.draw import Draw
 from novelty_metric.samples.packaged import packaged_samples_path
 from novelty_metric.search import compiled
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -426,3 +427,29 @@ def test_runs_that_differ_are_told(
     err = capsys.readouterr().err
     assert "differ in 7 of 7 rows" in err and ": cost" in err and "and 2 more" in err
     assert main([*words, "-m"]) == 2
+
+
+def test_what_a_worker_left_of_a_smaller_draw_is_taken_by_its_ids(tmp_path: Path) -> None:
+    """Positions are of a draw: in a larger one they are those of other samples."""
+    samples = packaged()[:12]
+    (tmp_path / "run").mkdir()
+    with metric() as own:
+        fresh = scored(tmp_path, samples)
+        run = Run(own, tmp_path / "run", {}, draw=Draw(4, 1))
+        run.score(samples[4:6])
+        run.close()
+        journal = [row.id for row in NoveltyReport.load(fresh, structures=True).results[4:6]]
+        (tmp_path / "run" / "parts").mkdir()
+        spool = Spool(tmp_path / "run" / "parts" / "4-1-left.jsonl")
+        left = NoveltyReport.load(fresh, structures=True).results[7]
+        spool.add(2, left)
+        again = Run(own, tmp_path / "run", {}, draw=Draw(12, 1))
+        again.score(samples)
+        assert again.journal.n_earlier == 0
+        found = {row.id: row for row in again.rows()}
+        again.finish()
+    assert list(found) == [sample.id for sample in samples]
+    # Not scored again: their times are those of before.
+    assert found[left.id].seconds == left.seconds
+    assert journal == [sample.id for sample in samples[4:6]]
+    assert not (tmp_path / "run" / "parts").exists()
