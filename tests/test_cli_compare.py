@@ -12,6 +12,7 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric.cli import main
 from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import NoveltyReport, RunContext
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -22,6 +23,7 @@ CONTEXT = RunContext(
     reference_size=27136,
     crystals_hash="c" * 64,
     store_hash="d" * 64,
+    potential=PotentialInfo(name="chgnet", version="0.3.0", weights_hash="e" * 64),
 )
 
 
@@ -39,6 +41,17 @@ def saved(folder: Path, unmatched: int, context: RunContext = CONTEXT) -> str:
         for i in range(60)
     ]
     return str(NoveltyReport.from_results(rows, context).save(folder))
+
+
+def test_runs_that_relaxed_nothing_have_a_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = dataclasses.replace(CONTEXT, potential=None)
+    searched = saved(tmp_path / "a", 30, context), saved(tmp_path / "b", 30, context)
+    assert main(["compare", *searched]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for name in ("before", "after"):
+        assert f"warning: {name}: novelty at most 50.0 %: nothing was relaxed" in out
 
 
 def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from novelty_metric.console import Progress, print_report, print_spread, stdout_
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.report_files import summary
 from novelty_metric.spread import GRADED, Spread, SpreadReport
 from novelty_metric.statistics import Estimate
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -147,9 +148,23 @@ def test_nothing_eligible() -> None:
 
 
 def test_search_alone_says_so() -> None:
-    text = shown(report([eligible("a", Verdict.UNDECIDED)], potential=None, hull={}))
-    assert "between 0.0 % and 100.0 %" in text
+    verdicts = [Verdict.UNDECIDED, Verdict.UNMATCHED, Verdict.DUPLICATE, Verdict.UNDECIDED]
+    rows = [eligible(str(n), verdict) for n, verdict in enumerate(verdicts)]
+    searched = report(rows, potential=None, hull={})
+    text = shown(searched)
+    headline = "novelty at most 75.0 %: nothing was relaxed"
+    assert text.startswith(f"{headline}  1 unmatched, 2 undecided of 4\n")
+    assert "between 25.0 % and 75.0 %" in text
+    assert "novel yield at most 75.0 %" in text
     assert "chemistry alone (SMACT)" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("novelty, of the")]
+    assert row.split()[-4:] == ["at", "most", "75.0", "25.0-75.0"]
+    (row,) = [line for line in text.splitlines() if line.startswith("orthorhombic")]
+    assert row.endswith("at most 75")
+    assert headline in repr(searched) and len(repr(searched)) < 200
+    assert summary(searched)["novelty_is_bound"] is True
+    assert summary(report(rows))["novelty_is_bound"] is False
+    assert shown(report(rows)).startswith("novelty 25.0 %  1 of 4 eligible unmatched (95 %")
 
 
 def test_progress_of_seconds_is_silent_where_there_is_no_terminal() -> None:

@@ -54,6 +54,22 @@ def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
     assert "More than chance?" not in text and "Crystals beside" not in text
 
 
+def test_a_run_that_relaxed_nothing_has_a_bound(
+    make_report: Callable[..., NoveltyReport],
+) -> None:
+    made = make_report(duplicate=5, unmatched=1, undecided=4)
+    context = dataclasses.replace(made.context, potential=None)
+    searched = NoveltyReport.from_results(made.results, context)
+    text = text_of(report_page([Run(name="searched", report=searched)]))
+    assert "at most 50.0" in text
+    assert "nothing was relaxed: 1 of 10 eligible unmatched, 4 undecided" in text
+    assert "Nothing was relaxed, so that 4 of 10 eligible crystals are undecided" in text
+    several = text_of(
+        report_page([Run(name="searched", report=searched), Run(name="whole", report=made)])
+    )
+    assert "at most 50.0" in several
+
+
 def test_the_unmatched_furthest_from_a_parent_come_first(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
