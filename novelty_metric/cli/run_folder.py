@@ -202,15 +202,15 @@ def _without_draw(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in matters.items() if name not in _DRAW}
 
 
-def with_absolute_paths(config: Mapping[str, Any], samples: Path | None) -> dict[str, Any]:
+def with_absolute_paths(config: Mapping[str, Any], samples: Sequence[Path]) -> dict[str, Any]:
     """The settings with paths that are found from any folder.
 
     Parameters
     ----------
-    samples : path or None
+    samples : sequence of path
         The samples, as the settings mean them.
     """
-    found = {**config, "samples": None if samples is None else _absolute(samples)}
+    found = {**config, "samples": _one_or_more([_absolute(path) for path in samples])}
     for name in _PATHS[1:]:
         value = _get(found, name)
         if isinstance(value, str) and (path := user_path(value)).exists():
@@ -227,10 +227,10 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
     relative = {}
     for name in _PATHS:
-        value = _get(config, name)
-        if isinstance(value, str) and Path(value).is_absolute():
+        paths = _as_list(_get(config, name))
+        if paths and all(Path(path).is_absolute() for path in paths):
             with contextlib.suppress(ValueError):  # on another drive
-                relative[name] = os.path.relpath(value, folder)
+                relative[name] = _one_or_more([os.path.relpath(path, folder) for path in paths])
     text = json.dumps({**config, _RELATIVE: relative}, indent=2) + "\n"
     try:
         write_atomically(folder / CONFIG_FILE, text.encode())
@@ -251,20 +251,32 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     found = dict(content)
     relative = found.pop(_RELATIVE, {})
     for name in _PATHS:
-        value = _get(found, name)
-        if not isinstance(value, str):
-            continue
-        places = [user_path(value), _begun_in(folder, content.get("out")) / value]
-        if name in relative:
-            places.append(folder / relative[name])
-        there = list(dict.fromkeys(_absolute(path) for path in places if path.exists()))
+        paths = _as_list(_get(found, name))
+        begun_in = _begun_in(folder, content.get("out"))
+        places = [
+            [user_path(path) for path in paths],
+            [begun_in / path for path in paths],
+            [folder / path for path in _as_list(relative.get(name))],
+        ]
+        there = [place for place in places if place and all(path.exists() for path in place)]
         if name == "samples" and len(there) > 1:
             # Of several files the one that was scored.
             known = found.get(SAMPLES_HASH)
-            there = sorted(there, key=lambda path: fingerprint(Path(path)) != known)
+            there = sorted(there, key=lambda place: fingerprint(place) != known)
         if there:
-            found = _with(found, name, there[0])
+            found = _with(found, name, _one_or_more([_absolute(path) for path in there[0]]))
     return found
+
+
+def _as_list(value: object) -> list[str]:
+    """Paths of a setting that holds one, several or none."""
+    values = value if isinstance(value, list) else [value]
+    return [path for path in values if isinstance(path, str)]
+
+
+def _one_or_more(paths: list[str]) -> str | list[str] | None:
+    """What such a setting holds for these."""
+    return paths if len(paths) > 1 else paths[0] if paths else None
 
 
 def _begun_in(folder: Path, out: object) -> Path:
