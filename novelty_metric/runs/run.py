@@ -321,7 +321,8 @@ class Run:
         """Whether the journal holds the row of a sample, also by its id alone."""
         if position in self.journal:
             return True
-        row = self.journal.take_earlier(sample.id)
+        # Rows hold ids as text that can be written, whatever bytes a file's name is made of.
+        row = self.journal.take_earlier(plain_row(CrystalResult(id=sample.id)).id)
         if row is None:
             return False
         known = row.structures is not None and self._metric.is_crystal(
