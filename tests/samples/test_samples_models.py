@@ -185,7 +185,8 @@ def test_samples_by_the_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     assert found("{model}/a.pt", "diffcsp") == found("{model}/*", "diffcsp") == ["diffcsp/a.pt"]
     assert found(f"{tmp_path}/{{model}}/*.pt", "diffcsp") == [f"{tmp_path}/diffcsp/a.pt"]
-    assert found("{model}/x", "adit") == ["adit/x"]
+    with pytest.raises(InputError, match="adit/x: no such file"):
+        sample_paths("{model}/x", "adit")
     with pytest.raises(InputError, match=r"fits 2 files .*it must fit one"):
         sample_paths("{model}/*.csv", "flowmm")
     with pytest.raises(InputError, match="fits no file"):
