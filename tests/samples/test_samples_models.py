@@ -129,7 +129,7 @@ def test_a_model_of_ones_own_is_one_file(tmp_path: Path) -> None:
     )
     made = composed("model=mine", config_dir=tmp_path)
     assert made.model.title == "mine" and made.reference == "/data/mine.arrow"
-    assert made.samples == Path("out/mine.pt") and made.relax_samples is False
+    assert made.samples == (Path("out/mine.pt"),) and made.relax_samples is False
     crystal = Structure(
         Lattice.from_parameters(4, 5, 6, 80, 95, 110),
         ["Li", "O"],
