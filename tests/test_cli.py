@@ -815,6 +815,7 @@ def test_samples_are_files_lists_and_patterns(
     ("value", "message"),
     [
         ("none_*.cif", "samples=none_*.cif: fits no file or folder"),
+        ("a**b", "samples=a**b is no pattern"),
         ("[]", "samples=[] names no file"),
         (3, "samples is 3; it must be text, a list of texts, or null"),
         (["a", 3], "samples is ['a', 3]; it must be text"),

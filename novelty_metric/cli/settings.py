@@ -270,12 +270,16 @@ def _listed_names(text: str) -> list[str]:
 def _fitting(text: str, model: str) -> list[Path]:
     named = text.replace(MODEL_MARK, model)
     path = _as_path("samples", named)
-    if _exists(path) or not has_magic(named):
+    if _exists(path) or not (has_magic(named) or MODEL_MARK in text):
         return [path]
     anchor = Path(path.anchor or ".")
-    found = list(anchor.glob(str(path.relative_to(anchor))))
+    try:
+        found = list(anchor.glob(str(path.relative_to(anchor))))
+    except ValueError as error:  # ** beside other characters
+        raise InputError(f"samples={named} is no pattern: {error}") from error
     if not found:
-        raise InputError(f"samples={named}: fits no file or folder")
+        missing = "fits no file or folder" if has_magic(named) else "no such file or folder"
+        raise InputError(f"samples={named}: {missing}")
     found.sort(key=lambda item: natural_key(str(item)))
     if len(found) > 1 and MODEL_MARK in text:
         listed = ", ".join(str(item) for item in found[:4])

@@ -129,7 +129,7 @@ def test_a_model_of_ones_own_is_one_file(tmp_path: Path) -> None:
     )
     made = composed("model=mine", config_dir=tmp_path)
     assert made.model.title == "mine" and made.reference == "/data/mine.arrow"
-    assert made.samples == Path("out/mine.pt") and made.relax_samples is False
+    assert made.samples == (Path("out/mine.pt"),) and made.relax_samples is False
     crystal = Structure(
         Lattice.from_parameters(4, 5, 6, 80, 95, 110),
         ["Li", "O"],
@@ -185,7 +185,8 @@ def test_samples_by_the_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     assert found("{model}/a.pt", "diffcsp") == found("{model}/*", "diffcsp") == ["diffcsp/a.pt"]
     assert found(f"{tmp_path}/{{model}}/*.pt", "diffcsp") == [f"{tmp_path}/diffcsp/a.pt"]
-    assert found("{model}/x", "adit") == ["adit/x"]
+    with pytest.raises(InputError, match="adit/x: no such file"):
+        sample_paths("{model}/x", "adit")
     with pytest.raises(InputError, match=r"fits 2 files .*it must fit one"):
         sample_paths("{model}/*.csv", "flowmm")
     with pytest.raises(InputError, match="fits no file"):
