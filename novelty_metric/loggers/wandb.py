@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
+from novelty_metric.library_messages import libraries_quiet
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ class WandbReports:
                     quiet = wandb.Settings(silent=True)
                     self._run = wandb.init(**{"settings": quiet, **self._init})
                     self._owns = True
-                    log.info("novelty is logged to W&B: %s", self._run.url or self._run.dir)
+                    online = not getattr(self._run, "offline", True)
+                    where = self._run.url if online else self._run.dir
+                    log.info("novelty is logged to W&B: %s", where)
             except Exception as error:  # of many types, some of them W&B's own
                 self._failure = InputError(
                     f"W&B can't open a run ({first_line(error)}); log in with `wandb login`, "
@@ -117,6 +120,7 @@ class WandbReports:
                 raise self._failure from error
         return self._run
 
+    @libraries_quiet()
     def log_report(
         self,
         report: NoveltyReport,
