@@ -191,7 +191,7 @@ def _silence() -> None:
     os.dup2(nowhere, 1)
     os.close(nowhere)
     warnings.simplefilter("ignore")
-    logging.lastResort = None
+    logging.lastResort = logging.NullHandler()
 
 
 def _work(connection: Connection, settings: ScorerSettings) -> None:
