@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -13,6 +14,7 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 import weakref
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -181,6 +183,18 @@ def _failed(job: Job, said: str) -> Evaluation:
     return Evaluation(epoch=job.epoch, step=job.step, error=said)
 
 
+def _silence() -> None:
+    """Send standard output nowhere, and what libraries say: this process has no user.
+
+    Standard error stays, for what we say ourselves.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    warnings.simplefilter("ignore")
+    logging.lastResort = logging.NullHandler()
+
+
 def _work(connection: Connection, settings: ScorerSettings) -> None:
     """The life of the process."""
     _end_with_parent()
@@ -198,6 +212,7 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
     from novelty_metric.errors import NoveltyMetricError
 
     torch.set_num_threads(1)
+    _silence()
     scorer = Scorer(
         settings.metric,
         budget_seconds=settings.budget_seconds,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,22 +153,18 @@ def _take(given: Any, count: int, found: list[Any]) -> str | None:
     if is_numbers or isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         return f"gave {_kind(given)} {wanted}"
     found.extend(itertools.islice(given, count + 1))  # what came before an error stays
-    if len(found) != count:
-        more = len(found) > count and not hasattr(given, "__len__")
-        number = f"more than {count}" if more else str(max(len(found), _length(given)))
-        return f"gave {number} {wanted}"
     # None is how a sampler says that a crystal failed.
     odd = Counter(
         _kind(item) for item in found[:count] if item is not None and not _is_crystal(item)
     )
-    if odd:
-        kinds = ", ".join(f"{number} times {kind}" for kind, number in odd.most_common(3))
-        return f"gave what is no crystal ({kinds}) {wanted}"
-    return None
-
-
-def _length(given: Any) -> int:
-    return len(given) if hasattr(given, "__len__") else 0
+    kinds = ", ".join(f"{number} times {kind}" for kind, number in odd.most_common(3))
+    no_crystals = f", and what is no crystal: {kinds}" if odd else ""
+    if len(found) == count:
+        return f"gave what is no crystal {wanted}: {kinds}" if odd else None
+    number = f"more than {count}" if len(found) > count else str(len(found))
+    if isinstance(given, Sized):
+        number = str(len(given))
+    return f"gave {number} {wanted}{no_crystals}"
 
 
 def _kind(value: Any) -> str:
@@ -177,7 +174,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, str):
         return f"the text {value if len(value) <= 20 else value[:17] + '...'!r}"
     shape = getattr(value, "shape", None)
-    return type(value).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+    return type(value).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
 
 
 def _is_crystal(value: Any) -> bool:
@@ -231,16 +228,19 @@ def _bound(function: Callable[..., Any], module: Any, *, takes_model: bool) -> C
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a built-in
         return function
-    fixed = getattr(function, "keywords", {})  # of functools.partial: the user's choice
+    # What functools.partial gives is the user's choice.
+    fixed = function.keywords if isinstance(function, functools.partial) else {}
     free = {name: p for name, p in signature.parameters.items() if name not in fixed}
     places = _places(free, takes_model=takes_model, has_model=module is not None)
+    if module is None and "model" in places:
+        if free[places["model"]].default is inspect.Parameter.empty:
+            raise InputError("the sampler takes the model, but none was given to step()")
+        del places["model"]
     missing = [
         name
         for name, p in free.items()
         if p.default is p.empty and p.kind not in _VARIABLE and name not in places.values()
     ]
-    if places.get("model") is not None and module is None:
-        raise InputError("the sampler takes the model, but none was given to step()")
     if missing:
         raise InputError(
             f"the sampler needs {missing[0]!r}, which is neither the model nor the number of "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.library_messages import libraries_quiet
 from novelty_metric.progress import no_progress
 from novelty_metric.progress_lines import ProgressLines
 
@@ -76,8 +76,7 @@ class Scorer:
         InputError
             In every process, if the reference, the potential or the hull can't be used in one.
         """
-        with randomness_kept(), plain_torch(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with randomness_kept(), plain_torch(), libraries_quiet():
             try:
                 return self._score(job, folder)
             except NoveltyMetricError:

@@ -9,10 +9,12 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
+from novelty_metric.library_messages import libraries_quiet
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ log = logging.getLogger("novelty_metric")
 
 MAX_ROWS = 1000
 """Rows of a table of crystals; all are in the artifact."""
+
+_OPEN: WeakKeyDictionary[Any, dict[str, int | None]] = WeakKeyDictionary()
+"""For a run, the step at which an evaluation was logged last, by its prefix."""
 
 COLUMNS = (
     "id",
@@ -83,9 +88,7 @@ class WandbReports:
         self._owns = False
         self._failure: InputError | None = None
         self._defined: set[str] = set()
-        self._waiting: list[dict[str, Any]] = []
-        self._last_step: int | None = None
-        """Step of the run at which an evaluation was logged last."""
+        self._waiting: list[tuple[str, dict[str, Any]]] = []
         self._ends_with_run = False
 
     @property
@@ -108,7 +111,9 @@ class WandbReports:
                     quiet = wandb.Settings(silent=True)
                     self._run = wandb.init(**{"settings": quiet, **self._init})
                     self._owns = True
-                    log.info("novelty is logged to W&B: %s", self._run.url or self._run.dir)
+                    online = not getattr(self._run, "offline", True)
+                    where = self._run.url if online else self._run.dir
+                    log.info("novelty is logged to W&B: %s", where)
             except Exception as error:  # of many types, some of them W&B's own
                 self._failure = InputError(
                     f"W&B can't open a run ({first_line(error)}); log in with `wandb login`, "
@@ -117,6 +122,7 @@ class WandbReports:
                 raise self._failure from error
         return self._run
 
+    @libraries_quiet()
     def log_report(
         self,
         report: NoveltyReport,
@@ -164,7 +170,7 @@ class WandbReports:
         if epoch is not None:
             self._define(prefix, {*numbers, *content})
         _configure(run, report, prefix)
-        self._waiting.append(content)
+        self._waiting.append((prefix, content))
         self._pass_on(run)
         run.summary.update(numbers)
         self._add_files(report, folder, numbers, prefix=prefix, name=name)
@@ -185,24 +191,28 @@ class WandbReports:
     def _pass_on(self, run: Any) -> None:
         """Log what waits, one evaluation for each record of the run."""
         while self._waiting:
+            prefix, content = self._waiting[0]
             step = _step(run)
             if step is None:  # disabled, or shared with others: no order is asked for
-                run.log(self._waiting.pop(0))
+                run.log(content)
+                self._waiting.pop(0)
                 continue
-            if step == self._last_step:
+            open_at = _OPEN.setdefault(run, {})
+            if open_at.get(prefix) == step:
                 if not self._owns:
                     self._at_the_end(run)
                     return
                 run.log({}, commit=True)  # nobody else does
-            run.log(self._waiting.pop(0), commit=False)
-            self._last_step = _step(run)
+            run.log(content, commit=False)
+            self._waiting.pop(0)
+            open_at[prefix] = _step(run)
 
     def _pass_on_all(self, run: Any) -> None:
         """Log what still waits, each in a record of its own: nothing comes after it."""
-        if self._waiting and _step(run) == self._last_step:
+        if self._waiting and _step(run) in _OPEN.get(run, {}).values():
             run.log({}, commit=True)  # the evaluation before them is in the open record
         while self._waiting:
-            run.log(self._waiting.pop(0), commit=True)
+            run.log(self._waiting.pop(0)[1], commit=True)
 
     def _at_the_end(self, run: Any) -> None:
         """Have what still waits logged when the run is finished, by whomever."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from typing import Any
 
 from novelty_metric.errors import InputError
+from novelty_metric.library_messages import libraries_quiet
 from novelty_metric.metric import SubstitutionNovelty
 from novelty_metric.protocol import Protocol
 from novelty_metric.report import NoveltyReport, protocol_changes
@@ -20,8 +20,7 @@ class QuietMetric(SubstitutionNovelty):
 
     def compute(self, *, deadline: float | None = None) -> NoveltyReport:
         """As `SubstitutionNovelty.compute`."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with libraries_quiet():
             return super().compute(deadline=deadline)
 
 
@@ -130,8 +129,7 @@ def score(metric: SubstitutionNovelty, check: NoveltyCheck) -> tuple[NoveltyRepo
     assert check.samples is not None
     started = time.perf_counter()
     metric.reset()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with libraries_quiet():
         metric.update_samples(
             read_samples(check.samples, format=check.format, column=check.column, limit=check.limit)
         )

@@ -166,20 +166,16 @@ def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -
     assert found.scalars["novelty/novel_yield"] == 0.0
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_sampler_that_fails_is_a_warning_and_the_next_one_counts(
-    sampler: Sample, asynchronous: bool
-) -> None:
+def test_a_sampler_that_fails_is_a_warning_and_the_next_one_counts(sampler: Sample) -> None:
     def sample(model: Any, n: int = 64) -> Any:
         return {0: None, 1: "NaCl", 2: sampler(1), 3: sampler(n)}[next(calls)]
 
     calls = iter(range(4))
     with (
         pytest.warns(UserWarning) as warned,
-        NoveltyMonitor(sample, BESIDE, n_samples=2, asynchronous=asynchronous) as monitor,
+        NoveltyMonitor(sample, BESIDE, n_samples=2) as monitor,
     ):
         found = [one for epoch in range(4) for one in monitor.step(epoch, object())]
-        found += monitor.wait()
     assert [one.scalars["novelty/n_unreadable"] for one in found] == [2, 2, 1, 0]
     assert [one.scalars["novelty/novel_yield"] for one in found] == [0] * 4
     said = [str(one.message) for one in warned if str(one.message).startswith("novelty of epoch")]
@@ -423,3 +419,64 @@ def test_a_script_that_forgets_to_close_ends_all_the_same(tmp_path: Path) -> Non
         [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout == "trained\n"
+
+
+QUIET = """
+import logging, sys, warnings
+from pymatgen.core import Lattice, Structure
+from novelty_metric.callbacks import NoveltyMonitor
+from novelty_metric.loggers.wandb import WandbReports
+
+def sample(n):
+    warnings.warn("of the sampler")
+    print("printed by the sampler")
+    cell = Lattice([[0, 3.15, 3.15], [3.15, 0, 3.15], [3.15, 3.15, 0]])
+    near = Structure(Lattice.cubic(3), ["Na", "Cl"], [[0, 0, 0], [0, 0, 0.001]])
+    far = Structure(Lattice.cubic(40), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return [Structure(cell, ["K", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]), near, far]
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s")
+    settings = {"reference": "aflow", "relaxer": sys.argv[3], "hull": "none", "cache": False}
+    reports = WandbReports(project="p", mode="offline", dir=sys.argv[1])
+    asynchronous = sys.argv[2] == "beside"
+    with NoveltyMonitor(
+        sample, settings, n_samples=3, asynchronous=asynchronous, loggers=[reports]
+    ) as monitor:
+        monitor.step(0)
+    assert len(monitor.results[0].report.results) == 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "relaxer"),
+    [
+        ("within", "none"),
+        pytest.param("within", "chgnet", marks=pytest.mark.slow),
+        pytest.param("beside", "chgnet", marks=pytest.mark.slow),
+    ],
+)
+def test_what_libraries_say_stays_off_the_screen(tmp_path: Path, where: str, relaxer: str) -> None:
+    pytest.importorskip("wandb")
+    script = tmp_path / "train.py"
+    script.write_text(QUIET)
+    done = subprocess.run(
+        # W&B's own folders for the time of a run, which it leaves to Python to remove.
+        [
+            *(sys.executable, "-W", "always", "-W", "ignore::ResourceWarning"),
+            *(str(script), str(tmp_path), where, relaxer),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert lines.count("printed by the sampler") == 1
+    of_wandb = ("asyncio", "git", "urllib3", "docker", "wandb")
+    rest = {line for line in lines if not line.startswith(of_wandb)}
+    assert rest <= {"printed by the sampler", "novelty_metric"}
+    assert [line for line in done.stderr.splitlines() if "Warning" in line] == [
+        f"{script}:8: UserWarning: of the sampler"
+    ]
+    assert "wandb" not in done.stderr

@@ -203,6 +203,7 @@ def test_what_a_sampler_may_be(sample: Any) -> None:
 
 def test_a_sampler_may_be_without_a_model_and_in_a_wrapper() -> None:
     assert len(draw(passed_on, None, 2, (0,)).structures) == 2
+    assert draw(lambda n, model=None: crystals(n), None, 2, (0,)).problem is None
     wrapped = nn.DataParallel(Plain())
     assert draw("sample", wrapped, 2, (0,)).problem is None
     # What the user fixed stays as it is.
@@ -255,9 +256,17 @@ ATOMS = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
         (lambda n: np.zeros(3), 0, r"gave ndarray of shape \(3,\)"),
         (lambda n: {"a": salt()}, 0, "gave dict where 3"),
         (lambda n: 7, 0, "gave int where 3"),
-        (lambda n: [salt(), "NaCl", {}], 1, "no crystal .1 times the text 'NaCl', 1 times dict"),
+        (
+            lambda n: [salt(), "NaCl", {}],
+            1,
+            "no crystal where 3 .*: 1 times the text 'NaCl', 1 times dict",
+        ),
         (lambda n: list(torch.rand(3, 2)), 0, r"3 times Tensor of shape \(2,\)"),
-        (lambda n: (crystals(3), {}), 0, "gave 2 where 3"),
+        (
+            lambda n: (crystals(3), {}),
+            0,
+            "gave 2 where 3 .* no crystal: 1 times list, 1 times dict",
+        ),
         (lambda n: salt(), 1, "gave 1 where 3"),
         (lambda n: list(salt())[:1] * 3, 0, "3 times PeriodicSite"),
         (lambda n: (salt() for _ in range(n)), 3, None),

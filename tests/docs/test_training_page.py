@@ -48,11 +48,8 @@ def block(heading: str, containing: str) -> str:
     return code
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_the_plain_loop(capsys: pytest.CaptureFixture[str], asynchronous: bool) -> None:
+def test_the_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
     code = block("A loop of your own, and Accelerate", "def show")
-    if asynchronous:
-        code = code.replace("n_samples=2", "n_samples=2, asynchronous=True")
     exec(code, {"model": Model(), "epochs": 3, "train": lambda model: None})
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["0", "1", "2"]

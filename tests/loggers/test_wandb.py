@@ -336,6 +336,19 @@ def test_no_value_of_the_user_is_lost(
         assert column([row for row in rows if "test" in row], "_step") == [21]
 
 
+def test_two_trainings_may_share_a_run(tmp_path: Path, metric: SubstitutionNovelty) -> None:
+    report = metric(CRYSTALS[:1])
+    with wandb.init(project="p", mode="offline") as run:
+        for epoch in (0, 1):
+            reports = WandbReports(n_pairs=0)
+            reports.log_report(report, epoch=epoch)
+            reports.log_report(report, epoch=epoch, prefix="other")
+            reports.close()
+        assert run.step == 0
+    rows = history(tmp_path)
+    assert column(rows, "novelty/epoch") == column(rows, "other/epoch") == [0, 1]
+
+
 def test_crystal_systems_are_curves_too(tmp_path: Path, metric: SubstitutionNovelty) -> None:
     reports = WandbReports(project="p", mode="offline", n_pairs=0)
     for epoch in (0, 1):
