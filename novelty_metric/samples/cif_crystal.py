@@ -67,6 +67,7 @@ DUMMY_EDGE = 100.0
 """Side (Å) of the cell that ADiT writes where it failed to make a crystal."""
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\([\d.]*\)?)?", re.ASCII)
+_DATA_LINE = re.compile(r"^\s*data_", re.MULTILINE | re.IGNORECASE)
 _PLAIN_NUMBERS = re.compile(r"[0-9.+-]*")
 _FRACTION = re.compile(r"([+-]?\d{1,6})/(\d{1,6})", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]|[^\x00-\x7f]")
@@ -137,16 +138,16 @@ class _Block:
     def parse(cls, text: str) -> _Block:
         from gemmi import cif
 
+        plain = _plain(text)
         try:
-            document = cif.read_string(_plain(text))
+            document = cif.read_string(plain)
+            n_blocks = len(document)
         except (ValueError, RuntimeError) as error:
-            if "expected block header" in str(error):
-                raise _Complete("not a CIF: there is no data_ line") from error
-            raise UnreadableCrystal(_grammar_fault(error)) from error
-        if not len(document):
-            raise _Complete("not a CIF: there is no data_ line")
-        if len(document) > 1:
-            raise _Complete(f"{len(document)} data_ blocks where one crystal is expected")
+            if "duplicate block name" not in str(error):
+                raise _grammar_fault(error) from error
+            n_blocks = len(_DATA_LINE.findall(text))
+        if n_blocks != 1:
+            raise _Complete(_blocks_fault(n_blocks))
         values: dict[str, list[str]] = {}
         block: Any = document[0]
         for item in block:
@@ -201,14 +202,22 @@ def _plain(text: str) -> str:
     return text
 
 
-def _grammar_fault(error: Exception) -> str:
+def _grammar_fault(error: Exception) -> UnreadableCrystal:
     """What gemmi says, with the line: ``string:12:0(345): parse error``."""
+    if "expected block header" in str(error):
+        return _Complete(_blocks_fault(0))
     match = re.match(r"string:(\d+)(?::\d+\(\d+\))?:?\s*(?:in \S*:\s*)?(.*)", str(error), re.DOTALL)
     if match is None:
-        return one_line(error)
-    reason = match[2].replace(" _*", "")
-    what = "not the grammar of CIF" if reason == "parse error" else one_line(reason)
-    return f"line {match[1]}: {what}"
+        return UnreadableCrystal(one_line(error))
+    reason = one_line(match[2].replace(" _*", ""))
+    what = "not the grammar of CIF" if reason == "parse error" else reason
+    return UnreadableCrystal(f"line {match[1]}: {what}")
+
+
+def _blocks_fault(n_blocks: int) -> str:
+    if not n_blocks:
+        return "not a CIF: there is no data_ line"
+    return f"{n_blocks} data_ blocks where one crystal is expected"
 
 
 @lru_cache(maxsize=4096)
