@@ -6,6 +6,7 @@ knows the full symbols and Schoenflies'. Both are imported by the functions that
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -144,53 +145,48 @@ def listed_operations(texts: tuple[str, ...], centrings: tuple[str, ...] = ()) -
 
 
 def _operation(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotation and translation of an operation such as ``1/2-x, y, z``."""
     parts = "".join(text.lower().split()).split(",")
     if len(parts) == 4 and parts[3] in ("+1", "-1", "1"):
         del parts[3]
-    rotation, translation = np.zeros((3, 3)), np.zeros(3)
-    for row, part in enumerate(parts if len(parts) == 3 else ()):
-        at = 0
-        while at < len(part):
-            term = _TERM.match(part, at)
-            if term is None or term.end() == at or (at and not term["sign"]):
-                break
-            at = term.end()
-            value, exact = _coefficient(term)
-            if term["axis"]:
-                rotation[row, "xyz".index(term["axis"])] += value
-            else:
-                near = round(value * 24) / 24
-                translation[row] += (
-                    near if abs(value - near) < _DECIMAL_TOLERANCE and (not exact) else value
-                )
-        if not part or at < len(part):
-            break
-    else:
-        if len(parts) == 3 and abs(abs(np.linalg.det(rotation)) - 1) < 1e-6:
-            return rotation, translation
+    rows = [_component(part) for part in parts]
+    if len(rows) == 3 and all(row is not None for row in rows):
+        numbers = np.array(rows, dtype=float)
+        rotation = np.rint(numbers[:, :3])
+        whole = np.abs(rotation - numbers[:, :3]).max() < 1e-6 and np.abs(rotation).max() <= 2
+        if whole and round(abs(float(np.linalg.det(rotation)))) == 1:
+            return rotation, numbers[:, 3]
     raise UnreadableCrystal(f"{one_line(repr(text), 60)} is not a symmetry operation")
 
 
-def _coefficient(term: re.Match[str]) -> tuple[float, bool]:
-    """Value of a term, and whether it is written as a fraction or a whole number."""
-    if term["number"] is None and term["axis"] is None:
-        return np.nan, True
-    value = float(term["number"] or 1)
-    for below in (term["below"], term["under"]):
-        if below is not None:
-            value = value / int(below) if int(below) else np.nan
-    return -value if term["sign"] == "-" else value, "." not in (term["number"] or "")
+def _component(text: str) -> list[float] | None:
+    """Factors of x, y and z, and the translation; None if it is something else."""
+    numbers = [0.0] * 4
+    at = 0
+    while at < len(text):
+        term = _TERM.match(text, at)
+        if term is None or not (term["number"] or term["axis"]) or (at and not term["sign"]):
+            return None
+        at = term.end()
+        value = float(term["number"] or 1)
+        for below in (term["below"], term["under"]):
+            if below is not None:
+                value = value / int(below) if int(below) else math.nan
+        if not term["axis"] and "." in term["number"]:
+            near = round(value * 24) / 24
+            value = near if abs(value - near) < _DECIMAL_TOLERANCE else value
+        numbers["xyz".index(term["axis"]) if term["axis"] else 3] += (
+            -value if term["sign"] == "-" else value
+        )
+    return numbers if text and all(map(math.isfinite, numbers)) else None
 
 
-def _codes(
-    rotations: NDArray[np.float64], translations: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _codes(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> NDArray[np.int64]:
     """A number for each operation, equal for those that are the same up to lattice translations."""
-    with np.errstate(invalid="ignore"):
-        turned = np.rint(rotations.reshape(-1, 9) * 12) @ 211.0 ** np.arange(9)[::-1]
-        # Cells of a prime number, a little shifted: no usual fraction is on an edge.
-        shifted = np.floor((translations + 2e-4) % 1 * 499)
-    return turned * 1e-3 + shifted @ np.array([499.0**2, 499.0, 1.0])
+    turned = np.rint(rotations).astype(np.int64).reshape(-1, 9) @ 11 ** np.arange(9)
+    # A prime number of steps, a little shifted: no usual fraction is between two.
+    steps = np.floor((translations + 2e-4) % 1 * 499).astype(np.int64)
+    return turned * 499**3 + steps @ 499 ** np.arange(3)
 
 
 def _type_number(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> int | None:
@@ -198,13 +194,12 @@ def _type_number(rotations: NDArray[np.float64], translations: NDArray[np.float6
         return 1
     import spglib
 
-    whole = np.rint(rotations)
-    if np.abs(whole - rotations).max() > 1e-6:
-        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = spglib.get_spacegroup_type_from_symmetry(whole.astype(np.intc), translations)
+            found = spglib.get_spacegroup_type_from_symmetry(
+                np.rint(rotations).astype(np.intc), translations
+            )
     except Exception:  # spglib raises types of its own, which change by version
         return None
     return None if found is None else int(found.number)
