@@ -60,6 +60,9 @@ _THIRD_TOLERANCE = 1e-4
 _THINNEST = 0.01
 """Least distance of opposite faces of the cell (Å); as pymatgen's reader has it."""
 
+_SPECIAL = 0.05
+"""A site and its own image this near (Å) are one on a special position, written with few digits."""
+
 _CLOSE = 0.5
 """An origin that puts atoms of one element nearer than this (Å) is the wrong one."""
 
@@ -434,7 +437,7 @@ def _structure(block: _Block) -> Structure:
     names = group_names(block.values)
 
     def assembled(operations: Operations) -> _Assembled:
-        return _assemble(sites, operations, formula, n_units)
+        return _assemble(sites, operations, lattice.matrix, formula, n_units)
 
     operations = _listed(block)
     if operations is not None:
@@ -553,8 +556,8 @@ def _fitting(
         return crystals[0]
     if len(fitting) > 1 and not _are_equal([crystal.structure(lattice) for crystal in fitting]):
         raise UnreadableCrystal(
-            "the space group has two origins, and nothing tells which: write it with :1 or :2, or "
-            "list the symmetry operations"
+            f"the space group has {len(fitting)} origins or settings, and nothing tells which: "
+            "name it with its choice, such as :1 or :2, or list the symmetry operations"
         )
     return fitting[0]
 
@@ -611,6 +614,7 @@ class _Assembled:
 def _assemble(
     sites: _Sites,
     operations: Operations,
+    matrix: NDArray[np.float64],
     formula: Mapping[str, float],
     n_units: float | None,
 ) -> _Assembled:
@@ -624,7 +628,8 @@ def _assemble(
     coords = _thirds(sites.coords)
     images = coords[:, None]
     if len(operations) > 1:
-        images = np.einsum("oij,nj->noi", operations.rotations, coords) + operations.translations
+        coords = _on_special_positions(coords, operations, matrix)
+        images = _images(coords, operations)
     hosts = _hosts(images, coords)
     merged: dict[int, list[int]] = {}
     for row, host in enumerate(hosts):
@@ -649,6 +654,28 @@ def _assemble(
         [labels[row] for row, _ in pairs],
         fault,
     )
+
+
+def _images(coords: NDArray[np.float64], operations: Operations) -> NDArray[np.float64]:
+    """Every image of every row, ``(n_rows, n_operations, 3)``, not wrapped."""
+    turned: NDArray[np.float64] = np.einsum("oij,nj->noi", operations.rotations, coords)
+    return turned + operations.translations
+
+
+def _on_special_positions(
+    coords: NDArray[np.float64], operations: Operations, matrix: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Coordinates, those that miss a special position by their last digit moved onto it.
+
+    Such a row is the mean of its images that are at most `_SPECIAL` away. Rows whose images merge
+    as they are stay as they are.
+    """
+    apart = _images(coords, operations) - coords[:, None]
+    apart -= np.rint(apart)
+    here = np.linalg.norm(apart @ matrix, axis=-1) < _SPECIAL
+    for row in np.flatnonzero((here & (np.abs(apart) > SITE_TOLERANCE / 2).any(-1)).any(1)):
+        coords[row] += apart[row, here[row]].mean(0)
+    return coords
 
 
 def _atoms(kinds: Sequence[_SiteKind], counts: Sequence[int]) -> dict[str, float]:
@@ -707,8 +734,9 @@ def _refuse_coincidence(images: NDArray[np.float64], coords: NDArray[np.float64]
         raise UnreadableCrystal(reason)
     tree = cKDTree(points, boxsize=1.0)
     wrapped = images.reshape(-1, 3) % 1.0 % 1.0
-    distances, _ = tree.query(wrapped, k=2, p=np.inf, distance_upper_bound=SITE_TOLERANCE)
-    if np.isfinite(distances[:, 1]).any():
+    distances, rows = tree.query(wrapped, k=2, p=np.inf, distance_upper_bound=SITE_TOLERANCE)
+    own = np.repeat(np.arange(len(coords)), images.shape[1])[:, None]
+    if (np.isfinite(distances) & (rows != own)).any():
         raise UnreadableCrystal(reason)
 
 

@@ -301,16 +301,22 @@ def _halls_of_number(number: int, code: str) -> tuple[str, ...]:
 
 
 def _halls_of_code(number: int, code: str) -> tuple[str, ...]:
-    return tuple(e.hall for e in _table() if e.number == number and _has_code(e, code))
+    # Settings that the Tables do not list stand behind those that they do.
+    halls = [e.hall for e in _table() if e.number == number and _has_code(e, code)]
+    return tuple(halls[:1])
 
 
 def _has_code(entry: Any, code: str) -> bool:
     """Whether a setting has a code of the International Tables, such as ``b1`` or ``2abc``."""
-    extension = str(entry.ext).strip("\x00 ").lower()
     code = re.sub(r"^([12]?)abc$", r"\1", code)
     if entry.qualifier in ("a", "b", "c"):  # groups without a choice of cell
         code = code.removesuffix("1")
-    return code == extension + entry.qualifier
+    return code == _extension(entry) + str(entry.qualifier)
+
+
+def _extension(entry: Any) -> str:
+    """Choice of origin or axes: 1, 2, h or r."""
+    return str(entry.ext).strip("\x00 ").lower()
 
 
 def _halls_of_symbol(text: str, code: str) -> tuple[str, ...]:
@@ -326,7 +332,7 @@ def _halls_of_symbol(text: str, code: str) -> tuple[str, ...]:
     suffix = "".join(suffix.lower().split())
     suffix = _ICSD_CHOICE.get(suffix, suffix) or code
     if suffix:
-        entries = [entry for entry in entries if _has_code(entry, suffix)]
+        entries = [e for e in entries if _extension(e) == suffix or _has_code(e, suffix)]
     return tuple(dict.fromkeys(entry.hall for entry in entries))
 
 

@@ -120,6 +120,7 @@ class Style:
     elements: str
     formula: str
     errors: bool
+    digits: int
 
     @classmethod
     def random(cls, rng: random.Random, symmetry: str) -> Style:
@@ -132,6 +133,7 @@ class Style:
             elements=rng.choice(["type", "type", "ion", "label", "upper type"]),
             formula=rng.choice(["none", "unit", "unit and Z", "cell and Z", "cell"]),
             errors=rng.random() < 0.2,
+            digits=rng.choice([4, 5, 7, 10]),
         )
 
 
@@ -197,7 +199,11 @@ def _symmetry_lines(
 ) -> list[str]:
     kind, entry = setting.kind, setting.entry
     name = rng.choice(
-        ["_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_space_group_name_H-M_full"]
+        [
+            "_symmetry_space_group_name_H-M",
+            "_space_group_name_H-M_alt",
+            "_space_group_name_H-M_full",
+        ]
     )
     number = rng.choice(["_symmetry_Int_Tables_number", "_space_group_IT_number"])
     hall = rng.choice(["_symmetry_space_group_name_Hall", "_space_group_name_Hall"])
@@ -219,7 +225,9 @@ def _symmetry_lines(
         return lines[style.symmetry]
     new = style.symmetry == "new operations"
     names = [] if style.symmetry == "operations alone" else [f"{tag(name)} '{entry.hm}'"]
-    listed = [f"'{_triplet(r, t)}'" for r, t in zip(setting.rotations, setting.translations, strict=True)]
+    listed = [
+        f"'{_triplet(r, t)}'" for r, t in zip(setting.rotations, setting.translations, strict=True)
+    ]
     rng.shuffle(listed)
     operation = "_space_group_symop_operation_xyz" if new else "_symmetry_equiv_pos_as_xyz"
     if rng.random() < 0.5:
@@ -247,7 +255,9 @@ def _triplet(rotation: NDArray[np.intc], translation: NDArray[np.float64]) -> st
     parts = []
     for row, shift in zip(rotation, translation, strict=True):
         text = "".join(
-            ("+" if value > 0 else "-") + axis for value, axis in zip(row, "xyz", strict=True) if value
+            ("+" if value > 0 else "-") + axis
+            for value, axis in zip(row, "xyz", strict=True)
+            if value
         )
         above = round(float(shift) * 24) % 24
         fraction = f"+{above}/24" if above else ""
@@ -255,7 +265,7 @@ def _triplet(rotation: NDArray[np.intc], translation: NDArray[np.float64]) -> st
             if above and above * low % 24 == 0:
                 fraction = f"+{above * low // 24}/{low}"
                 break
-        parts.append((text.lstrip("+") + fraction))
+        parts.append(text.lstrip("+") + fraction)
     return ", ".join(parts)
 
 
@@ -295,7 +305,7 @@ def _site_lines(setting: Setting, style: Style, tag: Callable[[str], str]) -> li
             "upper type": symbol.upper(),
         }[style.elements]
         end = "(3)" if style.errors else ""
-        coords = " ".join(f"{value:.7f}{end}" for value in site.frac_coords)
+        coords = " ".join(f"{value:.{style.digits}f}{end}" for value in site.frac_coords)
         lines.append(f"{symbol}{at + 1} {written} {coords}")
     return lines
 

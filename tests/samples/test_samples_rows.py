@@ -62,7 +62,10 @@ def outcome(samples: list[Sample]) -> list[str]:
         ("X X1 0 0 0 1", "element number 0 (X) is not an element"),
         ("? Q1 0 0 0 1\nO O1 .5 .5 .5 1", "'?' is not an element"),
         ("OH O1 0 0 0 1\nLi Li1 .5 .5 .5 1", "'OH' is not an element"),
-        ("Li Li1 0 0 0 1\nO O1 0 0 0 1", "coincident atoms: Li1, O1 are on one site; their occupancies sum to 2"),
+        (
+            "Li Li1 0 0 0 1\nO O1 0 0 0 1",
+            "coincident atoms: Li1, O1 are on one site; their occupancies sum to 2",
+        ),
         ("Li Li1 0 here 0 1", "Li1: _atom_site_fract_y is 'here' and not a number"),
         ("Li Li1 0 nan 0 1", "Li1: _atom_site_fract_y is 'nan' and not a number"),
         ("Li Li1 0 0 0 1\nO O1", "Wrong number of values in loop"),
