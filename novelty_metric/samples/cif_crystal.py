@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymatgen.core import Composition, Lattice, Structure
 
-MAX_WORDS = 5_000_000
+MAX_WORDS = 2_000_000
 """Most words of a CIF that are read: 50 MB of single digits would take 2 GB in memory."""
 
-MAX_POSITIONS = 100_000
-"""Most positions that are made, sites times operations; each takes some microseconds."""
+MAX_POSITIONS = 20_000
+"""Most positions that are made, sites times operations; each takes some 50 microseconds."""
 
 MAX_EXAMINED_SITES = 1_000
 """Most sites whose own symmetry or distances are asked for, where the file contradicts itself."""
@@ -158,9 +158,13 @@ class _Block:
                 tag, value = item.pair
                 _add(values, tag, [value])
             elif item.loop is not None and any(map(_canonical, item.loop.tags)):
-                words, width = item.loop.values, item.loop.width()
-                if not words:
+                n_rows, width = item.loop.length(), item.loop.width()
+                if not n_rows:
                     raise UnreadableCrystal("a loop_ without columns or values")
+                if n_rows > MAX_POSITIONS:
+                    tag = item.loop.tags[0]
+                    raise UnreadableCrystal(f"{n_rows} values of {tag}, more than {MAX_POSITIONS}")
+                words = item.loop.values
                 for at, tag in enumerate(item.loop.tags):
                     _add(values, tag, words[at::width])
         return cls(values)
@@ -296,8 +300,6 @@ def _read_sites(block: _Block, formula: frozenset[str]) -> _Sites:
             raise UnreadableCrystal("no cell and no atoms")
         raise UnreadableCrystal("'_atom_site_label' is missing")
     n_rows = len(first)
-    if n_rows > MAX_POSITIONS:
-        raise UnreadableCrystal(f"{n_rows} sites, more than {MAX_POSITIONS}")
     for tag, column in block.values.items():
         if tag.startswith("_atom_site_") and len(column) != n_rows and _is_site_tag(tag):
             raise UnreadableCrystal(f"{len(column)} values of {tag} for {n_rows} sites")
@@ -339,9 +341,12 @@ def _column(words: Sequence[str], name: str, labels: Sequence[str]) -> list[floa
     """Numbers of a column of the sites."""
     if _PLAIN_NUMBERS.fullmatch("".join(words)):
         try:
-            return list(map(float, words))
+            values = list(map(float, words))
         except ValueError:
             pass
+        else:
+            if all(map(math.isfinite, values)):
+                return values
     values = []
     for row, word in enumerate(words):
         try:
@@ -709,14 +714,12 @@ def _hosts(images: NDArray[np.float64], coords: NDArray[np.float64]) -> list[int
         return list(range(n_rows))
     if n_rows == 1:
         return [0]
-    hosts = list(range(n_rows))
+    hosts: list[int] = []
     step = max(1, _MOST_PAIRS // (8 * n_rows * n_images))
     for start in range(0, n_rows, step):
         near = np.any(_near(images[start : start + step, :, None] - coords), axis=1)
-        for at, other in np.argwhere(near).tolist():
-            row = start + at
-            if other < hosts[row] and hosts[other] == other:
-                hosts[row] = other
+        for row, first in enumerate(near.argmax(1).tolist(), start):
+            hosts.append(hosts[first] if first < row else row)
     return hosts
 
 

@@ -91,7 +91,7 @@ def formula_counts(text: str) -> Mapping[str, float] | None:
 
     Deuterium and tritium count as hydrogen.
     """
-    if not _FORMULA.fullmatch(text):
+    if len(text) > 1000 or not _FORMULA.fullmatch(text):
         return None
     counts: dict[str, float] = {}
     for symbol, count in _FORMULA_TERM.findall(text):

@@ -30,6 +30,9 @@ METRIC_TOLERANCE = 0.02
 """How far operations may change the products of the cell vectors, as a share of the lengths: 1 % of
 a length or 1 degree. Refined and relaxed cells stay far below, another system does not."""
 
+_LONGEST = 100
+"""Characters of an operation or of a name that are looked at; none is half as long."""
+
 _DECIMAL_TOLERANCE = 1e-3
 """A translation written as a decimal and this near to a multiple of 1/24 is that multiple."""
 
@@ -146,7 +149,7 @@ def listed_operations(texts: tuple[str, ...], centrings: tuple[str, ...] = ()) -
 
 def _operation(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rotation and translation of an operation such as ``1/2-x, y, z``."""
-    parts = "".join(text.lower().split()).split(",")
+    parts = "".join(text[:_LONGEST].lower().split()).split(",")
     if len(parts) == 4 and parts[3] in ("+1", "-1", "1"):
         del parts[3]
     rows = [_component(part) for part in parts]
@@ -246,7 +249,7 @@ def group_names(tags: Mapping[str, Sequence[str]]) -> list[GroupName]:
     for tag in tags:
         if not (level := _level(tag)) or not (text := _text(tags, tag)):
             continue
-        names.append(GroupName(text, _halls(text, level, code), level - 1))
+        names.append(GroupName(text, _halls(text[:_LONGEST], level, code), level - 1))
     return names
 
 

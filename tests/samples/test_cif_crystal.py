@@ -521,7 +521,7 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert "900 sites and 192 symmetry operations make 172800" in outcome(cif(rows, NAMED))
     monkeypatch.setattr(cif_crystal, "MAX_POSITIONS", 100)
-    assert "900 sites, more than 100" in outcome(cif(rows))
+    assert "900 values of _atom_site_label, more than 100" in outcome(cif(rows))
     monkeypatch.setattr(cif_crystal, "MAX_WORDS", 1000)
     assert "million words" in outcome(cif(rows))
     monkeypatch.undo()
