@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 SYMPREC = 0.01
 
@@ -313,14 +314,13 @@ def _site_lines(setting: Setting, style: Style, tag: Callable[[str], str]) -> li
 # By programs
 
 
-def programs() -> dict[str, Callable[[Structure], str]]:
-    """Writers of the common libraries."""
-    return {
-        "pymatgen": lambda crystal: str(CifWriter(crystal)),
-        "pymatgen symmetrised": lambda crystal: str(CifWriter(crystal, symprec=SYMPREC)),
-        "ase": _by_ase,
-        "gemmi": _by_gemmi,
-    }
+def by_programs(crystal: Structure) -> Iterator[tuple[str, str, Structure]]:
+    """Name of the writer, what it writes, and what it writes it of."""
+    yield "pymatgen", str(CifWriter(crystal)), crystal
+    refined = SpacegroupAnalyzer(crystal, symprec=SYMPREC).get_refined_structure()
+    yield "pymatgen symmetrised", str(CifWriter(crystal, symprec=SYMPREC)), refined
+    yield "ase", _by_ase(crystal), crystal
+    yield "gemmi", _by_gemmi(crystal), crystal
 
 
 def _by_ase(crystal: Structure) -> str:
