@@ -77,6 +77,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]|[^\x00-\x7f]")
 
 _OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 _MAGNETIC_OPERATIONS = "_space_group_symop_magn_operation_xyz"
+_MAGNETIC_NAME = re.compile(r"_space_group_magn|_magnetic_space_group")
 _MAGNETIC_CENTRINGS = "_space_group_symop_magn_centering_xyz"
 
 
@@ -112,6 +113,11 @@ def crystal_from_cif(text: str) -> Structure:
         raise
     except UnreadableCrystal as error:
         raise UnreadableCrystal(f"CIF: {error}") from error.__cause__
+    except _UNEXPECTED as error:  # any text may come in, and harms no other crystal
+        raise UnreadableCrystal(f"CIF: {one_line(error)}") from error
+
+
+_UNEXPECTED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def is_cif(text: str) -> bool:
@@ -195,8 +201,6 @@ def _plain(text: str) -> str:
 
     So they harm no comment, and make no number of what is none.
     """
-    if text.isascii() and text.isprintable():
-        return text
     text = text.lstrip("\ufeff").rstrip("\x1a\x00 \n")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -231,11 +235,18 @@ def _blocks_fault(n_blocks: int) -> str:
 def _canonical(tag: str) -> str:
     """The tag as it is looked up, or nothing if it is not needed."""
     name = tag.lower().replace(".", "_").rstrip("_")
-    if name.startswith(("_cell_", "_atom_site_", "_atom_type_", "_symmetry_", "_space_group_")):
-        return name
-    if name.startswith("_chemical_formula_"):
-        return name
-    return ""
+    return name if name.startswith(_NEEDED) else ""
+
+
+_NEEDED = (
+    "_atom_site_",
+    "_atom_type_",
+    "_cell_",
+    "_chemical_formula_sum",
+    "_magnetic_space_group",
+    "_space_group_",
+    "_symmetry_",
+)
 
 
 def _add(values: dict[str, list[str]], tag: str, words: Sequence[str]) -> None:
@@ -410,7 +421,7 @@ def _read_lattice(block: _Block) -> Lattice:
 
 def _listed(block: _Block) -> Operations | None:
     """The operations that the file lists, None if it lists none."""
-    if any("modulation" in tag or "wave_vector" in tag for tag in block.values):
+    if any(re.search(r"_modulation|_wave_vector|_ssg_", tag) for tag in block.values):
         raise UnreadableCrystal("the structure is modulated")
     if magnetic := block.values.get(_MAGNETIC_OPERATIONS):
         centrings = block.values.get(_MAGNETIC_CENTRINGS, ())
@@ -424,7 +435,7 @@ def _listed(block: _Block) -> Operations | None:
         if found is not None and len(found) != len(operations):
             raise UnreadableCrystal("two lists of symmetry operations differ")
         found = operations
-    if found is None and any("space_group_magn" in tag for tag in block.values):
+    if found is None and any(map(_MAGNETIC_NAME.match, block.values)):
         raise UnreadableCrystal("names a magnetic space group, but lists no operations")
     return found
 

@@ -213,6 +213,11 @@ def _type_number(rotations: NDArray[np.float64], translations: NDArray[np.float6
 _ICSD_CHOICE = {"s": "1", "z": "2", "h": "h", "r": "r"}
 """Letters that the ICSD sets after a symbol: first and second origin, hexagonal, rhombohedral."""
 
+_OTHER_TAGS = re.compile(
+    r"_symop_|_symmetry_equiv|_magn|_ssg|wyckoff|point_group|patterson|laue|bravais|transform"
+)
+"""What tags about symmetry have in them that name no space group."""
+
 _SHORT_MONOCLINIC = re.compile(r"([PABCIF])\s*(2(?:_?1)?(?:/[mabcnd])?|[mabcnd])", re.IGNORECASE)
 
 
@@ -261,9 +266,7 @@ def _text(tags: Mapping[str, Sequence[str]], tag: str) -> str:
 @lru_cache(maxsize=4096)
 def _level(tag: str) -> int:
     """1 for a tag with a Hall symbol, 2 for Hermann–Mauguin, 3 for the type, 0 for other tags."""
-    if not re.match(r"_(symmetry|space_group|cell_space_group)_", tag) or "magn" in tag:
-        return 0
-    if re.match(r"_space_group_(symop|wyckoff|ssg)|_symmetry_equiv", tag):
+    if not tag.startswith(("_symmetry_", "_space_group_")) or _OTHER_TAGS.search(tag):
         return 0
     if "hall" in tag:
         return 1

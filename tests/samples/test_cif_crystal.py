@@ -305,7 +305,11 @@ def test_the_formula_of_the_whole_cell_beside_z() -> None:
         ("_symmetry_space_group_name_H-M 'F q -3 m'", "the space group 'F q -3 m' is not known"),
         ("_space_group_IT_number 999", "the space group '999' is not known"),
         ("_space_group_name_Hall nonsense", "the space group 'nonsense' is not known"),
+        (f"{NAMED}\n_space_group_point_group_H-M m-3m\n_symmetry_cell_setting cubic", "Na4Cl4"),
         (f"{NAMED}\n_symmetry_Int_Tables_number 1", "contradict each other"),
+        (f"{NAMED}\n_space_group.transform_Pp_abc a,b,c;0,0,0", "Na4Cl4"),
+        (f"{NAMED}\n_space_group.transform_Pp_abc a-b,a+b,c;0,0,0", "named in another setting"),
+        ("_space_group.name_H-M_ref 'F m -3 m'", "Na4Cl4"),
         (f"{NAMED}\n_space_group_name_Hall '-P 4 2 3'", "contradict each other"),
         ("_symmetry_space_group_name_H-M 'P 63/m m c'", "the cell contradicts the space group"),
         ("_space_group_IT_number 166", "Na1Cl1"),  # rhombohedral axes, as the cell has them
@@ -367,7 +371,9 @@ def test_magnetic_files() -> None:
     )
     assert outcome(cif(more=f"_space_group_magn.number_BNS 2.7\n{magnetic}")) == "Na4Cl4"
     assert "lists no operations" in outcome(cif(more="_space_group_magn.number_BNS 2.7"))
-    assert "modulated" in outcome(cif(more="_cell_modulation_dimension 1"))
+    assert "lists no operations" in outcome(cif(more="_magnetic_space_group.name_BNS 'P -1'"))
+    for tag in ("_cell_modulation_dimension 1", "_space_group_ssg_name 'Fm-3m(00g)'"):
+        assert "modulated" in outcome(cif(more=tag))
 
 
 SILICON = cell(5.43)
