@@ -1,4 +1,8 @@
-"""The crystals of CIF text: one per data block."""
+"""The crystals of CIF text: one per data block.
+
+A block is a crystal also where it holds none, such as the block of a publication: it is a row with
+that reason, so that what a model failed to write is counted.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from novelty_metric.samples.base import Entry
-from novelty_metric.samples.crystals import UnreadableCrystal, crystal_from_cif
+from novelty_metric.samples.checks import UnreadableCrystal
+from novelty_metric.samples.cif_crystal import crystal_from_cif, is_cif
 from novelty_metric.samples.source import MAX_MEMBER_BYTES
 
 if TYPE_CHECKING:
@@ -18,22 +23,46 @@ def data_blocks(lines: Iterable[str]) -> Iterator[str | None]:
     """Text of each data block, None for one too long to be a crystal.
 
     What stands before the first block is left out if it is blank, comments, or followed by a
-    block; text without any block is one block.
+    block; text without any block is one block. A ``data_`` line inside a text field, between lines
+    that begin with a semicolon, starts no block. Where such a field is never closed, or the text
+    is not CIF, it does: one damaged block harms no other.
     """
-    held: list[str] = []
-    size, started = 0, False
+    pieces: list[list[str]] = [[]]  # the block, cut at the data_ lines inside its text fields
+    size, started, in_field = 0, False, False
     for line in lines:
-        if line.lstrip().startswith("data_"):
-            if started:
-                yield "".join(held) if size <= MAX_MEMBER_BYTES else None
-            held, size, started = [], 0, True
+        if line.lstrip()[:5].lower() == "data_":
+            if not in_field:
+                if started:
+                    yield from _joined(pieces, size)
+                pieces, size, started = [[]], 0, True
+            elif size > MAX_MEMBER_BYTES:  # a field that is not closed
+                yield from _separate(pieces, size)
+                pieces, size, in_field = [[]], 0, False
+            else:
+                pieces.append([])
+        if started and line.startswith(";"):
+            in_field = not in_field
         size += len(line)
         if size <= MAX_MEMBER_BYTES:
-            held.append(line)
-    if size > MAX_MEMBER_BYTES:
-        yield None
-    elif started or any(line.strip() for line in held):
-        yield "".join(held)
+            pieces[-1].append(line)
+    if started or any(line.strip() for line in pieces[0]):
+        yield from _separate(pieces, size) if in_field else _joined(pieces, size)
+
+
+def _joined(pieces: list[list[str]], size: int) -> Iterator[str | None]:
+    """One block, or several where the whole is not CIF."""
+    whole = "".join(line for piece in pieces for line in piece)
+    if size > MAX_MEMBER_BYTES or (len(pieces) > 1 and not is_cif(whole)):
+        yield from _separate(pieces, size)
+    else:
+        yield whole
+
+
+def _separate(pieces: list[list[str]], size: int) -> Iterator[str | None]:
+    """Each piece as a block; of text that is too long the last is cut, and None."""
+    *full, last = ("".join(piece) for piece in pieces)
+    yield from full
+    yield last if size <= MAX_MEMBER_BYTES else None
 
 
 def cif_entries(lines: Iterable[str], stem: str, place: str) -> Iterator[Entry]:

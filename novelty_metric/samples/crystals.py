@@ -9,12 +9,11 @@ import ast
 import json
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.samples.plausibility import COORDINATE_REACH
+from novelty_metric.samples.checks import UnreadableCrystal, check_cell, element
+from novelty_metric.samples.cif_crystal import crystal_from_cif
 from novelty_metric.samples.source import MAX_MEMBER_BYTES, one_line
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ STRUCTURE_KEYS = (
 )
 """Names that models give to their crystals, the preferred one first."""
 
+_CIF_TAG = re.compile(r"_cell[_.]length_a|_atom_site[_.]", re.IGNORECASE)
+
 _PROMPT_LINES = 3
 
 MAX_LITERAL = 5_000_000
@@ -43,30 +44,6 @@ takes a hundred times its length in memory."""
 
 MAX_DEPTH = 100
 """Deepest nesting of brackets in a Python literal; a structure has six levels."""
-
-_DATA_BLOCK = re.compile(r"^\s*data_", re.MULTILINE)
-
-
-DUMMY_EDGE = 100.0
-"""Side (Å) of the cell that ADiT writes where it failed to make a crystal."""
-
-_OPERATION_KEYS = (
-    "_symmetry_equiv_pos_as_xyz",
-    "_symmetry_equiv_pos_as_xyz_",
-    "_space_group_symop_operation_xyz",
-    "_space_group_symop_operation_xyz_",
-)
-_GROUP_KEYS = (
-    "_symmetry_space_group_name_h-m",
-    "_space_group_name_h-m_alt",
-    "_symmetry_int_tables_number",
-    "_space_group_it_number",
-)
-_FORMULA = re.compile(r"([A-Z][a-z]?)\s*(\d*\.?\d*)")
-
-
-class UnreadableCrystal(ValueError):
-    """A crystal that can't be read; the message becomes its row."""
 
 
 def crystal_from_value(value: Any) -> Structure:
@@ -138,125 +115,6 @@ def _check_bounds(text: str) -> None:
             raise UnreadableCrystal(f"a Python literal of more than {MAX_DEPTH} nested brackets")
 
 
-def crystal_from_cif(text: str) -> Structure:
-    """Crystal from a CIF with one data block, as ``Structure.from_str(text, fmt="cif")`` reads it.
-
-    pymatgen's parser is called directly, because ``from_str`` keeps to itself why it failed.
-    A site whose symbol is not an element is an error: pymatgen leaves some of them out, and reads
-    others by their first letter. So is a CIF that names a space group but lists the identity as its
-    only operation, unless its formula says that all atoms are there, or they have that symmetry:
-    CrystaLLM writes such files, and its postprocessing puts the operations in. Partial occupancies
-    and deuterium are kept.
-
-    Raises
-    ------
-    UnreadableCrystal
-        With pymatgen's reason in one line.
-    """
-    from pymatgen.io.cif import CifParser
-
-    n_blocks = len(_DATA_BLOCK.findall(text))
-    if n_blocks == 0:
-        raise UnreadableCrystal("not a CIF: there is no data_ line")
-    if n_blocks > 1:
-        raise UnreadableCrystal(f"{n_blocks} data_ blocks where one crystal is expected")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            parser = CifParser.from_str(text)
-            for block in parser.as_dict().values():
-                _check_symbols(block)
-            structure = parser.parse_structures(primitive=False, on_error="raise")[0]
-            for block in parser.as_dict().values():
-                _check_operations(block, structure)
-                _keep_reach(block, structure)
-        except UnreadableCrystal:
-            raise
-        except Exception as error:  # any text may come in, and the parser checks little
-            reason = str(error).split("in CIF.\n", 1)[-1].strip()
-            if isinstance(error, ZeroDivisionError):
-                reason = "a loop_ without columns or values"
-            if isinstance(error.__cause__, KeyError):
-                reason = f"{reason} is missing"
-            raise UnreadableCrystal(f"CIF: {one_line(reason or error)}") from error
-    return structure
-
-
-def _check_symbols(block: Mapping[str, Any]) -> None:
-    symbols = block.get("_atom_site_type_symbol")
-    if symbols is None:
-        symbols = [
-            # A label is an element with anything after it, such as OW1 or H2A.
-            match.group() if (match := re.match(r"[A-Z][a-z]?|[a-z]", str(label))) else label
-            for label in block.get("_atom_site_label", ())
-        ]
-    for symbol in [symbols] if isinstance(symbols, str) else symbols:
-        letters = re.match(r"[A-Za-z]*", symbol.strip()).group()  # type: ignore[union-attr]
-        if not _is_element(letters.capitalize()) and " + " not in symbol:
-            if letters.upper() == "X":
-                raise UnreadableCrystal(_placeholder(block))
-            raise UnreadableCrystal(f"CIF: {one_line(repr(symbol), 40)} is not an element")
-
-
-def _placeholder(block: Mapping[str, Any]) -> str:
-    """What to say of an atom with element number 0, which a CIF calls X."""
-    edges = [str(block.get(f"_cell_length_{axis}", "")) for axis in "abc"]
-    if all(_is_number(edge) and float(edge) == DUMMY_EDGE for edge in edges):
-        return (
-            f"a dummy cell of {DUMMY_EDGE:.0f} Å sides with element number 0, which ADiT writes "
-            "where it failed to make a crystal"
-        )
-    return "CIF: element number 0 (X) is not an element"
-
-
-def _has_group(structure: Structure, names: Sequence[str]) -> bool:
-    """Whether the sites, as they are listed, have the space group that is named."""
-    from pymatgen.symmetry.groups import sg_symbol_from_int_number
-
-    try:
-        symbol, number = structure.get_space_group_info(symprec=0.1)
-    except Exception:  # pymatgen and spglib raise types of their own, which change by version
-        return False
-    known = {symbol, str(number), sg_symbol_from_int_number(number)}
-    return any("".join(name.split()) in known for name in names)
-
-
-def _keep_reach(block: Mapping[str, Any], structure: Structure) -> None:
-    """Keep how far the coordinates spread: pymatgen wraps them, and with it a mistake away."""
-    reach = 0.0
-    for axis in "xyz":
-        column = block.get(f"_atom_site_fract_{axis}", ())
-        words = [column] if isinstance(column, str) else column
-        values = [float(word) for word in words if _is_number(word)]
-        reach = max(reach, max(values, default=0.0) - min(values, default=0.0))
-    if reach > 1:
-        structure.properties[COORDINATE_REACH] = reach
-
-
-def _check_operations(block: Mapping[str, Any], structure: Structure) -> None:
-    """Refuse a space group whose operations were left out; see `crystal_from_cif`."""
-    operations = [value for key, value in block.items() if key.lower() in _OPERATION_KEYS and value]
-    names = [str(value) for key, value in block.items() if key.lower() in _GROUP_KEYS]
-    if not operations or all("".join(name.split()).upper() in ("P1", "1") for name in names):
-        return
-    listed = [operations[0]] if isinstance(operations[0], str) else list(operations[0])
-    if ["".join(str(text).split()) for text in listed] != ["x,y,z"]:
-        return
-    formula = str(block.get("_chemical_formula_sum", ""))
-    expected = sum(float(count or 1) for _, count in _FORMULA.findall(formula))
-    units = str(block.get("_cell_formula_units_Z", "1"))
-    n_units = float(units) if _is_number(units) else 1.0
-    n_sites = structure.composition.num_atoms
-    if any(abs(n_sites - count) < 0.5 for count in (expected, expected * n_units)):
-        return
-    if not _has_group(structure, names):
-        raise UnreadableCrystal(
-            f"CIF: names the space group {one_line(names[0], 20)} but lists no operation but the "
-            "identity, so that atoms are missing; postprocess the CIFs first, as CrystaLLM does "
-            "with bin/postprocess.py"
-        )
-
-
 def is_language_model_text(text: str) -> bool:
     """Whether the text has the form that Crystal-text-LLM writes: two lines of three numbers.
 
@@ -318,23 +176,14 @@ def crystal_from_parameters(
     Raises
     ------
     UnreadableCrystal
-        If no cell has these lengths and angles, or there are no sites. pymatgen would bend
-        impossible angles into possible ones.
+        If no cell has these lengths and angles, or there are no sites.
     """
     from pymatgen.core import Lattice, Structure
 
     if not species:
         raise UnreadableCrystal("no atoms")
-    values = [*lengths, *angles]
-    if not all(math.isfinite(value) for value in values):
-        raise UnreadableCrystal(f"the cell holds a number that is not finite: {_short(values)}")
-    if min(lengths) <= 0:
-        raise UnreadableCrystal(f"a cell length is not above 0: {_short(lengths)}")
-    cosines = [math.cos(math.radians(angle)) for angle in angles]
-    volume_squared = 1 + 2 * math.prod(cosines) - sum(cosine**2 for cosine in cosines)
-    if not 0 < min(angles) <= max(angles) < 180 or volume_squared <= 0:
-        raise UnreadableCrystal(f"no cell has the angles {_short(angles)} (degrees)")
-    return Structure(Lattice.from_parameters(*values), list(species), frac_coords)
+    check_cell(lengths, angles)
+    return Structure(Lattice.from_parameters(*lengths, *angles), list(species), frac_coords)
 
 
 def crystal_from_matrix(
@@ -368,10 +217,6 @@ def crystal_from_matrix(
         raise UnreadableCrystal("the cell has no volume")
     lattice = Lattice(vectors)
     return Structure(lattice, list(species), coords, coords_are_cartesian=cartesian)
-
-
-def _short(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.6g}" for value in values)
 
 
 def crystal_from_dict(data: Mapping[str, Any]) -> Structure:
@@ -469,39 +314,8 @@ def looks_like_crystal(value: Any) -> bool:
         text = value.strip()
         if text.startswith("{"):
             return "lattice" in text and "sites" in text
-        return "_cell_length_a" in text or "_atom_site_" in text or is_language_model_text(text)
+        return _CIF_TAG.search(text) is not None or is_language_model_text(text)
     return is_structure_dict(value)
-
-
-def element(name: str | int) -> Element:
-    """Element by symbol or atomic number.
-
-    Raises
-    ------
-    UnreadableCrystal
-        If there is none.
-    """
-    try:
-        return _elements()[name]
-    except KeyError:
-        what = f"atomic number {name}" if isinstance(name, int) else one_line(repr(name), 40)
-        raise UnreadableCrystal(f"{what} is not an element") from None
-
-
-def _is_element(symbol: str) -> bool:
-    return symbol in _elements()
-
-
-@cache
-def _elements() -> dict[str | int, Element]:
-    from pymatgen.core import Element
-
-    isotopes = ("D", "T")  # of element 1, and not always members of the enumeration
-    table: dict[str | int, Element] = {name: Element(name) for name in isotopes}
-    for entry in Element:
-        if entry.name not in isotopes:
-            table[entry.symbol] = table[entry.Z] = entry
-    return table
 
 
 def _is_number(word: str) -> bool:

@@ -178,13 +178,13 @@ def _is_cif(lines: list[str]) -> bool:
     significant = [line for line in lines if not line.startswith("#")][:2]
     if not significant:
         return False
-    first, second = significant[0], significant[-1] if len(significant) > 1 else ""
-    if first.lower() == "loop_" or first.startswith(("_cell_", "_symmetry_", "_atom_", "_chem")):
+    first, second = significant[0].lower(), significant[-1].lower()
+    if first == "loop_" or first.startswith(("_cell_", "_symmetry_", "_atom_", "_chem")):
         return True
     if not first.startswith("data_"):
         return False
     # A table may have a column named data_…: what follows tells.
-    return not second or second.startswith(("_", "loop_", "data_", "save_"))
+    return second == first or second.startswith(("_", "loop_", "data_", "save_"))
 
 
 def _is_csv(first: str, second: str) -> bool:

@@ -95,7 +95,7 @@ def member_entries(
     except ValueError as error:
         yield Entry.unreadable(own_id, name, one_line(error))
         return
-    yield from cif_entries(io.StringIO(text), own_id, name)
+    yield from cif_entries(io.StringIO(text, newline=None), own_id, name)
 
 
 def member_text(
