@@ -52,10 +52,15 @@ def _elements() -> dict[str | int, Element]:
     return table
 
 
-def check_cell(lengths: Sequence[float], angles: Sequence[float]) -> None:
+def check_cell(lengths: Sequence[float], angles: Sequence[float]) -> float:
     """Refuse a, b, c (Å) and α, β, γ (degrees) that no cell has.
 
     pymatgen would bend impossible angles into possible ones.
+
+    Returns
+    -------
+    float
+        Volume of the cell with these angles and edges of 1.
 
     Raises
     ------
@@ -71,6 +76,7 @@ def check_cell(lengths: Sequence[float], angles: Sequence[float]) -> None:
     volume_squared = 1 + 2 * math.prod(cosines) - sum(cosine**2 for cosine in cosines)
     if not 0 < min(angles) <= max(angles) < 180 or volume_squared <= 0:
         raise UnreadableCrystal(f"no cell has the angles {_short(angles)} (degrees)")
+    return math.sqrt(volume_squared)
 
 
 def _short(values: Sequence[float]) -> str:

@@ -312,7 +312,7 @@ def _read_sites(block: _Block, formula: frozenset[str]) -> _Sites:
         raise UnreadableCrystal("'_atom_site_label' is missing")
     n_rows = len(first)
     for tag, column in block.values.items():
-        if tag.startswith("_atom_site_") and len(column) != n_rows and _is_site_tag(tag):
+        if len(column) != n_rows and _SITE_TAGS.fullmatch(tag):
             raise UnreadableCrystal(f"{len(column)} values of {tag} for {n_rows} sites")
     names = labels or [f"{symbol}{row}" for row, symbol in enumerate(first)]
     _refuse_unlisted_atoms(block, names)
@@ -342,10 +342,6 @@ _SITE_TAGS = re.compile(
     r"_atom_site_(label|type_symbol|fract_[xyz]|occupancy|attached_hydrogens|calc_flag"
     r"|(site_)?symmetry_multiplicity)"
 )
-
-
-def _is_site_tag(tag: str) -> bool:
-    return _SITE_TAGS.fullmatch(tag) is not None
 
 
 def _column(words: Sequence[str], name: str, labels: Sequence[str]) -> list[float]:
@@ -410,9 +406,7 @@ def _read_lattice(block: _Block) -> Lattice:
         block.number(tag) if (tag := f"_cell_angle_{name}") in block.values else 90.0
         for name in ("alpha", "beta", "gamma")
     ]
-    check_cell(lengths, angles)
-    cosines = [math.cos(math.radians(angle)) for angle in angles]
-    volume = math.sqrt(1 + 2 * math.prod(cosines) - sum(cosine**2 for cosine in cosines))
+    volume = check_cell(lengths, angles)
     for length, angle in zip(lengths, angles, strict=True):
         if length * volume / math.sin(math.radians(angle)) < _THINNEST:
             raise UnreadableCrystal(f"the cell is thinner than {_THINNEST} Å")
@@ -441,7 +435,6 @@ def _listed(block: _Block) -> Operations | None:
 
 
 def _structure(block: _Block) -> Structure:
-    lattice = None
     formula = formula_counts(block.text("_chemical_formula_sum") or "") or {}
     try:
         sites = _read_sites(block, frozenset(formula))
@@ -470,7 +463,7 @@ def _structure(block: _Block) -> Structure:
         raise UnreadableCrystal(missing or crystal.fault)
     structure = crystal.structure(lattice)
     told = bool(formula) and n_units is not None
-    if missing and not told and _symmetry(structure) not in [name.number for name in names]:
+    if missing and not told and not _has_group(structure, names):
         raise UnreadableCrystal(missing)
     if len(crystal.operations) == 1 and not told:
         _refuse_multiplicities(block, len(sites))
@@ -534,14 +527,15 @@ def _missing_operations(operations: Operations | None, names: Sequence[GroupName
     )
 
 
-def _symmetry(structure: Structure) -> int | None:
-    """Number of the space group that the sites have, as they are listed."""
+def _has_group(structure: Structure, names: Sequence[GroupName]) -> bool:
+    """Whether the sites, as they are listed, have a space group that is named."""
     if len(structure) > MAX_EXAMINED_SITES:
-        return None
+        return False
     try:
-        return int(structure.get_space_group_info(symprec=0.1)[1])
+        number = structure.get_space_group_info(symprec=0.1)[1]
     except Exception:  # pymatgen and spglib raise types of their own, which change by version
-        return None
+        return False
+    return any(name.number == number for name in names)
 
 
 def _refuse_multiplicities(block: _Block, n_sites: int) -> None:

@@ -341,6 +341,10 @@ def test_names_of_a_group(group: str, expected: str) -> None:
         (f"_space_group_IT_number 225\n{IDENTITY}", "lists no operation but the identity"),
         (f"_symmetry_space_group_name_H-M 'Q'\n{IDENTITY}", "lists no operation but the identity"),
         (f"_symmetry_space_group_name_H-M 'P m -3 m'\n{IDENTITY}", "Na1Cl1"),
+        (
+            f"_symmetry_space_group_name_H-M 'Q'\n_chemical_formula_sum 'Na Cl'\n{IDENTITY}",
+            "lists no operation but the identity",
+        ),
         (f"{NAMED}\n{FACE_CENTRED}", "Na4Cl4"),  # the sites have the symmetry that is named
         (
             f"_symmetry_space_group_name_H-M 'P m -3 m'\n{FACE_CENTRED}",
