@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from novelty_metric.errors import InputError
+from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.elements import elemental_energies
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.reference.store import Reference
-
-CompositionKey = tuple[tuple[int, float], ...]
-"""Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
 
 _CACHED_SYSTEMS = 4096
 
@@ -125,13 +123,14 @@ class LowerHull:
 
     Parameters
     ----------
-    crystals : iterable of (CompositionKey, float)
-        Compositions and energies (eV/atom); energies that are not finite are left out.
+    compositions : Compositions
+    energies : float64, (N,)
+        eV/atom; those that are not finite are left out.
 
     Attributes
     ----------
     n_compositions : int
-        Different compositions known.
+        Compositions with an energy.
     elements : frozenset of int
         Atomic numbers with an elemental crystal; the hull spans their compounds.
 
@@ -143,17 +142,20 @@ class LowerHull:
     elements on.
     """
 
-    def __init__(self, crystals: Iterable[tuple[CompositionKey, float]]) -> None:
-        lowest = _lowest(crystals)
-        groups: dict[tuple[int, ...], list[tuple[CompositionKey, float]]] = {}
-        for key, energy in lowest.items():
-            groups.setdefault(tuple(z for z, _ in key), []).append((key, energy))
-        self.n_compositions = len(lowest)
-        self.elements = frozenset(elements[0] for elements in groups if len(elements) == 1)
-        self._groups = list(groups.values())
-        self._masks = np.array([_mask(elements) for elements in groups], dtype=np.uint64)
-        self._masks = self._masks.reshape(-1, 2)
+    def __init__(self, compositions: Compositions, energies: np.ndarray) -> None:
+        self._compositions = compositions
+        self._energies = np.asarray(energies, dtype=np.float64)
+        self._known = np.isfinite(self._energies)
+        self.n_compositions = int(self._known.sum())
+        single = self._known & (compositions.n_elements == 1)
+        self.elements = frozenset(compositions.numbers[compositions.starts[:-1][single]].tolist())
         self._systems: OrderedDict[tuple[int, ...], _ChemicalSystem | None] = OrderedDict()
+
+    @classmethod
+    def of(cls, crystals: Iterable[tuple[CompositionKey, float]]) -> LowerHull:
+        """From compositions and energies (eV/atom); of one composition the lowest counts."""
+        lowest = _lowest(crystals)
+        return cls(Compositions.of(lowest), np.array(list(lowest.values()), dtype=np.float64))
 
     def energy(self, composition: Composition) -> float | None:
         """Energy of the hull (eV/atom), None where an element has no elemental crystal."""
@@ -180,15 +182,10 @@ class LowerHull:
     def _gather(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
         if not self.elements.issuperset(elements):
             return None
-        within = np.flatnonzero(~(self._masks & ~_mask(elements)).any(axis=1))
-        known = [crystal for group in within.tolist() for crystal in self._groups[group]]
-        rows = {z: row for row, z in enumerate(elements)}
-        fractions = np.zeros((len(elements), len(known)))
-        for column, (key, _) in enumerate(known):
-            n_atoms = sum(n for _, n in key)
-            for z, n in key:
-                fractions[rows[z], column] = n / n_atoms
-        return _ChemicalSystem(fractions, np.array([energy for _, energy in known]))
+        within = self._compositions.within(elements)
+        within = within[self._known[within]]
+        fractions = self._compositions.fractions_of(within, elements)
+        return _ChemicalSystem(fractions, self._energies[within])
 
 
 class ReferenceHull:
@@ -240,7 +237,7 @@ class ReferenceHull:
         self.elements_from_table = tuple(sorted(missing, key=numbers.__getitem__))
         """Symbols of the elements whose energy comes from the table, by atomic number."""
         added = [(((numbers[symbol], 1),), given[symbol]) for symbol in missing]
-        self._lower = LowerHull([*own, *added])
+        self._lower = LowerHull.of([*own, *added])
 
     @property
     def name(self) -> str:
@@ -288,7 +285,7 @@ class KnownHull:
     def __init__(
         self, crystals: Iterable[tuple[CompositionKey, float]], description: Mapping[str, Any]
     ) -> None:
-        self._lower = LowerHull(crystals)
+        self._lower = LowerHull.of(crystals)
         self._description = {
             **description,
             "compositions": self._lower.n_compositions,
@@ -339,12 +336,6 @@ class _ChemicalSystem:
         if result.status != 0:  # the elements span every composition, so this is a solver's fault
             raise RuntimeError(f"the hull at {amounts.tolist()} was not found: {result.message}")
         return float(result.fun)
-
-
-def _mask(elements: Iterable[int]) -> np.ndarray:
-    """Set of atomic numbers as bits of two words, uint64 (2,)."""
-    bits = sum(1 << z for z in elements)
-    return np.array([bits & 0xFFFFFFFFFFFFFFFF, bits >> 64], dtype=np.uint64)
 
 
 def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:
