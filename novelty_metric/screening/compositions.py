@@ -70,18 +70,16 @@ class Compositions:
 
     @cached_property
     def elements(self) -> np.ndarray:
-        """Elements of each as a set of bits, see `element_bits`, uint64 (N, 2)."""
-        bits = np.zeros((len(self), 2), dtype=np.uint64)
-        one = np.uint64(1)
-        for word in range(2):
-            here = self.numbers // 64 == word
-            shifted = one << (self.numbers[here] % 64).astype(np.uint64)
-            np.bitwise_or.at(bits[:, word], self.owners[here], shifted)
+        """Elements of each as a set of bits, see `element_bits`, uint64 (2, N)."""
+        bits = np.zeros((2, len(self)), dtype=np.uint64)
+        words, places = np.divmod(self.numbers, 64)
+        np.bitwise_or.at(bits, (words, self.owners), np.uint64(1) << places.astype(np.uint64))
         return bits
 
     def within(self, elements: Iterable[int]) -> np.ndarray:
         """Positions of the compositions that have no other elements than these, int64."""
-        return np.flatnonzero(~(self.elements & ~element_bits(elements)).any(axis=1))
+        low, high = ~element_bits(elements)
+        return np.flatnonzero(((self.elements[0] & low) | (self.elements[1] & high)) == 0)
 
     def fractions_of(self, positions: np.ndarray, elements: Iterable[int]) -> np.ndarray:
         """Share of each element in the compositions at these positions, (n_elements, n_positions).

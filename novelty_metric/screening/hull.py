@@ -14,6 +14,7 @@ import numpy as np
 from novelty_metric.errors import InputError
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.mixture import cheapest_mixture
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -323,19 +324,7 @@ class _ChemicalSystem:
 
     def hull_energy(self, amounts: np.ndarray) -> float:
         """Energy of the hull (eV/atom) at a composition given by amounts, (n_elements,)."""
-        from scipy.optimize import linprog
-
-        result = linprog(
-            self.energies,
-            A_eq=self.fractions,
-            b_eq=amounts / amounts.sum(),
-            bounds=(0, None),
-            method="highs-ds",
-            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-        )
-        if result.status != 0:  # the elements span every composition, so this is a solver's fault
-            raise RuntimeError(f"the hull at {amounts.tolist()} was not found: {result.message}")
-        return float(result.fun)
+        return cheapest_mixture(self.fractions, self.energies, amounts / amounts.sum())[0]
 
 
 def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:
