@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from novelty_metric.verdict import (
     Route,
     TriedParent,
     Verdict,
+    rests_on_elements,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Case:
         Also True for a sample taken as already relaxed; None if nothing was relaxed.
     energy_per_atom, e_above_hull : float or None
         eV/atom.
+    n_competing, decomposition
+        What the hull is made of there, as in `CrystalResult`.
     not_eligible_because : str or None
         None for an eligible crystal.
     duplicate_tested : bool
@@ -99,6 +102,8 @@ class Case:
     energy_per_atom: float | None = None
     converged: bool | None = None
     e_above_hull: float | None = None
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
     eligible: bool | None = None
     not_eligible_because: str | None = None
     duplicate: DuplicateMatch | None = None
@@ -323,9 +328,9 @@ class Case:
             "converged": self.converged,
             "energy_per_atom": self.energy_per_atom,
             "e_above_hull": self.e_above_hull,
-            "energy_suspect": None
-            if self.e_above_hull is None
-            else self.e_above_hull < protocol.suspect,
+            "n_competing": self.n_competing,
+            "decomposition": self.decomposition,
+            "energy_suspect": self._is_suspect(protocol),
             "eligible": self.eligible,
             "verdict": verdict,
             "novel_by_matching": self.duplicate is None if self.duplicate_tested else None,
@@ -359,6 +364,15 @@ class Case:
             n_parents=len(self.tried),
             parents=tuple(self.tried),
         )
+
+    def _is_suspect(self, protocol: Protocol) -> bool | None:
+        """Whether its energy lies too far below known compounds to be believed.
+
+        Far below the elements alone a compound may well lie.
+        """
+        if self.e_above_hull is None:
+            return None
+        return self.e_above_hull < protocol.suspect and not rests_on_elements(self.decomposition)
 
     def _records(self, reference: Reference | None) -> CrystalRecords | None:
         """The crystals to keep."""

@@ -286,6 +286,15 @@ def _print_settings(
             f"the potential fails on them; novelty without them: {without}",
             "yellow",
         )
+    n_alone = report.n_no_competing_compound
+    if n_alone:
+        add(
+            "hull gaps",
+            f"no competing compound known for {_crystals(n_alone)}, "
+            f"{report.n_stable_no_competing_compound} of the {report.n_stable} stable ones: their "
+            "energy above hull is measured from the elements alone",
+            "yellow",
+        )
     steps = ", ".join(f"{step} {_time(took)}" for step, took in context.seconds.items())
     if steps:
         add("time", steps if seconds is None else f"{_time(seconds)} for this command; {steps}")

@@ -200,6 +200,8 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
         if result.energy_suspect:
             energy += "; suspect: the hull lacks its compounds, or the potential fails"
         facts.append(("energy", energy))
+    if words := hull_words(result):
+        facts.append(("hull", words))
     if result.shortest_distance is not None and result.volume_per_atom is not None:
         valid = "valid" if structurally_valid(result) else "not valid"
         facts.append(
@@ -210,6 +212,26 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
             )
         )
     return facts
+
+
+def hull_words(result: CrystalResult) -> str:
+    """What the hull is made of at the crystal's composition, in words; empty if not known."""
+    products, count = result.decomposition, result.n_competing
+    if products is None or result.e_above_hull is None:
+        return ""
+    mixture = " + ".join(products)
+    compounds = f"{count} compound{'' if count == 1 else 's'}"
+    if result.no_competing_compound:
+        lacks = "no competing compound known"
+        if count:
+            lacks += f": of the {compounds} in its chemical system none is more stable than these"
+        return f"{mixture}, the elements alone; {lacks}"
+    if len(products) == 1:
+        words = f"{mixture}, of the same composition"
+    else:
+        verb = "decomposes into" if result.e_above_hull > 0 else "more stable than"
+        words = f"{verb} {mixture}"
+    return f"{words}; {compounds} known in its chemical system" if count else words
 
 
 def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:

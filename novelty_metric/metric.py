@@ -668,6 +668,7 @@ class SubstitutionNovelty:
     def _screen(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
         from novelty_metric.screening.composition import smact_valid
+        from novelty_metric.screening.hull import hull_distance
 
         for case in self._each("screen", cases):
             assert case.cleaned is not None
@@ -675,10 +676,13 @@ class SubstitutionNovelty:
             case.smact_valid = smact_valid(composition)
             if opened.hull is not None and case.energy_per_atom is not None:
                 try:
-                    above = opened.hull.e_above_hull(composition, case.energy_per_atom)
+                    found = hull_distance(opened.hull, composition, case.energy_per_atom)
                 except RuntimeError:  # a solver that gave up: no hull
-                    above = None
-                case.e_above_hull = above if above is not None and math.isfinite(above) else None
+                    found = None
+                if found is not None:
+                    case.e_above_hull = found.e_above_hull
+                    case.n_competing = found.n_competing
+                    case.decomposition = found.decomposition
             case.not_eligible_because = self._not_eligible(case, opened)
             case.eligible = case.not_eligible_because is None
             if case.eligible and case.out_of_time:

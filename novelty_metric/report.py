@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from novelty_metric.graded import GradedNovelty, graded_novelty
 from novelty_metric.protocol import PRESETS, Protocol
-from novelty_metric.quality import Quality, count_unique, quality
+from novelty_metric.quality import Quality, count_unique, quality, stable
 from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -278,6 +278,21 @@ class NoveltyReport:
     def n_energy_suspect(self) -> int:
         """Eligible crystals whose energy above hull is too low to be believed."""
         return sum(result.energy_suspect is True for result in self._eligible)
+
+    @property
+    def n_no_competing_compound(self) -> int:
+        """Crystals whose energy above hull is measured from the elements alone."""
+        return sum(result.no_competing_compound is True for result in self.results)
+
+    @property
+    def n_stable(self) -> int:
+        """Crystals, eligible or not, that are converged and within the limit of stability."""
+        return len(self._stable)
+
+    @property
+    def n_stable_no_competing_compound(self) -> int:
+        """Stable crystals whose energy above hull is measured from the elements alone."""
+        return sum(result.no_competing_compound is True for result in self._stable)
 
     @cached_property
     def left_out(self) -> dict[str, int]:
@@ -553,6 +568,11 @@ class NoveltyReport:
     def _eligible(self) -> tuple[CrystalResult, ...]:
         pairs = zip(self.results, self._reasons, strict=True)
         return tuple(result for result, reason in pairs if reason is None)
+
+    @cached_property
+    def _stable(self) -> tuple[CrystalResult, ...]:
+        limit = self.context.protocol.metastable
+        return tuple(result for result in self.results if stable(result, limit) is True)
 
     @cached_property
     def _could_join(self) -> tuple[CrystalResult, ...]:

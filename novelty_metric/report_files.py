@@ -106,6 +106,9 @@ _QUALITY: dict[str, tuple[pa.DataType, str]] = {
     "structurally_valid": (pa.bool_(), ""),
     "stable": (pa.bool_(), ""),
     "novel_by_matching": (pa.bool_(), ""),
+    "n_competing": (pa.int64(), "1"),
+    "decomposition": (pa.string(), "JSON"),
+    "no_competing_compound": (pa.bool_(), ""),
 }
 # `row` is the position of the sample in `verdicts.parquet`, `role` a field of `CrystalRecords`;
 # the vectors of the lattice and the coordinates of the sites one after the other.
@@ -208,8 +211,13 @@ def _quality(results: Sequence[CrystalResult], threshold: float) -> pa.Table:
         {
             "id": result.id,
             **{name: getattr(result, name) for name in _KEPT_QUALITY},
+            "n_competing": result.n_competing,
             "structurally_valid": structurally_valid(result),
             "stable": stable(result, threshold),
+            "decomposition": None
+            if result.decomposition is None
+            else json.dumps(dict(result.decomposition)),
+            "no_competing_compound": result.no_competing_compound,
         }
         for result in results
     ]
@@ -262,6 +270,8 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "not_searched": report.n_not_searched,
             "eligible": report.n_eligible,
             "energy_suspect": report.n_energy_suspect,
+            "no_competing_compound": report.n_no_competing_compound,
+            "stable_no_competing_compound": report.n_stable_no_competing_compound,
         },
         "left_out": report.left_out,
         "eligibility": context.eligibility,
@@ -500,7 +510,7 @@ def load_report(folder: Path) -> NoveltyReport:
         verdicts = _rows(folder / "verdicts.parquet", hashes)
         parents = _rows(folder / "parents.parquet", hashes)
         evidence = _rows(folder / "evidence.parquet", hashes)
-        # Reports of before there was this file, or the columns of energies, are read all the same.
+        # Reports of before there was this file, or one of its columns, are read all the same.
         kept_quality = _rows(folder / _QUALITY_FILE, hashes) if _QUALITY_FILE in hashes else None
         unreadable = set(content["unreadable_rows"])
         tried: dict[int, list[TriedParent]] = {}
@@ -519,7 +529,7 @@ def load_report(folder: Path) -> NoveltyReport:
             ]
         else:
             results = [
-                replace(result, **{name: row[name] for name in _KEPT_QUALITY})
+                replace(result, **_kept_quality(row))
                 for result, row in zip(results, kept_quality, strict=True)
             ]
         context = replace(
@@ -534,6 +544,16 @@ def load_report(folder: Path) -> NoveltyReport:
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
             "score again"
         ) from error
+
+
+def _kept_quality(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a row that its line of `quality.parquet` holds."""
+    decomposition = row.get("decomposition")
+    return {
+        **{name: row[name] for name in _KEPT_QUALITY},
+        "n_competing": row.get("n_competing"),
+        "decomposition": None if decomposition is None else json.loads(decomposition),
+    }
 
 
 def read_structures(folder: Path, row: int) -> CrystalRecords:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -123,6 +124,11 @@ class CrystalResult:
     it was generated; `novel_by_matching` tells whether the duplicate test found no equal crystal in
     the reference, None where it was not made. `structures` are the crystals themselves; a report
     read back from files leaves them there.
+
+    `decomposition` is what the hull is made of at the crystal's composition: the formula of each
+    crystal there with its share of the atoms. `n_competing` counts the compositions of compounds
+    that the hull knows inside the crystal's chemical system. Both are None where the hull does not
+    tell.
     """
 
     id: str
@@ -155,4 +161,29 @@ class CrystalResult:
     shortest_distance: float | None = None
     volume_per_atom: float | None = None
     novel_by_matching: bool | None = None
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def no_competing_compound(self) -> bool | None:
+        """Whether its hull rests on the elements alone, see `rests_on_elements`."""
+        return rests_on_elements(self.decomposition)
+
+
+def rests_on_elements(decomposition: Mapping[str, float] | None) -> bool | None:
+    """Whether a compound decomposes into nothing but elements, as where no compound is known.
+
+    Its energy above hull is then its formation energy: one far below zero says nothing against it.
+    False for the crystal of an element, which competes with the known crystals of that element;
+    None where the decomposition is not known.
+
+    Parameters
+    ----------
+    decomposition : mapping or None
+        By formula, as in `CrystalResult`.
+    """
+    if decomposition is None:
+        return None
+    products = [set(re.findall(r"[A-Z][a-z]?", formula)) for formula in decomposition]
+    return len(products) > 1 and all(len(elements) == 1 for elements in products)

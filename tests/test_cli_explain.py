@@ -11,9 +11,10 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
-from novelty_metric.explanation import folder_name
+from novelty_metric.explanation import folder_name, hull_words
 from novelty_metric.report import NoveltyReport
 from novelty_metric.report_files import read_structures
+from novelty_metric.verdict import CrystalResult
 
 FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
@@ -126,3 +127,27 @@ def test_crystals_come_back_exactly(run: Path) -> None:
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: novelty-metric explain ID run=DIR")
+
+
+@pytest.mark.parametrize(
+    ("above", "products", "count", "words"),
+    [
+        (0.1, ["NaCl", "Cl2"], 3, "decomposes into NaCl + Cl2; 3 compounds known in its chemical"),
+        (-0.1, ["NaCl", "Cl2"], 1, "more stable than NaCl + Cl2; 1 compound known in its"),
+        (0.1, ["NaCl3"], 2, "NaCl3, of the same composition; 2 compounds known"),
+        (0.1, ["Na"], 0, "Na, of the same composition"),
+        (-1.0, ["Na", "Cl2"], 0, "Na + Cl2, the elements alone; no competing compound known"),
+        (-1.0, ["Na", "Cl2"], 4, "of the 4 compounds in its chemical system none is more stable"),
+    ],
+)
+def test_what_the_hull_is_made_of_in_words(
+    above: float, products: list[str], count: int, words: str
+) -> None:
+    row = CrystalResult(
+        id="a",
+        e_above_hull=above,
+        n_competing=count,
+        decomposition=dict.fromkeys(products, 1 / len(products)),
+    )
+    assert words in hull_words(row)
+    assert hull_words(dataclasses.replace(row, decomposition=None)) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.screening.formation_energies import FormationEnergies
-from novelty_metric.screening.hull import LowerHull
+from novelty_metric.screening.hull import HullDistance, LowerHull
 from novelty_metric.screening.scales import EnergyScale
 
 if TYPE_CHECKING:
@@ -48,11 +48,18 @@ class FormationHull:
         The structure matters where the scale adds the MP2020 corrections; it tells oxides from
         peroxides and superoxides.
         """
+        found = self.distance(composition, energy_per_atom, structure)
+        return None if found is None else found.e_above_hull
+
+    def distance(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> HullDistance | None:
+        """The same, with what the hull is made of there."""
         formation = self.scale.formation_energy(composition, energy_per_atom, structure)
-        if formation is None:
-            return None
-        energy = self.lower.energy(composition)
-        return None if energy is None else formation - energy
+        return None if formation is None else self.lower.distance(composition, formation)
 
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""

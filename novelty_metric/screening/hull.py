@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,10 +24,39 @@ if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
 
 _CACHED_SYSTEMS = 4096
+_TIE = 1e-3
+"""Mixtures whose energies differ by less (eV/atom) are equal: more is not known of any energy."""
+_LEAST_SHARE = 1e-6
+"""Share of the atoms below which a crystal is no part of a mixture, but rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class HullDistance:
+    """How far a crystal lies above a hull, and what the hull is made of there.
+
+    Attributes
+    ----------
+    e_above_hull : float
+        eV/atom; negative for what is more stable than anything the hull is made of.
+    n_competing : int or None
+        Compositions of compounds that the hull knows inside the crystal's chemical system, its own
+        composition included and elements not counted. None if the hull does not tell.
+    decomposition : mapping or None
+        Reduced formula of each crystal that the hull is made of at this composition, with its share
+        of the atoms, the largest first. None if the hull does not tell.
+    """
+
+    e_above_hull: float
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
 
 
 class Hull(Protocol):
-    """Gives energies above a hull whose energies fit the potential's."""
+    """Gives energies above a hull whose energies fit the potential's.
+
+    A hull that can also say what it is made of has a method ``distance`` of the same arguments,
+    which gives a `HullDistance` or None; see `hull_distance`.
+    """
 
     @property
     def name(self) -> str:
@@ -43,6 +73,22 @@ class Hull(Protocol):
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""
         ...
+
+
+def hull_distance(
+    hull: Hull, composition: Composition, energy_per_atom: float
+) -> HullDistance | None:
+    """What a hull says of a crystal, whether it has ``distance`` or only ``e_above_hull``.
+
+    None without a hull for the composition, or where the answer is not finite.
+    """
+    measure = getattr(hull, "distance", None)
+    if measure is None:
+        above = hull.e_above_hull(composition, energy_per_atom)
+        found = None if above is None else HullDistance(float(above))
+    else:
+        found = measure(composition, energy_per_atom)
+    return found if found is not None and math.isfinite(found.e_above_hull) else None
 
 
 @runtime_checkable
@@ -160,6 +206,16 @@ class LowerHull:
 
     def energy(self, composition: Composition) -> float | None:
         """Energy of the hull (eV/atom), None where an element has no elemental crystal."""
+        found = self.distance(composition, 0.0)
+        return None if found is None else -found.e_above_hull
+
+    def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
+        """Distance from the hull, and what the hull is made of at that composition.
+
+        None where an element has no elemental crystal, or the energy (eV/atom) is not finite.
+        """
+        if not math.isfinite(energy_per_atom):
+            return None
         amounts: dict[int, float] = {}
         for element, amount in composition.items():
             amounts[element.Z] = amounts.get(element.Z, 0.0) + float(amount)
@@ -167,7 +223,16 @@ class LowerHull:
         system = self._system(elements)
         if system is None:
             return None
-        return system.hull_energy(np.array([amounts[z] for z in elements]))
+        energy, shares = system.hull(np.array([amounts[z] for z in elements]))
+        largest_first = sorted(shares, key=lambda position: (-shares[position], position))
+        return HullDistance(
+            energy_per_atom - energy,
+            n_competing=int((self._compositions.n_elements[system.positions] > 1).sum()),
+            decomposition={
+                _formula(self._compositions.key(position)): shares[position]
+                for position in largest_first
+            },
+        )
 
     def _system(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
         """What is known of a chemical system, None if an element is missing."""
@@ -186,7 +251,7 @@ class LowerHull:
         within = self._compositions.within(elements)
         within = within[self._known[within]]
         fractions = self._compositions.fractions_of(within, elements)
-        return _ChemicalSystem(fractions, self._energies[within])
+        return _ChemicalSystem(within, fractions, self._energies[within])
 
 
 class ReferenceHull:
@@ -251,7 +316,11 @@ class ReferenceHull:
         None also where an element of the composition has neither a crystal with an energy nor a
         figure in the table, or the energy is not finite.
         """
-        return _above(self._lower, composition, energy_per_atom)
+        return _above(self.distance(composition, energy_per_atom))
+
+    def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
+        """The same, with what the hull is made of there."""
+        return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""
@@ -265,11 +334,8 @@ class ReferenceHull:
         }
 
 
-def _above(lower: LowerHull, composition: Composition, energy_per_atom: float) -> float | None:
-    if not math.isfinite(energy_per_atom):
-        return None
-    energy = lower.energy(composition)
-    return None if energy is None else energy_per_atom - energy
+def _above(found: HullDistance | None) -> float | None:
+    return None if found is None else found.e_above_hull
 
 
 class KnownHull:
@@ -300,7 +366,11 @@ class KnownHull:
 
     def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
         """See `Hull.e_above_hull`; None also where an element has no elemental crystal."""
-        return _above(self._lower, composition, energy_per_atom)
+        return _above(self.distance(composition, energy_per_atom))
+
+    def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
+        """The same, with what the hull is made of there."""
+        return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
         """The description, the number of compositions, and of elements with a crystal."""
@@ -313,18 +383,52 @@ class _ChemicalSystem:
 
     Attributes
     ----------
+    positions : (n_known,)
+        Of these compositions among all that are known.
     fractions : (n_elements, n_known)
         Share of the atoms.
     energies : (n_known,)
         eV/atom.
     """
 
+    positions: np.ndarray
     fractions: np.ndarray
     energies: np.ndarray
 
-    def hull_energy(self, amounts: np.ndarray) -> float:
-        """Energy of the hull (eV/atom) at a composition given by amounts, (n_elements,)."""
-        return cheapest_mixture(self.fractions, self.energies, amounts / amounts.sum())[0]
+    def hull(self, amounts: np.ndarray) -> tuple[float, dict[int, float]]:
+        """The hull at a composition given by amounts, (n_elements,).
+
+        Returns
+        -------
+        energy : float
+            eV/atom.
+        shares : dict
+            Of the atoms, by position of each known composition that the hull is made of. Where
+            mixtures are equal within `_TIE`, the composition itself is named if it is one of them,
+            else the elements if these are: rounding must not decide what a hull rests on.
+        """
+        wanted = amounts / amounts.sum()
+        energy, shares = cheapest_mixture(self.fractions, self.energies, wanted)
+        is_own = np.abs(self.fractions - wanted[:, None]).max(axis=0) < 1e-9
+        own = int(np.where(is_own, self.energies, np.inf).argmin())
+        if is_own[own] and self.energies[own] - energy < _TIE:
+            return energy, {int(self.positions[own]): 1.0}
+        elements = np.where(self.fractions == 1.0, self.energies, np.inf).argmin(axis=1)
+        if float(wanted @ self.energies[elements]) - energy < _TIE:
+            return energy, self._named(elements, wanted)
+        part = np.flatnonzero(shares > _LEAST_SHARE)
+        return energy, self._named(part, shares[part])
+
+    def _named(self, columns: np.ndarray, shares: np.ndarray) -> dict[int, float]:
+        return dict(zip(self.positions[columns].tolist(), shares.tolist(), strict=True))
+
+
+@lru_cache(maxsize=65536)
+def _formula(key: CompositionKey) -> str:
+    """Reduced formula."""
+    from pymatgen.core import Composition, Element
+
+    return str(Composition({Element.from_Z(z).symbol: n for z, n in key}).reduced_formula)
 
 
 def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:
