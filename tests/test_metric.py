@@ -592,7 +592,7 @@ def test_the_hull_of_the_reference_has_the_energies_of_the_relaxer(own_cache: Pa
     assert report.results[0].e_above_hull == pytest.approx(-0.25)
     assert report.results[0].energy_suspect is True
     assert report.results[0].decomposition == {"NaCl": 1.0}
-    assert report.results[1].n_competing == 1
+    assert (report.results[1].n_competing, report.results[1].no_competing_compound) == (0, True)
     assert report.context.hull["crystals"] == 4
     # They are kept: a second metric asks for none.
     again = FakeRelaxer(samples=outcome)
