@@ -164,6 +164,11 @@ class EntriesHull:
             which = Energies.UNCORRECTED
         else:
             which = fitting_energies(potential, self.energies)
+        if which == Energies.FORMATION:
+            raise InputError(
+                f"{path}: computed entries hold total energies; formation energies need a hull of "
+                "formation energies"
+            )
         return hull_of_entries(entries, "entries", which, file=path.name)
 
 

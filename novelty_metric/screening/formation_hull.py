@@ -20,6 +20,8 @@ class FormationHull:
     known : FormationEnergies
     scale : EnergyScale
         Of the energies that are asked about.
+    **description
+        What else a report says of it.
 
     Attributes
     ----------
@@ -27,8 +29,9 @@ class FormationHull:
         Of the formation energies.
     """
 
-    def __init__(self, known: FormationEnergies, scale: EnergyScale) -> None:
+    def __init__(self, known: FormationEnergies, scale: EnergyScale, **description: object) -> None:
         self.known = known
+        self._description = description
         self.scale = scale
         self.lower = LowerHull(known.compositions, known.energies)
 
@@ -74,4 +77,5 @@ class FormationHull:
             "compositions": len(self.known),
             "compositions_on_hull": int(self.known.on_hull.sum()),
             "scale": self.scale.name,
+            **self._description,
         }

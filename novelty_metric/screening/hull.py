@@ -107,11 +107,20 @@ class HullSource(Protocol):
 
 
 class Energies(StrEnum):
-    """Which energies of the Materials Project a hull is made of."""
+    """Which energies are held against a hull, and so which it has to be made of.
+
+    Total energies with the MP2020 corrections of the Materials Project or without, or formation
+    energies of its scheme; ``auto``: what fits the potential.
+    """
 
     AUTO = "auto"
     CORRECTED = "corrected"
     UNCORRECTED = "uncorrected"
+    FORMATION = "formation"
+
+
+SAMPLES = "the samples"
+"""In the place of a potential's name: the energies come with the samples."""
 
 
 def fitting_energies(potential: str, asked: str) -> Energies:
@@ -120,14 +129,15 @@ def fitting_energies(potential: str, asked: str) -> Energies:
     Parameters
     ----------
     potential : str
-        Its name, as in `PotentialInfo`.
+        Its name, as in `PotentialInfo`; or `SAMPLES`.
     asked : str
         One of `Energies`.
 
     Raises
     ------
     InputError
-        If `asked` is none of these, or is ``auto`` and the potential is not a known one.
+        If `asked` is none of these, is ``auto`` and the potential is not a known one, or is
+        ``formation``, which no potential gives.
 
     Notes
     -----
@@ -136,6 +146,11 @@ def fitting_energies(potential: str, asked: str) -> Energies:
     """
     if asked not in tuple(Energies):
         raise InputError(f"hull.energies is {asked!r}; known: {', '.join(Energies)}")
+    if asked == Energies.FORMATION and potential != SAMPLES:
+        raise InputError(
+            f"hull.energies=formation, but {potential} gives total energies; "
+            "say corrected or uncorrected"
+        )
     if asked != Energies.AUTO:
         return Energies(asked)
     if potential == "chgnet":

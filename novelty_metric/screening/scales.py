@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.hull import Energies
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -60,6 +61,22 @@ class EnergyScale:
                 return None
             total += energy * float(amount)
         return energy_per_atom - total / composition.num_atoms
+
+
+def energies_scale(which: Energies) -> EnergyScale:
+    """The scale of energies of density functional theory with the Materials Project's settings.
+
+    Parameters
+    ----------
+    which : Energies
+        Total energies with the MP2020 corrections or without, or formation energies.
+    """
+    if which == Energies.FORMATION:
+        return EnergyScale(
+            name="formation energies of the Materials Project's scheme",
+            elemental=dict.fromkeys(elemental_energies(), 0.0),
+        )
+    return materials_project_scale(uncorrected=which == Energies.UNCORRECTED)
 
 
 def materials_project_scale(*, uncorrected: bool = False) -> EnergyScale:
