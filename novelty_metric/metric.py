@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from novelty_metric.search.duplicates import Groups
     from novelty_metric.search.engine import ParentSearch, ParentsResult
 
-HULLS = ("reference", "matbench_discovery", "none")
+HULLS = ("auto", "mp_20", "reference", "matbench_discovery", "none")
 """Hulls that can be chosen by name."""
 
 MAX_SITES = 300
@@ -80,7 +80,10 @@ class SubstitutionNovelty:
         `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
         would need a relaxation is then undecided.
     hull : str, path, Hull or HullSource
-        ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
+        ``"auto"``: what fits the relaxer's energies best, see
+        `novelty_metric.screening.formation_hull.auto_hull`; ``"mp_20"``: the packaged formation
+        energies of MP-20; ``"reference"``: the hull of the reference's own crystals, with the
+        relaxer's energies;
         ``"matbench_discovery"``: that of the Materials Project, as the package of this name
         downloads it; the file of computed entries of your own, see
         `novelty_metric.screening.entries.EntriesHull`; an object with the interface of
@@ -137,7 +140,7 @@ class SubstitutionNovelty:
         protocol: str | Protocol = "fast",
         *,
         relaxer: str | Potential | Relaxer | None = "chgnet",
-        hull: str | Path | Hull | HullSource = "reference",
+        hull: str | Path | Hull | HullSource = "auto",
         scope: str = "eligible",
         exhaustive: bool = False,
         relax_samples: bool = True,
@@ -1020,17 +1023,14 @@ def _hull(
         return cast("Hull", given)
     if given == "none" or relaxer is None:
         return None
-    if given == "reference":
-        from novelty_metric.reference.energies import reference_energies
-        from novelty_metric.screening.hull import ReferenceHull
+    from novelty_metric.screening.formation_hull import Mp20Hull, auto_hull, reference_hull
 
-        stage = "energies of the reference"
-        energies = reference_energies(
-            reference,
-            relaxer,
-            progress=lambda done, total: metric._progress(stage, done, total),
-        )
-        return ReferenceHull(reference, energies)
+    if given == "auto":
+        return auto_hull(reference, relaxer, progress=metric._progress)
+    if given == "reference":
+        return reference_hull(reference, relaxer, progress=metric._progress)
+    if given == "mp_20":
+        given = Mp20Hull()
     if given == "matbench_discovery":
         from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
 

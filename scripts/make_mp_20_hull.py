@@ -1,18 +1,21 @@
 """Write the packaged formation energies of MP-20, of which `hull=mp_20` is made.
 
-Run from the repository root, with the folder that holds ``mp_20/`` and the table of elements::
+Run from the repository root, with the folder that holds ``mp_20/`` and the table of elements, and a
+reference of the crystals whose coordinates are there (`novelty-metric reference build`)::
 
-    python scripts/make_mp_20_hull.py DATA
+    python scripts/make_mp_20_hull.py DATA STORE
 
 Where the distance of a crystal to the Materials Project's own hull is published, formation energy
 minus distance is a point of that hull: crystals that MP-20 leaves out (more than 20 atoms) are in
-it. Elsewhere the lowest formation energy of the composition is taken.
+it. Elsewhere the lowest formation energy of the composition is taken. A second file holds the same
+compositions on CHGNet's own scale.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import math
 from pathlib import Path
 
@@ -20,9 +23,20 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Composition, Element
 
+from novelty_metric.reference import Reference, open_reference
+from novelty_metric.reference.energies import reference_energies
 from novelty_metric.reference.store import composition_key
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.compositions import CompositionKey, Compositions
-from novelty_metric.screening.formation_energies import MP_20, About, FormationEnergies
+from novelty_metric.screening.formation_energies import MP_20, About, FormationEnergies, packaged
+from novelty_metric.screening.own_scale import (
+    element_fractions,
+    fit_offsets,
+    formation_energies,
+    lowest_own,
+    on_own_scale,
+)
 
 WITH_DISTANCE = ("val", "test", "train_subset")
 ABOUT = About(
@@ -81,25 +95,64 @@ def _elements(path: Path) -> list[int]:
         return [Element(row["element"]).Z for row in rows]
 
 
+def published_energies(folder: Path) -> dict[str, float]:
+    """Formation energy (eV/atom) by id, of every crystal."""
+    found: dict[str, float] = {}
+    for name in (*WITH_DISTANCE, "train_without_coordinates"):
+        columns = ["material_id", "formation_energy_per_atom"]
+        table = pd.read_parquet(folder / "mp_20" / f"{name}.parquet", columns=columns).dropna()
+        found.update(zip(table[columns[0]], table[columns[1]], strict=True))
+    return found
+
+
+def on_scale_of_chgnet(
+    known: FormationEnergies, published: dict[str, float], reference: Reference
+) -> FormationEnergies:
+    """The same compositions on CHGNet's own scale."""
+    relaxer = PotentialRelaxer(Chgnet("cpu"))
+    own = formation_energies(reference, reference_energies(reference, relaxer))
+    keys = (reference.composition_key(index) for index in range(len(reference)))
+    differences = own - np.array([published.get(label, np.nan) for label in reference.ids])
+    offsets = fit_offsets(element_fractions(Compositions.of(keys)), differences)
+    lowest = lowest_own(known, reference, own)
+    about = dataclasses.replace(
+        known.about,
+        scheme=(
+            f"{relaxer.info.name} {relaxer.info.version}: its own energies, single points of "
+            f"{len(reference)} crystals, for {int(np.isfinite(lowest).sum())} compositions; for "
+            "the others MP2020-corrected formation energies, moved by an offset per element that "
+            f"was fitted on {offsets.n_crystals} compounds (mean absolute error by "
+            f"cross-validation {offsets.error:.4f} eV/atom, {offsets.error_before:.4f} without)"
+        ),
+    )
+    return on_own_scale(known, lowest, offsets, about)
+
+
 def main() -> None:
-    """Write the file and say what is in it."""
+    """Write both files and say what is in them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    found = points(parser.parse_args().data)
+    parser.add_argument("store", type=Path)
+    options = parser.parse_args()
+    found = points(options.data)
     keys = sorted(found)
     values = [found[key] for key in keys]
-    made = FormationEnergies(
+    known = FormationEnergies(
         Compositions.of(keys),
-        # Single precision, as the file keeps it; 1e-17 of a subtraction is zero.
-        np.round([energy for energy, _ in values], 6).astype(np.float32).astype(np.float64),
+        np.array([energy for energy, _ in values]),
         np.array([on_hull for _, on_hull in values]),
         ABOUT,
     )
-    made.write(MP_20)
-    print(
-        f"{MP_20.name}: {len(made)} compositions, {int(made.on_hull.sum())} of them points of the "
-        f"Materials Project's hull; {MP_20.stat().st_size} bytes; {made.content_hash}"
-    )
+    published = published_energies(options.data)
+    chgnet = on_scale_of_chgnet(known, published, open_reference(options.store))
+    for made, path in ((known, MP_20), (chgnet, packaged("chgnet"))):
+        # Micro-electronvolts, in single precision, as the file keeps them.
+        rounded = np.round(made.energies, 6).astype(np.float32).astype(np.float64)
+        dataclasses.replace(made, energies=rounded + 0.0).write(path)
+        print(
+            f"{path.name}: {len(made)} compositions, {int(made.on_hull.sum())} of them points of "
+            f"the Materials Project's hull; {path.stat().st_size} bytes\n  {made.about.scheme}"
+        )
 
 
 if __name__ == "__main__":

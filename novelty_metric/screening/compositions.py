@@ -53,6 +53,10 @@ class Compositions:
             for z, n in zip(self.numbers[part].tolist(), self.amounts[part].tolist(), strict=True)
         )
 
+    def keys(self) -> list[CompositionKey]:
+        """Keys of all of them, in order."""
+        return [self.key(index) for index in range(len(self))]
+
     @cached_property
     def n_elements(self) -> np.ndarray:
         """Different elements of each, int64 (N,)."""

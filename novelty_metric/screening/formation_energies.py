@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,16 @@ import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.folders import DATA_FOLDER
-from novelty_metric.screening.compositions import Compositions
+from novelty_metric.screening.compositions import CompositionKey, Compositions
 
 MP_20 = DATA_FOLDER / "mp_20.formation_energies.parquet"
 """The packaged file, see ``scripts/make_mp_20_hull.py``."""
+
+
+def packaged(potential: str) -> Path:
+    """The packaged file on the own scale of a potential of that name; it need not exist."""
+    return DATA_FOLDER / f"mp_20.{potential}.formation_energies.parquet"
+
 
 _FORMAT = "novelty-metric formation energies"
 _FORMAT_VERSION = 1
@@ -77,6 +84,21 @@ class FormationEnergies:
 
     def __len__(self) -> int:
         return len(self.compositions)
+
+    def joined(self, crystals: Mapping[CompositionKey, float]) -> FormationEnergies:
+        """These, and the formation energies (eV/atom) of compositions that are not among them."""
+        added = Compositions.of(crystals)
+        mine = self.compositions
+        return dataclasses.replace(
+            self,
+            compositions=Compositions(
+                np.concatenate([mine.starts, added.starts[1:] + mine.starts[-1]]),
+                np.concatenate([mine.numbers, added.numbers]),
+                np.concatenate([mine.amounts, added.amounts]),
+            ),
+            energies=np.concatenate([self.energies, list(crystals.values())]),
+            on_hull=np.concatenate([self.on_hull, np.zeros(len(added), dtype=bool)]),
+        )
 
     @cached_property
     def content_hash(self) -> str:

@@ -142,7 +142,9 @@ def fitting_energies(potential: str, asked: str) -> Energies:
     Notes
     -----
     CHGNet was trained on energies with the MP2020 corrections (Deng et al., Nat. Mach. Intell. 5,
-    1031 (2023)), MACE-MPA-0 on those without (Batatia et al., arXiv 2401.00096).
+    1031 (2023)), MACE-MPA-0 (Batatia et al., arXiv 2401.00096) and SevenNet (Park et al., J. Chem.
+    Theory Comput. 20, 4857 (2024)) on those without: with the corrections added, the energies of
+    SevenNet-0 are those of the Materials Project (see ``benchmarks/README.md``).
     """
     if asked not in tuple(Energies):
         raise InputError(f"hull.energies is {asked!r}; known: {', '.join(Energies)}")
@@ -153,14 +155,25 @@ def fitting_energies(potential: str, asked: str) -> Energies:
         )
     if asked != Energies.AUTO:
         return Energies(asked)
-    if potential == "chgnet":
+    known = known_energies(potential)
+    if known is None:
+        raise InputError(
+            f"which energies fit the potential {potential!r} is not known; say "
+            "hull.energies=corrected (MP2020) or hull.energies=uncorrected, as it was trained on"
+        )
+    return known
+
+
+_TRAINED_ON_UNCORRECTED = ("mpa-0", "sevennet-0", "sevennet-l3i5", "7net-0", "7net-l3i5")
+"""Parts of the names of potentials that were trained on energies without corrections."""
+
+
+def known_energies(potential: str) -> Energies | None:
+    """Energies that a potential of that name was trained on, None if that is not known."""
+    name = potential.lower().replace("_", "-")
+    if name == "chgnet":
         return Energies.CORRECTED
-    if "mpa-0" in potential:
-        return Energies.UNCORRECTED
-    raise InputError(
-        f"which energies fit the potential {potential!r} is not known; say "
-        "hull.energies=corrected (MP2020) or hull.energies=uncorrected, as it was trained on"
-    )
+    return Energies.UNCORRECTED if any(part in name for part in _TRAINED_ON_UNCORRECTED) else None
 
 
 class NoHull:
@@ -283,6 +296,8 @@ class ReferenceHull:
         eV/atom of each crystal of the reference; NaN leaves the crystal out.
     table : mapping, optional
         Energy of elements (eV/atom) by symbol; default the packaged one, ``{}`` for none.
+    note : str, optional
+        Why this hull was chosen, for reports.
 
     Raises
     ------
@@ -296,6 +311,7 @@ class ReferenceHull:
         energies: np.ndarray,
         *,
         table: Mapping[str, float] | None = None,
+        note: str | None = None,
     ) -> None:
         from pymatgen.core import Element
 
@@ -306,6 +322,7 @@ class ReferenceHull:
             )
         self._reference = reference
         self._energies = values
+        self._note = {} if note is None else {"note": note}
         own: list[tuple[CompositionKey, float]] = [
             (reference.composition_key(index), energy)
             for index, energy in enumerate(values.tolist())
@@ -346,6 +363,7 @@ class ReferenceHull:
             "crystals": int(np.isfinite(self._energies).sum()),
             "crystals_without_energy": int(np.isnan(self._energies).sum()),
             "elements_from_table": list(self.elements_from_table),
+            **self._note,
         }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.hull import Energies
+from novelty_metric.screening.mp2020 import mp2020_correction
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -51,9 +52,16 @@ class EnergyScale:
             On this scale (eV/atom).
         structure : Structure, optional
             Tells oxides from peroxides and superoxides where corrections are added.
+
+        Raises
+        ------
+        RuntimeError
+            If the corrections are not known.
         """
         if not math.isfinite(energy_per_atom):
             return None
+        if self.uncorrected:
+            energy_per_atom += mp2020_correction(composition, structure)
         total = 0.0
         for element, amount in composition.items():
             energy = self.elemental.get(element.symbol)
