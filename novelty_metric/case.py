@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
+    from novelty_metric.sample_energies import SampleEnergies
     from novelty_metric.search.engine import ParentsResult
     from novelty_metric.search.matching import Matching
 
@@ -64,8 +65,8 @@ class Case:
     relaxation : Relaxation or None
     converged : bool or None
         Also True for a sample taken as already relaxed; None if nothing was relaxed.
-    energy_per_atom, e_above_hull : float or None
-        eV/atom.
+    energy_per_atom, given_energy, e_above_hull : float or None
+        The potential's, the sample's own, and the distance from the hull (eV/atom).
     n_competing, decomposition
         What the hull is made of there, as in `CrystalResult`.
     not_eligible_because : str or None
@@ -100,6 +101,7 @@ class Case:
     smact_valid: bool | None = None
     relaxation: Relaxation | None = None
     energy_per_atom: float | None = None
+    given_energy: float | None = None
     converged: bool | None = None
     e_above_hull: float | None = None
     n_competing: int | None = None
@@ -150,6 +152,14 @@ class Case:
             self.error = str(error)
         except Exception as error:  # a foreign object may break anywhere; it stays one row
             self.error = f"the crystal can't be used ({_said(error)})"
+
+    def take_given_energy(self, energies: SampleEnergies) -> float | None:
+        """The energy that came with the sample (eV/atom), which counts as relaxed."""
+        assert self.cleaned is not None
+        self.converged = True
+        if self.sample.energy is not None:
+            self.given_energy = energies.per_atom(self.sample.energy, len(self.cleaned))
+        return self.given_energy
 
     def reduce(self, protocol: Protocol) -> None:
         """Step 4. Fill `reduced` and `symmetry`, or `error`.
@@ -328,6 +338,7 @@ class Case:
             "converged": self.converged,
             "energy_per_atom": self.energy_per_atom,
             "e_above_hull": self.e_above_hull,
+            "given_energy": self.given_energy,
             "n_competing": self.n_competing,
             "decomposition": self.decomposition,
             "energy_suspect": self._is_suspect(protocol),

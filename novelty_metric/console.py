@@ -316,6 +316,8 @@ def _hull(hull: Mapping[str, Any]) -> str:
         words += f" ({', '.join(made_of)})"
     if hull.get("energies"):
         words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
+    if hull.get("sample_energies"):
+        words += f"; distances by the samples' own {hull['sample_energies']}"
     if hull.get("as_published") is False:
         words += "; not the published file"
     if hull.get("skipped"):

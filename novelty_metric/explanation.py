@@ -190,8 +190,11 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
         facts.append(
             ("composition", "accepted by SMACT" if result.smact_valid else "refused by SMACT")
         )
-    if result.energy_per_atom is not None:
-        energy = f"{result.energy_per_atom:.4f} eV/atom"
+    given = result.given_energy
+    if result.energy_per_atom is not None or given is not None:
+        energy = f"{result.energy_per_atom if given is None else given:.4f} eV/atom"
+        if given is not None:
+            energy += " as given"
         if result.e_above_hull is not None:
             limit = report.context.protocol.metastable
             energy += f", {result.e_above_hull:+.4f} from the hull (metastable: up to {limit:g})"

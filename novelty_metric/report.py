@@ -136,15 +136,27 @@ class RunContext:
         return bool(self.hull) and str(self.hull.get("name", "")).lower() != "none"
 
     @property
+    def sample_energies(self) -> str | None:
+        """What the energies are that came with the samples and were used for the hull, in words."""
+        found = self.hull.get("sample_energies")
+        return None if found is None else str(found)
+
+    @property
+    def measures_hull(self) -> bool:
+        """Whether there is a hull, and energies to hold against it."""
+        return self.has_hull and (self.potential is not None or self.sample_energies is not None)
+
+    @property
     def eligibility(self) -> str:
         """What makes a crystal of this run eligible, in words."""
-        if self.potential is None:
+        if self.potential is None and self.sample_energies is None:
             # Without a potential there is no energy to hold against a hull.
             return "chemistry alone (SMACT); nothing was relaxed, no energy was computed"
         words = ["SMACT-valid"]
         words.append("converged" if self.relax_samples else "taken as already relaxed")
         if self.has_hull:
-            words.append(f"at most {self.protocol.metastable:g} eV/atom above hull")
+            whose = f" by the samples' own {self.sample_energies}" if self.sample_energies else ""
+            words.append(f"at most {self.protocol.metastable:g} eV/atom above hull{whose}")
         else:
             words.append("metastability not checked (no hull)")
         return ", ".join(words)
@@ -422,7 +434,7 @@ class NoveltyReport:
             self.results,
             n_generated=self.n_generated,
             threshold=self.context.protocol.metastable,
-            has_hull=self.context.has_hull and self.context.potential is not None,
+            has_hull=self.context.measures_hull,
         )
 
     def breakdown(self, by: str) -> dict[str | int, Group]:

@@ -106,6 +106,7 @@ _QUALITY: dict[str, tuple[pa.DataType, str]] = {
     "structurally_valid": (pa.bool_(), ""),
     "stable": (pa.bool_(), ""),
     "novel_by_matching": (pa.bool_(), ""),
+    "given_energy": (pa.float64(), "eV/atom"),
     "n_competing": (pa.int64(), "1"),
     "decomposition": (pa.string(), "JSON"),
     "no_competing_compound": (pa.bool_(), ""),
@@ -120,6 +121,8 @@ _STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
     "frac_coords": (pa.list_(pa.float64()), "1"),
 }
 _KEPT_QUALITY = ("shortest_distance", "volume_per_atom", "novel_by_matching")
+_LATER_QUALITY = ("given_energy", "n_competing")
+"""Those that files of before do not have."""
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 _ROWS_AT_ONCE = 5000
 """Rows of a report that are made into tables together."""
@@ -211,7 +214,7 @@ def _quality(results: Sequence[CrystalResult], threshold: float) -> pa.Table:
         {
             "id": result.id,
             **{name: getattr(result, name) for name in _KEPT_QUALITY},
-            "n_competing": result.n_competing,
+            **{name: getattr(result, name) for name in _LATER_QUALITY},
             "structurally_valid": structurally_valid(result),
             "stable": stable(result, threshold),
             "decomposition": None
@@ -551,7 +554,7 @@ def _kept_quality(row: Mapping[str, Any]) -> dict[str, Any]:
     decomposition = row.get("decomposition")
     return {
         **{name: row[name] for name in _KEPT_QUALITY},
-        "n_competing": row.get("n_competing"),
+        **{name: row.get(name) for name in _LATER_QUALITY},
         "decomposition": None if decomposition is None else json.loads(decomposition),
     }
 

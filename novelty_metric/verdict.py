@@ -125,6 +125,8 @@ class CrystalResult:
     the reference, None where it was not made. `structures` are the crystals themselves; a report
     read back from files leaves them there.
 
+    `given_energy` is the one that came with the sample, if such energies were asked for:
+    `e_above_hull` is then measured from it, and not from the potential's `energy_per_atom`.
     `decomposition` is what the hull is made of at the crystal's composition: the formula of each
     crystal there with its share of the atoms. `n_competing` counts the compositions of compounds
     that the hull knows inside the crystal's chemical system. Both are None where the hull does not
@@ -161,6 +163,7 @@ class CrystalResult:
     shortest_distance: float | None = None
     volume_per_atom: float | None = None
     novel_by_matching: bool | None = None
+    given_energy: float | None = None
     n_competing: int | None = None
     decomposition: Mapping[str, float] | None = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)

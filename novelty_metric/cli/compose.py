@@ -21,6 +21,7 @@ _FREE_TEXT = (
     "samples",
     "format",
     "column",
+    "energies",
     "out",
     "device",
     "cache",

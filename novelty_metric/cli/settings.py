@@ -13,6 +13,7 @@ from novelty_metric.cli.model_settings import ModelSettings, samples_of_model
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
+from novelty_metric.sample_energies import SampleEnergies
 
 WANDB_MODES = ("online", "offline", "disabled")
 
@@ -40,6 +41,10 @@ class ScoreSettings:
         None: the packaged sample.
     format, column : str or None
         None: to be found out.
+    energies : str or None
+        Column or key of the samples' own energies; None: those of the potential count.
+    energies_per, energies_scale : str or None
+        What they are, see `novelty_metric.SubstitutionNovelty`.
     allow_pickle : bool
     model : ModelSettings
         The model that made the samples.
@@ -74,6 +79,9 @@ class ScoreSettings:
     samples: Path | None
     format: str | None
     column: str | None
+    energies: str | None
+    energies_per: str | None
+    energies_scale: str | None
     allow_pickle: bool
     model: ModelSettings
     reference: str
@@ -123,6 +131,9 @@ class ScoreSettings:
             samples=_as_path("samples", samples and samples_of_model(samples, model.name)),
             format=_text(config, "format") or model.format,
             column=_text(config, "column"),
+            energies=_text(config, "energies"),
+            energies_per=_text(config, "energies_per"),
+            energies_scale=_text(config, "energies_scale"),
             allow_pickle=_flag(config, "allow_pickle"),
             model=model,
             reference=str(reference["name"] if path is None else path),
@@ -147,9 +158,23 @@ class ScoreSettings:
         )
         if settings.scope not in SCOPES:
             raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")
+        settings._check_energies()
         if settings.seed is not None and settings.limit is None:
             raise InputError("seed= draws limit=N crystals; add limit=N, or leave seed= out")
         return settings
+
+    def _check_energies(self) -> None:
+        own = SampleEnergies.asked(self.energies_per, self.energies_scale)
+        if self.energies is None and own is not None:
+            raise InputError(
+                "energies_per= and energies_scale= say what the samples' own energies are; "
+                "name their column or key: energies=NAME"
+            )
+        if self.energies is not None and own is None:
+            raise InputError(
+                f"energies={self.energies}: say what they are: energies_per=atom or cell, "
+                "energies_scale=corrected, uncorrected or formation"
+            )
 
 
 def _only_known(content: Mapping[str, Any], known: set[str], prefix: str) -> None:

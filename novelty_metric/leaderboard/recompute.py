@@ -291,6 +291,12 @@ def _relaxer(submission: Submission) -> str:
 
 
 def _hull(submission: Submission) -> str:
+    own = submission.scored.hull.get("sample_energies")
+    if own:
+        raise InputError(
+            f"the distances from the hull are by the samples' own {own}, which are not part of the "
+            "submission; it can't be recomputed"
+        )
     name = str(submission.scored.hull.get("name", "none"))
     if name not in _HULLS:
         raise InputError(

@@ -32,6 +32,7 @@ from novelty_metric.runs.parts import (
     search_part,
 )
 from novelty_metric.runs.pools import Pool
+from novelty_metric.sample_energies import odd_energies
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.plausibility import Plausibility
 from novelty_metric.search.duplicates import warnings_of
@@ -148,7 +149,8 @@ class Run:
         for place, row in enumerate(self.journal.rows()):
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(row, int(groups[place])))
-        warnings = [*self._notes, *seen.findings(), *warnings_of(self._given_up)]
+        odd = odd_energies(slim) if self._metric.sample_energies is not None else []
+        warnings = [*self._notes, *seen.findings(), *odd, *warnings_of(self._given_up)]
         self._warn_of([line for line in warnings if line not in self._told])
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
         return NoveltyReport.from_results(slim, context)

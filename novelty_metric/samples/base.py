@@ -23,9 +23,12 @@ class Sample:
         Why it could not be read, in one line.
     source : str
         File and position, such as ``samples.zip:gen_3.cif`` or ``samples.csv:row 12``.
+    energy : float or None
+        Its own, as it was given (eV); None if it has none, or none was asked for.
     """
 
     id: str
     structure: Structure | None
     error: str | None = None
     source: str = ""
+    energy: float | None = None

@@ -9,9 +9,16 @@ from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Sample
+from novelty_metric.samples.energies import with_energy
 from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.source import MAX_MEMBER_BYTES, one_line, open_text, stem
-from novelty_metric.samples.table import SAMPLED_ROWS, id_column, structure_column, value_sample
+from novelty_metric.samples.table import (
+    SAMPLED_ROWS,
+    energy_column,
+    id_column,
+    structure_column,
+    value_sample,
+)
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
@@ -34,6 +41,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
         known = [row for row in first if isinstance(row, list)]
         index = structure_column(path, columns, known, options.column, options.columns)
         id_index = id_column(columns)
+        energy_index = energy_column(path, columns, options.energies)
         for position, row in enumerate(itertools.chain(first, rows)):
             default_id, source = f"{name}-{position}", f"{path.name}:row {position}"
             if isinstance(row, str):
@@ -43,7 +51,8 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
                 yield Sample(default_id, None, error, source)
             else:
                 own_id = None if id_index is None else row[id_index]
-                yield value_sample(row[index], own_id, default_id, source)
+                sample = value_sample(row[index], own_id, default_id, source)
+                yield sample if energy_index is None else with_energy(sample, row[energy_index])
 
 
 def header(path: Path) -> list[str] | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.crystals import ID_KEYS, UnreadableCrystal, element
+from novelty_metric.samples.energies import with_energy
 from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.source import one_line, open_text, stem
 
@@ -30,7 +31,8 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
     name, file_name = stem(path), path.name
     with open_text(path) as file:
         for position, frame in enumerate(frames(file)):
-            yield _sample(frame, f"{name}-{position}", f"{file_name}:frame {position}")
+            source = f"{file_name}:frame {position}"
+            yield _sample(frame, f"{name}-{position}", source, options.energies)
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def _closed(frame: Frame) -> Frame:
     return frame
 
 
-def _sample(frame: Frame, sample_id: str, source: str) -> Sample:
+def _sample(frame: Frame, sample_id: str, source: str, energies: str | None) -> Sample:
     if frame.error is not None:
         return Sample(sample_id, None, frame.error, source)
     try:
@@ -114,7 +116,8 @@ def _sample(frame: Frame, sample_id: str, source: str) -> Sample:
         if str(info.get(key, "")).strip():
             sample_id = str(info[key]).strip()
             break
-    return Sample(sample_id, structure, None, source)
+    sample = Sample(sample_id, structure, None, source)
+    return sample if energies is None else with_energy(sample, info.get(energies))
 
 
 def _crystal(frame: Frame) -> tuple[Any, dict[str, Any]]:
@@ -138,7 +141,9 @@ def _crystal(frame: Frame) -> tuple[Any, dict[str, Any]]:
         raise UnreadableCrystal("the cell has no volume")
     species = [element(int(number)) for number in atoms.numbers]
     structure = Structure(Lattice(cell), species, atoms.positions, coords_are_cartesian=True)
-    return structure, atoms.info
+    # ASE takes an energy out of the comment line, and makes a calculator of it.
+    results = {} if atoms.calc is None else atoms.calc.results
+    return structure, {**results, **atoms.info}
 
 
 _PROPERTIES = re.compile(r"\bproperties\s*=\s*\"?([^\s\"]+)", re.IGNORECASE)

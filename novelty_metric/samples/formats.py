@@ -73,6 +73,8 @@ class ReadOptions:
     columns : tuple of str
         Columns of a table to look for first, the preferred one first; those that are not there
         are passed over.
+    energies : str or None
+        Column of a table, or key of a record or a frame, that holds the energy of each crystal.
     arrays : ArrayConvention
         What the arrays of a ``.pt`` file mean.
     allow_pickle : bool
@@ -81,6 +83,7 @@ class ReadOptions:
 
     column: str | None = None
     columns: tuple[str, ...] = ()
+    energies: str | None = None
     arrays: ArrayConvention = field(default_factory=ArrayConvention)
     allow_pickle: bool = False
 
@@ -99,12 +102,15 @@ class Format:
         is cheap to tell, ``count(path, options) -> int | None``. Ids need not be unique yet.
     takes_column : bool
         Whether `ReadOptions.column` means something.
+    takes_energies : bool
+        Whether `ReadOptions.energies` means something.
     """
 
     name: str
     description: str
     module: str
     takes_column: bool = False
+    takes_energies: bool = False
 
     def read(self, path: Path, options: ReadOptions) -> Iterator[Sample]:
         """The crystals of a file of this format, in file order."""
@@ -127,21 +133,38 @@ FORMATS: dict[str, Format] = {
         Format("cif_folder", "folder of CIF files, its subfolders too", f"{_HERE}.cif_folder"),
         Format("cif_zip", "zip archive of CIF files", f"{_HERE}.cif_zip"),
         Format("cif_tar", "tar archive of CIF files, such as .tar.gz", f"{_HERE}.cif_tar"),
-        Format("extxyz", "extended XYZ, one frame per crystal", f"{_HERE}.extxyz"),
+        Format(
+            "extxyz",
+            "extended XYZ, one frame per crystal",
+            f"{_HERE}.extxyz",
+            takes_energies=True,
+        ),
         Format(
             "csv",
             "table with a column of CIF text or of pymatgen structures",
             f"{_HERE}.csv_table",
             takes_column=True,
+            takes_energies=True,
         ),
         Format(
             "parquet",
             "Parquet table with a column of CIF text or of pymatgen structures",
             f"{_HERE}.parquet_table",
             takes_column=True,
+            takes_energies=True,
         ),
-        Format("json", "JSON of pymatgen structures: list, mapping or one", f"{_HERE}.json_file"),
-        Format("jsonl", "JSON lines, one pymatgen structure a line", f"{_HERE}.json_lines"),
+        Format(
+            "json",
+            "JSON of pymatgen structures: list, mapping or one",
+            f"{_HERE}.json_file",
+            takes_energies=True,
+        ),
+        Format(
+            "jsonl",
+            "JSON lines, one pymatgen structure a line",
+            f"{_HERE}.json_lines",
+            takes_energies=True,
+        ),
         Format("pt", "torch.save of arrays, as DiffCSP and others do", f"{_HERE}.torch_file"),
     )
 }

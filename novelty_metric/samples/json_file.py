@@ -42,7 +42,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
             f"list, in a mapping from ids, or alone; found {_describe(data)}"
         )
     for value, default_id, source in entries:
-        yield json_sample(value, default_id, source)
+        yield json_sample(value, default_id, source, options.energies)
 
 
 def _entries(data: Any, name: str, file_name: str) -> Iterator[tuple[Any, str, str]]:

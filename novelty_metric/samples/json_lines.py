@@ -45,4 +45,4 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
                 continue
             if position == 1 and is_gene(value):
                 raise InputError(f"{path}: {GENE_MESSAGE}")
-            yield json_sample(value, default_id, source)
+            yield json_sample(value, default_id, source, options.energies)

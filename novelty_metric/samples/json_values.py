@@ -12,6 +12,7 @@ from novelty_metric.samples.crystals import (
     is_structure_dict,
     looks_like_crystal,
 )
+from novelty_metric.samples.energies import with_energy
 from novelty_metric.samples.table import value_sample
 
 
@@ -25,9 +26,18 @@ def held_crystal(value: Any) -> Any:
     return value
 
 
-def json_sample(value: Any, default_id: str, source: str) -> Sample:
-    """The sample of one JSON value; a record's own ``id`` or ``material_id`` is kept."""
+def json_sample(value: Any, default_id: str, source: str, energies: str | None = None) -> Sample:
+    """The sample of one JSON value; a record's own ``id`` or ``material_id`` is kept.
+
+    Parameters
+    ----------
+    energies : str, optional
+        Key of a record that holds its energy.
+    """
     own_id = None
     if isinstance(value, Mapping):
         own_id = next((value[key] for key in ID_KEYS if type(value.get(key)) in (str, int)), None)
-    return value_sample(held_crystal(value), own_id, default_id, source)
+    sample = value_sample(held_crystal(value), own_id, default_id, source)
+    if energies is None or not isinstance(value, Mapping):
+        return sample
+    return with_energy(sample, value.get(energies))

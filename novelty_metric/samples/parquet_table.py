@@ -8,9 +8,16 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Sample
+from novelty_metric.samples.energies import with_energy
 from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.source import one_line, stem
-from novelty_metric.samples.table import SAMPLED_ROWS, id_column, structure_column, value_sample
+from novelty_metric.samples.table import (
+    SAMPLED_ROWS,
+    energy_column,
+    id_column,
+    structure_column,
+    value_sample,
+)
 
 _BATCH_ROWS = 256
 
@@ -43,15 +50,21 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Sample]:
         ]
         index = _find_column(path, table, columns, candidates, options)
         id_index = id_column(columns)
-        wanted = [index] if id_index is None else [index, id_index]
+        energy_index = energy_column(path, columns, options.energies)
+        wanted = [i for i in (index, id_index, energy_index) if i is not None]
         position = 0
-        for batch in table.iter_batches(_BATCH_ROWS, columns=[columns[i] for i in wanted]):
-            values = batch.column(columns[index]).to_pylist()
-            ids = values if id_index is None else batch.column(columns[id_index]).to_pylist()
-            for value, own_id in zip(values, ids, strict=True):
+        for batch in table.iter_batches(
+            _BATCH_ROWS, columns=list(dict.fromkeys(columns[i] for i in wanted))
+        ):
+            nothing = [None] * batch.num_rows
+            values, ids, energies = (
+                nothing if i is None else batch.column(columns[i]).to_pylist()
+                for i in (index, id_index, energy_index)
+            )
+            for value, own_id, energy in zip(values, ids, energies, strict=True):
                 source = f"{path.name}:row {position}"
-                own_id = None if id_index is None else own_id
-                yield value_sample(value, own_id, f"{name}-{position}", source)
+                sample = value_sample(value, own_id, f"{name}-{position}", source)
+                yield with_energy(sample, energy)
                 position += 1
 
 

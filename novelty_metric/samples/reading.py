@@ -24,6 +24,7 @@ def read_samples(
     format: str | None = None,
     column: str | None = None,
     columns: Sequence[str] = (),
+    energies: str | None = None,
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
@@ -45,6 +46,9 @@ def read_samples(
     columns : sequence of str
         Columns of a table to look for first; those that are not there, and files that are no
         tables, do no harm.
+    energies : str, optional
+        Column of a table, key of a JSON record, or key in the comment line of an extxyz frame that
+        holds the energy of each crystal (eV); none is read unless it is named.
     arrays : ArrayConvention, optional
         What the arrays of a ``.pt`` file mean; by default degrees, Å and fractional coordinates.
     allow_pickle : bool
@@ -74,7 +78,7 @@ def read_samples(
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
     if seed is not None and limit is None:
         raise InputError(f"seed is {seed}, but nothing is drawn; say how many with limit=N")
-    options = _options(column, columns, arrays, allow_pickle=allow_pickle)
+    options = _options(column, columns, arrays, energies, allow_pickle=allow_pickle)
     entry = _entry(path, format, options)
     samples = _unique(_guarded(entry.read(path, options), path))
     first = next(samples, None)
@@ -97,6 +101,7 @@ def count_hint(
     format: str | None = None,
     column: str | None = None,
     columns: Sequence[str] = (),
+    energies: str | None = None,
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
@@ -111,7 +116,7 @@ def count_hint(
         If the file is missing, empty, in no known format, or damaged.
     """
     path = Path(path)
-    options = _options(column, columns, arrays, allow_pickle=allow_pickle)
+    options = _options(column, columns, arrays, energies, allow_pickle=allow_pickle)
     entry = _entry(path, format, options)
     try:
         n_samples = entry.count(path, options)
@@ -141,11 +146,13 @@ def _options(
     column: str | None,
     columns: Sequence[str],
     arrays: ArrayConvention | None,
+    energies: str | None,
     *,
     allow_pickle: bool,
 ) -> ReadOptions:
     return ReadOptions(
         column=column,
+        energies=energies,
         columns=tuple(columns),
         arrays=arrays or ArrayConvention(),
         allow_pickle=allow_pickle,
@@ -161,6 +168,12 @@ def _entry(path: Path, format: str | None, options: ReadOptions) -> Format:
     entry = FORMATS[found]
     if options.column is not None and not entry.takes_column:
         raise InputError(f"{path}: column={options.column} is for tables, and this is {found}")
+    if options.energies is not None and not entry.takes_energies:
+        known = ", ".join(one.name for one in FORMATS.values() if one.takes_energies)
+        raise InputError(
+            f"{path}: energies={options.energies}, but {found} has no place for energies; "
+            f"these have: {known}"
+        )
     return entry
 
 

@@ -52,9 +52,7 @@ def structure_column(
     """
     listed = one_line(", ".join(name or "(unnamed)" for name in columns), 300)
     if wanted is not None:
-        if wanted in columns:
-            return columns.index(wanted)
-        raise InputError(f"{path}: there is no column {wanted!r}; the columns are {listed}")
+        return _position(path, columns, wanted)
     for name in preferred:
         if name in columns:
             return columns.index(name)
@@ -77,6 +75,24 @@ def structure_column(
     raise InputError(
         f"{path}: no column holds CIF text or pymatgen structures; the columns are {listed}"
     )
+
+
+def energy_column(path: Path, columns: Sequence[str], wanted: str | None) -> int | None:
+    """Position of the column with the samples' energies; None if none was asked for.
+
+    Raises
+    ------
+    InputError
+        If there is no such column.
+    """
+    return None if wanted is None else _position(path, columns, wanted)
+
+
+def _position(path: Path, columns: Sequence[str], wanted: str) -> int:
+    if wanted in columns:
+        return columns.index(wanted)
+    listed = one_line(", ".join(name or "(unnamed)" for name in columns), 300)
+    raise InputError(f"{path}: there is no column {wanted!r}; the columns are {listed}")
 
 
 def id_column(columns: Sequence[str]) -> int | None:

@@ -18,7 +18,7 @@ from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.mixture import cheapest_mixture
 
 if TYPE_CHECKING:
-    from pymatgen.core import Composition
+    from pymatgen.core import Composition, Structure
 
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.reference.store import Reference
@@ -54,8 +54,8 @@ class HullDistance:
 class Hull(Protocol):
     """Gives energies above a hull whose energies fit the potential's.
 
-    A hull that can also say what it is made of has a method ``distance`` of the same arguments,
-    which gives a `HullDistance` or None; see `hull_distance`.
+    A hull that can also say what it is made of has a method ``distance``, which takes the crystal
+    as a third argument and gives a `HullDistance` or None; see `hull_distance`.
     """
 
     @property
@@ -76,7 +76,10 @@ class Hull(Protocol):
 
 
 def hull_distance(
-    hull: Hull, composition: Composition, energy_per_atom: float
+    hull: Hull,
+    composition: Composition,
+    energy_per_atom: float,
+    structure: Structure | None = None,
 ) -> HullDistance | None:
     """What a hull says of a crystal, whether it has ``distance`` or only ``e_above_hull``.
 
@@ -87,7 +90,7 @@ def hull_distance(
         above = hull.e_above_hull(composition, energy_per_atom)
         found = None if above is None else HullDistance(float(above))
     else:
-        found = measure(composition, energy_per_atom)
+        found = measure(composition, energy_per_atom, structure)
     return found if found is not None and math.isfinite(found.e_above_hull) else None
 
 
@@ -96,7 +99,7 @@ class HullSource(Protocol):
     """A hull that is made once it is known which potential's energies it has to fit."""
 
     def open(self, potential: str, *, progress: ProgressCallback) -> Hull:
-        """The hull for the potential of that name.
+        """The hull for the potential of that name, or for energies that come with the `SAMPLES`.
 
         Raises
         ------
@@ -350,8 +353,13 @@ class ReferenceHull:
         """
         return _above(self.distance(composition, energy_per_atom))
 
-    def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
-        """The same, with what the hull is made of there."""
+    def distance(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> HullDistance | None:
+        """The same, with what the hull is made of there; the structure does not matter."""
         return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
@@ -401,8 +409,13 @@ class KnownHull:
         """See `Hull.e_above_hull`; None also where an element has no elemental crystal."""
         return _above(self.distance(composition, energy_per_atom))
 
-    def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
-        """The same, with what the hull is made of there."""
+    def distance(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> HullDistance | None:
+        """The same, with what the hull is made of there; the structure does not matter."""
         return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
