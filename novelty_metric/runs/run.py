@@ -149,10 +149,12 @@ class Run:
         for place, row in enumerate(self.journal.rows()):
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(row, int(groups[place])))
-        odd = odd_energies(slim) if self._metric.sample_energies is not None else []
-        warnings = [*self._notes, *seen.findings(), *odd, *warnings_of(self._given_up)]
-        self._warn_of([line for line in warnings if line not in self._told])
+        warnings = [*self._notes, *seen.findings(), *warnings_of(self._given_up)]
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
+        if context.sample_energies is not None:
+            warnings += odd_energies(slim)
+            context = dataclasses.replace(context, warnings=tuple(warnings))
+        self._warn_of([line for line in warnings if line not in self._told])
         return NoveltyReport.from_results(slim, context)
 
     def rows(self) -> Iterator[CrystalResult]:
