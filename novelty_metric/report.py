@@ -147,6 +147,11 @@ class RunContext:
         return self.has_hull and (self.potential is not None or self.sample_energies is not None)
 
     @property
+    def hull_text(self) -> str:
+        """What the energies above hull are measured from, in words."""
+        return _hull_words(self.hull) if self.has_hull else "none"
+
+    @property
     def eligibility(self) -> str:
         """What makes a crystal of this run eligible, in words."""
         if self.potential is None and self.sample_energies is None:
@@ -160,6 +165,56 @@ class RunContext:
         else:
             words.append("metastability not checked (no hull)")
         return ", ".join(words)
+
+
+HULL_REMARKS = ("reference", "file", "note")
+"""Facts of a hull that decide nothing: its crystals and entries are in the hashes."""
+
+_MOST_NAMED = 12
+"""Elements that are named one by one."""
+
+
+def _hull_words(hull: Mapping[str, Any]) -> str:
+    words = str(hull["name"])
+    made_of = [str(hull["file"])] if hull.get("file") else []
+    if "compositions" in hull and "scale" in hull:
+        made_of.append(f"{hull['compositions']:,} compositions")
+    elif "entries" in hull:
+        made_of.append(f"{hull['entries']} entries")
+    elif hull.get("crystals") is not None:
+        made_of.append(count_of_crystals(hull["crystals"]))
+    digest = hull.get("content_hash") or hull.get("crystals_hash")
+    if digest:
+        made_of.append(str(digest)[:12])
+    if made_of:
+        words += f" ({', '.join(made_of)})"
+    if hull.get("scale"):
+        words += f"; scale: {hull['scale']}"
+        if hull.get("crystals") is not None:
+            words += f"; {count_of_crystals(hull['crystals'])} of the reference among them"
+    if hull.get("energies"):
+        words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
+    if hull.get("sample_energies"):
+        words += f"; distances by the samples' own {hull['sample_energies']}"
+    if hull.get("as_published") is False:
+        words += "; not the published file"
+    if hull.get("skipped"):
+        words += f"; {hull['skipped']} entries of other functionals left out"
+    table = hull.get("elements_from_table") or []
+    if table:
+        shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")
+        words += f"; {len(table)} elements that it lacks from a table: {shown}"
+    lost = hull.get("crystals_without_energy") or 0
+    if lost:
+        words += f"; {count_of_crystals(lost)} of it without energy"
+    if hull.get("note"):
+        words += f"; {hull['note']}"
+    return words
+
+
+def count_of_crystals(count: int) -> str:
+    """A number of crystals in words."""
+    return f"{count} crystal{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,11 +303,6 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
     context = report.context
     potential = context.potential
     seconds = sum(context.seconds.values())
-    hull = {
-        key: " ".join(map(str, value)) if isinstance(value, list) else value
-        for key, value in context.hull.items()
-        if value not in (None, [], "")
-    }
     settings = context.protocol.to_dict()
     facts = [
         ("reference", f"{context.reference_name}, {context.reference_size:,} crystals", False),
@@ -317,7 +312,7 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
         ("settings", ", ".join(f"{name}={value}" for name, value in settings.items()), False),
         ("eligible", context.eligibility, False),
         ("potential", "none" if potential is None else potential.key, True),
-        ("hull", ", ".join(f"{name}={value}" for name, value in hull.items()) or "none", True),
+        ("hull", context.hull_text, False),
         ("no competing compound known", _alone(report), False),
         ("searched", f"{context.scope}{', exhaustive' if context.exhaustive else ''}", False),
         ("samples relaxed", "here" if context.relax_samples else "before", False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,9 +160,16 @@ class Mp20Hull:
     def open(self, potential: str, *, progress: ProgressCallback = no_progress) -> FormationHull:
         """See `novelty_metric.screening.hull.HullSource.open`."""
         which = fitting_energies(potential, self.energies)
-        own = packaged(potential)
-        path = own if self.energies == Energies.AUTO and own.exists() else MP_20
-        return FormationHull(FormationEnergies.read(path), energies_scale(which))
+        scale, path = energies_scale(which), packaged(potential)
+        if self.energies == Energies.AUTO and path.exists():
+            scale = replace(
+                scale,
+                name=f"that of {potential}: its own energies of known crystals, else published "
+                "ones moved by an offset per element",
+            )
+        else:
+            path = MP_20
+        return FormationHull(FormationEnergies.read(path), scale)
 
 
 def reference_hull(
