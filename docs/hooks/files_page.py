@@ -31,8 +31,9 @@ ABOUT_FILES = {
     "`element_map` is JSON from each element of the parent to the new ones with their numbers of "
     "sites.",
     "parents.parquet": "A row per candidate parent; `rank` counts from 1 within a route.",
-    "quality.parquet": "A row per sample: the crystal as it was generated, and what the hull is made "
-    "of at its composition. `decomposition` is JSON from each formula to its share of the atoms.",
+    "quality.parquet": "A row per sample: the crystal as it was generated, and what the hull is "
+    "made of at its composition. `decomposition` is JSON from each formula to its share of the "
+    "atoms.",
     "evidence.parquet": "What else is known of each candidate: its position in the reference, its "
     "supercell, the new elements in the order of its sites, and how its relaxation ended. `row` is "
     "the position of the sample in `verdicts.parquet`.",
