@@ -19,6 +19,7 @@ these crystals. Finished relaxations are kept in ``--cache``, so that an interru
     python benchmarks/hull.py published STORE DATA --set NAME SAMPLES EHULL.csv.gz [--set ...]
     python benchmarks/hull.py decomposition STORE DATA FOLDER [--max-sites 20]
     python benchmarks/hull.py real STORE DATA
+    python benchmarks/hull.py scale STORE DATA --model 7net-0
     python benchmarks/hull.py time
 
 ``published``: crystals whose distance to CHGNet's own hull of the whole Materials Project is
@@ -26,7 +27,9 @@ published (``str_ind``, ``formula``, ``corrected_chgnet_ehull`` in eV/atom). ``d
 crystals with decomposition energies of density functional theory (a CSV beside each zip of CIF
 files). ``real``: crystals that the Materials Project has on its hull, and the validation crystals
 that ``novelty-metric controls`` draws; also with their own composition left out of the hull, and
-without CHGNet's energies of it. ``time``: reading the packaged file, and 10,000 compositions.
+without CHGNet's energies of it. ``scale``: which energies a SevenNet model was trained on, by its
+formation energies of small crystals of many elements. ``time``: reading the packaged file, and
+10,000 compositions.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ from novelty_metric.reference import Reference, open_reference
 from novelty_metric.reference.energies import reference_energies
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.potentials import AseCalculator, Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.samples import read_samples
 from novelty_metric.screening.composition import smact_valid
@@ -361,7 +364,51 @@ def _changed(
     return FormationHull(changed, _OPEN.scale)
 
 
-# Time, and single points
+# Scale, time, and single points
+
+
+def scale(options: argparse.Namespace) -> None:
+    """A SevenNet model's formation energies minus the published, without corrections and with."""
+    reference = open_reference(options.store)
+    drawn = of_many_elements(reference, options.crystals or 671, options.seed)
+    structures = [reference.structure(index) for index in drawn]
+    target = {"_target_": "sevenn.calculator.SevenNetCalculator", "model": options.model}
+    potential = AseCalculator({**target, "device": "cpu"}, name=options.model)
+    energies = list(PotentialRelaxer(potential).energies(structures))
+    table = tables(Path(options.data)).set_index("material_id")["formation_energy_per_atom"]
+    known = table.reindex([reference.ids[index] for index in drawn]).to_numpy()
+    for which in (Energies.CORRECTED, Energies.UNCORRECTED):
+        moved = energies_scale(which)
+        found = [
+            moved.formation_energy(structure.composition, energy, structure)
+            for structure, energy in zip(structures, energies, strict=True)
+        ]
+        apart = np.array(found, dtype=float) - known
+        apart, listed = apart[np.isfinite(apart)], np.isfinite(apart)
+        print(
+            f"{options.model}, taken as {which}: {len(apart)} crystals, meV/atom: mean "
+            f"{1000 * apart.mean():.1f}, median {1000 * np.median(apart):.1f}, mean absolute "
+            f"{1000 * np.abs(apart).mean():.1f}"
+        )
+    keys = (reference.composition_key(index) for index in drawn[listed])
+    offsets = fit_offsets(element_fractions(Compositions.of(keys)), apart, ridge=0.3)
+    print(
+        f"compounds: mean absolute error {1000 * offsets.error_before:.1f}, with an offset per "
+        f"element by cross-validation {1000 * offsets.error:.1f} ({offsets.n_crystals} compounds)"
+    )
+
+
+def of_many_elements(reference: Reference, wanted: int, seed: int) -> np.ndarray:
+    """Positions of crystals of at most 8 sites, drawn so that no element is rare among them."""
+    counts = np.zeros(128, dtype=int)
+    drawn: list[int] = []
+    small = np.flatnonzero(reference.n_sites <= 8)
+    for index in np.random.default_rng(seed).permutation(small).tolist():
+        elements = np.unique(reference.numbers[reference.sites(index)])
+        if (counts[elements] < 14).any() and not (counts[elements] > 60).any():
+            drawn.append(index)
+            counts[elements] += 1
+    return np.array(drawn[:wanted])
 
 
 def timed(options: argparse.Namespace) -> None:
@@ -421,12 +468,18 @@ def main() -> None:
     single.add_argument("--near", type=float, default=0.02, help="largest e_above_hull, eV/atom")
     single.set_defaults(run=single_points)
     verbs.add_parser("time").set_defaults(run=timed)
-    for name, run in (("published", published), ("decomposition", decomposition), ("real", real)):
+    for name, run in (
+        ("published", published),
+        ("decomposition", decomposition),
+        ("real", real),
+        ("scale", scale),
+    ):
         verb = verbs.add_parser(name)
         verb.add_argument("store")
         verb.add_argument("data")
         verb.add_argument("--cache")
         verb.set_defaults(run=run)
+    verbs.choices["scale"].add_argument("--model", default="7net-0")
     verbs.choices["decomposition"].add_argument("folder")
     verbs.choices["decomposition"].add_argument("--max-sites", type=int, default=20)
     verbs.choices["published"].add_argument("--set", nargs=3, action="append", required=True)

@@ -25,8 +25,6 @@ N_NUMBERS = 119
 
 _LARGEST_DIFFERENCE = 0.3
 """eV/atom; further off, the potential fails on that crystal, which says nothing of its scale."""
-_RIDGE = 0.01
-"""Keeps the offset of an element with next to no crystals near zero."""
 _FOLDS = 5
 
 
@@ -70,7 +68,9 @@ def formation_energies(reference: Reference, energies: np.ndarray) -> np.ndarray
     return np.asarray(energies, dtype=np.float64) - sums / reference.n_sites
 
 
-def fit_offsets(fractions: np.ndarray, differences: np.ndarray, *, seed: int = 0) -> Offsets:
+def fit_offsets(
+    fractions: np.ndarray, differences: np.ndarray, *, ridge: float = 0.01, seed: int = 0
+) -> Offsets:
     """Offsets per element by ridge regression, with their error by cross-validation.
 
     Parameters
@@ -79,19 +79,28 @@ def fit_offsets(fractions: np.ndarray, differences: np.ndarray, *, seed: int = 0
         Share of the atoms in each crystal.
     differences : float64, (M,)
         Formation energy of the potential minus the published one (eV/atom); NaN where unknown.
+    ridge : float
+        Keeps the offset of an element with few crystals near zero.
+    seed : int
+        Of the folds.
     """
     compound = (fractions > 0).sum(axis=1) > 1
     rows = np.flatnonzero(compound & (np.abs(differences) < _LARGEST_DIFFERENCE))
     x, y = fractions[rows], differences[rows]
     fold = np.random.default_rng(seed).integers(0, _FOLDS, len(rows))
     left = np.concatenate(
-        [y[fold == k] - x[fold == k] @ _ridge(x[fold != k], y[fold != k]) for k in range(_FOLDS)]
+        [
+            y[fold == k] - x[fold == k] @ _ridge(x[fold != k], y[fold != k], ridge)
+            for k in range(_FOLDS)
+        ]
     )
-    return Offsets(_ridge(x, y), len(rows), float(np.abs(y).mean()), float(np.abs(left).mean()))
+    return Offsets(
+        _ridge(x, y, ridge), len(rows), float(np.abs(y).mean()), float(np.abs(left).mean())
+    )
 
 
-def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ y)
+def _ridge(x: np.ndarray, y: np.ndarray, ridge: float) -> np.ndarray:
+    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
 
 
 def lowest_own(known: FormationEnergies, reference: Reference, own: np.ndarray) -> np.ndarray:
