@@ -223,11 +223,12 @@ def hull_words(result: CrystalResult) -> str:
     if products is None or result.e_above_hull is None:
         return ""
     mixture = " + ".join(products)
-    compounds = f"{count} compound{'' if count == 1 else 's'}"
+    compounds = "1 compound" if count == 1 else f"{count} compounds"
     if result.no_competing_compound:
         lacks = "no competing compound known"
         if count:
-            lacks += f": of the {compounds} in its chemical system none is more stable than these"
+            lie = "lies" if count == 1 else "lie"
+            lacks = f"the {compounds} known in its chemical system {lie} above them"
         return f"{mixture}, the elements alone; {lacks}"
     if len(products) == 1:
         words = f"{mixture}, of the same composition"

@@ -137,7 +137,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         (0.1, ["NaCl3"], 2, "NaCl3, of the same composition; 2 compounds known"),
         (0.1, ["Na"], 0, "Na, of the same composition"),
         (-1.0, ["Na", "Cl2"], 0, "Na + Cl2, the elements alone; no competing compound known"),
-        (-1.0, ["Na", "Cl2"], 4, "of the 4 compounds in its chemical system none is more stable"),
+        (-1.0, ["Na", "Cl2"], 1, "the 1 compound known in its chemical system lies above them"),
+        (-1.0, ["Na", "Cl2"], 4, "the 4 compounds known in its chemical system lie above them"),
     ],
 )
 def test_what_the_hull_is_made_of_in_words(

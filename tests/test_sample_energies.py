@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
 from novelty_metric.explanation import explain
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.report import LeftOut, NoveltyReport
 from novelty_metric.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.screening.elements import elemental_energies
@@ -135,21 +137,45 @@ def test_the_cell_does_not_matter(
     assert first.decomposition == second.decomposition and first.n_competing == second.n_competing
 
 
-def test_the_potential_still_relaxes_the_parents(reference: Reference, hull: Path) -> None:
-    class Fixed:
-        info = None
+class FakePotential:
+    """Leaves what it relaxes as it stands, and has no energy for a crystal as it is given."""
 
-        def energies(self, structures: list[Structure]) -> np.ndarray:
-            return np.full(len(structures), math.nan)
+    info = PotentialInfo(name="fake", version="1", weights_hash="0" * 64)
+    n_relaxed = 0
 
-    one = metric(reference, hull)
-    # A potential that gives no energy does not matter: those that were given count.
-    one._normalise = lambda cases, opened, deadline: [  # type: ignore[method-assign,assignment]
-        one._take_energies(cases, Fixed()),  # type: ignore[arg-type,func-returns-value]
-        [case.reduce(one.protocol) for case in cases],
-    ]
-    (row,) = one([SALT], energies=[-2.0]).results
-    assert (row.converged, row.eligible, row.energy_per_atom) == (True, True, None)
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        while queue:
+            task = queue.popleft()
+            self.n_relaxed += 1
+            yield (
+                task,
+                Relaxation(
+                    structure=task.structure.copy(),
+                    energy_before=-3.0,
+                    energy_after=-3.0,
+                    converged=True,
+                    seconds=0.1,
+                ),
+            )
+
+    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        yield from (math.nan for _ in structures)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_potential_relaxes_the_parents_alone(reference: Reference, hull: Path) -> None:
+    potential = FakePotential()
+    one = metric(reference, hull, relaxer=potential)
+    close, far = one([POTASH, POTASH], energies=[-2.15, -1.0]).results
+    # That the potential has no energy of the sample does not matter: the one given counts.
+    assert (close.converged, close.eligible, close.energy_per_atom) == (True, True, None)
+    assert close.verdict is not None and close.n_relaxations == potential.n_relaxed > 0
+    assert (far.eligible, far.verdict) == (False, None)
+    assert far.e_above_hull == pytest.approx(1.2, abs=1e-6)
 
 
 def test_what_cannot_be_used_is_one_clear_error(reference: Reference, hull: Path) -> None:

@@ -235,11 +235,6 @@ class LowerHull:
         lowest = _lowest(crystals)
         return cls(Compositions.of(lowest), np.array(list(lowest.values()), dtype=np.float64))
 
-    def energy(self, composition: Composition) -> float | None:
-        """Energy of the hull (eV/atom), None where an element has no elemental crystal."""
-        found = self.distance(composition, 0.0)
-        return None if found is None else -found.e_above_hull
-
     def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
         """Distance from the hull, and what the hull is made of at that composition.
 

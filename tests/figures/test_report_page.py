@@ -324,5 +324,5 @@ def test_what_the_hull_is_made_of_stands_beside_the_unmatched(
     )
     page = report_page([Run(name="a", report=dataclasses.replace(report, results=rows))])
     assert "decomposes into KBr + KBr3; 2 compounds known" in page
-    assert "K + Br2, the elements alone; no competing compound known" in page
+    assert "K + Br2, the elements alone; the 2 compounds known" in page
     assert "<dd>for 1 crystals, 1 of the 2 stable ones</dd>" in page
