@@ -318,6 +318,7 @@ class Case:
         cleaned = self.cleaned
         common: dict[str, Any] = {
             "id": self.sample.id,
+            "source": self.sample.source or None,
             "readable": self.sample.structure is not None,
             "formula": cleaned.composition.reduced_formula if cleaned is not None else None,
             "n_sites": len(cleaned) if cleaned is not None else None,

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from novelty_metric.errors import InputError
 from novelty_metric.permutation import Outcome, paired_p_value
 from novelty_metric.report import HULL_REMARKS, NoveltyReport, RunContext, protocol_changes
+from novelty_metric.same_crystals import pairs_by_content
 from novelty_metric.statistics import Change, Interval, newcombe, wilson
+from novelty_metric.structures import CrystalRecord
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 
 NOVEL_YIELD = "novel_yield"
 ELIGIBLE = "eligible"
 SHARES = (*(verdict.value for verdict in Verdict), ELIGIBLE, NOVEL_YIELD)
 """What is compared: each verdict and among the eligible, and two shares of all generated."""
+
+PAIRED_BY = ("id", "content")
+"""How crystals of two reports are known to be the same."""
 
 NOT_ELIGIBLE = "not eligible"
 UNREADABLE = "unreadable"
@@ -136,15 +142,24 @@ class Comparison:
         return tuple(f"{mismatch}: not the same measurement" for mismatch in self.mismatches)
 
 
-def compare(before: NoveltyReport, after: NoveltyReport) -> Comparison:
+def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> Comparison:
     """Compare two reports.
 
     Crystals are taken for the same where their ids are equal, and no crystal with an id in common
-    has another formula: two draws from a model often number their crystals alike.
+    has another formula: two draws from a model often number their crystals alike. With
+    ``by="content"`` ids mean nothing, and crystals are the same where `pairs_by_content` finds that
+    they are, as in two files of the same samples in another order or format.
 
     Parameters
     ----------
     before, after : NoveltyReport
+    by : str
+        ``"id"`` or ``"content"``; the latter needs reports with crystals.
+
+    Raises
+    ------
+    InputError
+        If `by` is neither, or a report has no crystals to compare.
 
     Notes
     -----
@@ -183,7 +198,7 @@ def compare(before: NoveltyReport, after: NoveltyReport) -> Comparison:
     >>> f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]", len(found.changes)
     ('-0.15 [-0.23, -0.08]', 15)
     """
-    shared = _shared(before, after)
+    shared = _shared(before, after, by)
     same = len(shared) == len(before.results) == len(after.results) and (
         before.n_generated == after.n_generated
     )
@@ -283,8 +298,12 @@ def _version_changes(before: RunContext, after: RunContext) -> tuple[Mismatch, .
 # Crystals
 
 
-def _shared(before: NoveltyReport, after: NoveltyReport) -> list[tuple[int, int]]:
+def _shared(before: NoveltyReport, after: NoveltyReport, by: str) -> list[tuple[int, int]]:
     """Rows of the crystals in common; none if an id stands for another crystal now."""
+    if by not in PAIRED_BY:
+        raise InputError(f"by is {by!r}; known: {', '.join(PAIRED_BY)}")
+    if by == "content":
+        return pairs_by_content(_generated(before), _generated(after))
     row_of = {result.id: row for row, result in enumerate(before.results)}
     shared = []
     for row, result in enumerate(after.results):
@@ -296,6 +315,23 @@ def _shared(before: NoveltyReport, after: NoveltyReport) -> list[tuple[int, int]
             return []
         shared.append((old_row, row))
     return shared
+
+
+def _generated(report: NoveltyReport) -> list[CrystalRecord | None]:
+    """The crystals as they were generated.
+
+    Raises
+    ------
+    InputError
+        If the report holds none.
+    """
+    kept = [None if row.structures is None else row.structures.generated for row in report.results]
+    if kept and not any(record is not None for record in kept):
+        raise InputError(
+            "by=content compares the crystals themselves, and a report holds none; give the "
+            "folders of runs that were scored with out="
+        )
+    return kept
 
 
 def _is_counted(result: CrystalResult) -> bool:

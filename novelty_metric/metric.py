@@ -30,7 +30,7 @@ from novelty_metric.relaxation.base import (
 )
 from novelty_metric.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.samples.base import Sample
-from novelty_metric.samples.energies import with_energy
+from novelty_metric.samples.energies import finite_energy
 from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class SubstitutionNovelty:
         start = len(self._samples)
         names = ids if ids is not None else range(start, start + len(structures))
         self.update_samples(
-            with_energy(Sample(str(name), structure, source=f"structure {start + at}"), energy)
+            Sample(str(name), structure, None, f"structure {start + at}", finite_energy(energy))
             for at, (name, structure, energy) in enumerate(
                 zip(names, structures, energies, strict=True)
             )
@@ -434,6 +434,10 @@ class SubstitutionNovelty:
     def progress(self) -> ProgressCallback:
         """Whom a long run tells where it stands."""
         return self._progress
+
+    @progress.setter
+    def progress(self, told: ProgressCallback) -> None:
+        self._progress = told
 
     def report(self) -> NoveltyReport:
         """The report on what is scored; scores nothing."""

@@ -556,16 +556,35 @@ class NoveltyReport:
         columns = [by, "verdict", "count", "n", "fraction", "low", "high"]
         return pd.DataFrame(rows, columns=columns)
 
-    def scalars(self) -> dict[str, float]:
-        """Finite numbers for a logger, by name; what can't be computed is absent."""
+    @property
+    def decided(self) -> float | None:
+        """How complete the run is: decided crystals / crystals to be decided.
+
+        To be decided are the eligible crystals, and those that a deadline stopped before they were
+        relaxed, which could have been eligible; decided are the eligible ones with a verdict other
+        than ``undecided``. None while there is nothing to be decided.
+        """
+        total = self.n_eligible + self.left_out[LeftOut.OUT_OF_TIME.value]
+        return (self.n_eligible - self.counts[Verdict.UNDECIDED.value]) / total if total else None
+
+    def scalars(self, prefix: str = "novelty") -> dict[str, float]:
+        """Finite numbers for a logger, by name; what can't be computed is absent.
+
+        Parameters
+        ----------
+        prefix : str
+            Every name starts with it and a slash.
+        """
         values: dict[str, float | None] = {
             "novelty": self.novelty,
-            "novelty_low": None if self.novelty_bounds is None else self.novelty_bounds.low,
-            "novelty_high": None if self.novelty_bounds is None else self.novelty_bounds.high,
+            **_ends("ci", self.novelty_interval),
+            **_ends("bound", self.novelty_bounds),
             "novel_yield": self.novel_yield,
+            **_ends("novel_yield_ci", self.novel_yield_interval),
             "graded": None if self.graded.score is None else self.graded.score.value,
             "cost_median": self.graded.cost.quantiles.get("0.5"),
             "sun": None if self.quality.sun is None else self.quality.sun.value,
+            "decided": self.decided,
             "n_samples": float(len(self.results)),
             "n_unreadable": float(self.n_unreadable),
             "n_eligible": float(self.n_eligible),
@@ -574,7 +593,7 @@ class NoveltyReport:
         }
         values.update({verdict: share.value for verdict, share in self.fractions.items()})
         return {
-            f"novelty/{name}": value
+            f"{prefix}/{name}": value
             for name, value in values.items()
             if value is not None and math.isfinite(value)
         }
@@ -722,6 +741,11 @@ def _group_of(result: CrystalResult, by: str) -> str | int | None:
         return None if result.n_sites is None else _size_range(result.n_sites)
     value: str | int | None = getattr(result, by)
     return value.value if isinstance(value, Enum) else value
+
+
+def _ends(name: str, interval: Interval | Bounds | None) -> dict[str, float | None]:
+    """The two ends of an interval, or of bounds, by name."""
+    return {f"{name}_{end}": getattr(interval, end, None) for end in ("low", "high")}
 
 
 def _count(results: Iterable[CrystalResult]) -> dict[str, int]:

@@ -39,7 +39,11 @@ from novelty_metric.rows import ENUMS, record_from
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDER_VERSIONS = (1,)
+"""Schemas that are read as well."""
+LATER_COLUMNS = ("source",)
+"""Columns of `verdicts.parquet` that the older versions lack."""
 SCHEMA_KEY = b"novelty_metric_schema"
 
 _RMS = "(V/N)^(1/3)"
@@ -47,6 +51,7 @@ _PETTIFOR = "modified Pettifor number"
 # Column: Arrow type and unit, in the order of the files.
 _VERDICTS: dict[str, tuple[pa.DataType, str]] = {
     "id": (pa.string(), ""),
+    "source": (pa.string(), ""),
     "formula": (pa.string(), ""),
     "n_sites": (pa.int64(), "1"),
     "space_group": (pa.int64(), "1"),
@@ -687,17 +692,18 @@ def _table(path: Path, hashes: Mapping[str, str]) -> pa.Table:
 
 
 def _check_version(path: Path, version: object) -> None:
-    if version != SCHEMA_VERSION:
+    if version not in (SCHEMA_VERSION, *OLDER_VERSIONS):
         raise InputError(
-            f"{path} has schema version {version}, this novelty-metric reads {SCHEMA_VERSION}; "
-            "score again, or install the version that wrote it"
+            f"{path} has schema version {version}, this novelty-metric reads {SCHEMA_VERSION} and "
+            "older ones; score again, or install the version that wrote it"
         )
 
 
 def _result(
     row: Mapping[str, Any], *, readable: bool, parents: tuple[TriedParent, ...]
 ) -> CrystalResult:
-    values = {name: row[name] for name in VERDICT_COLUMNS}
+    values: dict[str, Any] = dict.fromkeys(LATER_COLUMNS)
+    values |= {name: row[name] for name in VERDICT_COLUMNS if name in row or name not in values}
     for name, kind in ENUMS.items():
         if values[name] is not None:
             values[name] = kind(values[name])

@@ -118,7 +118,9 @@ class CrystalResult:
 
     Energies in eV/atom, distances in (V/N)^(1/3). `verdict` is None, with the reason in `error`,
     for what could not be scored. For an unmatched or undecided crystal the parent fields describe
-    the cheapest parent tried. `duplicate_group` numbers groups of equal samples, from 0.
+    the cheapest parent tried. `source` is the file of the sample and its position there, or the
+    position among the structures that were given. `duplicate_group` numbers groups of equal
+    samples, from 0.
 
     `shortest_distance` (Å, images included) and `volume_per_atom` (Å³) are those of the crystal as
     it was generated; `novel_by_matching` tells whether the duplicate test found no equal crystal in
@@ -134,6 +136,7 @@ class CrystalResult:
     """
 
     id: str
+    source: str | None = None
     formula: str | None = None
     n_sites: int | None = None
     space_group: int | None = None

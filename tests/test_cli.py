@@ -775,3 +775,94 @@ def test_help_comes_at_once() -> None:
         took.append(time.perf_counter() - started)
     # Half a second on an idle machine; this one may be busy.
     assert min(took) < 1.5
+
+
+# Several files of samples
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["samples=gen_*.cif"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
+        (["samples=[gen_2.cif,gen_1.cif]"], ["gen_2.cif", "gen_1.cif"]),
+        (["samples=[ gen_2.cif , gen_1.cif ]"], ["gen_2.cif", "gen_1.cif"]),
+        (["samples=gen_2.cif", "samples=gen_1.cif"], ["gen_2.cif", "gen_1.cif"]),
+        (["samples=gen_1*.cif", "samples=gen_1.cif"], ["gen_1.cif", "gen_10.cif"]),
+        (["samples=gen_?.cif", "samples=[gen_10.cif]"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
+        (["samples=['x,y.csv',gen_1.cif]"], ["x,y.csv", "gen_1.cif"]),
+        (["samples=x,y.csv", "samples=a(1).zip"], ["x,y.csv", "a(1).zip"]),
+        (['samples=["it\'s","a=b.csv"]'], ["it's", "a=b.csv"]),
+        (["samples=it's", "samples=a=b.csv"], ["it's", "a=b.csv"]),
+        (["samples=[list]"], ["[list]"]),
+        (["samples=[list]", "samples=gen_1.cif"], ["[list]", "gen_1.cif"]),
+        (["samples=run[1]/x"], ["run[1]/x"]),
+        (["samples=**/x"], ["run[1]/x"]),
+        (["samples=gen_[12].cif"], ["gen_1.cif", "gen_2.cif"]),
+        (["samples=null"], []),
+        (["samples=none.cif"], ["none.cif"]),
+    ],
+)
+def test_samples_are_files_lists_and_patterns(
+    words: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["gen_1.cif", "gen_2.cif", "gen_10.cif", "x,y.csv", "a(1).zip", "it's", "a=b.csv"]
+    for name in [*names, "[list]", "run[1]/x"]:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    found = ScoreSettings.from_config(composed(*words)).samples
+    assert found == tuple(map(Path, expected))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("none_*.cif", "samples=none_*.cif: fits no file or folder"),
+        ("[]", "samples=[] names no file"),
+        (3, "samples is 3; it must be text, a list of texts, or null"),
+        (["a", 3], "samples is ['a', 3]; it must be text"),
+        ("a\0*", "which can be no file name"),
+    ],
+)
+def test_samples_that_name_nothing_are_one_line(value: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ScoreSettings.from_config({**composed(), "samples": value})
+    assert message in str(caught.value)
+
+
+def test_several_files_are_one_run(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("gen_1.cif", "gen_2.cif", "gen_10.cif"):
+        Path(name).write_bytes(cif.read_bytes())
+    words = ["score", "samples=gen_*.cif", f"samples={cif}", "out=run"]
+    assert main(words) == 0
+    rows = NoveltyReport.load("run").results
+    assert [row.id for row in rows] == ["gen_1", "gen_2", "gen_10", "crystal"]
+    assert main(words) == 0  # the same samples, which are known
+    assert main([*words[:1], "limit=2", "seed=1", *words[1:3], "out=two"]) == 0
+    assert len(NoveltyReport.load("two").results) == 2
+    capfd.readouterr()
+    Path("gen_2.cif").write_text(CIF.replace("Na", "K"))
+    assert "other samples" in complaint(capfd, *words)
+    Path("gen_2.cif").write_bytes(cif.read_bytes())
+    Path("gen_3.cif").write_bytes(cif.read_bytes())
+    assert "other samples" in complaint(capfd, *words)
+    Path("gen_3.cif").unlink()
+    assert main(words) == 0
+    assert main(["score", "-m", *words[1:3], "protocol.k=1,3", "out=all"]) == 0
+    assert len(NoveltyReport.load("all/protocol.k=3").results) == 4
+    capfd.readouterr()
+    assert "no such file" in complaint(capfd, "score", f"samples={cif}", "samples=none.cif")
+
+
+def test_the_column_of_the_ids_is_a_setting(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.csv").write_text(f'id,"no, of run",path\na,00123,{cif.name}\n')
+    Path(cif.name).write_bytes(cif.read_bytes())
+    assert main(["score", "samples=x.csv", "id_column=no, of run", "out=run"]) == 0
+    assert [row.id for row in NoveltyReport.load("run").results] == ["00123"]
+    capfd.readouterr()
+    error = complaint(capfd, "score", "samples=x.csv", "id_column=label")
+    assert "id_column=label: there is no such column; the columns are id, no, of run, path" in error

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from novelty_metric.cli import main
 from novelty_metric.protocol import Protocol
 from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Verdict
 
 CONTEXT = RunContext(
@@ -52,6 +56,50 @@ def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning" not in out
     assert main(["compare", "--all", before, after]) == 0
     assert "gen_29" in capsys.readouterr().out
+
+
+def test_runs_are_paired_by_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same crystals under other ids, in another order, with coordinates that were rounded."""
+    made = [
+        Structure(Lattice.cubic(4 + i / 10), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 1 / 3]])
+        for i in range(8)
+    ]
+
+    def save(name: str, order: Sequence[int], digits: int, unmatched: int) -> str:
+        rows = []
+        for position, i in enumerate(order):
+            crystal = made[i].copy()
+            crystal = Structure(
+                Lattice.from_parameters(*np.round(crystal.lattice.parameters, digits)),
+                crystal.species[:: 1 if digits > 5 else -1],
+                np.round(crystal.frac_coords + (0 if digits > 5 else 1), digits)[
+                    :: 1 if digits > 5 else -1
+                ],
+            )
+            rows.append(
+                CrystalResult(
+                    id=f"{name}_{position}",
+                    formula="NaCl",
+                    smact_valid=True,
+                    eligible=True,
+                    verdict=Verdict.UNMATCHED if i < unmatched else Verdict.DUPLICATE,
+                    structures=CrystalRecords(generated=CrystalRecord.of(crystal)),
+                )
+            )
+        return str(NoveltyReport.from_results(rows, CONTEXT).save(tmp_path / name))
+
+    before, after = save("old", range(8), 9, 5), save("new", range(7, -1, -1), 4, 3)
+    assert main(["compare", before, after]) == 0
+    out = capsys.readouterr().out
+    assert "no crystal in common" in out and "by=content pairs the same crystals" in out
+    assert main(["compare", before, "by=content", after]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 8 crystals in common changed" in out and "McNemar" in out
+    assert "new_3 NaCl: unmatched -> duplicate" in out and "by=content" not in out
+    assert main(["compare", before, after, "by=formula"]) == 2
+    assert "by is 'formula'; known: id, content" in capsys.readouterr().err
+    assert main(["compare", before, saved(tmp_path / "bare", 5), "by=content"]) == 2
+    assert "a report holds none" in capsys.readouterr().err
 
 
 def test_runs_of_other_settings_are_warned_of(

@@ -110,6 +110,8 @@ def test_a_deadline_that_has_passed_leaves_only_what_needs_no_work(clock: Clock)
     assert report.results[0].error == "the time ran out"
     assert report.context.warnings == ("the time ran out before 6 of 6 crystals were done with",)
     assert report.scalars()["novelty/n_out_of_time"] == 5
+    # The copy is known for one, but not whether it is eligible.
+    assert report.scalars()["novelty/decided"] == 0
 
 
 def test_the_next_compute_takes_up_what_was_left(clock: Clock) -> None:

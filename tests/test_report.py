@@ -27,6 +27,7 @@ from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedPare
 
 VERDICT_COLUMNS = [
     "id",
+    "source",
     "formula",
     "n_sites",
     "space_group",
@@ -256,6 +257,12 @@ def test_scalars_are_finite_floats() -> None:
     assert scalars["novelty/novelty"] == 0.4
     assert scalars["novelty/duplicate"] == 0.2
     assert scalars["novelty/n_eligible"] == 5.0
+    # Two of five unmatched: Wilson's interval is 0.118 to 0.769; one undecided could be unmatched.
+    ends = [round(scalars[f"novelty/{name}"], 3) for name in ("ci_low", "ci_high")]
+    assert ends == [0.118, 0.769]
+    assert scalars["novelty/bound_low"] == pytest.approx(2 / 7)  # two more could have been eligible
+    assert scalars["novelty/decided"] == 0.8
+    assert not {"novelty/novelty_low", "novelty/novelty_high"} & set(scalars)
     assert all(type(value) is float and np.isfinite(value) for value in scalars.values())
 
 
@@ -464,7 +471,7 @@ def test_units_and_schema_version_are_in_the_parquet_schema(tmp_path: Path) -> N
     NoveltyReport.from_results(one_of_each(), context()).save(tmp_path)
     for name in ("verdicts", "parents", "evidence"):
         assert (
-            pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"novelty_metric_schema"] == b"1"
+            pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"novelty_metric_schema"] == b"2"
         )
     schema = pq.read_schema(tmp_path / "verdicts.parquet")
     assert schema.field("e_above_hull").metadata[b"unit"] == b"eV/atom"
@@ -478,7 +485,7 @@ def test_summary_file(tmp_path: Path) -> None:
     )
     NoveltyReport.from_results(one_of_each(), full).save(tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["protocol"] == "paper settings, CHGNet in place of MACE-MPA-0"
     assert content["potential"]["weights_hash"] == CHGNET.weights_hash
     assert content["hull"] == {"name": "reference", "entries": 27136}
@@ -671,6 +678,34 @@ def test_missing_files_are_one_clear_error(tmp_path: Path) -> None:
         NoveltyReport.load(tmp_path)
 
 
+def test_reports_of_before_there_were_sources_are_read(tmp_path: Path) -> None:
+    report = NoveltyReport.from_results(one_of_each(), context())
+    report.save(tmp_path)
+    content = json.loads((tmp_path / "report.json").read_text())
+    content["schema_version"] = 1
+    for name, entry in content["files"].items():
+        path = tmp_path / name
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            if name == "verdicts.parquet":
+                table = table.drop_columns(["source"])
+            version = {**table.schema.metadata, b"novelty_metric_schema": b"1"}
+            pq.write_table(table.replace_schema_metadata(version), path)
+        entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert NoveltyReport.load(tmp_path) == report
+    assert [row.source for row in read_verdicts(tmp_path / "verdicts.parquet")] == [None] * len(
+        one_of_each()
+    )
+
+
+def test_sources_are_kept(tmp_path: Path) -> None:
+    rows = [CrystalResult(id="a", source="x.csv:row 3"), CrystalResult(id="b")]
+    NoveltyReport.from_results(rows, context()).save(tmp_path)
+    assert [row.source for row in NoveltyReport.load(tmp_path).results] == ["x.csv:row 3", None]
+    assert "\na,x.csv:row 3,," in (tmp_path / "verdicts.csv").read_text()
+
+
 def test_files_of_two_runs_are_not_taken_for_one(tmp_path: Path) -> None:
     saved(tmp_path / "a")
     NoveltyReport.from_results(one_of_each()[:3], context()).save(tmp_path / "b")
@@ -682,7 +717,7 @@ def test_files_of_two_runs_are_not_taken_for_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("find", "put", "message"),
     [
-        ('"schema_version": 1,\n  "novelty"', '"schema_version": 2,\n  "novelty"', "version 2"),
+        ('"schema_version": 2,\n  "novelty"', '"schema_version": 3,\n  "novelty"', "version 3"),
         ('"protocol_settings"', '"settings"', "KeyError"),
         ('"max_steps": 1000', '"max_steps": "many"', "max_steps"),
         ("{", "", "score again"),

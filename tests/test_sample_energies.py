@@ -257,7 +257,10 @@ def test_the_command(tmp_path: Path, hull: Path, capsys: pytest.CaptureFixture[s
         (own[:1], "say what they are: energies_per=atom or cell"),
         (own[1:], "name their column or key: energies=NAME"),
         (own[:2], "energies_scale is missing"),
-        ([*own[1:], "energies=nope", "relax_samples=false"], "there is no column 'nope'"),
+        (
+            [*own[1:], "energies=nope", "relax_samples=false"],
+            "energies=nope: there is no such column",
+        ),
         (own, "add relax_samples=false"),
         (
             [*own, "relax_samples=false", "hull.energies=uncorrected"],

@@ -19,7 +19,7 @@ from tables import code, escaped, prose, table
 from novelty_metric.cli.compose import GROUPS, config_folder
 from novelty_metric.cli.quiet import DEBUG_VARIABLE
 from novelty_metric.protocol import PRESETS, Protocol
-from novelty_metric.testing.declarations import add_options
+from novelty_metric.testing.declarations import add_options, add_short_names
 
 _ABOUT = """\
 # Settings
@@ -272,6 +272,7 @@ class _Recorder:
 def _pytest() -> str:
     recorder = _Recorder()
     add_options(recorder)  # type: ignore[arg-type]
+    add_short_names(recorder)  # type: ignore[arg-type]
     parts = ["## pytest\n", "How they are used: [pytest](pytest.md).\n"]
     for head, found in (("option", recorder.options), ("ini file", recorder.ini)):
         rows = [[code(name), prose(about)] for name, about in found]

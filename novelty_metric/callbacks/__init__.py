@@ -1,6 +1,7 @@
 """The metric in a training loop.
 
-`NoveltyCallback` is for Lightning, `NoveltyMonitor` for any other loop. Both load on first use.
+`NoveltyCallback` and `NoveltyCheckpoint` are for Lightning, `NoveltyMonitor` is for any other loop.
+All load on first use.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from novelty_metric.callbacks.checkpoint import NoveltyCheckpoint
     from novelty_metric.callbacks.evaluation import Evaluation
     from novelty_metric.callbacks.lightning import NoveltyCallback
     from novelty_metric.callbacks.monitor import NoveltyMonitor
 
-_HOME = {"Evaluation": "evaluation", "NoveltyCallback": "lightning", "NoveltyMonitor": "monitor"}
+_HOME = {
+    "Evaluation": "evaluation",
+    "NoveltyCallback": "lightning",
+    "NoveltyCheckpoint": "checkpoint",
+    "NoveltyMonitor": "monitor",
+}
 
-__all__ = ["Evaluation", "NoveltyCallback", "NoveltyMonitor"]
+__all__ = ["Evaluation", "NoveltyCallback", "NoveltyCheckpoint", "NoveltyMonitor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -47,6 +47,8 @@ class Evaluation:
         Wall time of the scoring.
     folder : Path or None
         Where the report was saved.
+    prefix : str
+        What the names of `scalars` start with.
     """
 
     epoch: int
@@ -55,17 +57,19 @@ class Evaluation:
     error: str | None = None
     seconds: float = 0.0
     folder: Path | None = None
+    prefix: str = "novelty"
 
     @property
     def scalars(self) -> dict[str, float]:
-        """Finite numbers by name, as in `NoveltyReport.scalars`, with epoch and time.
+        """Finite numbers by name, as in `NoveltyReport.scalars`, with epoch, step and time.
 
         Empty if the evaluation failed.
         """
         if self.report is None:
             return {}
         return {
-            **self.report.scalars(),
-            "novelty/epoch": float(self.epoch),
-            "novelty/seconds": self.seconds,
+            **self.report.scalars(self.prefix),
+            f"{self.prefix}/epoch": float(self.epoch),
+            f"{self.prefix}/step": float(self.step),
+            f"{self.prefix}/seconds": self.seconds,
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,23 +12,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.callbacks.evaluation import Evaluation
-from novelty_metric.callbacks.monitor import NoveltyMonitor, ReportLogger
-from novelty_metric.callbacks.sampling import Sampler
+from novelty_metric.callbacks.monitor import (
+    NoveltyMonitor,
+    ReportLogger,
+    names_checked,
+    step_name,
+)
+from novelty_metric.callbacks.process import WayHome
+from novelty_metric.callbacks.sampling import Sampler, sampler_call
+from novelty_metric.callbacks.schedule import Schedule
+from novelty_metric.callbacks.watching import Watchers
+from novelty_metric.errors import InputError
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
 
-PREFIX = "novelty/"
-YIELD = "novelty/novel_yield"
 _HOMES = ("lightning.pytorch", "pytorch_lightning")
 """Lightning under its two names."""
 
 
-def _callback_class() -> type:
-    """Base class of callbacks of the Lightning that is in use, or else of one that is installed.
+def lightning_class(name: str) -> type:
+    """A base class of the Lightning that is in use, or else of one that is installed.
 
-    Where both are in use it is a callback of both: before Lightning 2.6 a trainer of the one
-    refuses a callback that is only the other's.
+    Where both are in use it is one of both: before Lightning 2.6 a trainer of the one refuses a
+    callback that is only the other's.
     """
     names = [name for name in _HOMES if name in sys.modules]
     names = names or [name for name in _HOMES if find_spec(name.partition(".")[0]) is not None][:1]
@@ -35,17 +44,19 @@ def _callback_class() -> type:
             "NoveltyCallback needs Lightning: pip install 'novelty-metric[training]', or use "
             "novelty_metric.callbacks.NoveltyMonitor in a loop of your own"
         )
-    return type("Callback", tuple(import_module(f"{x}.callbacks").Callback for x in names), {})
+    bases = tuple(getattr(import_module(f"{home}.callbacks"), name) for home in names)
+    return type(name, bases, {})
 
 
-class NoveltyCallback(_callback_class()):  # type: ignore[misc]
-    """Samples the model every few epochs, scores what it gives, and logs the novelty.
+class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
+    """Samples the model every few epochs or steps, scores what it gives, and logs the novelty.
 
-    The values are logged at the end of the validation epoch (of the training epoch, where there is
-    no validation), so that `ModelCheckpoint` and `EarlyStopping` can monitor them:
-    ``novelty/novel_yield`` is there from the first validation on, ``novelty/novelty`` is absent
-    while nothing is eligible, and the other names are those of `NoveltyReport.scalars`. Every
-    process logs the same. Sanity checking is skipped; random state and modes are kept.
+    An epoch that is due is evaluated once: within its last validation, or at its end where none
+    comes so late. Values are logged with the epoch and the step of the weights that they measure:
+    ``novelty/novel_yield`` is always there, ``novelty/novelty`` is absent while nothing is
+    eligible, and the other names are those of `NoveltyReport.scalars`. Every process has the same
+    values. Sanity checking is skipped; ``trainer.validate`` evaluates; random state and modes are
+    kept.
 
     Parameters
     ----------
@@ -54,12 +65,21 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         callable of the module and a number, or of a number; see `NoveltyMonitor`.
     metric : SubstitutionNovelty or mapping
         The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
-    n_samples, every_n_epochs, budget_seconds, seed, loggers
+    n_samples, budget_seconds, seed, loggers
         As for `NoveltyMonitor`. ``fast_dev_run`` takes two samples.
+    every_n_epochs : int, optional
+        Epoch e, from 0, is due if ``(e + 1) % n == 0``, as for Lightning's
+        ``check_val_every_n_epoch``. Default: every epoch, or none where `every_n_steps` is given.
+    every_n_steps : int, optional
+        Evaluate the weights after n, 2n and so on optimiser steps (``trainer.global_step``), beside
+        the epochs if both are given.
+    at_end : bool
+        Evaluate the final weights too, unless they just were.
     asynchronous : bool
-        As for `NoveltyMonitor`. Loggers get a result at the step and epoch that it belongs to; what
-        monitors a value sees it at the validation after it came. The first result is waited for if
-        a callback monitors one. The end of the training waits for what is under way.
+        As for `NoveltyMonitor`. To keep the weights that were measured takes `NoveltyCheckpoint`:
+        a `ModelCheckpoint` sees a value when it comes, and then keeps later weights. The first
+        result is waited for if one monitors it. The end of the training waits for what is under
+        way.
     out : path, optional
         Folder for the reports; by default ``novelty`` in that of the first logger.
     wandb : bool
@@ -67,25 +87,35 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         artifact and the summary of each report.
     n_pictures : int
         Crystals drawn for W&B, each beside the reference crystal that its row names.
+    fail_fast : bool
+        As for `NoveltyMonitor`.
+    prefix : str
+        What the names of all values start with; two callbacks of one trainer need two.
 
     Attributes
     ----------
     evaluations : list of Evaluation
-        What was found so far in this fit.
+        What was found so far in this fit, and in validations after it.
+    sampled : tuple of int or None
+        Epoch and step of the weights that were sampled last in this fit.
 
     Notes
     -----
-    `EarlyStopping` counts validations, also those between two evaluations: its ``patience`` should
-    be a multiple of ``every_n_epochs``.
+    `ModelCheckpoint` and `EarlyStopping` are called only where they have something to look at:
+    ``patience`` and ``save_top_k`` count evaluations, and an evaluation with nothing eligible,
+    which has no ``novelty/novelty``, is passed over.
     """
 
+    @names_checked
     def __init__(
         self,
         sample: Sampler,
         metric: SubstitutionNovelty | Mapping[str, Any],
         *,
         n_samples: int = 64,
-        every_n_epochs: int = 1,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
+        at_end: bool = False,
         budget_seconds: float | None = None,
         asynchronous: bool = False,
         out: str | Path | None = None,
@@ -93,32 +123,81 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
         loggers: Sequence[ReportLogger] = (),
         wandb: bool = True,
         n_pictures: int = 16,
+        fail_fast: bool = False,
+        prefix: str = "novelty",
     ) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {
+            "fail_fast": fail_fast,
+            "prefix": prefix,
             "n_samples": n_samples,
-            "every_n_epochs": every_n_epochs,
             "budget_seconds": budget_seconds,
             "asynchronous": asynchronous,
             "seed": seed,
         }
         self._sample = sample
         self._metric = metric
+        self._due = every_n_epochs, every_n_steps
+        self._at_end = at_end
         self._asynchronous = asynchronous
         self._out = out
         self._loggers = tuple(loggers)
         self._wandb = wandb
         self._n_pictures = n_pictures
-        self.evaluations: list[Evaluation] = []
+        self.prefix = prefix
         # What is wrong with the settings is said now, and not when the training begins.
+        self._schedule = Schedule(*self._due)
         NoveltyMonitor(sample, metric, **self._settings)
         self._monitor: NoveltyMonitor | None = None
+        self._watchers: Watchers | None = None
+        self.sampled: tuple[int, int] | None = None
+        self._evaluations: list[Evaluation] = []
+        self._way_home = WayHome()
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """What was found so far."""
+        brought = self._way_home.received()
+        if brought is not None:
+            self._evaluations = brought
+        return self._evaluations
 
     # -- what Lightning calls ----------------------------------------------------------------
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin; opens nothing yet."""
-        self.evaluations = []
+    # Not by `state_dict`: of two callbacks with the same prefix Lightning would then say something
+    # that does not name the prefix.
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed training needs, so as to evaluate nothing twice."""
+        checkpoint.setdefault("novelty_metric", {})[self.prefix] = self._schedule.state()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on where the training was interrupted."""
+        state = checkpoint.get("novelty_metric", {}).get(self.prefix)
+        if state is not None:
+            self._schedule.load(state)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Begin; opens nothing yet.
+
+        Raises
+        ------
+        InputError
+            If another callback of the trainer has the same prefix, or the sampler can't be called.
+        """
+        if stage not in ("fit", "validate"):
+            return
+        sampler_call(self._sample, pl_module)
+        same = [one for one in trainer.callbacks if isinstance(one, NoveltyCallback)]
+        if sum(one.prefix == self.prefix for one in same) > 1:
+            raise InputError(
+                f"two NoveltyCallbacks have the prefix {self.prefix!r}; give one of them another "
+                "prefix="
+            )
+        if stage == "fit":
+            self._evaluations = []
+            self.sampled = None
+            self._schedule = Schedule(1) if trainer.fast_dev_run else Schedule(*self._due)
         settings = dict(self._settings)
         if trainer.fast_dev_run:
             settings["n_samples"] = min(2, settings["n_samples"])
@@ -132,70 +211,173 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             **settings,
         )
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look who monitors the values."""
+        self._watchers = Watchers(trainer, self._name(""), _keeps_weights, late=self._asynchronous)
+        if self._asynchronous and self._watchers.checkpoints and trainer.is_global_zero:
+            (first, *_) = self._watchers.checkpoints
+            warnings.warn(
+                f"{type(first).__name__}(monitor={first.monitor!r}) keeps the weights of the time "
+                "when an asynchronous value comes, not those that it measures; use "
+                "novelty_metric.callbacks.NoveltyCheckpoint",
+                stacklevel=2,
+            )
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Count steps from those of the checkpoint."""
+        self._schedule.start(trainer.global_step)
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        """The weights change: no value is that of the weights any more."""
+        if self._watchers is not None:
+            self._watchers.hide()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Evaluate, if the step is due."""
+        step = trainer.global_step
+        due = self._schedule.step_is_due(step)
+        self._schedule.start(step)
+        if due:
+            self._evaluate(trainer, pl_module, name=step_name(step))
+        elif self._asynchronous and trainer.world_size == 1:
+            self._collect(trainer)
+
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Evaluate, if the epoch is due."""
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._step(trainer, pl_module)
+        """Evaluate, if this is the last validation of an epoch that is due."""
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn == "validate":
+            self._evaluate(trainer, pl_module, name="validate")
+        elif _is_last_validation(trainer):
+            self._end_epoch(trainer, pl_module)
+        else:
+            self._collect(trainer)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Evaluate here where nothing is validated."""
-        if not trainer.enable_validation:
-            self._step(trainer, pl_module)
+        """Evaluate an epoch that is due here, where no validation came so late."""
+        self._end_epoch(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Wait for what another process still scores."""
-        if self._monitor is not None:
-            self._publish(trainer, pl_module, self._monitor.wait(), in_hook=False)
+        """Evaluate the final weights if asked for, and wait for what another process scores."""
+        if self._monitor is None:
+            return
+        step = trainer.global_step
+        if self._at_end and not self._schedule.is_measured(step):
+            self._evaluate(
+                trainer, pl_module, name=step_name(step), epoch=_epoch_that_ended(trainer)
+            )
+        self._publish(trainer, self._monitor.wait())
+        if trainer.is_global_zero:
+            self._say_what_was_missed(trainer)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """End processes; Lightning calls no `teardown` after an exception or Ctrl-C."""
+        if trainer.world_size == 1:  # the others may never come to hear of it
+            with contextlib.suppress(Exception):  # the one that is there is the one to be said
+                self._collect(trainer)
+        self._close()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """End processes, also after an exception."""
-        if self._monitor is not None:
-            self._monitor.close()
-            self._monitor = None
+        """End processes."""
+        self._close()
 
     # -- how it is done ----------------------------------------------------------------------
 
-    def _step(self, trainer: Any, pl_module: Any) -> None:
+    def _end_epoch(self, trainer: Any, pl_module: Any) -> None:
+        epoch, step = trainer.current_epoch, trainer.global_step
+        if self._schedule.epoch_is_due(epoch):
+            measured = self._schedule.is_measured(step)
+            self._schedule.note(step, epoch)
+            if not measured:
+                self._evaluate(trainer, pl_module)
+                return
+        self._collect(trainer)
+
+    def _evaluate(
+        self, trainer: Any, pl_module: Any, *, name: str | None = None, epoch: int | None = None
+    ) -> None:
         monitor = self._monitor
         if monitor is None:
             return
-        epoch, step = trainer.current_epoch, trainer.global_step
-        ready = monitor.step(epoch, pl_module, step=step)
-        if monitor.pending and YIELD not in trainer.callback_metrics and _monitored(trainer):
+        step = trainer.global_step
+        epoch = trainer.current_epoch if epoch is None else epoch
+        validates = trainer.state.fn == "validate"
+        if not validates:
+            self._schedule.note(step)
+            self.sampled = epoch, step
+        ready = monitor.evaluate(epoch, pl_module, step=step, name=name)
+        watchers = self._watchers
+        if validates or (watchers and watchers.checkpoints and not watchers.has_shown):
             ready += monitor.wait()
-        self._publish(trainer, pl_module, ready, in_hook=True)
-
-    def _publish(
-        self, trainer: Any, pl_module: Any, evaluations: list[Evaluation], *, in_hook: bool
-    ) -> None:
-        import torch
-
-        for evaluation in evaluations:
-            self.evaluations.append(evaluation)
-            known: dict[str, Any] = trainer.callback_metrics
-            if evaluation.report is None:
-                # Nothing was found, and a callback that monitors this would end the training.
-                known.setdefault(YIELD, torch.tensor(0.0))
-                continue
-            for name in [name for name in known if name.startswith(PREFIX)]:
-                del known[name]  # what is absent now must not be taken for a value of now
-            scalars = evaluation.scalars
-            if in_hook and not self._asynchronous:
+        self._publish(trainer, ready)
+        if validates:
+            for evaluation in ready:
                 # Every process has the same values already; this tells Lightning so.
-                pl_module.log_dict(scalars, on_step=False, on_epoch=True, sync_dist=True)
+                pl_module.log_dict(evaluation.scalars, on_epoch=True, sync_dist=True)
+
+    def _collect(self, trainer: Any) -> None:
+        """Take what another process has finished."""
+        if self._monitor is not None:
+            self._publish(trainer, self._monitor.ready())
+
+    def _publish(self, trainer: Any, evaluations: list[Evaluation]) -> None:
+        for evaluation in evaluations:
+            self._evaluations.append(evaluation)
+            if evaluation.report is None or self._watchers is None:
                 continue
-            known.update({name: torch.tensor(value) for name, value in scalars.items()})
+            scalars = evaluation.scalars
+            self._watchers.show(scalars)
             if trainer.is_global_zero:
-                for logger in trainer.loggers:
+                # Not by `log_dict`, whose step is that of now and which leaves out most steps.
+                for logger in self._others(trainer):
                     logger.log_metrics({**scalars, "epoch": evaluation.epoch}, evaluation.step)
                     logger.save()
+
+    def _say_what_was_missed(self, trainer: Any) -> None:
+        if self._schedule.state()["step"] is None:
+            every = [
+                f"{name}={count}"
+                for name, count in zip(("every_n_epochs", "every_n_steps"), self._due, strict=True)
+                if count is not None
+            ]
+            warnings.warn(
+                f"novelty was not evaluated: {' and '.join(every)}, and the training "
+                f"had {trainer.current_epoch} epochs and {trainer.global_step} steps; at_end=True "
+                "evaluates the final weights",
+                stacklevel=2,
+            )
+        elif self._watchers is not None and self._watchers.has_shown:
+            for name in self._watchers.never_given():
+                warnings.warn(
+                    f"{name!r} is monitored, and no evaluation gave it: either nothing was "
+                    "eligible, or no value has this name",
+                    stacklevel=2,
+                )
+
+    def _close(self) -> None:
+        if self._watchers is not None:
+            self._watchers.close()
+            self._watchers = None
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+            self._way_home.send(self._evaluations)
+
+    def _name(self, value: str) -> str:
+        return f"{self.prefix}/{value}"
 
     def _folder(self, trainer: Any) -> Path | None:
         if trainer.fast_dev_run:
             return None
         if self._out is not None:
             return Path(self._out)
-        return Path(trainer.strategy.broadcast(_home(trainer)), "novelty")
+        return Path(trainer.strategy.broadcast(run_folder(trainer)), self.prefix)
+
+    def _others(self, trainer: Any) -> list[Any]:
+        """The trainer's loggers, without the one whose run gets whole evaluations from us."""
+        is_wandb = [type(logger).__name__ == "WandbLogger" for logger in trainer.loggers]
+        first = is_wandb.index(True) if self._wandb and any(is_wandb) else None
+        return [logger for at, logger in enumerate(trainer.loggers) if at != first]
 
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
         """What takes the reports to the run of the trainer's `WandbLogger`."""
@@ -205,12 +387,11 @@ class NoveltyCallback(_callback_class()):  # type: ignore[misc]
             if type(logger).__name__ == "WandbLogger":
                 from novelty_metric.loggers.wandb import WandbReports
 
-                # Lightning logs the numbers itself.
-                return [WandbReports(logger.experiment, n_pairs=self._n_pictures, numbers=False)]
+                return [WandbReports(logger.experiment, n_pairs=self._n_pictures)]
         return []
 
 
-def _home(trainer: Any) -> str:
+def run_folder(trainer: Any) -> str:
     """Folder of the first logger's run: where its files lie, or else Lightning's checkpoints."""
     logger = trainer.logger
     if logger is None:
@@ -223,7 +404,30 @@ def _home(trainer: Any) -> str:
     return str(Path(logger.save_dir or trainer.default_root_dir, *parts))
 
 
-def _monitored(trainer: Any) -> bool:
-    """Whether a callback, such as one for checkpoints, looks at one of the values."""
-    names = [getattr(callback, "monitor", None) for callback in trainer.callbacks]
-    return any(isinstance(name, str) and name.startswith(PREFIX) for name in names)
+def _keeps_weights(callback: Any) -> bool:
+    """Whether a callback is one for checkpoints, of either Lightning."""
+    classes = tuple(
+        sys.modules[f"{home}.callbacks"].Checkpoint
+        for home in _HOMES
+        if f"{home}.callbacks" in sys.modules
+    )
+    return isinstance(callback, classes)
+
+
+def _is_last_validation(trainer: Any) -> bool:
+    """Whether the epoch has no further validation after the one that now runs."""
+    if trainer.is_last_batch or trainer.should_stop:
+        return True
+    every = trainer.val_check_batch
+    if every is None:  # by the clock
+        return False
+    left = trainer.num_training_batches - (trainer.fit_loop.batch_idx + 1)
+    if trainer.max_steps != -1:
+        steps = trainer.max_steps - trainer.global_step
+        left = min(left, steps * trainer.accumulate_grad_batches)
+    return bool(left < every < float("inf"))
+
+
+def _epoch_that_ended(trainer: Any) -> int:
+    """The last epoch of a training that has ended; Lightning counts those that are complete."""
+    return max(0, trainer.current_epoch - 1)

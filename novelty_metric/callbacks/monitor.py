@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
 from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
 from novelty_metric.callbacks.ranks import Ranks
-from novelty_metric.callbacks.sampling import Sampler, draw
+from novelty_metric.callbacks.sampling import Draw, Sampler, draw
+from novelty_metric.callbacks.schedule import Schedule, whole_number
 from novelty_metric.callbacks.scoring import Scorer
 from novelty_metric.crystal import first_line
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.report import NoveltyReport
 
 log = logging.getLogger("novelty_metric")
-_LISTEN = 20.0
-"""Seconds that the other processes are left without a word while rank 0 waits for a result: their
-collectives give up after minutes."""
+_PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
+
+
+_P = ParamSpec("_P")
+
+
+def names_checked(init: Callable[_P, None]) -> Callable[_P, None]:
+    """A constructor whose error on a misspelt argument names the nearest right one."""
+    known = [name for name in inspect.signature(init).parameters if name != "self"]
+    owner = init.__qualname__.partition(".")[0]
+
+    @functools.wraps(init)
+    def checked(*given: _P.args, **named: _P.kwargs) -> None:
+        _refuse_unknown(named, known, f"{owner} takes no argument")
+        init(*given, **named)
+
+    return checked
+
+
+def _refuse_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:
+    for name in given:
+        if name not in known:
+            raise InputError(f"{what} named {name!r}; {near_or_known(name, known)}")
 
 
 class ReportLogger(Protocol):
@@ -36,8 +61,13 @@ class ReportLogger(Protocol):
         epoch: int | None,
         scalars: Mapping[str, float],
         folder: Path | None,
+        step: int | None,
+        prefix: str,
     ) -> None:
-        """Take over one report; called in rank 0 alone, once the files are written."""
+        """Take over one report; called in rank 0 alone, once the files are written.
+
+        The names of `scalars` start with `prefix` and a slash.
+        """
         ...
 
     def close(self) -> None:
@@ -54,13 +84,17 @@ class NoveltyMonitor:
         Name of a method of the model that takes a number and gives that many crystals (pymatgen
         Structures or ASE Atoms), or a callable of the model and a number, or of a number. It is
         called in evaluation mode without gradients, seeded anew for each epoch and process; random
-        state and mode are then as before.
+        state and mode are then as before. Where it fails, or gives anything but that many
+        crystals, that is a warning, and each crystal that is missing counts as unreadable.
     metric : SubstitutionNovelty or mapping
         The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
     n_samples : int
         Crystals per evaluation, shared out over the processes of a distributed run.
-    every_n_epochs : int
-        Epochs 0, n, 2n and so on are evaluated, and the first one that is seen.
+    every_n_epochs : int, optional
+        Epochs n - 1, 2n - 1 and so on are evaluated, as Lightning counts. Default: every epoch.
+    every_n_steps : int, optional
+        In place of that, for a loop that calls `step` after every optimiser step: evaluate after n,
+        2n and so on of them.
     budget_seconds : float, optional
         Wall time for the relaxations and searches of one evaluation. What is not finished then is
         undecided; where not one crystal was relaxed, all are scored as with ``relaxer="none"``.
@@ -68,10 +102,26 @@ class NoveltyMonitor:
         Score in another process, on the processor alone unless the metric names a device, while
         training goes on. Results come with the epoch that they belong to.
     out : path, optional
-        Folder for the reports, one folder for each epoch.
+        Folder for the reports, one folder for each evaluation. Where it holds the reports of an
+        earlier run, those of this one go to ``version_1`` in it, and so on. A run that goes on
+        after an earlier one, and so begins at a later epoch or step than that did, goes on in its
+        folder.
     seed : int
     loggers : sequence of ReportLogger
         Told of every report, in rank 0 alone.
+    on_result : callable, optional
+        Called with every `Evaluation` once it is there, in every process, also with those that the
+        end of a ``with`` block waits for.
+    fail_fast : bool
+        Raise what the sampler raises, and an error where it gives anything but so many crystals.
+    prefix : str
+        What the names of all values start with: letters, digits, ``_``, ``.``, ``-``, with slashes
+        between them.
+
+    Attributes
+    ----------
+    results : list of Evaluation
+        All that have come so far.
 
     Notes
     -----
@@ -87,57 +137,74 @@ class NoveltyMonitor:
     >>> settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
     >>> with NoveltyMonitor(lambda n: [salt] * n, settings, n_samples=2) as monitor:
     ...     for epoch in range(2):
-    ...         for found in monitor.step(epoch):
-    ...             print(found.epoch, found.scalars["novelty/duplicate"])
-    0 1.0
-    1 1.0
+    ...         _ = monitor.step(epoch)
+    >>> [(found.epoch, found.scalars["novelty/duplicate"]) for found in monitor.results]
+    [(0, 1.0), (1, 1.0)]
     """
 
+    @names_checked
     def __init__(
         self,
         sample: Sampler,
         metric: SubstitutionNovelty | Mapping[str, Any],
         *,
         n_samples: int = 64,
-        every_n_epochs: int = 1,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
         budget_seconds: float | None = None,
         asynchronous: bool = False,
         out: str | Path | None = None,
         seed: int = 0,
         loggers: Sequence[ReportLogger] = (),
+        on_result: Callable[[Evaluation], object] | None = None,
+        fail_fast: bool = False,
+        prefix: str = "novelty",
     ) -> None:
-        for name, count in (("n_samples", n_samples), ("every_n_epochs", every_n_epochs)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} is {count!r}; it must be a whole number above 0")
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise InputError(
+                f"prefix is {prefix!r}; it must be a name such as novelty or new/mp_20"
+            )
+        if every_n_epochs is not None and every_n_steps is not None:
+            raise InputError("give every_n_epochs or every_n_steps, not both")
         if budget_seconds is not None and not budget_seconds >= 0:
             raise InputError(f"budget_seconds is {budget_seconds!r}; it must be 0 or more")
         if not isinstance(sample, str) and not callable(sample):
             raise InputError(f"sample is {sample!r}; it must be a callable or a method's name")
         self._sample = sample
         self._metric = metric_of(metric)
-        self._n_samples = n_samples
-        self._every = every_n_epochs
+        self._n_samples = whole_number("n_samples", n_samples)
+        self._schedule = Schedule(every_n_epochs, every_n_steps)
         self._budget = budget_seconds
         self._asynchronous = asynchronous
         self._out = None if out is None else Path(out)
         self._seed = seed
+        self._fail_fast = fail_fast
+        if on_result is not None and not callable(on_result):
+            raise InputError(f"on_result is {on_result!r}; it must take an evaluation")
+        self._on_result = on_result
+        self.results: list[Evaluation] = []
+        self._prefix = prefix
         self._loggers = list(loggers)
         self._ranks = Ranks()
         self._scorer: Scorer | None = None
         self._background: BackgroundScorer | None = None
-        self._last_epoch: int | None = None
+        self._folder_of_run: Path | None = None
         self._pending = 0
 
     # -- what a loop calls -------------------------------------------------------------------
 
-    def is_due(self, epoch: int) -> bool:
-        """Whether `step` will evaluate this epoch."""
-        if self._last_epoch is None:
-            return True
-        return epoch != self._last_epoch and epoch % self._every == 0
+    def is_due(self, epoch: int, step: int | None = None) -> bool:
+        """Whether `step` will evaluate now."""
+        if self._schedule.every_n_steps is None:
+            return self._schedule.epoch_is_due(epoch)
+        if step is None:
+            raise InputError("every_n_steps needs the number of the step: step(epoch, step=…)")
+        return self._schedule.step_is_due(step)
 
-    def step(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
-        """Evaluate the epoch if it is due; gives the evaluations that have become ready.
+    def step(self, epoch: int, module: Any = None, *, step: int | None = None) -> list[Evaluation]:
+        """Evaluate if it is due; gives the evaluations that have become ready.
+
+        The last ones of an asynchronous run come at its end: take `results` or ``on_result=``.
 
         Parameters
         ----------
@@ -145,27 +212,45 @@ class NoveltyMonitor:
             From 0.
         module : object, optional
             The model; the sampler gets it.
-        step : int
-            Optimiser step, for loggers that count in steps.
+        step : int, optional
+            Optimiser steps taken so far; needed with ``every_n_steps``, and for loggers that count
+            in steps.
 
         Raises
         ------
         InputError
-            If the sampler, the reference, the potential or the hull can't be used. Whatever else
-            goes wrong with the scoring is a warning, and `Evaluation.error`.
+            If the sampler can't be called, or the reference, the potential or the hull can't be
+            used. Whatever else goes wrong with the scoring is a warning, and `Evaluation.error`.
         """
-        return self.evaluate(epoch, module, step=step) if self.is_due(epoch) else self.ready()
+        due, steps = self.is_due(epoch, step), step or 0
+        self._schedule.start(steps)
+        if not due:
+            return self.ready()
+        name = None if self._schedule.every_n_steps is None else step_name(steps)
+        return self.evaluate(epoch, module, step=steps, name=name)
 
-    def evaluate(self, epoch: int, module: Any = None, *, step: int = 0) -> list[Evaluation]:
-        """Evaluate the epoch, due or not; as `step` otherwise."""
-        self._last_epoch = epoch
+    def evaluate(
+        self, epoch: int, module: Any = None, *, step: int = 0, name: str | None = None
+    ) -> list[Evaluation]:
+        """Evaluate now, due or not; as `step` otherwise.
+
+        Parameters
+        ----------
+        epoch, module, step
+            As for `step`.
+        name : str, optional
+            Folder of the report in ``out``; default: that of the epoch.
+        """
+        self._ranks.open()  # here all processes are together: the training step before saw to it
+        self._schedule.note(step, epoch)
+        folder = self._folder(name or f"epoch_{epoch:05d}")
         job = self._sampled(epoch, module, step)
         if not self._asynchronous:
-            return self._told([self._inline().score(job, self._folder(epoch))])
+            return self._told([self._inline().score(job, folder)])
         whole = self._whole(job)
         self._pending += 1
         if self._ranks.own == 0:
-            self._beside().submit(whole, self._folder(epoch))
+            self._beside().submit(whole, folder)
         return self.ready()
 
     def ready(self) -> list[Evaluation]:
@@ -178,7 +263,7 @@ class NoveltyMonitor:
         if self._pending and self._ranks.own == 0:
             log.info("waiting for %d evaluations of novelty", self._pending)
         while self._pending:
-            evaluations += self._received(_LISTEN)
+            evaluations += self._received(None)
         return evaluations
 
     @property
@@ -199,6 +284,7 @@ class NoveltyMonitor:
         if self._scorer is not None:
             self._scorer.close()
             self._scorer = None
+        self._ranks.close()
         if self._ranks.own == 0:
             for logger in self._loggers:
                 self._tell(logger.close)
@@ -207,9 +293,13 @@ class NoveltyMonitor:
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is None:
-            self.wait()
-        self.close()
+        try:
+            if kind is None:
+                self.wait()
+            elif self._ranks.count == 1:
+                self.ready()  # of several processes, the others may never come to hear of it
+        finally:
+            self.close()
 
     # -- how it is done ----------------------------------------------------------------------
 
@@ -217,21 +307,35 @@ class NoveltyMonitor:
         """The share of this process. All draw equally many: a sharded model needs them all."""
         share = -(-self._n_samples // self._ranks.count)
         first = self._ranks.own * share
+        seed = (self._seed, epoch, self._ranks.own)
         failure: Exception | None = None
-        structures: list[Any] = []
+        drawn = Draw([])
         try:
-            structures = draw(self._sample, module, share, (self._seed, epoch, self._ranks.own))
+            drawn = draw(self._sample, module, share, seed, fail_fast=self._fail_fast)
         except Exception as error:
             failure = error
         said = None if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
-        failed = {rank: text for rank, text in enumerate(self._ranks.gather(said)) if text}
+        told = self._ranks.gather((said, drawn.problem))
         if failure is not None:
             raise failure
-        for rank, text in failed.items():
-            raise RuntimeError(f"the sampler failed in process {rank}: {text}")
+        for rank, (text, _) in enumerate(told):
+            if text is not None:
+                raise RuntimeError(f"the sampler failed in process {rank}: {text}")
+        self._warn_of_samples(epoch, [problem for _, problem in told])
+        structures = drawn.structures
         kept = max(0, min(share, self._n_samples - first))
         ids = [str(first + at) for at in range(kept)]
         return Job(epoch=epoch, step=step, structures=structures[:kept], ids=ids)
+
+    def _warn_of_samples(self, epoch: int, problems: Sequence[str | None]) -> None:
+        """Say what the samplers of all processes did wrong, each thing once."""
+        found: dict[str, list[str]] = {}
+        for rank, problem in enumerate(problems):
+            if problem is not None:
+                found.setdefault(problem, []).append(str(rank))
+        for problem, ranks in found.items() if self._ranks.own == 0 else ():
+            where = f" in process {', '.join(ranks)}" if len(problems) > 1 else ""
+            warnings.warn(f"novelty of epoch {epoch}{where}: {problem}", stacklevel=5)
 
     def _whole(self, job: Job) -> Job:
         """The job of all processes together."""
@@ -259,8 +363,8 @@ class NoveltyMonitor:
             )
         return self._background
 
-    def _received(self, seconds: float) -> list[Evaluation]:
-        """What rank 0 has got, for all, after a wait for the first."""
+    def _received(self, seconds: float | None) -> list[Evaluation]:
+        """What rank 0 has got, for all, after a wait for the first, without end if None."""
         if not self._asynchronous or not self._pending:
             return []
         found: list[Evaluation] = []
@@ -273,6 +377,7 @@ class NoveltyMonitor:
 
     def _told(self, evaluations: list[Evaluation]) -> list[Evaluation]:
         """Warn of what failed, and tell the loggers of what did not."""
+        evaluations = [replace(one, prefix=self._prefix) for one in evaluations]
         if self._ranks.own == 0:
             for evaluation in evaluations:
                 if evaluation.error is not None:
@@ -280,6 +385,12 @@ class NoveltyMonitor:
                     warnings.warn(said, stacklevel=3)
                 for logger in self._loggers if evaluation.report is not None else ():
                     self._tell(_log_to, logger, evaluation)
+        if evaluations:
+            self._ranks.gather(None)  # pictures take time, and the next step of training waits
+        self.results += evaluations
+        if self._on_result is not None:
+            for evaluation in evaluations:
+                self._on_result(evaluation)
         return evaluations
 
     def _tell(self, call: Any, *arguments: Any) -> None:
@@ -290,8 +401,46 @@ class NoveltyMonitor:
             said = f"a logger failed ({type(error).__name__}: {first_line(error)})"
             warnings.warn(f"novelty: {said}; the training goes on", stacklevel=3)
 
-    def _folder(self, epoch: int) -> Path | None:
-        return None if self._out is None else self._out / f"epoch_{epoch:05d}"
+    def _folder(self, name: str) -> Path | None:
+        """Where the report of an evaluation goes; the same in every process."""
+        if self._out is None:
+            return None
+        if self._folder_of_run is None:
+            mine = _folder_of_run(self._out, name) if self._ranks.own == 0 else None
+            self._folder_of_run = self._ranks.from_first(mine)
+        return self._folder_of_run / name
+
+
+def _folder_of_run(out: Path, first: str) -> Path:
+    """`out`, or a version of it that holds no reports of another run.
+
+    A run that begins no later than the reports that are there is another one.
+
+    Parameters
+    ----------
+    out : path
+    first : str
+        Name of the first evaluation of this run, such as ``epoch_00004``.
+    """
+    versions = [int(path.name[8:]) for path in out.glob("version_*") if path.name[8:].isdecimal()]
+    latest = max(versions, default=0)
+    folder = out / f"version_{latest}" if latest else out
+    # Names of one kind sort as their numbers do.
+    kind = first.partition("_")[0]
+    there = sorted(path.name for path in folder.glob(f"{kind}*"))
+    if there[:1] < [first]:
+        return folder
+    folder = out / f"version_{latest + 1}"
+    warnings.warn(
+        f"novelty: {out} holds the reports of an earlier run; those of this one go to {folder}",
+        stacklevel=5,
+    )
+    return folder
+
+
+def step_name(step: int) -> str:
+    """Folder of an evaluation that is not that of an epoch's end."""
+    return f"step_{step:08d}"
 
 
 def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
@@ -301,6 +450,8 @@ def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
         epoch=evaluation.epoch,
         scalars=evaluation.scalars,
         folder=evaluation.folder,
+        step=evaluation.step,
+        prefix=evaluation.prefix,
     )
 
 
@@ -321,6 +472,8 @@ def metric_of(given: SubstitutionNovelty | Mapping[str, Any]) -> SubstitutionNov
             f"metric is {given!r}; it must be a SubstitutionNovelty or a mapping of its settings"
         )
     settings = {str(name): value for name, value in given.items()}
+    known = list(inspect.signature(SubstitutionNovelty).parameters)
+    _refuse_unknown(settings, known, "metric takes no setting")
     if "reference" not in settings:
         raise InputError("metric needs a reference: what the model is trained on")
     try:

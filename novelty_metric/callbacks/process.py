@@ -6,9 +6,13 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import pickle
 import queue
+import secrets
 import signal
+import tempfile
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.crystal import first_line
 
 if TYPE_CHECKING:
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 _LOWER_PRIORITY = 10
 _PATIENCE = 20.0
 """Seconds for the process to end by itself."""
+
+_WATCH = 1.0
+"""Seconds between two looks of the process for the one that trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +86,16 @@ class BackgroundScorer:
         self._pending += 1
         self._jobs.put((job, folder))
 
-    def take(self, seconds: float = 0.0) -> Evaluation | None:
+    def take(self, seconds: float | None = 0.0) -> Evaluation | None:
         """The next evaluation that is finished, in the order of their submission.
 
         Parameters
         ----------
-        seconds : float
-            How long to wait for it.
+        seconds : float or None
+            How long to wait for it; None: until it comes.
         """
         try:
-            evaluation = self._done.get(timeout=seconds) if seconds else self._done.get_nowait()
+            evaluation = self._done.get(block=seconds != 0, timeout=seconds or None)
         except queue.Empty:
             return None
         self._pending -= 1
@@ -174,6 +182,7 @@ def _failed(job: Job, said: str) -> Evaluation:
 
 def _work(connection: Connection, settings: ScorerSettings) -> None:
     """The life of the process."""
+    _end_with_parent()
     # Ctrl-C reaches the whole process group; the one who trains decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -207,3 +216,65 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
         pass  # the one who trains is gone
     finally:
         scorer.close()
+
+
+def _end_with_parent() -> None:
+    """End this process soon after the one that started it, however that one ended.
+
+    The end of the pipe says so too, but only to one who reads it, and not while a worker of a data
+    loader, forked from the one who trained, still holds a copy.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(_WATCH)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="novelty-watch", daemon=True).start()
+
+
+class WayHome:
+    """How what a process found comes back to the one that has started it by multiprocessing.
+
+    Strategies such as ``ddp_spawn`` train copies of the callback in other processes. A copy leaves
+    a file; the first process takes it when it is asked.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        # Nobody else can know the name, and `send` refuses a file that is there.
+        self._path = Path(tempfile.gettempdir(), f"novelty-metric-{secrets.token_hex(16)}")
+        weakref.finalize(self, _forget, self._path, self._owner)
+
+    def send(self, evaluations: list[Evaluation]) -> None:
+        """Leave what was found in this process, if it is not the first one."""
+        if os.getpid() == self._owner or Ranks().own != 0:
+            return
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+            with os.fdopen(
+                os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as stream:
+                pickle.dump(evaluations, stream)
+
+    def received(self) -> list[Evaluation] | None:
+        """What a process left for this one since the last call."""
+        if os.getpid() != self._owner:
+            return None
+        try:
+            with self._path.open("rb") as stream:
+                found: list[Evaluation] = pickle.load(stream)
+        except FileNotFoundError:
+            return None
+        self._path.unlink()
+        return found
+
+
+def _forget(path: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)

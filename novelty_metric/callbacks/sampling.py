@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 
 Sampler = str | Callable[..., Any]
 """Name of a method of the model that takes a number, or a callable that takes the model and a
-number, or a number alone; either gives that many crystals."""
+number, or a number alone; either gives that many crystals. `sampler_call` says which signatures
+are known."""
 
 
 @contextlib.contextmanager
@@ -77,8 +82,26 @@ def plain_torch() -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-def draw(sample: Sampler, module: Any, count: int, seed: tuple[int, ...]) -> list[Any]:
-    """Crystals from the sampler; None for each that it owes.
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a sampler gave.
+
+    Attributes
+    ----------
+    structures : list
+        As many as were wanted; None for each that is missing or is no crystal.
+    problem : str or None
+        What was not as it should be, in a line.
+    """
+
+    structures: list[Any]
+    problem: str | None = None
+
+
+def draw(
+    sample: Sampler, module: Any, count: int, seed: tuple[int, ...], *, fail_fast: bool = False
+) -> Draw:
+    """Crystals from the sampler, whatever it does.
 
     Parameters
     ----------
@@ -88,45 +111,200 @@ def draw(sample: Sampler, module: Any, count: int, seed: tuple[int, ...]) -> lis
     count : int
     seed : tuple of int
         Seeds Python, NumPy and torch; should differ between epochs and processes.
+    fail_fast : bool
+        Raise what the sampler raises, and an error for each other problem.
 
     Raises
     ------
     InputError
-        If the sampler can't be called, or gives more crystals than it was asked for.
+        If the sampler can't be called; with `fail_fast`, if it gives anything but that many
+        crystals.
     """
-    call = _call(sample, module)
+    call = sampler_call(sample, module)
+    found: list[Any] = []
+    problem: str | None = None
     with randomness_kept(), evaluating(module):
         _seed(seed)
         torch = sys.modules.get("torch")
         with contextlib.nullcontext() if torch is None else torch.no_grad():
-            given = list(call(count))
-    if len(given) > count:
-        raise InputError(f"the sampler gave {len(given)} crystals where {count} were wanted")
-    return given + [None] * (count - len(given))
+            try:
+                problem = _take(call(count), count, found)
+            except Exception as error:
+                if fail_fast:
+                    raise
+                problem = f"raised {type(error).__name__}: {first_line(error)}"
+    structures = [item if _is_crystal(item) else None for item in found[:count]]
+    structures += [None] * (count - len(structures))
+    if problem is not None:
+        if fail_fast:
+            raise InputError(f"the sampler {problem}")
+        unreadable = structures.count(None)
+        problem = f"the sampler {problem}; {unreadable} of {count} count as unreadable"
+    return Draw(structures, problem)
 
 
-def _call(sample: Sampler, module: Any) -> Callable[[int], Any]:
-    if isinstance(sample, str):
-        method = getattr(module, sample, None)
-        if not callable(method):
-            raise InputError(
-                f"{type(module).__name__} has no method {sample!r}; name the one that takes a "
-                "number and gives crystals, or pass a callable as sample="
-            )
-        return method
-    if _takes(sample) >= 2:
-        return lambda count: sample(module, count)
-    return sample
+def _take(given: Any, count: int, found: list[Any]) -> str | None:
+    """Put what a sampler gave into `found`, at most one more than wanted; what is wrong with it."""
+    wanted = f"where {count} {'crystal was' if count == 1 else 'crystals were'} wanted"
+    if _is_crystal(given):
+        given = [given]
+    is_numbers = str(getattr(given, "dtype", "object")) != "object"  # an array or a tensor
+    if is_numbers or isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        return f"gave {_kind(given)} {wanted}"
+    found.extend(itertools.islice(given, count + 1))  # what came before an error stays
+    if len(found) != count:
+        more = len(found) > count and not hasattr(given, "__len__")
+        number = f"more than {count}" if more else str(max(len(found), _length(given)))
+        return f"gave {number} {wanted}"
+    # None is how a sampler says that a crystal failed.
+    odd = Counter(
+        _kind(item) for item in found[:count] if item is not None and not _is_crystal(item)
+    )
+    if odd:
+        kinds = ", ".join(f"{number} times {kind}" for kind, number in odd.most_common(3))
+        return f"gave what is no crystal ({kinds}) {wanted}"
+    return None
 
 
-def _takes(function: Callable[..., Any]) -> int:
-    """How many positional arguments a callable needs."""
+def _length(given: Any) -> int:
+    return len(given) if hasattr(given, "__len__") else 0
+
+
+def _kind(value: Any) -> str:
+    """A value in a few words for a message."""
+    if value is None:
+        return "None"
+    if isinstance(value, str):
+        return f"the text {value if len(value) <= 20 else value[:17] + '...'!r}"
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+
+
+def _is_crystal(value: Any) -> bool:
+    """Whether it is a Structure of pymatgen or Atoms of ASE, without importing either."""
+    of_pymatgen = hasattr(value, "lattice") and hasattr(value, "sites")
+    return of_pymatgen or hasattr(value, "get_scaled_positions")
+
+
+COUNT_NAMES = (
+    *("n_samples", "num_samples", "nsamples", "n_crystals", "num_crystals", "n_structures"),
+    *("num_structures", "n", "count", "number", "num", "sample_size", "size", "batch_size", "k"),
+)
+"""What samplers call the number of crystals, the surest first."""
+
+MODEL_NAMES = ("model", "pl_module", "module", "lightning_module", "network", "net")
+"""What samplers call the model."""
+
+
+def sampler_call(sample: Sampler, module: Any) -> Callable[[int], Any]:
+    """The sampler as a function of the number alone.
+
+    Arguments are known by their names (`COUNT_NAMES`, `MODEL_NAMES`); where those tell nothing,
+    the first that has to be given is the model and the next the number, or a single one the number.
+
+    Raises
+    ------
+    InputError
+        If the model has no method of that name, or an argument has to be given that is neither.
+    """
+    if not isinstance(sample, str):
+        method = getattr(sample, "sample", None)
+        if hasattr(sample, "named_parameters") and callable(method):  # a module of torch
+            return _bound(method, None, takes_model=False)
+        has_model = module is not None and getattr(sample, "__self__", None) is module
+        return _bound(sample, module, takes_model=not has_model)
+    owner = module
+    while not hasattr(owner, sample) and hasattr(owner, "module"):
+        owner = owner.module  # wrapped for training in parallel
+    method = getattr(owner, sample, None)
+    if not callable(method):
+        raise InputError(
+            f"{type(module).__name__} has no method {sample!r}; name the one that takes a "
+            "number and gives crystals, or pass a callable as sample="
+        )
+    return _bound(method, None, takes_model=False)
+
+
+def _bound(function: Callable[..., Any], module: Any, *, takes_model: bool) -> Callable[[int], Any]:
+    """A function with the model, if it takes that, as a function of the number."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # a built-in
-        return 1
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+        return function
+    fixed = getattr(function, "keywords", {})  # of functools.partial: the user's choice
+    free = {name: p for name, p in signature.parameters.items() if name not in fixed}
+    places = _places(free, takes_model=takes_model, has_model=module is not None)
+    missing = [
+        name
+        for name, p in free.items()
+        if p.default is p.empty and p.kind not in _VARIABLE and name not in places.values()
+    ]
+    if places.get("model") is not None and module is None:
+        raise InputError("the sampler takes the model, but none was given to step()")
+    if missing:
+        raise InputError(
+            f"the sampler needs {missing[0]!r}, which is neither the model nor the number of "
+            f"crystals; give it, as in sample=lambda model, n: …({missing[0]}=…)"
+        )
+
+    def call(count: int) -> Any:
+        bound = signature.bind_partial()
+        for what, value in (("model", module), ("count", count)):
+            name = places.get(what)
+            if name is None:
+                continue
+            kind = free[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                value = (*bound.arguments.get(name, ()), value)
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                value = {**bound.arguments.get(name, {}), {"count": "n"}.get(what, what): value}
+            bound.arguments[name] = value
+        bound.apply_defaults()
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _places(
+    free: Mapping[str, inspect.Parameter], *, takes_model: bool, has_model: bool
+) -> dict[str, str]:
+    """The arguments that take the ``model`` and the ``count``, by name."""
+    places: dict[str, str] = {}
+    named = {p.name.lower(): name for name, p in free.items() if p.kind not in _VARIABLE}
+    for what, names in (("model", MODEL_NAMES if takes_model else ()), ("count", COUNT_NAMES)):
+        known = [named[name] for name in names if name in named]
+        if known:
+            places[what] = known[0]
+    unnamed = [
+        name
+        for name, p in free.items()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.default is p.empty
+        and name.lower() not in (*MODEL_NAMES, *COUNT_NAMES)
+    ]
+    order = list(free)
+    if takes_model and "model" not in places:
+        before = [
+            name
+            for name in unnamed
+            if "count" in places and order.index(name) < order.index(places["count"])
+        ]
+        if before or ("count" not in places and len(unnamed) > 1):
+            places["model"] = unnamed.pop(0)
+    if "count" not in places and unnamed:
+        places["count"] = unnamed.pop(0)
+    if "count" not in places:
+        # Whatever it is handed on to: the model first, as everywhere.
+        for name, p in free.items():
+            if p.kind in _VARIABLE:
+                places["count"] = name
+                if takes_model and has_model:
+                    places.setdefault("model", name)
+                break
+    return places
 
 
 def _seed(seed: tuple[int, ...]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +17,13 @@ from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.progress import no_progress
+from novelty_metric.progress_lines import ProgressLines
 
 if TYPE_CHECKING:
     from novelty_metric.metric import MetricState, SubstitutionNovelty
+
+log = logging.getLogger("novelty_metric")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,8 @@ class Scorer:
         for turn in (True, False):
             problem = None
             if (self._ranks.own == 0) == turn:
-                problem = _attempt(self._metric.prepare)
+                with _lines_on(self._metric):
+                    problem = _attempt(self._metric.prepare)
             self._raise(self._ranks.gather(problem))
         self._prepared = True
 
@@ -159,6 +167,30 @@ class Scorer:
             if isinstance(problem, _Problem):
                 where = f"in process {rank}: " if len(gathered) > 1 else ""
                 raise (InputError if problem.of_settings else _Failed)(where + problem.said)
+
+
+@contextmanager
+def _lines_on(metric: SubstitutionNovelty) -> Iterator[None]:
+    """A line a minute on a preparation that takes long, unless somebody else is told already."""
+    if metric.progress is not no_progress:
+        yield
+        return
+    with ProgressLines(_write) as lines:
+        lines("the reference and what the hull needs", 0, 1)
+        metric.progress = lines
+        try:
+            yield
+        finally:
+            metric.progress = no_progress
+
+
+def _write(line: str) -> None:
+    """To the log where it takes such lines, or else to where a batch job keeps what it printed."""
+    said = f"novelty, preparing: {line}"
+    if log.isEnabledFor(logging.INFO):
+        log.info(said)
+    else:
+        print(said, file=sys.stderr, flush=True)
 
 
 class _Failed(Exception):

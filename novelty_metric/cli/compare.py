@@ -14,14 +14,17 @@ usage: novelty-metric compare RUN_A RUN_B
 
 Compare two reports, the folders that `novelty-metric score ... out=DIR` wrote:
 the change of each share from A to B with its 95 % interval and a test, and the
-crystals whose verdict changed, with why. Crystals that both runs scored, known
-by id and formula, are paired. Runs against other references, or with another
-protocol, potential or hull, do not measure the same thing: a warning says so.
+crystals whose verdict changed, with why. Crystals that both runs scored are
+paired: those of one id and formula, or those of one content. Runs against other
+references, or with another protocol, potential or hull, do not measure the same
+thing: a warning says so.
 
 With --spread, or with more than two runs, they are taken for draws of one model
 with other seeds: each figure's mean with its 95 % interval, its standard
 deviation between the runs, and what that would be by the chance of a draw alone.
 
+  by=content    pair crystals that are the same, whatever their ids and order: one
+                cell with the same atoms, up to what file formats round
   --all         list every crystal that changed, not only the first 20
   --spread      mean and spread over the runs
   -h, --help    print this help
@@ -42,6 +45,9 @@ def run(words: list[str]) -> int:
     parser.add_argument("--spread", action="store_true")
     parser.add_argument("runs", nargs="*")
     given = parser.parse_intermixed_args(words)
+    named = [word for word in given.runs if word.startswith("by=")]
+    given.runs = [word for word in given.runs if word not in named]
+    by = named[-1].removeprefix("by=") if named else "id"
     if given.help:
         print(HELP, end="")
         return 0
@@ -60,5 +66,14 @@ def run(words: list[str]) -> int:
         return 0
     from novelty_metric.comparison import compare
 
-    print_comparison(compare(*reports), console, all_changes=given.all)
+    if by == "content":
+        from novelty_metric.report_files import with_structures
+
+        reports = [
+            with_structures(report, folder) for report, folder in zip(reports, folders, strict=True)
+        ]
+    comparison = compare(*reports, by=by)
+    print_comparison(comparison, console, all_changes=given.all)
+    if by == "id" and not comparison.n_shared:
+        print("by=content pairs the same crystals under other ids")
     return 0

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from novelty_metric.cli.settings import with_samples_together
 from novelty_metric.errors import InputError
 
 GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "executor", "recipe")
@@ -22,6 +23,7 @@ _FREE_TEXT = (
     "format",
     "column",
     "energies",
+    "id_column",
     "out",
     "device",
     "cache",
@@ -83,7 +85,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
     if config_dir is not None and not config_dir.is_dir():
         raise InputError(f"--config-dir {config_dir}: no such folder")
     translated: list[str] = []
-    for word in overrides:
+    for word in with_samples_together(overrides):
         translated += translate(word, config_dir)
 
     from hydra import compose, initialize_config_dir

@@ -66,8 +66,6 @@ def logged(settings: ScoreSettings, name: str | None = None) -> Iterator[Log]:
 
 
 def _init(given: WandbSettings, name: str | None) -> dict[str, Any]:
-    import wandb
-
     return {
         "project": given.project,
         "entity": given.entity,
@@ -76,5 +74,4 @@ def _init(given: WandbSettings, name: str | None) -> dict[str, Any]:
         "tags": list(given.tags),
         "mode": given.mode,
         "job_type": "score",
-        "settings": wandb.Settings(silent=True),
     }

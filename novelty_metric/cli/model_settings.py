@@ -6,14 +6,10 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.formats import FORMATS, ArrayConvention
-
-MODEL_MARK = "{model}"
-"""What stands for the model's name in ``samples=``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,32 +115,3 @@ def _arrays(content: Any) -> ArrayConvention:
         return ArrayConvention(keys=keys, **values)
     except InputError as error:
         raise InputError(f"model.{error}") from error
-
-
-def samples_of_model(text: str, model: str) -> str:
-    """``{model}`` in what was given as samples, replaced by the model's name.
-
-    What is left may be a pattern, such as ``runs/{model}/*.pt``, that fits one file or folder.
-
-    Raises
-    ------
-    InputError
-        If it fits none, or several.
-    """
-    if MODEL_MARK not in text:
-        return text
-    named = text.replace(MODEL_MARK, model)
-    path = Path(named).expanduser()
-    if path.exists():
-        return named
-    if not any(mark in named for mark in "*?["):
-        raise InputError(f"samples={named}: no such file or folder")
-    anchor = Path(path.anchor or ".")
-    pattern = str(path.relative_to(anchor)) if path.anchor else str(path)
-    found = sorted(anchor.glob(pattern))
-    if len(found) == 1:
-        return str(found[0])
-    if not found:
-        raise InputError(f"samples={named}: fits no file or folder")
-    listed = ", ".join(str(item) for item in found[:4])
-    raise InputError(f"samples={named}: fits {len(found)} files ({listed}); it must fit one")

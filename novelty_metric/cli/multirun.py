@@ -29,7 +29,7 @@ from novelty_metric.cli.compose import (
     translate,
 )
 from novelty_metric.cli.logging import logged
-from novelty_metric.cli.settings import ScoreSettings
+from novelty_metric.cli.settings import ScoreSettings, with_samples_together
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.report import NoveltyReport
 
@@ -134,7 +134,7 @@ def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
     translated: list[str] = []
     with initialize_config_dir(str(config_folder()), version_base="1.3", job_name="novelty-metric"):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-        for word in overrides:
+        for word in with_samples_together(overrides):
             if word.startswith((f"{_HYDRA}/", f"{_HYDRA}.")):
                 hydra.append(word)
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,25 @@ _OTHER_VERBS = (
 """What other verbs and multiruns write."""
 
 
-def fingerprint(path: Path | None) -> str | None:
+def fingerprint(paths: Sequence[Path]) -> str | None:
     """SHA-256 of a file, or of a folder's file names and contents; None for no path.
+
+    That of several is of their names and hashes, in order.
 
     Raises
     ------
     InputError
         If something in it can't be read.
     """
-    if path is None:
-        return None
+    if len(paths) < 2:
+        return _fingerprint(paths[0]) if paths else None
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path.name) + b"\0" + _fingerprint(path).encode())
+    return digest.hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         for file in _files(path):

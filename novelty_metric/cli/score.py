@@ -41,9 +41,14 @@ small packaged sample is scored against a packaged reference.
 
 what is scored
   samples=FILE|DIR      what the model wrote: CIF (file, folder, zip, tar), extxyz,
-                        CSV, Parquet, JSON, JSON lines, .pt
+                        CSV, Parquet, JSON, JSON lines, .pt; compressed or not.
+                        Several are read one after the other: samples=[a.csv,b.zip],
+                        a pattern such as 'samples=gen_*.cif', or samples= again
   format=NAME           its format, if it is not recognised
-  column=NAME           column of a table that holds the crystals
+  column=NAME           column of a table that holds the crystals, or the paths of
+                        their CIF files
+  id_column=NAME        column of a table, or key of a JSON record or an extxyz
+                        frame, that holds the ids (id, material_id, name, ...)
   limit=N               the first N crystals only
   seed=N                with limit=: that many drawn at random with this seed
   max_sites=N           refuse larger crystals (300)
@@ -215,11 +220,12 @@ def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
     InputError
         If there are no samples, or no reference of that name.
     """
-    if settings.samples is None and settings.model.name != GENERIC:
+    if not settings.samples and settings.model.name != GENERIC:
         raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
     reference = _reference(settings.reference, config_dir)
-    if settings.samples is not None and not settings.samples.exists():
-        raise InputError(f"samples={settings.samples}: no such file or folder")
+    for path in settings.samples:
+        if not path.exists():
+            raise InputError(f"samples={path}: no such file or folder")
     return reference
 
 
@@ -369,17 +375,18 @@ def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
 
 
 def _reading(settings: ScoreSettings) -> dict[str, Any]:
-    path = settings.samples
-    if path is None:
+    paths = settings.samples
+    if not paths:
         from novelty_metric.samples.packaged import packaged_samples_path
 
-        path = packaged_samples_path()
+        paths = (packaged_samples_path(),)
     return {
-        "path": path,
+        "path": paths,
         "format": settings.format,
         "column": settings.column,
         "columns": settings.model.columns,
         "energies": settings.energies,
+        "id_column": settings.id_column,
         "arrays": settings.model.arrays,
         "allow_pickle": settings.allow_pickle,
         "limit": settings.limit,
@@ -395,12 +402,17 @@ def not_of_model(settings: ScoreSettings) -> str | None:
     InputError
         If the samples are in no known format.
     """
+    if not settings.model.formats:
+        return None
+    odd = (_not_of_model(path, settings) for path in settings.samples)
+    return next((message for message in odd if message is not None), None)
+
+
+def _not_of_model(path: Path, settings: ScoreSettings) -> str | None:
     from novelty_metric.samples.detect import detect_format
     from novelty_metric.samples.reading import table_columns
 
-    path, model = settings.samples, settings.model
-    if path is None or not model.formats:
-        return None
+    model = settings.model
     found = settings.format or detect_format(path)
     if found not in model.formats:
         odd = f"is {found}, which model={model.name} does not write ({', '.join(model.formats)})"

@@ -16,7 +16,7 @@ from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.parsing import Parser
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.score import check, instance, make_metric, read_settings, settings_of, warn
-from novelty_metric.cli.settings import ScoreSettings, user_path
+from novelty_metric.cli.settings import ScoreSettings, sample_paths, user_path
 from novelty_metric.errors import InputError
 
 HELP = """\
@@ -210,16 +210,21 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
             f"run={folder}: no settings of a run are kept there; name a folder that "
             "`novelty-metric score out=DIR` wrote"
         ) from error
-    samples = content.get("samples")
-    if samples is not None and not user_path(samples).exists():
-        raise InputError(f"run={folder}: its samples, {samples}, are no longer there")
-    if run_folder.fingerprint(None if samples is None else user_path(samples)) != known:
-        raise InputError(f"run={folder}: its samples, {samples}, have changed; score them again")
+    try:
+        samples = sample_paths(content.get("samples"), content["model"]["name"])
+    except InputError as error:
+        raise InputError(f"run={folder}: its samples are no longer there ({error})") from error
+    for sample in samples:
+        if not sample.exists():
+            raise InputError(f"run={folder}: its samples, {sample}, are no longer there")
+    if run_folder.fingerprint(samples) != known:
+        listed = ", ".join(map(str, samples))
+        raise InputError(f"run={folder}: its samples, {listed}, have changed; score them again")
     given = OmegaConf.to_container(compose_config(overrides, config_dir), resolve=True)
     assert isinstance(given, dict)
     named = {word.partition("=")[0] for word in overrides}
     # A run of before there was a setting lacks it.
-    later = {name for name in run_folder.NO_MATTER if name not in content}
+    later = {name for name in (*run_folder.NO_MATTER, "id_column") if name not in content}
     content |= {name: given[name] for name in named | later}
     if "out" not in named:
         content["out"] = None

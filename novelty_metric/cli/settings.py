@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
-from novelty_metric.cli.model_settings import ModelSettings, samples_of_model
+from novelty_metric.cli.model_settings import ModelSettings
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
 from novelty_metric.sample_energies import SampleEnergies
+from novelty_metric.samples.members import natural_key
 
+MODEL_MARK = "{model}"
+"""What stands for the model's name in ``samples=``."""
 WANDB_MODES = ("online", "offline", "disabled")
 
 
@@ -37,9 +42,9 @@ class ScoreSettings:
 
     Attributes
     ----------
-    samples : path or None
-        None: the packaged sample.
-    format, column : str or None
+    samples : tuple of path
+        Files and folders; empty: the packaged sample.
+    format, column, id_column : str or None
         None: to be found out.
     energies : str or None
         Column or key of the samples' own energies; None: those of the potential count.
@@ -76,12 +81,13 @@ class ScoreSettings:
         Say on standard error how far the run is.
     """
 
-    samples: Path | None
+    samples: tuple[Path, ...]
     format: str | None
     column: str | None
     energies: str | None
     energies_per: str | None
     energies_scale: str | None
+    id_column: str | None
     allow_pickle: bool
     model: ModelSettings
     reference: str
@@ -126,14 +132,14 @@ class ScoreSettings:
                 f"what {model.title} was trained on has no name here; name what is scored "
                 "against: reference=NAME or reference=FILE"
             )
-        samples = _text(config, "samples")
         settings = cls(
-            samples=_as_path("samples", samples and samples_of_model(samples, model.name)),
+            samples=sample_paths(config["samples"], model.name),
             format=_text(config, "format") or model.format,
             column=_text(config, "column"),
             energies=_text(config, "energies"),
             energies_per=_text(config, "energies_per"),
             energies_scale=_text(config, "energies_scale"),
+            id_column=_text(config, "id_column"),
             allow_pickle=_flag(config, "allow_pickle"),
             model=model,
             reference=str(reference["name"] if path is None else path),
@@ -223,15 +229,90 @@ def _text(config: Mapping[str, Any], name: str, prefix: str = "") -> str | None:
 
 
 def _path(config: Mapping[str, Any], name: str) -> Path | None:
-    return _as_path(name, _text(config, name))
+    value = _text(config, name)
+    return None if value is None else _as_path(name, value)
 
 
-def _as_path(name: str, value: str | None) -> Path | None:
-    if value is None:
-        return None
+def _as_path(name: str, value: str) -> Path:
     if "\0" in value:
         raise InputError(f"{name} is {value!r}, which can be no file name")
     return user_path(value)
+
+
+def sample_paths(given: Any, model: str) -> tuple[Path, ...]:
+    """The files and folders that ``samples=`` names, each once.
+
+    Text in brackets is a list, such as ``[a.csv,b.zip]``, unless there is a file of that name; a
+    name with a comma stands in quotes. A name that nothing has may be a pattern such as
+    ``gen_*.cif``: it stands for all that it fits, ``gen_2`` before ``gen_10``. ``{model}`` is
+    replaced by the model's name; a pattern with it has to fit one file or folder, so that no model
+    is scored on what another one wrote.
+
+    Parameters
+    ----------
+    given : str, sequence of str, or None
+    model : str
+        Name of the model's config.
+
+    Raises
+    ------
+    InputError
+        If it is nothing of the kind, or a pattern fits nothing, or several with ``{model}``.
+    """
+    names = _listed_names(given) if isinstance(given, str) else ([] if given is None else given)
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"samples is {given!r}; it must be text, a list of texts, or null")
+    if not names and given is not None:
+        raise InputError(f"samples={given} names no file")
+    return tuple(dict.fromkeys(path for name in names for path in _fitting(name, model)))
+
+
+def with_samples_together(words: Sequence[str]) -> list[str]:
+    """Words of a command line as typed, but several ``samples=`` made one list."""
+    given = [word for word in words if word.startswith("samples=")]
+    if len(given) < 2:
+        return list(words)
+    names = [name for word in given for name in _listed_names(word.partition("=")[2])]
+    quoted = (re.sub(r"(['\\])", r"\\\1", name) for name in names)
+    together = "samples=[" + ",".join(f"'{name}'" for name in quoted) + "]"
+    return [together, *(word for word in words if word not in given)]
+
+
+_LISTED = re.compile(
+    r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^,]*?))\s*(?:,|$)""", re.DOTALL
+)
+
+
+def _listed_names(text: str) -> list[str]:
+    if not (text.startswith("[") and text.endswith("]")) or _exists(Path(text)):
+        return [text]
+    names = []
+    for double, single, bare in _LISTED.findall(text[1:-1]):
+        names.append(bare or re.sub(r"\\(.)", r"\1", double or single, flags=re.DOTALL))
+    return [name for name in names if name]
+
+
+def _fitting(text: str, model: str) -> list[Path]:
+    named = text.replace(MODEL_MARK, model)
+    path = _as_path("samples", named)
+    if _exists(path) or not has_magic(named):
+        return [path]
+    anchor = Path(path.anchor or ".")
+    found = list(anchor.glob(str(path.relative_to(anchor))))
+    if not found:
+        raise InputError(f"samples={named}: fits no file or folder")
+    found.sort(key=lambda item: natural_key(str(item)))
+    if len(found) > 1 and MODEL_MARK in text:
+        listed = ", ".join(str(item) for item in found[:4])
+        raise InputError(f"samples={named}: fits {len(found)} files ({listed}); it must fit one")
+    return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or can be none
+        return False
 
 
 def user_path(text: str) -> Path:

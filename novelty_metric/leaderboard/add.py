@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace as with_values
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -261,9 +262,8 @@ def _samples(
 ) -> dict[str, Any]:
     """What is pinned of the samples: the file that was scored, unchanged, and how it was read."""
     from novelty_metric.cli.compose import choices
-    from novelty_metric.cli.model_settings import samples_of_model
     from novelty_metric.cli.run_folder import SAMPLES_HASH, fingerprint
-    from novelty_metric.cli.settings import user_path
+    from novelty_metric.cli.settings import MODEL_MARK, sample_paths, user_path
     from novelty_metric.leaderboard.recompute import file_sha256, reading_settings
     from novelty_metric.samples import read_samples
 
@@ -276,14 +276,21 @@ def _samples(
     if answers["samples"]:
         path = user_path(str(answers["samples"]))
     else:
-        path = user_path(samples_of_model(config["samples"], reader))
+        paths = sample_paths(config["samples"], reader)
+        if len(paths) > 1:
+            raise InputError(
+                f"{len(paths)} files of samples were scored; a submission has one: pack them in an "
+                "archive, and score that"
+            )
+        path = paths[0]
     if not path.is_file():
         raise InputError(f"samples={path}: no such file; add samples=FILE (a folder: pack it)")
-    if fingerprint(path) != config.get(SAMPLES_HASH):
+    if fingerprint([path]) != config.get(SAMPLES_HASH):
         raise InputError(f"samples={path} is not the file that was scored, or was changed since")
-    if path.name != Path(config["samples"]).name and "{" not in config["samples"]:
+    given = str(config["samples"])
+    if path.name != Path(given).name and MODEL_MARK not in given and not has_magic(given):
         raise InputError(
-            f"samples={path} was called {Path(config['samples']).name} when it was scored, and ids "
+            f"samples={path} was called {Path(given).name} when it was scored, and ids "
             "may be made of that; give it back its name"
         )
     selection = {"rule": "all", "count": None, "seed": None}

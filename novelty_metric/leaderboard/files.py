@@ -91,7 +91,7 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from novelty_metric.report_files import rows_of_table, verdict_schema
+    from novelty_metric.report_files import LATER_COLUMNS, rows_of_table, verdict_schema
 
     try:
         file = pq.ParquetFile(io.BytesIO(content))
@@ -99,8 +99,12 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
         size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if metadata.num_rows > MAX_ROWS or size > MAX_TABLE_UNPACKED:
             raise InputError(f"it has {metadata.num_rows:,} rows, {size:,} bytes: too many")
-        expected = {column.name: column.type for column in verdict_schema()}
         columns = {column.name: column.type for column in file.schema_arrow}
+        expected = {
+            column.name: column.type
+            for column in verdict_schema()
+            if column.name in columns or column.name not in LATER_COLUMNS
+        }
         if columns != expected or len(file.schema_arrow) != len(expected):
             odd = sorted(set(columns.items()) ^ set(expected.items()), key=str)
             raise InputError(

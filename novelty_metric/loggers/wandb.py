@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,11 @@ from novelty_metric.verdict import CrystalResult, Verdict
 if TYPE_CHECKING:
     from novelty_metric.report import NoveltyReport
 
+log = logging.getLogger("novelty_metric")
+
 MAX_ROWS = 1000
 """Rows of a table of crystals; all are in the artifact."""
 
-EPOCH = "novelty/epoch"
 COLUMNS = (
     "id",
     "formula",
@@ -47,23 +50,43 @@ class WandbReports:
         Crystals of each report that are drawn, each beside the reference crystal of its row.
     numbers : bool
         Log the scalars too; False where something else, such as Lightning's `WandbLogger`, does.
+    over : str
+        ``epoch`` or ``step``: what the charts of W&B show the values over.
     **init
         For ``wandb.init``, such as ``project``, ``name``, ``mode`` and ``dir``.
 
     Notes
     -----
+    W&B drops what is logged at a step below one that it has seen. So an evaluation is never given
+    a step of its own: it joins the record that the run's next values complete. A second evaluation
+    before that has to wait, for the next report or for the end of the run.
+
     A report that was not saved yet is saved in the run's own folder before W&B hears of it.
     """
 
     def __init__(
-        self, run: Any = None, *, n_pairs: int = 16, numbers: bool = True, **init: Any
+        self,
+        run: Any = None,
+        *,
+        n_pairs: int = 16,
+        numbers: bool = True,
+        over: str = "epoch",
+        **init: Any,
     ) -> None:
+        if over not in ("epoch", "step"):
+            raise InputError(f"over is {over!r}; known: epoch, step")
         self._run = run
         self._n_pairs = n_pairs
         self._numbers = numbers
+        self._over = over
         self._init = init
         self._owns = False
+        self._failure: InputError | None = None
         self._defined: set[str] = set()
+        self._waiting: list[dict[str, Any]] = []
+        self._last_step: int | None = None
+        """Step of the run at which an evaluation was logged last."""
+        self._ends_with_run = False
 
     @property
     def run(self) -> Any:
@@ -72,21 +95,26 @@ class WandbReports:
         Raises
         ------
         InputError
-            If W&B can open none.
+            If W&B can open none; tried once.
         """
+        if self._failure is not None:
+            raise self._failure
         if self._run is None:
-            import wandb
+            try:
+                import wandb
 
-            self._run = wandb.run
-            if self._run is None:
-                try:
-                    self._run = wandb.init(**self._init)
-                except Exception as error:  # of many types, some of them W&B's own
-                    raise InputError(
-                        f"W&B can't open a run ({first_line(error)}); log in with `wandb login`, "
-                        "or use mode=offline"
-                    ) from error
-                self._owns = True
+                self._run = wandb.run
+                if self._run is None:
+                    quiet = wandb.Settings(silent=True)
+                    self._run = wandb.init(**{"settings": quiet, **self._init})
+                    self._owns = True
+                    log.info("novelty is logged to W&B: %s", self._run.url or self._run.dir)
+            except Exception as error:  # of many types, some of them W&B's own
+                self._failure = InputError(
+                    f"W&B can't open a run ({first_line(error)}); log in with `wandb login`, "
+                    "or use mode=offline"
+                )
+                raise self._failure from error
         return self._run
 
     def log_report(
@@ -96,82 +124,171 @@ class WandbReports:
         epoch: int | None = None,
         scalars: Mapping[str, float] | None = None,
         folder: Path | None = None,
+        step: int | None = None,
+        prefix: str = "novelty",
     ) -> None:
-        """Log one report.
+        """Log one report; does nothing once W&B could open no run.
 
         Parameters
         ----------
         report : NoveltyReport
         epoch : int, optional
-            The step that the metrics are shown over.
+            When the crystals were sampled.
         scalars : mapping, optional
             Default: those of the report.
         folder : path, optional
             Where the report is saved.
+        step : int, optional
+            Optimiser step, likewise.
+        prefix : str
+            What the names of all values start with.
 
         Raises
         ------
         InputError
-            If W&B can open no run, or the report can't be saved.
+            If W&B can open no run, the first time; or if the report can't be saved.
         """
+        if self._failure is not None:
+            return
         run = self.run
+        name = "report" if epoch is None else f"epoch_{epoch:05d}"
         if folder is None:
-            folder = report.save(Path(run.dir, "novelty", _name(epoch)))
-        numbers = dict(report.scalars() if scalars is None else scalars)
+            folder = report.save(Path(run.dir, prefix, name))
+        when = {"epoch": epoch, "step": step}
+        own: dict[str, float] = {
+            f"{prefix}/{key}": value for key, value in when.items() if value is not None
+        }
+        own |= by_crystal_system(report, prefix)
+        numbers = {**(report.scalars(prefix) if scalars is None else scalars), **own}
+        content = {**(numbers if self._numbers else own), **self._media(report, prefix)}
         if epoch is not None:
-            numbers[EPOCH] = epoch
-        content: dict[str, Any] = dict(numbers) if self._numbers else {}
-        if epoch is not None:
-            content[EPOCH] = epoch
+            self._define(prefix, {*numbers, *content})
+        _configure(run, report, prefix)
+        self._waiting.append(content)
+        self._pass_on(run)
+        run.summary.update(numbers)
+        self._add_files(report, folder, numbers, prefix=prefix, name=name)
+
+    def close(self) -> None:
+        """Finish the run, if it was opened here."""
+        run, owned = self._run, self._owns
+        self._run, self._owns = None, False
+        if run is None:
+            return
+        if owned or not self._ends_with_run:
+            self._pass_on_all(run)
+        if owned:
+            run.finish()
+
+    # How an evaluation gets into the run's history
+
+    def _pass_on(self, run: Any) -> None:
+        """Log what waits, one evaluation for each record of the run."""
+        while self._waiting:
+            step = _step(run)
+            if step is None:  # disabled, or shared with others: no order is asked for
+                run.log(self._waiting.pop(0))
+                continue
+            if step == self._last_step:
+                if not self._owns:
+                    self._at_the_end(run)
+                    return
+                run.log({}, commit=True)  # nobody else does
+            run.log(self._waiting.pop(0), commit=False)
+            self._last_step = _step(run)
+
+    def _pass_on_all(self, run: Any) -> None:
+        """Log what still waits, each in a record of its own: nothing comes after it."""
+        if self._waiting and _step(run) == self._last_step:
+            run.log({}, commit=True)  # the evaluation before them is in the open record
+        while self._waiting:
+            run.log(self._waiting.pop(0), commit=True)
+
+    def _at_the_end(self, run: Any) -> None:
+        """Have what still waits logged when the run is finished, by whomever."""
+        if self._ends_with_run:
+            return
+        with contextlib.suppress(ImportError, AttributeError, TypeError):
+            from wandb.sdk.wandb_run import TeardownHook, TeardownStage
+
+            hook = TeardownHook(lambda: self._pass_on_all(run), TeardownStage.EARLY)
+            run._teardown_hooks.append(hook)
+            self._ends_with_run = True
+
+    def _define(self, prefix: str, names: set[str]) -> None:
+        """Show every metric over the epoch or the step.
+
+        Also by its full name, which goes before patterns: `WandbLogger` has one for all names.
+        """
+        over = f"{prefix}/{self._over}"
+        for name in [f"{prefix}/*", *sorted(names)]:
+            if name not in self._defined:
+                is_step = name == over
+                self.run.define_metric(
+                    name, step_metric=None if is_step else over, hidden=is_step or None
+                )
+        self._defined |= {f"{prefix}/*", *names}
+
+    # What an evaluation gives to the run
+
+    def _media(self, report: NoveltyReport, prefix: str) -> dict[str, Any]:
+        """The table of crystals, the pictures and the charts."""
         shown = set(to_be_shown(report, self._n_pairs))
         drawn = {
             row.id: (row, draw_pair(row))
             for row in report.results
             if row.id in shown and row.structures is not None
         }
-        content["novelty/crystals"] = crystal_table(
-            report, {name: picture for name, (_, picture) in drawn.items()}
-        )
+        pictures = {name: picture for name, (_, picture) in drawn.items()}
+        content: dict[str, Any] = {f"{prefix}/crystals": crystal_table(report, pictures)}
         if drawn:
             # Those of a table go to its artifact; these are in the run's own media.
-            content["novelty/pictures"] = [
+            content[f"{prefix}/pictures"] = [
                 _image(picture, caption=f"{row.id}: {row.formula}, {row.verdict}")
                 for row, picture in drawn.values()
             ]
-        content |= charts(report)
-        if epoch is not None:
-            self._define({*numbers, *content})
-        run.config.update({"novelty": _config(report)}, allow_val_change=True)
-        run.log(content)
-        run.summary.update({**numbers, **_intervals(report)})
-        self._add_files(report, epoch, folder, numbers)
-
-    def close(self) -> None:
-        """Finish the run, if it was opened here."""
-        if self._owns and self._run is not None:
-            self._run.finish()
-        self._run, self._owns = None, False
-
-    def _define(self, names: set[str]) -> None:
-        """Show every metric over the epoch; by its full name, which goes before patterns."""
-        for name in sorted(names - self._defined):
-            step = None if name == EPOCH else EPOCH
-            self.run.define_metric(name, step_metric=step, hidden=name == EPOCH or None)
-        self._defined |= names
+        return content | charts(report, prefix)
 
     def _add_files(
-        self, report: NoveltyReport, epoch: int | None, folder: Path, numbers: Mapping[str, float]
+        self,
+        report: NoveltyReport,
+        folder: Path,
+        numbers: Mapping[str, float],
+        *,
+        prefix: str,
+        name: str,
     ) -> None:
         import wandb
 
         artifact = wandb.Artifact(
-            f"novelty-{self.run.id}",
+            f"{prefix.replace('/', '-')}-{self.run.id}",
             type="novelty-report",
             description=f"{report.context.protocol_text}, against {report.context.reference_name}",
             metadata=dict(numbers),
         )
-        artifact.add_dir(str(folder))
-        self.run.log_artifact(artifact, aliases=["latest", _name(epoch)])
+        for path in sorted(folder.rglob("*")):  # `add_dir` talks about it on the screen
+            if path.is_file():
+                artifact.add_file(str(path), name=path.relative_to(folder).as_posix())
+        self.run.log_artifact(artifact, aliases=["latest", name])
+
+
+def _step(run: Any) -> int | None:
+    """The step of the record that a run collects now; None where it has none."""
+    try:
+        step = run.step
+    except Exception:  # of many types, some of them W&B's own
+        return None
+    return step if isinstance(step, int) else None
+
+
+def _configure(run: Any, report: NoveltyReport, prefix: str) -> None:
+    """Add what the numbers can be compared by to the run's config; nothing of the user's goes."""
+    ours = _config(report)
+    key, there = prefix, run.config.get(prefix, {})
+    if not isinstance(there, Mapping) or 0 < len(there.keys() & ours.keys()) < len(ours):
+        # The user has something of that name, with keys of ours.
+        key, there = f"{prefix}_metric", {}
+    run.config.update({key: {**there, **ours}}, allow_val_change=True)
 
 
 def crystal_table(report: NoveltyReport, pictures: Mapping[str, bytes]) -> Any:
@@ -202,7 +319,7 @@ def _image(png: bytes, caption: str | None = None) -> Any:
     return wandb.Image(PIL.Image.open(io.BytesIO(png)), caption=caption)
 
 
-def charts(report: NoveltyReport) -> dict[str, Any]:
+def charts(report: NoveltyReport, prefix: str) -> dict[str, Any]:
     """Bar charts by crystal system: eligible crystals, and the share of each verdict."""
     import wandb
 
@@ -213,15 +330,24 @@ def charts(report: NoveltyReport) -> dict[str, Any]:
     for verdict in Verdict:
         rows = [[str(key), group.counts[verdict.value] / group.n] for key, group in groups.items()]
         table = wandb.Table(columns=["crystal system", "share"], data=rows)
-        shown[f"novelty/by_crystal_system/{verdict.value}"] = wandb.plot.bar(
+        shown[f"{prefix}/by_crystal_system/{verdict.value}"] = wandb.plot.bar(
             table, "crystal system", "share", title=f"{verdict.value}, share of the eligible"
         )
     rows = [[str(key), group.n] for key, group in groups.items()]
     table = wandb.Table(columns=["crystal system", "crystals"], data=rows)
-    shown["novelty/by_crystal_system/eligible"] = wandb.plot.bar(
+    shown[f"{prefix}/by_crystal_system/eligible"] = wandb.plot.bar(
         table, "crystal system", "crystals", title="eligible crystals"
     )
     return shown
+
+
+def by_crystal_system(report: NoveltyReport, prefix: str) -> dict[str, float]:
+    """Eligible crystals of each crystal system, and the novelty among them."""
+    values: dict[str, float] = {}
+    for key, group in report.breakdown("crystal_system").items():
+        values[f"{prefix}/by_crystal_system/{key}"] = group.novelty.value
+        values[f"{prefix}/n_by_crystal_system/{key}"] = group.n
+    return values
 
 
 def _config(report: NoveltyReport) -> dict[str, Any]:
@@ -239,18 +365,3 @@ def _config(report: NoveltyReport) -> dict[str, Any]:
         "versions",
     )
     return {name: content[name] for name in names}
-
-
-def _intervals(report: NoveltyReport) -> dict[str, float]:
-    """95 % intervals, beside the numbers in a run's summary."""
-    found = {"novelty": report.novelty_interval, "novel_yield": report.novel_yield_interval}
-    return {
-        f"novelty/{name}_95_{end}": getattr(interval, end)
-        for name, interval in found.items()
-        if interval is not None
-        for end in ("low", "high")
-    }
-
-
-def _name(epoch: int | None) -> str:
-    return "report" if epoch is None else f"epoch_{epoch:05d}"

@@ -257,6 +257,7 @@ class Run:
             for position, sample in left:
                 died = CrystalResult(
                     id=sample.id,
+                    source=sample.source or None,
                     readable=sample.structure is not None,
                     error="the worker process died, again and again, on this crystal",
                 )

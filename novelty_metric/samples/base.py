@@ -1,12 +1,18 @@
-"""What every reader gives: one `Sample` per crystal that a model wrote."""
+"""What readers give: an `Entry` per crystal that a model wrote, and the `Sample` it becomes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from novelty_metric.samples.source import one_line
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+LONGEST_REASON = 300
+"""Characters of the reason why a crystal could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +38,41 @@ class Sample:
     error: str | None = None
     source: str = ""
     energy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One crystal of a file, found but not parsed: what is not drawn costs next to nothing.
+
+    Attributes
+    ----------
+    id : str or None
+        As the file has it; None for the name of the file and the position in it.
+    place : str
+        Position in the file, such as ``row 12`` or ``gen_3.cif``; empty where it is the file.
+    parse : callable
+        Gives the crystal. What it raises is the reason why the crystal can't be read.
+    energy : float or None
+        As in `Sample`.
+    """
+
+    id: str | None
+    place: str
+    parse: Callable[[], Structure]
+    energy: float | None = None
+
+    @classmethod
+    def unreadable(cls, id: str | None, place: str, reason: str) -> Entry:
+        """An entry that is no crystal, with the reason."""
+
+        def refuse() -> NoReturn:
+            raise ValueError(reason)
+
+        return cls(id, place, refuse)
+
+    def sample(self, sample_id: str, source: str) -> Sample:
+        """Parse the crystal; one that can't be read is a sample with the reason."""
+        try:
+            return Sample(sample_id, self.parse(), None, source, self.energy)
+        except Exception as error:  # a model's text and numbers may break any parser in any way
+            return Sample(sample_id, None, one_line(error, LONGEST_REASON), source)

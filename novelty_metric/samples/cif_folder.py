@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import IO
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.members import is_cif_name, member_samples, natural_key
+from novelty_metric.samples.members import is_cif_name, member_entries, member_ids, natural_key
 from novelty_metric.samples.source import READ_ERRORS
 
 
-def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The CIF files of the folder and its subfolders in natural order; other files are left alone.
 
     Raises
@@ -30,9 +30,8 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
         others = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
         hint = f"; it holds {', '.join(others[:5])}: name the file itself" if others else ""
         raise InputError(f"{path}: the folder holds no .cif file{hint}")
-    for name in names:
-        opener = partial(_open, path / name)
-        yield from member_samples(name, f"{path.name or path}:{name}", opener, READ_ERRORS)
+    for name, own_id in zip(names, member_ids(names), strict=True):
+        yield from member_entries(own_id, name, partial(_open, path / name), READ_ERRORS)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import UnreadableCrystal, crystal_from_cif
 from novelty_metric.samples.source import MAX_MEMBER_BYTES
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 def data_blocks(lines: Iterable[str]) -> Iterator[str | None]:
@@ -31,8 +36,8 @@ def data_blocks(lines: Iterable[str]) -> Iterator[str | None]:
         yield "".join(held)
 
 
-def cif_samples(lines: Iterable[str], stem: str, source: str) -> Iterator[Sample]:
-    """A sample per data block: ``stem`` is the id of a lone block, else ``stem-0``, ``stem-1``…
+def cif_entries(lines: Iterable[str], stem: str, place: str) -> Iterator[Entry]:
+    """An entry per data block: ``stem`` is the id of a lone block, else ``stem-0``, ``stem-1``…
 
     Parameters
     ----------
@@ -40,8 +45,8 @@ def cif_samples(lines: Iterable[str], stem: str, source: str) -> Iterator[Sample
         Lines of the file, with their ends.
     stem : str
         Name of the file without its suffix.
-    source : str
-        Where the text stands; of several blocks, each adds its position.
+    place : str
+        Where in the file the text stands; of several blocks, each adds its position.
     """
     blocks = data_blocks(lines)
     block = next(blocks, "")
@@ -49,26 +54,23 @@ def cif_samples(lines: Iterable[str], stem: str, source: str) -> Iterator[Sample
     alone = following is _END
     position = 0
     while True:
-        sample_id = stem if alone else f"{stem}-{position}"
-        place = source if alone else f"{source}:block {position}"
-        yield cif_sample(block, sample_id, place)
+        own_id = stem if alone else f"{stem}-{position}"
+        here = ":".join(filter(None, (place, "" if alone else f"block {position}")))
+        yield Entry(own_id, here, partial(_crystal, block))
         if isinstance(following, _End):
             return
         block, following = following, next(blocks, _END)
         position += 1
 
 
-def cif_sample(text: str | None, sample_id: str, source: str) -> Sample:
-    """The sample of one data block; None stands for text that is too long."""
+def _crystal(text: str | None) -> Structure:
+    """The crystal of one data block; None stands for text that is too long."""
     if text is None:
         limit = f"{MAX_MEMBER_BYTES / 1e6:.0f} MB"
-        return Sample(sample_id, None, f"more than {limit} of text in one crystal", source)
+        raise UnreadableCrystal(f"more than {limit} of text in one crystal")
     if not text.strip():
-        return Sample(sample_id, None, "empty", source)
-    try:
-        return Sample(sample_id, crystal_from_cif(text), None, source)
-    except UnreadableCrystal as error:
-        return Sample(sample_id, None, str(error), source)
+        raise UnreadableCrystal("empty")
+    return crystal_from_cif(text)
 
 
 class _End:

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.members import is_cif_name, member_samples, member_stem
+from novelty_metric.samples.members import is_cif_name, member_entries, member_ids
 from novelty_metric.samples.source import READ_ERRORS
 
 # RuntimeError: an encrypted member. NotImplementedError: a method of compression it doesn't know.
 _MEMBER_ERRORS = (*READ_ERRORS, RuntimeError, NotImplementedError)
 
 
-def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The CIF files in the archive's order; other members are left alone.
 
     Raises
@@ -32,13 +32,13 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
             names = [name for name in archive.namelist() if not name.endswith("/")]
             held = ", ".join(names[:5]) or "nothing"
             raise InputError(f"{path}: the archive holds no .cif file; it holds {held}")
-        for member in members:
-            source = f"{path.name}:{member.filename}"
+        ids = member_ids([member.filename for member in members])
+        for member, own_id in zip(members, ids, strict=True):
+            name = member.filename
             if stat.S_ISLNK(member.external_attr >> 16):
-                yield Sample(member_stem(member.filename), None, "a link, not followed", source)
+                yield Entry.unreadable(own_id, name, "a link, not followed")
                 continue
-            opener = partial(archive.open, member)
-            yield from member_samples(member.filename, source, opener, _MEMBER_ERRORS)
+            yield from member_entries(own_id, name, partial(archive.open, member), _MEMBER_ERRORS)
 
 
 def count(path: Path, options: ReadOptions) -> int | None:

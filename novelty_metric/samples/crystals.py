@@ -25,9 +25,6 @@ GENE_MESSAGE = (
     "coordinates; realise them as crystals first, for instance with DiffCSP++, and give that file"
 )
 
-ID_KEYS = ("id", "material_id")
-"""Where a sample's own id is looked for, first one first."""
-
 STRUCTURE_KEYS = (
     "Generated CIF",
     "cif",

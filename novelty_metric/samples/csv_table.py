@@ -6,22 +6,16 @@ import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
-from novelty_metric.samples.energies import with_energy
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.source import MAX_MEMBER_BYTES, one_line, open_text, stem
-from novelty_metric.samples.table import (
-    SAMPLED_ROWS,
-    energy_column,
-    id_column,
-    structure_column,
-    value_sample,
-)
+from novelty_metric.samples.source import MAX_MEMBER_BYTES, one_line, open_text
+from novelty_metric.samples.table import SAMPLED_ROWS, find_columns
 
 
-def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The rows in order, read one at a time; rows are counted from 0, without the header.
 
     Raises
@@ -29,39 +23,41 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
     InputError
         If there is no structure column, or the quotation marks are not a table's.
     """
-    name = stem(path)
     with open_text(path, newline="") as file:
-        header_line = file.readline(MAX_MEMBER_BYTES)
-        file.seek(0)
-        rows = _rows(path, csv.reader(file, delimiter=_delimiter(header_line), strict=True))
-        columns = next(rows, None)
-        if not isinstance(columns, list):
+        rows = _table_rows(path, file)
+        names = next(rows, None)
+        if not isinstance(names, list):
             raise InputError(f"{path}: the header can't be read")
         first = list(itertools.islice(rows, SAMPLED_ROWS))
         known = [row for row in first if isinstance(row, list)]
-        index = structure_column(path, columns, known, options.column, options.columns)
-        id_index = id_column(columns)
-        energy_index = energy_column(path, columns, options.energies)
+        columns = find_columns(path, names, known, options)
         for position, row in enumerate(itertools.chain(first, rows)):
-            default_id, source = f"{name}-{position}", f"{path.name}:row {position}"
+            place = f"row {position}"
             if isinstance(row, str):
-                yield Sample(default_id, None, row, source)
-            elif len(row) != len(columns):
-                error = f"{len(row)} fields where the header has {len(columns)}"
-                yield Sample(default_id, None, error, source)
+                yield Entry.unreadable(None, place, row)
+            elif len(row) != len(names):
+                error = f"{len(row)} fields where the header has {len(names)}"
+                yield Entry.unreadable(None, place, error)
             else:
-                own_id = None if id_index is None else row[id_index]
-                sample = value_sample(row[index], own_id, default_id, source)
-                yield sample if energy_index is None else with_energy(sample, row[energy_index])
+                own_id, energy = (
+                    None if index is None else row[index]
+                    for index in (columns.ids, columns.energies)
+                )
+                yield columns.entry(row[columns.crystals], own_id, energy, place)
 
 
 def header(path: Path) -> list[str] | None:
     """Names of the columns; None if the header can't be read."""
     with open_text(path, newline="") as file:
-        line = file.readline(MAX_MEMBER_BYTES)
-        file.seek(0)
-        names = next(_rows(path, csv.reader(file, delimiter=_delimiter(line), strict=True)), None)
+        names = next(_table_rows(path, file), None)
     return names if isinstance(names, list) else None
+
+
+def _table_rows(path: Path, file: IO[str]) -> Iterator[list[str] | str]:
+    """The header and the rows of an open file."""
+    line = file.readline(MAX_MEMBER_BYTES)
+    file.seek(0)
+    return _rows(path, csv.reader(file, delimiter=_delimiter(line), strict=True))
 
 
 def _delimiter(header: str) -> str:

@@ -16,8 +16,8 @@ from novelty_metric.samples.formats import FORMATS
 from novelty_metric.samples.source import (
     MAX_MEMBER_BYTES,
     READ_ERRORS,
+    compression,
     damaged,
-    is_compressed,
     one_line,
     open_binary,
 )
@@ -54,20 +54,25 @@ def _detect(path: Path) -> str:
         head = file.read(_HEAD_BYTES)
     if not head:
         raise InputError(f"{path}: the file is empty")
-    if is_compressed(head):
+    outside = compression(head)
+    if outside is not None:
         with open_binary(path) as file:
             head = file.read(_HEAD_BYTES)
         if not head:
             raise InputError(f"{path}: the file is empty once decompressed")
-        if head.startswith((b"PK\x03\x04", b"PAR1", b"\x80")):
-            raise InputError(f"{path}: compressed twice; decompress it once and name the result")
+        inside = _read_in_place(head)
+        if inside is not None:
+            raise InputError(
+                f"{path}: {inside} compressed once more with {outside}; decompress it once "
+                "and name the result"
+            )
     elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _detect_zip(path)
     elif head.startswith(b"PAR1"):
         return "parquet"
     elif head.startswith(_TORCH_LEGACY):
         return "pt"
-    elif head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if _is_pickle(head):
         raise InputError(
             f"{path}: a Python pickle, which is not read because it can run code; "
             "write the crystals as JSON, extxyz or CIF"
@@ -81,6 +86,22 @@ def _detect(path: Path) -> str:
             "(name one with format=)"
         )
     return found
+
+
+def _read_in_place(head: bytes) -> str | None:
+    """What a compressed file holds, if that is compressed itself or has to be read out of order."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "a zip archive or .pt file"
+    if head.startswith(b"PAR1"):
+        return "a Parquet table"
+    if head.startswith(_TORCH_LEGACY):
+        return "a .pt file"
+    name = compression(head)
+    return None if name is None else f"a file compressed with {name}"
+
+
+def _is_pickle(head: bytes) -> bool:
+    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
 def _detect_zip(path: Path) -> str:
@@ -169,7 +190,9 @@ def _is_cif(lines: list[str]) -> bool:
 def _is_csv(first: str, second: str) -> bool:
     if any(mark in first for mark in ",;\t"):
         return True
-    return bool(second) and (second.startswith('"') or first.strip('"').lower() in _LONE_COLUMNS)
+    if second.startswith('"') or (second.lower().endswith(".cif") and " " not in second):
+        return True
+    return bool(second) and first.strip('"').lower() in _LONE_COLUMNS
 
 
 _LONE_COLUMNS = ("cif", "structure", "cifs", "structures")

@@ -1,38 +1,60 @@
-"""Format ``extxyz``: extended XYZ, one frame per crystal, read frame by frame with ASE.
+"""Format ``extxyz``: extended XYZ, one frame per crystal.
 
-A frame that is damaged becomes a row with the reason, and reading goes on at the next one.
+Of a frame the cell, the periodicity, the elements, the positions and the id are read, as ASE reads
+them, and an energy that is asked for; forces, stresses and whatever else a program notes can make
+no crystal unreadable. A frame that is damaged becomes a row with the reason, and reading goes on at
+the next one.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
-import math
 import re
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from novelty_metric.samples.base import Sample
-from novelty_metric.samples.crystals import ID_KEYS, UnreadableCrystal, element
-from novelty_metric.samples.energies import with_energy
+from novelty_metric.samples.base import Entry
+from novelty_metric.samples.crystals import UnreadableCrystal, crystal_from_matrix, element
+from novelty_metric.samples.energies import record_energy
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.source import one_line, open_text, stem
+from novelty_metric.samples.ids import SAMPLED_RECORDS, check_names, record_id
+from novelty_metric.samples.source import one_line, open_text
+
+if TYPE_CHECKING:
+    from pymatgen.core import Element, Structure
 
 
-def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
-    """The frames in order. A frame's own ``id`` or ``material_id`` is kept.
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
+    """The frames in order. An id in a frame's comment line is kept letter by letter.
 
     A frame with a cell is taken as a crystal even if its ``pbc`` is false in all directions, which
     is what ASE writes unless told otherwise; one that is periodic in some only is an error.
+
+    Raises
+    ------
+    InputError
+        If none of the first frames has the id that was asked for.
     """
-    name, file_name = stem(path), path.name
     with open_text(path) as file:
-        for position, frame in enumerate(frames(file)):
-            source = f"{file_name}:frame {position}"
-            yield _sample(frame, f"{name}-{position}", source, options.energies)
+        found = ((frame, comment(frame)) for frame in frames(file))
+        first = list(itertools.islice(found, SAMPLED_RECORDS))
+        check_names(
+            path,
+            (info for _, info in first),
+            id_column=options.id_column,
+            energies=options.energies,
+        )
+        for position, (frame, info) in enumerate(itertools.chain(first, found)):
+            place = f"frame {position}"
+            if frame.error is None:
+                own_id = record_id(info, options.id_column)
+                energy = record_energy(info, options.energies)
+                yield Entry(own_id, place, partial(_crystal, frame, info), energy)
+            else:
+                yield Entry.unreadable(None, place, frame.error)
 
 
 @dataclass(slots=True)
@@ -90,7 +112,7 @@ _MOST_DIGITS = 18
 
 def _n_atoms(line: str) -> int | None:
     """The number of atoms that stands alone on a line, or None."""
-    digits = line.strip()
+    digits = line.strip(" \t\r\n")
     return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
 
 
@@ -105,63 +127,197 @@ def _closed(frame: Frame) -> Frame:
     return frame
 
 
-def _sample(frame: Frame, sample_id: str, source: str, energies: str | None) -> Sample:
-    if frame.error is not None:
-        return Sample(sample_id, None, frame.error, source)
-    try:
-        structure, info = _crystal(frame)
-    except Exception as error:  # ASE's parser checks little, so that anything may be raised
-        return Sample(sample_id, None, one_line(error), source)
-    for key in ID_KEYS:
-        if str(info.get(key, "")).strip():
-            sample_id = str(info[key]).strip()
-            break
-    sample = Sample(sample_id, structure, None, source)
-    return sample if energies is None else with_energy(sample, info.get(energies))
+# The comment line
+
+_PIECE = re.compile(
+    r"""\s+ | = | [^\s=\\"'{\[]+ | (?P<escaped>\\.?)
+    | "(?P<double>(?:[^"\\]|\\.)*)(?:"|\\?$)
+    | '(?P<single>(?:[^'\\]|\\.)*)(?:'|\\?$)
+    | \{(?P<braces>(?:[^}\\]|\\.)*)(?:\}|\\?$)
+    | \[(?P<brackets>(?:[^\]\\]|\\.)*)(?:\]|\\?$)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED = re.compile(r"\\([\\\"'{}\[\]=\s])")
 
 
-def _crystal(frame: Frame) -> tuple[Any, dict[str, Any]]:
-    import numpy as np
-    from ase.io import read as ase_read
-    from pymatgen.core import Lattice, Structure
+def comment(frame: Frame) -> dict[str, str]:
+    """What the comment line of a frame says, letter by letter: the text of each key.
 
+    Keys and values may stand in double or single quotes, braces or brackets; a backslash before
+    one of these, an equals sign or a space takes its meaning away. A word without a value has none.
+    Of two values of one key the later one counts.
+    """
+    if len(frame.lines) < 2:
+        return {}
+    info: dict[str, str] = {}
+    key: str | None = None  # of a value that has not ended
+    text: str | None = None
+    for piece in _PIECE.finditer(frame.lines[1].strip()):
+        word = piece.group()
+        if word.isspace():
+            if key is not None and text is not None:
+                info[key] = text
+                key = text = None
+        elif word == "=" and key is None:
+            key, text = text or "", None
+        else:
+            # A word after a space and without an equals sign in between begins anew.
+            begins = key is None and piece.start() and piece.string[piece.start() - 1].isspace()
+            quoted = piece.lastgroup is not None and piece.lastgroup != "escaped"
+            inside = piece.group(piece.lastgroup) if quoted else word  # type: ignore[arg-type]
+            text = ("" if begins else text or "") + _ESCAPED.sub(r"\1", inside)
+    if key is not None and text is not None:
+        info[key] = text
+    return info
+
+
+def _value(info: Mapping[str, str], name: str) -> str | None:
+    """The value of a key, in capitals or not."""
+    if name in info:
+        return info[name]
+    return next((text for key, text in info.items() if key.lower() == name.lower()), None)
+
+
+# The crystal
+
+
+def _crystal(frame: Frame, info: Mapping[str, str]) -> Structure:
+    """The crystal of a frame.
+
+    Raises
+    ------
+    UnreadableCrystal
+        With the reason in one line.
+    """
     if frame.n_atoms == 0:
         raise UnreadableCrystal("no atoms")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        text = "".join(_with_hydrogen(frame.lines))
-        atoms: Any = ase_read(io.StringIO(text), index=0, format="extxyz")
-    cell = np.array(atoms.cell)
-    if not cell.any():
+    lattice = _value(info, "Lattice")
+    if lattice is None:
         raise UnreadableCrystal("no cell (Lattice= in the comment line)")
-    if atoms.pbc.any() and not atoms.pbc.all():
+    numbers = [_number(word, "Lattice") for word in _words(lattice)]
+    if len(numbers) != 9:
+        raise UnreadableCrystal(
+            f"Lattice holds {len(numbers)} numbers where the nine of three cell vectors are "
+            "expected"
+        )
+    _check_periodic(_value(info, "pbc"))
+    columns = _columns(_value(info, "Properties") or "species:S:1:pos:R:3")
+    rows = [columns.cut(line) for line in frame.lines[2 : 2 + (frame.n_atoms or 0)]]
+    return crystal_from_matrix(
+        [numbers[:3], numbers[3:6], numbers[6:]],
+        [kind for kind, _ in rows],
+        [position for _, position in rows],
+        cartesian=True,
+    )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\s,]+", text)
+
+
+def _number(word: str, where: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise UnreadableCrystal(
+            f"{where} holds {one_line(repr(word), 40)}, which is not a number"
+        ) from None
+
+
+_TRUE, _FALSE = ("T", "true", "True", "TRUE"), ("F", "false", "False", "FALSE")
+
+
+def _check_periodic(text: str | None) -> None:
+    """Refuse a frame that is periodic in some directions and not in others."""
+    words = ["T"] if text is None else _words(text)
+    if len(words) not in (1, 3):
+        raise UnreadableCrystal(f"pbc is {one_line(repr(text), 40)}; it must be three of T and F")
+    flags = {
+        word in _TRUE if word in (*_TRUE, *_FALSE) else bool(_number(word, "pbc")) for word in words
+    }
+    if len(flags) > 1:
         raise UnreadableCrystal("not periodic in three directions")
-    volume = float(np.linalg.det(cell))
-    if math.isfinite(volume) and volume == 0:
-        raise UnreadableCrystal("the cell has no volume")
-    species = [element(int(number)) for number in atoms.numbers]
-    structure = Structure(Lattice(cell), species, atoms.positions, coords_are_cartesian=True)
-    # ASE takes an energy out of the comment line, and makes a calculator of it.
-    results = {} if atoms.calc is None else atoms.calc.results
-    return structure, {**results, **atoms.info}
 
 
-_PROPERTIES = re.compile(r"\bproperties\s*=\s*\"?([^\s\"]+)", re.IGNORECASE)
+_SYMBOLS = ("species", "symbols", "symbol", "element", "elements")
+_NUMBERS = ("z", "numbers", "atomic_numbers")
+_POSITIONS = ("pos", "positions", "position")
 
 
-def _with_hydrogen(lines: list[str]) -> Iterator[str]:
-    """The lines of a frame with H for D and T, which ASE does not know."""
-    column = 0
-    found = _PROPERTIES.search(lines[1])
-    if found is not None:
-        names, _, widths = (found.group(1).lower().split(":")[start::3] for start in range(3))
-        for name, width in zip(names, widths, strict=False):
-            if name in ("species", "symbols", "element"):
-                break
-            column += int(width) if width.isdecimal() else 0
-    for position, line in enumerate(lines):
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which words of an atom's line are read.
+
+    Attributes
+    ----------
+    symbol, number : int or None
+        Of the element's symbol and of its atomic number; one of them is there.
+    position : int
+        Of the first coordinate.
+    width : int
+        Words of a line.
+    has_text : bool
+        Whether there is more text than the symbol: a space in it would move what follows.
+    """
+
+    symbol: int | None
+    number: int | None
+    position: int
+    width: int
+    has_text: bool
+
+    def cut(self, line: str) -> tuple[Element, list[float]]:
+        """Element and Cartesian position (Å) of an atom."""
         words = line.split()
-        if position > 1 and len(words) > column and words[column] in ("D", "T"):
-            words[column] = "H"
-            line = " ".join(words) + "\n"
-        yield line
+        if len(words) < self.width or (len(words) > self.width and self.has_text):
+            raise UnreadableCrystal(
+                f"{one_line(repr(line.strip()), 60)} has {len(words)} words where Properties has "
+                f"{self.width}"
+            )
+        position = [
+            _number(word, "a position") for word in words[self.position : self.position + 3]
+        ]
+        return self._element(words), position
+
+    def _element(self, words: Sequence[str]) -> Element:
+        by_symbol = by_number = None
+        if self.symbol is not None:
+            word = words[self.symbol]
+            by_symbol = element(int(word) if _n_atoms(word) is not None else word.capitalize())
+        if self.number is not None:
+            number = _number(words[self.number], "a number of an element")
+            by_number = element(int(number) if number.is_integer() else str(number))
+            if by_symbol is not None and by_symbol.Z != by_number.Z:
+                raise UnreadableCrystal(
+                    f"an atom is {words[self.symbol]} by its symbol and {by_number.symbol} by its "  # type: ignore[index]
+                    "number"
+                )
+        found = by_symbol if by_symbol is not None else by_number
+        assert found is not None  # one of the columns is there
+        return found
+
+
+def _columns(properties: str) -> _Columns:
+    """The columns that ``Properties`` names: ``name:type:number of columns``, and so on."""
+    fields = properties.strip().split(":")
+    widths = fields[2::3]
+    if len(fields) % 3 or not all(width.isdecimal() and len(width) < 6 for width in widths):
+        raise UnreadableCrystal(f"Properties={one_line(properties, 60)} can't be read")
+    starts: dict[str, tuple[int, str, int]] = {}
+    at = 0
+    for name, kind, width in zip(fields[::3], fields[1::3], map(int, widths), strict=True):
+        if name.lower() in starts:
+            raise UnreadableCrystal(f"Properties has two columns {name}")
+        starts[name.lower()] = at, kind, width
+        at += width
+
+    def find(names: Sequence[str], width: int) -> int | None:
+        start, _, found = next((starts[name] for name in names if name in starts), (None, "", 0))
+        return start if found == width else None
+
+    symbol, number, position = find(_SYMBOLS, 1), find(_NUMBERS, 1), find(_POSITIONS, 3)
+    if position is None or (symbol is None and number is None):
+        what = "three columns pos" if position is None else "column species or Z"
+        raise UnreadableCrystal(f"Properties={one_line(properties, 60)} has no {what}")
+    texts = [start for start, kind, _ in starts.values() if kind == "S" and start != symbol]
+    return _Columns(symbol, number, position, at, bool(texts))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 
 ARRAY_KEYS = ("num_atoms", "atom_types", "frac_coords", "lengths", "angles", "lattices")
 """Names of the arrays of a ``.pt`` file, as DiffCSP and FlowMM have them."""
@@ -74,18 +74,24 @@ class ReadOptions:
         Columns of a table to look for first, the preferred one first; those that are not there
         are passed over.
     energies : str or None
-        Column of a table, or key of a record or a frame, that holds the energy of each crystal.
+        Column or key that holds the energy of each crystal; None reads none.
     arrays : ArrayConvention
         What the arrays of a ``.pt`` file mean.
+    id_column : str or None
+        Column or key that holds the samples' own ids; None finds it by its name.
     allow_pickle : bool
         Let a ``.pt`` file make any Python object, which can run code.
+    name : str
+        What stands for the file in the ids of its crystals; empty for its own name.
     """
 
     column: str | None = None
     columns: tuple[str, ...] = ()
     energies: str | None = None
     arrays: ArrayConvention = field(default_factory=ArrayConvention)
+    id_column: str | None = None
     allow_pickle: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +104,26 @@ class Format:
     description : str
         One line for a list of formats.
     module : str
-        Module with ``read(path, options) -> Iterator[Sample]`` and, where the number of crystals
+        Module with ``read(path, options) -> Iterator[Entry]`` and, where the number of crystals
         is cheap to tell, ``count(path, options) -> int | None``. Ids need not be unique yet.
     takes_column : bool
         Whether `ReadOptions.column` means something.
-    takes_energies : bool
-        Whether `ReadOptions.energies` means something.
+    takes_id_column : bool
+        Whether `ReadOptions.id_column` does, and `ReadOptions.energies`.
+    is_whole : bool
+        Whether a file is held in memory as a whole, however little of it is parsed.
     """
 
     name: str
     description: str
     module: str
     takes_column: bool = False
-    takes_energies: bool = False
+    takes_id_column: bool = False
+    is_whole: bool = False
 
-    def read(self, path: Path, options: ReadOptions) -> Iterator[Sample]:
+    def read(self, path: Path, options: ReadOptions) -> Iterator[Entry]:
         """The crystals of a file of this format, in file order."""
-        reader: Callable[[Path, ReadOptions], Iterator[Sample]]
+        reader: Callable[[Path, ReadOptions], Iterator[Entry]]
         reader = importlib.import_module(self.module).read
         return reader(path, options)
 
@@ -137,35 +146,41 @@ FORMATS: dict[str, Format] = {
             "extxyz",
             "extended XYZ, one frame per crystal",
             f"{_HERE}.extxyz",
-            takes_energies=True,
+            takes_id_column=True,
         ),
         Format(
             "csv",
-            "table with a column of CIF text or of pymatgen structures",
+            "table with a column of CIF text, paths of CIF files, or pymatgen structures",
             f"{_HERE}.csv_table",
             takes_column=True,
-            takes_energies=True,
+            takes_id_column=True,
         ),
         Format(
             "parquet",
-            "Parquet table with a column of CIF text or of pymatgen structures",
+            "Parquet table with a column of CIF text, paths of CIF files, or pymatgen structures",
             f"{_HERE}.parquet_table",
             takes_column=True,
-            takes_energies=True,
+            takes_id_column=True,
         ),
         Format(
             "json",
             "JSON of pymatgen structures: list, mapping or one",
             f"{_HERE}.json_file",
-            takes_energies=True,
+            takes_id_column=True,
+            is_whole=True,
         ),
         Format(
             "jsonl",
             "JSON lines, one pymatgen structure a line",
             f"{_HERE}.json_lines",
-            takes_energies=True,
+            takes_id_column=True,
         ),
-        Format("pt", "torch.save of arrays, as DiffCSP and others do", f"{_HERE}.torch_file"),
+        Format(
+            "pt",
+            "torch.save of arrays, as DiffCSP and others do",
+            f"{_HERE}.torch_file",
+            is_whole=True,
+        ),
     )
 }
 """The formats by name."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import (
-    ID_KEYS,
     STRUCTURE_KEYS,
+    crystal_from_value,
     is_structure_dict,
     looks_like_crystal,
 )
-from novelty_metric.samples.energies import with_energy
-from novelty_metric.samples.table import value_sample
+from novelty_metric.samples.energies import record_energy
+from novelty_metric.samples.formats import ReadOptions
+from novelty_metric.samples.ids import record_id
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 def held_crystal(value: Any) -> Any:
@@ -26,18 +31,25 @@ def held_crystal(value: Any) -> Any:
     return value
 
 
-def json_sample(value: Any, default_id: str, source: str, energies: str | None = None) -> Sample:
-    """The sample of one JSON value; a record's own ``id`` or ``material_id`` is kept.
+def json_entry(value: Any, place: str, options: ReadOptions, key: str | None = None) -> Entry:
+    """The entry of one JSON value.
 
     Parameters
     ----------
-    energies : str, optional
-        Key of a record that holds its energy.
+    place : str
+        Position in the file.
+    options : ReadOptions
+        Name the keys of a record with its id and its energy.
+    key : str or None
+        Under which a mapping holds the value: its id, unless `options` name another.
     """
-    own_id = None
+    own_id, energy = key, None
     if isinstance(value, Mapping):
-        own_id = next((value[key] for key in ID_KEYS if type(value.get(key)) in (str, int)), None)
-    sample = value_sample(held_crystal(value), own_id, default_id, source)
-    if energies is None or not isinstance(value, Mapping):
-        return sample
-    return with_energy(sample, value.get(energies))
+        energy = record_energy(value, options.energies)
+        if key is None or options.id_column is not None:
+            own_id = record_id(value, options.id_column) or key
+    return Entry(own_id, place, partial(_crystal, value), energy)
+
+
+def _crystal(value: Any) -> Structure:
+    return crystal_from_value(held_crystal(value))

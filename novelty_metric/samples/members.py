@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import itertools
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import IO, cast
+from typing import IO
 
-from novelty_metric.samples.base import Sample
-from novelty_metric.samples.cif_text import cif_samples
-from novelty_metric.samples.source import decode, one_line, read_member
+from novelty_metric.samples.base import Entry
+from novelty_metric.samples.cif_text import cif_entries
+from novelty_metric.samples.source import (
+    COMPRESSION_SUFFIXES,
+    READ_ERRORS,
+    decode,
+    decompressed,
+    one_line,
+    read_member,
+)
 
-_CIF_NAME = re.compile(r"\.cif(\.gz)?$", re.IGNORECASE)
+_COMPRESSED = "|".join(map(re.escape, COMPRESSION_SUFFIXES))
+_CIF_NAME = re.compile(rf"\.cif({_COMPRESSED})?$", re.IGNORECASE)
 
 
 def is_cif_name(name: str) -> bool:
@@ -25,58 +32,90 @@ def is_cif_name(name: str) -> bool:
     name : str
         Path inside the folder or archive, with ``/``.
     """
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in _DOTS]
+    parts = _parts(name)
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return False
     return bool(parts) and _CIF_NAME.search(parts[-1]) is not None
 
 
-_DOTS = (".", "..")
+def _parts(name: str) -> list[str]:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return [part for part in parts if part not in ("/", ".", "..")]
 
 
-def member_stem(name: str) -> str:
-    """Id of a member: its file name without folders and without ``.cif``."""
-    return _CIF_NAME.sub("", name.replace("\\", "/").rpartition("/")[2]) or name
+def member_ids(names: Sequence[str]) -> list[str]:
+    """Ids of the members: their paths without ``.cif``, below the folder that holds them all.
 
-
-def member_samples(
-    name: str,
-    source: str,
-    open_member: Callable[[], IO[bytes]],
-    errors: tuple[type[Exception], ...],
-) -> Iterator[Sample]:
-    """The crystals of one member; what can't be opened or read is a row with the reason.
+    Members that all lie in one folder have their file names as ids, wherever that folder is.
 
     Parameters
     ----------
+    names : sequence of str
+        Paths of all CIF files inside the folder or archive.
+
+    Examples
+    --------
+    >>> member_ids(["out/gen_0.cif", "out/gen_1.cif.gz"])
+    ['gen_0', 'gen_1']
+    >>> member_ids(["out/a/gen_0.cif", "out/b/gen_0.cif", "out/last.cif"])
+    ['a/gen_0', 'b/gen_0', 'last']
+    """
+    paths = [_parts(name) for name in names]
+    levels = zip(*(path[:-1] for path in paths), strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+    return [without_suffix("/".join(path[shared:])) for path in paths]
+
+
+def without_suffix(name: str) -> str:
+    """A path without ``.cif`` and the suffix of a compression."""
+    return _CIF_NAME.sub("", name)
+
+
+def member_entries(
+    own_id: str,
+    name: str,
+    open_member: Callable[[], IO[bytes]],
+    errors: tuple[type[Exception], ...],
+) -> Iterator[Entry]:
+    """The crystals of one member; what can't be opened or read is an entry with the reason.
+
+    Parameters
+    ----------
+    own_id : str
+        Of `member_ids`.
     name : str
         Path inside the folder or archive; it is only a label.
-    source : str
-        File and member.
     open_member : callable
         Gives the member's bytes as a stream.
     errors : tuple of exception types
         What a damaged member raises.
     """
     try:
-        try:
-            with open_member() as file:
-                data = read_member(file)
-        except errors as error:
-            raise ValueError(one_line(error)) from error
-        if data.startswith(b"\x1f\x8b"):
-            data = _decompressed(data)
+        text = member_text(open_member, errors)
     except ValueError as error:
-        yield Sample(member_stem(name), None, one_line(error), source)
+        yield Entry.unreadable(own_id, name, one_line(error))
         return
-    yield from cif_samples(io.StringIO(decode(data)), member_stem(name), source)
+    yield from cif_entries(io.StringIO(text), own_id, name)
 
 
-def _decompressed(data: bytes) -> bytes:
+def member_text(
+    open_member: Callable[[], IO[bytes]], errors: tuple[type[Exception], ...] = READ_ERRORS
+) -> str:
+    """Text of a CIF file, decompressed.
+
+    Raises
+    ------
+    ValueError
+        If it is too long, or damaged.
+    """
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            return read_member(cast(IO[bytes], file))
-    except (OSError, EOFError, zlib.error) as error:
+        with open_member() as file:
+            data = read_member(file)
+    except errors as error:
+        raise ValueError(one_line(error)) from error
+    try:
+        return decode(read_member(decompressed(io.BytesIO(data))))
+    except READ_ERRORS as error:
         raise ValueError(one_line(error)) from error
 
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
-from novelty_metric.samples.energies import with_energy
+from novelty_metric.samples.base import Entry
+from novelty_metric.samples.crystals import crystal_from_value
+from novelty_metric.samples.energies import finite_energy
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.source import one_line, stem
-from novelty_metric.samples.table import (
-    SAMPLED_ROWS,
-    energy_column,
-    id_column,
-    structure_column,
-    value_sample,
-)
+from novelty_metric.samples.ids import id_text
+from novelty_metric.samples.source import one_line
+from novelty_metric.samples.table import SAMPLED_ROWS, TableColumns, find_columns
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 _BATCH_ROWS = 256
 
 
-def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The rows in order, read batch by batch; rows are counted from 0.
 
     Raises
@@ -38,47 +38,80 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
         raise InputError(f"{path}: damaged or cut short ({one_line(error)})") from error
 
 
-def _read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+def _read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    name = stem(path)
     with parquet.ParquetFile(path) as table:
-        columns = table.schema_arrow.names
-        candidates = [
-            field.name for field in table.schema_arrow if _may_hold_crystals(pa, field.type)
-        ]
-        index = _find_column(path, table, columns, candidates, options)
-        id_index = id_column(columns)
-        energy_index = energy_column(path, columns, options.energies)
-        wanted = [i for i in (index, id_index, energy_index) if i is not None]
+        schema = table.schema_arrow
+        columns = _find_columns(path, table, options)
+        asked = (columns.crystals, columns.ids, columns.energies)
+        wanted = [index for index in asked if index is not None]
+        nested = pa.types.is_nested(schema.types[columns.crystals])
         position = 0
-        for batch in table.iter_batches(
-            _BATCH_ROWS, columns=list(dict.fromkeys(columns[i] for i in wanted))
-        ):
-            nothing = [None] * batch.num_rows
-            values, ids, energies = (
-                nothing if i is None else batch.column(columns[i]).to_pylist()
-                for i in (index, id_index, energy_index)
+        for batch in _batches(table, wanted, _BATCH_ROWS):
+            found = dict(zip(wanted, batch, strict=True))
+            values = found[columns.crystals]
+            nothing = [None] * len(values)
+            ids, energies = (
+                nothing if index is None else _plain(found[index])
+                for index in (columns.ids, columns.energies)
             )
-            for value, own_id, energy in zip(values, ids, energies, strict=True):
-                source = f"{path.name}:row {position}"
-                sample = value_sample(value, own_id, f"{name}-{position}", source)
-                yield with_energy(sample, energy)
+            # Text is cheap to have; of a nested column only what is parsed is made into objects.
+            crystals = values if nested else values.to_pylist()
+            for value, own_id, energy in zip(crystals, ids, energies, strict=True):
+                place = f"row {position}"
+                if nested:
+                    parse = partial(_nested_crystal, value)
+                    yield Entry(id_text(own_id), place, parse, finite_energy(energy))
+                else:
+                    yield columns.entry(value, own_id, energy, place)
                 position += 1
 
 
-def _find_column(
-    path: Path, table: Any, columns: list[str], candidates: list[str], options: ReadOptions
-) -> int:
+def _nested_crystal(scalar: Any) -> Structure:
+    return crystal_from_value(scalar.as_py())
+
+
+def _plain(column: Any) -> list[Any]:
+    """Values of a column; those of single precision as they are written, not as doubles."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        return [value and float(str(value)) for value in column.to_numpy(zero_copy_only=False)]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _batches(table: Any, wanted: Sequence[int], size: int) -> Iterator[list[Any]]:
+    """The columns at these positions, some rows at a time; two of them may have one name."""
+    names = table.schema_arrow.names
+    asked = {names[index] for index in wanted}
+    for batch in table.iter_batches(size, columns=sorted(asked)):
+        given: dict[str, list[Any]] = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            given.setdefault(name, []).append(column)
+        yield [given[names[index]][names[:index].count(names[index])] for index in wanted]
+
+
+def _find_columns(path: Path, table: Any, options: ReadOptions) -> TableColumns:
+    import pyarrow as pa
+
+    schema = table.schema_arrow
     rows: list[list[Any]] = []
+    candidates = [i for i, kind in enumerate(schema.types) if _may_hold_crystals(pa, kind)]
     if options.column is None and candidates:
-        for batch in table.iter_batches(SAMPLED_ROWS, columns=candidates):
-            values = batch.to_pydict()
-            empty = [None] * batch.num_rows
-            rows = [list(row) for row in zip(*(values.get(c, empty) for c in columns), strict=True)]
+        for columns in _batches(table, candidates, SAMPLED_ROWS):
+            values = {i: column.to_pylist() for i, column in zip(candidates, columns, strict=True)}
+            empty = [None] * len(columns[0])
+            rows = [
+                list(row)
+                for row in zip(*(values.get(i, empty) for i in range(len(schema))), strict=True)
+            ]
             break
-    return structure_column(path, columns, rows, options.column, options.columns)
+    return find_columns(path, schema.names, rows, options)
 
 
 def _may_hold_crystals(pa: Any, kind: Any) -> bool:

@@ -7,38 +7,42 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry, Sample
 from novelty_metric.samples.detect import detect_format
 from novelty_metric.samples.formats import FORMATS, ArrayConvention, Format, ReadOptions
-from novelty_metric.samples.source import READ_ERRORS, damaged
+from novelty_metric.samples.source import READ_ERRORS, damaged, stem
+
+Paths = Path | str | Sequence[Path | str]
 
 
 def read_samples(
-    path: Path | str,
+    path: Paths,
     *,
     format: str | None = None,
     column: str | None = None,
     columns: Sequence[str] = (),
+    id_column: str | None = None,
     energies: str | None = None,
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
     seed: int | None = None,
 ) -> Iterator[Sample]:
-    """The crystals that a model wrote, in the order of the file, none left out.
+    """The crystals that a model wrote, in the order of the files, none left out.
 
     A crystal that can't be read is a sample without a structure and with a one-line error. Whether
     a crystal that was read can be scored is for `novelty_metric.crystal.clean` to say.
 
     Parameters
     ----------
-    path : path or str
-        File or folder, in one of `FORMATS`.
+    path : path, str or sequence of them
+        File or folder, in one of `FORMATS`; several are read one after the other.
     format : str, optional
         Name of the format; found by the file's contents if not given.
     column : str, optional
@@ -46,61 +50,175 @@ def read_samples(
     columns : sequence of str
         Columns of a table to look for first; those that are not there, and files that are no
         tables, do no harm.
+    id_column : str, optional
+        Column of a table, or key of a JSON record or of the comment line of an extxyz frame, that
+        holds the samples' own ids. Otherwise the first of `novelty_metric.samples.ids.ID_NAMES`
+        that is there, whatever its case, spaces, hyphens and underscores.
     energies : str, optional
-        Column of a table, key of a JSON record, or key in the comment line of an extxyz frame that
-        holds the energy of each crystal (eV); none is read unless it is named.
+        The same for the samples' own energies (eV); none is read unless it is named.
     arrays : ArrayConvention, optional
         What the arrays of a ``.pt`` file mean; by default degrees, Å and fractional coordinates.
     allow_pickle : bool
         Let a ``.pt`` file make any Python object. It can run code: only for files you trust.
     limit : int, optional
-        Give the first so many crystals.
+        Give the first so many crystals; the others are not parsed.
     seed : int, optional
         With `limit`: give that many drawn at random instead, each one as likely, in the order of
-        the file. The same file, limit and seed give the same crystals.
+        the files. The same files, limit and seed give the same crystals. Those that are not drawn
+        are counted and not parsed.
 
     Yields
     ------
     Sample
-        Its id is the sample's own (a column or key ``id``, else ``material_id``; the key of a JSON
-        mapping); else, of a CIF file, its name without ``.cif`` and folders; else
-        ``<file name without suffix>-<position>``, counted from 0, also for the data blocks of a CIF
-        that holds several. An id that was there before gets ``__2``, ``__3``…
+        Its id is the sample's own, letter by letter (see `id_column`; the key of a JSON mapping);
+        else, of a CIF file, its name without ``.cif``, with its folders where the CIF files of a
+        folder or archive lie in several; else ``<file name without suffix>-<position>``, counted
+        from 0, also for the data blocks of a CIF that holds several. Of several files of one name
+        the folders are part of that name. An id that was there before gets ``__2``, ``__3``…
 
     Raises
     ------
     InputError
-        At the call, if the file is missing, empty, in no known format, damaged, or holds no
+        At the call, if a file is missing, empty, in no known format, damaged, or holds no
         crystal; while reading, if it turns out to be cut short.
     """
-    path = Path(path)
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
     if seed is not None and limit is None:
         raise InputError(f"seed is {seed}, but nothing is drawn; say how many with limit=N")
-    options = _options(column, columns, arrays, energies, allow_pickle=allow_pickle)
-    entry = _entry(path, format, options)
-    samples = _unique(_guarded(entry.read(path, options), path))
-    first = next(samples, None)
-    if first is None:
-        raise InputError(f"{path}: holds no crystal")
-    every = itertools.chain([first], samples)
-    return itertools.islice(every, limit) if seed is None else _drawn(every, limit or 0, seed)
+    options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
+    sources = _sources(path, format, options)
+    for source in sources:
+        source.check(keep=len(sources) == 1)
+    chosen = (
+        itertools.islice(_entries(sources), limit)
+        if seed is None
+        else _drawn(sources, limit or 0, seed)
+    )
+    return (entry.sample(own_id, place) for entry, own_id, place in chosen)
 
 
-def _drawn(samples: Iterator[Sample], count: int, seed: int) -> Iterator[Sample]:
+_Named = tuple[Entry, str, str]
+"""An entry, its id, and its place among all files."""
+
+
+def _drawn(sources: Sequence[_Source], count: int, seed: int) -> Iterator[_Named]:
     """That many at random, in order; all where there are no more."""
-    every = list(samples)
-    rows = random.Random(seed).sample(range(len(every)), min(count, len(every)))
-    yield from (every[row] for row in sorted(rows))
+    total = sum(1 for source in sources for _ in source.entries())
+    rows = set(random.Random(seed).sample(range(total), min(count, total)))
+    wanted = (entry for row, entry in enumerate(_entries(sources)) if row in rows)
+    yield from itertools.islice(wanted, len(rows))
+
+
+def _entries(sources: Sequence[_Source]) -> Iterator[_Named]:
+    """Those of all files, an id that was there before made a new one."""
+    seen: dict[str, int] = {}
+    for source in sources:
+        for entry, own_id, place in source.entries():
+            new_id = own_id
+            while new_id in seen:
+                seen[own_id] += 1
+                new_id = f"{own_id}__{seen[own_id]}"
+            seen[new_id] = 1
+            yield entry, new_id, place
+
+
+@dataclasses.dataclass(slots=True)
+class _Source:
+    """A file or folder that is read.
+
+    Attributes
+    ----------
+    path : path
+    label : str
+        What it is called in the place of a crystal.
+    format : Format
+    options : ReadOptions
+    opened : iterator or None
+        The entries from the first one on, where reading has begun.
+    held : list or None
+        All of them, of a file that is held in memory as a whole.
+    """
+
+    path: Path
+    label: str
+    format: Format
+    options: ReadOptions
+    opened: Iterator[Entry] | None = None
+    held: list[Entry] | None = None
+
+    def check(self, *, keep: bool) -> None:
+        """Read the first entry, so that what is wrong shows before work begins.
+
+        Parameters
+        ----------
+        keep : bool
+            Go on from there later, instead of opening the file anew.
+
+        Raises
+        ------
+        InputError
+            If there is none, or the file can't be read.
+        """
+        entries = self._read()
+        first = next(entries, None)
+        if first is None:
+            raise InputError(f"{self.path}: holds no crystal")
+        if keep:
+            self.opened = itertools.chain([first], entries)
+
+    def entries(self) -> Iterator[_Named]:
+        """The entries in order; ids need not be unique."""
+        entries: Iterable[Entry]
+        entries, self.opened = self.held or self.opened or self._read(), None
+        if self.format.is_whole and self.held is None:
+            entries = self.held = list(entries)
+        name = self.options.name or stem(self.path)
+        for position, entry in enumerate(entries):
+            own_id = f"{name}-{position}" if entry.id is None else entry.id
+            yield entry, own_id, f"{self.label}:{entry.place}" if entry.place else self.label
+
+    def _read(self) -> Iterator[Entry]:
+        """The entries, with what a damaged file raises turned into one line."""
+        n_read = 0
+        try:
+            for entry in self.format.read(self.path, self.options):
+                n_read += 1
+                yield entry
+        except READ_ERRORS as error:
+            raise damaged(self.path, error, n_read) from error
+
+
+def _sources(given: Paths, format: str | None, options: ReadOptions) -> list[_Source]:
+    """The files with their formats, each told from the others by its path where need be."""
+    paths = [Path(given)] if isinstance(given, str | Path) else [Path(item) for item in given]
+    if not paths:
+        raise InputError("no file of samples was given")
+    sources = []
+    for path, label in zip(paths, _labels(paths), strict=True):
+        name = (Path(label).parent / stem(path)).as_posix()
+        own = dataclasses.replace(options, name=name)
+        sources.append(_Source(path, label, _format(path, format, own), own))
+    return sources
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Names of the files; below the folder that holds them all where two have the same."""
+    names = [path.name or str(path) for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    whole = [path.absolute() for path in paths]
+    shared = os.path.commonpath([path.parent for path in whole])
+    return [path.relative_to(shared).as_posix() for path in whole]
 
 
 def count_hint(
-    path: Path | str,
+    path: Paths,
     *,
     format: str | None = None,
     column: str | None = None,
     columns: Sequence[str] = (),
+    id_column: str | None = None,
     energies: str | None = None,
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
@@ -113,16 +231,19 @@ def count_hint(
     Raises
     ------
     InputError
-        If the file is missing, empty, in no known format, or damaged.
+        If a file is missing, empty, in no known format, or damaged.
     """
-    path = Path(path)
-    options = _options(column, columns, arrays, energies, allow_pickle=allow_pickle)
-    entry = _entry(path, format, options)
-    try:
-        n_samples = entry.count(path, options)
-    except READ_ERRORS as error:
-        raise damaged(path, error) from error
-    return n_samples if n_samples is None or limit is None else min(n_samples, limit)
+    options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
+    total = 0
+    for source in _sources(path, format, options):
+        try:
+            n_samples = source.format.count(source.path, source.options)
+        except READ_ERRORS as error:
+            raise damaged(source.path, error) from error
+        if n_samples is None:
+            return None
+        total += n_samples
+    return total if limit is None else min(total, limit)
 
 
 def table_columns(path: Path | str, format: str) -> list[str] | None:
@@ -145,21 +266,23 @@ def table_columns(path: Path | str, format: str) -> list[str] | None:
 def _options(
     column: str | None,
     columns: Sequence[str],
-    arrays: ArrayConvention | None,
+    id_column: str | None,
     energies: str | None,
+    arrays: ArrayConvention | None,
     *,
     allow_pickle: bool,
 ) -> ReadOptions:
     return ReadOptions(
         column=column,
-        energies=energies,
         columns=tuple(columns),
+        id_column=id_column,
+        energies=energies,
         arrays=arrays or ArrayConvention(),
         allow_pickle=allow_pickle,
     )
 
 
-def _entry(path: Path, format: str | None, options: ReadOptions) -> Format:
+def _format(path: Path, format: str | None, options: ReadOptions) -> Format:
     found = detect_format(path) if format is None else format
     if found not in FORMATS:
         raise InputError(f"no format named {found!r}; known: {', '.join(FORMATS)}")
@@ -168,33 +291,10 @@ def _entry(path: Path, format: str | None, options: ReadOptions) -> Format:
     entry = FORMATS[found]
     if options.column is not None and not entry.takes_column:
         raise InputError(f"{path}: column={options.column} is for tables, and this is {found}")
-    if options.energies is not None and not entry.takes_energies:
-        known = ", ".join(one.name for one in FORMATS.values() if one.takes_energies)
-        raise InputError(
-            f"{path}: energies={options.energies}, but {found} has no place for energies; "
-            f"these have: {known}"
-        )
+    for setting in ("id_column", "energies"):
+        name = getattr(options, setting)
+        if name is not None and not entry.takes_id_column:
+            raise InputError(
+                f"{path}: {setting}={name} is for tables, JSON and extxyz, and this is {found}"
+            )
     return entry
-
-
-def _guarded(samples: Iterator[Sample], path: Path) -> Iterator[Sample]:
-    """The samples, with what a damaged file raises turned into one line."""
-    n_read = 0
-    try:
-        for sample in samples:
-            n_read += 1
-            yield sample
-    except READ_ERRORS as error:
-        raise damaged(path, error, n_read) from error
-
-
-def _unique(samples: Iterator[Sample]) -> Iterator[Sample]:
-    """The samples, an id that was there before made a new one."""
-    seen: dict[str, int] = {}
-    for sample in samples:
-        new_id = sample.id
-        while new_id in seen:
-            seen[sample.id] += 1
-            new_id = f"{sample.id}__{seen[sample.id]}"
-        seen[new_id] = 1
-        yield sample if new_id == sample.id else dataclasses.replace(sample, id=new_id)

@@ -13,8 +13,9 @@ import lzma
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from novelty_metric.errors import InputError
 
@@ -36,27 +37,118 @@ READ_ERRORS = (
 )
 """What a damaged or unreadable file raises below the readers."""
 
-COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz")
+COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
-_GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_LONGEST_MAGIC = max(map(len, _MAGIC))
 
 
-def is_compressed(head: bytes) -> bool:
-    """Whether the first bytes are those of gzip, bzip2 or xz."""
-    return head.startswith((_GZIP, _BZIP2, _XZ))
+def compression(head: bytes) -> str | None:
+    """Name of the compression that the first bytes are those of: gzip, bzip2, xz or zstd."""
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """The file's bytes as a stream, decompressed if it is gzip, bzip2 or xz by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(6)
-    if head.startswith(_GZIP):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if head.startswith(_BZIP2):
-        return bz2.open(path, "rb")
-    if head.startswith(_XZ):
-        return lzma.open(path, "rb")
-    return path.open("rb")
+    """The file's bytes as a stream, decompressed if its first bytes say that it is compressed."""
+    file = path.open("rb")
+    try:
+        return decompressed(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def decompressed(file: IO[bytes]) -> IO[bytes]:
+    """A stream of the bytes that a stream holds compressed, or the stream itself.
+
+    Closing what is given back closes `file`.
+    """
+    head = file.read(_LONGEST_MAGIC)
+    file.seek(0)
+    name = compression(head)
+    if name is None:
+        return file
+    return io.BufferedReader(_Decompressed(file, _OPENERS[name]), 1 << 16)
+
+
+def _gzip(file: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb"))
+
+
+def _zstd(file: IO[bytes]) -> IO[bytes]:
+    import pyarrow as pa
+
+    # pyarrow closes what it has read from, and the file may be read again from its beginning.
+    left_open = pa.PythonFile(_LeftOpen(file), mode="r")
+    return cast(IO[bytes], pa.CompressedInputStream(left_open, "zstd"))
+
+
+class _LeftOpen(io.RawIOBase):
+    """A file that stays open when this is closed."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._file.readinto(buffer))
+
+
+_OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
+    "gzip": _gzip,
+    "bzip2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "zstd": _zstd,
+}
+
+
+class _Decompressed(io.RawIOBase):
+    """A compressed file as it would be decompressed; going back starts from the beginning."""
+
+    def __init__(self, file: IO[bytes], opener: Callable[[IO[bytes]], IO[bytes]]) -> None:
+        self._file = file
+        self._opener = opener
+        self._stream = opener(file)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            raise io.UnsupportedOperation("the length of a compressed file is not known")
+        target = offset + (self._at if whence == io.SEEK_CUR else 0)
+        if target < self._at:
+            self._file.seek(0)
+            self._stream, self._at = self._opener(self._file), 0
+        while self._at < target:
+            data = self._stream.read(min(target - self._at, _SKIPPED_AT_ONCE))
+            if not data:
+                break
+            self._at += len(data)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+_SKIPPED_AT_ONCE = 1 << 20
 
 
 def open_text(path: Path, *, newline: str | None = None) -> IO[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-Row = tuple["Structure | None", "str | None"]
-"""A crystal, or None and the reason why it can't be built."""
-
 LATTICE_TOLERANCE = 0.01
 """Largest relative difference between a lattice's lengths and those that are given beside it."""
 
@@ -40,6 +37,8 @@ class FlatCrystals:
     ----------
     num_atoms : array
         Sites of each crystal, ``(M,)``.
+    ends : array
+        Sites of it and of those before it, ``(M,)``.
     atom_types : array
         Atomic number of each site, ``(N,)``.
     coords : array
@@ -53,6 +52,7 @@ class FlatCrystals:
     """
 
     num_atoms: Array
+    ends: Array
     atom_types: Array
     coords: Array
     cartesian: bool = False
@@ -63,14 +63,10 @@ class FlatCrystals:
     def __len__(self) -> int:
         return len(self.num_atoms)
 
-    def __iter__(self) -> Iterator[Row]:
-        start = 0
-        for index, n_sites in enumerate(self.num_atoms.tolist()):
-            sites = slice(start, start + n_sites)
-            start += n_sites
-            yield _built(self._crystal, index, sites)
-
-    def _crystal(self, index: int, sites: slice) -> Structure:
+    def crystal(self, index: int) -> Structure:
+        """Build one of them; a `ValueError` has the reason why it can't be."""
+        end = int(self.ends[index])
+        sites = slice(end - int(self.num_atoms[index]), end)
         species = _species(self.atom_types[sites].tolist())
         coords = self.coords[sites]
         if self.lengths is None or self.angles is None or self.cartesian:
@@ -103,11 +99,8 @@ class PaddedCrystals:
     def __len__(self) -> int:
         return len(self.atom_types)
 
-    def __iter__(self) -> Iterator[Row]:
-        for index in range(len(self)):
-            yield _built(self._crystal, index)
-
-    def _crystal(self, index: int) -> Structure:
+    def crystal(self, index: int) -> Structure:
+        """Build one of them; a `ValueError` has the reason why it can't be."""
         real = ~self.padding[index].astype(bool)
         species = _species(self.atom_types[index][real].tolist())
         logarithms, cosines = (
@@ -162,6 +155,7 @@ def flat_crystals(
         _check_lattices(lengths, lattices, path)
     return FlatCrystals(
         num_atoms=num_atoms,
+        ends=np.cumsum(num_atoms),
         atom_types=atom_types,
         coords=checked["frac_coords"] * (unit if cartesian else 1.0),
         cartesian=cartesian,
@@ -202,15 +196,6 @@ def padded_crystals(tokens: Mapping[str, Sequence[Any]], path: Path) -> PaddedCr
         cells=checked["Y1"],
         padding=checked["pad_mask"],
     )
-
-
-def _built(build: Any, *where: Any) -> Row:
-    try:
-        return build(*where), None
-    except UnreadableCrystal as error:
-        return None, str(error)
-    except Exception as error:  # numbers of a model may break pymatgen in any way
-        return None, one_line(error)
 
 
 def _species(numbers: Sequence[float]) -> list[Element]:
@@ -257,26 +242,58 @@ def _check_lattices(lengths: Array, lattices: Array, path: Path) -> None:
         )
 
 
+MAX_ARRAY_BYTES = 2_000_000_000
+"""Largest array that is made of a tensor: a few bytes in a file can stand for any number of
+zeros (sparse) or copies (expanded)."""
+
+
 def _array(value: Any, key: str, path: Path) -> Array:
     import numpy as np
 
     if isinstance(value, StoredArray):
         value = value.array
     elif hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = (value.double() if value.is_floating_point() else value).numpy()
+        value = _dense(value, key, path)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb":
+        what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else _type_name(value)
         raise InputError(
-            f"{path}: {key} is a {type(value).__name__} and not an array of numbers, as in "
-            "the layouts that are read"
+            f"{path}: {key} is {what} and not an array of numbers, as in the layouts that are read"
         )
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 
 
+def _type_name(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _dense(tensor: Any, key: str, path: Path) -> Any:
+    """A NumPy array of a tensor: sparse, quantised, of low precision, or on another device."""
+    import torch
+
+    try:
+        tensor = tensor.detach()
+        if tensor.is_nested:
+            raise ValueError("a nested tensor, whose rows differ in length")
+        if tensor.is_meta:
+            raise ValueError("a tensor without its numbers (device meta)")
+        if tensor.numel() * 8 > MAX_ARRAY_BYTES:
+            raise ValueError(f"{tensor.numel()} numbers, more than fit in 2 GB")
+        if tensor.is_quantized:
+            tensor = tensor.dequantize()
+        if tensor.layout is not torch.strided:
+            tensor = tensor.to_dense()
+        tensor = tensor.cpu().resolve_conj().resolve_neg()
+        return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    except Exception as error:  # torch raises types of its own, which change by version
+        raise InputError(
+            f"{path}: {key} can't be read ({one_line(error)}); save it as a plain tensor of numbers"
+        ) from error
+
+
 def _check_shapes(arrays: Mapping[str, Array], path: Path) -> None:
-    n_crystals, n_sites = arrays["num_atoms"].size, arrays["atom_types"].shape[-1]
-    if arrays["atom_types"].ndim != 1:
-        n_sites = arrays["atom_types"].shape[0]
+    import numpy as np
+
+    n_crystals, n_sites = arrays["num_atoms"].size, len(np.atleast_1d(arrays["atom_types"]))
     expected = {
         "num_atoms": (n_crystals,),
         "atom_types": (n_sites,),

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.samples.base import Sample
+from novelty_metric.samples.base import Entry
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.source import one_line, stem
+from novelty_metric.samples.source import one_line
 from novelty_metric.samples.torch_arrays import Batch
 from novelty_metric.samples.torch_layouts import find_layout
 
 
-def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The crystals in order, evaluation by evaluation; the file is held in memory as a whole.
 
     Raises
@@ -26,15 +27,11 @@ def read(path: Path, options: ReadOptions) -> Iterator[Sample]:
     InputError
         If the file can't be loaded, would make objects that may run code, or has no known layout.
     """
-    name = stem(path)
     batches = _batches(path, options)
-    position = 0
     for evaluation, batch in enumerate(batches):
         where = f"evaluation {evaluation}, " if len(batches) > 1 else ""
-        for row, (structure, error) in enumerate(batch):
-            source = f"{path.name}:{where}row {row}"
-            yield Sample(f"{name}-{position}", structure, error, source)
-            position += 1
+        for row in range(len(batch)):
+            yield Entry(None, f"{where}row {row}", partial(batch.crystal, row))
 
 
 def count(path: Path, options: ReadOptions) -> int | None:

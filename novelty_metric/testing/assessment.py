@@ -106,7 +106,7 @@ def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> tuple[Floor, ..
     """The shares of `min_unmatched` and `max_duplicate` that are not kept.
 
     These are limits on what was measured: no interval excuses them. With nothing eligible, a
-    least share is not kept.
+    least share is not kept, unless the check allows that.
     """
     broken = []
     for name, verdict, limit in (
@@ -117,7 +117,7 @@ def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> tuple[Floor, ..
             continue
         share = wilson(report.counts[verdict], report.n_eligible)
         if share is None:
-            kept = name == "max_duplicate"
+            kept = name == "max_duplicate" or check.allow_empty
         elif name == "min_unmatched":
             kept = share.value >= limit - 1e-12
         else:

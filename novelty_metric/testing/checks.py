@@ -43,6 +43,8 @@ class NoveltyCheck:
     min_unmatched, max_duplicate : float or None
         Shares of the eligible crystals, from 0 to 1, that must be kept whatever the baseline.
     fail : tuple of Tolerance or None
+    allow_empty : bool
+        A check in which no crystal is eligible passes; without it, it fails.
     """
 
     model: str
@@ -63,6 +65,7 @@ class NoveltyCheck:
     min_unmatched: float | None = None
     max_duplicate: float | None = None
     fail: tuple[Tolerance, ...] | None = None
+    allow_empty: bool = False
 
     @property
     def has_floor(self) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 BASELINES = "novelty_baselines"
 FAIL = "unmatched:-0.05,duplicate:+0.05"
 FILES = "novelty_*.yaml"
+_GROUP = ("novelty", "novelty of generated crystals (novelty-metric)")
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare the options and their ini equivalents."""
-    group = parser.getgroup("novelty", "novelty of generated crystals (novelty-metric)")
+    """Declare the options and their ini equivalents, but for the short names."""
+    group = parser.getgroup(*_GROUP)
     group.addoption(
-        "--novelty",
+        "--novelty-metric",
+        dest="novelty_metric",
         action="store_true",
         default=False,
         help="run the tests marked `novelty`; without it they are skipped",
@@ -40,7 +44,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--novelty-report", metavar="PATH", help="write what was found to this file, as JSON"
     )
-    parser.addini("novelty", "always run the tests marked `novelty`", type="bool", default=False)
+    parser.addini(
+        "novelty_metric", "always run the tests marked `novelty`", type="bool", default=False
+    )
     parser.addini("novelty_baseline", "as --novelty-baseline, from the ini file's folder")
     parser.addini("novelty_update", "as --novelty-update", type="bool", default=False)
     parser.addini("novelty_fail", "as --novelty-fail")
@@ -52,9 +58,47 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("novelty_hull", "hull of tests that name none")
 
 
+def add_short_names(parser: pytest.Parser) -> bool:
+    """Declare the option ``--novelty`` and the ini option ``novelty``.
+
+    False if somebody else has one of them; call it once the plugins and conftest files are loaded.
+    """
+    # Before pytest 9 a name that is taken is found out only when the words are parsed.
+    groups = (getattr(parser, "_anonymous", None), *getattr(parser, "_groups", ()))
+    options = [option for group in groups if group is not None for option in group.options]
+    taken = {name for option in options for name in option.names()}
+    if "--novelty" in taken or "novelty" in getattr(parser, "_inidict", ()):
+        return False
+    try:
+        parser.getgroup(*_GROUP).addoption(
+            "--novelty", dest="novelty_metric", action="store_true", help="as --novelty-metric"
+        )
+    except (ValueError, argparse.ArgumentError):
+        return False
+    parser.addini("novelty", "as novelty_metric", type="bool", default=False)
+    return True
+
+
+def is_enabled(config: pytest.Config) -> bool:
+    """Whether the novelty tests are to run."""
+    names = ("novelty_metric", "novelty") if config.stash.get(SHORT, False) else ("novelty_metric",)
+    return bool(config.getoption("novelty_metric") or any(map(config.getini, names)))
+
+
+SHORT = pytest.StashKey[bool]()
+"""Whether the short names are ours."""
+
+
+def option_name(config: pytest.Config) -> str:
+    """The option that runs the novelty tests."""
+    return "--novelty" if config.stash.get(SHORT, False) else "--novelty-metric"
+
+
 def anything_asked(config: pytest.Config) -> bool:
     """Whether an option was given, or the ini file asks for tests or has an expression to check."""
-    given = ("novelty", "novelty_baseline", "novelty_update", "novelty_fail", "novelty_report")
-    return any(config.getoption(name) for name in given) or any(
-        config.getini(name) for name in ("novelty", "novelty_fail")
+    given = ("novelty_baseline", "novelty_update", "novelty_fail", "novelty_report")
+    return (
+        is_enabled(config)
+        or any(config.getoption(name) for name in given)
+        or bool(config.getini("novelty_fail"))
     )

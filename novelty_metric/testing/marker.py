@@ -9,6 +9,7 @@ import pytest
 
 from novelty_metric.errors import InputError
 from novelty_metric.testing.checks import NoveltyCheck, read_check
+from novelty_metric.testing.plugin import marker_names
 
 
 def marker_check(item: pytest.Item) -> NoveltyCheck:
@@ -22,10 +23,12 @@ def marker_check(item: pytest.Item) -> NoveltyCheck:
         If an argument is positional, unknown, or of the wrong kind.
     """
     given: dict[str, Any] = {}
-    for mark in item.iter_markers("novelty"):  # the closest first
+    (marker,) = marker_names(item)
+    for mark in item.iter_markers(marker):  # the closest first
         if mark.args:
             raise InputError(
-                f"{mark.args[0]!r} was given without a name; write it as model=, samples= …"
+                f"{mark.args[0]!r} was given without a name; write it as model=, samples= …; or, "
+                "if the marker is your own, declare it under markers in the ini file"
             )
         given = {**mark.kwargs, **given}
     name = getattr(item, "originalname", None) or item.name
@@ -46,5 +49,6 @@ def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
         except InputError as error:
             _, line, name = item.reportinfo()
             where = f"{item.path.name}:{line + 1}" if line is not None else item.path.name
-            wrong.append(f"{where}: {name}: @pytest.mark.novelty: {error}")
+            (marker,) = marker_names(item)
+            wrong.append(f"{where}: {name}: @pytest.mark.{marker}: {error}")
     return wrong

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from novelty_metric.testing.declarations import BASELINES, FAIL
+from novelty_metric.testing.declarations import BASELINES, FAIL, is_enabled, option_name
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 
@@ -51,10 +51,12 @@ class NoveltyOptions:
         pytest.UsageError
             If an expression can't be read, or options contradict one another.
         """
-        enabled = config.getoption("novelty") or config.getini("novelty")
+        enabled = is_enabled(config)
         asked = config.getoption("novelty_update")
         if asked and not enabled:
-            raise pytest.UsageError("--novelty-update needs --novelty: no novelty test is run")
+            raise pytest.UsageError(
+                f"--novelty-update needs {option_name(config)}: no novelty test is run"
+            )
         expressions = config.getoption("novelty_fail")
         expression = ",".join(expressions or []) or config.getini("novelty_fail") or FAIL
         try:

@@ -6,13 +6,20 @@ does next to nothing unless a novelty test is there. What needs more is in `sess
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from novelty_metric.testing.declarations import add_options, anything_asked
+from novelty_metric.testing.declarations import (
+    SHORT,
+    add_options,
+    add_short_names,
+    anything_asked,
+    option_name,
+)
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
@@ -21,11 +28,13 @@ if TYPE_CHECKING:
     from novelty_metric.testing.yaml_file import NoveltyFile
 
 MARKER = "novelty"
+SECOND_MARKER = "novelty_metric"
+"""For a repository that has a marker `novelty` of its own."""
+FIXTURES = ("novelty_regression", "novelty_metric")
 SESSION = "novelty-session"
-SKIPPED = "novelty test: run with --novelty"
 _MARKER_HELP = (
-    "novelty(model, samples, reference, min_unmatched, max_duplicate, ...): a test of the novelty "
-    "of generated crystals, run with --novelty"
+    "(model, samples, reference, min_unmatched, max_duplicate, ...): a test of the novelty "
+    "of generated crystals, run with "
 )
 
 
@@ -34,9 +43,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> Generator[None, None, None]:
+    """Declare ``--novelty`` too, unless a conftest file or another plugin has it."""
+    try:
+        yield
+    finally:
+        early_config.stash[SHORT] = add_short_names(parser)
+
+
+@pytest.hookimpl(trylast=True)  # after the conftest files, which may have a marker of the name
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; join the session only where novelty tests are to run."""
-    config.addinivalue_line("markers", _MARKER_HELP)
+    help_text = f"{marker_name(config)}{_MARKER_HELP}{option_name(config)}"
+    config.addinivalue_line("markers", help_text)
     if not anything_asked(config):
         return
     from novelty_metric.testing.options import NoveltyOptions
@@ -68,7 +90,7 @@ def pytest_make_collect_report(
     if not isinstance(collector, pytest.Module | pytest.Class):
         return report
     found = [item for item in report.result if isinstance(item, pytest.Function)]
-    marked = [item for item in found if item.get_closest_marker(MARKER) is not None]
+    marked = [item for item in found if is_novelty_test(item)]
     if marked:
         from novelty_metric.testing.marker import marker_errors
 
@@ -84,10 +106,56 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     """Skip the novelty tests unless they are asked for."""
     if config.pluginmanager.has_plugin(SESSION):
         return
-    skip = pytest.mark.skip(reason=SKIPPED)
+    skip = pytest.mark.skip(reason=_skipped(config))
     for item in items:
-        if item.get_closest_marker(MARKER) is not None:
+        if is_novelty_test(item):
             item.add_marker(skip)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say how novelty tests are run and marked in a repository that has these names itself."""
+    own = []
+    if option_name(config) != "--novelty":
+        own.append("--novelty is this repository's own: novelty tests run with --novelty-metric")
+    if marker_name(config) != MARKER:
+        own.append(f"the marker {MARKER} is this repository's own: ours is {SECOND_MARKER}")
+    return f"novelty-metric: {'; '.join(own)}" if own else None
+
+
+def marker_name(config: pytest.Config) -> str:
+    """The marker of novelty tests: `novelty`, unless the repository has declared its own."""
+    for line in config.getini("markers"):
+        if re.split(r"[(:]", line)[0].strip() == MARKER and _MARKER_HELP not in line:
+            return SECOND_MARKER
+    return MARKER
+
+
+def marker_names(item: pytest.Item) -> tuple[str, ...]:
+    """The markers that say what a novelty test checks; empty for another test.
+
+    In a repository with a marker `novelty` of its own that one counts for a test with our fixtures
+    alone. A marker without arguments on a test without them asks for nothing that is ours.
+    """
+    if getattr(item, "is_novelty_file", False):
+        return (MARKER,)
+    if item.get_closest_marker(SECOND_MARKER) is not None:
+        return (SECOND_MARKER,)
+    if item.get_closest_marker(MARKER) is None:
+        return ()
+    if any(name in FIXTURES for name in getattr(item, "fixturenames", ())):
+        return (MARKER,)
+    marks = item.iter_markers(MARKER)
+    own = marker_name(item.config) != MARKER
+    return () if own or not any(mark.args or mark.kwargs for mark in marks) else (MARKER,)
+
+
+def is_novelty_test(item: pytest.Item) -> bool:
+    """Whether it is ours."""
+    return bool(marker_names(item))
+
+
+def _skipped(config: pytest.Config) -> str:
+    return f"novelty test: run with {option_name(config)}"
 
 
 @pytest.fixture
@@ -109,9 +177,10 @@ def novelty_metric(request: pytest.FixtureRequest) -> SubstitutionNovelty:
 def _session(request: pytest.FixtureRequest) -> NoveltySession:
     session: NoveltySession | None = request.config.pluginmanager.get_plugin(SESSION)
     if session is None:
-        pytest.skip(SKIPPED)
-    if request.node.get_closest_marker(MARKER) is None:
+        pytest.skip(_skipped(request.config))
+    if not is_novelty_test(request.node):
+        marker = marker_name(request.config)
         pytest.fail(
-            f"{request.fixturename} is for tests marked @pytest.mark.novelty(...)", pytrace=False
+            f"{request.fixturename} is for tests marked @pytest.mark.{marker}(...)", pytrace=False
         )
     return session

@@ -23,9 +23,16 @@ class Outcome(StrEnum):
     NEW_BASELINE = "new baseline"
     UPDATED = "updated"
     MISMATCH = "MISMATCH"
+    EMPTY = "NOTHING TO CHECK"
 
 
-FAILED = (Outcome.REGRESSED, Outcome.BELOW_FLOOR, Outcome.NEW_BASELINE, Outcome.MISMATCH)
+FAILED = (
+    Outcome.REGRESSED,
+    Outcome.BELOW_FLOOR,
+    Outcome.NEW_BASELINE,
+    Outcome.MISMATCH,
+    Outcome.EMPTY,
+)
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from novelty_metric.testing import baseline
 from novelty_metric.testing.assessment import Status, assess, broken_floors
 from novelty_metric.testing.checks import NoveltyCheck
 from novelty_metric.testing.record import FAILED, Outcome, Record, floor_line
-from novelty_metric.testing.text import failure_text, version_line
+from novelty_metric.testing.text import empty_text, failure_text, version_line
 from novelty_metric.testing.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ class NoveltyRegression:
         self._used: set[str] = set()
 
     def __call__(
-        self, report: NoveltyReport | None = None, *, name: str | None = None
+        self,
+        report: NoveltyReport | None = None,
+        *,
+        name: str | None = None,
+        allow_empty: bool | None = None,
     ) -> NoveltyReport:
         """Check a report: the limits of the test, then its baseline.
 
@@ -67,6 +71,8 @@ class NoveltyRegression:
             Default: the samples of the test are scored.
         name : str, optional
             Tells several checks of one test apart.
+        allow_empty : bool, optional
+            Let the check pass where no crystal is eligible; default: as the marker says.
 
         Returns
         -------
@@ -75,8 +81,8 @@ class NoveltyRegression:
         Raises
         ------
         pytest.fail.Exception
-            If a limit is not kept, the novelty regressed, there is no baseline yet, or the baseline
-            is of another measurement.
+            If a limit is not kept, the novelty regressed, nothing is eligible, there is no baseline
+            yet, or the baseline is of another measurement.
         """
         __tracebackhide__ = True
         key = self._name if name is None else f"{self._name}.{name}"
@@ -89,7 +95,10 @@ class NoveltyRegression:
                 report, seconds = self._score()
             if seconds is None:
                 seconds = sum(report.context.seconds.values())
-            record, text = self._hold(report, key, seconds)
+            check = self.check
+            if allow_empty is not None:
+                check = dataclasses.replace(check, allow_empty=allow_empty)
+            record, text = self._hold(report, check, key, seconds)
         except NoveltyMetricError as error:
             stop(f"novelty: {error}")
         if name is not None:
@@ -168,17 +177,19 @@ class NoveltyRegression:
             raise InputError("the marker has no samples=; call novelty_regression(report)")
         return score(self.metric(), self.check)
 
-    def _hold(self, report: NoveltyReport, key: str, seconds: float) -> tuple[Record, str]:
+    def _hold(
+        self, report: NoveltyReport, check: NoveltyCheck, key: str, seconds: float
+    ) -> tuple[Record, str]:
         record = Record.of(
             report,
             nodeid=self._nodeid,
             name=key,
-            model=self.check.model,
+            model=check.model,
             outcome=Outcome.PASSED.value,
             seconds=seconds,
             baseline_path=self._shown(key),
         )
-        floors = [floor_line(floor) for floor in broken_floors(self.check, report)]
+        floors = [floor_line(floor) for floor in broken_floors(check, report)]
         before = None
         if not self._options.update:
             before = self._store.read(key)
@@ -192,10 +203,14 @@ class NoveltyRegression:
             record.take(assessment)
             if assessment.comparison.versions:
                 record.notes.append(version_line(assessment.comparison.versions))
+        regressed = assessment is not None and assessment.regressed
         if floors:
             record.outcome = Outcome.BELOW_FLOOR.value
+        elif not (report.n_eligible or regressed or check.allow_empty):
+            record.outcome = Outcome.EMPTY.value
+            return record, empty_text(record, report)
         elif assessment is not None:
-            record.outcome = (Outcome.REGRESSED if assessment.regressed else Outcome.PASSED).value
+            record.outcome = (Outcome.REGRESSED if regressed else Outcome.PASSED).value
         else:
             update = self._options.update
             record.outcome = (Outcome.UPDATED if update else Outcome.NEW_BASELINE).value

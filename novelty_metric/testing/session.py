@@ -15,7 +15,7 @@ import pytest
 
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.testing.marker import marker_check
-from novelty_metric.testing.plugin import MARKER
+from novelty_metric.testing.plugin import is_novelty_test
 from novelty_metric.testing.tolerance import listed
 from novelty_metric.testing.yaml_file import NoveltyItem, read_yaml_check
 
@@ -85,7 +85,7 @@ class NoveltySession:
     @pytest.hookimpl
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """What would stop a check is an error of the setup, before anything is scored."""
-        if item.get_closest_marker(MARKER) is None:
+        if not is_novelty_test(item):
             return
         try:
             # Made anew where a plugin runs a failed test again.

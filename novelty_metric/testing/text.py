@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from novelty_metric.comparison import Comparison, Mismatch
+from novelty_metric.report import LeftOut, NoveltyReport
 from novelty_metric.testing.assessment import Status
 from novelty_metric.testing.record import Outcome, Record, percent_interval, points_interval
 
@@ -43,6 +44,25 @@ def failure_text(record: Record, floors: Sequence[str], *, comparison: Compariso
         lines.append(f"  baseline {record.baseline_path}")
         if record.outcome == Outcome.REGRESSED:
             lines.append("If this is what you want, accept it with --novelty-update.")
+    return "\n".join(lines)
+
+
+def empty_text(record: Record, report: NoveltyReport) -> str:
+    """Why there was nothing to check, and what to do."""
+    errors: set[str] = set()
+    if not report.results:
+        why = "no crystal was given"
+    elif not report.n_read:
+        why = f"none of {report.n_generated} crystals could be read"
+        errors = {result.error for result in report.results if result.error}
+    else:
+        reasons = [
+            f"{count} {LeftOut(reason).words}" for reason, count in report.left_out.items() if count
+        ]
+        why = f"none of {report.n_generated} crystals is eligible: {', '.join(reasons)}"
+    lines = [f"novelty of {record.model}: there is nothing to check, {why}"]
+    lines += [f"  {error}" for error in sorted(errors)[:3]]
+    lines += ["  no baseline was written", "If that is right, say so with allow_empty=True."]
     return "\n".join(lines)
 
 

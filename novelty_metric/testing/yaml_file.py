@@ -10,7 +10,7 @@ import pytest
 
 from novelty_metric.errors import InputError
 from novelty_metric.testing.checks import NoveltyCheck, read_check
-from novelty_metric.testing.plugin import MARKER, SESSION
+from novelty_metric.testing.plugin import SESSION, marker_name
 
 _PREFIX = "novelty_"
 
@@ -34,10 +34,11 @@ class NoveltyItem(pytest.Item):
     """The test of a YAML file."""
 
     check: NoveltyCheck | None = None
+    is_novelty_file = True
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.add_marker(MARKER)
+        self.add_marker(marker_name(self.config))
 
     def runtest(self) -> None:
         """Nothing of its own: the session makes the check of every novelty test."""

@@ -138,7 +138,7 @@ def test_what_is_absent_is_not_left_from_before(tmp_path: Path) -> None:
 def test_without_validation_it_acts_at_the_end_of_the_training_epoch(tmp_path: Path) -> None:
     callback = NoveltyCallback("sample", SETTINGS, n_samples=2, every_n_epochs=2)
     fit(tmp_path, Model(), callback, limit_val_batches=0)
-    assert [one.epoch for one in callback.evaluations] == [0, 2]
+    assert [one.epoch for one in callback.evaluations] == [1]
 
 
 def test_csv_and_tensorboard_get_the_numbers(tmp_path: Path) -> None:
@@ -214,6 +214,25 @@ def test_wrong_settings_are_said_before_the_training() -> None:
         NoveltyCallback("sample", SETTINGS, n_samples=0)
     with pytest.raises(InputError, match="needs a reference"):
         NoveltyCallback("sample", {})
+    with pytest.raises(InputError, match=r"NoveltyCallback .*'outt'; did you mean 'out'"):
+        NoveltyCallback("sample", SETTINGS, outt="x")
+
+
+def test_two_callbacks_need_two_prefixes(tmp_path: Path) -> None:
+    first, second = (
+        NoveltyCallback("sample", SETTINGS, n_samples=n, prefix=prefix)
+        for n, prefix in ((4, "one"), (2, "two"))
+    )
+    trainer = fit(tmp_path, Model(), first, second, max_epochs=1)
+    values = trainer.callback_metrics
+    assert (values["one/n_samples"], values["two/n_samples"]) == (4, 2)
+    assert {one.folder for one in (*first.evaluations, *second.evaluations)} == {
+        tmp_path / "one" / "epoch_00000",
+        tmp_path / "two" / "epoch_00000",
+    }
+    again = NoveltyCallback("sample", SETTINGS, prefix="one")
+    with pytest.raises(InputError, match="two NoveltyCallbacks have the prefix 'one'"):
+        fit(tmp_path, Model(), first, again)
 
 
 DDP = """

@@ -79,11 +79,29 @@ def scorer() -> multiprocessing.process.BaseProcess:
 
 def test_which_epochs_are_evaluated(settings: dict[str, Any], sampler: Sample) -> None:
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
-        assert [epoch for epoch in range(12) if monitor.step(epoch)] == [0, 5, 10]
-        assert monitor.step(10) == []  # again in the same epoch
+        # As Lightning's check_val_every_n_epoch=5 counts.
+        assert [epoch for epoch in range(12) if monitor.step(epoch)] == [4, 9]
+        assert monitor.step(9) == []  # again in the same epoch
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
-        # A run that was continued evaluates the first epoch that it sees.
-        assert [epoch for epoch in range(7, 12) if monitor.step(epoch)] == [7, 10]
+        # A run that was continued counts on.
+        assert [epoch for epoch in range(7, 12) if monitor.step(epoch)] == [9]
+
+
+def test_which_steps_are_evaluated(
+    settings: dict[str, Any], sampler: Sample, tmp_path: Path
+) -> None:
+    with NoveltyMonitor(sampler, settings, n_samples=2, every_n_steps=4, out=tmp_path) as monitor:
+        assert [step for step in range(1, 11) if monitor.step(step // 5, step=step)] == [4, 8]
+        assert monitor.step(2, step=10) == []
+        # Two optimisers, which each count: a multiple can be passed over.
+        assert [step for step in (11, 13, 15, 17) if monitor.step(2, step=step)] == [13, 17]
+        with pytest.raises(InputError, match="every_n_steps needs the number of the step"):
+            monitor.step(3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step_{step:08d}" for step in (4, 8, 13, 17)
+    ]
+    with pytest.raises(InputError, match="every_n_epochs or every_n_steps, not both"):
+        NoveltyMonitor(sampler, settings, every_n_epochs=1, every_n_steps=1)
 
 
 def test_the_numbers_are_those_of_the_report(
@@ -96,7 +114,12 @@ def test_the_numbers_are_those_of_the_report(
     assert (found.epoch, found.step, found.error) == (3, 70, None)
     assert found.report is not None
     plain = metric(sampler(5))
-    expected = {**plain.scalars(), "novelty/epoch": 3.0, "novelty/seconds": found.seconds}
+    expected = {
+        **plain.scalars(),
+        "novelty/epoch": 3.0,
+        "novelty/step": 70.0,
+        "novelty/seconds": found.seconds,
+    }
     assert found.scalars == expected
     assert all(math.isfinite(value) for value in found.scalars.values())
     assert found.folder == tmp_path / "epoch_00003"
@@ -105,6 +128,33 @@ def test_the_numbers_are_those_of_the_report(
     (shown,) = [row.structures for row in found.report.results if row.id == "0"]
     assert shown is not None and shown.parent is not None
     assert metric.compute().results == ()  # nothing is held
+
+
+def test_the_reports_of_an_earlier_run_stay(
+    settings: dict[str, Any], sampler: Sample, tmp_path: Path
+) -> None:
+    def run(epochs: range) -> set[str]:
+        with NoveltyMonitor(
+            sampler, settings, n_samples=1, every_n_epochs=2, out=tmp_path / "out"
+        ) as monitor:
+            found = [one for epoch in epochs for one in monitor.step(epoch)]
+        return {str(one.folder.parent.relative_to(tmp_path)) for one in found if one.folder}
+
+    assert run(range(4)) == {"out"}
+    assert run(range(3, 5)) == {"out"}  # goes on
+    with pytest.warns(UserWarning, match=r"earlier run; those of this one go to .*version_1"):
+        assert run(range(4)) == {"out/version_1"}
+    assert run(range(2, 5)) == {"out/version_1"}
+    with pytest.warns(UserWarning, match="version_2"):
+        assert run(range(2)) == {"out/version_2"}
+    assert len(list(tmp_path.rglob("report.json"))) > 4
+
+
+def test_two_with_a_prefix_each(settings: dict[str, Any], sampler: Sample) -> None:
+    with NoveltyMonitor(sampler, settings, n_samples=2, prefix="ours/mp") as monitor:
+        (found,) = monitor.step(0)
+    assert found.prefix == "ours/mp" and found.scalars["ours/mp/duplicate"] == 0.5
+    assert not any(name.startswith("novelty/") for name in found.scalars)
 
 
 def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -> None:
@@ -116,10 +166,29 @@ def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -
     assert found.scalars["novelty/novel_yield"] == 0.0
 
 
-def test_a_sampler_that_gives_nothing_still_makes_a_report(settings: dict[str, Any]) -> None:
-    with NoveltyMonitor(lambda n: [], settings, n_samples=3) as monitor:
-        (found,) = monitor.step(0)
-    assert found.scalars["novelty/n_unreadable"] == 3 and found.scalars["novelty/novel_yield"] == 0
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_sampler_that_fails_is_a_warning_and_the_next_one_counts(
+    sampler: Sample, asynchronous: bool
+) -> None:
+    def sample(model: Any, n: int = 64) -> Any:
+        return {0: None, 1: "NaCl", 2: sampler(1), 3: sampler(n)}[next(calls)]
+
+    calls = iter(range(4))
+    with (
+        pytest.warns(UserWarning) as warned,
+        NoveltyMonitor(sample, BESIDE, n_samples=2, asynchronous=asynchronous) as monitor,
+    ):
+        found = [one for epoch in range(4) for one in monitor.step(epoch, object())]
+        found += monitor.wait()
+    assert [one.scalars["novelty/n_unreadable"] for one in found] == [2, 2, 1, 0]
+    assert [one.scalars["novelty/novel_yield"] for one in found] == [0] * 4
+    said = [str(one.message) for one in warned if str(one.message).startswith("novelty of epoch")]
+    assert len(said) == 3 and "the sampler gave None where 2 crystals were wanted" in said[0]
+    with (
+        pytest.raises(InputError, match="the sampler gave None"),
+        NoveltyMonitor(lambda n: None, BESIDE, n_samples=2, fail_fast=True) as monitor,
+    ):
+        monitor.step(0)
 
 
 def test_what_is_wrong_with_the_settings_is_said_at_once(
@@ -134,8 +203,13 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(
             NoveltyMonitor(sampler, settings, **changes)
     with pytest.raises(InputError, match="needs a reference"):
         NoveltyMonitor(sampler, {"relaxer": "none"})
-    with pytest.raises(InputError, match="unexpected keyword argument 'referense'"):
-        NoveltyMonitor(sampler, {**settings, "referense": "x"})
+    with pytest.raises(InputError, match=r"no setting named 'relaxr'; did you mean 'relaxer'"):
+        NoveltyMonitor(sampler, {**settings, "relaxr": "none"})
+    with pytest.raises(InputError, match=r"NoveltyMonitor .*'n_sample'; did you mean 'n_samples'"):
+        NoveltyMonitor(sampler, settings, n_sample=3)  # type: ignore[call-arg]
+    for prefix in ("", "a b", "/x", "x/", "..", 3):
+        with pytest.raises(InputError, match="prefix is"):
+            NoveltyMonitor(sampler, settings, prefix=prefix)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be a callable"):
         NoveltyMonitor(7, settings)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="nowhere"):
@@ -245,6 +319,22 @@ def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
     assert kept[1] - kept[0] == 1  # the parent's is there, whatever crystal it is compared with
 
 
+def test_a_long_preparation_says_that_it_goes_on(
+    settings: dict[str, Any],
+    sampler: Sample,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, seconds in {"FIRST": 0.1, "EVERY": 0.2, "_POLL": 0.05}.items():
+        monkeypatch.setattr(f"novelty_metric.progress_lines.{name}", seconds)
+    metric = SubstitutionNovelty(**settings)
+    monkeypatch.setattr(metric, "prepare", lambda: time.sleep(1.0))
+    with NoveltyMonitor(sampler, metric, n_samples=1) as monitor:
+        monitor.step(0)
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("novelty, preparing: the reference") for line in lines) >= 2
+
+
 # With a scorer beside the training
 
 
@@ -253,19 +343,26 @@ def test_results_from_beside_come_with_their_epochs_and_none_is_lost(
 ) -> None:
     before = children()
     notes = Notes()
+    told: list[Any] = []
     started = time.perf_counter()
     monitor = NoveltyMonitor(
-        sampler, BESIDE, n_samples=2, asynchronous=True, out=tmp_path, loggers=[notes]
+        sampler,
+        BESIDE,
+        n_samples=2,
+        asynchronous=True,
+        out=tmp_path,
+        loggers=[notes],
+        on_result=told.append,
     )
-    found = []
     with monitor:
         for epoch in range(3):
-            found += monitor.step(epoch, step=10 * epoch)
+            monitor.step(epoch, step=10 * epoch)
         submitted = time.perf_counter() - started
         scorer()
         assert len(children() - before) == 1
-        found += monitor.wait()
-        waited = time.perf_counter() - started
+    waited = time.perf_counter() - started
+    found = monitor.results
+    assert told == found  # also what came at the end of the block
     assert [(one.epoch, one.step) for one in found] == [(0, 0), (1, 10), (2, 20)]
     assert submitted < waited / 2  # the loop did not wait
     for one in found:

@@ -28,7 +28,7 @@ def main():
     asked = []
     def sample(n):
         asked.append(n)
-        if mode == "sampler" and rank == 1:
+        if mode in ("sampler", "warned") and rank == 1:
             raise RuntimeError("out of ideas")
         # Both processes give equal crystals: they count once in the yield.
         return [salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl"), salt(4.0, "Li", "F")][:n]
@@ -37,7 +37,7 @@ def main():
         settings["reference"] = "nowhere.arrow"
     monitor = NoveltyMonitor(
         sample, settings, n_samples=5, out=sys.argv[2], asynchronous=mode == "beside",
-        budget_seconds=0 if mode == "budget" else None,
+        budget_seconds=0 if mode == "budget" else None, fail_fast=mode == "sampler",
     )
     if mode == "budget":
         monitor = NoveltyMonitor(sample, {**settings, "relaxer": "chgnet"}, n_samples=5,
@@ -71,22 +71,27 @@ if __name__ == "__main__":
 """
 
 
-def two(folder: Path, mode: str) -> list[dict[str, Any]]:
-    """What each of two processes says."""
-    script = folder / "train.py"
-    script.write_text(SCRIPT)
+def launched(command: list[str], **options: Any) -> list[subprocess.Popen[bytes]]:
+    """Two processes that know of one another."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
+    return [
         subprocess.Popen(
-            [sys.executable, str(script), mode, str(folder)],
+            [sys.executable, *command],
             env={**os.environ, **common, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            **options,
         )
         for rank in range(2)
     ]
-    for process in processes:
+
+
+def two(folder: Path, mode: str) -> list[dict[str, Any]]:
+    """What each of two processes says."""
+    script = folder / "train.py"
+    script.write_text(SCRIPT)
+    for process in launched([str(script), mode, str(folder)]):
         assert process.wait(timeout=500) == 0
     return [json.loads((folder / f"rank_{rank}.json").read_text()) for rank in range(2)]
 
@@ -106,12 +111,42 @@ def test_samples_are_shared_out_and_everyone_is_told_the_same(tmp_path: Path, mo
         assert (tmp_path / "epoch_00000" / "report.json").exists()
 
 
+def test_a_process_that_is_gone_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, sys\n"
+        "import torch.distributed as distributed\n"
+        "from novelty_metric.callbacks import ranks\n"
+        "ranks._BEAT, ranks._SILENCE = 0.2, 2.0\n"
+        "distributed.init_process_group('gloo')\n"
+        "both = ranks.Ranks()\n"
+        "assert both.gather(both.own) == [0, 1]\n"
+        "if both.own == 1:\n"
+        "    os._exit(7)\n"
+        "try:\n"
+        "    both.gather(0)\n"
+        "except RuntimeError as error:\n"
+        "    print(error, flush=True)\n"
+        "    os._exit(0)\n"
+    )
+    first, second = launched([str(script)], stdout=subprocess.PIPE)
+    said = first.communicate(timeout=500)[0].decode()
+    assert said == "process 1 of the training has given no sign of life for 0 minutes\n"
+    assert first.returncode == 0 and second.wait(timeout=500) == 7
+
+
 def test_a_failure_of_one_is_known_to_both(tmp_path: Path) -> None:
     first, second = two(tmp_path, "sampler")
     assert first["said"] == "RuntimeError: the sampler failed in process 1: RuntimeError: " + (
         "out of ideas"
     )
     assert second["said"] == "RuntimeError: out of ideas"
+
+
+def test_the_crystals_that_one_owes_are_unreadable_in_both(tmp_path: Path) -> None:
+    first, second = two(tmp_path, "warned")
+    assert first["said"] is None and first["scalars"] == second["scalars"]
+    assert first["scalars"][0]["novelty/n_unreadable"] == 2  # its share of the five
 
 
 def test_settings_that_fail_in_one_end_both(tmp_path: Path) -> None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from pymatgen.core import Lattice, Structure
 from torch import nn
 
 from novelty_metric import InputError
 from novelty_metric.callbacks.sampling import draw, plain_torch, randomness_kept
+
+
+def salt(numbers: Any = None) -> Structure:
+    """Rock salt."""
+    cell = Lattice([[0, 2.82, 2.82], [2.82, 0, 2.82], [2.82, 2.82, 0]])
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    return Structure(cell, ["Na", "Cl"], sites, properties={"numbers": numbers})
 
 
 class Model(nn.Module):
@@ -24,8 +36,8 @@ class Model(nn.Module):
     def sample(self, count: int) -> list[Any]:
         self.modes = [part.training for part in self.modules()]
         assert not torch.is_grad_enabled()
-        numbers = torch.rand(count).tolist(), np.random.rand(count), random.random()  # noqa: NPY002
-        return [(number, *numbers[1:]) for number in numbers[0]]
+        numbers = torch.rand(count).tolist(), np.random.rand(), random.random()  # noqa: NPY002
+        return [salt([number, *numbers[1:]]) for number in numbers[0]]
 
 
 def state() -> tuple[Any, ...]:
@@ -52,8 +64,13 @@ def test_also_where_the_sampler_fails() -> None:
         torch.rand(count)
         raise RuntimeError("out of ideas")
 
+    found = draw(broken, model, 3, (0, 1, 0))
+    assert found.structures == [None] * 3
+    assert found.problem == (
+        "the sampler raised RuntimeError: out of ideas; 3 of 3 count as unreadable"
+    )
     with pytest.raises(RuntimeError, match="out of ideas"):
-        draw(broken, model, 3, (0, 1, 0))
+        draw(broken, model, 3, (0, 1, 0), fail_fast=True)
     assert state() == before
     assert model.training and model.body.training
 
@@ -62,7 +79,8 @@ def test_the_seed_decides_and_epochs_and_processes_differ() -> None:
     model = Model()
 
     def numbers(*seed: int) -> list[float]:
-        return [item[0] for item in draw("sample", model, 4, seed)]
+        found = draw("sample", model, 4, seed).structures
+        return [item.properties["numbers"][0] for item in found]
 
     assert numbers(0, 1, 0) == numbers(0, 1, 0)
     assert (
@@ -70,18 +88,202 @@ def test_the_seed_decides_and_epochs_and_processes_differ() -> None:
     )
 
 
-def test_what_a_sampler_may_be() -> None:
-    model = Model()
-    assert draw(lambda n: ["x"] * n, model, 2, (0,)) == ["x", "x"]
-    assert draw(lambda module, n: [module] * n, model, 1, (0,)) == [model]
-    assert draw(lambda n, steps=10: (steps for _ in range(n)), None, 2, (0,)) == [10, 10]
-    assert len(draw(model.sample, model, 2, (0,))) == 2
+def crystals(count: int) -> list[Structure]:
+    return [salt() for _ in range(count)]
 
 
-def test_what_a_sampler_owes_is_not_forgotten() -> None:
-    assert draw(lambda n: ["x"], None, 3, (0,)) == ["x", None, None]
-    with pytest.raises(InputError, match="gave 4 crystals where 3 were wanted"):
-        draw(lambda n: ["x"] * 4, None, 3, (0,))
+class Plain(nn.Module):
+    """A module whose sampler has a default."""
+
+    def sample(self, n: int = 64) -> list[Structure]:
+        return crystals(n)
+
+
+class Object:
+    """A sampler with a state."""
+
+    def __call__(self, network: Any, *, count: int) -> list[Structure]:
+        return crystals(count) if network is MODEL else []
+
+
+def unwrapped(*given: Any, **named: Any) -> list[Structure]:
+    model, n = given
+    assert model is MODEL and not named
+    return crystals(n)
+
+
+def passed_on(*given: Any) -> list[Structure]:
+    return crystals(*given)
+
+
+def by_name(**named: Any) -> list[Structure]:
+    assert named.pop("model") is MODEL
+    return crystals(named.pop("n"))
+
+
+def of(model: Any, n: int, temperature: float = 1.0) -> list[Structure]:
+    return crystals(n) if model is MODEL and temperature < 2 else []
+
+
+def with_defaults(model: Any = None, n_samples: int = 64) -> list[Structure]:
+    return crystals(n_samples) if model is MODEL else []
+
+
+def positional_only(x: Any, y: int, /) -> list[Structure]:
+    return crystals(y) if x is MODEL else []
+
+
+def keywords_only(*, n: int, model: Any) -> list[Structure]:
+    return crystals(n) if model is MODEL else []
+
+
+def turned(n: int, model: Any) -> list[Structure]:
+    return crystals(n) if model is MODEL else []
+
+
+def other_names(a: Any, b: int, steps: int = 10) -> list[Structure]:
+    return crystals(b) if a is MODEL and steps == 10 else []
+
+
+def handed_on(model: Any, *rest: Any) -> list[Structure]:
+    return crystals(*rest) if model is MODEL else []
+
+
+def named_rest(model: Any, **rest: Any) -> list[Structure]:
+    return crystals(rest["n"]) if model is MODEL else []
+
+
+def x_and_count(x: Any, num_samples: int = 64) -> list[Structure]:
+    return crystals(num_samples) if x is MODEL else []
+
+
+def in_batches(num_samples: int, batch_size: int = 8) -> list[Structure]:
+    return crystals(num_samples) if batch_size == 8 else []
+
+
+def own_model(model: Any, n: int) -> list[Structure]:
+    return crystals(n) if model == "mine" else []
+
+
+MODEL = Plain()
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        "sample",
+        MODEL,  # a module of torch, not its `forward`
+        MODEL.sample,
+        crystals,
+        lambda n=64: crystals(n),
+        Object(),
+        unwrapped,
+        by_name,
+        of,
+        with_defaults,
+        positional_only,
+        keywords_only,
+        turned,
+        other_names,
+        handed_on,
+        named_rest,
+        x_and_count,
+        in_batches,
+        functools.partial(of, temperature=0.5),
+        functools.partial(of, MODEL),
+        functools.partial(own_model, model="mine"),
+        functools.partial(own_model, "mine"),
+    ],
+)
+def test_what_a_sampler_may_be(sample: Any) -> None:
+    found = draw(sample, MODEL, 3, (0,))
+    assert found.problem is None
+    assert [type(item) for item in found.structures] == [Structure] * 3
+
+
+def test_a_sampler_may_be_without_a_model_and_in_a_wrapper() -> None:
+    assert len(draw(passed_on, None, 2, (0,)).structures) == 2
+    wrapped = nn.DataParallel(Plain())
+    assert draw("sample", wrapped, 2, (0,)).problem is None
+    # What the user fixed stays as it is.
+    assert "gave 5 crystals" not in str(draw(functools.partial(of, n=2), MODEL, 2, (0,)).problem)
+    assert "gave 2 where 3 crystals were wanted" in str(
+        draw(functools.partial(of, n=2), MODEL, 3, (0,)).problem
+    )
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        (lambda n, temperature: [], "needs 'temperature'"),
+        (lambda model, n, temperature: [], "needs 'temperature'"),
+        (lambda n, *, guide: [], "needs 'guide'"),
+    ],
+)
+def test_what_cannot_be_called_is_an_error(sample: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        draw(sample, MODEL, 3, (0,))
+    with pytest.raises(InputError, match="takes the model, but none was given"):
+        draw(of, None, 3, (0,))
+
+
+def interrupted(count: int) -> Iterator[Structure]:
+    yield salt()
+    raise ValueError("no more")
+
+
+def endless(count: int) -> Iterator[Structure]:
+    while True:
+        yield salt()
+
+
+ATOMS = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "n_crystals", "words"),
+    [
+        (lambda n: None, 0, "gave None where 3 crystals were wanted; 3 of 3 count as unreadable"),
+        (lambda n: [], 0, "gave 0 where 3"),
+        (lambda n: crystals(2), 2, "gave 2 where 3 crystals were wanted; 1 of 3 count"),
+        (lambda n: crystals(5), 3, "gave 5 where 3 crystals were wanted; 0 of 3 count"),
+        (endless, 3, "gave more than 3 where 3"),
+        (interrupted, 1, "raised ValueError: no more; 2 of 3 count"),
+        (lambda n: 1 / 0, 0, "raised ZeroDivisionError: division by zero"),
+        (lambda n: "data_NaCl", 0, "gave the text 'data_NaCl' where 3"),
+        (lambda n: torch.rand(3, 3), 0, r"gave Tensor of shape \(3, 3\) where 3"),
+        (lambda n: np.zeros(3), 0, r"gave ndarray of shape \(3,\)"),
+        (lambda n: {"a": salt()}, 0, "gave dict where 3"),
+        (lambda n: 7, 0, "gave int where 3"),
+        (lambda n: [salt(), "NaCl", {}], 1, "no crystal .1 times the text 'NaCl', 1 times dict"),
+        (lambda n: list(torch.rand(3, 2)), 0, r"3 times Tensor of shape \(2,\)"),
+        (lambda n: (crystals(3), {}), 0, "gave 2 where 3"),
+        (lambda n: salt(), 1, "gave 1 where 3"),
+        (lambda n: list(salt())[:1] * 3, 0, "3 times PeriodicSite"),
+        (lambda n: (salt() for _ in range(n)), 3, None),
+        (lambda n: tuple(crystals(n)), 3, None),
+        (lambda n: [salt(), None, ATOMS], 2, None),  # None: this one failed
+        (lambda n: np.array([ATOMS, ATOMS, None], dtype=object), 2, None),
+    ],
+)
+def test_whatever_a_sampler_gives_is_told_and_counted(
+    given: Any, n_crystals: int, words: str | None
+) -> None:
+    found = draw(given, None, 3, (0,))
+    assert len(found.structures) == 3
+    assert sum(item is not None for item in found.structures) == n_crystals
+    if words is None:
+        assert found.problem is None
+        return
+    assert found.problem is not None and re.search(words, found.problem)
+    with pytest.raises((InputError, ZeroDivisionError, ValueError)):
+        draw(given, None, 3, (0,), fail_fast=True)
+
+
+@pytest.mark.parametrize("single", [salt(), ATOMS])
+def test_one_crystal_need_not_be_in_a_list(single: Any) -> None:
+    found = draw(lambda n: single, None, 1, (0,))
+    assert found.problem is None and found.structures == [single]
 
 
 def test_a_method_that_is_not_there_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,41 @@ def tables(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths]
 
 
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's history, as W&B would upload them.
+
+    The file is a log as LevelDB writes it: seven bytes of header, then blocks of 32 KiB.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    wandb.teardown()  # the file is complete once W&B's own process has ended
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    data, at, part, found = path.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        part += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record.FromString(part)
+            part = b""
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                row = {
+                    item.key or ".".join(item.nested_key): json.loads(item.value_json)
+                    for item in items
+                }
+                found.append(row)
+    return found
+
+
+def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows if name in row]
+
+
 def test_a_training_offline_leaves_everything_in_the_run(
     tmp_path: Path, metric: SubstitutionNovelty
 ) -> None:
@@ -106,7 +142,7 @@ def test_a_training_offline_leaves_everything_in_the_run(
     assert kept["protocol"] == context.protocol_text
     assert kept["versions"]["pymatgen"] == context.versions["pymatgen"]
     assert summary["novelty/duplicate"] == 0.5 and summary["novelty/epoch"] == 1
-    assert summary["novelty/novel_yield_95_low"] == 0.0
+    assert summary["novelty/novel_yield_ci_low"] == 0.0
     assert NoveltyReport.load(tmp_path / "own" / "epoch_00001") is not None
 
 
@@ -143,14 +179,16 @@ def test_the_metrics_are_shown_over_the_epoch(
                 real(name, **given),
             ),
         )
-        monkeypatch.setattr(run, "log", logged.append)
+        monkeypatch.setattr(run, "log", lambda content, **_: logged.append(content))
+        steps = iter(range(9))
+        monkeypatch.setattr(type(run), "step", property(lambda _: next(steps)))
         monkeypatch.setattr(run, "log_artifact", lambda a, aliases: artifacts.append((a, aliases)))
         reports = WandbReports(n_pairs=0)
         report = metric(CRYSTALS)
         for epoch in (0, 5):
             reports.log_report(report, epoch=epoch)
     assert defined.pop("novelty/epoch") is None
-    assert {"novelty/duplicate", "novelty/crystals"} <= set(defined)
+    assert {"novelty/*", "novelty/duplicate", "novelty/crystals"} <= set(defined)
     assert set(defined.values()) == {"novelty/epoch"}
     assert [content["novelty/epoch"] for content in logged] == [0, 5]
     assert set(report.scalars()) <= set(logged[0])
@@ -187,7 +225,8 @@ def test_the_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
     assert to_be_shown(report, 2) == ["0", "2"] and to_be_shown(report, 0) == []
 
 
-def test_lightning_and_the_report_share_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_lightning_and_the_report_share_a_run(tmp_path: Path, asynchronous: bool) -> None:
     lightning = pytest.importorskip("lightning.pytorch")
     import torch
     from torch.utils.data import DataLoader
@@ -200,7 +239,10 @@ def test_lightning_and_the_report_share_a_run(tmp_path: Path) -> None:
             self.body = torch.nn.Linear(2, 1)
 
         def training_step(self, batch: Any, _: int) -> Any:
-            return self.body(batch).sum()
+            loss = self.body(batch).sum()
+            self.log("loss", float(self.global_step), on_step=True)
+            run.log({"own": self.global_step})  # past Lightning, as many do
+            return loss
 
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -211,9 +253,12 @@ def test_lightning_and_the_report_share_a_run(tmp_path: Path) -> None:
     run = wandb.init(project="p", mode="offline")
     logger = lightning.loggers.WandbLogger(save_dir=tmp_path)  # joins it
     settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
-    callback = NoveltyCallback("sample", settings, n_samples=3, n_pictures=1)
+    callback = NoveltyCallback(
+        "sample", settings, n_samples=3, n_pictures=1, asynchronous=asynchronous
+    )
     trainer = lightning.Trainer(
-        max_epochs=1,
+        max_epochs=3,
+        log_every_n_steps=1,
         logger=logger,
         callbacks=[callback],
         default_root_dir=tmp_path,
@@ -232,5 +277,136 @@ def test_lightning_and_the_report_share_a_run(tmp_path: Path) -> None:
     assert callback.evaluations[0].folder == (
         tmp_path / str(logger.name) / run.id / "novelty" / "epoch_00000"
     )
-    assert len(tables(tmp_path, "crystals")) == 1
-    assert len(list(media(tmp_path).rglob("*.png"))) == 1
+    assert len(tables(tmp_path, "crystals")) == 3
+    assert len(list(media(tmp_path).rglob("*.png"))) == 3
+    rows = history(tmp_path)
+    assert column(rows, "own") == column(rows, "loss") == list(range(12))
+    with_values = [row for row in rows if "novelty/duplicate" in row]
+    assert [(row["novelty/epoch"], row["novelty/step"]) for row in with_values] == [
+        (0, 4),
+        (1, 8),
+        (2, 12),
+    ]
+    # The table of an evaluation is where its numbers are.
+    assert [row["novelty/epoch"] for row in rows if "novelty/crystals.path" in row] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("steps", ["own", "given", "given twice"])
+def test_no_value_of_the_user_is_lost(
+    tmp_path: Path, metric: SubstitutionNovelty, steps: str
+) -> None:
+    """Before, between and after the evaluations; there are more of these than records."""
+    wrote: list[tuple[str, float]] = []
+
+    def log(name: str, value: float, step: int) -> None:
+        wrote.append((name, value))
+        run.log({name: value}, **({} if steps == "own" else {"step": step}))
+
+    with wandb.init(project="p", mode="offline") as run:
+        log("before", 1, 0)
+        with NoveltyMonitor(
+            lambda n: CRYSTALS[:n],
+            metric,
+            n_samples=2,
+            out=tmp_path / "own",
+            loggers=[WandbReports(run, n_pairs=0)],
+        ) as monitor:
+            for epoch in range(3):
+                log("loss", epoch, 10 * epoch)
+                monitor.step(epoch, step=10 * epoch)
+                if steps == "given twice":
+                    log("after the evaluation", epoch, 10 * epoch)
+            # As an asynchronous run that ends: two more, and nothing in between.
+            for epoch in (3, 4):
+                monitor.step(epoch, step=10 * epoch)
+        log("at the end", 1, 20)
+        log("test", 1, 21)
+    rows = history(tmp_path)
+    for name, value in wrote:
+        assert value in column(rows, name), (name, value)
+    assert len(wrote) == sum(name in row for row in rows for name in dict(wrote))
+    assert all(len(row) > 2 for row in rows)  # none is empty
+    assert column(rows, "novelty/epoch") == [0, 1, 2, 3, 4]
+    assert column(rows, "novelty/step") == [0, 10, 20, 30, 40]
+    assert column(rows, "novelty/duplicate") == [0.5] * 5
+    assert len(column(rows, "novelty/crystals.path")) == 5
+    if steps != "own":
+        # The steps are those that the user gave, up to what was left for the end.
+        assert column([row for row in rows if "loss" in row], "_step") == [0, 10, 20]
+        assert column([row for row in rows if "test" in row], "_step") == [21]
+
+
+def test_crystal_systems_are_curves_too(tmp_path: Path, metric: SubstitutionNovelty) -> None:
+    reports = WandbReports(project="p", mode="offline", n_pairs=0)
+    for epoch in (0, 1):
+        reports.log_report(metric(CRYSTALS[:2]), epoch=epoch, folder=None, prefix="mine")
+    reports.close()
+    rows = history(tmp_path)
+    assert column(rows, "mine/epoch") == [0, 1]
+    assert column(rows, "mine/by_crystal_system/cubic") == [0.0, 0.0]  # of one, none is novel
+    assert column(rows, "mine/n_by_crystal_system/cubic") == [2, 2]
+    assert not any(name.startswith("novelty/") for row in rows for name in row)
+
+
+@pytest.mark.parametrize(
+    ("there", "key"),
+    [({"mine": 1}, "novelty"), ({"reference": "mine"}, "novelty_metric"), (3, "novelty_metric")],
+)
+def test_the_config_of_the_user_stays(metric: SubstitutionNovelty, there: Any, key: str) -> None:
+    report = metric(CRYSTALS[:1])
+    with wandb.init(project="p", mode="offline", config={"novelty": there}) as run:
+        for epoch in (0, 1):
+            WandbReports(run, n_pairs=0).log_report(report, epoch=epoch)
+        config = dict(run.config)
+    assert config[key]["reference"]["name"] == "aflow"
+    if isinstance(there, dict):
+        assert there.items() <= config["novelty"].items()
+    else:
+        assert config["novelty"] == there
+
+
+def test_a_run_that_cannot_be_opened_is_tried_once(
+    metric: SubstitutionNovelty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[dict[str, Any]] = []
+
+    def no_account(**given: Any) -> None:
+        tried.append(given)
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "init", no_account)
+    with (
+        pytest.warns(UserWarning, match="No API key configured") as warned,
+        NoveltyMonitor(
+            lambda n: CRYSTALS[:n], metric, n_samples=1, loggers=[WandbReports()]
+        ) as monitor,
+    ):
+        for epoch in range(3):
+            assert monitor.step(epoch)[0].report is not None
+    assert len(tried) == 1
+    assert sum("W&B can't open a run" in str(one.message) for one in warned) == 1
+
+
+def test_beside_the_tracker_of_accelerate(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(log_with="wandb", cpu=True)
+    accelerator.init_trackers("p", init_kwargs={"wandb": {"mode": "offline"}})
+    settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
+    with NoveltyMonitor(
+        lambda n: CRYSTALS[:n],
+        settings,
+        n_samples=2,
+        asynchronous=True,
+        loggers=[WandbReports(n_pairs=0)],
+    ) as monitor:
+        for epoch in range(3):
+            for step in (2 * epoch + 1, 2 * epoch + 2):
+                accelerator.log({"loss": float(step)}, step=step)
+            monitor.step(epoch, step=step)
+    accelerator.log({"test": 1.0}, step=6)
+    accelerator.end_training()
+    rows = history(tmp_path)
+    assert column(rows, "loss") == [1, 2, 3, 4, 5, 6] and column(rows, "test") == [1]
+    assert column(rows, "novelty/epoch") == [0, 1, 2]
+    assert column(rows, "novelty/step") == [2, 4, 6]
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -9,6 +11,11 @@ from pymatgen.core import Lattice, Structure
 @pytest.fixture
 def crystals() -> list[Structure]:
     """Four crystals: rock salt, a perovskite, a triclinic cell, and a single atom."""
+    return [crystal.copy() for crystal in _made()]
+
+
+@cache
+def _made() -> list[Structure]:
     return [
         Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3]),
         Structure(

@@ -74,7 +74,7 @@ def test_unknown_formats(tmp_path: Path) -> None:
         ("x.pkl", pickle.dumps([1]), "a Python pickle, which is not read"),
         ("x.csv", b"version https://git-lfs.github.com/spec/v1\noid 1\n", "git lfs pull"),
         ("x.zip", b"<!DOCTYPE html>\n<html>", "a web page"),
-        ("x.gz", gzip.compress(b"PAR1 and so on"), "compressed twice"),
+        ("x.pkl.gz", gzip.compress(pickle.dumps([1])), "a Python pickle, which is not read"),
         ("y.gz", b"\x1f\x8b\x08\x00garbage", "damaged, cut short"),
     ]:
         (tmp_path / name).write_bytes(data)

@@ -86,12 +86,19 @@ def test_text_that_is_no_number_is_no_energy(tmp_path: Path) -> None:
 
 
 def test_what_has_no_energies_is_one_clear_error(tmp_path: Path) -> None:
-    for write in (csv, parquet):
+    for write, what in (
+        (csv, "column"),
+        (parquet, "column"),
+        (as_json, "key"),
+        (jsonl, "key"),
+        (extxyz, "key"),
+    ):
         path = write(tmp_path / "gen")
-        with pytest.raises(InputError, match=r"no column 'e_dft'; the columns are .*dft"):
-            next(read_samples(path, energies="e_dft"))
+        words = rf"energies=e_pbe: there is no such {what}; the {what}s are .*dft"
+        with pytest.raises(InputError, match=words):
+            next(read_samples(path, energies="e_pbe"))
     SALT.to(filename=str(tmp_path / "gen.cif"))
     with pytest.raises(
-        InputError, match=r"energies=dft, but cif has no place for energies.*extxyz"
+        InputError, match=r"energies=dft is for tables, JSON and extxyz, and .* cif"
     ):
         read_samples(tmp_path / "gen.cif", energies="dft")

@@ -33,9 +33,9 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Lattice, Structure
 
 from novelty_metric.cli.compose import choices, compose_config, config_folder, model_choice
-from novelty_metric.cli.model_settings import ModelSettings, samples_of_model
+from novelty_metric.cli.model_settings import ModelSettings
 from novelty_metric.cli.score import read_settings
-from novelty_metric.cli.settings import ScoreSettings
+from novelty_metric.cli.settings import ScoreSettings, sample_paths
 from novelty_metric.crystal import clean, shortest_distance
 from novelty_metric.errors import InputError
 from novelty_metric.samples import FORMATS, Sample
@@ -179,16 +179,17 @@ def test_samples_by_the_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("diffcsp/a.pt", "flowmm/b.csv", "flowmm/c.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert samples_of_model("{model}/a.pt", "diffcsp") == "diffcsp/a.pt"
-    assert samples_of_model("{model}/*", "diffcsp") == "diffcsp/a.pt"
-    assert samples_of_model(f"{tmp_path}/{{model}}/*.pt", "diffcsp") == f"{tmp_path}/diffcsp/a.pt"
-    assert samples_of_model("glob*(1,2)", "diffcsp") == "glob*(1,2)"
+
+    def found(text: str, model: str) -> list[str]:
+        return [str(path) for path in sample_paths(text, model)]
+
+    assert found("{model}/a.pt", "diffcsp") == found("{model}/*", "diffcsp") == ["diffcsp/a.pt"]
+    assert found(f"{tmp_path}/{{model}}/*.pt", "diffcsp") == [f"{tmp_path}/diffcsp/a.pt"]
+    assert found("{model}/x", "adit") == ["adit/x"]
     with pytest.raises(InputError, match=r"fits 2 files .*it must fit one"):
-        samples_of_model("{model}/*.csv", "flowmm")
+        sample_paths("{model}/*.csv", "flowmm")
     with pytest.raises(InputError, match="fits no file"):
-        samples_of_model("{model}/*.cif", "flowmm")
-    with pytest.raises(InputError, match="adit/x: no such file"):
-        samples_of_model("{model}/x", "adit")
+        sample_paths("{model}/*.cif", "flowmm")
 
 
 # --- what is written is read back --------------------------------------------------------------

@@ -111,3 +111,18 @@ def test_mattergens_two_files_agree(shared_data: Path) -> None:
 @pytest.mark.slow
 def test_all_of_mattergens_two_files_agree(shared_data: Path) -> None:
     compare_mattergen(shared_data / "generated" / "mattergen", 2_048)
+
+
+def test_small_files_that_failed(shared_data: Path) -> None:
+    """Ids like numbers, a stress of six numbers, a sparse tensor, two columns of one name."""
+    cases = shared_data.parent / "cases"
+    expected = {
+        "ids_like_numbers.extxyz": [("4e1234", "Na1 Cl1"), ("9e9999", "Sn1")],
+        "voigt_stress.extxyz": [("voigt_stress-0", "Na1 Cl1")],
+        "sparse_tensor.pt": [("sparse_tensor-0", "Na4 Cl4"), ("sparse_tensor-1", "Na4 Cl4")],
+    }
+    for name, crystals in expected.items():
+        samples = list(read_samples(cases / name))
+        assert [(s.id, s.structure and s.structure.formula) for s in samples] == crystals
+    with pytest.raises(InputError, match="two columns are called 'cif'; give one another name"):
+        read_samples(cases / "two_columns_of_one_name.parquet")

@@ -133,15 +133,37 @@ def test_a_folder_is_in_natural_order(tmp_path: Path) -> None:
     (tmp_path / "gen_5.cif").symlink_to(tmp_path / "nowhere")
     samples = list(read_samples(tmp_path))
     ids = [sample.id for sample in samples]
-    assert ids == ["b", "gen_1", "gen_2", "gen_4", "gen_5", "gen_10", "gen_3"]
+    assert ids == ["b", "gen_1", "gen_2", "gen_4", "gen_5", "gen_10", "more/gen_3"]
     assert [sample.id for sample in samples if sample.structure is None] == ["gen_5"]
     assert samples[-1].source == f"{tmp_path.name}:more/gen_3.cif"
 
 
-def test_equal_names_get_different_ids(tmp_path: Path) -> None:
+def test_files_of_a_tree_have_their_paths_as_ids(tmp_path: Path) -> None:
+    trees = {
+        ("a/gen_0.cif", "b/gen_0.cif", "c/d/gen_0.cif"): ["a/gen_0", "b/gen_0", "c/d/gen_0"],
+        ("out/gen_0.cif", "out/gen_1.cif"): ["gen_0", "gen_1"],
+        ("out/a/gen_0.cif", "out/b/gen_0.cif", "out/last.cif"): ["a/gen_0", "b/gen_0", "last"],
+        ("out/run/gen_0.cif",): ["gen_0"],
+    }
+    for number, (names, ids) in enumerate(trees.items()):
+        folder, packed, tar = (tmp_path / f"{number}{end}" for end in ("", ".zip", ".tar"))
+        with zipfile.ZipFile(packed, "w") as archive, tarfile.open(tar, "w") as other:
+            for name in names:
+                archive.writestr(name, CIF.format(GOOD))
+                add_to_tar(other, name, CIF.format(GOOD).encode())
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(CIF.format(GOOD))
+        for path in (folder, packed, tar):
+            samples = list(read_samples(path))
+            assert [sample.id for sample in samples] == ids
+            assert [sample.source for sample in samples] == [f"{path.name}:{n}" for n in names]
+            assert outcome(samples) == ["Li1O1"] * len(ids)
+
+
+def test_equal_ids_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in ("a/gen_0.cif", "b/gen_0.cif", "gen_0__2.cif", "c/gen_0.cif"):
+        for name in ("gen_0.cif", "gen_0.CIF", "gen_0__2.cif", "gen_0.cif.gz"):
             archive.writestr(name, CIF.format(GOOD))
     for _ in range(2):
         ids = [sample.id for sample in read_samples(path)]
@@ -213,11 +235,11 @@ def test_links_and_foreign_members_of_a_tar(tmp_path: Path) -> None:
         add_to_tar(archive, "latin.cif", "# Müller\n".encode("latin-1") + good)
     samples = list(read_samples(path))
     assert [(sample.id, sample.structure is not None) for sample in samples] == [
-        ("gen_0", True),
+        ("absolute/gen_0", True),
         ("soft", False),
         ("hard", False),
         ("fifo", False),
-        ("gen_1", True),
+        ("folder.cif/gen_1", True),
         ("n" * 150, True),
         ("latin", True),
     ]
@@ -227,7 +249,8 @@ def test_links_and_foreign_members_of_a_tar(tmp_path: Path) -> None:
 def test_a_member_has_a_bound() -> None:
     assert MAX_MEMBER_BYTES == 50_000_000
     endless = io.BytesIO(b"0" * (MAX_MEMBER_BYTES + 1))
-    (sample,) = members.member_samples("a.cif", "x.zip:a.cif", lambda: endless, ())
+    (entry,) = members.member_entries("a", "a.cif", lambda: endless, ())
+    sample = entry.sample("a", "x.zip:a.cif")
     assert (sample.id, sample.structure, sample.error) == ("a", None, "more than 50 MB")
 
 
@@ -277,7 +300,7 @@ def test_a_damaged_frame_harms_no_other(tmp_path: Path) -> None:
     assert results["flat cell"] == "the cell has no volume"
     assert results["slab"] == "not periodic in three directions"
     assert results["none"] == "no atoms"
-    assert results["placeholder"] == "atomic number 0 is not an element"
+    assert results["placeholder"] == "'X' is not an element"
     assert samples[list(frames).index("named")].id == "mp-7"
     assert samples[1].source == "x.extxyz:frame 1"
 

@@ -45,6 +45,7 @@ def test_every_setting() -> None:
         min_unmatched=0.1,
         max_duplicate=1,
         fail="unmatched:-5%",
+        allow_empty=True,
     )
     assert found.samples == HERE / "a/b.zip"
     assert found.fail == parse_tolerances("unmatched:-5%")

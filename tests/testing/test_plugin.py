@@ -765,3 +765,158 @@ def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "loaded: []" in done.stdout
+
+
+# Nothing to check
+
+
+@pytest.mark.parametrize("words", [(), ("--novelty-update",)])
+def test_a_check_with_nothing_to_check_fails_and_writes_no_baseline(
+    project: pytest.Pytester, write_samples: WriteSamples, words: tuple[str, ...]
+) -> None:
+    write_samples("ten.json", "xx")
+    project.makefile(".yaml", novelty_release="samples: ten.json\nmax_duplicate: 0.5")
+    models(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.novelty(model="unreadable")
+        def test_unreadable(novelty_metric, novelty_regression):
+            novelty_regression(novelty_metric([None, None]))
+
+        @pytest.mark.novelty(model="none")
+        def test_none(novelty_metric, novelty_regression):
+            novelty_regression(novelty_metric([]))
+        """,
+    )
+    result = run(project, "--novelty", *words)
+    result.assert_outcomes(failed=3)
+    said = {
+        "none": "no crystal was given",
+        "release": "none of 2 crystals is eligible: 2 composition refused by SMACT",
+        "unreadable": "none of 2 crystals could be read",
+    }
+    for model, why in said.items():
+        result.stdout.fnmatch_lines([f"novelty of {model}: there is nothing to check, {why}"])
+        result.stdout.fnmatch_lines([f"{model} *NOTHING TO CHECK"])
+    assert not (project.path / "novelty_baselines").exists()
+
+
+def test_it_passes_where_that_is_allowed(
+    project: pytest.Pytester, write_samples: WriteSamples
+) -> None:
+    write_samples("ten.json", "xx")
+    project.makefile(
+        ".yaml", novelty_release="samples: ten.json\nmin_unmatched: 0.5\nallow_empty: true"
+    )
+    models(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.novelty(model="marker", allow_empty=True)
+        def test_marker(novelty_metric, novelty_regression):
+            novelty_regression(novelty_metric([]))
+
+        @pytest.mark.novelty(model="fixture")
+        def test_fixture(novelty_metric, novelty_regression):
+            novelty_regression(novelty_metric([]), allow_empty=True)
+
+        @pytest.mark.novelty(model="neither")
+        def test_neither(novelty_metric, novelty_regression):
+            novelty_regression(novelty_metric([]))
+        """,
+    )
+    run(project, "--novelty", "--novelty-update").assert_outcomes(passed=3, failed=1)
+    result = run(project, "--novelty")  # and with a baseline
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        ["novelty of neither: there is nothing to check, no crystal was given"]
+    )
+
+
+# Beside a repository's own names
+
+
+OWN_OPTION = """
+def pytest_addoption(parser):
+    parser.addoption("--novelty", type=int, default=3, help="of the repository")
+    parser.addini("novelty", "of the repository", default="seven")
+"""
+
+
+def test_an_option_of_the_repository_stays(project: pytest.Pytester) -> None:
+    project.makeconftest(OWN_OPTION)
+    models(
+        project,
+        MODELS
+        + """
+    def test_own(request):
+        assert request.config.getoption("novelty") == request.config.getoption("--novelty") == 5
+        assert request.config.getini("novelty") == "seven"
+    """,
+    )
+    result = run(project, "--novelty=5", "-rs")
+    result.assert_outcomes(passed=2, skipped=1)
+    line = "novelty-metric: --novelty is this repository's own: novelty tests run with *-metric"
+    result.stdout.fnmatch_lines([line])
+    result.stdout.fnmatch_lines(["SKIPPED * novelty test: run with --novelty-metric"])
+    run(project, "--novelty", "5", "--novelty-metric", "--novelty-update").assert_outcomes(passed=3)
+    result = run(project, "--novelty=5", "--novelty-update")
+    result.stderr.fnmatch_lines(["ERROR: --novelty-update needs --novelty-metric: *"])
+
+
+def test_both_names_run_them_elsewhere(project: pytest.Pytester) -> None:
+    accepted_by = ("--novelty-metric", "--novelty-update")
+    models(project)
+    result = run(project, *accepted_by)
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*this repository's own*")
+    help_text = run(project, "--help").stdout.str()
+    assert "--novelty " in help_text and "--novelty-metric " in help_text
+
+
+@pytest.mark.parametrize("declared", ["ini", "conftest"])
+def test_a_marker_of_the_repository_stays(project: pytest.Pytester, declared: str) -> None:
+    line = "novelty(level): how new a test is"
+    if declared == "ini":
+        project.makeini(f"[pytest]\nmarkers =\n    {line}\naddopts = --strict-markers")
+    else:
+        project.makeconftest(
+            f"def pytest_configure(config): config.addinivalue_line('markers', {line!r})"
+        )
+    models(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.novelty("high", level=3)
+        def test_own(request):
+            assert request.node.get_closest_marker("novelty").args == ("high",)
+
+        @pytest.mark.novelty
+        def test_bare(): pass
+
+        @pytest.mark.novelty_metric(
+            model="ours", samples="ten.json", reference="three.arrow", relaxer="none"
+        )
+        def test_ours(): pass
+        """,
+    )
+    result = run(project, "-rs")
+    result.assert_outcomes(passed=2, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["novelty-metric: the marker novelty is this repository's own: ours is novelty_metric"]
+    )
+    run(project, "--novelty", "--novelty-update").assert_outcomes(passed=3)
+    assert (project.path / "novelty_baselines" / "test_models.test_ours.json").exists()
+    result = run(project, "--markers")
+    result.stdout.fnmatch_lines([f"@pytest.mark.{line}", "@pytest.mark.novelty_metric(model, *"])
+
+
+def test_a_bare_marker_on_a_test_without_our_fixtures_is_not_ours(
+    project: pytest.Pytester,
+) -> None:
+    models(project, "import pytest\n@pytest.mark.novelty\ndef test_a(): pass")
+    run(project).assert_outcomes(passed=1)

@@ -1,0 +1,149 @@
+"""Ids that the samples bring with them: where they stand, and how they are written.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.source import one_line
+
+ID_NAMES = (
+    "id",
+    "material_id",
+    "mp_id",
+    "sample_id",
+    "structure_id",
+    "crystal_id",
+    "entry_id",
+    "cif_id",
+    "identifier",
+    "name",
+)
+"""Names of a column or key with ids, the preferred one first; see `plain_name`."""
+
+SAMPLED_RECORDS = 64
+"""Records that are looked at for an id column that was named."""
+
+_EXACT_INTEGERS = 2.0**53
+
+
+@lru_cache(maxsize=4096)
+def plain_name(name: str) -> str:
+    """A name without what its writers vary: case, spaces, hyphens, underscores and dots.
+
+    Examples
+    --------
+    >>> plain_name("Material ID"), plain_name("material-id"), plain_name(" MATERIAL_ID")
+    ('materialid', 'materialid', 'materialid')
+    """
+    return re.sub(r"[\s_.-]", "", name).casefold()
+
+
+_PLAIN_ID_NAMES = [plain_name(name) for name in ID_NAMES]
+
+
+def id_names_in(names: Iterable[str]) -> list[str]:
+    """Those of the names that ids may stand under, in the order of `ID_NAMES`.
+
+    Of names that differ only in what `plain_name` leaves out, the one as it is in `ID_NAMES` comes
+    first, then the others in their own order.
+    """
+    found = [name for name in names if plain_name(name) in _PLAIN_ID_NAMES]
+    return sorted(
+        found, key=lambda name: (_PLAIN_ID_NAMES.index(plain_name(name)), name not in ID_NAMES)
+    )
+
+
+def wanted_name(names: Sequence[str], wanted: str) -> str | None:
+    """The name asked for: as it was typed, else the only one that `plain_name` makes the same."""
+    if wanted in names:
+        return wanted
+    alike = {name for name in names if plain_name(name) == plain_name(wanted)}
+    return alike.pop() if len(alike) == 1 else None
+
+
+def id_text(value: Any) -> str | None:
+    """An id letter by letter; None for one that is missing or blank.
+
+    Text is kept as it is. A whole number is written without a point, also where missing values
+    made it a float.
+
+    Examples
+    --------
+    >>> [id_text(value) for value in ("00123", "4e1234", "nan", 123.0, 2**60, None, " ")]
+    ['00123', '4e1234', 'nan', '123', '1152921504606846976', None, None]
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if value is None or isinstance(value, Mapping | list | tuple):
+        return None
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer() and abs(value) < _EXACT_INTEGERS:
+            return str(int(value))
+        return repr(value)
+    text = str(value)
+    return None if text in ("", "NaT", "NaN", "<NA>") else text
+
+
+def record_id(record: Mapping[str, Any], wanted: str | None) -> str | None:
+    """The id of a record: under the name asked for, else the first of `id_names_in` with one."""
+    names = list(record)
+    if wanted is None:
+        candidates = id_names_in(names)
+    else:
+        name = wanted_name(names, wanted)
+        candidates = [] if name is None else [name]
+    texts = (id_text(record[name]) for name in candidates)
+    return next((text for text in texts if text is not None), None)
+
+
+def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str | None) -> None:
+    """Refuse a name that none of the first records has.
+
+    Parameters
+    ----------
+    **wanted
+        By setting; None where none was asked for.
+
+    Raises
+    ------
+    InputError
+        With the names that there are.
+    """
+    missing = {setting: name for setting, name in wanted.items() if name is not None}
+    known: dict[str, None] = {}
+    for record in records:
+        if not missing:
+            return
+        missing = {
+            setting: name
+            for setting, name in missing.items()
+            if wanted_name(list(record), name) is None
+        }
+        known |= dict.fromkeys(record)
+    for setting, name in missing.items():
+        raise InputError(no_such_name(path, setting, name, known, "key"))
+
+
+def no_such_name(path: Path, setting: str, wanted: str, known: Iterable[str], what: str) -> str:
+    """What to say of a column or key that was asked for and is not there."""
+    listed = one_line(", ".join(name or "(unnamed)" for name in known), 300) or "(none)"
+    return f"{path}: {setting}={wanted}: there is no such {what}; the {what}s are {listed}"

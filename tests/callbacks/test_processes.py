@@ -1,0 +1,269 @@
+"""Trainings of several processes, and what is left of processes when a training ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("lightning.pytorch")
+
+from test_schedule import ROWS
+
+HERE = Path(__file__).parent
+TWO = [row for row in ROWS if "accumulate" not in row[1] and "fast_dev" not in row[1]][::4]
+"""Rows of the page's table that two processes train, too."""
+
+HEAD = """
+import json, os, sys, time, warnings
+from datetime import timedelta
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import lightning.pytorch as lightning
+from lightning.pytorch.strategies import DDPStrategy
+from tiny_training import Tiny, TinyMetric, trainer_of
+from novelty_metric.callbacks import NoveltyCallback, NoveltyCheckpoint
+out = Path(sys.argv[2])
+"""
+
+RANKS = """
+def main():
+    seconds, limit, rows = json.loads(sys.argv[3])
+    rank = int(os.environ["LOCAL_RANK"])
+    (out / f"ready_{rank}").touch()
+    while len(list(out.glob("ready_*"))) < 2:
+        time.sleep(0.1)
+    told = []
+    for number, (given, options) in enumerate(rows):
+        metric = TinyMetric(prepare_seconds=seconds if number == 0 else 0)
+        callback = NoveltyCallback("sample", metric, n_samples=3, **eval(f"dict({given})"))
+        best = lightning.callbacks.ModelCheckpoint(
+            out / str(number), monitor="novelty/novelty", mode="max"
+        )
+        strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=limit))
+        logger = lightning.loggers.CSVLogger(out, name="csv", version=str(number))
+        trainer = trainer_of(
+            out, callback, best, devices=2, strategy=strategy, logger=logger,
+            enable_checkpointing=True, **eval(f"dict({options})"),
+        )
+        trainer.fit(Tiny())
+        told.append([[e.epoch, e.step, e.scalars] for e in callback.evaluations])
+    (out / f"told_{rank}.json").write_text(json.dumps(told))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return {**os.environ, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", **more}
+
+
+def script_of(folder: Path, text: str) -> list[str]:
+    script = folder / "train.py"
+    script.write_text(HEAD + text)
+    return [sys.executable, str(script), str(HERE), str(folder)]
+
+
+def two(folder: Path, rows: list[tuple[str, str]], seconds: float, limit: float) -> list[Any]:
+    """What each of two processes tells of its trainings, one after the other."""
+    command = [*script_of(folder, RANKS), json.dumps([seconds, limit, rows])]
+    common = environment(MASTER_ADDR="localhost", WORLD_SIZE="2", NODE_RANK="0")
+    processes = [
+        subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    for process in processes:
+        said = process.communicate(timeout=500)[1]
+        assert process.returncode == 0, said.decode()
+    return [json.loads((folder / f"told_{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_two_processes_evaluate_what_the_table_says(tmp_path: Path) -> None:
+    """The first prepares for longer than a collective may take."""
+    first, second = two(tmp_path, [row[:2] for row in TWO], seconds=8, limit=5)
+    assert first == second
+    for (_, _, expected), evaluations in zip(TWO, first, strict=True):
+        assert [(epoch, step) for epoch, step, _ in evaluations] == expected
+        for _, step, scalars in evaluations:
+            assert scalars["novelty/novelty"] == step and scalars["novelty/n_samples"] == 3
+
+
+@pytest.mark.slow
+def test_a_minute_of_preparation_under_a_limit_of_ten_seconds(tmp_path: Path) -> None:
+    first, second = two(tmp_path, [("", "max_epochs=2")], seconds=60, limit=10)
+    assert first == second and [epoch for epoch, *_ in first[0]] == [0, 1]
+
+
+SPAWN = """
+from test_monitor import children
+
+def main():
+    callback = NoveltyCallback(
+        "sample", TinyMetric(), n_samples=2, asynchronous=json.loads(sys.argv[3])
+    )
+    logger = lightning.loggers.CSVLogger(out, name="csv", version="")
+    kept = NoveltyCheckpoint(out / "kept")
+    trainer = trainer_of(
+        out, callback, kept, devices=2, strategy="ddp_spawn", logger=logger, max_epochs=2,
+        log_every_n_steps=1, enable_checkpointing=True,
+    )
+    trainer.fit(Tiny())
+    assert Path(kept.best_model_path) == out / "kept" / "epoch=1-step=8.ckpt"
+    assert list((out / "kept").iterdir()) == [Path(kept.best_model_path)]
+    found = callback.evaluations
+    print(json.dumps([[e.epoch, e.step, e.scalars["novelty/novelty"]] for e in found]))
+    print(json.dumps([float(trainer.callback_metrics["novelty/novelty"]), len(children())]))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("beside", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_evaluations_come_back_from_processes_that_were_spawned(
+    tmp_path: Path, beside: bool
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    done = subprocess.run(
+        [*script_of(tmp_path, SPAWN), json.dumps(beside)],
+        env=environment(TMPDIR=str(tmp_path / "temporary")),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    evaluations, (value, left) = map(json.loads, done.stdout.splitlines()[-2:])
+    assert evaluations == [[0, 4, 4.0], [1, 8, 8.0]] and value == 8.0 and left == 0
+    assert not list((tmp_path / "temporary").glob("novelty-metric-*"))
+
+
+ENDS = """
+import multiprocessing, signal
+from test_monitor import children
+
+def fail(how):
+    if how == "sigkill":
+        # Once the scorer is there for sure.
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+    if how.startswith("sig"):
+        os.kill(os.getpid(), getattr(signal, how.upper()))
+    elif how == "exit":
+        sys.exit(3)
+    elif how == "_exit":
+        os._exit(3)
+    elif how == "interrupt":
+        raise KeyboardInterrupt
+    elif how != "finish":
+        raise OSError
+
+class Breaks(lightning.Callback):
+    def __init__(self, how):
+        self.how = how
+
+    def on_train_batch_start(self, trainer, module, batch, at):
+        if trainer.global_step == 6 and not self.how.startswith("validation"):
+            (out / "scorers").write_text(json.dumps(sorted(children())))
+            fail(self.how)
+
+    def on_validation_epoch_start(self, trainer, module):
+        if trainer.global_step == 8 and self.how.startswith("validation"):
+            fail(self.how)
+
+def main():
+    hows = json.loads(sys.argv[3])
+    for number, how in enumerate(hows):
+        # The scorer is in the middle of its work, but where the training ends in peace.
+        metric = TinyMetric(prepare_seconds=0 if how == "finish" else 600)
+        callback = NoveltyCallback("sample", metric, n_samples=2, asynchronous=True)
+        logger = lightning.loggers.CSVLogger(out, name="csv", version=str(number))
+        ended = "in peace"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                trainer_of(out, callback, Breaks(how), logger=logger, max_epochs=3,
+                           log_every_n_steps=1).fit(Tiny())
+            except BaseException as error:
+                ended = type(error).__name__
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(json.dumps([how, ended, len(children()), len(callback.evaluations)]), flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+ENDINGS = {
+    "finish": "in peace",
+    "raise": "OSError",
+    "validation raises": "OSError",
+    "interrupt": "SystemExit",
+    "sigint": "SystemExit",
+    "sigterm": "SIGTERMException",
+    "exit": "SystemExit",
+}
+
+
+def losses(folder: Path, number: int) -> int:
+    with (folder / "csv" / str(number) / "metrics.csv").open() as stream:
+        return sum(bool(row["loss_step"]) for row in csv.DictReader(stream))
+
+
+def test_no_process_is_left_however_a_training_ends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*script_of(tmp_path, ENDS), json.dumps(list(ENDINGS))],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert {how: ended for how, ended, *_ in told} == ENDINGS
+    assert {how: left for how, _, left, _ in told} == dict.fromkeys(ENDINGS, 0)
+    assert told[0][3] == 3
+    for number, how in enumerate(ENDINGS):
+        # The batches that were trained until then; SIGTERM is heard after the batch.
+        assert losses(tmp_path, number) == {"finish": 12, "validation raises": 8, "sigterm": 7}.get(
+            how, 6
+        )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # One that has ended, and that nobody has asked for its status, is not alive.
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("how", ["sigkill", "_exit"])
+def test_a_scorer_ends_after_a_training_that_could_not_end_it(tmp_path: Path, how: str) -> None:
+    done = subprocess.run(
+        [*script_of(tmp_path, ENDS), json.dumps([how])],
+        capture_output=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if how == "sigkill" else 3)
+    scorers = json.loads((tmp_path / "scorers").read_text())
+    assert len(scorers) == 1
+    until = time.monotonic() + 120
+    while any(map(is_alive, scorers)):
+        assert time.monotonic() < until
+        time.sleep(0.2)
