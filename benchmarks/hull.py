@@ -17,7 +17,7 @@ DATA is the folder with ``mp_20/`` (``val``, ``test`` and ``train_subset`` as Pa
 these crystals. Finished relaxations are kept in ``--cache``, so that an interrupted run goes on. ::
 
     python benchmarks/hull.py published STORE DATA --set NAME SAMPLES EHULL.csv.gz [--set ...]
-    python benchmarks/hull.py decomposition STORE DATA FOLDER [--max-sites 20]
+    python benchmarks/hull.py decomposition STORE DATA FOLDER [--max-sites 20] [--model 7net-0]
     python benchmarks/hull.py real STORE DATA
     python benchmarks/hull.py scale STORE DATA --model 7net-0
     python benchmarks/hull.py time
@@ -236,8 +236,26 @@ def with_published(options: argparse.Namespace) -> Iterable[Drawn]:
 
 def decomposition(options: argparse.Namespace) -> None:
     """Distances from the four hulls against decomposition energies of theory."""
+    drawn = with_decomposition(options)
+    if options.model is not None:
+        hull = Mp20Hull().open(options.model)
+        potential = sevennet(options.model)
+        energies = PotentialRelaxer(potential).energies([one.structure for one in drawn])
+        rows = pd.DataFrame(
+            [
+                (
+                    one.set,
+                    one.truth,
+                    hull.e_above_hull(one.structure.composition, energy, one.structure),
+                )
+                for one, energy in zip(drawn, energies, strict=True)
+            ],
+            columns=["set", "truth", options.model],
+        )
+        print_agreement(rows, [options.model])
+        return
     hulls = four_hulls(options)
-    rows = measured(relaxed(with_decomposition(options), options), hulls.by_name)
+    rows = measured(relaxed(drawn, options), hulls.by_name)
     print_agreement(rows, list(hulls.by_name))
 
 
@@ -250,9 +268,12 @@ def with_decomposition(options: argparse.Namespace) -> list[Drawn]:
         with zipfile.ZipFile(Path(options.folder) / f"{name}.zip") as archive:
             for member in sorted(archive.namelist()):
                 formula, group = Path(member).stem.rsplit("_", 1)
+                energy = energies.get((formula, int(group)))
+                if energy is None:
+                    print(f"{name} {member}: not in the table")
+                    continue
                 structure = structure_of(archive.read(member).decode())
                 if len(structure) <= options.max_sites:
-                    energy = energies[formula, int(group)]
                     found.append(Drawn(name, Path(member).stem, structure, energy))
     order = np.random.default_rng(options.seed).permutation(len(found))
     return [found[place] for place in order[: options.crystals or None]]
@@ -372,9 +393,7 @@ def scale(options: argparse.Namespace) -> None:
     reference = open_reference(options.store)
     drawn = of_many_elements(reference, options.crystals or 671, options.seed)
     structures = [reference.structure(index) for index in drawn]
-    target = {"_target_": "sevenn.calculator.SevenNetCalculator", "model": options.model}
-    potential = AseCalculator({**target, "device": "cpu"}, name=options.model)
-    energies = list(PotentialRelaxer(potential).energies(structures))
+    energies = list(PotentialRelaxer(sevennet(options.model)).energies(structures))
     table = tables(Path(options.data)).set_index("material_id")["formation_energy_per_atom"]
     known = table.reindex([reference.ids[index] for index in drawn]).to_numpy()
     for which in (Energies.CORRECTED, Energies.UNCORRECTED):
@@ -396,6 +415,12 @@ def scale(options: argparse.Namespace) -> None:
         f"compounds: mean absolute error {1000 * offsets.error_before:.1f}, with an offset per "
         f"element by cross-validation {1000 * offsets.error:.1f} ({offsets.n_crystals} compounds)"
     )
+
+
+def sevennet(model: str) -> AseCalculator:
+    """A model of the package ``sevenn``, whose weights come with it."""
+    target = {"_target_": "sevenn.calculator.SevenNetCalculator", "model": model}
+    return AseCalculator({**target, "device": "cpu"}, name=model)
 
 
 def of_many_elements(reference: Reference, wanted: int, seed: int) -> np.ndarray:
@@ -481,6 +506,9 @@ def main() -> None:
         verb.set_defaults(run=run)
     verbs.choices["scale"].add_argument("--model", default="7net-0")
     verbs.choices["decomposition"].add_argument("folder")
+    verbs.choices["decomposition"].add_argument(
+        "--model", help="single points of the given geometry by a SevenNet model instead"
+    )
     verbs.choices["decomposition"].add_argument("--max-sites", type=int, default=20)
     verbs.choices["published"].add_argument("--set", nargs=3, action="append", required=True)
     for name, verb in verbs.choices.items():

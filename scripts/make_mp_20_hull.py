@@ -48,7 +48,7 @@ ABOUT = About(
         "mp_elemental_energies.csv at zero"
     ),
     licence="CC BY 4.0",
-    date="2021-12",
+    date="2021",
     scheme="GGA and GGA+U formation energies with the MP2020 corrections, eV/atom",
 )
 

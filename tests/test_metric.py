@@ -662,8 +662,9 @@ def test_max_sites() -> None:
         ({"scope": "some"}, "scope is 'some'; known: eligible, all"),
         ({"relaxer": "mace"}, "no relaxer named 'mace'; known: chgnet, none"),
         (
-            {"hull": "mp"},
-            "no hull named 'mp'; known: reference, matbench_discovery, none, or a file of entries",
+            {"hull": "gp"},
+            "no hull named 'gp'; known: auto, mp_20, reference, matbench_discovery, mp, none, or a "
+            "file of entries",
         ),
         ({"workers": 0}, "workers is 0; it must be at least 1"),
         ({"protocol": "slow"}, "no protocol named 'slow'; known: paper, fast"),

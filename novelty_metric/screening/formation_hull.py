@@ -70,7 +70,7 @@ class FormationHull:
     def with_crystals(
         self, reference: Reference, energies: np.ndarray, wanted: np.ndarray
     ) -> FormationHull:
-        """The same hull and crystals of compositions that it lacks.
+        """The same hull and crystals of compositions that it lacks; itself if none can be added.
 
         Parameters
         ----------
@@ -84,14 +84,19 @@ class FormationHull:
         n_added = 0
         for index in np.flatnonzero(wanted & np.isfinite(energies)).tolist():
             structure = reference.structure(index)
-            found = self.scale.formation_energy(
-                structure.composition, float(energies[index]), structure
-            )
+            try:
+                found = self.scale.formation_energy(
+                    structure.composition, float(energies[index]), structure
+                )
+            except RuntimeError:  # no corrections for it
+                found = None
             if found is None:
                 continue
             key = reference.composition_key(index)
             lowest[key] = min(found, lowest.get(key, math.inf))
             n_added += 1
+        if not lowest:
+            return self
         return FormationHull(
             self.known.joined(lowest),
             self.scale,

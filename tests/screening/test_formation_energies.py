@@ -111,3 +111,20 @@ def test_the_packaged_points_are_those_of_the_tables(shared_data: Path) -> None:
         assert found is not None
         # Never above the published hull; below only where another row's point is not convex.
         assert found.e_above_hull >= row.e_above_hull - 1e-4
+
+
+def test_the_script_makes_the_packaged_file(shared_data: Path) -> None:
+    import importlib.util
+
+    path = Path(__file__).parents[2] / "scripts" / "make_mp_20_hull.py"
+    spec = importlib.util.spec_from_file_location("make_mp_20_hull", path)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found = script.points(shared_data)
+    read = FormationEnergies.read(MP_20)
+    assert read.about == script.ABOUT
+    assert read.compositions.keys() == sorted(found)
+    values = [found[key] for key in sorted(found)]
+    np.testing.assert_allclose(read.energies, [energy for energy, _ in values], atol=1e-6)
+    assert read.on_hull.tolist() == [on_hull for _, on_hull in values]

@@ -153,6 +153,14 @@ def test_auto_adds_what_the_hull_lacks() -> None:
     assert again.asked == []
 
 
+def test_an_element_without_a_scale_adds_nothing() -> None:
+    """Polonium is not in the table of elements, so its energy cannot be placed."""
+    reference = Reference.from_structures([cubic("Po"), cubic("Po", "O")])
+    hull = auto_hull(reference, Toy("chgnet", {"Po": -3.0, "PoO": -4.0}))  # type: ignore[arg-type]
+    assert hull.name == "mp_20"
+    assert hull.e_above_hull(Composition("PoO"), -4.0) is None
+
+
 def test_auto_without_a_known_scale_is_the_reference_and_says_so() -> None:
     reference = Reference.from_structures([cubic("Na", "Cl"), cubic("Na")])
     toy = Toy("toy", {"NaCl": -3.0, "Na": -1.0})
