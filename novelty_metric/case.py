@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from novelty_metric.verdict import (
     Route,
     TriedParent,
     Verdict,
+    rests_on_elements,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
+    from novelty_metric.sample_energies import SampleEnergies
     from novelty_metric.search.engine import ParentsResult
     from novelty_metric.search.matching import Matching
 
@@ -64,8 +66,10 @@ class Case:
     relaxation : Relaxation or None
     converged : bool or None
         Also True for a sample taken as already relaxed; None if nothing was relaxed.
-    energy_per_atom, e_above_hull : float or None
-        eV/atom.
+    energy_per_atom, given_energy, e_above_hull : float or None
+        The potential's, the sample's own, and the distance from the hull (eV/atom).
+    n_competing, decomposition
+        What the hull is made of there, as in `CrystalResult`.
     not_eligible_because : str or None
         None for an eligible crystal.
     duplicate : DuplicateMatch or None
@@ -103,8 +107,11 @@ class Case:
     smact_valid: bool | None = None
     relaxation: Relaxation | None = None
     energy_per_atom: float | None = None
+    given_energy: float | None = None
     converged: bool | None = None
     e_above_hull: float | None = None
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
     eligible: bool | None = None
     not_eligible_because: str | None = None
     duplicate: DuplicateMatch | None = None
@@ -154,6 +161,14 @@ class Case:
             self.error = str(error)
         except Exception as error:  # a foreign object may break anywhere; it stays one row
             self.error = f"the crystal can't be used ({_said(error)})"
+
+    def take_given_energy(self, energies: SampleEnergies) -> float | None:
+        """The energy that came with the sample (eV/atom), which counts as relaxed."""
+        assert self.cleaned is not None
+        self.converged = True
+        if self.sample.energy is not None:
+            self.given_energy = energies.per_atom(self.sample.energy, len(self.cleaned))
+        return self.given_energy
 
     def reduce(self, protocol: Protocol) -> None:
         """Step 4. Fill `reduced` and `symmetry`, or `error`.
@@ -332,9 +347,10 @@ class Case:
             "converged": self.converged,
             "energy_per_atom": self.energy_per_atom,
             "e_above_hull": self.e_above_hull,
-            "energy_suspect": None
-            if self.e_above_hull is None
-            else self.e_above_hull < protocol.suspect,
+            "given_energy": self.given_energy,
+            "n_competing": self.n_competing,
+            "decomposition": self.decomposition,
+            "energy_suspect": self._is_suspect(protocol),
             "eligible": self.eligible,
             "verdict": verdict,
             "novel_by_matching": self.matching_index is None if self.matching_tested else None,
@@ -374,6 +390,15 @@ class Case:
             n_parents=len(self.tried),
             parents=tuple(self.tried),
         )
+
+    def _is_suspect(self, protocol: Protocol) -> bool | None:
+        """Whether its energy lies too far below known compounds to be believed.
+
+        Far below the elements alone a compound may well lie.
+        """
+        if self.e_above_hull is None:
+            return None
+        return self.e_above_hull < protocol.suspect and not rests_on_elements(self.decomposition)
 
     def _records(self, reference: Reference | None) -> CrystalRecords | None:
         """The crystals to keep."""

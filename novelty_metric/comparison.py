@@ -15,7 +15,7 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.permutation import Outcome, paired_p_value
-from novelty_metric.report import NoveltyReport, RunContext, protocol_changes
+from novelty_metric.report import HULL_REMARKS, NoveltyReport, RunContext, protocol_changes
 from novelty_metric.same_crystals import pairs_by_content
 from novelty_metric.statistics import Change, Interval, newcombe, wilson
 from novelty_metric.structures import CrystalRecord
@@ -275,8 +275,7 @@ def _potential(context: RunContext) -> str:
 def _hull(context: RunContext) -> dict[str, Any]:
     if not context.has_hull:
         return {"name": "none"}
-    # A name decides nothing: crystals and entries are in the hash.
-    return {key: value for key, value in context.hull.items() if key not in ("reference", "file")}
+    return {key: value for key, value in context.hull.items() if key not in HULL_REMARKS}
 
 
 def _hull_words(before: RunContext, after: RunContext) -> list[str]:

@@ -23,7 +23,7 @@ from novelty_metric.comparison import Comparison, Share
 from novelty_metric.explanation import Explanation
 from novelty_metric.graded import QUANTILES
 from novelty_metric.progress_lines import ProgressLines
-from novelty_metric.report import LeftOut, NoveltyReport
+from novelty_metric.report import LeftOut, NoveltyReport, count_of_crystals
 from novelty_metric.spread import SpreadReport
 from novelty_metric.statistics import Bounds, Change, Estimate, Interval
 from novelty_metric.verdict import Verdict
@@ -43,8 +43,6 @@ _COLOURS = {
     Verdict.UNMATCHED: "green",
     Verdict.UNDECIDED: "magenta",
 }
-
-_MOST_NAMED = 12
 
 
 def without_trailing_blanks(text: str) -> str:
@@ -114,7 +112,7 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
     share = report.novelty_interval
     if share is None:
         line.append("novelty unknown", style="bold")
-        line.append(f"  none of {_crystals(len(report.results))} is eligible")
+        line.append(f"  none of {count_of_crystals(len(report.results))} is eligible")
     else:
         line.append(report.headline, style="bold green")
         n_unmatched, n_eligible = report.counts["unmatched"], report.n_eligible
@@ -286,11 +284,14 @@ def _print_settings(
         grid.add_row(name, Text(printable(value, console), style=style))
 
     digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
-    add("reference", f"{context.reference_name} ({_crystals(context.reference_size)}{digest})")
+    add(
+        "reference",
+        f"{context.reference_name} ({count_of_crystals(context.reference_size)}{digest})",
+    )
     add("protocol", context.protocol_text)
     potential = context.potential
     add("potential", "none" if potential is None else f"{potential.name} {potential.version}")
-    add("hull", _hull(context.hull) if context.has_hull else "none")
+    add("hull", context.hull_text)
     add("eligible", context.eligibility)
     n_suspect = _n_suspect(report)
     if n_suspect:
@@ -300,9 +301,18 @@ def _print_settings(
             without = f"{_percent(trusted.value)} ({_range(trusted.low, trusted.high)})"
         add(
             "suspect",
-            f"{_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, below "
+            f"{count_of_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, below "
             f"{context.protocol.suspect:g} eV/atom above hull: the hull lacks their compounds, or "
             f"the potential fails on them; novelty without them: {without}",
+            "yellow",
+        )
+    n_alone = report.n_no_competing_compound
+    if n_alone:
+        add(
+            "hull gaps",
+            f"no competing compound known for {count_of_crystals(n_alone)}, "
+            f"{report.n_stable_no_competing_compound} of the {report.n_stable} stable ones: their "
+            "energy above hull is measured from the elements alone",
             "yellow",
         )
     steps = ", ".join(f"{step} {_time(took)}" for step, took in context.seconds.items())
@@ -311,33 +321,6 @@ def _print_settings(
     for line in context.warnings:
         add("warning", line, "yellow")
     console.print(grid)
-
-
-def _hull(hull: Mapping[str, Any]) -> str:
-    words = str(hull["name"])
-    made_of = [str(hull["file"])] if hull.get("file") else []
-    size = hull.get("entries", hull.get("crystals"))
-    if size is not None:
-        made_of.append(f"{size} entries" if "entries" in hull else _crystals(size))
-    digest = hull.get("content_hash") or hull.get("crystals_hash")
-    if digest:
-        made_of.append(str(digest)[:12])
-    if made_of:
-        words += f" ({', '.join(made_of)})"
-    if hull.get("energies"):
-        words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
-    if hull.get("as_published") is False:
-        words += "; not the published file"
-    if hull.get("skipped"):
-        words += f"; {hull['skipped']} entries of other functionals left out"
-    table = hull.get("elements_from_table") or []
-    if table:
-        shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")
-        words += f"; {len(table)} elements that it lacks from a table: {shown}"
-    lost = hull.get("crystals_without_energy") or 0
-    if lost:
-        words += f"; {_crystals(lost)} of it without energy"
-    return words
 
 
 def _table() -> Table:
@@ -384,10 +367,6 @@ def _range(low: float, high: float) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f} %"
 
 
-def _crystals(count: int) -> str:
-    return f"{count} crystal{'' if count == 1 else 's'}"
-
-
 def _time(seconds: float) -> str:
     if seconds < 0.1:
         return "<0.1 s"
@@ -428,7 +407,9 @@ def print_comparison(
         console.print("no crystal in common, so none can be followed one by one")
     else:
         changes = comparison.changes
-        console.print(f"{len(changes)} of {_crystals(comparison.n_shared)} in common changed")
+        console.print(
+            f"{len(changes)} of {count_of_crystals(comparison.n_shared)} in common changed"
+        )
         for line in changes if all_changes else changes[:MOST_CHANGES]:
             formula = f" {line.formula}" if line.formula else ""
             console.print(f"  {line.id}{formula}: {line.before} -> {line.after}", style="bold")

@@ -67,7 +67,7 @@ def download(
                 url, headers=part.headers(), stream=True, timeout=TIMEOUT
             ) as response:
                 reached = True
-                if response.status_code in _WORTH_ANOTHER_TRY:
+                if response.status_code in WORTH_ANOTHER_TRY:
                     reason = f"the server answers {response.status_code}"
                     continue
                 if part.receive(response, progress):
@@ -76,19 +76,19 @@ def download(
                     return
                 reason = "the transfer broke off"
         except requests.exceptions.ConnectionError as error:
-            reason = _short(error)
+            reason = short_reason(error)
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.Timeout) as error:
-            reason = _short(error)
+            reason = short_reason(error)
             reached = reached or part.size > 0
         except requests.exceptions.RequestException as error:
-            raise InputError(f"{url}: can't be downloaded ({_short(error)})") from error
+            raise InputError(f"{url}: can't be downloaded ({short_reason(error)})") from error
     if not reached:
         raise Unreachable(f"{url}: can't be reached ({reason})")
     kept = f"{part.size / 1e6:.1f} MB have arrived and are kept; " if part.size else ""
     raise InputError(f"{url}: {reason}; {kept}the same command goes on where this one stopped")
 
 
-_WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
+WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
 
 
 class _Part:
@@ -162,7 +162,7 @@ class _Part:
         return note.get("etag", "") if note.get("url") == self._url else None
 
 
-def _short(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """The innermost reason of an exception of requests, in a few words."""
     inner: BaseException = error
     while inner.__context__ is not None or inner.__cause__ is not None:

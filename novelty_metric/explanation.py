@@ -232,8 +232,11 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
         facts.append(
             ("composition", "accepted by SMACT" if result.smact_valid else "refused by SMACT")
         )
-    if result.energy_per_atom is not None:
-        energy = f"{result.energy_per_atom:.4f} eV/atom"
+    given = result.given_energy
+    if result.energy_per_atom is not None or given is not None:
+        energy = f"{result.energy_per_atom if given is None else given:.4f} eV/atom"
+        if given is not None:
+            energy += " as given"
         if result.e_above_hull is not None:
             limit = report.context.protocol.metastable
             energy += f", {result.e_above_hull:+.4f} from the hull (metastable: up to {limit:g})"
@@ -242,6 +245,8 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
         if result.energy_suspect:
             energy += "; suspect: the hull lacks its compounds, or the potential fails"
         facts.append(("energy", energy))
+    if words := hull_words(result):
+        facts.append(("hull", words))
     if result.shortest_distance is not None and result.volume_per_atom is not None:
         valid = "valid" if structurally_valid(result) else "not valid"
         facts.append(
@@ -252,6 +257,27 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
             )
         )
     return facts
+
+
+def hull_words(result: CrystalResult) -> str:
+    """What the hull is made of at the crystal's composition, in words; empty if not known."""
+    products, count = result.decomposition, result.n_competing
+    if products is None or result.e_above_hull is None:
+        return ""
+    mixture = " + ".join(products)
+    compounds = "1 compound" if count == 1 else f"{count} compounds"
+    if result.no_competing_compound:
+        lacks = "no competing compound known"
+        if count:
+            lie = "lies" if count == 1 else "lie"
+            lacks = f"the {compounds} known in its chemical system {lie} above them"
+        return f"{mixture}, the elements alone; {lacks}"
+    if len(products) == 1:
+        words = f"{mixture}, of the same composition"
+    else:
+        verb = "decomposes into" if result.e_above_hull > 0 else "more stable than"
+        words = f"{verb} {mixture}"
+    return f"{words}; {compounds} known in its chemical system" if count else words
 
 
 def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:

@@ -28,7 +28,9 @@ from novelty_metric.relaxation.base import (
     RelaxTask,
     Watch,
 )
+from novelty_metric.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.samples.base import Sample
+from novelty_metric.samples.energies import finite_energy
 from novelty_metric.structures import CrystalRecord
 from novelty_metric.verdict import CrystalResult, TriedParent
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from novelty_metric.search.duplicates import SampleGroups
     from novelty_metric.search.engine import ParentSearch, ParentsResult
 
-HULLS = ("reference", "matbench_discovery", "none")
+HULLS = ("auto", "mp_20", "reference", "matbench_discovery", "mp", "none")
 """Hulls that can be chosen by name."""
 
 MAX_SITES = 300
@@ -81,17 +83,28 @@ class SubstitutionNovelty:
         `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
         would need a relaxation is then undecided.
     hull : str, path, Hull or HullSource
-        ``"reference"``: the hull of the reference's own crystals, with the relaxer's energies;
+        ``"auto"``: what fits the relaxer's energies best, see
+        `novelty_metric.screening.formation_hull.auto_hull`; ``"mp_20"``: the packaged formation
+        energies of MP-20; ``"reference"``: the hull of the reference's own crystals, with the
+        relaxer's energies;
         ``"matbench_discovery"``: that of the Materials Project, as the package of this name
-        downloads it; the file of computed entries of your own, see
-        `novelty_metric.screening.entries.EntriesHull`; an object with the interface of
-        `novelty_metric.screening.hull.Hull`; or ``"none"``: eligibility leaves out metastability.
+        downloads it; ``"mp"``: as you fetched it, see
+        `novelty_metric.screening.materials_project.MaterialsProjectHull`; such a file, or one of
+        computed entries of your own, see `novelty_metric.screening.entries.EntriesHull`; an object
+        with the interface of `novelty_metric.screening.hull.Hull`; or ``"none"``: eligibility
+        leaves out metastability.
     scope : str
         ``"eligible"``: parents are searched for eligible crystals only; ``"all"``.
     exhaustive : bool
         Relax every parent, also after one is confirmed; fills `kind`.
     relax_samples : bool
         False takes the samples as already relaxed.
+    energies_per, energies_scale : str, optional
+        What the energies are that `update` is given: ``"atom"`` or ``"cell"``; and
+        ``"corrected"`` or ``"uncorrected"`` total energies with the Materials Project's settings,
+        or ``"formation"`` energies. Distances from the hull are then those of these energies, and
+        not of the potential's. They are those of the crystals as given, so that `relax_samples`
+        has to be False.
     workers : int or None
         Worker processes for the relaxations, and threads for the search; 1 works in this process,
         None takes one per core, or one process where a GPU relaxes. More than one process needs
@@ -138,10 +151,12 @@ class SubstitutionNovelty:
         protocol: str | Protocol = "fast",
         *,
         relaxer: str | Potential | Relaxer | None = "chgnet",
-        hull: str | Path | Hull | HullSource = "reference",
+        hull: str | Path | Hull | HullSource = "auto",
         scope: str = "eligible",
         exhaustive: bool = False,
         relax_samples: bool = True,
+        energies_per: str | None = None,
+        energies_scale: str | None = None,
         workers: int | None = 1,
         device: str | None = None,
         max_sites: int | None = MAX_SITES,
@@ -158,6 +173,9 @@ class SubstitutionNovelty:
             )
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}; it must be at least 1")
+        self.sample_energies = SampleEnergies.asked(energies_per, energies_scale)
+        if self.sample_energies is not None:
+            _check_energies(hull, relax_samples=relax_samples)
         self.protocol = Protocol.named(protocol) if isinstance(protocol, str) else protocol
         self.scope = scope
         self.exhaustive = exhaustive
@@ -184,7 +202,12 @@ class SubstitutionNovelty:
         """Device that was asked for; None: what the machine has."""
         return self._device or getattr(self._relaxer_given, "device", None)
 
-    def update(self, structures: Iterable[Any], ids: Sequence[str] | None = None) -> None:
+    def update(
+        self,
+        structures: Iterable[Any],
+        ids: Sequence[str] | None = None,
+        energies: Sequence[float | None] | None = None,
+    ) -> None:
         """Add generated crystals; they are scored by `compute`.
 
         Parameters
@@ -192,23 +215,39 @@ class SubstitutionNovelty:
         structures : iterable of pymatgen Structure or ASE Atoms
         ids : sequence of str, optional
             Default: their position among all that was added, from 0.
+        energies : sequence of float or None, optional
+            The crystals' own (eV), for a metric with `energies_per` and `energies_scale`; None, or
+            what is not finite, for a crystal without one, which is then not eligible.
 
         Raises
         ------
         InputError
-            If the numbers of ids and structures differ, or an id was used before; then nothing is
-            added.
+            If the numbers of ids, energies and structures differ, an id was used before, or the
+            metric was not told what the energies are; then nothing is added.
         """
         if hasattr(structures, "lattice") or hasattr(structures, "get_scaled_positions"):
             raise InputError("a single crystal was given; give a list of them")
         structures = list(structures)
         if ids is not None and len(ids) != len(structures):
             raise InputError(f"{len(ids)} ids were given for {len(structures)} structures")
+        if energies is None:
+            energies = [None] * len(structures)
+        elif self.sample_energies is None:
+            raise InputError(
+                "energies were given, but not what they are; make the metric with energies_per= "
+                "and energies_scale="
+            )
+        if len(energies) != len(structures):
+            raise InputError(
+                f"{len(energies)} energies were given for {len(structures)} structures"
+            )
         start = len(self._samples)
         names = ids if ids is not None else range(start, start + len(structures))
         self.update_samples(
-            Sample(str(name), structure, source=f"structure {start + position}")
-            for position, (name, structure) in enumerate(zip(names, structures, strict=True))
+            Sample(str(name), structure, None, f"structure {start + at}", finite_energy(energy))
+            for at, (name, structure, energy) in enumerate(
+                zip(names, structures, energies, strict=True)
+            )
         )
 
     def update_samples(self, samples: Iterable[Sample]) -> None:
@@ -366,7 +405,7 @@ class SubstitutionNovelty:
         return RunContext(
             protocol=self.protocol,
             potential=opened.relaxer.info if opened.relaxer is not None else None,
-            hull=opened.hull.describe() if opened.hull is not None else {"name": "none"},
+            hull=self._described(opened.hull),
             reference_name=opened.reference.name,
             reference_size=len(opened.reference),
             crystals_hash=opened.reference.crystals_hash,
@@ -379,6 +418,13 @@ class SubstitutionNovelty:
             seconds=dict(self._seconds if seconds is None else seconds),
             warnings=tuple(warnings),
         )
+
+    def _described(self, hull: Hull | None) -> dict[str, Any]:
+        """The hull for a report, with whose energies are held against it if not the potential's."""
+        described = {"name": "none"} if hull is None else dict(hull.describe())
+        if self.sample_energies is not None:
+            described["sample_energies"] = self.sample_energies.label
+        return described
 
     def take_seconds(self) -> dict[str, float]:
         """Time per step since the last call, in order (s)."""
@@ -498,13 +544,16 @@ class SubstitutionNovelty:
         )
 
     def __call__(
-        self, structures: Iterable[Any], ids: Sequence[str] | None = None
+        self,
+        structures: Iterable[Any],
+        ids: Sequence[str] | None = None,
+        energies: Sequence[float | None] | None = None,
     ) -> NoveltyReport:
         """Score these crystals alone, and leave what was added before as it is."""
         kept = self._samples, self._cases, self._seconds
         self._samples, self._cases, self._seconds = [], {}, defaultdict(float)
         try:
-            self.update(structures, ids)
+            self.update(structures, ids, energies)
             return self.compute()
         finally:
             self._samples, self._cases, self._seconds = kept
@@ -571,6 +620,7 @@ class SubstitutionNovelty:
         opened = self._open()
         shared = relaxer is None
         hull = "none" if opened.hull is None else opened.hull
+        own = self.sample_energies
         return SubstitutionNovelty(
             opened.reference if reference is None else reference,
             protocol,
@@ -581,6 +631,8 @@ class SubstitutionNovelty:
             scope=self.scope,
             exhaustive=self.exhaustive,
             relax_samples=self.relax_samples,
+            energies_per=None if own is None else own.per,
+            energies_scale=None if own is None else own.scale,
             workers=self._workers,
             max_sites=self.max_sites,
             progress=self._progress,
@@ -679,17 +731,26 @@ class SubstitutionNovelty:
     def _screen(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
         from novelty_metric.screening.composition import smact_valid
+        from novelty_metric.screening.hull import hull_distance
 
         for case in self._each("screen", cases):
             assert case.cleaned is not None
             composition = case.cleaned.composition
             case.smact_valid = smact_valid(composition)
-            if opened.hull is not None and case.energy_per_atom is not None:
+            energy = case.energy_per_atom
+            if self.sample_energies is not None:
+                energy = case.take_given_energy(self.sample_energies)
+            if opened.hull is not None and energy is not None:
                 try:
-                    above = opened.hull.e_above_hull(composition, case.energy_per_atom)
+                    found = hull_distance(
+                        opened.hull, composition, energy, case.reduced or case.cleaned
+                    )
                 except RuntimeError:  # a solver that gave up: no hull
-                    above = None
-                case.e_above_hull = above if above is not None and math.isfinite(above) else None
+                    found = None
+                if found is not None:
+                    case.e_above_hull = found.e_above_hull
+                    case.n_competing = found.n_competing
+                    case.decomposition = found.decomposition
             case.not_eligible_because = self._not_eligible(case, opened)
             case.eligible = case.not_eligible_because is None
             if case.eligible and case.out_of_time:
@@ -698,7 +759,8 @@ class SubstitutionNovelty:
     def _not_eligible(self, case: Case, opened: _Opened) -> str | None:
         if not case.smact_valid:
             return "composition refused by SMACT"
-        if opened.relaxer is None or case.out_of_time:
+        own = self.sample_energies
+        if (opened.relaxer is None and own is None) or case.out_of_time:
             return None
         failure = relaxation_failure(case.relaxation) if case.relaxation is not None else None
         if failure is not None:
@@ -711,6 +773,8 @@ class SubstitutionNovelty:
             )
         if opened.hull is None:
             return None
+        if own is not None and case.given_energy is None:
+            return "no energy given"
         if case.e_above_hull is None:
             return "no hull for its elements"
         if case.e_above_hull > self.protocol.metastable:
@@ -872,6 +936,7 @@ class SubstitutionNovelty:
         ]
         warnings = (
             *implausible((case.as_read, case.error) for case in ordered),
+            *(odd_energies(results) if self.sample_energies is not None else ()),
             *_late(ordered),
             *warnings_of(groups.duplicates.given_up, groups.matching.given_up),
         )
@@ -892,6 +957,7 @@ class SubstitutionNovelty:
             "scope": self.scope,
             "exhaustive": self.exhaustive,
             "relax_samples": self.relax_samples,
+            "energies": self.sample_energies,
             "max_sites": self.max_sites,
             # Objects are told apart by what they are, so that those of two processes may be equal.
             "relaxer": getattr(relaxer, "info", relaxer),
@@ -1028,31 +1094,82 @@ def _hull(
     metric: SubstitutionNovelty, reference: Reference, relaxer: Relaxer | None
 ) -> Hull | None:
     """The hull as given; None without one, or without a potential whose energies it would take."""
+    from novelty_metric.screening.hull import SAMPLES
+
     given: Any = metric._hull_given
+    own = metric.sample_energies
     if hasattr(given, "e_above_hull"):
         return cast("Hull", given)
-    if given == "none" or relaxer is None:
+    if given == "none" or (relaxer is None and own is None):
         return None
-    if given == "reference":
-        from novelty_metric.reference.energies import reference_energies
-        from novelty_metric.screening.hull import ReferenceHull
+    from novelty_metric.screening.formation_hull import Mp20Hull, auto_hull, reference_hull
 
-        stage = "energies of the reference"
-        energies = reference_energies(
-            reference,
-            relaxer,
-            progress=lambda done, total: metric._progress(stage, done, total),
-        )
-        return ReferenceHull(reference, energies)
+    if own is None and given == "auto":
+        assert relaxer is not None
+        return auto_hull(reference, relaxer, progress=metric._progress)
+    if given == "reference":  # which was refused for the samples' own energies
+        assert relaxer is not None
+        return reference_hull(reference, relaxer, progress=metric._progress)
+    if given in ("auto", "mp_20"):
+        given = Mp20Hull()
     if given == "matbench_discovery":
         from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
 
         given = MatbenchDiscoveryHull()
+    elif given == "mp" or _is_parquet(given):
+        from novelty_metric.screening.materials_project import MaterialsProjectHull
+
+        given = MaterialsProjectHull(None if given == "mp" else given)
     elif isinstance(given, (str, Path)):
         from novelty_metric.screening.entries import EntriesHull
 
         given = EntriesHull(given)
-    return cast("HullSource", given).open(relaxer.info.name, progress=metric._progress)
+    source = cast("HullSource", given)
+    if own is None:
+        assert relaxer is not None
+        return source.open(relaxer.info.name, progress=metric._progress)
+    return _for_samples(source, own).open(SAMPLES, progress=metric._progress)
+
+
+def _is_parquet(given: object) -> bool:
+    """Whether it names a file of formation energies rather than one of entries."""
+    if not isinstance(given, (str, Path)) or not Path(given).is_file():
+        return False
+    with Path(given).open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _for_samples(source: HullSource, own: SampleEnergies) -> HullSource:
+    """The hull for the samples' energies, where it has different ones for different scales."""
+    asked = getattr(source, "energies", None)
+    if asked is None:
+        return source
+    if asked not in ("auto", own.scale):
+        raise InputError(f"hull.energies is {asked}, but energies_scale is {own.scale}")
+    return cast("HullSource", dataclasses.replace(cast(Any, source), energies=own.scale))
+
+
+def _check_energies(hull: object, *, relax_samples: bool) -> None:
+    """Whether the samples' own energies can be used.
+
+    Raises
+    ------
+    InputError
+        If they can't.
+    """
+    if relax_samples:
+        raise InputError(
+            "the energies of the samples are those of the crystals as given, which relaxing "
+            "changes; add relax_samples=false, or leave the energies out"
+        )
+    if hull == "none":
+        raise InputError("the energies of the samples are held against a hull, and hull=none")
+    if hull == "reference":
+        raise InputError(
+            "hull=reference is made of the potential's energies, and those of the samples don't "
+            "compare with them; name a hull of density functional theory: hull=matbench_discovery, "
+            "hull=mp, or entries of your own"
+        )
 
 
 def _relaxation_cache(given: bool | str | Path | None) -> RelaxationCache | None:

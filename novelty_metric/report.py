@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from novelty_metric.graded import GradedNovelty, graded_novelty
 from novelty_metric.protocol import PRESETS, Protocol
-from novelty_metric.quality import Quality, count_unique, quality
+from novelty_metric.quality import Quality, count_unique, quality, stable
 from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -136,18 +136,85 @@ class RunContext:
         return bool(self.hull) and str(self.hull.get("name", "")).lower() != "none"
 
     @property
+    def sample_energies(self) -> str | None:
+        """What the energies are that came with the samples and were used for the hull, in words."""
+        found = self.hull.get("sample_energies")
+        return None if found is None else str(found)
+
+    @property
+    def measures_hull(self) -> bool:
+        """Whether there is a hull, and energies to hold against it."""
+        return self.has_hull and (self.potential is not None or self.sample_energies is not None)
+
+    @property
+    def hull_text(self) -> str:
+        """What the energies above hull are measured from, in words."""
+        return _hull_words(self.hull) if self.has_hull else "none"
+
+    @property
     def eligibility(self) -> str:
         """What makes a crystal of this run eligible, in words."""
-        if self.potential is None:
+        if self.potential is None and self.sample_energies is None:
             # Without a potential there is no energy to hold against a hull.
             return "chemistry alone (SMACT); nothing was relaxed, no energy was computed"
         words = ["SMACT-valid"]
         words.append("converged" if self.relax_samples else "taken as already relaxed")
         if self.has_hull:
-            words.append(f"at most {self.protocol.metastable:g} eV/atom above hull")
+            whose = f" by the samples' own {self.sample_energies}" if self.sample_energies else ""
+            words.append(f"at most {self.protocol.metastable:g} eV/atom above hull{whose}")
         else:
             words.append("metastability not checked (no hull)")
         return ", ".join(words)
+
+
+HULL_REMARKS = ("reference", "file", "note")
+"""Facts of a hull that decide nothing: its crystals and entries are in the hashes."""
+
+_MOST_NAMED = 12
+"""Elements that are named one by one."""
+
+
+def _hull_words(hull: Mapping[str, Any]) -> str:
+    words = str(hull["name"])
+    made_of = [str(hull["file"])] if hull.get("file") else []
+    if "compositions" in hull and "scale" in hull:
+        made_of.append(f"{hull['compositions']:,} compositions")
+    elif "entries" in hull:
+        made_of.append(f"{hull['entries']} entries")
+    elif hull.get("crystals") is not None:
+        made_of.append(count_of_crystals(hull["crystals"]))
+    digest = hull.get("content_hash") or hull.get("crystals_hash")
+    if digest:
+        made_of.append(str(digest)[:12])
+    if made_of:
+        words += f" ({', '.join(made_of)})"
+    if hull.get("scale"):
+        words += f"; scale: {hull['scale']}"
+        if hull.get("crystals") is not None:
+            words += f"; {count_of_crystals(hull['crystals'])} of the reference among them"
+    if hull.get("energies"):
+        words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
+    if hull.get("sample_energies"):
+        words += f"; distances by the samples' own {hull['sample_energies']}"
+    if hull.get("as_published") is False:
+        words += "; not the published file"
+    if hull.get("skipped"):
+        words += f"; {hull['skipped']} entries of other functionals left out"
+    table = hull.get("elements_from_table") or []
+    if table:
+        shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")
+        words += f"; {len(table)} elements that it lacks from a table: {shown}"
+    lost = hull.get("crystals_without_energy") or 0
+    if lost:
+        words += f"; {count_of_crystals(lost)} of it without energy"
+    if hull.get("note"):
+        words += f"; {hull['note']}"
+    return words
+
+
+def count_of_crystals(count: int) -> str:
+    """A number of crystals in words."""
+    return f"{count} crystal{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +345,21 @@ class NoveltyReport:
     def n_energy_suspect(self) -> int:
         """Eligible crystals whose energy above hull is too low to be believed."""
         return sum(result.energy_suspect is True for result in self._eligible)
+
+    @property
+    def n_no_competing_compound(self) -> int:
+        """Crystals whose energy above hull is measured from the elements alone."""
+        return sum(result.no_competing_compound is True for result in self.results)
+
+    @property
+    def n_stable(self) -> int:
+        """Crystals, eligible or not, that are converged and within the limit of stability."""
+        return len(self._stable)
+
+    @property
+    def n_stable_no_competing_compound(self) -> int:
+        """Stable crystals whose energy above hull is measured from the elements alone."""
+        return sum(result.no_competing_compound is True for result in self._stable)
 
     @cached_property
     def left_out(self) -> dict[str, int]:
@@ -435,7 +517,7 @@ class NoveltyReport:
             self.results,
             n_generated=self.n_generated,
             threshold=self.context.protocol.metastable,
-            has_hull=self.context.has_hull and self.context.potential is not None,
+            has_hull=self.context.measures_hull,
         )
 
     def breakdown(self, by: str) -> dict[str | int, Group]:
@@ -600,6 +682,11 @@ class NoveltyReport:
     def _eligible(self) -> tuple[CrystalResult, ...]:
         pairs = zip(self.results, self._reasons, strict=True)
         return tuple(result for result, reason in pairs if reason is None)
+
+    @cached_property
+    def _stable(self) -> tuple[CrystalResult, ...]:
+        limit = self.context.protocol.metastable
+        return tuple(result for result in self.results if stable(result, limit) is True)
 
     @cached_property
     def _could_join(self) -> tuple[CrystalResult, ...]:

@@ -119,6 +119,10 @@ _QUALITY: dict[str, tuple[pa.DataType, str]] = {
     "matching_group": (pa.int64(), "1"),
     "sample_cells": (pa.int64(), "1"),
     "parent_cells": (pa.int64(), "1"),
+    "given_energy": (pa.float64(), "eV/atom"),
+    "n_competing": (pa.int64(), "1"),
+    "decomposition": (pa.string(), "JSON"),
+    "no_competing_compound": (pa.bool_(), ""),
 }
 # `row` is the position of the sample in `verdicts.parquet`, `role` a field of `CrystalRecords`;
 # the vectors of the lattice and the coordinates of the sites one after the other.
@@ -129,9 +133,9 @@ _STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
     "numbers": (pa.list_(pa.uint8()), "1"),
     "frac_coords": (pa.list_(pa.float64()), "1"),
 }
-_KEPT_QUALITY = tuple(
-    name for name in _QUALITY if name not in ("id", "structurally_valid", "stable")
-)
+_DERIVED_QUALITY = ("id", "structurally_valid", "stable", "decomposition", "no_competing_compound")
+_KEPT_QUALITY = tuple(name for name in _QUALITY if name not in _DERIVED_QUALITY)
+"""Fields of a result that stand in `quality.parquet` as they are."""
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 _ROWS_AT_ONCE = 5000
 """Rows of a report that are made into tables together."""
@@ -225,6 +229,10 @@ def _quality(results: Sequence[CrystalResult], threshold: float) -> pa.Table:
             **{name: getattr(result, name) for name in _KEPT_QUALITY},
             "structurally_valid": structurally_valid(result),
             "stable": stable(result, threshold),
+            "decomposition": None
+            if result.decomposition is None
+            else json.dumps(dict(result.decomposition)),
+            "no_competing_compound": result.no_competing_compound,
         }
         for result in results
     ]
@@ -278,6 +286,8 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "not_searched": report.n_not_searched,
             "eligible": report.n_eligible,
             "energy_suspect": report.n_energy_suspect,
+            "no_competing_compound": report.n_no_competing_compound,
+            "stable_no_competing_compound": report.n_stable_no_competing_compound,
         },
         "left_out": report.left_out,
         "eligibility": context.eligibility,
@@ -516,7 +526,7 @@ def load_report(folder: Path) -> NoveltyReport:
         verdicts = _rows(folder / "verdicts.parquet", hashes)
         parents = _rows(folder / "parents.parquet", hashes)
         evidence = _rows(folder / "evidence.parquet", hashes)
-        # Reports of before there was this file, or the columns of energies, are read all the same.
+        # Reports of before there was this file, or one of its columns, are read all the same.
         kept_quality = _rows(folder / _QUALITY_FILE, hashes) if _QUALITY_FILE in hashes else None
         unreadable = set(content["unreadable_rows"])
         tried: dict[int, list[TriedParent]] = {}
@@ -539,14 +549,7 @@ def load_report(folder: Path) -> NoveltyReport:
             ]
         else:
             results = [
-                # A report of before plain matching had groups of its own took those of duplicates.
-                replace(
-                    result,
-                    **{
-                        "matching_group": result.duplicate_group,
-                        **{name: row[name] for name in _KEPT_QUALITY if name in row},
-                    },
-                )
+                replace(result, **_kept_quality(row, result))
                 for result, row in zip(results, kept_quality, strict=True)
             ]
         context = replace(
@@ -561,6 +564,19 @@ def load_report(folder: Path) -> NoveltyReport:
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
             "score again"
         ) from error
+
+
+def _kept_quality(row: Mapping[str, Any], result: CrystalResult) -> dict[str, Any]:
+    """Fields of a result that its line of `quality.parquet` holds, whatever version wrote it.
+
+    Earlier versions had no groups by plain matching, and took those of the duplicate test.
+    """
+    decomposition = row.get("decomposition")
+    return {
+        "matching_group": result.duplicate_group,
+        **{name: row[name] for name in _KEPT_QUALITY if name in row},
+        "decomposition": None if decomposition is None else json.loads(decomposition),
+    }
 
 
 def read_structures(folder: Path, row: int) -> CrystalRecords:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -139,6 +140,13 @@ class CrystalResult:
     are None, `matching_error` says why. `matching_group` numbers the groups of equal samples by
     that rule. `sample_cells` and `parent_cells` are those of `DuplicateMatch`. `structures` are the
     crystals themselves; a report read back from files leaves them there.
+
+    `given_energy` is the one that came with the sample, if such energies were asked for:
+    `e_above_hull` is then measured from it, and not from the potential's `energy_per_atom`.
+    `decomposition` is what the hull is made of at the crystal's composition: the formula of each
+    crystal there with its share of the atoms. `n_competing` counts the compositions of compounds
+    that the hull knows inside the crystal's chemical system. Both are None where the hull does not
+    tell.
     """
 
     id: str
@@ -177,4 +185,30 @@ class CrystalResult:
     matching_group: int | None = None
     sample_cells: int | None = None
     parent_cells: int | None = None
+    given_energy: float | None = None
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def no_competing_compound(self) -> bool | None:
+        """Whether its hull rests on the elements alone, see `rests_on_elements`."""
+        return rests_on_elements(self.decomposition)
+
+
+def rests_on_elements(decomposition: Mapping[str, float] | None) -> bool | None:
+    """Whether a compound decomposes into nothing but elements, as where no compound is known.
+
+    Its energy above hull is then its formation energy: one far below zero says nothing against it.
+    False for the crystal of an element, which competes with the known crystals of that element;
+    None where the decomposition is not known.
+
+    Parameters
+    ----------
+    decomposition : mapping or None
+        By formula, as in `CrystalResult`.
+    """
+    if decomposition is None:
+        return None
+    products = [set(re.findall(r"[A-Z][a-z]?", formula)) for formula in decomposition]
+    return len(products) > 1 and all(len(elements) == 1 for elements in products)

@@ -590,6 +590,27 @@ def test_an_energy_far_below_the_hull_is_suspect(
     assert made.result(FAST, group=0, exhaustive=False).energy_suspect is suspect
 
 
+@pytest.mark.parametrize(
+    ("decomposition", "suspect"),
+    [
+        ({"K": 0.5, "Cl2": 0.5}, False),  # no compound known: this is its formation energy
+        ({"K": 0.5, "KCl3": 0.5}, True),
+        ({"KCl": 1.0}, True),
+        ({"Cl2": 1.0}, True),  # an element competes with its own crystals
+        (None, True),
+    ],
+)
+def test_far_below_the_elements_alone_nothing_is_suspect(
+    decomposition: dict[str, float] | None, suspect: bool
+) -> None:
+    made = case()
+    made.e_above_hull, made.decomposition, made.n_competing = -2.0, decomposition, 3
+    row = made.result(FAST, group=0, exhaustive=False)
+    assert row.energy_suspect is suspect
+    assert row.no_competing_compound is (None if decomposition is None else not suspect)
+    assert (row.decomposition, row.n_competing) == (decomposition, 3)
+
+
 def test_cases_are_compared_by_identity() -> None:
     sample = Sample("g", None)
     assert Case(sample) != Case(sample)

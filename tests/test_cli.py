@@ -558,7 +558,10 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score ~limit", "write limit=null"),
         ("score protocol=pap", "did you mean 'paper'?"),
         ("score relaxer=mace", "relaxer=mace needs mace-torch; install it with pip install"),
-        ("score hull=mp", "no hull named 'mp'; known: entries, matbench_discovery, none"),
+        (
+            "score hull=oqmd",
+            "no hull named 'oqmd'; known: auto, entries, file, matbench_discovery, mp",
+        ),
         ("score hull=entries", "hull.file has no value; write hull.file=VALUE"),
         ("score model=zzz", "known: adit, cdvae"),
         ("score model=diffcsp", "model=diffcsp needs samples="),

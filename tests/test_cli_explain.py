@@ -11,11 +11,11 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
-from novelty_metric.explanation import explain, folder_name
+from novelty_metric.explanation import explain, folder_name, hull_words
 from novelty_metric.report import NoveltyReport
 from novelty_metric.report_files import read_structures
 from novelty_metric.structures import CrystalRecords
-from novelty_metric.verdict import Parent, Route, TriedParent, Verdict
+from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
 
 FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
@@ -211,3 +211,28 @@ def test_a_parent_of_cost_0_that_is_no_duplicate_is_told(
     copy = dataclasses.replace(rows[0], verdict=Verdict.DUPLICATE)
     duplicate = NoveltyReport.from_results([copy], report.context)
     assert "no duplicate" not in dict(explain(duplicate, 0, CrystalRecords()).facts)
+
+
+@pytest.mark.parametrize(
+    ("above", "products", "count", "words"),
+    [
+        (0.1, ["NaCl", "Cl2"], 3, "decomposes into NaCl + Cl2; 3 compounds known in its chemical"),
+        (-0.1, ["NaCl", "Cl2"], 1, "more stable than NaCl + Cl2; 1 compound known in its"),
+        (0.1, ["NaCl3"], 2, "NaCl3, of the same composition; 2 compounds known"),
+        (0.1, ["Na"], 0, "Na, of the same composition"),
+        (-1.0, ["Na", "Cl2"], 0, "Na + Cl2, the elements alone; no competing compound known"),
+        (-1.0, ["Na", "Cl2"], 1, "the 1 compound known in its chemical system lies above them"),
+        (-1.0, ["Na", "Cl2"], 4, "the 4 compounds known in its chemical system lie above them"),
+    ],
+)
+def test_what_the_hull_is_made_of_in_words(
+    above: float, products: list[str], count: int, words: str
+) -> None:
+    row = CrystalResult(
+        id="a",
+        e_above_hull=above,
+        n_competing=count,
+        decomposition=dict.fromkeys(products, 1 / len(products)),
+    )
+    assert words in hull_words(row)
+    assert hull_words(dataclasses.replace(row, decomposition=None)) == ""

@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_CONFIG = [(group, name) for group in GROUPS for name in choices(group)]
 
 
-BESIDE = {("hull", "entries"): ("hull.file=mine.json",)}
+BESIDE = {
+    ("hull", "entries"): ("hull.file=mine.json",),
+    ("hull", "file"): ("hull.file=mine.parquet",),
+}
 """What a config needs beside it."""
 
 

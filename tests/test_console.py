@@ -109,6 +109,20 @@ def test_table_says_what_was_found() -> None:
     assert "novelty without them: 1.1 %" in " ".join(text.split())
 
 
+def test_crystals_that_rest_on_nothing_are_told() -> None:
+    assert "no competing compound" not in shown(report())
+    alone = {"Na": 0.5, "Cl2": 0.5}
+    rows = [eligible(str(n), Verdict.DUPLICATE) for n in range(5)]
+    rows += [
+        dataclasses.replace(eligible("a", Verdict.DUPLICATE), decomposition=alone),
+        dataclasses.replace(
+            eligible("b", Verdict.DUPLICATE), decomposition=alone, e_above_hull=0.3, eligible=False
+        ),
+    ]
+    text = " ".join(shown(report(rows)).split())
+    assert "no competing compound known for 2 crystals, 1 of the 6 stable ones" in text
+
+
 def test_a_pipe_gets_eighty_columns_without_colour() -> None:
     text = shown(report())
     assert "\x1b" not in text

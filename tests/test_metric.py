@@ -596,6 +596,8 @@ def test_the_hull_of_the_reference_has_the_energies_of_the_relaxer(own_cache: Pa
     # The reference's own NaCl is at -3.0 eV/atom.
     assert report.results[0].e_above_hull == pytest.approx(-0.25)
     assert report.results[0].energy_suspect is True
+    assert report.results[0].decomposition == {"NaCl": 1.0}
+    assert (report.results[1].n_competing, report.results[1].no_competing_compound) == (0, True)
     assert report.context.hull["crystals"] == 4
     # They are kept: a second metric asks for none.
     again = FakeRelaxer(samples=outcome)
@@ -665,8 +667,9 @@ def test_max_sites() -> None:
         ({"scope": "some"}, "scope is 'some'; known: eligible, all"),
         ({"relaxer": "mace"}, "no relaxer named 'mace'; known: chgnet, none"),
         (
-            {"hull": "mp"},
-            "no hull named 'mp'; known: reference, matbench_discovery, none, or a file of entries",
+            {"hull": "gp"},
+            "no hull named 'gp'; known: auto, mp_20, reference, matbench_discovery, mp, none, or a "
+            "file of entries",
         ),
         ({"workers": 0}, "workers is 0; it must be at least 1"),
         ({"protocol": "slow"}, "no protocol named 'slow'; known: paper, fast"),

@@ -21,6 +21,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import LeftOut, NoveltyReport, RunContext, protocol_changes
 from novelty_metric.report_files import read_verdicts, summary
+from novelty_metric.rows import row_from_json, row_to_json
 from novelty_metric.statistics import Bounds, wilson
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
@@ -605,6 +606,57 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_beside(tmp_path: 
         "verdicts.csv",
         "verdicts.parquet",
     ]
+
+
+ALONE = {"decomposition": {"Na": 0.5, "Cl2": 0.5}, "n_competing": 0}
+KNOWN = {"decomposition": {"NaCl": 1.0}, "n_competing": 7}
+
+
+def test_crystals_without_a_competing_compound_are_counted() -> None:
+    rows = [
+        scored("a", Verdict.UNMATCHED, e_above_hull=-1.5, **ALONE),
+        scored("b", Verdict.DUPLICATE, e_above_hull=0.7, eligible=False, **ALONE),
+        scored("c", Verdict.UNMATCHED, **KNOWN),
+        scored("d", Verdict.UNMATCHED),
+    ]
+    report = NoveltyReport.from_results(rows, context())
+    assert (report.n_stable, report.n_stable_no_competing_compound) == (3, 1)
+    assert report.n_no_competing_compound == 2
+    counted = summary(report)["samples"]
+    assert counted["no_competing_compound"] == 2
+    assert counted["stable_no_competing_compound"] == 1
+
+
+def test_what_the_hull_is_made_of_is_kept(tmp_path: Path) -> None:
+    rows = [scored("a", Verdict.UNMATCHED, **ALONE), scored("b", Verdict.DUPLICATE, **KNOWN)]
+    report = NoveltyReport.from_results([*rows, scored("c", None)], context())
+    report.save(tmp_path)
+    assert NoveltyReport.load(tmp_path) == report
+    table = pq.read_table(tmp_path / "quality.parquet")
+    assert table["n_competing"].to_pylist() == [0, 7, None]
+    assert table["no_competing_compound"].to_pylist() == [True, False, None]
+    assert json.loads(table["decomposition"][0].as_py()) == ALONE["decomposition"]
+    row = row_from_json(row_to_json(report.results[0]))
+    assert row == report.results[0]
+
+
+def test_files_without_what_the_hull_is_made_of_are_read(tmp_path: Path) -> None:
+    """As they were written before these columns were there."""
+    report = NoveltyReport.from_results([scored("a", Verdict.UNMATCHED, **KNOWN)], context())
+    report.save(tmp_path)
+    path = tmp_path / "quality.parquet"
+    table = pq.read_table(path)
+    new = ["n_competing", "decomposition", "no_competing_compound"]
+    pq.write_table(table.drop_columns(new), path)
+    content = json.loads((tmp_path / "report.json").read_text())
+    content["files"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    old = NoveltyReport.load(tmp_path)
+    assert old.results == (scored("a", Verdict.UNMATCHED),)
+    kept = json.loads(row_to_json(old.results[0]))
+    for name in ("n_competing", "decomposition"):
+        del kept[name]  # a row of a journal of before
+    assert row_from_json(json.dumps(kept)) == old.results[0]
 
 
 def test_folder_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ ABOUT_FILES = {
     "with the reason in `matching_error`, where that did not end; `matching_id` is the reference "
     "crystal that it accepts, `matching_group` numbers the equal samples. Of a duplicate, "
     "`sample_cells` and `parent_cells` say how many reduced cells the duplicate test compared: one "
-    "of them is 1, and the other is the multiple of a supercell.",
+    "of them is 1, and the other is the multiple of a supercell. `decomposition` is what the hull "
+    "is made of at its composition: JSON from each formula to its share of the atoms.",
     "evidence.parquet": "What else is known of each candidate: its position in the reference, its "
     "supercell, the new elements in the order of its sites, and how its relaxation ended. `row` is "
     "the position of the sample in `verdicts.parquet`.",

@@ -30,6 +30,7 @@ VERBS = {
     "report": "novelty_metric.cli.report",
     "controls": "novelty_metric.cli.controls",
     "reference": "novelty_metric.cli.reference",
+    "hull": "novelty_metric.cli.hull",
     "cache": "novelty_metric.cli.cache",
     "leaderboard": "novelty_metric.cli.leaderboard",
 }
@@ -48,6 +49,7 @@ crystals, and copies with elements exchanged, from what is neither.
   controls [KEY=VALUE ...]                   cases whose right answer is known
   reference build SOURCE... out=FILE.arrow   prepare a training set, once
   reference fetch NAME                       get a published training set, once
+  hull fetch mp                              the Materials Project of today as a hull
   cache [info|prune|clear]                   look at or drop finished relaxations
   leaderboard add|check|build                submissions, and the tables of them
 
@@ -80,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
     except KeyboardInterrupt:
         kept = "nothing was kept" if "cache=false" in words else "what is finished is kept"
-        command = shlex.join(["novelty-metric", *words])
+        command = shlex.join(["novelty-metric", *map(_without_secret, words)])
         _complain(f"interrupted; {kept}, go on with: {command}")
         return INTERRUPTED
     except BrokenPipeError:
@@ -113,6 +115,11 @@ def _dispatch(words: list[str]) -> int:
         raise InputError(f"no verb named {verb!r}; {hint}")
     run: Callable[[list[str]], int] = import_module(VERBS[verb]).run
     return run(words[1:])
+
+
+def _without_secret(word: str) -> str:
+    """A word as it may be shown: an API key is nobody's business."""
+    return "key=KEY" if word.startswith("key=") else word
 
 
 def _complain(message: str) -> None:

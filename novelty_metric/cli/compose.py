@@ -23,6 +23,7 @@ _FREE_TEXT = (
     "samples",
     "format",
     "column",
+    "energies",
     "id_column",
     "out",
     "device",

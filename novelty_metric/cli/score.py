@@ -71,6 +71,12 @@ how
                         hull=entries hull.file=FILE takes computed entries of
                         your own, hull.energies=corrected|uncorrected says which
   relax_samples=false   take the samples as already relaxed
+  energies=NAME         distances from the hull by the samples' own energies (eV):
+                        column of a table, key of JSON, or `energy` of an extxyz
+                        frame; with relax_samples=false and a hull of density
+                        functional theory
+  energies_per=atom|cell
+  energies_scale=NAME   corrected or uncorrected total energies, or formation
   recipe=NAME           {recipe}: several settings at once
   scope=eligible|all    which crystals are searched for parents
   exhaustive=true       relax every candidate parent
@@ -377,6 +383,8 @@ def make_metric(
         scope=settings.scope if scope is None else scope,
         exhaustive=settings.exhaustive,
         relax_samples=settings.relax_samples,
+        energies_per=settings.energies_per,
+        energies_scale=settings.energies_scale,
         workers=settings.workers,
         device=settings.device,
         max_sites=settings.max_sites,
@@ -409,6 +417,7 @@ def _reading(settings: ScoreSettings) -> dict[str, Any]:
         "format": settings.format,
         "column": settings.column,
         "columns": settings.model.columns,
+        "energies": settings.energies,
         "id_column": settings.id_column,
         "arrays": settings.model.arrays,
         "allow_pickle": settings.allow_pickle,

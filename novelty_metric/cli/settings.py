@@ -15,6 +15,7 @@ from novelty_metric.cli.model_settings import ModelSettings
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
+from novelty_metric.sample_energies import SampleEnergies
 from novelty_metric.samples.members import natural_key
 
 MODEL_MARK = "{model}"
@@ -45,6 +46,10 @@ class ScoreSettings:
         Files and folders; empty: the packaged sample.
     format, column, id_column : str or None
         None: to be found out.
+    energies : str or None
+        Column or key of the samples' own energies; None: those of the potential count.
+    energies_per, energies_scale : str or None
+        What they are, see `novelty_metric.SubstitutionNovelty`.
     allow_pickle : bool
     model : ModelSettings
         The model that made the samples.
@@ -79,6 +84,9 @@ class ScoreSettings:
     samples: tuple[Path, ...]
     format: str | None
     column: str | None
+    energies: str | None
+    energies_per: str | None
+    energies_scale: str | None
     id_column: str | None
     allow_pickle: bool
     model: ModelSettings
@@ -128,6 +136,9 @@ class ScoreSettings:
             samples=sample_paths(config["samples"], model.name),
             format=_text(config, "format") or model.format,
             column=_text(config, "column"),
+            energies=_text(config, "energies"),
+            energies_per=_text(config, "energies_per"),
+            energies_scale=_text(config, "energies_scale"),
             id_column=_text(config, "id_column"),
             allow_pickle=_flag(config, "allow_pickle"),
             model=model,
@@ -153,9 +164,23 @@ class ScoreSettings:
         )
         if settings.scope not in SCOPES:
             raise InputError(f"scope is {settings.scope!r}; known: {', '.join(SCOPES)}")
+        settings._check_energies()
         if settings.seed is not None and settings.limit is None:
             raise InputError("seed= draws limit=N crystals; add limit=N, or leave seed= out")
         return settings
+
+    def _check_energies(self) -> None:
+        own = SampleEnergies.asked(self.energies_per, self.energies_scale)
+        if self.energies is None and own is not None:
+            raise InputError(
+                "energies_per= and energies_scale= say what the samples' own energies are; "
+                "name their column or key: energies=NAME"
+            )
+        if self.energies is not None and own is None:
+            raise InputError(
+                f"energies={self.energies}: say what they are: energies_per=atom or cell, "
+                "energies_scale=corrected, uncorrected or formation"
+            )
 
 
 def _only_known(content: Mapping[str, Any], known: set[str], prefix: str) -> None:

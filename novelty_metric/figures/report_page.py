@@ -14,6 +14,7 @@ from urllib.parse import quote
 from novelty_metric.comparison import context_mismatches
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
+from novelty_metric.explanation import hull_words
 from novelty_metric.figures import FIGURES, FigureSpec, Needs
 from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
@@ -170,6 +171,7 @@ def report_page(
         crystals=_crystals(runs, n_crystals),
         figures_folder=figures,
         facts={name: _facts(report) for name, report in reports.items()},
+        hull_words=hull_words,
         share_text=share_text,
         estimate_text=estimate_text,
         bounds_text=bounds_text,
@@ -306,11 +308,6 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
     context = report.context
     potential = context.potential
     seconds = sum(context.seconds.values())
-    hull = {
-        key: " ".join(map(str, value)) if isinstance(value, list) else value
-        for key, value in context.hull.items()
-        if value not in (None, [], "")
-    }
     settings = context.protocol.to_dict()
     facts = [
         ("reference", f"{context.reference_name}, {context.reference_size:,} crystals", False),
@@ -320,7 +317,8 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
         ("settings", ", ".join(f"{name}={value}" for name, value in settings.items()), False),
         ("eligible", context.eligibility, False),
         ("potential", "none" if potential is None else potential.key, True),
-        ("hull", ", ".join(f"{name}={value}" for name, value in hull.items()) or "none", True),
+        ("hull", context.hull_text, False),
+        ("no competing compound known", _alone(report), False),
         ("searched", f"{context.scope}{', exhaustive' if context.exhaustive else ''}", False),
         ("samples relaxed", "here" if context.relax_samples else "before", False),
         ("generated", f"{report.n_generated:,}, of which {report.n_read:,} were read", False),
@@ -328,6 +326,16 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
         ("time", f"{seconds:,.0f} s" if seconds else "", False),
     ]
     return [fact for fact in facts if fact[1]]
+
+
+def _alone(report: NoveltyReport) -> str:
+    """How many crystals are measured from the elements alone; empty for none."""
+    count, stable = report.n_no_competing_compound, report.n_stable_no_competing_compound
+    return (
+        f"for {count:,} crystals, {stable:,} of the {report.n_stable:,} stable ones"
+        if count
+        else ""
+    )
 
 
 # Pictures

@@ -13,7 +13,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked, check_folder
 from novelty_metric.leaderboard.ranking import novel_groups, rarefied_yield, significantly_better
 from novelty_metric.leaderboard.submission import Submission
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report import HULL_REMARKS, NoveltyReport
 from novelty_metric.statistics import Interval
 
 
@@ -86,7 +86,7 @@ class Section:
 def measure(submission: Submission) -> dict[str, Any]:
     """What has to be equal for two submissions to stand in one section."""
     scored = submission.scored
-    hull = {key: value for key, value in scored.hull.items() if key not in ("reference", "file")}
+    hull = {key: value for key, value in scored.hull.items() if key not in HULL_REMARKS}
     if not submission.context.has_hull:
         hull = {"name": "none"}
     potential = submission.context.potential

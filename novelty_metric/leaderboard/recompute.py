@@ -28,8 +28,14 @@ _ENERGIES = ("energy_per_atom", "e_above_hull")
 _RELAXERS = {"chgnet": "chgnet", "mace-mpa-0": "mace"}
 """Setting ``relaxer=`` by the name of its potential."""
 
-_HULLS = ("reference", "none", "matbench_discovery")
-"""Hulls that anyone has by name."""
+_HULLS = {
+    "mp_20": "mp_20",
+    "mp_20+reference": "auto",
+    "reference": "reference",
+    "none": "none",
+    "matbench_discovery": "matbench_discovery",
+}
+"""Setting ``hull=`` by the name of a hull that anyone can make."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,13 +310,20 @@ def _relaxer(submission: Submission) -> str:
 
 
 def _hull(submission: Submission) -> str:
+    own = submission.scored.hull.get("sample_energies")
+    if own:
+        raise InputError(
+            f"the distances from the hull are by the samples' own {own}, which are not part of the "
+            "submission; it can't be recomputed"
+        )
     name = str(submission.scored.hull.get("name", "none"))
-    if name not in _HULLS:
+    found = _HULLS.get(name)
+    if found is None:
         raise InputError(
             f"the hull {name!r} is not one that comes by name ({', '.join(_HULLS)}); it can't be "
             "scored again here"
         )
-    return name
+    return found
 
 
 def _otherwise_made(submission: Submission, now: Any) -> Iterator[str]:

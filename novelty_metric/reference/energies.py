@@ -40,20 +40,23 @@ def reference_energies(
     reference: Reference,
     relaxer: Relaxer,
     *,
+    wanted: np.ndarray | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     directory: str | Path | None = None,
 ) -> np.ndarray:
     """Energy of every reference crystal as it stands (eV/atom), from the file or computed now.
 
-    Interrupted work goes on where it stopped.
+    Interrupted work goes on where it stopped, as does that of a call that wanted only some.
 
     Parameters
     ----------
     reference : Reference
     relaxer : Relaxer
         Asked for `info`, and for `energies` where they are not known yet.
+    wanted : bool, (M,), optional
+        The crystals whose energies are needed; default all.
     progress : callable, optional
-        Called with crystals done and crystals in all.
+        Called with crystals done and crystals in all that are needed.
     directory : path, optional
         Where the file is kept. By default beside the store, or in the user's cache folder where
         the store's folder can't be written or the reference has no file.
@@ -61,7 +64,7 @@ def reference_energies(
     Returns
     -------
     float64, (M,)
-        NaN where the potential failed. Read-only.
+        NaN where the potential failed, or where the energy is not known and not wanted. Read-only.
 
     Raises
     ------
@@ -85,11 +88,14 @@ def reference_energies(
     else:
         energies = np.full(len(reference), math.nan)
         done = np.zeros(len(reference), dtype=bool)
+    needed = np.ones(len(reference), dtype=bool) if wanted is None else wanted
     # Crystals of like size together fill a batch evenly.
-    waiting = np.flatnonzero(~done)
+    waiting = np.flatnonzero(needed & ~done)
+    if not len(waiting) and not done.all():
+        return _read_only(energies)
     waiting = waiting[np.argsort(reference.n_sites[waiting], kind="stable")]
     if progress is not None:
-        progress(int(done.sum()), len(reference))
+        progress(int(done[needed].sum()), int(needed.sum()))
     saved = time.monotonic()
     try:
         results = relaxer.energies(_Crystals(reference, waiting))
@@ -97,13 +103,16 @@ def reference_energies(
             energies[position] = energy if math.isfinite(energy) else math.nan
             done[position] = True
             if progress is not None:
-                progress(int(done.sum()), len(reference))
+                progress(int(done[needed].sum()), int(needed.sum()))
             if time.monotonic() - saved > SAVE_EVERY:
                 save_energies(partial, reference, info, energies, done)
                 saved = time.monotonic()
     except BaseException:  # an interrupt too must not lose what was computed
         save_energies(partial, reference, info, energies, done)
         raise
+    if not done.all():
+        save_energies(partial, reference, info, energies, done)
+        return _read_only(energies)
     save_energies(target, reference, info, energies, done)
     partial.unlink(missing_ok=True)
     return _read_only(energies)

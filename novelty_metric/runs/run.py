@@ -31,6 +31,7 @@ from novelty_metric.runs.parts import (
     search_part,
 )
 from novelty_metric.runs.pools import Pool
+from novelty_metric.sample_energies import odd_energies
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.draw import Draw
 from novelty_metric.samples.plausibility import Plausibility
@@ -173,8 +174,11 @@ class Run:
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(_grouped(row, groups[:, place])))
         warnings = [*self._notes, *seen.findings(), *warnings_of(*self._given_up)]
-        self._warn_of([line for line in warnings if line not in self._told])
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
+        if context.sample_energies is not None:
+            warnings += odd_energies(slim)
+            context = dataclasses.replace(context, warnings=tuple(warnings))
+        self._warn_of([line for line in warnings if line not in self._told])
         return NoveltyReport.from_results(slim, context)
 
     def rows(self) -> Iterator[CrystalResult]:

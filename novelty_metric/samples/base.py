@@ -29,12 +29,15 @@ class Sample:
         Why it could not be read, in one line.
     source : str
         File and position, such as ``samples.zip:gen_3.cif`` or ``samples.csv:row 12``.
+    energy : float or None
+        Its own, as it was given (eV); None if it has none, or none was asked for.
     """
 
     id: str
     structure: Structure | None
     error: str | None = None
     source: str = ""
+    energy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,14 @@ class Entry:
         Position in the file, such as ``row 12`` or ``gen_3.cif``; empty where it is the file.
     parse : callable
         Gives the crystal. What it raises is the reason why the crystal can't be read.
+    energy : float or None
+        As in `Sample`.
     """
 
     id: str | None
     place: str
     parse: Callable[[], Structure]
+    energy: float | None = None
 
     @classmethod
     def unreadable(cls, id: str | None, place: str, reason: str) -> Entry:
@@ -67,6 +73,6 @@ class Entry:
     def sample(self, sample_id: str, source: str) -> Sample:
         """Parse the crystal; one that can't be read is a sample with the reason."""
         try:
-            return Sample(sample_id, self.parse(), None, source)
+            return Sample(sample_id, self.parse(), None, source, self.energy)
         except Exception as error:  # a model's text and numbers may break any parser in any way
             return Sample(sample_id, None, one_line(error, LONGEST_REASON), source)

@@ -39,8 +39,11 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
                 error = f"{len(row)} fields where the header has {len(names)}"
                 yield Entry.unreadable(None, place, error)
             else:
-                own_id = None if columns.ids is None else row[columns.ids]
-                yield columns.entry(row[columns.crystals], own_id, place)
+                own_id, energy = (
+                    None if index is None else row[index]
+                    for index in (columns.ids, columns.energies)
+                )
+                yield columns.entry(row[columns.crystals], own_id, energy, place)
 
 
 def header(path: Path) -> list[str] | None:

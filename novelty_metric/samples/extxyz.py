@@ -1,8 +1,9 @@
 """Format ``extxyz``: extended XYZ, one frame per crystal.
 
 Of a frame the cell, the periodicity, the elements, the positions and the id are read, as ASE reads
-them; energies, forces, stresses and whatever else a program notes can make no crystal unreadable. A
-frame that is damaged becomes a row with the reason, and reading goes on at the next one.
+them, and an energy that is asked for; forces, stresses and whatever else a program notes can make
+no crystal unreadable. A frame that is damaged becomes a row with the reason, and reading goes on at
+the next one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import UnreadableCrystal, crystal_from_matrix, element
+from novelty_metric.samples.energies import record_energy
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.ids import SAMPLED_RECORDS, check_id_name, record_id
+from novelty_metric.samples.ids import SAMPLED_RECORDS, check_names, record_id
 from novelty_metric.samples.source import one_line, open_text
 
 if TYPE_CHECKING:
@@ -39,12 +41,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     with open_text(path) as file:
         found = ((frame, comment(frame)) for frame in frames(file))
         first = list(itertools.islice(found, SAMPLED_RECORDS))
-        check_id_name(path, (info for _, info in first), options.id_column)
+        check_names(
+            path,
+            (info for _, info in first),
+            id_column=options.id_column,
+            energies=options.energies,
+        )
         for position, (frame, info) in enumerate(itertools.chain(first, found)):
             place = f"frame {position}"
             if frame.error is None:
                 own_id = record_id(info, options.id_column)
-                yield Entry(own_id, place, partial(_crystal, frame, info))
+                energy = record_energy(info, options.energies)
+                yield Entry(own_id, place, partial(_crystal, frame, info), energy)
             else:
                 yield Entry.unreadable(None, place, frame.error)
 

@@ -73,6 +73,8 @@ class ReadOptions:
     columns : tuple of str
         Columns of a table to look for first, the preferred one first; those that are not there
         are passed over.
+    energies : str or None
+        Column or key that holds the energy of each crystal; None reads none.
     arrays : ArrayConvention
         What the arrays of a ``.pt`` file mean.
     id_column : str or None
@@ -85,6 +87,7 @@ class ReadOptions:
 
     column: str | None = None
     columns: tuple[str, ...] = ()
+    energies: str | None = None
     arrays: ArrayConvention = field(default_factory=ArrayConvention)
     id_column: str | None = None
     allow_pickle: bool = False
@@ -106,7 +109,7 @@ class Format:
     takes_column : bool
         Whether `ReadOptions.column` means something.
     takes_id_column : bool
-        Whether `ReadOptions.id_column` does.
+        Whether `ReadOptions.id_column` does, and `ReadOptions.energies`.
     is_whole : bool
         Whether a file is held in memory as a whole, however little of it is parsed.
     """

@@ -115,25 +115,35 @@ def record_id(record: Mapping[str, Any], wanted: str | None) -> str | None:
     return next((text for text in texts if text is not None), None)
 
 
-def check_id_name(path: Path, records: Iterable[Mapping[str, Any]], wanted: str | None) -> None:
+def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str | None) -> None:
     """Refuse a name that none of the first records has.
+
+    Parameters
+    ----------
+    **wanted
+        By setting; None where none was asked for.
 
     Raises
     ------
     InputError
         With the names that there are.
     """
-    if wanted is None:
-        return
+    missing = {setting: name for setting, name in wanted.items() if name is not None}
     known: dict[str, None] = {}
     for record in records:
-        if wanted_name(list(record), wanted) is not None:
+        if not missing:
             return
+        missing = {
+            setting: name
+            for setting, name in missing.items()
+            if wanted_name(list(record), name) is None
+        }
         known |= dict.fromkeys(record)
-    raise InputError(no_such_id(path, wanted, known, "key"))
+    for setting, name in missing.items():
+        raise InputError(no_such_name(path, setting, name, known, "key"))
 
 
-def no_such_id(path: Path, wanted: str, known: Iterable[str], what: str) -> str:
-    """What to say of an id column or key that is not there."""
+def no_such_name(path: Path, setting: str, wanted: str, known: Iterable[str], what: str) -> str:
+    """What to say of a column or key that was asked for and is not there."""
     listed = one_line(", ".join(name or "(unnamed)" for name in known), 300) or "(none)"
-    return f"{path}: id_column={wanted}: there is no such {what}; the {what}s are {listed}"
+    return f"{path}: {setting}={wanted}: there is no such {what}; the {what}s are {listed}"

@@ -15,7 +15,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import GENE_MESSAGE, is_gene, looks_like_crystal
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.ids import check_id_name
+from novelty_metric.samples.ids import check_names
 from novelty_metric.samples.json_values import held_crystal, json_entry
 from novelty_metric.samples.source import one_line, read_whole
 
@@ -43,9 +43,14 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
             f"{path}: the JSON holds no crystal; expected Structure.as_dict() of pymatgen in a "
             f"list, in a mapping from ids, or alone; found {_describe(data)}"
         )
-    check_id_name(path, (v for v in values if isinstance(v, Mapping)), options.id_column)
+    check_names(
+        path,
+        (v for v in values if isinstance(v, Mapping)),
+        id_column=options.id_column,
+        energies=options.energies,
+    )
     for value, place, key in entries:
-        yield json_entry(value, place, options.id_column, key)
+        yield json_entry(value, place, options, key)
 
 
 def _entries(data: Any) -> Iterator[tuple[Any, str, str | None]]:

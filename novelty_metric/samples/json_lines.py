@@ -12,7 +12,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import GENE_MESSAGE, is_gene
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.ids import SAMPLED_RECORDS, check_id_name
+from novelty_metric.samples.ids import SAMPLED_RECORDS, check_names
 from novelty_metric.samples.json_values import json_entry
 from novelty_metric.samples.source import MAX_MEMBER_BYTES, one_line, open_text
 
@@ -30,13 +30,18 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
         first = list(itertools.islice(values, SAMPLED_RECORDS))
         if first and is_gene(first[0]):
             raise InputError(f"{path}: {GENE_MESSAGE}")
-        check_id_name(path, (v for v in first if isinstance(v, Mapping)), options.id_column)
+        check_names(
+            path,
+            (v for v in first if isinstance(v, Mapping)),
+            id_column=options.id_column,
+            energies=options.energies,
+        )
         for position, value in enumerate(itertools.chain(first, values)):
             place = f"row {position}"
             if isinstance(value, _Unreadable):
                 yield Entry.unreadable(None, place, value.reason)
             else:
-                yield json_entry(value, place, options.id_column)
+                yield json_entry(value, place, options)
 
 
 class _Unreadable:

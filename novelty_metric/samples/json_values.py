@@ -13,6 +13,8 @@ from novelty_metric.samples.crystals import (
     is_structure_dict,
     looks_like_crystal,
 )
+from novelty_metric.samples.energies import record_energy
+from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.ids import record_id
 
 if TYPE_CHECKING:
@@ -29,22 +31,24 @@ def held_crystal(value: Any) -> Any:
     return value
 
 
-def json_entry(value: Any, place: str, id_column: str | None, key: str | None = None) -> Entry:
+def json_entry(value: Any, place: str, options: ReadOptions, key: str | None = None) -> Entry:
     """The entry of one JSON value.
 
     Parameters
     ----------
     place : str
         Position in the file.
-    id_column : str or None
-        Key of a record with its id; None for the usual names.
+    options : ReadOptions
+        Name the keys of a record with its id and its energy.
     key : str or None
-        Under which a mapping holds the value: its id, unless `id_column` names another.
+        Under which a mapping holds the value: its id, unless `options` name another.
     """
-    own_id = key
-    if isinstance(value, Mapping) and (key is None or id_column is not None):
-        own_id = record_id(value, id_column) or key
-    return Entry(own_id, place, partial(_crystal, value))
+    own_id, energy = key, None
+    if isinstance(value, Mapping):
+        energy = record_energy(value, options.energies)
+        if key is None or options.id_column is not None:
+            own_id = record_id(value, options.id_column) or key
+    return Entry(own_id, place, partial(_crystal, value), energy)
 
 
 def _crystal(value: Any) -> Structure:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import crystal_from_value
+from novelty_metric.samples.energies import finite_energy
 from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.ids import id_text
 from novelty_metric.samples.source import one_line
@@ -44,19 +45,27 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     with parquet.ParquetFile(path) as table:
         schema = table.schema_arrow
         columns = _find_columns(path, table, options)
-        wanted = [columns.crystals] + ([] if columns.ids is None else [columns.ids])
+        asked = (columns.crystals, columns.ids, columns.energies)
+        wanted = [index for index in asked if index is not None]
         nested = pa.types.is_nested(schema.types[columns.crystals])
         position = 0
-        for values, *with_ids in _batches(table, wanted, _BATCH_ROWS):
-            ids = [id_text(value) for value in _plain(with_ids[0])] if with_ids else values
+        for batch in _batches(table, wanted, _BATCH_ROWS):
+            found = dict(zip(wanted, batch, strict=True))
+            values = found[columns.crystals]
+            nothing = [None] * len(values)
+            ids, energies = (
+                nothing if index is None else _plain(found[index])
+                for index in (columns.ids, columns.energies)
+            )
             # Text is cheap to have; of a nested column only what is parsed is made into objects.
-            for value, own_id in zip(values if nested else values.to_pylist(), ids, strict=True):
+            crystals = values if nested else values.to_pylist()
+            for value, own_id, energy in zip(crystals, ids, energies, strict=True):
                 place = f"row {position}"
-                own_id = own_id if with_ids else None
                 if nested:
-                    yield Entry(own_id, place, partial(_nested_crystal, value))
+                    parse = partial(_nested_crystal, value)
+                    yield Entry(id_text(own_id), place, parse, finite_energy(energy))
                 else:
-                    yield columns.entry(value, own_id, place)
+                    yield columns.entry(value, own_id, energy, place)
                 position += 1
 
 
@@ -65,7 +74,7 @@ def _nested_crystal(scalar: Any) -> Structure:
 
 
 def _plain(column: Any) -> list[Any]:
-    """Values of an id column; those of single precision as they are written, not as doubles."""
+    """Values of a column; those of single precision as they are written, not as doubles."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):

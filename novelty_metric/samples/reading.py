@@ -28,6 +28,7 @@ def read_samples(
     column: str | None = None,
     columns: Sequence[str] = (),
     id_column: str | None = None,
+    energies: str | None = None,
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
@@ -53,6 +54,8 @@ def read_samples(
         Column of a table, or key of a JSON record or of the comment line of an extxyz frame, that
         holds the samples' own ids. Otherwise the first of `novelty_metric.samples.ids.ID_NAMES`
         that is there, whatever its case, spaces, hyphens and underscores.
+    energies : str, optional
+        The same for the samples' own energies (eV); none is read unless it is named.
     arrays : ArrayConvention, optional
         What the arrays of a ``.pt`` file mean; by default degrees, Å and fractional coordinates.
     allow_pickle : bool
@@ -83,7 +86,7 @@ def read_samples(
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
     if seed is not None and limit is None:
         raise InputError(f"seed is {seed}, but nothing is drawn; say how many with limit=N")
-    options = _options(column, columns, id_column, arrays, allow_pickle=allow_pickle)
+    options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
     sources = _sources(path, format, options)
     for source in sources:
         source.check(keep=len(sources) == 1)
@@ -216,6 +219,7 @@ def count_hint(
     column: str | None = None,
     columns: Sequence[str] = (),
     id_column: str | None = None,
+    energies: str | None = None,
     arrays: ArrayConvention | None = None,
     allow_pickle: bool = False,
     limit: int | None = None,
@@ -229,7 +233,7 @@ def count_hint(
     InputError
         If a file is missing, empty, in no known format, or damaged.
     """
-    options = _options(column, columns, id_column, arrays, allow_pickle=allow_pickle)
+    options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
     total = 0
     for source in _sources(path, format, options):
         try:
@@ -263,6 +267,7 @@ def _options(
     column: str | None,
     columns: Sequence[str],
     id_column: str | None,
+    energies: str | None,
     arrays: ArrayConvention | None,
     *,
     allow_pickle: bool,
@@ -271,6 +276,7 @@ def _options(
         column=column,
         columns=tuple(columns),
         id_column=id_column,
+        energies=energies,
         arrays=arrays or ArrayConvention(),
         allow_pickle=allow_pickle,
     )
@@ -285,9 +291,10 @@ def _format(path: Path, format: str | None, options: ReadOptions) -> Format:
     entry = FORMATS[found]
     if options.column is not None and not entry.takes_column:
         raise InputError(f"{path}: column={options.column} is for tables, and this is {found}")
-    if options.id_column is not None and not entry.takes_id_column:
-        raise InputError(
-            f"{path}: id_column={options.id_column} is for tables, JSON and extxyz, and this is "
-            f"{found}"
-        )
+    for setting in ("id_column", "energies"):
+        name = getattr(options, setting)
+        if name is not None and not entry.takes_id_column:
+            raise InputError(
+                f"{path}: {setting}={name} is for tables, JSON and extxyz, and this is {found}"
+            )
     return entry

@@ -18,8 +18,9 @@ from novelty_metric.samples.crystals import (
     crystal_from_value,
     looks_like_crystal,
 )
+from novelty_metric.samples.energies import finite_energy
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.ids import id_names_in, id_text, no_such_id, plain_name, wanted_name
+from novelty_metric.samples.ids import id_names_in, id_text, no_such_name, plain_name, wanted_name
 from novelty_metric.samples.members import is_cif_name, member_text, without_suffix
 from novelty_metric.samples.source import one_line
 
@@ -42,29 +43,31 @@ class TableColumns:
         Position of the column with the crystals, or with the paths of their CIF files.
     ids : int or None
         Position of the column with the samples' own ids.
+    energies : int or None
+        Position of the column with the samples' own energies.
     folder : path
         Folder of the table, below which the CIF files that it names have to be.
     """
 
     crystals: int
     ids: int | None
+    energies: int | None
     folder: Path
 
-    def entry(self, value: Any, own_id: Any, place: str) -> Entry:
-        """The entry of a row: the value of each of the two columns; `own_id` None without one."""
-        sample_id = id_text(own_id)
+    def entry(self, value: Any, own_id: Any, energy: Any, place: str) -> Entry:
+        """The entry of a row: the value of each of the columns; None for one that is not there."""
+        sample_id, own_energy = id_text(own_id), finite_energy(energy)
         if not looks_like_path(value):
-            return Entry(sample_id, place, partial(crystal_from_value, value))
+            return Entry(sample_id, place, partial(crystal_from_value, value), own_energy)
         name = _text(value)
-        return Entry(
-            sample_id or without_suffix(name), place, partial(_crystal_from_file, self.folder, name)
-        )
+        parse = partial(_crystal_from_file, self.folder, name)
+        return Entry(sample_id or without_suffix(name), place, parse, own_energy)
 
 
 def find_columns(
     path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], options: ReadOptions
 ) -> TableColumns:
-    """Find the columns with the crystals and the ids.
+    """Find the columns with the crystals, the ids and, if they are asked for, the energies.
 
     Parameters
     ----------
@@ -79,7 +82,11 @@ def find_columns(
         asked for, or two of the name that is meant.
     """
     crystals = _structure_column(path, columns, rows, options.column, options.columns)
-    return TableColumns(crystals, _id_column(path, columns, options.id_column), path.parent)
+    ids = _id_column(path, columns, options.id_column)
+    energies = None
+    if options.energies is not None:
+        energies = _named_column(path, columns, options.energies, "energies")
+    return TableColumns(crystals, ids, energies, path.parent)
 
 
 def _structure_column(
@@ -147,9 +154,13 @@ def _id_column(path: Path, columns: Sequence[str], wanted: str | None) -> int | 
     if wanted is None:
         names = id_names_in(columns)
         return _only(path, columns, names[0]) if names else None
+    return _named_column(path, columns, wanted, "id_column")
+
+
+def _named_column(path: Path, columns: Sequence[str], wanted: str, setting: str) -> int:
     name = wanted_name(columns, wanted)
     if name is None:
-        raise InputError(no_such_id(path, wanted, columns, "column"))
+        raise InputError(no_such_name(path, setting, wanted, columns, "column"))
     return _only(path, columns, name)
 
 

@@ -20,7 +20,8 @@ from novelty_metric.errors import InputError
 from novelty_metric.folders import cache_folder
 from novelty_metric.json_stream import json_values
 from novelty_metric.progress import ProgressCallback, no_progress
-from novelty_metric.screening.hull import CompositionKey, Energies, KnownHull, fitting_energies
+from novelty_metric.screening.compositions import CompositionKey
+from novelty_metric.screening.hull import Energies, KnownHull, fitting_energies
 
 KNOWN_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
 """Entries of pymatgen whose energy is that of the crystal itself."""
@@ -163,6 +164,11 @@ class EntriesHull:
             which = Energies.UNCORRECTED
         else:
             which = fitting_energies(potential, self.energies)
+        if which == Energies.FORMATION:
+            raise InputError(
+                f"{path}: computed entries hold total energies; formation energies need a hull of "
+                "formation energies"
+            )
         return hull_of_entries(entries, "entries", which, file=path.name)
 
 

@@ -7,27 +7,56 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from novelty_metric.errors import InputError
+from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.mixture import cheapest_mixture
 
 if TYPE_CHECKING:
-    from pymatgen.core import Composition
+    from pymatgen.core import Composition, Structure
 
     from novelty_metric.progress import ProgressCallback
     from novelty_metric.reference.store import Reference
 
-CompositionKey = tuple[tuple[int, float], ...]
-"""Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
-
 _CACHED_SYSTEMS = 4096
+_TIE = 1e-3
+"""Mixtures whose energies differ by less (eV/atom) are equal: more is not known of any energy."""
+_LEAST_SHARE = 1e-6
+"""Share of the atoms below which a crystal is no part of a mixture, but rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class HullDistance:
+    """How far a crystal lies above a hull, and what the hull is made of there.
+
+    Attributes
+    ----------
+    e_above_hull : float
+        eV/atom; negative for what is more stable than anything the hull is made of.
+    n_competing : int or None
+        Compositions of compounds that the hull knows inside the crystal's chemical system, its own
+        composition included and elements not counted. None if the hull does not tell.
+    decomposition : mapping or None
+        Reduced formula of each crystal that the hull is made of at this composition, with its share
+        of the atoms, the largest first. None if the hull does not tell.
+    """
+
+    e_above_hull: float
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
 
 
 class Hull(Protocol):
-    """Gives energies above a hull whose energies fit the potential's."""
+    """Gives energies above a hull whose energies fit the potential's.
+
+    A hull that can also say what it is made of has a method ``distance``, which takes the crystal
+    as a third argument and gives a `HullDistance` or None; see `hull_distance`.
+    """
 
     @property
     def name(self) -> str:
@@ -46,12 +75,31 @@ class Hull(Protocol):
         ...
 
 
+def hull_distance(
+    hull: Hull,
+    composition: Composition,
+    energy_per_atom: float,
+    structure: Structure | None = None,
+) -> HullDistance | None:
+    """What a hull says of a crystal, whether it has ``distance`` or only ``e_above_hull``.
+
+    None without a hull for the composition, or where the answer is not finite.
+    """
+    measure = getattr(hull, "distance", None)
+    if measure is None:
+        above = hull.e_above_hull(composition, energy_per_atom)
+        found = None if above is None else HullDistance(float(above))
+    else:
+        found = measure(composition, energy_per_atom, structure)
+    return found if found is not None and math.isfinite(found.e_above_hull) else None
+
+
 @runtime_checkable
 class HullSource(Protocol):
     """A hull that is made once it is known which potential's energies it has to fit."""
 
     def open(self, potential: str, *, progress: ProgressCallback) -> Hull:
-        """The hull for the potential of that name.
+        """The hull for the potential of that name, or for energies that come with the `SAMPLES`.
 
         Raises
         ------
@@ -62,11 +110,20 @@ class HullSource(Protocol):
 
 
 class Energies(StrEnum):
-    """Which energies of the Materials Project a hull is made of."""
+    """Which energies are held against a hull, and so which it has to be made of.
+
+    Total energies with the MP2020 corrections of the Materials Project or without, or formation
+    energies of its scheme; ``auto``: what fits the potential.
+    """
 
     AUTO = "auto"
     CORRECTED = "corrected"
     UNCORRECTED = "uncorrected"
+    FORMATION = "formation"
+
+
+SAMPLES = "the samples"
+"""In the place of a potential's name: the energies come with the samples."""
 
 
 def fitting_energies(potential: str, asked: str) -> Energies:
@@ -75,32 +132,51 @@ def fitting_energies(potential: str, asked: str) -> Energies:
     Parameters
     ----------
     potential : str
-        Its name, as in `PotentialInfo`.
+        Its name, as in `PotentialInfo`; or `SAMPLES`.
     asked : str
         One of `Energies`.
 
     Raises
     ------
     InputError
-        If `asked` is none of these, or is ``auto`` and the potential is not a known one.
+        If `asked` is none of these, is ``auto`` and the potential is not a known one, or is
+        ``formation``, which no potential gives.
 
     Notes
     -----
     CHGNet was trained on energies with the MP2020 corrections (Deng et al., Nat. Mach. Intell. 5,
-    1031 (2023)), MACE-MPA-0 on those without (Batatia et al., arXiv 2401.00096).
+    1031 (2023)), MACE-MPA-0 (Batatia et al., arXiv 2401.00096) and SevenNet (Park et al., J. Chem.
+    Theory Comput. 20, 4857 (2024)) on those without: with the corrections added, the energies of
+    SevenNet-0 are those of the Materials Project (see ``benchmarks/README.md``).
     """
     if asked not in tuple(Energies):
         raise InputError(f"hull.energies is {asked!r}; known: {', '.join(Energies)}")
+    if asked == Energies.FORMATION and potential != SAMPLES:
+        raise InputError(
+            f"hull.energies=formation, but {potential} gives total energies; "
+            "say corrected or uncorrected"
+        )
     if asked != Energies.AUTO:
         return Energies(asked)
-    if potential == "chgnet":
+    known = known_energies(potential)
+    if known is None:
+        raise InputError(
+            f"which energies fit the potential {potential!r} is not known; say "
+            "hull.energies=corrected (MP2020) or hull.energies=uncorrected, as it was trained on"
+        )
+    return known
+
+
+_TRAINED_ON_UNCORRECTED = ("mpa-0", "sevennet-0", "sevennet-l3i5", "7net-0", "7net-l3i5")
+"""Parts of the names of potentials that were trained on energies without corrections."""
+
+
+def known_energies(potential: str) -> Energies | None:
+    """Energies that a potential of that name was trained on, None if that is not known."""
+    name = potential.lower().replace("_", "-")
+    if name == "chgnet":
         return Energies.CORRECTED
-    if "mpa-0" in potential:
-        return Energies.UNCORRECTED
-    raise InputError(
-        f"which energies fit the potential {potential!r} is not known; say "
-        "hull.energies=corrected (MP2020) or hull.energies=uncorrected, as it was trained on"
-    )
+    return Energies.UNCORRECTED if any(part in name for part in _TRAINED_ON_UNCORRECTED) else None
 
 
 class NoHull:
@@ -125,13 +201,14 @@ class LowerHull:
 
     Parameters
     ----------
-    crystals : iterable of (CompositionKey, float)
-        Compositions and energies (eV/atom); energies that are not finite are left out.
+    compositions : Compositions
+    energies : float64, (N,)
+        eV/atom; those that are not finite are left out.
 
     Attributes
     ----------
     n_compositions : int
-        Different compositions known.
+        Compositions with an energy.
     elements : frozenset of int
         Atomic numbers with an elemental crystal; the hull spans their compounds.
 
@@ -143,20 +220,28 @@ class LowerHull:
     elements on.
     """
 
-    def __init__(self, crystals: Iterable[tuple[CompositionKey, float]]) -> None:
-        lowest = _lowest(crystals)
-        groups: dict[tuple[int, ...], list[tuple[CompositionKey, float]]] = {}
-        for key, energy in lowest.items():
-            groups.setdefault(tuple(z for z, _ in key), []).append((key, energy))
-        self.n_compositions = len(lowest)
-        self.elements = frozenset(elements[0] for elements in groups if len(elements) == 1)
-        self._groups = list(groups.values())
-        self._masks = np.array([_mask(elements) for elements in groups], dtype=np.uint64)
-        self._masks = self._masks.reshape(-1, 2)
+    def __init__(self, compositions: Compositions, energies: np.ndarray) -> None:
+        self._compositions = compositions
+        self._energies = np.asarray(energies, dtype=np.float64)
+        self._known = np.isfinite(self._energies)
+        self.n_compositions = int(self._known.sum())
+        single = self._known & (compositions.n_elements == 1)
+        self.elements = frozenset(compositions.numbers[compositions.starts[:-1][single]].tolist())
         self._systems: OrderedDict[tuple[int, ...], _ChemicalSystem | None] = OrderedDict()
 
-    def energy(self, composition: Composition) -> float | None:
-        """Energy of the hull (eV/atom), None where an element has no elemental crystal."""
+    @classmethod
+    def of(cls, crystals: Iterable[tuple[CompositionKey, float]]) -> LowerHull:
+        """From compositions and energies (eV/atom); of one composition the lowest counts."""
+        lowest = _lowest(crystals)
+        return cls(Compositions.of(lowest), np.array(list(lowest.values()), dtype=np.float64))
+
+    def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
+        """Distance from the hull, and what the hull is made of at that composition.
+
+        None where an element has no elemental crystal, or the energy (eV/atom) is not finite.
+        """
+        if not math.isfinite(energy_per_atom):
+            return None
         amounts: dict[int, float] = {}
         for element, amount in composition.items():
             amounts[element.Z] = amounts.get(element.Z, 0.0) + float(amount)
@@ -164,7 +249,16 @@ class LowerHull:
         system = self._system(elements)
         if system is None:
             return None
-        return system.hull_energy(np.array([amounts[z] for z in elements]))
+        energy, shares = system.hull(np.array([amounts[z] for z in elements]))
+        largest_first = sorted(shares, key=lambda position: (-shares[position], position))
+        return HullDistance(
+            energy_per_atom - energy,
+            n_competing=int((self._compositions.n_elements[system.positions] > 1).sum()),
+            decomposition={
+                _formula(self._compositions.key(position)): shares[position]
+                for position in largest_first
+            },
+        )
 
     def _system(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
         """What is known of a chemical system, None if an element is missing."""
@@ -180,15 +274,10 @@ class LowerHull:
     def _gather(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
         if not self.elements.issuperset(elements):
             return None
-        within = np.flatnonzero(~(self._masks & ~_mask(elements)).any(axis=1))
-        known = [crystal for group in within.tolist() for crystal in self._groups[group]]
-        rows = {z: row for row, z in enumerate(elements)}
-        fractions = np.zeros((len(elements), len(known)))
-        for column, (key, _) in enumerate(known):
-            n_atoms = sum(n for _, n in key)
-            for z, n in key:
-                fractions[rows[z], column] = n / n_atoms
-        return _ChemicalSystem(fractions, np.array([energy for _, energy in known]))
+        within = self._compositions.within(elements)
+        within = within[self._known[within]]
+        fractions = self._compositions.fractions_of(within, elements)
+        return _ChemicalSystem(within, fractions, self._energies[within])
 
 
 class ReferenceHull:
@@ -205,6 +294,8 @@ class ReferenceHull:
         eV/atom of each crystal of the reference; NaN leaves the crystal out.
     table : mapping, optional
         Energy of elements (eV/atom) by symbol; default the packaged one, ``{}`` for none.
+    note : str, optional
+        Why this hull was chosen, for reports.
 
     Raises
     ------
@@ -218,6 +309,7 @@ class ReferenceHull:
         energies: np.ndarray,
         *,
         table: Mapping[str, float] | None = None,
+        note: str | None = None,
     ) -> None:
         from pymatgen.core import Element
 
@@ -228,6 +320,7 @@ class ReferenceHull:
             )
         self._reference = reference
         self._energies = values
+        self._note = {} if note is None else {"note": note}
         own: list[tuple[CompositionKey, float]] = [
             (reference.composition_key(index), energy)
             for index, energy in enumerate(values.tolist())
@@ -240,7 +333,7 @@ class ReferenceHull:
         self.elements_from_table = tuple(sorted(missing, key=numbers.__getitem__))
         """Symbols of the elements whose energy comes from the table, by atomic number."""
         added = [(((numbers[symbol], 1),), given[symbol]) for symbol in missing]
-        self._lower = LowerHull([*own, *added])
+        self._lower = LowerHull.of([*own, *added])
 
     @property
     def name(self) -> str:
@@ -253,7 +346,16 @@ class ReferenceHull:
         None also where an element of the composition has neither a crystal with an energy nor a
         figure in the table, or the energy is not finite.
         """
-        return _above(self._lower, composition, energy_per_atom)
+        return _above(self.distance(composition, energy_per_atom))
+
+    def distance(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> HullDistance | None:
+        """The same, with what the hull is made of there; the structure does not matter."""
+        return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""
@@ -264,14 +366,12 @@ class ReferenceHull:
             "crystals": int(np.isfinite(self._energies).sum()),
             "crystals_without_energy": int(np.isnan(self._energies).sum()),
             "elements_from_table": list(self.elements_from_table),
+            **self._note,
         }
 
 
-def _above(lower: LowerHull, composition: Composition, energy_per_atom: float) -> float | None:
-    if not math.isfinite(energy_per_atom):
-        return None
-    energy = lower.energy(composition)
-    return None if energy is None else energy_per_atom - energy
+def _above(found: HullDistance | None) -> float | None:
+    return None if found is None else found.e_above_hull
 
 
 class KnownHull:
@@ -288,7 +388,7 @@ class KnownHull:
     def __init__(
         self, crystals: Iterable[tuple[CompositionKey, float]], description: Mapping[str, Any]
     ) -> None:
-        self._lower = LowerHull(crystals)
+        self._lower = LowerHull.of(crystals)
         self._description = {
             **description,
             "compositions": self._lower.n_compositions,
@@ -302,7 +402,16 @@ class KnownHull:
 
     def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
         """See `Hull.e_above_hull`; None also where an element has no elemental crystal."""
-        return _above(self._lower, composition, energy_per_atom)
+        return _above(self.distance(composition, energy_per_atom))
+
+    def distance(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> HullDistance | None:
+        """The same, with what the hull is made of there; the structure does not matter."""
+        return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
         """The description, the number of compositions, and of elements with a crystal."""
@@ -315,36 +424,52 @@ class _ChemicalSystem:
 
     Attributes
     ----------
+    positions : (n_known,)
+        Of these compositions among all that are known.
     fractions : (n_elements, n_known)
         Share of the atoms.
     energies : (n_known,)
         eV/atom.
     """
 
+    positions: np.ndarray
     fractions: np.ndarray
     energies: np.ndarray
 
-    def hull_energy(self, amounts: np.ndarray) -> float:
-        """Energy of the hull (eV/atom) at a composition given by amounts, (n_elements,)."""
-        from scipy.optimize import linprog
+    def hull(self, amounts: np.ndarray) -> tuple[float, dict[int, float]]:
+        """The hull at a composition given by amounts, (n_elements,).
 
-        result = linprog(
-            self.energies,
-            A_eq=self.fractions,
-            b_eq=amounts / amounts.sum(),
-            bounds=(0, None),
-            method="highs-ds",
-            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-        )
-        if result.status != 0:  # the elements span every composition, so this is a solver's fault
-            raise RuntimeError(f"the hull at {amounts.tolist()} was not found: {result.message}")
-        return float(result.fun)
+        Returns
+        -------
+        energy : float
+            eV/atom.
+        shares : dict
+            Of the atoms, by position of each known composition that the hull is made of. Where
+            mixtures are equal within `_TIE`, the composition itself is named if it is one of them,
+            else the elements if these are: rounding must not decide what a hull rests on.
+        """
+        wanted = amounts / amounts.sum()
+        energy, shares = cheapest_mixture(self.fractions, self.energies, wanted)
+        is_own = np.abs(self.fractions - wanted[:, None]).max(axis=0) < 1e-9
+        own = int(np.where(is_own, self.energies, np.inf).argmin())
+        if is_own[own] and self.energies[own] - energy < _TIE:
+            return energy, {int(self.positions[own]): 1.0}
+        elements = np.where(self.fractions == 1.0, self.energies, np.inf).argmin(axis=1)
+        if float(wanted @ self.energies[elements]) - energy < _TIE:
+            return energy, self._named(elements, wanted)
+        part = np.flatnonzero(shares > _LEAST_SHARE)
+        return energy, self._named(part, shares[part])
+
+    def _named(self, columns: np.ndarray, shares: np.ndarray) -> dict[int, float]:
+        return dict(zip(self.positions[columns].tolist(), shares.tolist(), strict=True))
 
 
-def _mask(elements: Iterable[int]) -> np.ndarray:
-    """Set of atomic numbers as bits of two words, uint64 (2,)."""
-    bits = sum(1 << z for z in elements)
-    return np.array([bits & 0xFFFFFFFFFFFFFFFF, bits >> 64], dtype=np.uint64)
+@lru_cache(maxsize=65536)
+def _formula(key: CompositionKey) -> str:
+    """Reduced formula."""
+    from pymatgen.core import Composition, Element
+
+    return str(Composition({Element.from_Z(z).symbol: n for z, n in key}).reduced_formula)
 
 
 def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:

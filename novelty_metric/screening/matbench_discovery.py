@@ -8,17 +8,24 @@ needed of it are the names of its files and the folder it keeps them in, so both
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import gzip
 import hashlib
+import importlib.util
 import json
+import math
 import os
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from novelty_metric.errors import InputError
+from novelty_metric.folders import cache_folder
 from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.screening.entries import (
     Entries,
@@ -27,7 +34,11 @@ from novelty_metric.screening.entries import (
     hull_of_entries,
     read_entries,
 )
-from novelty_metric.screening.hull import Energies, KnownHull, fitting_energies
+from novelty_metric.screening.formation_energies import About, FormationEnergies
+from novelty_metric.screening.formation_hull import FormationHull
+from novelty_metric.screening.hull import Energies, Hull, KnownHull, fitting_energies
+from novelty_metric.screening.materials_project import SCHEME, Material, formation_energies
+from novelty_metric.screening.scales import energies_scale
 
 CACHE_VARIABLES = ("MBD_CACHE_DIR", "MATBENCH_DISCOVERY_CACHE_DIR")
 """Name the folder of its files: in the package's later versions, and up to 1.3.1."""
@@ -40,33 +51,93 @@ _PACKAGE = "matbench-discovery"
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file of the package: its path in the folder, address, and MD5 as published."""
+    """A file of the package: its path in the folder, address, and MD5 as published, if known."""
 
     path: str
     url: str
     md5: str
 
 
-ENTRIES = DataFile(
-    "mp/2023-02-07-mp-computed-structure-entries.json.gz",
-    "https://figshare.com/ndownloader/files/40344436",
-    "76fc748db6b175bb80de4c276d27c235",
+def _listed(key: str, known: DataFile) -> DataFile:
+    """A file as the installed package lists it; as it is known here without the package.
+
+    Versions up to 1.3.1 list address and name, later ones address, path and MD5.
+    """
+    files = _resources()
+    if files is None:
+        return known
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        url, name = json.loads((files / "figshare" / "1.0.0.json").read_text("utf-8"))["files"][key]
+        path = f"{known.path.split('/')[0]}/{name}"
+        return DataFile(path, url, known.md5 if path == known.path else "")
+    with contextlib.suppress(Exception):  # YAML of strangers may break on anything
+        import yaml
+
+        one = yaml.safe_load((files / "data-files.yml").read_text("utf-8"))[key]
+        return DataFile(str(one["path"]), str(one["url"]), str(one.get("md5") or ""))
+    return known
+
+
+def _resources() -> Any:
+    """The files inside the installed package, without importing it; None without the package."""
+    try:
+        found = importlib.util.find_spec("matbench_discovery")
+        return found.loader.get_resource_reader(found.name).files()  # type: ignore[union-attr]
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+FORMATION_ENERGIES = _listed(
+    "mp_energies",
+    DataFile(
+        "mp/2025-02-01-mp-energies.csv.gz",
+        "https://figshare.com/ndownloader/files/52080797",
+        "7eb0c49fc169ba92783f2f6d0d19d741",
+    ),
+)
+"""Formation energies of 154,718 crystals, with the MP2020 corrections: a few MB.
+
+Made on 2023-01-10; the file of 2025-02-01 adds the symmetry of each crystal."""
+
+_OTHER_NAME = (
+    replace(FORMATION_ENERGIES, path="mp/2023-01-10-mp-energies.csv.gz")
+    if "2025" in FORMATION_ENERGIES.path
+    else replace(FORMATION_ENERGIES, path="mp/2025-02-01-mp-energies.csv.gz")
+)
+"""The same energies under the name that other versions of the package have for them."""
+
+ENTRIES = _listed(
+    "mp_computed_structure_entries",
+    DataFile(
+        "mp/2023-02-07-mp-computed-structure-entries.json.gz",
+        "https://figshare.com/ndownloader/files/40344436",
+        "76fc748db6b175bb80de4c276d27c235",
+    ),
 )
 """What the diagram was made of: 154,718 entries of the Materials Project, GGA and GGA+U."""
 
-DIAGRAM = DataFile(
-    "mp/2023-02-07-ppd-mp.pkl.gz",
-    "https://figshare.com/ndownloader/files/48241624",
-    "60d19d691fa1d338aa496a40a9641bef",
+DIAGRAM = _listed(
+    "mp_patched_phase_diagram",
+    DataFile(
+        "mp/2023-02-07-ppd-mp.pkl.gz",
+        "https://figshare.com/ndownloader/files/48241624",
+        "60d19d691fa1d338aa496a40a9641bef",
+    ),
 )
 """A pickled `PatchedPhaseDiagram` of pymatgen."""
 
-ELEMENTS = DataFile(
-    "mp/2023-02-07-mp-elemental-reference-entries.json.gz",
-    "https://figshare.com/ndownloader/files/40387775",
-    "6e93b6f38d6e27d6c811d3cafb23a070",
+ELEMENTS = _listed(
+    "mp_elemental_ref_entries",
+    DataFile(
+        "mp/2023-02-07-mp-elemental-reference-entries.json.gz",
+        "https://figshare.com/ndownloader/files/40387775",
+        "6e93b6f38d6e27d6c811d3cafb23a070",
+    ),
 )
 """The lowest entry of each element."""
+
+_FORMULA_COLUMNS = ("formula", "formula_pretty")
+_COLUMNS = ("formation_energy_per_atom", "energy_above_hull")
 
 _RUN_TYPES = ("", "GGA", "GGA+U")
 """Of the entries that the MP2020 scheme accepts."""
@@ -74,11 +145,12 @@ _RUN_TYPES = ("", "GGA", "GGA+U")
 
 @dataclass(frozen=True)
 class MatbenchDiscoveryHull:
-    """The Materials Project of 2023-02-07, as Matbench Discovery uses it.
+    """The Materials Project of early 2023, as Matbench Discovery uses it.
 
-    The entries that the diagram was made of are read where the package keeps them, or downloaded to
-    there; the hull over them is our own. If only the pickled diagram is there, its entries are
-    taken from it where the caller allows that.
+    For energies with the MP2020 corrections it is made of the formation energies, a file of a few
+    MB; for those without, of the computed entries that the diagram was made of. Each file is read
+    where the package keeps it, or downloaded to there; the hull over them is our own. If only the
+    pickled diagram is there, its entries are taken from it where the caller allows that.
 
     Parameters
     ----------
@@ -97,25 +169,49 @@ class MatbenchDiscoveryHull:
     energies: str = Energies.AUTO
     allow_pickle: bool = False
 
-    def open(self, potential: str, *, progress: ProgressCallback = no_progress) -> KnownHull:
+    def open(self, potential: str, *, progress: ProgressCallback = no_progress) -> Hull:
         """See `novelty_metric.screening.hull.HullSource.open`."""
         which = fitting_energies(potential, self.energies)
         folders = data_folders()
-        source, path = ENTRIES, _found(ENTRIES, folders)
-        if path is None:
-            path = _found(DIAGRAM, folders)
-            if path is None:
-                path = _downloaded(ENTRIES, folders[0], progress)
-            else:
-                source = DIAGRAM
-        if source is ENTRIES:
+        light = _found(FORMATION_ENERGIES, folders) or _found(_OTHER_NAME, folders)
+        entries = _found(ENTRIES, folders)
+        diagram = _found(DIAGRAM, folders)
+        if which != Energies.UNCORRECTED and light is None:
+            only_light = which == Energies.FORMATION or (entries is None and diagram is None)
+            if only_light:
+                light = _downloaded(FORMATION_ENERGIES, folders[0], progress)
+        if which != Energies.UNCORRECTED and light is not None:
+            return _light_hull(light, which, progress)
+        return self._of_entries(which, entries, diagram, folders, progress)
+
+    def _of_entries(
+        self,
+        which: Energies,
+        path: Path | None,
+        diagram: Path | None,
+        folders: list[Path],
+        progress: ProgressCallback,
+    ) -> KnownHull:
+        source = ENTRIES
+        if path is None and diagram is None:
+            path = _downloaded(ENTRIES, folders[0], progress)
+        if path is not None:
             entries = read_entries(path, progress=progress)
         else:
+            assert diagram is not None
+            source, path = DIAGRAM, diagram
             if not self.allow_pickle:
+                instead = ENTRIES if which == Energies.UNCORRECTED else FORMATION_ENERGIES
                 raise InputError(
                     f"{path} is a pickle, which can run any code when it is read; add "
                     "hull.allow_pickle=true if you trust it, or put the entries it was made of, "
                     f"{ENTRIES.url}, at {path.parent.parent / ENTRIES.path}"
+                    + (
+                        f", or the formation energies, {instead.url}, which are small, at "
+                        f"{path.parent.parent / instead.path}"
+                        if instead is not ENTRIES
+                        else ""
+                    )
                 )
             entries = _unpickled(path)
         entries, skipped = _accepted(entries)
@@ -129,6 +225,69 @@ class MatbenchDiscoveryHull:
             skipped=skipped,
             elements_from_references=added,
         )
+
+
+def _light_hull(path: Path, which: Energies, progress: ProgressCallback) -> FormationHull:
+    """The hull of the formation energies; what was read of them is kept."""
+    md5 = _md5(path)
+    kept = cache_folder() / "hulls" / f"{_NAME}-{md5}.parquet"
+    try:
+        known = FormationEnergies.read(kept)
+    except InputError:
+        about = About(
+            name=_NAME,
+            source=f"{path.name} of {ARTICLE}; crystals of the Materials Project",
+            licence="CC BY 4.0",
+            date="2023-01-10",
+            scheme=SCHEME,
+        )
+        try:
+            known = formation_energies(_materials(path, progress), about)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; remove it, and it is downloaded again") from error
+        with contextlib.suppress(InputError):  # where it can't be kept, it is read again
+            known.write(kept)
+    published = {FORMATION_ENERGIES.md5} - {""}
+    return FormationHull(
+        known,
+        energies_scale(which),
+        file=path.name,
+        **({"as_published": md5 in published} if published else {}),
+    )
+
+
+def _materials(path: Path, progress: ProgressCallback) -> Iterator[Material]:
+    """The rows of the table of formation energies."""
+    stage = "read formation energies"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            formula = next((header.index(name) for name in _FORMULA_COLUMNS if name in header), -1)
+            if formula < 0 or not set(_COLUMNS) <= set(header):
+                wanted = f"{' or '.join(_FORMULA_COLUMNS)}, {', '.join(_COLUMNS)}"
+                raise InputError(
+                    f"{path}: not the table of formation energies; it lacks one of the columns "
+                    f"{wanted}; remove it, and it is downloaded again"
+                )
+            energy, above = (header.index(name) for name in _COLUMNS)
+            number = 0
+            for number, row in enumerate(rows, start=1):
+                if number % 10_000 == 1:
+                    progress(stage, number, None)
+                if len(row) != len(header):
+                    raise ValueError(f"line {rows.line_num} has {len(row)} fields")
+                yield Material(row[formula], _number(row[energy]), _number(row[above]))
+            progress(stage, number, number)
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: damaged or cut short ({told}); remove it, and it is downloaded again"
+        ) from error
+
+
+def _number(text: str) -> float:
+    return float(text) if text else math.nan
 
 
 def data_folders() -> list[Path]:
@@ -182,11 +341,11 @@ def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> P
         told = str(error).removeprefix(f"{wanted.url}: ")
         raise InputError(
             f"hull={_NAME} needs {path.name}, and {wanted.url} was not downloaded ({told}); fetch "
-            f"it on another machine (MD5 {wanted.md5}, listed at {ARTICLE}), put it at {path} and "
-            f"give the same command again, or name the folder above {wanted.path} by "
-            f"{CACHE_VARIABLES[0]}"
+            f"it on another machine ({f'MD5 {wanted.md5}, ' if wanted.md5 else ''}listed at "
+            f"{ARTICLE}), put it at {path} and give the same command again, or name the folder "
+            f"above {wanted.path} by {CACHE_VARIABLES[0]}"
         ) from error
-    if found != wanted.md5:
+    if wanted.md5 and found != wanted.md5:
         path.unlink()
         raise InputError(
             f"{wanted.url}: not the published {path.name}: MD5 {wanted.md5} was expected, {found} "

@@ -327,3 +327,18 @@ def test_pairs_are_those_of_compare(make_report: Callable[..., NoveltyReport]) -
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (1e-9, "< 0.0001"), (0.026, "0.026")])
 def test_p_values_in_words(value: float | None, text: str) -> None:
     assert p_text(value) == text
+
+
+def test_what_the_hull_is_made_of_stands_beside_the_unmatched(
+    make_report: Callable[..., NoveltyReport],
+) -> None:
+    report = make_report(unmatched=2)
+    told = [{"K": 0.5, "Br2": 0.5}, {"KBr": 0.5, "KBr3": 0.5}]
+    rows = tuple(
+        dataclasses.replace(row, decomposition=products, n_competing=2, e_above_hull=0.05)
+        for row, products in zip(report.results, told, strict=True)
+    )
+    page = report_page([Run(name="a", report=dataclasses.replace(report, results=rows))])
+    assert "decomposes into KBr + KBr3; 2 compounds known" in page
+    assert "K + Br2, the elements alone; the 2 compounds known" in page
+    assert "<dd>for 1 crystals, 1 of the 2 stable ones</dd>" in page

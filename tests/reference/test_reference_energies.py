@@ -196,3 +196,26 @@ def test_package_is_never_written_to(cache: Path) -> None:
     reference_energies(aflow, ToyRelaxer())
     assert sorted(aflow.path.parent.iterdir()) == before
     assert len(list((cache / "references").iterdir())) == 1
+
+
+def test_only_those_wanted(reference: Reference) -> None:
+    """What is known is kept, and the next call goes on from there."""
+    first = ToyRelaxer()
+    wanted = np.array([False, True, True, False, False])
+    calls: list[tuple[int, int | None]] = []
+    some = reference_energies(
+        reference, first, wanted=wanted, progress=lambda *call: calls.append(call)
+    )
+    np.testing.assert_allclose(some, np.where(wanted, EXPECTED, math.nan), rtol=1e-12)
+    assert len(first.seen) == 2 and calls == [(0, 2), (1, 2), (2, 2)]
+    again = ToyRelaxer()
+    reference_energies(reference, again, wanted=wanted)
+    assert again.seen == []
+    rest = ToyRelaxer()
+    np.testing.assert_allclose(reference_energies(reference, rest), EXPECTED, rtol=1e-12)
+    assert len(rest.seen) == 3
+    done = ToyRelaxer()
+    np.testing.assert_allclose(
+        reference_energies(reference, done, wanted=wanted), EXPECTED, rtol=1e-12
+    )
+    assert done.seen == []

@@ -7,13 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Lattice, Structure
 
 from novelty_metric.errors import InputError
 from novelty_metric.reference import Reference
 from novelty_metric.screening.elements import elemental_energies
-from novelty_metric.screening.hull import Hull, NoHull, ReferenceHull
+from novelty_metric.screening.hull import (
+    Hull,
+    HullDistance,
+    LowerHull,
+    NoHull,
+    ReferenceHull,
+    hull_distance,
+)
+from novelty_metric.verdict import rests_on_elements
 
 
 def crystal(formula: str) -> Structure:
@@ -51,6 +61,109 @@ def test_binary_by_hand() -> None:
     assert above("LiS", -1.3) == pytest.approx(-0.3, abs=1e-9)
     assert above("Li4S4", -1.3) == pytest.approx(-0.3, abs=1e-9)
     assert above("Li", 0.05) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_what_the_hull_is_made_of_by_hand() -> None:
+    """The hull of the test above: corners Li, LiS (-1), LiS3 (-0.8), S; Li3S lies above it."""
+    hull = hull_of({"Li": 0.0, "S": 0.0, "LiS": -1.0, "Li3S": -0.4, "LiS3": -0.8})
+
+    def made_of(formula: str) -> dict[str, float]:
+        found = hull.distance(Composition(formula), -1.0)
+        assert found is not None and found.decomposition is not None
+        assert found.n_competing == (0 if len(Composition(formula)) == 1 else 3)
+        return {name: round(share, 9) for name, share in found.decomposition.items()}
+
+    assert made_of("LiS") == made_of("Li8S8") == {"LiS": 1.0}
+    assert made_of("Li3S") == {"Li": 0.5, "LiS": 0.5}
+    assert made_of("LiS2") == {"LiS3": 0.666666667, "LiS": 0.333333333}
+    assert list(made_of("LiS2")) == ["LiS3", "LiS"]  # the largest first
+    assert made_of("LiS9") == {"S": 0.6, "LiS3": 0.4}
+    assert made_of("Li4") == {"Li": 1.0}
+
+
+def test_elements_alone() -> None:
+    hull = hull_of({"Li": -1.0, "S": -4.0, "O": -4.5, "LiO": -4.0, "S3O": 7.0})
+    nothing = hull.distance(Composition("Li2S"), -3.0)
+    assert nothing is not None and nothing.n_competing == 0
+    assert nothing.decomposition == pytest.approx({"Li": 2 / 3, "S": 1 / 3})
+    assert nothing.e_above_hull == pytest.approx(-1.0)  # its formation energy
+    unstable = hull.distance(Composition("SO2"), -5.0)
+    assert unstable is not None and unstable.n_competing == 1
+    assert unstable.decomposition == pytest.approx({"O2": 2 / 3, "S": 1 / 3})
+    known = hull.distance(Composition("Li2SO4"), -5.0)
+    assert known is not None and known.n_competing == 2 and "Li2O2" in (known.decomposition or {})
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7, -1e-7, 3e-4, -3e-4])
+def test_rounding_does_not_decide_what_a_hull_rests_on(noise: float) -> None:
+    """A compound put where the elements' own line is, as known compounds above a hull are."""
+    hull = hull_of({"Li": -1.0, "S": -4.0, "LiS": -2.5 + noise})
+    own = hull.distance(Composition("Li2S2"), -2.5)
+    assert own is not None and own.decomposition == {"LiS": 1.0}
+    beside = hull.distance(Composition("Li2S"), -2.0)
+    assert beside is not None
+    assert beside.decomposition == pytest.approx({"Li": 2 / 3, "S": 1 / 3})
+    # The energy is exact all the same: the point counts where it lies below the line.
+    assert beside.e_above_hull == pytest.approx(-min(noise, 0) * 2 / 3, abs=1e-9)
+
+
+FORMULAS = ("Li", "S", "O", "LiS", "Li2S", "LiO2", "Li2O", "SO2", "SO3", "LiSO2", "Li2SO4")
+
+
+@given(
+    energies=st.lists(st.floats(-2, 1), min_size=len(FORMULAS), max_size=len(FORMULAS)),
+    amounts=st.tuples(*[st.integers(0, 6)] * 3).filter(any),
+    times=st.integers(1, 12),
+    order=st.permutations(range(len(FORMULAS))),
+)
+@settings(max_examples=60, deadline=None)
+def test_neither_the_cell_nor_the_order_of_the_crystals_matters(
+    energies: list[float], amounts: tuple[int, int, int], times: int, order: list[int]
+) -> None:
+    crystals = [
+        (tuple(sorted((e.Z, int(n)) for e, n in Composition(formula).items())), energy)
+        for formula, energy in zip(FORMULAS, energies, strict=True)
+    ]
+    composition = Composition(dict(zip(("Li", "S", "O"), amounts, strict=True)))
+    multiple = Composition({element: n * times for element, n in composition.items()})
+    found = LowerHull.of(crystals).distance(composition, 0.0)
+    other = LowerHull.of([crystals[i] for i in order]).distance(multiple, 0.0)
+    assert found is not None and other is not None
+    elements = {element.symbol for element in composition}
+    inside = [Composition(f) for f in FORMULAS if {e.symbol for e in Composition(f)} <= elements]
+    assert found.n_competing == other.n_competing == sum(len(one) > 1 for one in inside)
+    assert found.e_above_hull == pytest.approx(other.e_above_hull, abs=1e-8)
+    assert rests_on_elements(found.decomposition) == rests_on_elements(other.decomposition)
+    for one in (found, other):
+        assert one.decomposition is not None
+        assert sum(one.decomposition.values()) == pytest.approx(1, abs=1e-5)
+        for element in composition:
+            mixed = sum(
+                share * Composition(formula).get_atomic_fraction(element)
+                for formula, share in one.decomposition.items()
+            )
+            assert mixed == pytest.approx(composition.get_atomic_fraction(element), abs=1e-5)
+
+
+def test_a_hull_that_only_knows_distances() -> None:
+    class Own:
+        name = "own"
+
+        def __init__(self, answer: float | None) -> None:
+            self.answer = answer
+
+        def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
+            return self.answer
+
+        def describe(self) -> dict[str, object]:
+            return {"name": self.name}
+
+    salt = Composition("NaCl")
+    assert hull_distance(Own(0.25), salt, -3.0) == HullDistance(0.25, None, None)
+    assert hull_distance(Own(np.float64(-1)), salt, -3.0) == HullDistance(-1.0)
+    for nothing in (None, math.nan, math.inf):
+        assert hull_distance(Own(nothing), salt, -3.0) is None
+    assert hull_distance(NoHull(), salt, -3.0) is None
 
 
 def test_lowest_polymorph_counts() -> None:
@@ -188,9 +301,18 @@ def test_real_compositions_against_pymatgen(shared_data: Path) -> None:
         diagram = _pymatgen_hull(compositions, energies, symbols)
         if len(ours) % 2:
             composition = Composition({s: int(rng.integers(1, 8)) for s in sorted(symbols)})
-        got = hull.e_above_hull(composition, energies[index])
-        assert got is not None
-        ours.append(got)
+        got = hull.distance(composition, energies[index])
+        assert got is not None and got.decomposition is not None
+        assert hull.e_above_hull(composition, energies[index]) == got.e_above_hull
+        ours.append(got.e_above_hull)
+        theirs_made_of = {
+            entry.composition.reduced_formula: share
+            for entry, share in diagram.get_decomposition(composition).items()
+        }
+        assert got.decomposition == pytest.approx(theirs_made_of, abs=1e-6)
+        assert got.n_competing == len(
+            {c.reduced_formula for c in compositions if len(c) > 1 and {*c} <= {*composition}}
+        )
         theirs.append(energies[index] - diagram.get_hull_energy_per_atom(composition))
     assert len(ours) == 250
     np.testing.assert_allclose(ours, theirs, atol=1e-8)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from monty.json import MontyEncoder
-from pymatgen.analysis.phase_diagram import PatchedPhaseDiagram
+from pymatgen.analysis.phase_diagram import PatchedPhaseDiagram, PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import (
@@ -32,10 +32,13 @@ from pymatgen.entries.computed_entries import (
 from novelty_metric import download as download_module
 from novelty_metric.errors import InputError
 from novelty_metric.screening import matbench_discovery as adapter
+from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.hull import SAMPLES, hull_distance
 from novelty_metric.screening.matbench_discovery import (
     DIAGRAM,
     ELEMENTS,
     ENTRIES,
+    DataFile,
     MatbenchDiscoveryHull,
     data_folders,
 )
@@ -267,10 +270,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
     url = f"http://127.0.0.1:{server.server_address[1]}/files/1"
 
-    def publish(content: bytes) -> None:
+    def publish(content: bytes, name: str = "ENTRIES") -> None:
         state["content"] = content
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        monkeypatch.setattr(adapter, "ENTRIES", dataclasses.replace(ENTRIES, url=url, md5=digest))
+        file = dataclasses.replace(getattr(adapter, name), url=url, md5=digest)
+        monkeypatch.setattr(adapter, name, file)
 
     state["publish"] = publish
     try:
@@ -280,56 +284,236 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         server.server_close()
 
 
-def test_download(folder: Path, tmp_path: Path, served: dict[str, Any]) -> None:
-    content = write_entries(tmp_path / "made").read_bytes()
-    served["publish"](content)
+POTENTIALS = {"ENTRIES": "mace-medium-mpa-0", "FORMATION_ENERGIES": "chgnet"}
+"""By the file that is downloaded for the energies of each."""
+both_files = pytest.mark.parametrize("name", POTENTIALS)
+
+
+@both_files
+def test_download(folder: Path, tmp_path: Path, served: dict[str, Any], name: str) -> None:
+    write = write_entries if name == "ENTRIES" else write_formation_energies
+    content = write(tmp_path / "made").read_bytes()
+    served["publish"](content, name)
     told = []
-    hull = MatbenchDiscoveryHull().open("chgnet", progress=lambda *words: told.append(words))
+    hull = MatbenchDiscoveryHull().open(
+        POTENTIALS[name], progress=lambda *words: told.append(words)
+    )
     assert hull.describe()["as_published"] is True
-    assert (folder / ENTRIES.path).read_bytes() == content
+    assert (folder / getattr(adapter, name).path).read_bytes() == content
     assert told[0][0] == "download the hull"
     assert not list(folder.rglob("*.part*"))
 
 
-def test_download_of_something_else(folder: Path, served: dict[str, Any]) -> None:
-    served["publish"](b"as published")
+@both_files
+def test_download_of_something_else(folder: Path, served: dict[str, Any], name: str) -> None:
+    served["publish"](b"as published", name)
     served["content"] = b"<html>a page that asks for a login</html>"
     with pytest.raises(InputError, match=r"not the published .*MD5 .* was expected"):
-        MatbenchDiscoveryHull().open("chgnet")
-    assert not (folder / ENTRIES.path).exists()
+        MatbenchDiscoveryHull().open(POTENTIALS[name])
+    assert not (folder / getattr(adapter, name).path).exists()
 
 
+@both_files
 @pytest.mark.parametrize("status", [202, 403, 503])
-def test_a_server_that_refuses(folder: Path, served: dict[str, Any], status: int) -> None:
-    served["publish"](b"")
+def test_a_server_that_refuses(
+    folder: Path, served: dict[str, Any], status: int, name: str
+) -> None:
+    served["publish"](b"", name)
     served["status"] = status
-    check_line(folder, f"the server answers {status}")
+    check_line(folder, f"the server answers {status}", name)
 
 
-def test_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_files
+def test_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(
-        adapter, "ENTRIES", dataclasses.replace(ENTRIES, url="http://127.0.0.1:9/files/1")
-    )
-    check_line(folder, "can't be reached")
+    file = dataclasses.replace(getattr(adapter, name), url="http://127.0.0.1:9/files/1")
+    monkeypatch.setattr(adapter, name, file)
+    check_line(folder, "can't be reached", name)
 
 
-def test_a_folder_that_cannot_be_written(folder: Path) -> None:
+@both_files
+def test_a_folder_that_cannot_be_written(folder: Path, name: str) -> None:
     folder.parent.mkdir(parents=True)
     folder.write_text("a file in the way")
-    check_line(folder, "Not a directory")
+    check_line(folder, "Not a directory", name)
 
 
-def check_line(folder: Path, reason: str) -> None:
+def check_line(folder: Path, reason: str, name: str) -> None:
     """One line: what is needed, why it is not had, where to get it and where to put it."""
     with pytest.raises(InputError) as caught:
-        MatbenchDiscoveryHull().open("chgnet")
+        MatbenchDiscoveryHull().open(POTENTIALS[name])
     told = str(caught.value)
-    wanted = adapter.ENTRIES
+    wanted = getattr(adapter, name)
     for part in (reason, wanted.url, wanted.md5, str(folder / wanted.path), "MBD_CACHE_DIR"):
         assert part in told, part
     assert "\n" not in told
+
+
+# Formation energies
+
+
+FORMATIONS = [
+    # NaN is a formula, sodium nitride, and no missing value.
+    ("MgO", -3.0, 0.0),
+    ("MgO", -2.5, 0.5),
+    ("Mg(NO3)2", -1.2, 0.0),
+    ("NaN", 0.1, 0.3),
+    ("O2", 0.0, 0.0),
+    ("Mg", 0.0, 0.0),
+    ("Mg", 0.2, 0.2),
+    ("MgN", None, 0.1),
+]
+
+
+def write_formation_energies(folder: Path, name: str = "formula") -> Path:
+    """As the package's authors wrote theirs: `DataFrame.to_csv`, compressed."""
+    table = pd.DataFrame(FORMATIONS, columns=[name, *adapter._COLUMNS])
+    table.insert(0, "material_id", [f"mp-{i}" for i in range(len(table))])
+    table["energy_type"] = "GGA"
+    path = folder / adapter.FORMATION_ENERGIES.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("name", ["formula", "formula_pretty"])
+def test_the_hull_of_formation_energies(folder: Path, name: str) -> None:
+    """Against pymatgen's diagram of the same energies on the scale of the elements' table."""
+    write_formation_energies(folder, name)
+    elements = elemental_energies()
+
+    def total(formula: str, formation: float) -> float:
+        composition = Composition(formula)
+        return formation + sum(
+            composition.get_atomic_fraction(e) * elements[e.symbol] for e in composition
+        )
+
+    entries = [
+        PDEntry(Composition(formula), total(formula, energy) * Composition(formula).num_atoms)
+        for formula, energy, _ in FORMATIONS
+        if energy is not None
+    ]
+    entries += [PDEntry(Composition(symbol), elements[symbol]) for symbol in ("N", "Na", "O")]
+    diagram = PhaseDiagram(entries)
+    hull = MatbenchDiscoveryHull().open("chgnet")
+    for formula in ("MgO", "Mg3O", "MgN2O5", "NaN", "NaMgO", "N2", "Na2O"):
+        composition = Composition(formula)
+        expected = -4.0 - diagram.get_hull_energy_per_atom(composition)
+        assert hull.e_above_hull(composition, -4.0) == pytest.approx(expected, abs=1e-6)
+        found = hull_distance(hull, composition, -4.0)
+        assert found is not None and found.decomposition == pytest.approx(
+            {
+                entry.composition.reduced_formula: share
+                for entry, share in diagram.get_decomposition(composition).items()
+            },
+            abs=1e-6,
+        )
+    described = hull.describe()
+    assert described["name"] == "matbench_discovery" and described["date"] == "2023-01-10"
+    assert described["file"] == adapter.FORMATION_ENERGIES.path.split("/")[1]
+    assert described["compositions"] == 89 + 3
+
+
+def test_formation_energies_are_kept_once_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_formation_energies(folder)
+    first = MatbenchDiscoveryHull().open("chgnet").describe()
+    assert len(list((tmp_path / "own" / "hulls").glob("*.parquet"))) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(adapter, "_materials", None)
+        assert MatbenchDiscoveryHull().open("chgnet").describe() == first
+    (kept,) = (tmp_path / "own" / "hulls").glob("*.parquet")
+    kept.write_bytes(kept.read_bytes()[:50])  # damaged: read again
+    assert MatbenchDiscoveryHull().open("chgnet").describe() == first
+    with gzip.open(path, "at") as file:  # another file under the same name
+        file.write("mp-9,MgO,-3.5,0.0,GGA\n")
+    assert MatbenchDiscoveryHull().open("chgnet").describe() != first
+
+
+def test_entries_that_are_there_are_used_rather_than_a_download(folder: Path) -> None:
+    write_entries(folder)
+    assert "entries" in MatbenchDiscoveryHull().open("chgnet").describe()
+    write_formation_energies(folder)
+    assert "entries" not in MatbenchDiscoveryHull().open("chgnet").describe()
+    assert "entries" in MatbenchDiscoveryHull().open("mace-medium-mpa-0").describe()
+    assert "entries" in MatbenchDiscoveryHull(energies="uncorrected").open("chgnet").describe()
+
+
+def test_the_other_name_of_the_formation_energies_serves(folder: Path) -> None:
+    path = write_formation_energies(folder)
+    path.rename(folder / adapter._OTHER_NAME.path)
+    described = MatbenchDiscoveryHull().open("chgnet").describe()
+    assert described["file"] == adapter._OTHER_NAME.path.split("/")[1] != path.name
+
+
+def test_formation_energies_of_samples(folder: Path) -> None:
+    write_formation_energies(folder)
+    hull = MatbenchDiscoveryHull(energies="formation").open(SAMPLES)
+    assert hull.e_above_hull(Composition("Mg2O2"), -2.9) == pytest.approx(0.1)
+    with pytest.raises(InputError, match="gives total energies"):
+        MatbenchDiscoveryHull(energies="formation").open("chgnet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: data[:-20], "cut short"),
+        (lambda data: b"<html>", "damaged or cut short"),
+        (lambda data: gzip.compress(b"a,b\n1,2\n"), "lacks one of the columns"),
+        (lambda data: gzip.compress(gzip.decompress(data) + b"mp-9,X,1\n"), "has 3 fields"),
+        (lambda data: gzip.compress(gzip.decompress(data) + b"mp,Xy3,-1,0,G\n"), "'Xy3' is no"),
+        (lambda data: gzip.compress(gzip.decompress(data) + b"mp,MgO,a,0,G\n"), "'a'"),
+    ],
+)
+def test_damaged_formation_energies_are_one_line(folder: Path, damage: Any, words: str) -> None:
+    path = write_formation_energies(folder)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=words) as caught:
+        MatbenchDiscoveryHull().open("chgnet")
+    told = str(caught.value)
+    assert str(path) in told and "remove it" in told and "\n" not in told
+
+
+class _Package:
+    """The installed package as a folder of files."""
+
+    def __init__(self, files: dict[str, str], folder: Path) -> None:
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        self.folder = folder
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {"figshare/1.0.0.json": '{"files": {"k": ["https://x/1", "2030-new.csv.gz"]}}'},
+            DataFile("mp/2030-new.csv.gz", "https://x/1", ""),
+        ),
+        (
+            {"figshare/1.0.0.json": '{"files": {"k": ["https://x/1", "old.csv.gz"]}}'},
+            DataFile("mp/old.csv.gz", "https://x/1", "known"),
+        ),
+        (
+            {"data-files.yml": "k:\n  url: https://x/2\n  path: mp/b.csv.gz\n  md5: abc\n"},
+            DataFile("mp/b.csv.gz", "https://x/2", "abc"),
+        ),
+        ({"figshare/1.0.0.json": "no json", "data-files.yml": "- 1"}, None),
+        ({}, None),
+    ],
+)
+def test_addresses_are_those_that_the_package_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: Any
+) -> None:
+    package = _Package(files, tmp_path / "package")
+    monkeypatch.setattr(adapter, "_resources", lambda: package.folder)
+    known = DataFile("mp/old.csv.gz", "https://old", "known")
+    assert adapter._listed("k", known) == (expected or known)
+    monkeypatch.setattr(adapter, "_resources", lambda: None)
+    assert adapter._listed("k", known) == known
 
 
 def test_the_package_is_not_imported(folder: Path) -> None:
@@ -352,7 +536,7 @@ def test_names_are_those_of_the_installed_package() -> None:
     package = Path(found.origin).parent
     sources = [*package.glob("*.py"), *package.glob("data-files.yml")]
     text = "\n".join(path.read_text("utf-8") for path in sources)
-    for file in (ENTRIES, DIAGRAM, ELEMENTS):
+    for file in (ENTRIES, DIAGRAM, ELEMENTS, adapter.FORMATION_ENERGIES):
         assert file.path in text and file.url.rsplit("/", 1)[1] in text
     assert any(name in text for name in adapter.CACHE_VARIABLES)
     assert "~/.cache/matbench-discovery" in text

@@ -1,0 +1,110 @@
+"""Many compositions at once, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+CompositionKey = tuple[tuple[int, float], ...]
+"""Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compositions:
+    """Compositions, one after another.
+
+    Attributes
+    ----------
+    starts : int64, (N + 1,)
+        Composition i has the entries ``starts[i]:starts[i + 1]`` of the other two.
+    numbers : int64, (M,)
+        Atomic numbers, increasing within a composition.
+    amounts : float64, (M,)
+        Amount of each element.
+    """
+
+    starts: np.ndarray
+    numbers: np.ndarray
+    amounts: np.ndarray
+
+    @classmethod
+    def of(cls, keys: Iterable[CompositionKey]) -> Compositions:
+        """From a key each."""
+        listed = list(keys)
+        sizes = [len(key) for key in listed]
+        pairs = np.array([pair for key in listed for pair in key], dtype=np.float64).reshape(-1, 2)
+        return cls(
+            np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
+            pairs[:, 0].astype(np.int64),
+            pairs[:, 1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def key(self, index: int) -> CompositionKey:
+        """Key of one composition, whole amounts as int."""
+        part = slice(self.starts[index], self.starts[index + 1])
+        return tuple(
+            (z, int(n) if n.is_integer() else n)
+            for z, n in zip(self.numbers[part].tolist(), self.amounts[part].tolist(), strict=True)
+        )
+
+    def keys(self) -> list[CompositionKey]:
+        """Keys of all of them, in order."""
+        return [self.key(index) for index in range(len(self))]
+
+    @cached_property
+    def n_elements(self) -> np.ndarray:
+        """Different elements of each, int64 (N,)."""
+        return np.diff(self.starts)
+
+    @cached_property
+    def owners(self) -> np.ndarray:
+        """Composition that each entry belongs to, int64 (M,)."""
+        return np.repeat(np.arange(len(self)), self.n_elements)
+
+    @cached_property
+    def fractions(self) -> np.ndarray:
+        """Share of the atoms, float64 (M,)."""
+        return self.amounts / np.bincount(self.owners, self.amounts, len(self))[self.owners]
+
+    @cached_property
+    def elements(self) -> np.ndarray:
+        """Elements of each as a set of bits, see `element_bits`, uint64 (2, N)."""
+        bits = np.zeros((2, len(self)), dtype=np.uint64)
+        words, places = np.divmod(self.numbers, 64)
+        np.bitwise_or.at(bits, (words, self.owners), np.uint64(1) << places.astype(np.uint64))
+        return bits
+
+    def within(self, elements: Iterable[int]) -> np.ndarray:
+        """Positions of the compositions that have no other elements than these, int64."""
+        low, high = ~element_bits(elements)
+        return np.flatnonzero(((self.elements[0] & low) | (self.elements[1] & high)) == 0)
+
+    def fractions_of(self, positions: np.ndarray, elements: Iterable[int]) -> np.ndarray:
+        """Share of each element in the compositions at these positions, (n_elements, n_positions).
+
+        The compositions must have no other elements.
+        """
+        rows = np.full(128, -1)
+        listed = list(elements)
+        rows[listed] = np.arange(len(listed))
+        sizes = self.n_elements[positions]
+        columns = np.repeat(np.arange(len(positions)), sizes)
+        ends = np.cumsum(sizes)
+        entries = np.arange(int(sizes.sum())) + np.repeat(
+            self.starts[positions] - (ends - sizes), sizes
+        )
+        found = np.zeros((len(listed), len(positions)))
+        found[rows[self.numbers[entries]], columns] = self.fractions[entries]
+        return found
+
+
+def element_bits(elements: Iterable[int]) -> np.ndarray:
+    """A set of atomic numbers as bits of two words, uint64 (2,)."""
+    bits = sum(1 << z for z in elements)
+    return np.array([bits & 0xFFFFFFFFFFFFFFFF, bits >> 64], dtype=np.uint64)

@@ -1,0 +1,147 @@
+"""Formation energies of the Materials Project, row by row, and the hull of a user's own copy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.errors import InputError
+from novelty_metric.folders import cache_folder
+from novelty_metric.progress import ProgressCallback, no_progress
+from novelty_metric.screening.compositions import CompositionKey, Compositions
+from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.formation_energies import About, FormationEnergies
+from novelty_metric.screening.hull import Energies, fitting_energies
+from novelty_metric.screening.scales import energies_scale
+
+if TYPE_CHECKING:
+    from novelty_metric.screening.formation_hull import FormationHull
+
+SCHEME = "GGA and GGA+U formation energies with the MP2020 corrections, eV/atom"
+HULL_NAME = "materials_project"
+FETCH = "novelty-metric hull fetch mp"
+"""The command that makes the file."""
+
+_PLAIN = re.compile(r"(?:[A-Z][a-z]?\d*)+")
+_PIECE = re.compile(r"([A-Z][a-z]?)(\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is known of a crystal: formula, formation energy, distance from the hull (eV/atom)."""
+
+    formula: str
+    formation_energy: float
+    above_hull: float
+
+
+def fetched_path() -> Path:
+    """Where `FETCH` keeps the file unless it is told another place."""
+    return cache_folder() / "hulls" / f"{HULL_NAME}.parquet"
+
+
+@dataclass(frozen=True)
+class MaterialsProjectHull:
+    """The Materials Project as the user fetched it, see `FETCH`.
+
+    Parameters
+    ----------
+    file : path, optional
+        Any file of `novelty_metric.screening.formation_energies`; default `fetched_path`.
+    energies : str
+        Whose energies are held against it: ``auto``, what fits the potential; or ``corrected``,
+        ``uncorrected`` or ``formation``.
+    """
+
+    file: str | Path | None = None
+    energies: str = Energies.AUTO
+
+    def open(self, potential: str, *, progress: ProgressCallback = no_progress) -> FormationHull:
+        """See `novelty_metric.screening.hull.HullSource.open`."""
+        from novelty_metric.screening.formation_hull import FormationHull
+
+        path = fetched_path() if self.file is None else Path(self.file).expanduser()
+        if self.file is None and not path.exists():
+            raise InputError(f"{path}: no such file; {FETCH} makes it, with your API key")
+        which = fitting_energies(potential, self.energies)
+        return FormationHull(FormationEnergies.read(path), energies_scale(which))
+
+
+def formation_energies(materials: Iterable[Material], about: About) -> FormationEnergies:
+    """The lowest formation energy of each composition, and the elements at zero.
+
+    Parameters
+    ----------
+    materials : iterable of Material
+        Those whose energy is not finite are left out.
+
+    Raises
+    ------
+    ValueError
+        If a formula is none.
+    """
+    from pymatgen.core import Element
+
+    lowest: dict[CompositionKey, tuple[float, bool]] = {
+        ((Element(symbol).Z, 1),): (0.0, True) for symbol in elemental_energies()
+    }
+    for material in materials:
+        energy = material.formation_energy
+        if not math.isfinite(energy):
+            continue
+        key = composition_key_of(material.formula)
+        known = lowest.get(key)
+        if known is None or energy < known[0]:
+            lowest[key] = (energy, material.above_hull <= 0.0)
+    keys = sorted(lowest)
+    return FormationEnergies(
+        Compositions.of(keys),
+        # Single precision, as the file keeps it.
+        np.array([lowest[key][0] for key in keys], dtype=np.float32).astype(np.float64),
+        np.array([lowest[key][1] for key in keys]),
+        about,
+    )
+
+
+@lru_cache(maxsize=4096)
+def composition_key_of(formula: str) -> CompositionKey:
+    """The reduced composition of a formula such as ``Ca(NO3)2``.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    from pymatgen.core import Composition, Element
+
+    amounts: dict[int, int] = {}
+    if _PLAIN.fullmatch(formula):
+        pieces: Iterable[tuple[str, float]] = (
+            (symbol, int(count or 1)) for symbol, count in _PIECE.findall(formula)
+        )
+    else:
+        try:
+            pieces = [(str(e), n) for e, n in Composition(formula).element_composition.items()]
+        except ValueError:
+            raise ValueError(f"{formula!r} is no formula") from None
+    for symbol, amount in pieces:
+        if not Element.is_valid_symbol(symbol) or amount != round(amount) or amount <= 0:
+            raise ValueError(f"{formula!r} is no formula of elements in whole amounts")
+        number = _atomic_number(symbol)
+        amounts[number] = amounts.get(number, 0) + round(amount)
+    divisor = math.gcd(*amounts.values())
+    return tuple((z, amounts[z] // divisor) for z in sorted(amounts))
+
+
+@lru_cache(maxsize=256)
+def _atomic_number(symbol: str) -> int:
+    from pymatgen.core import Element
+
+    return int(Element(symbol).Z)

@@ -1,0 +1,133 @@
+"""Formation energies on a potential's own scale, by its energies of reference crystals.
+
+Energies of a potential differ from those of density functional theory by something systematic,
+which cancels where sample and competing phases are both the potential's. So the potential's own
+energy is taken where a crystal of the composition is at hand, and elsewhere the published one,
+moved by an offset per element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.screening.compositions import Compositions
+from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.formation_energies import About, FormationEnergies
+
+if TYPE_CHECKING:
+    from novelty_metric.reference import Reference
+
+N_NUMBERS = 119
+"""Columns of a table by atomic number."""
+
+_LARGEST_DIFFERENCE = 0.3
+"""eV/atom; further off, the potential fails on that crystal, which says nothing of its scale."""
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """What a potential's formation energies lie above the published ones, as a sum over elements.
+
+    Attributes
+    ----------
+    per_element : float64, (N_NUMBERS,)
+        By atomic number (eV/atom).
+    n_crystals : int
+        Compounds that they were fitted on.
+    error_before, error : float
+        Mean absolute difference (eV/atom) without them, and with those that were fitted on the
+        other four fifths of the crystals.
+    """
+
+    per_element: np.ndarray
+    n_crystals: int
+    error_before: float
+    error: float
+
+
+def element_fractions(compositions: Compositions) -> np.ndarray:
+    """Share of the atoms by atomic number, float64 (N, N_NUMBERS)."""
+    table = np.zeros((len(compositions), N_NUMBERS))
+    table[compositions.owners, compositions.numbers] = compositions.fractions
+    return table
+
+
+def formation_energies(reference: Reference, energies: np.ndarray) -> np.ndarray:
+    """Of the reference's crystals, by the packaged table of elements (eV/atom), float64 (M,)."""
+    from pymatgen.core import Element
+
+    elemental = np.full(N_NUMBERS, np.nan)
+    for symbol, energy in elemental_energies().items():
+        elemental[Element(symbol).Z] = energy
+    starts = np.concatenate([[0], np.cumsum(reference.n_sites)])
+    sums = np.add.reduceat(elemental[reference.numbers], starts[:-1])
+    return np.asarray(energies, dtype=np.float64) - sums / reference.n_sites
+
+
+def fit_offsets(
+    fractions: np.ndarray, differences: np.ndarray, *, ridge: float = 0.01, seed: int = 0
+) -> Offsets:
+    """Offsets per element by ridge regression, with their error by cross-validation.
+
+    Parameters
+    ----------
+    fractions : float64, (M, N_NUMBERS)
+        Share of the atoms in each crystal.
+    differences : float64, (M,)
+        Formation energy of the potential minus the published one (eV/atom); NaN where unknown.
+    ridge : float
+        Keeps the offset of an element with few crystals near zero.
+    seed : int
+        Of the folds.
+    """
+    compound = (fractions > 0).sum(axis=1) > 1
+    rows = np.flatnonzero(compound & (np.abs(differences) < _LARGEST_DIFFERENCE))
+    x, y = fractions[rows], differences[rows]
+    fold = np.random.default_rng(seed).integers(0, _FOLDS, len(rows))
+    left = np.concatenate(
+        [
+            y[fold == k] - x[fold == k] @ _ridge(x[fold != k], y[fold != k], ridge)
+            for k in range(_FOLDS)
+        ]
+    )
+    return Offsets(
+        _ridge(x, y, ridge), len(rows), float(np.abs(y).mean()), float(np.abs(left).mean())
+    )
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, ridge: float) -> np.ndarray:
+    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
+
+
+def lowest_own(known: FormationEnergies, reference: Reference, own: np.ndarray) -> np.ndarray:
+    """Lowest of the reference's energies at each known composition, NaN without one, (N,).
+
+    Parameters
+    ----------
+    known : FormationEnergies
+    reference : Reference
+    own : float64, (M,)
+        Formation energies of the reference's crystals (eV/atom).
+    """
+    position = {key: index for index, key in enumerate(known.compositions.keys())}
+    lowest = np.full(len(known), np.nan)
+    for index, energy in enumerate(own.tolist()):
+        at = position.get(reference.composition_key(index))
+        if at is not None:
+            lowest[at] = np.fmin(lowest[at], energy)
+    return lowest
+
+
+def on_own_scale(
+    known: FormationEnergies, own: np.ndarray, offsets: Offsets, about: About
+) -> FormationEnergies:
+    """The potential's own energies where there are any (N,), else the published, moved."""
+    moved = known.energies + element_fractions(known.compositions) @ offsets.per_element
+    has_own = np.isfinite(own)
+    return FormationEnergies(
+        known.compositions, np.where(has_own, own, moved), known.on_hull & ~has_own, about
+    )
