@@ -387,7 +387,9 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             if type(logger).__name__ == "WandbLogger":
                 from novelty_metric.loggers.wandb import WandbReports
 
-                return [WandbReports(logger.experiment, n_pairs=self._n_pictures)]
+                _, every_n_steps = self._due
+                over = "epoch" if every_n_steps is None else "step"
+                return [WandbReports(logger.experiment, n_pairs=self._n_pictures, over=over)]
         return []
 
 

@@ -157,7 +157,7 @@ class WandbReports:
         if self._failure is not None:
             return
         run = self.run
-        name = "report" if epoch is None else f"epoch_{epoch:05d}"
+        name = self._name(epoch, step)
         if folder is None:
             folder = report.save(Path(run.dir, prefix, name))
         when = {"epoch": epoch, "step": step}
@@ -240,6 +240,12 @@ class WandbReports:
         self._defined |= {f"{prefix}/*", *names}
 
     # What an evaluation gives to the run
+
+    def _name(self, epoch: int | None, step: int | None) -> str:
+        """What a report is called in the run."""
+        if self._over == "step" and step is not None:
+            return f"step_{step:08d}"
+        return "report" if epoch is None else f"epoch_{epoch:05d}"
 
     def _media(self, report: NoveltyReport, prefix: str) -> dict[str, Any]:
         """The table of crystals, the pictures and the charts."""

@@ -163,8 +163,9 @@ def test_a_run_that_exists_is_joined_and_left_open(
         assert NoveltyReport.load(Path(run.dir, "novelty", "epoch_00003")) == report
 
 
-def test_the_metrics_are_shown_over_the_epoch(
-    monkeypatch: pytest.MonkeyPatch, metric: SubstitutionNovelty
+@pytest.mark.parametrize(("over", "name"), [("epoch", "epoch_00005"), ("step", "step_00000050")])
+def test_the_metrics_are_shown_over_the_epoch_or_the_step(
+    monkeypatch: pytest.MonkeyPatch, metric: SubstitutionNovelty, over: str, name: str
 ) -> None:
     with wandb.init(project="p", mode="offline") as run:
         defined: dict[str, Any] = {}
@@ -183,17 +184,17 @@ def test_the_metrics_are_shown_over_the_epoch(
         steps = iter(range(9))
         monkeypatch.setattr(type(run), "step", property(lambda _: next(steps)))
         monkeypatch.setattr(run, "log_artifact", lambda a, aliases: artifacts.append((a, aliases)))
-        reports = WandbReports(n_pairs=0)
+        reports = WandbReports(n_pairs=0, over=over)
         report = metric(CRYSTALS)
         for epoch in (0, 5):
-            reports.log_report(report, epoch=epoch)
-    assert defined.pop("novelty/epoch") is None
+            reports.log_report(report, epoch=epoch, step=10 * epoch)
+    assert defined.pop(f"novelty/{over}") is None
     assert {"novelty/*", "novelty/duplicate", "novelty/crystals"} <= set(defined)
-    assert set(defined.values()) == {"novelty/epoch"}
+    assert set(defined.values()) == {f"novelty/{over}"}
     assert [content["novelty/epoch"] for content in logged] == [0, 5]
     assert set(report.scalars()) <= set(logged[0])
     artifact, aliases = artifacts[1]
-    assert aliases == ["latest", "epoch_00005"]
+    assert aliases == ["latest", name]
     assert "report.json" in artifact.manifest.entries
     assert "verdicts.parquet" in artifact.manifest.entries
 
