@@ -158,7 +158,8 @@ def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> C
     ----------
     before, after : NoveltyReport
     by : str
-        ``"id"`` or ``"content"``; the latter needs reports with crystals.
+        ``"id"`` or ``"content"``; the latter needs reports with crystals, which
+        `novelty_metric.report_files.with_structures` adds to one that was loaded.
 
     Raises
     ------

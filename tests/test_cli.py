@@ -793,6 +793,7 @@ def test_help_comes_at_once() -> None:
         (["samples=x,y.csv", "samples=a(1).zip"], ["x,y.csv", "a(1).zip"]),
         (['samples=["it\'s","a=b.csv"]'], ["it's", "a=b.csv"]),
         (["samples=it's", "samples=a=b.csv"], ["it's", "a=b.csv"]),
+        (["samples=*.cif"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
         (["samples=[list]"], ["[list]"]),
         (["samples=[list]", "samples=gen_1.cif"], ["[list]", "gen_1.cif"]),
         (["samples=run[1]/x"], ["run[1]/x"]),
@@ -810,6 +811,7 @@ def test_samples_are_files_lists_and_patterns(
     for name in [*names, "[list]", "run[1]/x"]:
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
+    Path(".hidden.cif").touch()
     found = ScoreSettings.from_config(composed(*words)).samples
     assert found == tuple(map(Path, expected))
 

@@ -60,6 +60,8 @@ def run(words: list[str]) -> int:
 
     console = stdout_console(sys.stdout)
     if given.spread or len(reports) > 2:
+        if named:
+            parser.error(f"{named[-1]} is for two runs; leave it out")
         from novelty_metric.spread import spread
 
         print_spread(spread(reports), console)

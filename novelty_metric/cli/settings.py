@@ -302,6 +302,8 @@ def _fitting(text: str, model: str) -> list[Path]:
         found = list(anchor.glob(str(path.relative_to(anchor))))
     except ValueError as error:  # ** beside other characters
         raise InputError(f"samples={named} is no pattern: {error}") from error
+    if not path.name.startswith("."):  # as in a shell
+        found = [item for item in found if not item.name.startswith(".")]
     if not found:
         missing = "fits no file or folder" if has_magic(named) else "no such file or folder"
         raise InputError(f"samples={named}: {missing}")
