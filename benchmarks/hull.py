@@ -239,7 +239,7 @@ def decomposition(options: argparse.Namespace) -> None:
     drawn = with_decomposition(options)
     if options.model is not None:
         hull = Mp20Hull().open(options.model)
-        potential = sevennet(options.model)
+        potential = Chgnet() if options.model == "chgnet" else sevennet(options.model)
         energies = PotentialRelaxer(potential).energies([one.structure for one in drawn])
         rows = pd.DataFrame(
             [
@@ -507,7 +507,7 @@ def main() -> None:
     verbs.choices["scale"].add_argument("--model", default="7net-0")
     verbs.choices["decomposition"].add_argument("folder")
     verbs.choices["decomposition"].add_argument(
-        "--model", help="single points of the given geometry by a SevenNet model instead"
+        "--model", help="single points of the given geometry instead, by chgnet or a SevenNet model"
     )
     verbs.choices["decomposition"].add_argument("--max-sites", type=int, default=20)
     verbs.choices["published"].add_argument("--set", nargs=3, action="append", required=True)
