@@ -236,7 +236,7 @@ def interval_only(before: NoveltyReport, after: NoveltyReport) -> Change | None:
     """The interval of `compare`, without the p-values, which take longer."""
     from novelty_metric import comparison
 
-    shared = comparison._shared(before, after)
+    shared = comparison._shared(before, after, by="id")
     return comparison._difference("unmatched", before, after, shared, same_samples=False).change
 
 

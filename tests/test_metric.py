@@ -233,8 +233,8 @@ def metric_with(relaxer: Any, **options: Any) -> SubstitutionNovelty:
 
 
 def rows(report: NoveltyReport) -> list[CrystalResult]:
-    """What does not depend on the clock."""
-    return [dataclasses.replace(result, seconds=None) for result in report.results]
+    """What depends neither on the clock nor on the place among the samples."""
+    return [dataclasses.replace(result, seconds=None, source="") for result in report.results]
 
 
 def verdicts(report: NoveltyReport) -> dict[str, str | None]:
