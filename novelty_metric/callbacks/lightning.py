@@ -247,7 +247,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         if trainer.sanity_checking:
             return
         if trainer.state.fn == "validate":
-            self._evaluate(trainer, pl_module, name="validate")
+            self._evaluate(trainer, pl_module, name="validate", in_record=True)
         elif _is_last_validation(trainer):
             self._end_epoch(trainer, pl_module)
         else:
@@ -289,13 +289,20 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             measured = self._schedule.is_measured(step)
             self._schedule.note(step, epoch)
             if not measured:
-                self._evaluate(trainer, pl_module)
+                self._evaluate(trainer, pl_module, in_record=not self._asynchronous)
                 return
         self._collect(trainer)
 
     def _evaluate(
-        self, trainer: Any, pl_module: Any, *, name: str | None = None, epoch: int | None = None
+        self,
+        trainer: Any,
+        pl_module: Any,
+        *,
+        name: str | None = None,
+        epoch: int | None = None,
+        in_record: bool = False,
     ) -> None:
+        """Evaluate now; `in_record` where Lightning writes a record of the validation or epoch."""
         monitor = self._monitor
         if monitor is None:
             return
@@ -309,25 +316,26 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         watchers = self._watchers
         if validates or (watchers and watchers.checkpoints and not watchers.has_shown):
             ready += monitor.wait()
-        self._publish(trainer, ready)
-        if validates:
-            for evaluation in ready:
-                # Every process has the same values already; this tells Lightning so.
-                pl_module.log_dict(evaluation.scalars, on_epoch=True, sync_dist=True)
+        self._publish(trainer, ready, record=pl_module if in_record else None)
 
     def _collect(self, trainer: Any) -> None:
         """Take what another process has finished."""
         if self._monitor is not None:
             self._publish(trainer, self._monitor.ready())
 
-    def _publish(self, trainer: Any, evaluations: list[Evaluation]) -> None:
+    def _publish(self, trainer: Any, evaluations: list[Evaluation], *, record: Any = None) -> None:
+        """Show and log them: by the module `record` in Lightning's own record, or in others."""
         for evaluation in evaluations:
             self._evaluations.append(evaluation)
-            if evaluation.report is None or self._watchers is None:
+            if evaluation.report is None:
                 continue
             scalars = evaluation.scalars
-            self._watchers.show(scalars)
-            if trainer.is_global_zero:
+            if self._watchers is not None:
+                self._watchers.show(scalars)
+            if record is not None:
+                # Every process has the same values already; this tells Lightning so.
+                record.log_dict(scalars, on_step=False, on_epoch=True, sync_dist=True)
+            elif trainer.is_global_zero:
                 # Not by `log_dict`, whose step is that of now and which leaves out most steps.
                 for logger in self._others(trainer):
                     logger.log_metrics({**scalars, "epoch": evaluation.epoch}, evaluation.step)

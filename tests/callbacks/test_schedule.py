@@ -85,8 +85,13 @@ def evaluated(callback: NoveltyCallback) -> list[tuple[int, int]]:
 def logged(folder: Path) -> list[tuple[int, int, float]]:
     with (folder / "csv" / "metrics.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row.get("novelty/novel_yield")]
+    for row in rows:
+        # Lightning counts the steps of its own records from 0.
+        assert float(row["novelty/step"]) - int(row["step"]) in (0, 1)
+        assert float(row["novelty/epoch"]) == int(row["epoch"])
     return sorted(
-        (int(row["epoch"]), int(row["step"]), float(row["novelty/novel_yield"])) for row in rows
+        (int(row["epoch"]), int(float(row["novelty/step"])), float(row["novelty/novel_yield"]))
+        for row in rows
     )
 
 
