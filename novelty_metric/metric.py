@@ -29,6 +29,11 @@ from novelty_metric.relaxation.base import (
     Watch,
 )
 from novelty_metric.samples.base import Sample
+from novelty_metric.screening.composition import (
+    load_oxidation_states,
+    oxidation_states_name,
+    smact_valid,
+)
 from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
@@ -99,6 +104,10 @@ class SubstitutionNovelty:
         Device of the potential, such as ``"cpu"`` or ``"cuda"``.
     max_sites : int or None
         Samples with more sites get an error row.
+    smact_oxidation_states : str, path or None
+        Oxidation states for the test of charge neutrality: one of SMACT's sets (``"icsd24"``,
+        ``"icsd16"``, ``"smact14"``, ``"pymatgen_sp"``, ``"wiki"``), a file in SMACT's format, or
+        None for the default of `smact.screening.smact_validity`.
     cache : bool, path or None
         Where finished relaxations are kept: the user's cache folder, a file, or nowhere.
     progress : callable, optional
@@ -144,6 +153,7 @@ class SubstitutionNovelty:
         workers: int | None = 1,
         device: str | None = None,
         max_sites: int | None = MAX_SITES,
+        smact_oxidation_states: str | Path | None = None,
         cache: bool | str | Path | None = True,
         progress: ProgressCallback | None = None,
     ) -> None:
@@ -162,6 +172,8 @@ class SubstitutionNovelty:
         self.exhaustive = exhaustive
         self.relax_samples = relax_samples
         self.max_sites = max_sites
+        self.smact_oxidation_states = smact_oxidation_states
+        self._oxidation_states_name = oxidation_states_name(smact_oxidation_states)
         self._reference_given = reference
         self._relaxer_given = None if relaxer == "none" else relaxer
         self._hull_given = hull
@@ -367,6 +379,7 @@ class SubstitutionNovelty:
             scope=self.scope,
             exhaustive=self.exhaustive,
             relax_samples=self.relax_samples,
+            smact_oxidation_states=self._oxidation_states_name,
             versions=installed_versions(),
             machine=this_machine(getattr(opened.relaxer, "device_name", None)),
             seconds=dict(self._seconds if seconds is None else seconds),
@@ -487,6 +500,7 @@ class SubstitutionNovelty:
             relax_samples=self.relax_samples,
             workers=self._workers,
             max_sites=self.max_sites,
+            smact_oxidation_states=self.smact_oxidation_states,
             progress=self._progress,
         )
 
@@ -576,6 +590,7 @@ class SubstitutionNovelty:
             relax_samples=self.relax_samples,
             workers=self._workers,
             max_sites=self.max_sites,
+            smact_oxidation_states=self.smact_oxidation_states,
             progress=self._progress,
         )
 
@@ -671,12 +686,11 @@ class SubstitutionNovelty:
 
     def _screen(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
-        from novelty_metric.screening.composition import smact_valid
-
+        oxidation_states = load_oxidation_states(self.smact_oxidation_states)
         for case in self._each("screen", cases):
             assert case.cleaned is not None
             composition = case.cleaned.composition
-            case.smact_valid = smact_valid(composition)
+            case.smact_valid = smact_valid(composition, oxidation_states)
             if opened.hull is not None and case.energy_per_atom is not None:
                 try:
                     above = opened.hull.e_above_hull(composition, case.energy_per_atom)
@@ -880,6 +894,7 @@ class SubstitutionNovelty:
             "exhaustive": self.exhaustive,
             "relax_samples": self.relax_samples,
             "max_sites": self.max_sites,
+            "smact_oxidation_states": self._oxidation_states_name,
             # Objects are told apart by what they are, so that those of two processes may be equal.
             "relaxer": getattr(relaxer, "info", relaxer),
             "hull": hull.describe() if hasattr(hull, "describe") else hull,

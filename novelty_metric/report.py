@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from novelty_metric.graded import GradedNovelty, graded_novelty
 from novelty_metric.protocol import PRESETS, Protocol
 from novelty_metric.quality import Quality, count_unique, quality
+from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -81,6 +82,8 @@ class RunContext:
         Every candidate parent was relaxed, not only up to the first that confirms.
     relax_samples : bool
         False if the samples were taken as already relaxed.
+    smact_oxidation_states : str
+        The set of oxidation states that charge neutrality was tested with.
     n_generated : int or None
         Crystals that the model generated, if that is more than were given; None: those given.
     versions : mapping
@@ -103,6 +106,7 @@ class RunContext:
     scope: str = "eligible"
     exhaustive: bool = False
     relax_samples: bool = True
+    smact_oxidation_states: str = DEFAULT_SET
     n_generated: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
@@ -140,8 +144,11 @@ class RunContext:
         """What makes a crystal of this run eligible, in words."""
         if self.potential is None:
             # Without a potential there is no energy to hold against a hull.
-            return "chemistry alone (SMACT); nothing was relaxed, no energy was computed"
-        words = ["SMACT-valid"]
+            return (
+                f"chemistry alone (SMACT, {self.smact_oxidation_states}); nothing was relaxed, no "
+                "energy was computed"
+            )
+        words = [f"SMACT-valid ({self.smact_oxidation_states})"]
         words.append("converged" if self.relax_samples else "taken as already relaxed")
         if self.has_hull:
             words.append(f"at most {self.protocol.metastable:g} eV/atom above hull")
