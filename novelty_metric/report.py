@@ -142,13 +142,12 @@ class RunContext:
     @property
     def eligibility(self) -> str:
         """What makes a crystal of this run eligible, in words."""
+        chosen = self.smact_oxidation_states if self.smact_oxidation_states != DEFAULT_SET else ""
         if self.potential is None:
             # Without a potential there is no energy to hold against a hull.
-            return (
-                f"chemistry alone (SMACT, {self.smact_oxidation_states}); nothing was relaxed, no "
-                "energy was computed"
-            )
-        words = [f"SMACT-valid ({self.smact_oxidation_states})"]
+            smact = "SMACT" + (f", {chosen}" if chosen else "")
+            return f"chemistry alone ({smact}); nothing was relaxed, no energy was computed"
+        words = ["SMACT-valid" + (f" ({chosen})" if chosen else "")]
         words.append("converged" if self.relax_samples else "taken as already relaxed")
         if self.has_hull:
             words.append(f"at most {self.protocol.metastable:g} eV/atom above hull")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition
 
 DEFAULT_SET = "icsd24, 3 or more reports"
-"""How a report names the oxidation states that `smact_validity` takes unless told otherwise."""
+"""How ``report.json`` names the oxidation states that `smact_validity` takes by default."""
 
 _LOOKUPS = {
     "icsd24": "lookup_element_oxidation_states_icsd24",
