@@ -14,6 +14,7 @@ from novelty_metric import crystal
 from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
+from novelty_metric.search.compiled import TooMuchToCompareError
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import (
     CrystalResult,
@@ -237,7 +238,7 @@ class Case:
                 volume_ratio = result.structure.volume / before.volume
             try:
                 rms = matching.confirm_rms(crystal.reduce(result.structure), self.reduced)
-            except CrystalError as failure:
+            except (CrystalError, TooMuchToCompareError) as failure:
                 error = str(failure)
             except Exception as failure:  # the matcher may break on an odd cell; it stays one row
                 error = f"the match failed ({_said(failure)})"

@@ -44,6 +44,18 @@ which would take hours. A number, so that no verdict depends on the machine."""
 MOST_WORK_OF_EQUALS = 2 * 10**9
 """The same for each pair that may be equal, elements included: two seconds."""
 
+MOST_POINTS = 2 * 10**5
+"""Lattice points that are listed for a pair: those of a cell 150 times as long as wide."""
+
+MOST_ANGLES = 10**7
+MOST_TRIPLES = 2 * 10**9
+"""Pairs of lattice vectors whose angles pymatgen holds at once (80 MB an array), and triples that
+it goes through (some seconds), for a pair of crystals that it may accept."""
+
+
+class TooMuchToCompareError(Exception):
+    """Whether two crystals match was not found out: there is more to compare than is allowed."""
+
 
 class FirstMatch(NamedTuple):
     """The first match of a pair that pymatgen may accept: it refuses all that come before.
@@ -176,9 +188,14 @@ class CompiledTest:
         n_sites = sites.stop - sites.start
         ltol = self._tolerances["ltol"]
         if n_sites >= len(self._pettifor):
-            vectors = self._points.within(_reach(lattice, ltol))
+            source, target = self._lattice, lattice
         else:
-            vectors = lattice_points(lattice, _reach(self._lattice, ltol))
+            source, target = lattice, self._lattice
+        if _too_many_points(source, target, ltol):
+            return False, -1.0, None
+        reach = _reach(target, ltol)
+        shared = source is self._lattice
+        vectors = self._points.within(reach) if shared else lattice_points(source, reach)
         answer, cost, found = self._kernels.cost_of_first_match(
             self._pairs,
             index,
@@ -188,18 +205,21 @@ class CompiledTest:
             self._work,
             **self._tolerances,
         )
-        return answer != self._kernels.GIVEN_UP, cost, FirstMatch.of(vectors, found)
+        finished = answer != self._kernels.GIVEN_UP
+        if np.isfinite(cost) and _too_many_mappings(vectors, source, target, ltol):
+            finished = False
+        return finished, cost, FirstMatch.of(vectors, found)
 
 
 def where_equal(
-    kernels: ModuleType, generated: Structure, other: Structure, protocol: Protocol
+    kernels: ModuleType | None, generated: Structure, other: Structure, protocol: Protocol
 ) -> tuple[bool | None, FirstMatch | None]:
     """What the kernels say of two crystals that may be equal, elements included.
 
     Parameters
     ----------
-    kernels : module
-        From `load_kernels`.
+    kernels : module or None
+        From `load_kernels`; without them no pair is refused.
     generated, other : Structure
         Clean and reduced, of one reduced composition; the number of sites of one divides the other.
     protocol : Protocol
@@ -219,7 +239,11 @@ def where_equal(
         generated, other = other, generated
     lattices = [np.array(s.lattice.matrix, dtype=np.float64) for s in (generated, other)]
     source, target = lattices if len(other) >= len(generated) else lattices[::-1]
+    if _too_many_points(source, target, protocol.ltol):
+        return None, None
     vectors = lattice_points(source, _reach(target, protocol.ltol))
+    if kernels is None:
+        return (None if _too_many_mappings(vectors, source, target, protocol.ltol) else True), None
     answer, found = kernels.first_equal(
         lattices[0],
         np.array(generated.frac_coords, dtype=np.float64),
@@ -233,15 +257,41 @@ def where_equal(
         stol=protocol.stol,
         angle_tol=protocol.angle_tol,
     )
-    if answer == kernels.GIVEN_UP:
+    if answer not in (kernels.GIVEN_UP, kernels.LET_THROUGH):
+        return False, None
+    if answer == kernels.GIVEN_UP or _too_many_mappings(vectors, source, target, protocol.ltol):
         return None, None
     first = FirstMatch.of(vectors, found)
-    return answer == kernels.LET_THROUGH, None if first is None else first._replace(site=0)
+    return True, None if first is None else first._replace(site=0)
 
 
 def _reach(target: np.ndarray, ltol: float) -> float:
     """How long lattice vectors may be (Å) that pymatgen takes for those of a target cell."""
     return float(np.sqrt(np.sum(target**2, axis=1)).max()) * (1 + ltol)
+
+
+def _too_many_points(source: np.ndarray, target: np.ndarray, ltol: float) -> bool:
+    """Whether about `MOST_POINTS` lattice points or more lie within reach."""
+    sphere = 4 / 3 * np.pi * _reach(target, ltol) ** 3
+    return bool(sphere > MOST_POINTS * abs(np.linalg.det(source)))
+
+
+def _too_many_mappings(
+    vectors: np.ndarray, source: np.ndarray, target: np.ndarray, ltol: float
+) -> bool:
+    """Whether pymatgen would hold or go through more than it may, see `MOST_ANGLES`.
+
+    Parameters
+    ----------
+    vectors : int64, (V, 3)
+        Coefficients of the lattice vectors of the source within reach.
+    """
+    lengths = np.sqrt(np.sum((vectors @ source) ** 2, axis=1))
+    ratios = lengths[:, None] / np.sqrt(np.sum(target**2, axis=1))
+    near = (ratios < 1 + ltol) & (ratios > 1 / (1 + ltol))
+    n_a, n_b, n_c = near.sum(axis=0).tolist()
+    angles = max(n_a * n_b, n_a * n_c, n_b * n_c)
+    return bool(angles > MOST_ANGLES or n_a * n_b * n_c > MOST_TRIPLES)
 
 
 _ORIGIN = np.zeros((1, 3))

@@ -14,7 +14,7 @@ import numpy as np
 
 from novelty_metric.reference.store import composition_key
 from novelty_metric.search.bounds import Cells, may_match
-from novelty_metric.search.compiled import where_equal
+from novelty_metric.search.compiled import TooMuchToCompareError, where_equal
 from novelty_metric.search.matching import commensurate
 from novelty_metric.verdict import DuplicateMatch
 
@@ -67,10 +67,6 @@ _ROUNDING = 1e-11
 """Far above the rounding of a mean of numbers below 1, whose count memory bounds."""
 
 
-class TooMuchToCompareError(Exception):
-    """Crystals of hundreds of sites, so that whether they are equal was not found out."""
-
-
 @dataclass(frozen=True, slots=True)
 class EqualTest:
     """Whether two crystals are equal, elements included.
@@ -96,17 +92,15 @@ class EqualTest:
         Raises
         ------
         TooMuchToCompareError
-            A pair with compiled functions past `compiled.MOST_WORK_OF_EQUALS`.
+            Past `compiled.MOST_WORK_OF_EQUALS`, `MOST_POINTS` or `MOST_ANGLES`.
         """
-        first = None
         if not commensurate(len(generated), len(other)):
             return None
-        if self.kernels is not None:
-            possible, first = where_equal(self.kernels, generated, other, self.protocol)
-            if possible is None:
-                raise TooMuchToCompareError
-            if not possible:
-                return None
+        possible, first = where_equal(self.kernels, generated, other, self.protocol)
+        if possible is None:
+            raise TooMuchToCompareError("too much to compare")
+        if not possible:
+            return None
         return self.matching.duplicate_rms(generated, other, first)
 
 
@@ -179,9 +173,7 @@ def warnings_of(given_up: int) -> list[str]:
     if given_up == 0:
         return []
     pairs = "1 pair" if given_up == 1 else f"{given_up} pairs"
-    return [
-        f"{pairs} of samples of one composition had too many sites to compare and count as equal"
-    ]
+    return [f"{pairs} of samples of one composition had too much to compare and count as equal"]
 
 
 def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
