@@ -83,7 +83,7 @@ class Case:
     relaxed_parents : dict
         Last geometry of each candidate that was relaxed, by its position in `tried`.
     out_of_time : bool
-        A deadline came before its relaxation, its search or one of its parents.
+        A deadline came before one of its steps was done.
     n_relaxations : int
     seconds : float
         Work done on this sample.
@@ -263,7 +263,7 @@ class Case:
         """
         if self.duplicate is not None:
             return Verdict.DUPLICATE, None
-        if not self.searched:
+        if not self.searched and not (self.out_of_time and self.not_eligible_because is None):
             return None, f"not eligible: {self.not_eligible_because}"
         if self.confirmed:
             return Verdict.SUBSTITUTED, None

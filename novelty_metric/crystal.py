@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.errors import CrystalError
-from novelty_metric.primitive import primitive
+from novelty_metric.primitive import niggli, primitive
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -128,7 +128,7 @@ def reduce(structure: Structure) -> Structure:
         If pymatgen can't reduce the cell, or there is too much to look at; see `primitive`.
     """
     try:
-        return primitive(structure).get_reduced_structure("niggli")
+        return niggli(primitive(structure))
     except CrystalError as error:
         raise CrystalError(f"the cell could not be reduced: {error}") from error
     except Exception as error:

@@ -34,6 +34,7 @@ from novelty_metric.screening.composition import (
     oxidation_states_name,
     smact_valid,
 )
+from novelty_metric.search.compiled import LONGEST_SEARCH
 from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ _OPEN, _PREPARE = "open", "prepare search"
 
 _AT_ONCE = 16
 """Crystals that are taken to their end together where there is a deadline."""
+
+_GRACE = 0.25
+"""Share of the time until a deadline for which steps without relaxation may go on beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,7 @@ class SubstitutionNovelty:
         self._begun: dict[str, Case] = {}
         self._parents_protocol = self.protocol
         self._seconds: dict[str, float] = defaultdict(float)
+        self._until: float | None = None
 
     # -- what a caller uses ------------------------------------------------------------------
 
@@ -245,11 +250,12 @@ class SubstitutionNovelty:
         Parameters
         ----------
         deadline : float, optional
-            When relaxations and searches end, on the clock of `time.monotonic`. What is not
-            finished then is undecided, never unmatched, and the next `compute` takes it up again.
-            Crystals are taken to their end a few at a time, in order. Checks, reduction and the
-            duplicate test, some milliseconds a crystal, are made for all; so is opening, which
-            `prepare` can do beforehand.
+            When relaxations and searches end, on the clock of `time.monotonic`. Checks, reduction,
+            chemistry, the duplicate test and the grouping of equal samples, some milliseconds a
+            crystal, may go on for a quarter of the time beyond it. What is not finished then is
+            undecided, never unmatched, and the next `compute` takes it up again. Crystals are taken
+            to their end a few at a time, in order. Opening is not interrupted; `prepare` can do it
+            beforehand.
 
         Raises
         ------
@@ -257,6 +263,8 @@ class SubstitutionNovelty:
             If the reference, the relaxer or the hull can't be used.
         """
         opened = self._open()
+        now = time.monotonic()
+        self._until = None if deadline is None else deadline + _GRACE * max(0.0, deadline - now)
         waiting = [
             self._begun.get(sample.id) or Case(sample)
             for sample in self._samples
@@ -266,12 +274,14 @@ class SubstitutionNovelty:
         for case in self._each("check", waiting):
             if case.cleaned is None:
                 case.check(self.max_sites)
-        usable = [case for case in waiting if case.error is None]
+        usable = [case for case in waiting if case.cleaned is not None and case.error is None]
         at_once = _AT_ONCE if deadline is not None else max(1, len(usable))
         for start in range(0, max(1, len(usable)), at_once):
             self._score(usable[start : start + at_once], opened, deadline)
         self._cases.update((case.sample.id, case) for case in waiting)
-        return self._report(opened)
+        report = self._report(opened)
+        self._until = None
+        return report
 
     def score_each(
         self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
@@ -619,7 +629,7 @@ class SubstitutionNovelty:
         """Steps 1 to 12."""
         self._normalise(cases, opened, deadline)
         self._screen(cases, opened)
-        usable = [case for case in cases if case.error is None]
+        usable = [case for case in cases if case.error is None and case.reduced is not None]
         self._find_duplicates(usable, opened)
         self._find_parents(usable, opened, deadline)
         self._relax_parents(usable, opened, deadline)
@@ -751,12 +761,20 @@ class SubstitutionNovelty:
                 case.out_of_time = True
             if case.out_of_time:
                 return
+            effort = 1.0
+            if deadline is not None:
+                effort = min(1.0, (deadline - time.monotonic()) / LONGEST_SEARCH)
             with case.clock():
                 try:
-                    found = case.found or opened.parent_search.parents(case.reduced, case.symmetry)
+                    found = case.found or opened.parent_search.parents(
+                        case.reduced, case.symmetry, effort=effort
+                    )
                 except Exception as error:  # as above
                     case.unfinished += (f"the search failed ({first_line(error)})",)
                     return
+            if found.unfinished and effort < 1:
+                case.out_of_time = True
+                return
             case.found = found
             case.unfinished += found.unfinished
             case.tried = [TriedParent(parent=parent) for parent in found.parents]
@@ -855,10 +873,10 @@ class SubstitutionNovelty:
         from novelty_metric.search.duplicates import warnings_of
 
         ordered = [self._cases[sample.id] for sample in self._samples if sample.id in self._cases]
-        grouped = [case for case in ordered if case.error is None]
+        grouped = [case for case in ordered if case.error is None and case.reduced is not None]
         with self._timed("group equal samples"):
             groups = opened.search.group_equal(
-                [case.reduced for case in grouped if case.reduced is not None]
+                [case.reduced for case in grouped if case.reduced is not None], self._too_late
             )
         numbers = zip(grouped, groups.number, strict=True)
         group_of = {case.sample.id: group for case, group in numbers}
@@ -910,12 +928,18 @@ class SubstitutionNovelty:
         )
 
     def _each(self, stage: str, cases: list[Case]) -> Iterator[Case]:
-        """The cases one by one, timed, with progress."""
+        """The cases one by one, timed, with progress; those that a deadline leaves are marked."""
         with self._timed(stage):
             for done, case in enumerate(cases, start=1):
+                if self._too_late():
+                    case.out_of_time = True
+                    continue
                 with case.clock():
                     yield case
                 self._progress(stage, done, len(cases))
+
+    def _too_late(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A smaller cell of the same crystal, as pymatgen finds it, within bounds of work and memory.
+"""Smaller and shorter cells of the same crystal, as pymatgen finds them, within bounds.
 
 `Structure.get_primitive_structure` lists every sublattice of a cell at once. For 300 atoms of one
 element these are 250,000, each held against up to 300 vectors: gigabytes and minutes where the
@@ -28,11 +28,31 @@ TOLERANCE = 0.25
 MOST_COMPARISONS = 4 * 10**7
 """Pairs of sites that are compared in search of a smaller cell: some seconds."""
 
+MOST_POINTS = 10**6
+"""Lattice points within the longest vector of a cell, all of which pymatgen lists (300 MB) for its
+Niggli cell: those of a cell 500 times as long as wide."""
+
 _AT_ONCE = 8
 """Sites that are held against all others at once: most sublattices fall by the first."""
 
 _SLACK = 1e-9
 """Relative; far above rounding, so that the look-up refuses nothing that pymatgen accepts."""
+
+
+def niggli(structure: Structure) -> Structure:
+    """Pymatgen's `get_reduced_structure` with its default, the Niggli cell.
+
+    Raises
+    ------
+    CrystalError
+        Past `MOST_POINTS`.
+    """
+    cell = structure.lattice.lll_matrix
+    longest = float(np.linalg.norm(cell, axis=1).max())
+    volume = abs(float(np.linalg.det(cell)))
+    if not 4 / 3 * math.pi * longest**3 <= MOST_POINTS * volume:
+        raise CrystalError(f"a cell of {longest:.3g} Å with a volume of {volume:.3g} Å³")
+    return structure.get_reduced_structure("niggli")
 
 
 def primitive(structure: Structure) -> Structure:
@@ -75,7 +95,7 @@ def _primitive(structure: Structure, left: list[int]) -> Structure:
             merged += found
         else:
             smaller = Structure(Lattice(cell), species, merged, coords_are_cartesian=False)
-            return _primitive(smaller, left).get_reduced_structure()
+            return niggli(_primitive(smaller, left))
     return structure.copy()
 
 

@@ -591,7 +591,8 @@ class NoveltyReport:
             result
             for result, reason in zip(self.results, self._reasons, strict=True)
             # An error before the chemistry was checked means that the sample is no crystal.
-            if reason in unfinished and result.smact_valid is True
+            if reason in unfinished
+            and (result.smact_valid is True or reason == LeftOut.OUT_OF_TIME)
         )
 
 

@@ -43,6 +43,13 @@ class _Share:
     """A deadline came before the first relaxation ended; also if there was none to be made."""
 
 
+_LATEST = 1.75
+"""When the search of an evaluation without relaxations ends, in units of its budget."""
+
+_LEAST = 1.0
+"""Seconds that this search has at least."""
+
+
 class Scorer:
     """Scores evaluations with one metric, which is emptied in between.
 
@@ -50,8 +57,9 @@ class Scorer:
     ----------
     metric : SubstitutionNovelty
     budget_seconds : float or None
-        Wall time of one evaluation; opening, reduction and duplicate tests are left out. Where it
-        ends before one crystal is relaxed, the crystals are scored as with ``relaxer="none"``.
+        Wall time of one evaluation without opening; what is not done within twice that is
+        undecided. Where no crystal is relaxed within it, the crystals are scored as with
+        ``relaxer="none"``, for a second at least.
     ranks : Ranks
         The processes that score together, each its share.
     """
@@ -99,7 +107,8 @@ class Scorer:
         shares = self._shares(metric, job, deadline)
         if deadline is not None and all(share.none_relaxed for share in shares):
             metric = metric.search_only()
-            shares = self._shares(metric, job, None)
+            assert self._budget is not None
+            shares = self._shares(metric, job, started + max(_LATEST * self._budget, _LEAST))
         if len(shares) > 1:
             metric.reset()
             for share in shares:

@@ -41,8 +41,13 @@ MOST_WORK_OF_A_PAIR = 10**6
 20 sites take a twentieth. Those of hundreds may have millions of lattices to try on a small cell,
 which would take hours. A number, so that no verdict depends on the machine."""
 
+LONGEST_SEARCH = 10.0
+"""About the seconds that `MOST_WORK` can take: with less left, less work is allowed."""
+
 MOST_WORK_OF_EQUALS = 2 * 10**9
-"""The same for each pair that may be equal, elements included: two seconds."""
+MOST_WORK_OF_ALL_EQUALS = 5 * 10**9
+"""The same for a pair that may be equal, elements included, two seconds; and for all pairs of a
+duplicate test, a confirmation or a grouping, with `MOST_WORK_OF_A_PAIR` for each pair more."""
 
 MOST_POINTS = 2 * 10**5
 """Lattice points that are listed for a pair: those of a cell 150 times as long as wide."""
@@ -55,6 +60,22 @@ it goes through (some seconds), for a pair of crystals that it may accept."""
 
 class TooMuchToCompareError(Exception):
     """Whether two crystals match was not found out: there is more to compare than is allowed."""
+
+
+class Work:
+    """How much has been compared in search of equal crystals, and how much may be."""
+
+    def __init__(self) -> None:
+        self._left = MOST_WORK_OF_ALL_EQUALS
+
+    def of_a_pair(self) -> np.ndarray:
+        """Work done on the next pair, zero, and the most that it may take, int64 (2,)."""
+        self._left += MOST_WORK_OF_A_PAIR
+        return np.array([0, max(0, min(self._left, MOST_WORK_OF_EQUALS))], dtype=np.int64)
+
+    def add(self, of_a_pair: np.ndarray) -> None:
+        """Count what the pair took."""
+        self._left -= int(of_a_pair[0])
 
 
 class FirstMatch(NamedTuple):
@@ -111,6 +132,8 @@ class CompiledTest:
         Its tolerances.
     families : Families, optional
         Of the reference, from `kernel_families.find_families`.
+    effort : float
+        Share of `MOST_WORK` that may be done, from 0 to 1.
     """
 
     def __init__(
@@ -120,6 +143,8 @@ class CompiledTest:
         reference: Reference,
         protocol: Protocol,
         families: Any = None,
+        *,
+        effort: float = 1.0,
     ) -> None:
         """Hold the crystal as arrays."""
         self._kernels = kernels
@@ -137,7 +162,8 @@ class CompiledTest:
         self._families = families
         self._known: Any = None  # the same, with what is found out of them
         self._tested = 0
-        self._work = np.array([0, MOST_WORK], dtype=np.int64)
+        self._effort = effort
+        self._work = np.array([0, int(effort * MOST_WORK)], dtype=np.int64)
         self._tolerances = {
             "ltol": protocol.ltol,
             "stol": protocol.stol,
@@ -158,7 +184,7 @@ class CompiledTest:
         given_up : bool, (C,)
             Those of which nothing is known, as there was too much to compare.
         """
-        self._work[1] += MOST_WORK_OF_A_PAIR * len(indices)
+        self._work[1] += int(self._effort * MOST_WORK_OF_A_PAIR * len(indices))
         families = None
         if self._families is not None and self._tested >= _BEFORE_FAMILIES:
             if self._known is None:
@@ -212,7 +238,11 @@ class CompiledTest:
 
 
 def where_equal(
-    kernels: ModuleType | None, generated: Structure, other: Structure, protocol: Protocol
+    kernels: ModuleType | None,
+    generated: Structure,
+    other: Structure,
+    protocol: Protocol,
+    work: Work | None = None,
 ) -> tuple[bool | None, FirstMatch | None]:
     """What the kernels say of two crystals that may be equal, elements included.
 
@@ -224,6 +254,8 @@ def where_equal(
         Clean and reduced, of one reduced composition; the number of sites of one divides the other.
     protocol : Protocol
         Its tolerances.
+    work : Work, optional
+        Shared by several pairs.
 
     Returns
     -------
@@ -244,6 +276,8 @@ def where_equal(
     vectors = lattice_points(source, _reach(target, protocol.ltol))
     if kernels is None:
         return (None if _too_many_mappings(vectors, source, target, protocol.ltol) else True), None
+    work = Work() if work is None else work
+    of_this_pair = work.of_a_pair()
     answer, found = kernels.first_equal(
         lattices[0],
         np.array(generated.frac_coords, dtype=np.float64),
@@ -252,11 +286,12 @@ def where_equal(
         np.array(other.frac_coords, dtype=np.float64),
         np.array(other.atomic_numbers, dtype=np.int64),
         vectors,
-        np.array([0, MOST_WORK_OF_EQUALS], dtype=np.int64),
+        of_this_pair,
         ltol=protocol.ltol,
         stol=protocol.stol,
         angle_tol=protocol.angle_tol,
     )
+    work.add(of_this_pair)
     if answer not in (kernels.GIVEN_UP, kernels.LET_THROUGH):
         return False, None
     if answer == kernels.GIVEN_UP or _too_many_mappings(vectors, source, target, protocol.ltol):

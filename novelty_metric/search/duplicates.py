@@ -14,7 +14,7 @@ import numpy as np
 
 from novelty_metric.reference.store import composition_key
 from novelty_metric.search.bounds import Cells, may_match
-from novelty_metric.search.compiled import TooMuchToCompareError, where_equal
+from novelty_metric.search.compiled import TooMuchToCompareError, Work, where_equal
 from novelty_metric.search.matching import commensurate
 from novelty_metric.verdict import DuplicateMatch
 
@@ -86,17 +86,23 @@ class EqualTest:
     protocol: Protocol
     kernels: ModuleType | None = None
 
-    def rms(self, generated: Structure, other: Structure) -> float | None:
+    def rms(self, generated: Structure, other: Structure, work: Work | None = None) -> float | None:
         """RMS site distance of two clean, reduced crystals if they are equal, else None.
+
+        Parameters
+        ----------
+        generated, other : Structure
+        work : Work, optional
+            What has been compared so far, and may be, where there are several pairs.
 
         Raises
         ------
         TooMuchToCompareError
-            Past `compiled.MOST_WORK_OF_EQUALS`, `MOST_POINTS` or `MOST_ANGLES`.
+            Past `work`, `compiled.MOST_POINTS` or `MOST_ANGLES`.
         """
         if not commensurate(len(generated), len(other)):
             return None
-        possible, first = where_equal(self.kernels, generated, other, self.protocol)
+        possible, first = where_equal(self.kernels, generated, other, self.protocol, work)
         if possible is None:
             raise TooMuchToCompareError("too much to compare")
         if not possible:
@@ -138,9 +144,10 @@ def find_duplicate(
         return None
     possible = may_match(cell(generated), cells(candidates), ltol=test.protocol.ltol)
     unknown = []
+    work = Work()
     for index in candidates[possible].tolist():
         try:
-            rms = test.rms(generated, reference.structure(index))
+            rms = test.rms(generated, reference.structure(index), work)
         except TooMuchToCompareError:
             unknown.append(reference.ids[index])
             continue
@@ -176,7 +183,14 @@ def warnings_of(given_up: int) -> list[str]:
     return [f"{pairs} of samples of one composition had too much to compare and count as equal"]
 
 
-def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
+def never() -> bool:
+    """It is never too late."""
+    return False
+
+
+def group_equal(
+    structures: Sequence[Structure], test: EqualTest, too_late: Callable[[], bool] = never
+) -> Groups:
     """Group equal crystals as `StructureMatcher.group_structures` does.
 
     The first crystal not yet in a group opens one, and every later crystal that it matches (as the
@@ -187,7 +201,10 @@ def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
     ----------
     structures : sequence of Structure
         Clean and reduced.
+    too_late : callable
+        Asked before each pair; from then on what may be equal counts as equal.
     """
+    work = Work()
     groups = [-1] * len(structures)
     protocol = test.protocol
     given_up = 0
@@ -219,7 +236,9 @@ def group_equal(structures: Sequence[Structure], test: EqualTest) -> Groups:
                 equal = False
                 if maybe:
                     try:
-                        equal = test.rms(structures[first], structures[place]) is not None
+                        if too_late():
+                            raise TooMuchToCompareError
+                        equal = test.rms(structures[first], structures[place], work) is not None
                     except TooMuchToCompareError:
                         given_up += 1
                         equal = True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from novelty_metric.primitive import primitive
+from novelty_metric.primitive import niggli, primitive
 from novelty_metric.search.bounds import Cells, may_match
 from novelty_metric.search.compiled import TooMuchToCompareError, load_kernels, where_equal
 
@@ -205,7 +205,7 @@ class Matching:
         if len(hashes) > 1:
             return None
         first, second = (
-            primitive(structure.get_reduced_structure("niggli"))
+            primitive(niggli(structure))
             for structure in matcher._process_species([relaxed_parent, generated])
         )
         if len(first) != len(second) or not self._may_match(first, second):
