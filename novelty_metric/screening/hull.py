@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 CompositionKey = tuple[tuple[int, float], ...]
 """Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
 
+MOST_STEPS = 20_000
+"""Steps of the linear programme of one composition; 94 elements on 24,264 crystals take 400."""
+
 _CACHED_SYSTEMS = 4096
+_CACHED_NUMBERS = 20_000
+"""Chemical systems that are kept, and numbers of the largest of them: 650 MB at most."""
 
 
 class Hull(Protocol):
@@ -172,7 +177,8 @@ class LowerHull:
             self._systems.move_to_end(elements)
             return self._systems[elements]
         system = self._gather(elements)
-        self._systems[elements] = system
+        if system is None or system.fractions.size <= _CACHED_NUMBERS:
+            self._systems[elements] = system
         if len(self._systems) > _CACHED_SYSTEMS:
             self._systems.popitem(last=False)
         return system
@@ -334,9 +340,13 @@ class _ChemicalSystem:
             b_eq=amounts / amounts.sum(),
             bounds=(0, None),
             method="highs-ds",
-            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+            options={
+                "maxiter": MOST_STEPS,
+                "primal_feasibility_tolerance": 1e-10,
+                "dual_feasibility_tolerance": 1e-10,
+            },
         )
-        if result.status != 0:  # the elements span every composition, so this is a solver's fault
+        if result.status != 0:  # the elements span every composition: a fault, or too many steps
             raise RuntimeError(f"the hull at {amounts.tolist()} was not found: {result.message}")
         return float(result.fun)
 

@@ -35,17 +35,17 @@ def load_kernels(name: str = "kernels") -> ModuleType | None:
         return None
 
 
-MOST_WORK = 5 * 10**9
-MOST_WORK_OF_A_PAIR = 10**6
-"""Comparisons that are made for a crystal, and for each pair more: five to ten seconds. Crystals of
-20 sites take a twentieth. Those of hundreds may have millions of lattices to try on a small cell,
+MOST_WORK = 2 * 10**9
+MOST_WORK_OF_A_PAIR = 2 * 10**5
+"""Comparisons that are made for a crystal, and for each pair more: about five seconds. Crystals of
+20 sites take a tenth. Those of hundreds may have millions of lattices to try on a small cell,
 which would take hours. A number, so that no verdict depends on the machine."""
 
-LONGEST_SEARCH = 10.0
+LONGEST_SEARCH = 5.0
 """About the seconds that `MOST_WORK` can take: with less left, less work is allowed."""
 
 MOST_WORK_OF_EQUALS = 2 * 10**9
-MOST_WORK_OF_ALL_EQUALS = 5 * 10**9
+MOST_WORK_OF_ALL_EQUALS = 4 * 10**9
 """The same for a pair that may be equal, elements included, two seconds; and for all pairs of a
 duplicate test, a confirmation or a grouping, with `MOST_WORK_OF_A_PAIR` for each pair more."""
 
