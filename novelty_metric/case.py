@@ -14,6 +14,7 @@ from novelty_metric import crystal
 from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
+from novelty_metric.search.compiled import TooMuchToCompareError
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import (
     CrystalResult,
@@ -92,7 +93,7 @@ class Case:
     relaxed_parents : dict
         Last geometry of each candidate that was relaxed, by its position in `tried`.
     out_of_time : bool
-        A deadline came before its relaxation, its search or one of its parents.
+        A deadline came before one of its steps was done.
     n_relaxations : int
     seconds : float
         Work done on this sample.
@@ -258,7 +259,7 @@ class Case:
                 volume_ratio = result.structure.volume / before.volume
             try:
                 rms = matching.confirm_rms(crystal.reduce(result.structure), self.reduced)
-            except CrystalError as failure:
+            except (CrystalError, TooMuchToCompareError) as failure:
                 error = str(failure)
             except Exception as failure:  # the matcher may break on an odd cell; it stays one row
                 error = f"the match failed ({_said(failure)})"
@@ -283,7 +284,7 @@ class Case:
         """
         if self.duplicate is not None:
             return Verdict.DUPLICATE, None
-        if not self.searched:
+        if not self.searched and not (self.out_of_time and self.not_eligible_because is None):
             return None, f"not eligible: {self.not_eligible_because}"
         if self.confirmed:
             return Verdict.SUBSTITUTED, None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.errors import CrystalError
+from novelty_metric.primitive import niggli, primitive
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -164,10 +165,12 @@ def reduce(structure: Structure) -> Structure:
     Raises
     ------
     CrystalError
-        If pymatgen can reduce the cell no further.
+        If pymatgen can't reduce the cell, or there is too much to look at; see `primitive`.
     """
     try:
-        return structure.get_primitive_structure().get_reduced_structure("niggli")
+        return niggli(primitive(structure))
+    except CrystalError as error:
+        raise CrystalError(f"the cell could not be reduced: {error}") from error
     except Exception as error:
         raise CrystalError(f"the cell could not be reduced ({first_line(error)})") from error
 

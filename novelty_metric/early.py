@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from novelty_metric import crystal
+from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import Ended
+from novelty_metric.search.compiled import TooMuchToCompareError
 from novelty_metric.search.matching import Matching
 
 if TYPE_CHECKING:
@@ -67,6 +69,14 @@ class EarlyEnd:
             Makes the geometry.
         """
         above = energy_per_atom - self.energy_per_atom
+        try:
+            return self._answer(above, largest_force, structure)
+        except (CrystalError, TooMuchToCompareError):
+            return None  # whether it matches is not known
+
+    def _answer(
+        self, above: float, largest_force: float, structure: Callable[[], Structure]
+    ) -> Ended | None:
         if abs(above) < self.protocol.accept_early:
             rms = self._match(structure())
             return Ended.ACCEPTED if rms is not None and rms < NEAR else None

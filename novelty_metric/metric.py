@@ -31,6 +31,12 @@ from novelty_metric.relaxation.base import (
 from novelty_metric.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.energies import finite_energy
+from novelty_metric.screening.composition import (
+    load_oxidation_states,
+    oxidation_states_name,
+    smact_valid,
+)
+from novelty_metric.search.compiled import LONGEST_SEARCH
 from novelty_metric.structures import CrystalRecord
 from novelty_metric.verdict import CrystalResult, TriedParent
 
@@ -53,6 +59,9 @@ _OPEN, _PREPARE = "open", "prepare search"
 
 _AT_ONCE = 16
 """Crystals that are taken to their end together where there is a deadline."""
+
+_GRACE = 0.25
+"""Share of the time until a deadline for which steps without relaxation may go on beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,10 @@ class SubstitutionNovelty:
         Device of the potential, such as ``"cpu"`` or ``"cuda"``.
     max_sites : int or None
         Samples with more sites get an error row.
+    smact_oxidation_states : str, path or None
+        Oxidation states for the test of charge neutrality: one of SMACT's sets (``"icsd24"``,
+        ``"icsd16"``, ``"smact14"``, ``"pymatgen_sp"``, ``"wiki"``), a file in SMACT's format, or
+        None for the default of `smact.screening.smact_validity`.
     cache : bool, path or None
         Where finished relaxations are kept: the user's cache folder, a file, or nowhere.
     progress : callable, optional
@@ -160,6 +173,7 @@ class SubstitutionNovelty:
         workers: int | None = 1,
         device: str | None = None,
         max_sites: int | None = MAX_SITES,
+        smact_oxidation_states: str | Path | None = None,
         cache: bool | str | Path | None = True,
         progress: ProgressCallback | None = None,
     ) -> None:
@@ -181,6 +195,8 @@ class SubstitutionNovelty:
         self.exhaustive = exhaustive
         self.relax_samples = relax_samples
         self.max_sites = max_sites
+        self.smact_oxidation_states = smact_oxidation_states
+        self._oxidation_states_name = oxidation_states_name(smact_oxidation_states)
         self._reference_given = reference
         self._relaxer_given = None if relaxer == "none" else relaxer
         self._hull_given = hull
@@ -194,6 +210,7 @@ class SubstitutionNovelty:
         self._begun: dict[str, Case] = {}
         self._parents_protocol = self.protocol
         self._seconds: dict[str, float] = defaultdict(float)
+        self._until: float | None = None
 
     # -- what a caller uses ------------------------------------------------------------------
 
@@ -273,11 +290,12 @@ class SubstitutionNovelty:
         Parameters
         ----------
         deadline : float, optional
-            When relaxations and searches end, on the clock of `time.monotonic`. What is not
-            finished then is undecided, never unmatched, and the next `compute` takes it up again.
-            Crystals are taken to their end a few at a time, in order. Checks, reduction and the
-            duplicate test, some milliseconds a crystal, are made for all; so is opening, which
-            `prepare` can do beforehand.
+            When relaxations and searches end, on the clock of `time.monotonic`. Checks, reduction,
+            chemistry, the duplicate test and the grouping of equal samples, some milliseconds a
+            crystal, may go on for a quarter of the time beyond it. What is not finished then is
+            undecided, never unmatched, and the next `compute` takes it up again. Crystals are taken
+            to their end a few at a time, in order. Opening is not interrupted; `prepare` can do it
+            beforehand.
 
         Raises
         ------
@@ -285,6 +303,13 @@ class SubstitutionNovelty:
             If the reference, the relaxer or the hull can't be used.
         """
         opened = self._open()
+        now = time.monotonic()
+        until = None if deadline is None else deadline + _GRACE * max(0.0, deadline - now)
+        with self._ending(until):
+            self._compute(opened, deadline)
+            return self._report(opened)
+
+    def _compute(self, opened: _Opened, deadline: float | None) -> None:
         waiting = [
             self._begun.get(sample.id) or Case(sample)
             for sample in self._samples
@@ -294,12 +319,11 @@ class SubstitutionNovelty:
         for case in self._each("check", waiting):
             if case.cleaned is None:
                 case.check(self.max_sites)
-        usable = [case for case in waiting if case.error is None]
+        usable = [case for case in waiting if case.cleaned is not None and case.error is None]
         at_once = _AT_ONCE if deadline is not None else max(1, len(usable))
         for start in range(0, max(1, len(usable)), at_once):
             self._score(usable[start : start + at_once], opened, deadline)
         self._cases.update((case.sample.id, case) for case in waiting)
-        return self._report(opened)
 
     def score_each(
         self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
@@ -413,6 +437,7 @@ class SubstitutionNovelty:
             scope=self.scope,
             exhaustive=self.exhaustive,
             relax_samples=self.relax_samples,
+            smact_oxidation_states=self._oxidation_states_name,
             versions=installed_versions(),
             machine=this_machine(getattr(opened.relaxer, "device_name", None)),
             seconds=dict(self._seconds if seconds is None else seconds),
@@ -446,9 +471,16 @@ class SubstitutionNovelty:
     def progress(self, told: ProgressCallback) -> None:
         self._progress = told
 
-    def report(self) -> NoveltyReport:
-        """The report on what is scored; scores nothing."""
-        return self._report(self._open())
+    def report(self, *, deadline: float | None = None) -> NoveltyReport:
+        """The report on what is scored; scores nothing.
+
+        Parameters
+        ----------
+        deadline : float, optional
+            On the clock of `time.monotonic`: later, crystals that may be equal count as equal.
+        """
+        with self._ending(deadline):
+            return self._report(self._open())
 
     def prepare(self) -> None:
         """Open the reference, the potential and the hull now rather than at the first `compute`.
@@ -540,6 +572,7 @@ class SubstitutionNovelty:
             relax_samples=self.relax_samples,
             workers=self._workers,
             max_sites=self.max_sites,
+            smact_oxidation_states=self.smact_oxidation_states,
             progress=self._progress,
         )
 
@@ -635,6 +668,7 @@ class SubstitutionNovelty:
             energies_scale=None if own is None else own.scale,
             workers=self._workers,
             max_sites=self.max_sites,
+            smact_oxidation_states=self.smact_oxidation_states,
             progress=self._progress,
         )
 
@@ -663,7 +697,7 @@ class SubstitutionNovelty:
         """Steps 1 to 12."""
         self._normalise(cases, opened, deadline)
         self._screen(cases, opened)
-        usable = [case for case in cases if case.error is None]
+        usable = [case for case in cases if case.error is None and case.reduced is not None]
         self._find_duplicates(usable, opened)
         self._find_parents(usable, opened, deadline)
         self._relax_parents(usable, opened, deadline)
@@ -730,13 +764,13 @@ class SubstitutionNovelty:
 
     def _screen(self, cases: list[Case], opened: _Opened) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
-        from novelty_metric.screening.composition import smact_valid
         from novelty_metric.screening.hull import hull_distance
 
+        oxidation_states = load_oxidation_states(self.smact_oxidation_states)
         for case in self._each("screen", cases):
             assert case.cleaned is not None
             composition = case.cleaned.composition
-            case.smact_valid = smact_valid(composition)
+            case.smact_valid = smact_valid(composition, oxidation_states)
             energy = case.energy_per_atom
             if self.sample_energies is not None:
                 energy = case.take_given_energy(self.sample_energies)
@@ -812,12 +846,20 @@ class SubstitutionNovelty:
                 case.out_of_time = True
             if case.out_of_time:
                 return
+            effort = 1.0
+            if deadline is not None:
+                effort = min(1.0, (deadline - time.monotonic()) / LONGEST_SEARCH)
             with case.clock():
                 try:
-                    found = case.found or opened.parent_search.parents(case.reduced, case.symmetry)
+                    found = case.found or opened.parent_search.parents(
+                        case.reduced, case.symmetry, effort=effort
+                    )
                 except Exception as error:  # as above
                     case.unfinished += (f"the search failed ({first_line(error)})",)
                     return
+            if found.unfinished and effort < 1:
+                case.out_of_time = True
+                return
             case.found = found
             case.unfinished += found.unfinished
             case.tried = [TriedParent(parent=parent) for parent in found.parents]
@@ -916,10 +958,10 @@ class SubstitutionNovelty:
         from novelty_metric.search.duplicates import warnings_of
 
         ordered = [self._cases[sample.id] for sample in self._samples if sample.id in self._cases]
-        grouped = [case for case in ordered if case.error is None]
+        grouped = [case for case in ordered if case.error is None and case.reduced is not None]
         with self._timed("group equal samples"):
             groups = opened.search.group_equal(
-                [case.reduced for case in grouped if case.reduced is not None]
+                [case.reduced for case in grouped if case.reduced is not None], self._too_late
             )
         both = zip(groups.duplicates.number, groups.matching.number, strict=True)
         groups_of = {case.sample.id: own for case, own in zip(grouped, both, strict=True)}
@@ -959,6 +1001,7 @@ class SubstitutionNovelty:
             "relax_samples": self.relax_samples,
             "energies": self.sample_energies,
             "max_sites": self.max_sites,
+            "smact_oxidation_states": self._oxidation_states_name,
             # Objects are told apart by what they are, so that those of two processes may be equal.
             "relaxer": getattr(relaxer, "info", relaxer),
             "hull": hull.describe() if hasattr(hull, "describe") else hull,
@@ -974,12 +1017,27 @@ class SubstitutionNovelty:
         )
 
     def _each(self, stage: str, cases: list[Case]) -> Iterator[Case]:
-        """The cases one by one, timed, with progress."""
+        """The cases one by one, timed, with progress; those that a deadline leaves are marked."""
         with self._timed(stage):
             for done, case in enumerate(cases, start=1):
+                if self._too_late():
+                    case.out_of_time = True
+                    continue
                 with case.clock():
                     yield case
                 self._progress(stage, done, len(cases))
+
+    @contextmanager
+    def _ending(self, until: float | None) -> Iterator[None]:
+        """Steps that look at the clock between crystals end then."""
+        self._until = until
+        try:
+            yield
+        finally:
+            self._until = None
+
+    def _too_late(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from novelty_metric.graded import GradedNovelty, graded_novelty
 from novelty_metric.protocol import PRESETS, Protocol
 from novelty_metric.quality import Quality, count_unique, quality, stable
+from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -81,6 +82,8 @@ class RunContext:
         Every candidate parent was relaxed, not only up to the first that confirms.
     relax_samples : bool
         False if the samples were taken as already relaxed.
+    smact_oxidation_states : str
+        The set of oxidation states that charge neutrality was tested with.
     n_generated : int or None
         Crystals that the model generated, if that is more than were given; None: those given.
     versions : mapping
@@ -103,6 +106,7 @@ class RunContext:
     scope: str = "eligible"
     exhaustive: bool = False
     relax_samples: bool = True
+    smact_oxidation_states: str = DEFAULT_SET
     n_generated: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
@@ -154,10 +158,12 @@ class RunContext:
     @property
     def eligibility(self) -> str:
         """What makes a crystal of this run eligible, in words."""
+        chosen = self.smact_oxidation_states if self.smact_oxidation_states != DEFAULT_SET else ""
         if self.potential is None and self.sample_energies is None:
             # Without a potential there is no energy to hold against a hull.
-            return "chemistry alone (SMACT); nothing was relaxed, no energy was computed"
-        words = ["SMACT-valid"]
+            smact = "SMACT" + (f", {chosen}" if chosen else "")
+            return f"chemistry alone ({smact}); nothing was relaxed, no energy was computed"
+        words = ["SMACT-valid" + (f" ({chosen})" if chosen else "")]
         words.append("converged" if self.relax_samples else "taken as already relaxed")
         if self.has_hull:
             whose = f" by the samples' own {self.sample_energies}" if self.sample_energies else ""
@@ -700,7 +706,8 @@ class NoveltyReport:
             result
             for result, reason in zip(self.results, self._reasons, strict=True)
             # An error before the chemistry was checked means that the sample is no crystal.
-            if reason in unfinished and result.smact_valid is True
+            if reason in unfinished
+            and (result.smact_valid is True or reason == LeftOut.OUT_OF_TIME)
         )
 
 

@@ -36,6 +36,7 @@ from novelty_metric.quality import stable, structurally_valid
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report import BREAKDOWNS, NoveltyReport, RunContext
 from novelty_metric.rows import ENUMS, record_from
+from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
@@ -306,6 +307,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "scope": context.scope,
             "exhaustive": context.exhaustive,
             "relax_samples": context.relax_samples,
+            "smact_oxidation_states": context.smact_oxidation_states,
             "n_generated": context.n_generated,
         },
         "versions": context.versions,
@@ -354,6 +356,8 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         scope=run["scope"],
         exhaustive=run["exhaustive"],
         relax_samples=run["relax_samples"],
+        # Reports of before it could be chosen.
+        smact_oxidation_states=run.get("smact_oxidation_states", DEFAULT_SET),
         n_generated=run["n_generated"],
         versions=content["versions"],
         machine=content.get("machine", {}),  # reports of before it was kept

@@ -579,6 +579,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score workers=-1", "workers is -1"),
         ("score exhaustive=perhaps", "exhaustive is 'perhaps'; it must be true or false"),
         ("score scope=some", "scope is 'some'; known: eligible, all"),
+        ("score smact_oxidation_states=x", "no oxidation states named 'x'; known to SMACT: icsd24"),
         ("score protocol.fmax=fast", "protocol.fmax is 'fast'; it must be a number"),
         ("score protocol.fmax=nan", "protocol.fmax is nan; it must be finite"),
         ("score protocol.fmax=-1", "it must be above 0"),

@@ -425,6 +425,10 @@ MINE = {
         ),
         ({"hull": MINE}, "hull was reference, is entries"),
         ({"scope": "all"}, "scope was eligible, is all"),
+        (
+            {"smact_oxidation_states": "wiki"},
+            "smact_oxidation_states was icsd24, 3 or more reports",
+        ),
         ({"relax_samples": False}, "relax_samples was True, is False"),
     ],
 )

@@ -16,10 +16,13 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
 from novelty_metric import metric as metric_module
+from novelty_metric.case import Case
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.search.duplicates import EqualTest
+from novelty_metric.search.engine import ParentSearch
 
 
 def salt(a: float, first: str, second: str) -> Structure:
@@ -98,19 +101,66 @@ def verdicts(report: NoveltyReport) -> list[str | None]:
 CRYSTALS = [SWAP, FAR, COPY, INVALID, SWAP, FAR]
 
 
-def test_a_deadline_that_has_passed_leaves_only_what_needs_no_work(clock: Clock) -> None:
+def test_after_a_deadline_that_was_near_only_what_needs_no_relaxation_is_done(
+    clock: Clock,
+) -> None:
+    metric = metric_with(clock)
+    metric.update(CRYSTALS)
+    report = metric.compute(deadline=1.0)
+    assert verdicts(report) == ["undecided", "undecided", "duplicate", None, *2 * ["undecided"]]
+    assert report.left_out["out_of_time"] == 4 and report.left_out["smact_invalid"] == 1
+    assert report.n_eligible == 1
+
+
+STEPS = [
+    (Case, "check"),
+    (Case, "reduce"),
+    (metric_module, "smact_valid"),
+    (ParentSearch, "duplicate"),
+    (ParentSearch, "parents"),
+    (EqualTest, "rms"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), STEPS)
+def test_whatever_takes_long_a_deadline_is_kept_within_twice_its_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """Each step in turn takes a second for each crystal."""
+    step = getattr(owner, name)
+
+    def slow(*args: Any, **options: Any) -> Any:
+        clock.now += 1
+        return step(*args, **options)
+
+    metric = SubstitutionNovelty(REFERENCE, "paper", relaxer=None, hull="none", scope="all")
+    metric.prepare()
+    crystals = [FAR, COPY, SWAP] * 10
+    want = verdicts(metric(crystals))
+    monkeypatch.setattr(owner, name, slow)
+    metric.update(crystals)
+    report = metric.compute(deadline=8.0)
+    assert 8 <= clock.now <= 11
+    assert len(report.results) == 30
+    assert any(row.error == "the time ran out" for row in report.results) or owner is EqualTest
+    for found, expected in zip(verdicts(report), want, strict=True):
+        assert found in (expected, "undecided")
+    metric.compute()
+    assert verdicts(metric.report()) == want
+
+
+def test_a_deadline_that_has_passed_leaves_everything_undone(clock: Clock) -> None:
     metric = metric_with(clock)
     metric.update(CRYSTALS)
     report = metric.compute(deadline=0.0)
-    assert verdicts(report) == ["undecided", "undecided", "duplicate", None, *2 * ["undecided"]]
+    assert verdicts(report) == 6 * ["undecided"]
     assert report.n_eligible == 0 and report.novelty is None and report.novel_yield == 0
-    assert report.left_out["out_of_time"] == 5 and report.left_out["smact_invalid"] == 1
+    assert report.left_out["out_of_time"] == 6
     assert report.novelty_bounds is not None
     assert (report.novelty_bounds.low, report.novelty_bounds.high) == (0, 1)
     assert report.results[0].error == "the time ran out"
     assert report.context.warnings == ("the time ran out before 6 of 6 crystals were done with",)
-    assert report.scalars()["novelty/n_out_of_time"] == 5
-    # The copy is known for one, but not whether it is eligible.
+    assert report.scalars()["novelty/n_out_of_time"] == 6
     assert report.scalars()["novelty/decided"] == 0
 
 

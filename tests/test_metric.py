@@ -323,6 +323,24 @@ def test_the_protocol_reaches_the_relaxer() -> None:
     assert relaxer.settings == {RelaxSettings(fmax=0.02, max_steps=7, optimizer="fire")}
 
 
+def test_other_oxidation_states(tmp_path: Path) -> None:
+    states = tmp_path / "states.txt"
+    states.write_text("K 3\nCl -1\n")
+    plain, chosen = (
+        metric_with(FakeRelaxer()),
+        metric_with(FakeRelaxer(), smact_oxidation_states=states),
+    )
+    assert plain([SWAP]).results[0].smact_valid is True
+    report = chosen([SWAP])
+    assert report.results[0].smact_valid is False
+    assert report.context.smact_oxidation_states.startswith("states.txt, sha256 ")
+    assert "SMACT-valid (states.txt, sha256 " in report.context.eligibility
+    assert NoveltyReport.load(report.save(tmp_path / "run")) == report
+    assert chosen.search_only().smact_oxidation_states == states
+    with pytest.raises(InputError, match="no oxidation states named 'icsd'; known to SMACT"):
+        metric_with(FakeRelaxer(), smact_oxidation_states="icsd")
+
+
 def test_the_report_says_what_was_done() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer, scope="all", exhaustive=True, relax_samples=False)
@@ -922,6 +940,7 @@ def test_a_reference_by_name_is_the_same_opened_or_not() -> None:
         ("exhaustive", {"exhaustive": True}),
         ("relax_samples", {"relax_samples": False}),
         ("max_sites", {"max_sites": 10}),
+        ("smact_oxidation_states", {"smact_oxidation_states": "icsd24"}),
         ("relaxer", {"relaxer": FakeRelaxer(name="other")}),
         ("relaxer", {"relaxer": None}),
         ("relaxer", {"relaxer": "chgnet"}),

@@ -42,8 +42,6 @@ DISTANCES = (0.05, 0.2, 0.5, 1.0)
 """Å that sites of a perturbed copy are moved by; the last two are near the tolerance and beyond."""
 STRAINS = (0.02, 0.05, 0.1, 0.25)
 """Largest strain of a strained copy; the last is beyond `ltol`, and shear may meet `angle_tol`."""
-MOST_ELEMENTS = 5
-"""Of a crystal with elements exchanged: SMACT's check takes minutes for many more."""
 NEAR_RMS = 0.1
 """A match below this RMS, in (V/N)^(1/3), is one that nobody would call loose."""
 
@@ -403,8 +401,6 @@ def _distorted(
 
 def _new_and_valid(reference: Reference, composition: Composition) -> bool:
     """Whether no reference crystal has the composition, and SMACT accepts it."""
-    if len(composition) > MOST_ELEMENTS:
-        return False
     from novelty_metric.reference.store import composition_key
     from novelty_metric.screening.composition import smact_valid
 

@@ -22,6 +22,7 @@ from novelty_metric.cli.parsing import Parser
 from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.settings import ScoreSettings, user_path
 from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.screening.composition import OXIDATION_STATE_SETS
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
@@ -77,6 +78,9 @@ how
                         functional theory
   energies_per=atom|cell
   energies_scale=NAME   corrected or uncorrected total energies, or formation
+  smact_oxidation_states=NAME|FILE
+                        {oxidation_states},
+                        or a file in SMACT's format, for charge neutrality
   recipe=NAME           {recipe}: several settings at once
   scope=eligible|all    which crystals are searched for parents
   exhaustive=true       relax every candidate parent
@@ -141,7 +145,8 @@ def help_text() -> str:
         "logger",
         "executor",
     )
-    return HELP.format(**{group: _wrapped(choices(group)) for group in groups})
+    names = {group: _wrapped(choices(group)) for group in groups}
+    return HELP.format(**names, oxidation_states=_wrapped(OXIDATION_STATE_SETS))
 
 
 def _wrapped(names: Iterable[str]) -> str:
@@ -388,6 +393,7 @@ def make_metric(
         workers=settings.workers,
         device=settings.device,
         max_sites=settings.max_sites,
+        smact_oxidation_states=settings.smact_oxidation_states,
         cache=settings.cache if cache is None else cache,
         progress=progress,
     )

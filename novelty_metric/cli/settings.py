@@ -17,6 +17,7 @@ from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.report import protocol_changes
 from novelty_metric.sample_energies import SampleEnergies
 from novelty_metric.samples.members import natural_key
+from novelty_metric.screening.composition import OXIDATION_STATE_SETS, oxidation_states_name
 
 MODEL_MARK = "{model}"
 """What stands for the model's name in ``samples=``."""
@@ -70,6 +71,8 @@ class ScoreSettings:
     workers : int or None
         None: as many as the machine has cores, one on a GPU.
     device : str or None
+    smact_oxidation_states : str or None
+        A set of SMACT's, or a file; None: the default of SMACT.
     cache : bool or path
     logger : WandbSettings or None
         None: the report goes to the terminal and to `out` alone.
@@ -104,6 +107,7 @@ class ScoreSettings:
     workers: int | None
     device: str | None
     max_sites: int | None
+    smact_oxidation_states: str | None
     cache: bool | Path
     logger: WandbSettings | None
     executor: Mapping[str, Any] | None
@@ -156,6 +160,7 @@ class ScoreSettings:
             workers=_count(config, "workers"),
             device=_text(config, "device"),
             max_sites=_count(config, "max_sites"),
+            smact_oxidation_states=_oxidation_states(config),
             cache=_cache(config),
             logger=_logger(_group(config, "logger")),
             executor=_executor(config),
@@ -372,6 +377,14 @@ def _logger(content: Mapping[str, Any]) -> WandbSettings | None:
     if isinstance(pictures, bool) or not isinstance(pictures, int) or pictures < 0:
         raise InputError(f"logger.pictures is {pictures!r}; it must be a whole number, 0 or more")
     return WandbSettings(**texts, tags=tuple(tags), pictures=pictures)
+
+
+def _oxidation_states(config: Mapping[str, Any]) -> str | None:
+    value = _text(config, "smact_oxidation_states")
+    if value is not None and value not in OXIDATION_STATE_SETS:
+        value = str(_as_path("smact_oxidation_states", value))
+    oxidation_states_name(value)
+    return value
 
 
 def _cache(config: Mapping[str, Any]) -> bool | Path:

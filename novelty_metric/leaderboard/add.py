@@ -28,6 +28,7 @@ from novelty_metric.leaderboard.submission import (
     parse,
 )
 from novelty_metric.report import NoveltyReport
+from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.verdict import Verdict
 
 ASKED = {
@@ -114,6 +115,11 @@ def add(
         If the run or an answer can't be used, or the submission is there already.
     """
     report = NoveltyReport.load(run)
+    if report.context.smact_oxidation_states != DEFAULT_SET:
+        raise InputError(
+            f"{run} was scored with smact_oxidation_states="
+            f"{report.context.smact_oxidation_states}; a leaderboard takes SMACT's default"
+        )
     config = _config(run)
     model = config["model"]
     name = str(about.get("name") or model["name"])

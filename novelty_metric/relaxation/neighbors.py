@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 COINCIDENT = 1e-8
 """Sites no farther apart (Å) are one and the same site, as to pymatgen."""
 
+MOST_NEIGHBORS = 75_000
+"""Bonds and angles of one crystal: 2 GB in CHGNet. 300 atoms of common crystals have 17,000."""
+
+MOST_IMAGES = 10**9
+"""Images of sites that are looked at for one crystal: some seconds."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -101,7 +107,7 @@ def find_neighbors(
     Raises
     ------
     ValueError
-        If a cell has no volume or is not finite.
+        If a cell has no volume or is not finite, or past `MOST_NEIGHBORS` or `MOST_IMAGES`.
     """
     sizes = np.array([len(sites) for sites in positions], dtype=np.int64)
     offsets = np.concatenate(([0], np.cumsum(sizes)))
@@ -110,6 +116,7 @@ def find_neighbors(
     volumes = np.abs(np.linalg.det(stacked))
     if not (np.all(np.isfinite(sites)) and np.all(volumes > 0) and np.all(np.isfinite(volumes))):
         raise ValueError("a cell has no volume, or a position is not finite")
+    _refuse_crowds(stacked, volumes, sizes, reach)
     room = int(_expected(volumes, sizes, reach))
     while True:
         first, second, vectors, crystal, n_short, n_bonds = _bonds(
@@ -118,6 +125,7 @@ def find_neighbors(
         if n_bonds <= room:
             break
         room = n_bonds
+    _refuse_many(first[:n_short], second[:n_short], crystal, offsets)
     left, right, apex, sign, n_alone = _angles(first, second, offsets, n_short)
     return Neighbors(
         first, second, vectors, crystal, int(n_short), left, right, apex, sign, n_alone
@@ -128,6 +136,39 @@ def _expected(volumes: NDArray[np.float64], sizes: NDArray[np.int64], reach: flo
     """About as many bonds as there will be: sites times half the neighbours in a sphere."""
     in_sphere = 4 / 3 * np.pi * (reach + 1) ** 3 * sizes / volumes
     return float(64 + (sizes * in_sphere / 2).sum())
+
+
+def _refuse_crowds(
+    cells: NDArray[np.float64],
+    volumes: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    reach: float,
+) -> None:
+    """Refuse what would take too long to count, by density and by images within reach."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(cells), axis=1)
+    images = sizes * (sizes + 1) / 2 * np.prod(2 * reach / heights + 1, axis=1)
+    bonds = sizes * sizes / 2 * 4 / 3 * np.pi * reach**3 / volumes
+    if np.any(images > MOST_IMAGES) or np.any(bonds > 2 * MOST_NEIGHBORS):
+        raise ValueError(
+            f"the atoms are too crowded: more than {MOST_NEIGHBORS} bonds and angles, or "
+            f"{MOST_IMAGES} images to look at"
+        )
+
+
+def _refuse_many(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    crystal: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> None:
+    """Refuse a crystal with too many bonds and angles, from its short bonds and all bonds."""
+    ends = np.bincount(first, minlength=offsets[-1]) + np.bincount(second, minlength=offsets[-1])
+    angles = np.add.reduceat(ends * (ends - 1) // 2, offsets[:-1])
+    most = int((angles + np.bincount(crystal, minlength=len(angles))).max())
+    if most > MOST_NEIGHBORS:
+        raise ValueError(
+            f"the atoms are too crowded: {most} bonds and angles, more than {MOST_NEIGHBORS}"
+        )
 
 
 @compiled

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
 
 _CACHED_SYSTEMS = 4096
+_CACHED_NUMBERS = 20_000
+"""Chemical systems that are kept, and numbers of the largest of them: 650 MB at most."""
 _TIE = 1e-3
 """Mixtures whose energies differ by less (eV/atom) are equal: more is not known of any energy."""
 _LEAST_SHARE = 1e-6
@@ -266,7 +268,8 @@ class LowerHull:
             self._systems.move_to_end(elements)
             return self._systems[elements]
         system = self._gather(elements)
-        self._systems[elements] = system
+        if system is None or system.fractions.size <= _CACHED_NUMBERS:
+            self._systems[elements] = system
         if len(self._systems) > _CACHED_SYSTEMS:
             self._systems.popitem(last=False)
         return system

@@ -35,14 +35,47 @@ def load_kernels(name: str = "kernels") -> ModuleType | None:
         return None
 
 
-MOST_WORK = 5 * 10**9
-MOST_WORK_OF_A_PAIR = 10**6
-"""Comparisons that are made for a crystal, and for each pair more: five to ten seconds. Crystals of
-20 sites take a twentieth. Those of hundreds may have millions of lattices to try on a small cell,
+MOST_WORK = 2 * 10**9
+MOST_WORK_OF_A_PAIR = 2 * 10**5
+"""Comparisons that are made for a crystal, and for each pair more: about five seconds. Crystals of
+20 sites take a tenth. Those of hundreds may have millions of lattices to try on a small cell,
 which would take hours. A number, so that no verdict depends on the machine."""
 
+LONGEST_SEARCH = 5.0
+"""About the seconds that `MOST_WORK` can take: with less left, less work is allowed."""
+
 MOST_WORK_OF_EQUALS = 2 * 10**9
-"""The same for each pair that may be equal, elements included: two seconds."""
+MOST_WORK_OF_ALL_EQUALS = 4 * 10**9
+"""The same for a pair that may be equal, elements included, two seconds; and for all pairs of a
+duplicate test, a confirmation or a grouping, with `MOST_WORK_OF_A_PAIR` for each pair more."""
+
+MOST_POINTS = 2 * 10**5
+"""Lattice points that are listed for a pair: those of a cell 150 times as long as wide."""
+
+MOST_ANGLES = 10**7
+MOST_TRIPLES = 2 * 10**9
+"""Pairs of lattice vectors whose angles pymatgen holds at once (80 MB an array), and triples that
+it goes through (some seconds), for a pair of crystals that it may accept."""
+
+
+class TooMuchToCompareError(Exception):
+    """Whether two crystals match was not found out: there is more to compare than is allowed."""
+
+
+class Work:
+    """How much has been compared in search of equal crystals, and how much may be."""
+
+    def __init__(self) -> None:
+        self._left = MOST_WORK_OF_ALL_EQUALS
+
+    def of_a_pair(self) -> np.ndarray:
+        """Work done on the next pair, zero, and the most that it may take, int64 (2,)."""
+        self._left += MOST_WORK_OF_A_PAIR
+        return np.array([0, max(0, min(self._left, MOST_WORK_OF_EQUALS))], dtype=np.int64)
+
+    def add(self, of_a_pair: np.ndarray) -> None:
+        """Count what the pair took."""
+        self._left -= int(of_a_pair[0])
 
 
 class FirstMatch(NamedTuple):
@@ -99,6 +132,8 @@ class CompiledTest:
         Its tolerances.
     families : Families, optional
         Of the reference, from `kernel_families.find_families`.
+    effort : float
+        Share of `MOST_WORK` that may be done, from 0 to 1.
     """
 
     def __init__(
@@ -108,6 +143,8 @@ class CompiledTest:
         reference: Reference,
         protocol: Protocol,
         families: Any = None,
+        *,
+        effort: float = 1.0,
     ) -> None:
         """Hold the crystal as arrays."""
         self._kernels = kernels
@@ -125,7 +162,8 @@ class CompiledTest:
         self._families = families
         self._known: Any = None  # the same, with what is found out of them
         self._tested = 0
-        self._work = np.array([0, MOST_WORK], dtype=np.int64)
+        self._effort = effort
+        self._work = np.array([0, int(effort * MOST_WORK)], dtype=np.int64)
         self._tolerances = {
             "ltol": protocol.ltol,
             "stol": protocol.stol,
@@ -146,7 +184,7 @@ class CompiledTest:
         given_up : bool, (C,)
             Those of which nothing is known, as there was too much to compare.
         """
-        self._work[1] += MOST_WORK_OF_A_PAIR * len(indices)
+        self._work[1] += int(self._effort * MOST_WORK_OF_A_PAIR * len(indices))
         families = None
         if self._families is not None and self._tested >= _BEFORE_FAMILIES:
             if self._known is None:
@@ -176,9 +214,14 @@ class CompiledTest:
         n_sites = sites.stop - sites.start
         ltol = self._tolerances["ltol"]
         if n_sites >= len(self._pettifor):
-            vectors = self._points.within(_reach(lattice, ltol))
+            source, target = self._lattice, lattice
         else:
-            vectors = lattice_points(lattice, _reach(self._lattice, ltol))
+            source, target = lattice, self._lattice
+        if _too_many_points(source, target, ltol):
+            return False, -1.0, None
+        reach = _reach(target, ltol)
+        shared = source is self._lattice
+        vectors = self._points.within(reach) if shared else lattice_points(source, reach)
         answer, cost, found = self._kernels.cost_of_first_match(
             self._pairs,
             index,
@@ -188,22 +231,31 @@ class CompiledTest:
             self._work,
             **self._tolerances,
         )
-        return answer != self._kernels.GIVEN_UP, cost, FirstMatch.of(vectors, found)
+        finished = answer != self._kernels.GIVEN_UP
+        if np.isfinite(cost) and _too_many_mappings(vectors, source, target, ltol):
+            finished = False
+        return finished, cost, FirstMatch.of(vectors, found)
 
 
 def where_equal(
-    kernels: ModuleType, generated: Structure, other: Structure, protocol: Protocol
+    kernels: ModuleType | None,
+    generated: Structure,
+    other: Structure,
+    protocol: Protocol,
+    work: Work | None = None,
 ) -> tuple[bool | None, FirstMatch | None]:
     """What the kernels say of two crystals that may be equal, elements included.
 
     Parameters
     ----------
-    kernels : module
-        From `load_kernels`.
+    kernels : module or None
+        From `load_kernels`; without them no pair is refused.
     generated, other : Structure
         Clean and reduced, of one reduced composition; the number of sites of one divides the other.
     protocol : Protocol
         Its tolerances.
+    work : Work, optional
+        Shared by several pairs.
 
     Returns
     -------
@@ -219,7 +271,13 @@ def where_equal(
         generated, other = other, generated
     lattices = [np.array(s.lattice.matrix, dtype=np.float64) for s in (generated, other)]
     source, target = lattices if len(other) >= len(generated) else lattices[::-1]
+    if _too_many_points(source, target, protocol.ltol):
+        return None, None
     vectors = lattice_points(source, _reach(target, protocol.ltol))
+    if kernels is None:
+        return (None if _too_many_mappings(vectors, source, target, protocol.ltol) else True), None
+    work = Work() if work is None else work
+    of_this_pair = work.of_a_pair()
     answer, found = kernels.first_equal(
         lattices[0],
         np.array(generated.frac_coords, dtype=np.float64),
@@ -228,20 +286,47 @@ def where_equal(
         np.array(other.frac_coords, dtype=np.float64),
         np.array(other.atomic_numbers, dtype=np.int64),
         vectors,
-        np.array([0, MOST_WORK_OF_EQUALS], dtype=np.int64),
+        of_this_pair,
         ltol=protocol.ltol,
         stol=protocol.stol,
         angle_tol=protocol.angle_tol,
     )
-    if answer == kernels.GIVEN_UP:
+    work.add(of_this_pair)
+    if answer not in (kernels.GIVEN_UP, kernels.LET_THROUGH):
+        return False, None
+    if answer == kernels.GIVEN_UP or _too_many_mappings(vectors, source, target, protocol.ltol):
         return None, None
     first = FirstMatch.of(vectors, found)
-    return answer == kernels.LET_THROUGH, None if first is None else first._replace(site=0)
+    return True, None if first is None else first._replace(site=0)
 
 
 def _reach(target: np.ndarray, ltol: float) -> float:
     """How long lattice vectors may be (Å) that pymatgen takes for those of a target cell."""
     return float(np.sqrt(np.sum(target**2, axis=1)).max()) * (1 + ltol)
+
+
+def _too_many_points(source: np.ndarray, target: np.ndarray, ltol: float) -> bool:
+    """Whether about `MOST_POINTS` lattice points or more lie within reach."""
+    sphere = 4 / 3 * np.pi * _reach(target, ltol) ** 3
+    return bool(sphere > MOST_POINTS * abs(np.linalg.det(source)))
+
+
+def _too_many_mappings(
+    vectors: np.ndarray, source: np.ndarray, target: np.ndarray, ltol: float
+) -> bool:
+    """Whether pymatgen would hold or go through more than it may, see `MOST_ANGLES`.
+
+    Parameters
+    ----------
+    vectors : int64, (V, 3)
+        Coefficients of the lattice vectors of the source within reach.
+    """
+    lengths = np.sqrt(np.sum((vectors @ source) ** 2, axis=1))
+    ratios = lengths[:, None] / np.sqrt(np.sum(target**2, axis=1))
+    near = (ratios < 1 + ltol) & (ratios > 1 / (1 + ltol))
+    n_a, n_b, n_c = near.sum(axis=0).tolist()
+    angles = max(n_a * n_b, n_a * n_c, n_b * n_c)
+    return bool(angles > MOST_ANGLES or n_a * n_b * n_c > MOST_TRIPLES)
 
 
 _ORIGIN = np.zeros((1, 3))

@@ -14,7 +14,7 @@ import numpy as np
 
 from novelty_metric.reference.store import composition_key
 from novelty_metric.search.bounds import Cells, may_match
-from novelty_metric.search.compiled import where_equal
+from novelty_metric.search.compiled import TooMuchToCompareError, Work, where_equal
 from novelty_metric.search.matching import commensurate
 from novelty_metric.verdict import DuplicateMatch
 
@@ -72,10 +72,6 @@ Possible = Callable[[int, np.ndarray], np.ndarray]
 """From a place in a list of crystals and some others, int64 (C,), to bool (C,)."""
 
 
-class TooMuchToCompareError(Exception):
-    """Crystals of hundreds of sites, so that whether they are equal was not found out."""
-
-
 @dataclass(frozen=True, slots=True)
 class EqualTest:
     """Whether two crystals are equal, elements included.
@@ -112,23 +108,27 @@ class EqualTest:
             cells.take(np.array([first])), cells.take(others), ltol=ltol
         )
 
-    def rms(self, generated: Structure, other: Structure) -> float | None:
+    def rms(self, generated: Structure, other: Structure, work: Work | None = None) -> float | None:
         """RMS site distance of two clean, reduced crystals if they are equal, else None.
+
+        Parameters
+        ----------
+        generated, other : Structure
+        work : Work, optional
+            What has been compared so far, and may be, where there are several pairs.
 
         Raises
         ------
         TooMuchToCompareError
-            A pair with compiled functions past `compiled.MOST_WORK_OF_EQUALS`.
+            Past `work`, `compiled.MOST_POINTS` or `MOST_ANGLES`.
         """
-        first = None
         if not commensurate(len(generated), len(other)):
             return None
-        if self.kernels is not None:
-            possible, first = where_equal(self.kernels, generated, other, self.protocol)
-            if possible is None:
-                raise TooMuchToCompareError
-            if not possible:
-                return None
+        possible, first = where_equal(self.kernels, generated, other, self.protocol, work)
+        if possible is None:
+            raise TooMuchToCompareError("too much to compare")
+        if not possible:
+            return None
         return self.matching.duplicate_rms(generated, other, first)
 
 
@@ -227,9 +227,10 @@ def _first_equal(
         If none is found to be equal, and that was not found out of one.
     """
     unknown = []
+    work = Work()
     for index in candidates:
         try:
-            rms = test.rms(generated, test.prepare(reference.structure(index)))
+            rms = test.rms(generated, test.prepare(reference.structure(index)), work)
         except TooMuchToCompareError:
             unknown.append(reference.ids[index])
             continue
@@ -284,13 +285,22 @@ def warnings_of(duplicates: int, matching: int) -> list[str]:
     rules = ((duplicates, ""), (matching, " in the figures of plain matching"))
     return [
         f"{'1 pair' if given_up == 1 else f'{given_up} pairs'} of samples of one composition had "
-        f"too many sites to compare and count as equal{where}"
+        f"too much to compare and count as equal{where}"
         for given_up, where in rules
         if given_up
     ]
 
 
-def group_equal(structures: Sequence[Structure], test: EqualTest | PlainTest) -> Groups:
+def never() -> bool:
+    """It is never too late."""
+    return False
+
+
+def group_equal(
+    structures: Sequence[Structure],
+    test: EqualTest | PlainTest,
+    too_late: Callable[[], bool] = never,
+) -> Groups:
     """Group equal crystals as `StructureMatcher.group_structures` does.
 
     The first crystal not yet in a group opens one, and every later crystal that it matches (as the
@@ -301,7 +311,10 @@ def group_equal(structures: Sequence[Structure], test: EqualTest | PlainTest) ->
     ----------
     structures : sequence of Structure
         Clean and reduced.
+    too_late : callable
+        Asked before each pair; from then on what may be equal counts as equal.
     """
+    work = Work()
     groups = [-1] * len(structures)
     given_up = 0
     by_composition: dict[object, list[int]] = {}
@@ -323,7 +336,9 @@ def group_equal(structures: Sequence[Structure], test: EqualTest | PlainTest) ->
             equal = possible(first, others)
             for at in np.flatnonzero(equal).tolist():
                 try:
-                    equal[at] = test.rms(ready[first], ready[others[at]]) is not None
+                    if too_late():
+                        raise TooMuchToCompareError
+                    equal[at] = test.rms(ready[first], ready[others[at]], work) is not None
                 except TooMuchToCompareError:
                     given_up += 1
             for other in others[equal].tolist():

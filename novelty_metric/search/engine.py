@@ -6,7 +6,7 @@ pymatgen is imported when a `ParentSearch` is made.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -186,7 +186,9 @@ class ParentSearch:
             generated, self.reference, self._compositions, test=self._plain, duplicate=duplicate
         )
 
-    def parents(self, generated: Structure, symmetry: Symmetry | None) -> ParentsResult:
+    def parents(
+        self, generated: Structure, symmetry: Symmetry | None, *, effort: float = 1.0
+    ) -> ParentsResult:
         """The k cheapest parents of each route.
 
         Parameters
@@ -195,6 +197,8 @@ class ParentSearch:
             Clean and reduced.
         symmetry : Symmetry or None
             Of that cell; None leaves the Wyckoff route unfinished.
+        effort : float
+            Share of `compiled.MOST_WORK` that may be done, from 0 to 1.
         """
         own = BareCell.of_structure(generated)
         candidates = self._bounds.candidates(
@@ -210,7 +214,7 @@ class ParentSearch:
             self.matching,
             candidates,
             k=self.protocol.k,
-            compiled=self.compiled_test(own),
+            compiled=self.compiled_test(own, effort),
             max_pair_tests=self.protocol.max_pair_tests or None,
         )
         by_letters = self._wyckoff.search(
@@ -247,23 +251,36 @@ class ParentSearch:
             possible[possible] = np.logical_or(*test.passes(indices[possible]))
         return possible
 
-    def compiled_test(self, generated: Structure | BareCell) -> CompiledTest | None:
+    def compiled_test(
+        self, generated: Structure | BareCell, effort: float = 1.0
+    ) -> CompiledTest | None:
         """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
         if self._kernels is None:
             return None
-        return CompiledTest(self._kernels, generated, self.reference, self.protocol, self._families)
+        return CompiledTest(
+            self._kernels,
+            generated,
+            self.reference,
+            self.protocol,
+            self._families,
+            effort=effort,
+        )
 
-    def group_equal(self, structures: Sequence[Structure]) -> duplicates.SampleGroups:
+    def group_equal(
+        self, structures: Sequence[Structure], too_late: Callable[[], bool] = duplicates.never
+    ) -> duplicates.SampleGroups:
         """The groups of equal crystals, by the duplicate test and by plain matching.
 
         Parameters
         ----------
         structures : sequence of Structure
             Clean and reduced.
+        too_late : callable
+            As for `duplicates.group_equal`.
         """
         return duplicates.SampleGroups(
-            duplicates.group_equal(structures, self._equal),
-            duplicates.group_equal(structures, self._plain),
+            duplicates.group_equal(structures, self._equal, too_late),
+            duplicates.group_equal(structures, self._plain, too_late),
         )
 
     @cached_property

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from novelty_metric.primitive import niggli, primitive
+from novelty_metric.search.bounds import Cells, may_match
+from novelty_metric.search.compiled import TooMuchToCompareError, load_kernels, where_equal
+
 if TYPE_CHECKING:
     from pymatgen.core import Lattice, Structure
     from pymatgen.core.structure_matcher import StructureMatcher
@@ -144,6 +148,7 @@ class Matching:
 
     def __init__(self, protocol: Protocol) -> None:
         """Set up pymatgen's matchers."""
+        self._protocol = protocol
         self._duplicate, framework, self._confirm = matchers(protocol)
         self._framework = _without_elements(framework)
 
@@ -168,15 +173,59 @@ class Matching:
         matcher = self._duplicate
         if first is not None:
             matcher = _beginning_at(matcher, first)
-        return _fit_rms(matcher, generated, reference, skip_structure_reduction=True)
+        one, other = matcher._process_species([generated, reference])
+        comparator = matcher._comparator
+        if comparator.get_hash(one.composition) != comparator.get_hash(other.composition):
+            return None
+        return _match_rms(matcher, *matcher._preprocess(one, other, skip_structure_reduction=True))
 
     def confirm_rms(self, relaxed_parent: Structure, generated: Structure) -> float | None:
         """RMS site distance if the relaxed parent is the generated crystal, else None.
 
-        The decision is that of ``fit(relaxed_parent, generated)`` with ``primitive_cell=True``:
-        pymatgen reduces both once more.
+        The decision is that of ``fit(relaxed_parent, generated)`` with ``primitive_cell=True``, for
+        which both are reduced once more, Niggli cell first.
+
+        Most pairs are refused before pymatgen lists a lattice vector, and none wrongly. Without
+        supercells the sites of one go one to one onto those of the other, so their numbers are
+        equal. The three vectors that pymatgen picks in the parent's lattice then have a determinant
+        of ±1, so that with ``scale=False`` they span the parent's volume, while their lengths and
+        angles are within the tolerances of the generated crystal's: `bounds.may_match` refuses
+        what can't be both. What is left is that of the duplicate test with equal numbers of sites,
+        and has its compiled refusals, which count their work.
+
+        Raises
+        ------
+        TooMuchToCompareError
+            Past `compiled.MOST_WORK_OF_EQUALS`, `MOST_POINTS` or `MOST_ANGLES`.
+        CrystalError
+            If one can't be reduced, see `primitive`.
         """
-        return _fit_rms(self._confirm, relaxed_parent, generated, skip_structure_reduction=False)
+        matcher = self._confirm
+        hashes = {matcher._comparator.get_hash(s.composition) for s in (relaxed_parent, generated)}
+        if len(hashes) > 1:
+            return None
+        first, second = (
+            primitive(niggli(structure))
+            for structure in matcher._process_species([relaxed_parent, generated])
+        )
+        if len(first) != len(second) or not self._may_match(first, second):
+            return None
+        possible, begin = where_equal(load_kernels(), first, second, self._protocol)
+        if possible is None:
+            raise TooMuchToCompareError("too much to compare")
+        if not possible:
+            return None
+        if begin is not None:
+            matcher = _beginning_at(matcher, begin)
+        return _match_rms(matcher, first, second, 1, True)
+
+    def _may_match(self, first: Structure, second: Structure) -> bool:
+        tolerances = {"ltol": self._protocol.ltol, "angle_tol": self._protocol.angle_tol}
+        cells = (
+            Cells.of(structure.lattice.matrix[None], np.array([len(structure)]), **tolerances)
+            for structure in (first, second)
+        )
+        return bool(may_match(*cells, ltol=self._protocol.ltol)[0])
 
     def framework_match(
         self,
@@ -293,16 +342,9 @@ def _lattice_of(source: Lattice, first: FirstMatch) -> Lattice:
     return Lattice(vectors[list(first.places)])
 
 
-def _fit_rms(
-    matcher: Any, first: Structure, second: Structure, *, skip_structure_reduction: bool
+def _match_rms(
+    matcher: Any, first: Structure, second: Structure, fu: int, first_supercell: bool
 ) -> float | None:
-    first, second = matcher._process_species([first, second])
-    comparator = matcher._comparator
-    if comparator.get_hash(first.composition) != comparator.get_hash(second.composition):
-        return None
-    first, second, fu, first_supercell = matcher._preprocess(
-        first, second, skip_structure_reduction=skip_structure_reduction
-    )
     match = matcher._match(first, second, fu, first_supercell, break_on_match=True)
     if match is None or not match[0] <= matcher.stol:
         return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.protocol import Protocol
+from novelty_metric.search.compiled import Work
 from novelty_metric.search.duplicates import EqualTest, Possible
 from novelty_metric.search.matching import Matching
 
@@ -62,7 +63,7 @@ class PlainTest:
         n_sites = np.array([len(structure) for structure in structures])
         return lambda first, others: n_sites[others] == n_sites[first]
 
-    def rms(self, first: Structure, second: Structure) -> float | None:
+    def rms(self, first: Structure, second: Structure, work: Work | None = None) -> float | None:
         """RMS site distance of two prepared crystals of one composition if equal, else None.
 
         Raises
@@ -72,5 +73,5 @@ class PlainTest:
         """
         if len(first) != len(second):
             return None
-        scaled = self._matcher._preprocess(first, second, skip_structure_reduction=True)[:2]
-        return self._scaled.rms(*scaled)
+        first, second, *_ = self._matcher._preprocess(first, second, skip_structure_reduction=True)
+        return self._scaled.rms(first, second, work)

@@ -75,6 +75,7 @@ def to_json(report: NoveltyReport, model: str) -> dict[str, Any]:
             "scope": context.scope,
             "exhaustive": context.exhaustive,
             "relax_samples": context.relax_samples,
+            "smact_oxidation_states": context.smact_oxidation_states,
             "n_generated": context.n_generated,
         },
         "versions": dict(context.versions),
