@@ -14,8 +14,7 @@ from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.members import is_cif_name, member_entries, member_ids
 from novelty_metric.samples.source import READ_ERRORS
 
-# RuntimeError: an encrypted member. NotImplementedError: a method of compression it doesn't know.
-_MEMBER_ERRORS = (*READ_ERRORS, RuntimeError, NotImplementedError)
+_MEMBER_ERRORS = (*READ_ERRORS, RuntimeError)  # an encrypted member
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:

@@ -28,6 +28,7 @@ MAX_WHOLE_BYTES = 2_000_000_000
 READ_ERRORS = (
     OSError,
     EOFError,
+    NotImplementedError,  # a version or a method of zip that Python does not know
     UnicodeError,
     csv.Error,
     lzma.LZMAError,

@@ -133,6 +133,15 @@ def test_files_that_are_cut_short(
     assert reason in refusal(cut(write(crystals, tmp_path), share))
 
 
+def test_a_zip_of_an_unknown_version(crystals: list[Structure], tmp_path: Path) -> None:
+    path = write_zip(crystals, tmp_path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 98  # the version that the first member needs
+    path.write_bytes(data)
+    assert "zip file version 9.8" in refusal(path)
+    assert "zip file version 9.8" in refusal(path, format="cif_zip")
+
+
 def test_a_tar_is_refused_wherever_it_is_cut(crystals: list[Structure], tmp_path: Path) -> None:
     whole = write_plain_tar(crystals, tmp_path).read_bytes()
     path = tmp_path / "part.tar"
