@@ -14,8 +14,7 @@ from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.members import is_cif_name, member_entries, member_ids
 from novelty_metric.samples.source import READ_ERRORS
 
-# RuntimeError: an encrypted member. NotImplementedError: a method of compression it doesn't know.
-_MEMBER_ERRORS = (*READ_ERRORS, RuntimeError, NotImplementedError)
+_MEMBER_ERRORS = (*READ_ERRORS, RuntimeError)  # an encrypted member
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
@@ -51,5 +50,5 @@ def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [
         member
         for member in archive.infolist()
-        if not member.is_dir() and is_cif_name(member.filename)
+        if is_cif_name(member.filename) and not member.is_dir()  # which fails without a name
     ]

@@ -28,6 +28,7 @@ MAX_WHOLE_BYTES = 2_000_000_000
 READ_ERRORS = (
     OSError,
     EOFError,
+    NotImplementedError,  # a zip archive of a version that is not known
     UnicodeError,
     csv.Error,
     lzma.LZMAError,

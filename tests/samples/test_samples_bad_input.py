@@ -133,6 +133,17 @@ def test_files_that_are_cut_short(
     assert reason in refusal(cut(write(crystals, tmp_path), share))
 
 
+def test_a_zip_archive_of_another_version_is_refused(
+    crystals: list[Structure], tmp_path: Path
+) -> None:
+    path = write_zip(crystals, tmp_path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 250  # the version that is needed, in the directory
+    path.write_bytes(bytes(data))
+    for format in (None, "cif_zip"):
+        assert "zip file version 25.0" in refusal(path, format=format)
+
+
 def test_a_tar_is_refused_wherever_it_is_cut(crystals: list[Structure], tmp_path: Path) -> None:
     whole = write_plain_tar(crystals, tmp_path).read_bytes()
     path = tmp_path / "part.tar"
