@@ -50,5 +50,5 @@ def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [
         member
         for member in archive.infolist()
-        if not member.is_dir() and is_cif_name(member.filename)
+        if is_cif_name(member.filename) and not member.is_dir()  # which fails without a name
     ]

@@ -7,7 +7,6 @@ import decimal
 import io
 import itertools
 import json
-import random
 import uuid
 import zipfile
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from sample_layouts import WRITERS, cif_text, write_rows
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples import count_hint, read_samples
+from novelty_metric.samples.draw import drawn_rows
 from novelty_metric.samples.ids import ID_NAMES, id_names_in, plain_name
 
 ODD = [
@@ -345,7 +345,7 @@ def test_a_draw_parses_what_it_gives(
 
     monkeypatch.setattr(Entry, "sample", counted)
     drawn = list(read_samples(path, limit=6, seed=3))
-    rows = sorted(random.Random(3).sample(range(len(every)), 6))
+    rows = sorted(drawn_rows(len(every), 6, 3))
     assert [s.id for s in drawn] == parsed == [every[row].id for row in rows]
     assert [s.source for s in drawn] == [every[row].source for row in rows]
     assert [s.structure for s in drawn] == [every[row].structure for row in rows]
@@ -365,7 +365,7 @@ def test_a_draw_is_over_all_files(crystals: list[Structure], tmp_path: Path) -> 
     every = list(read_samples(paths))
     assert len({sample.id for sample in every}) == 40
     drawn = list(read_samples(paths, limit=10, seed=1))
-    rows = sorted(random.Random(1).sample(range(40), 10))
+    rows = sorted(drawn_rows(40, 10, 1))
     assert [(s.id, s.source) for s in drawn] == [(every[r].id, every[r].source) for r in rows]
     assert len({sample.source.partition(":")[0] for sample in drawn}) > 2
 

@@ -204,6 +204,16 @@ def test_members_that_can_not_be_read_are_rows(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.zip"]
 
 
+def test_a_member_without_a_name_harms_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.cif", CIF.format(GOOD))
+        archive.writestr("?b.cif", CIF.format(GOOD))
+    # What reads the directory of the archive ends a name at a NUL.
+    path.write_bytes(path.read_bytes().replace(b"?b.cif", b"\0b.cif"))
+    assert [sample.id for sample in read_samples(path)] == ["a"]
+
+
 def test_an_encrypted_member_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
