@@ -264,7 +264,12 @@ class SubstitutionNovelty:
         """
         opened = self._open()
         now = time.monotonic()
-        self._until = None if deadline is None else deadline + _GRACE * max(0.0, deadline - now)
+        until = None if deadline is None else deadline + _GRACE * max(0.0, deadline - now)
+        with self._ending(until):
+            self._compute(opened, deadline)
+            return self._report(opened)
+
+    def _compute(self, opened: _Opened, deadline: float | None) -> None:
         waiting = [
             self._begun.get(sample.id) or Case(sample)
             for sample in self._samples
@@ -279,9 +284,6 @@ class SubstitutionNovelty:
         for start in range(0, max(1, len(usable)), at_once):
             self._score(usable[start : start + at_once], opened, deadline)
         self._cases.update((case.sample.id, case) for case in waiting)
-        report = self._report(opened)
-        self._until = None
-        return report
 
     def score_each(
         self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
@@ -416,9 +418,16 @@ class SubstitutionNovelty:
     def progress(self, told: ProgressCallback) -> None:
         self._progress = told
 
-    def report(self) -> NoveltyReport:
-        """The report on what is scored; scores nothing."""
-        return self._report(self._open())
+    def report(self, *, deadline: float | None = None) -> NoveltyReport:
+        """The report on what is scored; scores nothing.
+
+        Parameters
+        ----------
+        deadline : float, optional
+            On the clock of `time.monotonic`: later, crystals that may be equal count as equal.
+        """
+        with self._ending(deadline):
+            return self._report(self._open())
 
     def prepare(self) -> None:
         """Open the reference, the potential and the hull now rather than at the first `compute`.
@@ -937,6 +946,15 @@ class SubstitutionNovelty:
                 with case.clock():
                     yield case
                 self._progress(stage, done, len(cases))
+
+    @contextmanager
+    def _ending(self, until: float | None) -> Iterator[None]:
+        """Steps that look at the clock between crystals end then."""
+        self._until = until
+        try:
+            yield
+        finally:
+            self._until = None
 
     def _too_late(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until

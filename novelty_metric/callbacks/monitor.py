@@ -96,8 +96,9 @@ class NoveltyMonitor:
         In place of that, for a loop that calls `step` after every optimiser step: evaluate after n,
         2n and so on of them.
     budget_seconds : float, optional
-        Wall time for the relaxations and searches of one evaluation. What is not finished then is
-        undecided; where not one crystal was relaxed, all are scored as with ``relaxer="none"``.
+        Wall time for the relaxations and searches of one evaluation, which takes at most twice as
+        long. What is not finished is undecided; where not one crystal was relaxed, all are scored
+        as with ``relaxer="none"``; 0 asks for that, without a limit.
     asynchronous : bool
         Score in another process, on the processor alone unless the metric names a device, while
         training goes on. Results come with the epoch that they belong to.

@@ -43,11 +43,8 @@ class _Share:
     """A deadline came before the first relaxation ended; also if there was none to be made."""
 
 
-_LATEST = 1.75
-"""When the search of an evaluation without relaxations ends, in units of its budget."""
-
-_LEAST = 1.0
-"""Seconds that this search has at least."""
+_LATEST_SEARCH, _LATEST_REPORT = 1.75, 1.9
+"""When the search of an evaluation without relaxations, and its report, end, in budgets."""
 
 
 class Scorer:
@@ -57,9 +54,9 @@ class Scorer:
     ----------
     metric : SubstitutionNovelty
     budget_seconds : float or None
-        Wall time of one evaluation without opening; what is not done within twice that is
-        undecided. Where no crystal is relaxed within it, the crystals are scored as with
-        ``relaxer="none"``, for a second at least.
+        Wall time of one evaluation without opening, kept within twice its value; what is not done
+        is undecided. Where no crystal is relaxed within it, the crystals are scored as with
+        ``relaxer="none"``; 0 asks for that, without a limit.
     ranks : Ranks
         The processes that score together, each its share.
     """
@@ -107,13 +104,12 @@ class Scorer:
         shares = self._shares(metric, job, deadline)
         if deadline is not None and all(share.none_relaxed for share in shares):
             metric = metric.search_only()
-            assert self._budget is not None
-            shares = self._shares(metric, job, started + max(_LATEST * self._budget, _LEAST))
+            shares = self._shares(metric, job, self._after(started, _LATEST_SEARCH))
         if len(shares) > 1:
             metric.reset()
             for share in shares:
                 metric.merge_state(share.state)
-        report = metric.report()
+        report = metric.report(deadline=self._after(started, _LATEST_REPORT))
         first = self._ranks.own == 0
         seconds = time.monotonic() - started
         problem = None
@@ -131,6 +127,10 @@ class Scorer:
             seconds=max(self._ranks.gather(seconds)),
             folder=folder,
         )
+
+    def _after(self, started: float, budgets: float) -> float | None:
+        """So many budgets later; None without one."""
+        return started + budgets * self._budget if self._budget else None
 
     def prepare(self) -> None:
         """Open everything; rank 0 first, so that what it computes is there for the others.

@@ -21,7 +21,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
-from novelty_metric.callbacks import NoveltyMonitor, scoring
+from novelty_metric.callbacks import NoveltyMonitor
 from novelty_metric.figures.crystals import to_be_shown
 from novelty_metric.relaxation.cache import RelaxationCache
 
@@ -248,10 +248,9 @@ def test_a_logger_that_breaks_does_not_end_the_training(
 
 
 def test_a_small_budget_gives_what_a_search_alone_gives(
-    settings: dict[str, Any], sampler: Sample, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], sampler: Sample
 ) -> None:
     """With CHGNet at hand, but no time for it."""
-    monkeypatch.setattr(scoring, "_LEAST", 600.0)
     with NoveltyMonitor(
         sampler, {**settings, "relaxer": "chgnet", "hull": "none"}, n_samples=4, budget_seconds=0
     ) as monitor:

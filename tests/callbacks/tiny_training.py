@@ -59,7 +59,7 @@ class TinyMetric(SubstitutionNovelty):
     def compute(self, *, deadline: float | None = None) -> Any:
         return self.report()
 
-    def report(self) -> Any:
+    def report(self, *, deadline: float | None = None) -> Any:
         return TinyReport(list(self._steps), eligible=self._steps[0] not in self._none_eligible)
 
     def state(self) -> Any:

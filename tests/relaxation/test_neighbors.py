@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
+from novelty_metric.relaxation import neighbors as neighbors_module
 from novelty_metric.relaxation.neighbors import find_neighbors
 
 REACH, SHORT = 6.0, 3.0
@@ -119,3 +120,39 @@ def test_coincident_sites_are_no_bond_and_lonely_ones_are_counted() -> None:
 def test_a_cell_that_is_none_is_refused(matrix: np.ndarray) -> None:
     with pytest.raises(ValueError, match="no volume"):
         find_neighbors([matrix], [np.zeros((1, 3))], reach=REACH, short=SHORT)
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        Structure(Lattice.cubic(6), ["H"] * 216, np.indices((6, 6, 6)).reshape(3, -1).T / 6),
+        Structure(Lattice.cubic(0.3), ["H"], [[0, 0, 0]]),
+        Structure(
+            Lattice.orthorhombic(0.2, 60, 60),
+            ["Na"] * 300,
+            [[0, i / 20, j / 15] for i in range(20) for j in range(15)],
+        ),
+    ],
+    ids=["dense", "tiny", "flat"],
+)
+def test_crowded_crystals_are_refused_before_memory_is_taken(structure: Structure) -> None:
+    with pytest.raises(ValueError, match="the atoms are too crowded"):
+        found(structure)
+    with pytest.raises(ValueError, match="the atoms are too crowded"):
+        found(random_crystal(3, 6, 1.0), structure)
+
+
+def test_a_cell_with_too_many_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbors_module, "MOST_IMAGES", 500)
+    with pytest.raises(ValueError, match="500 images"):
+        found(Structure(Lattice.cubic(1.5), ["Fe"], [[0, 0, 0]]))
+
+
+def test_three_hundred_common_atoms_are_far_from_the_limit() -> None:
+    many = Structure(
+        Lattice.orthorhombic(13, 16, 26),
+        ["Fe"] * 300,
+        [[i / 5, j / 6, k / 10] for i in range(5) for j in range(6) for k in range(10)],
+    )
+    neighbors = found(many)
+    assert 10_000 < neighbors.n_bonds + neighbors.n_pairs < neighbors_module.MOST_NEIGHBORS / 2

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core import Composition, Element, Lattice, Structure
 
 from novelty_metric.errors import InputError
 from novelty_metric.reference import Reference
+from novelty_metric.screening import hull as hull_module
 from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.hull import Hull, NoHull, ReferenceHull
 
@@ -116,6 +117,27 @@ def test_many_elements_take_no_time() -> None:
     # Six cations pair with six of the anions at -0.1 each; three atoms are left over.
     got = hull_of(energies).e_above_hull(composition, 0.0)
     assert got == pytest.approx(0.1 * 12 / 15, abs=1e-9)
+
+
+def test_past_the_limit_of_steps_there_is_no_hull(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    elements = range(3, 15)
+    pairs = [((a, 1), (b, n)) for a in elements for b in elements if a < b for n in (1, 2)]
+    lower = hull_module.LowerHull(
+        [(((z, 1),), 0.0) for z in elements] + [(pair, -rng.random()) for pair in pairs]
+    )
+    composition = Composition({Element.from_Z(z): z for z in elements})
+    assert lower.energy(composition) < -0.5
+    monkeypatch.setattr(hull_module, "MOST_STEPS", 1)
+    with pytest.raises(RuntimeError, match="was not found"):
+        lower.energy(composition)
+
+
+def test_only_small_chemical_systems_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    lower = hull_module.LowerHull([(((z, 1),), 0.0) for z in (3, 8, 26)])
+    monkeypatch.setattr(hull_module, "_CACHED_NUMBERS", 4)
+    assert lower.energy(Composition("LiO")) == lower.energy(Composition("LiOFe")) == 0
+    assert list(lower._systems) == [(3, 8)]
 
 
 def test_the_table() -> None:

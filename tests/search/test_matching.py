@@ -11,7 +11,8 @@ from shaken import disguise
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.search.compiled import FirstMatch, lattice_points
+from novelty_metric.search import compiled
+from novelty_metric.search.compiled import FirstMatch, TooMuchToCompareError, lattice_points
 from novelty_metric.search.matching import BareCell, Matching, commensurate
 
 TOLERANCES = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5, "scale": False}
@@ -77,6 +78,47 @@ def test_confirmation_is_that_of_fit(reference: Reference, matching: Matching) -
         assert (ours is not None) == public.fit(first, second)
         decisions.append(ours is not None)
     assert 10 < sum(decisions) < len(decisions) - 10
+
+
+def strained(structure: Structure, seed: int) -> Structure:
+    """The same sites in a cell whose lengths and angles are near the tolerances, or past them."""
+    rng = np.random.default_rng(seed)
+    stretch = np.eye(3) + rng.normal(size=(3, 3)) * float(rng.choice([0.03, 0.06, 0.09]))
+    cell = Lattice(structure.lattice.matrix @ stretch)
+    return Structure(cell, structure.species, structure.frac_coords)
+
+
+def test_confirmation_of_strained_cells_and_polymorphs_is_that_of_fit(
+    reference: Reference, matching: Matching
+) -> None:
+    """The refusals by volume and lengths, near their edges."""
+    public = StructureMatcher(**TOLERANCES, primitive_cell=True, attempt_supercell=False)
+    polymorphs: dict[object, list[Structure]] = {}
+    pairs = []
+    for i in range(len(reference)):
+        structure = reference.structure(i)
+        pairs.append((strained(structure, i), structure))
+        others = polymorphs.setdefault(reference.composition_key(i), [])
+        pairs += [(other, structure) for other in others]
+        others.append(structure)
+    decisions = []
+    for one, other in pairs:
+        ours = matching.confirm_rms(one, other)
+        assert (ours is not None) == public.fit(one, other)
+        decisions.append(ours is not None)
+    assert 50 < sum(decisions) < len(decisions) - 50
+
+
+def test_confirmation_past_its_limits_is_unknown(
+    matching: Matching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    salt = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert matching.confirm_rms(salt, salt) == pytest.approx(0, abs=1e-9)
+    for limit in ("MOST_POINTS", "MOST_ANGLES", "MOST_TRIPLES", "MOST_WORK_OF_EQUALS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, limit, 1)
+            with pytest.raises(TooMuchToCompareError):
+                matching.confirm_rms(salt, salt)
 
 
 def test_framework_decision_is_that_of_the_public_distance(
