@@ -1203,10 +1203,10 @@ class _Breaking:
         if name != self._method:
             return real
 
-        def call(structure, *arguments):
+        def call(structure, *arguments, **named):
             if self._element in structure.symbol_set:
                 raise ValueError("an odd cell\nwith a second line")
-            return real(structure, *arguments)
+            return real(structure, *arguments, **named)
 
         return call
 

@@ -257,7 +257,9 @@ def test_parents_are_searched_once_for_all_k(
     monkeypatch.setattr(
         ParentSearch,
         "parents",
-        lambda self, *given: searched.append(self.protocol.k) or search(self, *given),
+        lambda self, *given, **named: (
+            searched.append(self.protocol.k) or search(self, *given, **named)
+        ),
     )
     metric = metric_of(crystals[:20], PAPER, AsItStands())
     sensitivity(metric, tolerances=(1.0,), symprecs=())
