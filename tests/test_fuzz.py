@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,7 @@ def structures(draw: st.DrawFn, most: int) -> Structure:
     return Structure(Lattice(matrix), [Element.from_Z(z) for z in numbers], frac_coords)
 
 
+@cache
 def sane() -> tuple[Structure, Structure]:
     """Two crystals that the packaged reference holds."""
     salt = Structure.from_spacegroup(
