@@ -1,8 +1,8 @@
 """Processor time and memory of each step for crystals that no material has.
 
-Each crystal of ``tests/nasty.py`` goes through the steps in a process of its own: against a reference,
-against itself shaken, with random sites, and against a small cell; its neighbours as CHGNet counts
-them; its fingerprint::
+Each crystal of ``tests/nasty.py`` goes through the steps in a process of its own: against a
+reference, against itself shaken, with random sites, and against a small cell; its neighbours as
+CHGNet counts them; its fingerprint::
 
     python benchmarks/bounds.py --reference STORE
 """

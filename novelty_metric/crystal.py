@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 MIN_DISTANCE = 0.1
 """Two sites nearer than this (Å) are coincident: no potential has a meaning there."""
 
+SHORTEST_PERIOD = 0.5
+"""The symmetry of a cell with a shorter vector (Å) is not looked for: no material has one, and
+spglib takes up to half a minute before it gives up."""
+
 MAX_COORDINATE = 1e6
 """A fractional coordinate beyond this has lost its place in the cell to rounding."""
 
@@ -209,6 +213,8 @@ def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) ->
     angle_tolerance : float
         Angle tolerance (degrees).
     """
+    if min(structure.lattice.abc) < SHORTEST_PERIOD:
+        return None
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
     try:

@@ -471,6 +471,12 @@ def test_symprec_is_used() -> None:
     assert tight.space_group < 225
 
 
+def test_symmetry_is_not_looked_for_in_cells_thinner_than_any_material() -> None:
+    thin = Structure(Lattice.tetragonal(6, 0.49), ["Fe"], [[0, 0, 0]])
+    assert symmetry(thin, **TOLERANCES) is None
+    assert symmetry(Structure(Lattice.tetragonal(6, 0.51), ["Fe"], [[0, 0, 0]]), **TOLERANCES)
+
+
 def test_no_symmetry_is_none() -> None:
     coincident = Structure(CUBE, ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
     assert symmetry(coincident, **TOLERANCES) is None
