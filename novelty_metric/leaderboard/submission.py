@@ -49,7 +49,8 @@ _URL = Text(300, r"https?://[^\s\"'<>]+", "https://…")
 _LINE = Text(200, r"[^\n]+", "one line")
 _PER_VERDICT = Keys({verdict.value: Whole() for verdict in Verdict})
 _PER_REASON = Keys({reason.value: Whole() for reason in LeftOut})
-_PLAIN = AnyOf((Flag(), Whole(-(10**12)), Number(), _LINE, Several(_LINE, most=120)))
+_SENTENCE = Text(600, r"[^\n]+", "one line")
+_PLAIN = AnyOf((Flag(), Whole(-(10**12)), Number(), _SENTENCE, Several(_LINE, most=120)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from novelty_metric.leaderboard.submission import (
     parse,
     submission_paths,
 )
+from novelty_metric.screening.formation_hull import Mp20Hull
 
 TEXT = (BOARD / "submissions" / "diffcsp.yaml").read_text()
 CONTENT = yaml.safe_load(TEXT)
@@ -59,6 +60,14 @@ def accepts(content: Any) -> bool:
         assert "\n" not in str(error)
         return False
     return True
+
+
+def test_a_run_with_the_default_hull_can_be_submitted() -> None:
+    """What the packaged hull says of itself, source, scheme and scale, fits in the schema."""
+    content = copy.deepcopy(CONTENT)
+    content["scored"]["hull"] = Mp20Hull().open("chgnet").describe()
+    assert accepts(content)
+    SCHEMA.validate(content)
 
 
 def test_the_published_schema_is_the_code() -> None:
