@@ -56,7 +56,7 @@ class Notes:
 def children() -> set[int]:
     """Processes of this one, however they were started."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],  # whole lines
         capture_output=True,
         text=True,
         check=True,

@@ -25,6 +25,7 @@ from typing import Any
 
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 Crystals = Sequence[Structure]
 Writer = Callable[[Crystals, Path], Path]
@@ -139,7 +140,17 @@ def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> P
 
 
 def cif(structure: Structure, symprec: float | None = None) -> str:
-    # At spglib's 5° for angles a cell of 65, 65 and 66° is written as one of three equal angles.
+    """The text of a crystal, symmetrised where a `symprec` is given and pymatgen does it well.
+
+    Its writer takes the operations at spglib's 5° for angles, whatever `angle_tolerance` says: a
+    cell of 65, 66 and 67° gets those of three equal angles, which contradict it.
+    """
+    if symprec is not None:
+        strict, loose = (
+            SpacegroupAnalyzer(structure, symprec, angle).get_space_group_number()
+            for angle in (0.01, 5)
+        )
+        symprec = symprec if strict == loose else None
     return str(CifWriter(structure, symprec=symprec, angle_tolerance=0.01))
 
 

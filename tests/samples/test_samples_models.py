@@ -245,6 +245,7 @@ def assert_equal(sample: Sample, written: Structure) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @example(written=[Structure(Lattice.from_parameters(3, 3, 3, 65, 65, 66), ["H"], [[0, 0, 0]])])
+@example(written=[Structure(Lattice.from_parameters(3, 3, 3, 65, 66, 67), ["H"], [[0, 0, 0]])])
 @given(written=st.lists(structures(), min_size=1, max_size=3))
 def test_what_a_model_writes_is_read_back(
     model: str, writer: Writer, written: list[Structure]
