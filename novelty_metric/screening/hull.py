@@ -283,7 +283,31 @@ class LowerHull:
         return _ChemicalSystem(within, fractions, self._energies[within])
 
 
-class ReferenceHull:
+class _TotalEnergyHull:
+    """What hulls of total energies share: their `LowerHull` answers."""
+
+    _lower: LowerHull
+
+    def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
+        """See `Hull.e_above_hull`.
+
+        None also where an element of the composition has no elemental energy, or the energy is not
+        finite.
+        """
+        found = self.distance(composition, energy_per_atom)
+        return None if found is None else found.e_above_hull
+
+    def distance(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> HullDistance | None:
+        """The same, with what the hull is made of there; the structure does not matter."""
+        return self._lower.distance(composition, energy_per_atom)
+
+
+class ReferenceHull(_TotalEnergyHull):
     """Hull of the reference's own crystals, with energies of the metric's potential.
 
     Elements of which the reference holds no crystal with an energy are taken from a table of
@@ -343,23 +367,6 @@ class ReferenceHull:
         """``"reference"``."""
         return "reference"
 
-    def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
-        """See `Hull.e_above_hull`.
-
-        None also where an element of the composition has neither a crystal with an energy nor a
-        figure in the table, or the energy is not finite.
-        """
-        return _above(self.distance(composition, energy_per_atom))
-
-    def distance(
-        self,
-        composition: Composition,
-        energy_per_atom: float,
-        structure: Structure | None = None,
-    ) -> HullDistance | None:
-        """The same, with what the hull is made of there; the structure does not matter."""
-        return self._lower.distance(composition, energy_per_atom)
-
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""
         return {
@@ -373,11 +380,7 @@ class ReferenceHull:
         }
 
 
-def _above(found: HullDistance | None) -> float | None:
-    return None if found is None else found.e_above_hull
-
-
-class KnownHull:
+class KnownHull(_TotalEnergyHull):
     """Hull of given compositions and energies.
 
     Parameters
@@ -402,19 +405,6 @@ class KnownHull:
     def name(self) -> str:
         """That of the description."""
         return str(self._description["name"])
-
-    def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
-        """See `Hull.e_above_hull`; None also where an element has no elemental crystal."""
-        return _above(self.distance(composition, energy_per_atom))
-
-    def distance(
-        self,
-        composition: Composition,
-        energy_per_atom: float,
-        structure: Structure | None = None,
-    ) -> HullDistance | None:
-        """The same, with what the hull is made of there; the structure does not matter."""
-        return self._lower.distance(composition, energy_per_atom)
 
     def describe(self) -> dict[str, Any]:
         """The description, the number of compositions, and of elements with a crystal."""
