@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ MISSING_GUARD = (
 )
 _NO_GUARD = 76
 """Exit status of a process that was about to start processes while it still read the script."""
+_STATUS_SECONDS = 10.0
+"""How long at most to wait for the exit status of a process that has ended."""
 _OWN = "novelty-metric "
 """How the names of this package's processes begin."""
 
@@ -52,11 +56,13 @@ class OwnContext(SpawnContext):
 
     @property
     def guard_is_missing(self) -> bool:
-        """Whether a process that has been joined ended because the script has no guard."""
-        return any(process.exitcode == _NO_GUARD for process in self._started)
+        """Whether a process that has ended did so because the script has no guard."""
+        started = [process for process in self._started if process.ident is not None]
+        ended = wait([process.sentinel for process in started], timeout=0)
+        return any(_exit_status(p) == _NO_GUARD for p in started if p.sentinel in ended)
 
     def require_guard(self) -> None:
-        """Refuse a script without its guard, once the process that misses it has been joined.
+        """Refuse a script without its guard, once the process that misses it has ended.
 
         Raises
         ------
@@ -65,6 +71,17 @@ class OwnContext(SpawnContext):
         """
         if self.guard_is_missing:
             raise InputError(MISSING_GUARD) from None
+
+
+def _exit_status(process: SpawnProcess) -> int | None:
+    """Exit status of a process whose sentinel is ready, which is a moment before the status is.
+
+    Another thread may read the status at the same time: then this one sees nothing at first.
+    """
+    last = time.monotonic() + _STATUS_SECONDS
+    while process.exitcode is None and time.monotonic() < last:
+        time.sleep(0.001)
+    return process.exitcode
 
 
 def require_guarded_script() -> None:

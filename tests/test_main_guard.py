@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
+
+from novelty_metric.processes import OwnContext
 
 CRYSTALS = """\
 from pymatgen.core import Lattice, Structure
@@ -85,3 +89,20 @@ def test_with_its_guard(tmp_path: Path) -> None:
     done = run(guarded, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "novelty" in done.stdout
+
+
+def test_exit_status_that_comes_after_the_sentinel(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ending(SpawnProcess):
+        """A process whose pipes are closed; its status can be read a moment later."""
+
+        ident = 1
+        sentinel = property(lambda self: pipe)
+        exitcode = property(lambda self: statuses.pop())
+
+    pipe, other = os.pipe()
+    os.close(other)  # so that the sentinel is ready
+    statuses = [76, 76, None, None]
+    context = OwnContext()
+    monkeypatch.setattr(context, "_started", [Ending()])
+    assert context.guard_is_missing
+    os.close(pipe)
