@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from novelty_metric.search.matching import BareCell
+from novelty_metric.search.compiled import TooMuchToCompareError
+from novelty_metric.search.matching import BareCell, MatcherWork
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 from novelty_metric.search.ranking import Cheapest, Key
 
@@ -94,6 +95,7 @@ def search_lattice_sites(
         return float(lower[place]), int(n_sites[place]), int(indices[place])
 
     best: Cheapest[RankedMatch] = Cheapest(k)
+    work = MatcherWork()
     unfinished: list[str] = []
     waiting: list[tuple[Key, str]] = []  # with what is known
     first: dict[int, FirstMatch | None] = {}
@@ -138,7 +140,11 @@ def search_lattice_sites(
             parent = BareCell.of(
                 reference.lattices[index], reference.frac_coords[sites], reference.numbers[sites]
             )
-            match = matching.framework_match(generated, parent, first.pop(index, None))
+            match = matching.framework_match(generated, parent, first.pop(index, None), work)
+        except TooMuchToCompareError:
+            n_given_up += 1
+            first_given_up = first_given_up or reference.ids[index]
+            continue
         except (ValueError, np.linalg.LinAlgError) as error:
             unfinished.append(
                 f"pymatgen failed on the match with {reference.ids[index]!r} ({error})"

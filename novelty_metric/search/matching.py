@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,6 +99,84 @@ class BareCell:
 
     def __len__(self) -> int:
         return len(self.frac_coords)
+
+
+MOST_MATCHES = 80_000.0
+"""Translations of a crystal of a few sites that pymatgen measures the distances of, for a crystal
+in search of parents, a duplicate test with one crystal, or a confirmation: some seconds."""
+
+
+class MatcherWork:
+    """What pymatgen may still compare: its walk over lattices and translations has no limit."""
+
+    def __init__(self) -> None:
+        self._left = MOST_MATCHES
+
+    def counted(self, matcher: Any) -> Any:
+        """The matcher, which raises `TooMuchToCompareError` once nothing is left.
+
+        Distances and their assignment grow with the cube of the number of sites, the comparison
+        that comes before with its square.
+        """
+        matcher = copy.copy(matcher)
+        distances, near, every = (
+            matcher._cart_dists,
+            matcher._cmp_fstruct,
+            matcher._get_supercells,
+        )
+
+        def counted_distances(first: np.ndarray, *others: Any) -> Any:
+            self._take(1 + (len(first) / 40) ** 3)
+            return distances(first, *others)
+
+        def counted_near(first: np.ndarray, *others: Any) -> Any:
+            self._take(0.1 + 0.1 * (len(first) / 40) ** 2)
+            return near(first, *others)
+
+        def supercells(*arguments: Any) -> Iterator[tuple[Any, ...]]:
+            for first, second, lattice, matrix in every(*arguments):
+                yield first, second, _remembering(lattice), matrix
+
+        matcher._cart_dists, matcher._cmp_fstruct = counted_distances, counted_near
+        matcher._get_supercells = supercells
+        return matcher
+
+    def _take(self, work: float) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise TooMuchToCompareError("too much to compare")
+
+
+@cache
+def _remembering_lattice() -> type[Lattice]:
+    """A `Lattice` that keeps what pymatgen asks of it for every translation: half of the time."""
+    from pymatgen.core import Lattice
+
+    class Remembering(Lattice):
+        @cached_property
+        def lll_inverse(self) -> Any:
+            return Lattice(self.matrix).lll_inverse
+
+        @cached_property
+        def reciprocal_lattice(self) -> Any:
+            return Lattice(self.matrix).reciprocal_lattice
+
+        @cached_property
+        def abc(self) -> Any:
+            return Lattice(self.matrix).abc
+
+        @cached_property
+        def _reduced(self) -> Any:
+            return type(self)(Lattice.get_lll_reduced_lattice(self).matrix)
+
+        def get_lll_reduced_lattice(self, delta: float = 0.75) -> Any:
+            return self._reduced if delta == 0.75 else Lattice.get_lll_reduced_lattice(self, delta)
+
+    return Remembering
+
+
+def _remembering(lattice: Lattice) -> Lattice:
+    return _remembering_lattice()(lattice.matrix)
 
 
 def commensurate(n_first: int, n_second: int) -> bool:
@@ -196,7 +274,8 @@ class Matching:
         Raises
         ------
         TooMuchToCompareError
-            Past `compiled.MOST_WORK_OF_EQUALS`, `MOST_POINTS` or `MOST_ANGLES`.
+            Past `MOST_MATCHES`, or `MOST_WORK_OF_EQUALS`, `MOST_POINTS` or `MOST_ANGLES` of
+            `compiled`.
         CrystalError
             If one can't be reduced, see `primitive`.
         """
@@ -232,6 +311,7 @@ class Matching:
         generated: Structure | BareCell,
         reference: Structure | BareCell,
         first: FirstMatch | None = None,
+        work: MatcherWork | None = None,
     ) -> FrameworkMatch | None:
         """The first purely geometric match, elements ignored, or None.
 
@@ -246,6 +326,13 @@ class Matching:
         first : FirstMatch, optional
             Where pymatgen's walk over lattices and sites begins. For a caller who knows that it
             finds no match before.
+        work : MatcherWork, optional
+            Shared by several pairs.
+
+        Raises
+        ------
+        TooMuchToCompareError
+            Past `MOST_MATCHES`.
         """
         n_generated, n_reference = len(generated), len(reference)
         # pymatgen would raise, or refuse, such a pair.
@@ -256,6 +343,7 @@ class Matching:
         matcher = self._framework
         if first is not None:
             matcher = _beginning_at(matcher, first)
+        matcher = (MatcherWork() if work is None else work).counted(matcher)
         match = matcher._strict_match(
             generated, reference, fu, first_supercell, use_rms=True, break_on_match=True
         )
@@ -345,6 +433,7 @@ def _lattice_of(source: Lattice, first: FirstMatch) -> Lattice:
 def _match_rms(
     matcher: Any, first: Structure, second: Structure, fu: int, first_supercell: bool
 ) -> float | None:
+    matcher = MatcherWork().counted(matcher)
     match = matcher._match(first, second, fu, first_supercell, break_on_match=True)
     if match is None or not match[0] <= matcher.stol:
         return None

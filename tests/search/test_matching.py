@@ -12,8 +12,15 @@ from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search import compiled
+from novelty_metric.search import matching as matching_module
 from novelty_metric.search.compiled import FirstMatch, TooMuchToCompareError, lattice_points
-from novelty_metric.search.matching import BareCell, Matching, commensurate
+from novelty_metric.search.matching import (
+    MOST_MATCHES,
+    BareCell,
+    MatcherWork,
+    Matching,
+    commensurate,
+)
 
 TOLERANCES = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5, "scale": False}
 REDUCED = {
@@ -119,6 +126,39 @@ def test_confirmation_past_its_limits_is_unknown(
             patch.setattr(compiled, limit, 1)
             with pytest.raises(TooMuchToCompareError):
                 matching.confirm_rms(salt, salt)
+
+
+def test_what_is_remembered_of_a_lattice_is_what_pymatgen_says(reference: Reference) -> None:
+    for i in range(0, len(reference), 5):
+        plain = Lattice(np.array(reference.lattices[i]))
+        ours = matching_module._remembering(plain)
+        for one, other in ((ours, plain), (ours.get_lll_reduced_lattice(), None)):
+            other = plain.get_lll_reduced_lattice() if other is None else other
+            assert np.array_equal(one.matrix, other.matrix)
+            assert np.array_equal(one.lll_inverse, other.lll_inverse)
+            assert one.reciprocal_lattice.abc == other.reciprocal_lattice.abc
+            assert one.abc == other.abc
+
+
+def test_pymatgen_s_own_walk_is_counted(
+    matching: Matching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over all pairs of a search; a pair past the limit is unknown, and not refused."""
+    rng = np.random.default_rng(5)
+    one, other = (Structure(Lattice.cubic(6), ["Fe"] * 9, rng.random((9, 3))) for _ in range(2))
+    work = MatcherWork()
+    assert matching.framework_match(one, other, work=work) is None
+    assert 0 < work._left < MOST_MATCHES
+    monkeypatch.setattr(matching_module, "MOST_MATCHES", (MOST_MATCHES - work._left) * 1.5)
+    shared = MatcherWork()
+    assert matching.framework_match(one, other, work=shared) is None
+    with pytest.raises(TooMuchToCompareError):
+        matching.framework_match(one, other, work=shared)
+    monkeypatch.setattr(matching_module, "MOST_MATCHES", 0.0)
+    with pytest.raises(TooMuchToCompareError):
+        matching.duplicate_rms(one, one)
+    with pytest.raises(TooMuchToCompareError):
+        matching.confirm_rms(one, one)
 
 
 def test_framework_decision_is_that_of_the_public_distance(
