@@ -291,6 +291,11 @@ def warnings_of(duplicates: int, matching: int) -> list[str]:
     ]
 
 
+MOST_PAIRS = 5 * 10**6
+"""Pairs of samples of one composition, alike in volume and lengths, that are compared: half an
+hour, for 3,000 samples that are all different."""
+
+
 def never() -> bool:
     """It is never too late."""
     return False
@@ -315,6 +320,7 @@ def group_equal(
         Asked before each pair; from then on what may be equal counts as equal.
     """
     work = Work()
+    n_pairs = 0
     groups = [-1] * len(structures)
     given_up = 0
     by_composition: dict[object, list[int]] = {}
@@ -336,7 +342,8 @@ def group_equal(
             equal = possible(first, others)
             for at in np.flatnonzero(equal).tolist():
                 try:
-                    if too_late():
+                    n_pairs += 1
+                    if n_pairs > MOST_PAIRS or too_late():
                         raise TooMuchToCompareError
                     equal[at] = test.rms(ready[first], ready[others[at]], work) is not None
                 except TooMuchToCompareError:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from novelty_metric.errors import CrystalError
+from novelty_metric.primitive import niggli, primitive
 from novelty_metric.protocol import Protocol
 from novelty_metric.search.compiled import Work
 from novelty_metric.search.duplicates import EqualTest, Possible
@@ -54,9 +56,11 @@ class PlainTest:
         self._scaled = EqualTest(Matching(protocol), protocol, kernels)
 
     def prepare(self, structure: Structure) -> Structure:
-        """The crystal as `fit` reduces it."""
-        reduced: Structure = self._matcher._get_reduced_structure(structure)
-        return reduced
+        """The crystal as `fit` reduces it; as it is past the limits of `primitive`."""
+        try:
+            return primitive(niggli(structure))
+        except CrystalError:
+            return structure
 
     def possible_among(self, structures: Sequence[Structure]) -> Possible:
         """As `EqualTest.possible_among`, for prepared crystals: those of as many sites."""

@@ -13,7 +13,8 @@ from shaken import disguise
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.search.compiled import where_equal
+from novelty_metric.search import compiled, duplicates
+from novelty_metric.search.compiled import load_kernels, where_equal
 from novelty_metric.search.duplicates import (
     CompositionIndex,
     EqualTest,
@@ -170,6 +171,24 @@ def test_hundreds_of_sites_of_one_element_end(n_sites: tuple[int, int]) -> None:
     if groups.given_up:
         with pytest.raises(TooMuchToCompareError):
             EqualTest(Matching(protocol), protocol, kernels).rms(one, other)
+
+
+def test_past_the_limits_of_a_grouping_what_may_be_equal_counts_as_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(2)
+    cell = Lattice.cubic(5)
+    different = [Structure(cell, ["Fe"] * 8, rng.random((8, 3))) for _ in range(4)]
+    test = EqualTest(Matching(Protocol()), Protocol(), load_kernels())
+    assert duplicates.group_equal(different, test).number == [0, 1, 2, 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(duplicates, "MOST_PAIRS", 3)
+        groups = duplicates.group_equal(different, test)
+        assert (groups.number, groups.given_up) == ([0, 1, 1, 1], 2)
+    monkeypatch.setattr(compiled, "MOST_WORK_OF_ALL_EQUALS", 0)
+    monkeypatch.setattr(compiled, "MOST_WORK_OF_A_PAIR", 1)
+    groups = duplicates.group_equal(different, test)
+    assert (groups.number, groups.given_up) == ([0, 0, 0, 0], 3)
 
 
 def test_where_rounding_exchanges_the_two_the_compiled_test_does_so_too() -> None:
