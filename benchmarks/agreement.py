@@ -129,7 +129,7 @@ def compare(options: argparse.Namespace) -> int:
     from oracle import disagreements
 
     from novelty_metric.search.engine import ParentSearch
-    from novelty_metric.statistics import wilson
+    from novelty_metric.support.statistics import wilson
 
     reference, protocol = Reference.open(options.reference), Protocol()
     search = ParentSearch(reference, protocol)

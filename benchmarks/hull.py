@@ -70,7 +70,7 @@ from novelty_metric.screening.own_scale import (
     on_own_scale,
 )
 from novelty_metric.screening.scales import energies_scale
-from novelty_metric.statistics import wilson
+from novelty_metric.support.statistics import wilson
 
 METASTABLE = Protocol.named("paper").metastable
 SUSPECT = Protocol.named("paper").suspect

@@ -20,12 +20,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.score import read_settings, settings_of
 from novelty_metric.crystal import clean
 from novelty_metric.errors import CrystalError
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.samples.plausibility import implausible
+from novelty_metric.settings.compose import compose_config
 
 FILES = {
     "diffcsp": "diffcsp/DiffCSP_mp_20.pt",

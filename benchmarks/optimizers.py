@@ -31,11 +31,11 @@ from novelty_metric.relaxation import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.scoring.substitution import substitute
 from novelty_metric.screening.composition import smact_valid
 from novelty_metric.screening.hull import ReferenceHull
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching
-from novelty_metric.substitution import substitute
 from novelty_metric.verdict import Parent
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.composition import smact_valid
-from novelty_metric.statistics import wilson
+from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:

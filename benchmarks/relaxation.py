@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric import crystal, read_samples
-from novelty_metric.cores import usable_cores
 from novelty_metric.errors import CrystalError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import open_reference
@@ -45,11 +44,12 @@ from novelty_metric.relaxation.base import Evaluation
 from novelty_metric.relaxation.course import geometry_of
 from novelty_metric.relaxation.potentials import Chgnet, quiet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.scoring.substitution import substitute
 from novelty_metric.screening.composition import smact_valid
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching
-from novelty_metric.statistics import wilson
-from novelty_metric.substitution import substitute
+from novelty_metric.support.cores import usable_cores
+from novelty_metric.support.statistics import wilson
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -57,7 +57,7 @@ def resident() -> float:
 def run(reference: Path, samples: Path, out: Path, threads: int | None) -> None:
     """Score them with the search alone; memory every thousand crystals."""
     from novelty_metric import SubstitutionNovelty, read_samples
-    from novelty_metric.report_files import save_report
+    from novelty_metric.report.files import save_report
     from novelty_metric.runs.run import Run
 
     started, shown, first = time.perf_counter(), 0, 0

@@ -9,24 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from novelty_metric.comparison import Comparison, compare
+    from novelty_metric.comparison.compare import Comparison, compare
     from novelty_metric.errors import CrystalError, InputError, NoveltyMetricError, StoreError
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference, build_reference, open_reference
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.samples import Sample, read_samples
     from novelty_metric.verdict import CrystalResult, Verdict
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Comparison": "comparison",
+    "Comparison": "comparison.compare",
     "CrystalError": "errors",
     "CrystalResult": "verdict",
     "InputError": "errors",
     "NoveltyMetricError": "errors",
-    "NoveltyReport": "report",
+    "NoveltyReport": "report.novelty_report",
     "Protocol": "protocol",
     "Reference": "reference",
     "Sample": "samples",
@@ -34,7 +34,7 @@ _HOME = {
     "SubstitutionNovelty": "metric",
     "Verdict": "verdict",
     "build_reference": "reference",
-    "compare": "comparison",
+    "compare": "comparison.compare",
     "open_reference": "reference",
     "read_samples": "samples",
 }

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from novelty_metric.case import Case, relaxation_failure
-from novelty_metric.cores import usable_cores
 from novelty_metric.crystal import first_line
+from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
-from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.protocol import SCOPES, Protocol
 from novelty_metric.relaxation.base import (
     Relaxation,
@@ -28,23 +26,25 @@ from novelty_metric.relaxation.base import (
     RelaxTask,
     Watch,
 )
-from novelty_metric.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.energies import finite_energy
+from novelty_metric.scoring.case import Case, relaxation_failure
+from novelty_metric.scoring.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.screening.composition import (
     load_oxidation_states,
     oxidation_states_name,
     smact_valid,
 )
 from novelty_metric.search.compiled import LONGEST_SEARCH
-from novelty_metric.structures import CrystalRecord
+from novelty_metric.support.cores import usable_cores
+from novelty_metric.support.progress import ProgressCallback, no_progress
 from novelty_metric.verdict import CrystalResult, TriedParent
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
     from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.relaxation.potentials import Potential
-    from novelty_metric.report import NoveltyReport, RunContext
+    from novelty_metric.report.novelty_report import NoveltyReport, RunContext
     from novelty_metric.screening.hull import Hull, HullSource
     from novelty_metric.search.duplicates import SampleGroups
     from novelty_metric.search.engine import ParentSearch, ParentsResult
@@ -369,7 +369,7 @@ class SubstitutionNovelty:
 
     def end(self, cases: Iterable[Case], tell: Callable[[Sample, CrystalResult], None]) -> None:
         """Steps 11 and 12: relaxations of the parents, and a row for each sample."""
-        from novelty_metric.report import plain_row
+        from novelty_metric.report.novelty_report import plain_row
 
         opened = self._open()
         waiting = dict.fromkeys(cases)
@@ -422,8 +422,8 @@ class SubstitutionNovelty:
         seconds : mapping, optional
             Time per step; default that of this metric.
         """
-        from novelty_metric.report import RunContext
-        from novelty_metric.versions import installed_versions, this_machine
+        from novelty_metric.report.novelty_report import RunContext
+        from novelty_metric.support.versions import installed_versions, this_machine
 
         opened = self._open()
         return RunContext(
@@ -946,14 +946,14 @@ class SubstitutionNovelty:
             return None
         if case.energy_per_atom is None:
             return None
-        from novelty_metric.early import EarlyEnd
+        from novelty_metric.scoring.early_stopping import EarlyEnd
 
         return EarlyEnd(case.reduced, case.energy_per_atom, self.protocol)
 
     # -- the report --------------------------------------------------------------------------
 
     def _report(self, opened: _Opened) -> NoveltyReport:
-        from novelty_metric.report import NoveltyReport
+        from novelty_metric.report.novelty_report import NoveltyReport
         from novelty_metric.samples.plausibility import implausible
         from novelty_metric.search.duplicates import warnings_of
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from novelty_metric.structures import CrystalRecords
+    from novelty_metric.crystal_records import CrystalRecords
 
 
 class Verdict(StrEnum):

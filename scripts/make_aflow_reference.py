@@ -13,10 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.folders import DATA_FOLDER
 from novelty_metric.reference.energies import reference_energies
 from novelty_metric.reference.named import reference_path
 from novelty_metric.reference.store import Reference
+from novelty_metric.support.folders import DATA_FOLDER
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from novelty_metric.cli.compose import choices, compose_config
+from novelty_metric.settings.compose import choices, compose_config
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "models.md"
 BEGIN = "<!-- made by scripts/make_models_table.py: do not edit -->"

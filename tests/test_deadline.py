@@ -16,11 +16,11 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
 from novelty_metric import metric as metric_module
-from novelty_metric.case import Case
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.scoring.case import Case
 from novelty_metric.search.duplicates import EqualTest
 from novelty_metric.search.engine import ParentSearch
 

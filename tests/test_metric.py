@@ -33,10 +33,10 @@ from novelty_metric import (
     open_reference,
     read_samples,
 )
-from novelty_metric.case import Case
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.scoring.case import Case
 from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.verdict import Kind, Route
 

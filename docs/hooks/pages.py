@@ -42,7 +42,7 @@ MADE_OF = {
     "configs": "settings.md",
     "novelty_metric/protocol.py": "settings.md",
     "novelty_metric/cli": "commands.md",
-    "novelty_metric/report_files.py": "files.md",
+    "novelty_metric/report/files.py": "files.md",
 }
 _PAGES = {**OUTSIDE, **MADE_OF, "README.md": "index.md"}
 _SOURCES = {page: source for source, page in OUTSIDE.items()}

@@ -16,9 +16,9 @@ import griffe
 import yaml
 from tables import code, escaped, prose, table
 
-from novelty_metric.cli.compose import GROUPS, config_folder
-from novelty_metric.cli.quiet import DEBUG_VARIABLE
 from novelty_metric.protocol import PRESETS, Protocol
+from novelty_metric.settings.compose import GROUPS, config_folder
+from novelty_metric.support.quiet import DEBUG_VARIABLE
 from novelty_metric.testing.declarations import add_options, add_short_names
 
 _ABOUT = """\

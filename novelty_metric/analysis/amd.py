@@ -19,8 +19,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from novelty_metric.crystal_records import CrystalRecord
     from novelty_metric.reference import Reference
-    from novelty_metric.structures import CrystalRecord
 
 K = 100
 """Neighbours of the fingerprint, as the paper takes."""

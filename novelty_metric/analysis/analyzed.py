@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
-from novelty_metric.structures import CrystalRecord
 from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 
 def analyzed_crystals(report: NoveltyReport) -> list[tuple[CrystalResult, CrystalRecord]]:

@@ -26,7 +26,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.samples.base import Sample
 from novelty_metric.search.matching import matchers
-from novelty_metric.statistics import Bounds, Interval, share_bounds, wilson
+from novelty_metric.support.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.reference import Reference
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 SCHEMA_VERSION = 1
 JSON_FILE, CSV_FILE = "controls.json", "controls.csv"
@@ -168,7 +168,7 @@ class ControlsResult:
         InputError
             If the folder can't be written.
         """
-        from novelty_metric.report_files import write_atomically
+        from novelty_metric.report.files import write_atomically
 
         text = io.StringIO(newline="")
         names = [column.name for column in dataclasses.fields(ControlCase)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from novelty_metric.reference import Reference
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -16,7 +16,7 @@ import numpy as np
 from novelty_metric.analysis.amd import K, fingerprints_of, reference_fingerprints
 from novelty_metric.analysis.analyzed import analyzed_crystals
 from novelty_metric.errors import InputError
-from novelty_metric.statistics import Estimate
+from novelty_metric.support.statistics import Estimate
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from novelty_metric.reference import Reference
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 NEIGHBOURS = 10
 """m of the local radius."""

@@ -12,11 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.comparison import compare
+from novelty_metric.comparison.compare import compare
 from novelty_metric.errors import InputError
 from novelty_metric.metric import SubstitutionNovelty
-from novelty_metric.report import NoveltyReport
-from novelty_metric.statistics import Change
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Change
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Sensitivity:
         InputError
             If the folder can't be written.
         """
-        from novelty_metric.report_files import summary, write_atomically
+        from novelty_metric.report.files import summary, write_atomically
 
         rows = [_row(variation) for variation in self.variations]
         text = io.StringIO(newline="")

@@ -10,7 +10,7 @@ from novelty_metric.verdict import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 
 def exchanges(report: NoveltyReport) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 log = logging.getLogger("novelty_metric")
 _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.crystal import first_line
-from novelty_metric.processes import MISSING_GUARD, OwnContext
+from novelty_metric.support.processes import MISSING_GUARD, OwnContext
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from types import FrameType
 
-from novelty_metric.cli.quiet import DEBUG_VARIABLE, debugging
 from novelty_metric.errors import InputError, NoveltyMetricError, near_or_known
+from novelty_metric.support.quiet import DEBUG_VARIABLE, debugging
 
 VERBS = {
     "score": "novelty_metric.cli.score",

@@ -6,8 +6,8 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.settings.score_settings import user_path
 
 if TYPE_CHECKING:
     from novelty_metric.relaxation.cache import RelaxationCache

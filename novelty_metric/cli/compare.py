@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from novelty_metric.cli.parsing import Parser
-from novelty_metric.cli.settings import user_path
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.settings.score_settings import user_path
 
 HELP = """\
 usage: novelty-metric compare RUN_A RUN_B
@@ -56,20 +56,20 @@ def run(words: list[str]) -> int:
     folders = [user_path(name) for name in given.runs]
     reports = [NoveltyReport.load(folder) for folder in folders]
 
-    from novelty_metric.console import print_comparison, print_spread, stdout_console
+    from novelty_metric.terminal.console import print_comparison, print_spread, stdout_console
 
     console = stdout_console(sys.stdout)
     if given.spread or len(reports) > 2:
         if named:
             parser.error(f"{named[-1]} is for two runs; leave it out")
-        from novelty_metric.spread import spread
+        from novelty_metric.comparison.spread import spread
 
         print_spread(spread(reports), console)
         return 0
-    from novelty_metric.comparison import compare
+    from novelty_metric.comparison.compare import compare
 
     if by == "content":
-        from novelty_metric.report_files import with_structures
+        from novelty_metric.report.files import with_structures
 
         reports = [
             with_structures(report, folder) for report, folder in zip(reports, folders, strict=True)

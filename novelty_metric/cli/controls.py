@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.cli import score
-from novelty_metric.cli.compose import compose_config
-from novelty_metric.cli.quiet import quiet
-from novelty_metric.cli.settings import ScoreSettings, user_path
 from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.settings.compose import compose_config
+from novelty_metric.settings.score_settings import ScoreSettings, user_path
+from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.analysis.controls import ControlsResult
@@ -93,7 +93,7 @@ def run(words: list[str]) -> int:
             )
         found.save(settings.out)
 
-    from novelty_metric.console import print_controls, printable, stdout_console
+    from novelty_metric.terminal.console import print_controls, printable, stdout_console
 
     console = stdout_console(sys.stdout)
     print_controls(found, console)
@@ -174,8 +174,8 @@ def _before(settings: ScoreSettings) -> Mapping[str, Any] | None:
 def _found(own: ControlSettings, settings: ScoreSettings, reference: str | Path) -> ControlsResult:
     with quiet() as terminal:
         from novelty_metric.analysis.controls import run_controls
-        from novelty_metric.console import Progress
         from novelty_metric.samples import read_samples
+        from novelty_metric.terminal.console import Progress
 
         held_out = None
         if own.held_out is not None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from novelty_metric.cli.settings import ScoreSettings
 from novelty_metric.runs.run import PART
+from novelty_metric.settings.score_settings import ScoreSettings
 from novelty_metric.verdict import CrystalResult
 
 MOST_NAMED = 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError
+from novelty_metric.settings.score_settings import user_path
 
 HELP = """\
 usage: novelty-metric explain ID run=DIR [out=DIR]
@@ -45,21 +45,21 @@ def run(words: list[str]) -> int:
         raise InputError("explain needs run=DIR: the folder that `score ... out=DIR` wrote")
     folder = _run_folder(user_path(settings["run"]))
 
-    from novelty_metric.console import (
-        print_explanation,
-        printable,
-        stdout_console,
-        without_trailing_blanks,
-    )
-    from novelty_metric.explanation import (
+    from novelty_metric.report.explanation import (
         TEXT_FILE,
         explain,
         folder_name,
         row_of,
         write_crystals,
     )
-    from novelty_metric.report import NoveltyReport
-    from novelty_metric.report_files import read_structures, write_atomically
+    from novelty_metric.report.files import read_structures, write_atomically
+    from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.terminal.console import (
+        print_explanation,
+        printable,
+        stdout_console,
+        without_trailing_blanks,
+    )
 
     report = NoveltyReport.load(folder)
     row = row_of(report, identifier)

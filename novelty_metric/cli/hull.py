@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.quiet import quiet
-from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.screening.mp_fetch import FetchedHull
@@ -63,8 +63,8 @@ def run(words: list[str]) -> int:
 
 def _fetch(key: str | None, out: Path | None) -> FetchedHull:
     with quiet() as terminal:
-        from novelty_metric.console import Progress
         from novelty_metric.screening.mp_fetch import fetch_materials_project
+        from novelty_metric.terminal.console import Progress
 
         with Progress(terminal) as progress:
             return fetch_materials_project(key, out=out, progress=progress)

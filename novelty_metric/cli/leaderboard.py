@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.cli.parsing import Parser
-from novelty_metric.cli.quiet import quiet
-from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError
+from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.quiet import quiet
 
 HELP = """\
 usage: novelty-metric leaderboard add RUN_DIR [into=DIR] [KEY=VALUE ...]

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.cli.settings import ScoreSettings, WandbSettings
 from novelty_metric.crystal import first_line
+from novelty_metric.settings.score_settings import ScoreSettings, WandbSettings
 
 if TYPE_CHECKING:
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 
 class Log:

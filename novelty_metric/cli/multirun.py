@@ -20,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from novelty_metric.cli import run_folder, score, summary
-from novelty_metric.cli.compose import (
+from novelty_metric.cli import score, summary
+from novelty_metric.cli.logging import logged
+from novelty_metric.errors import InputError, NoveltyMetricError
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.settings import run_folder
+from novelty_metric.settings.compose import (
     checked_sweep,
     compose_config,
     config_folder,
@@ -30,10 +34,7 @@ from novelty_metric.cli.compose import (
     search_path,
     translate,
 )
-from novelty_metric.cli.logging import logged
-from novelty_metric.cli.settings import ScoreSettings, with_samples_together
-from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.report import NoveltyReport
+from novelty_metric.settings.score_settings import ScoreSettings, with_samples_together
 
 JOB_FILE = "job.json"
 _HYDRA = "hydra"
@@ -302,7 +303,7 @@ def _report(
     content: dict[str, Any], settings: ScoreSettings, folder: Path, config: Any
 ) -> tuple[NoveltyReport, bool]:
     """The report of a run, and whether it was there already."""
-    from novelty_metric.versions import installed_versions
+    from novelty_metric.support.versions import installed_versions
 
     content = {**run_folder.with_absolute_paths(content, settings.samples), "out": str(folder)}
     content[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)

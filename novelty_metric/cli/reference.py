@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.cli.parsing import Parser
-from novelty_metric.cli.quiet import quiet
-from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
@@ -123,8 +123,8 @@ def _print(path: Path, reference: Reference) -> None:
 
 def _fetch(name: str, source: Path | None, workers: int) -> Fetched:
     with quiet() as terminal:
-        from novelty_metric.console import Progress
         from novelty_metric.reference.fetch import fetch_reference
+        from novelty_metric.terminal.console import Progress
 
         with Progress(terminal) as progress:
             return fetch_reference(name, source=source, workers=workers, progress=progress)
@@ -132,8 +132,8 @@ def _fetch(name: str, source: Path | None, workers: int) -> Fetched:
 
 def _build(sources: list[Path], out: Path, settings: dict[str, str], workers: int) -> Reference:
     with quiet() as terminal:
-        from novelty_metric.console import Progress
         from novelty_metric.reference import build_reference
+        from novelty_metric.terminal.console import Progress
 
         with Progress(terminal) as progress:
             return build_reference(

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.settings import user_path
 from novelty_metric.errors import InputError
+from novelty_metric.settings.score_settings import user_path
 
 if TYPE_CHECKING:
     from novelty_metric.figures.report_page import Run
     from novelty_metric.reference import Reference
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 HELP = """\
 usage: novelty-metric report RUN [RUN ...] [KEY=VALUE ...]
@@ -62,11 +62,11 @@ def run(words: list[str]) -> int:
     if figures is not None and figures.is_file():
         raise InputError(f"figures={figures} is a file; name a folder")
 
-    from novelty_metric.cli.quiet import quiet
+    from novelty_metric.support.quiet import quiet
 
     with quiet():
         from novelty_metric.figures.report_page import MOST_CRYSTALS, report_page
-        from novelty_metric.report_files import write_atomically
+        from novelty_metric.report.files import write_atomically
 
         runs = _runs(folders, settings.get("reference"))
         shown = MOST_CRYSTALS if count is None else count
@@ -169,7 +169,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _runs(folders: Sequence[Path], reference: str | None) -> list[Run]:
     from novelty_metric.figures.report_page import Run
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
     reports = [NoveltyReport.load(folder) for folder in folders]
     references = _References(reference)

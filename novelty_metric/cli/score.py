@@ -15,24 +15,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from novelty_metric.cli import run_folder
-from novelty_metric.cli.compose import choices, compose_config
 from novelty_metric.cli.logging import logged
 from novelty_metric.cli.parsing import Parser
-from novelty_metric.cli.quiet import quiet
-from novelty_metric.cli.settings import ScoreSettings, user_path
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS
+from novelty_metric.settings import run_folder
+from novelty_metric.settings.compose import choices, compose_config
+from novelty_metric.settings.model_settings import GENERIC
+from novelty_metric.settings.score_settings import ScoreSettings, user_path
+from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
-    from novelty_metric.progress import ProgressCallback
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.runs.pools import Pool
     from novelty_metric.samples import Sample
-
-GENERIC = "generic"
-"""The model that is scored when none is named."""
+    from novelty_metric.support.progress import ProgressCallback
 
 USAGE = "novelty-metric score [-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]"
 HELP = """\
@@ -281,10 +279,10 @@ def make_report(
         in memory at once.
     """
     with quiet() as terminal, contextlib.ExitStack() as opened:
-        from novelty_metric.console import Progress
-        from novelty_metric.report import NoveltyReport
-        from novelty_metric.report_files import save_report
+        from novelty_metric.report.files import save_report
+        from novelty_metric.report.novelty_report import NoveltyReport
         from novelty_metric.runs.run import Run
+        from novelty_metric.terminal.console import Progress
 
         progress = opened.enter_context(Progress(terminal, wanted=settings.progress))
         metric = opened.enter_context(make_metric(settings, reference, progress))
@@ -332,8 +330,8 @@ def _smaller_report(
     InputError
         If its rows were made with something else than those that would be added.
     """
-    from novelty_metric.report import NoveltyReport
-    from novelty_metric.versions import installed_versions
+    from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.support.versions import installed_versions
 
     folder = settings.out
     if folder is None or settings.overwrite or not (folder / run_folder.REPORT_FILE).exists():
@@ -497,7 +495,7 @@ def print_for(
     report: NoveltyReport, settings: ScoreSettings, *, seconds: float | None = None
 ) -> None:
     """The report on standard output, with where it was written, and what the command took (s)."""
-    from novelty_metric.console import print_report, printable, stdout_console
+    from novelty_metric.terminal.console import print_report, printable, stdout_console
 
     console = stdout_console(sys.stdout)
     print_report(report, console, seconds=seconds)

@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO, TypeVar
 
-from novelty_metric.cli import run_folder
-from novelty_metric.cli.compose import compose_config
 from novelty_metric.cli.parsing import Parser
-from novelty_metric.cli.quiet import quiet
 from novelty_metric.cli.score import check, instance, make_metric, read_settings, settings_of, warn
-from novelty_metric.cli.settings import ScoreSettings, sample_paths, user_path
 from novelty_metric.errors import InputError
+from novelty_metric.settings import run_folder
+from novelty_metric.settings.compose import compose_config
+from novelty_metric.settings.score_settings import ScoreSettings, sample_paths, user_path
+from novelty_metric.support.quiet import quiet
 
 HELP = """\
 usage: novelty-metric sensitivity [run=DIR] [WHAT=VALUES ...] [--config-dir DIR] [KEY=VALUE ...]
@@ -102,7 +102,7 @@ def _vary(
 ) -> None:
     with quiet() as terminal, TemporaryDirectory() as scratch:
         from novelty_metric.analysis.sensitivity import KS, SYMPRECS, TOLERANCES, sensitivity
-        from novelty_metric.console import Progress, print_sensitivity, stdout_console
+        from novelty_metric.terminal.console import Progress, print_sensitivity, stdout_console
 
         # Without a cache every variation would relax the same parents again.
         cache = settings.cache or Path(scratch) / "relaxations.sqlite"

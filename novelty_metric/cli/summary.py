@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.report import NoveltyReport
-from novelty_metric.report_files import write_atomically
+from novelty_metric.report.files import write_atomically
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import Verdict
 
 CSV_FILE = "summary.csv"
@@ -87,7 +87,7 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
     from rich import box
     from rich.table import Table
 
-    from novelty_metric.console import novelty_cell, stdout_console
+    from novelty_metric.terminal.console import novelty_cell, stdout_console
 
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("run", overflow="fold", min_width=12)

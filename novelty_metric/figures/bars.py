@@ -12,7 +12,7 @@ from novelty_metric.verdict import Verdict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 _LONGEST = 24
 """Characters of a name that are written."""

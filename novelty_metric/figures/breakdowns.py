@@ -19,14 +19,14 @@ from novelty_metric.figures.style import (
     new_figure,
     say_nothing_to_show,
 )
-from novelty_metric.statistics import wilson
+from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from novelty_metric.report import Group, NoveltyReport
+    from novelty_metric.report.novelty_report import Group, NoveltyReport
 
 NOTHING = "No crystal is eligible"
 _MOST_SPACE_GROUPS = 15

@@ -7,14 +7,14 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import symmetry
-from novelty_metric.structures import CrystalRecord, CrystalRecords
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 _ROTATION = "-75x,-20y,0z"
 _MAX_SITES = 200

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 _ELIGIBLE_COLOR = "#8fbfa8"
 _GENERATED_COLOR = "#b8b8b8"

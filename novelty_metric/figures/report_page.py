@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from novelty_metric.comparison import context_mismatches
+from novelty_metric.comparison.compare import context_mismatches
+from novelty_metric.comparison.pairwise import Pair, pairwise
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
+from novelty_metric.crystal_records import CrystalRecords
 from novelty_metric.errors import InputError
-from novelty_metric.explanation import hull_words
 from novelty_metric.figures import FIGURES, FigureSpec, Needs
 from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
 from novelty_metric.figures.page import data_uri, render
 from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
 from novelty_metric.figures.style import COLUMN
-from novelty_metric.graded import crystal_score
-from novelty_metric.pairwise import Pair, pairwise
-from novelty_metric.report import UNKNOWN, Group, LeftOut, NoveltyReport
-from novelty_metric.report_files import read_all_structures, with_structures
-from novelty_metric.statistics import Bounds, Estimate, Interval
-from novelty_metric.structures import CrystalRecords
+from novelty_metric.report.explanation import hull_words
+from novelty_metric.report.files import read_all_structures, with_structures
+from novelty_metric.report.graded import crystal_score
+from novelty_metric.report.novelty_report import UNKNOWN, Group, LeftOut, NoveltyReport
+from novelty_metric.support.statistics import Bounds, Estimate, Interval
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:

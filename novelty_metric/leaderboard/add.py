@@ -27,7 +27,7 @@ from novelty_metric.leaderboard.submission import (
     load_yaml,
     parse,
 )
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.verdict import Verdict
 
@@ -217,8 +217,8 @@ def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: st
     InputError
         If that is not known, or not what was scored against, and it is no demonstration.
     """
-    from novelty_metric.cli.compose import choices, compose_config
-    from novelty_metric.cli.score import GENERIC
+    from novelty_metric.settings.compose import choices, compose_config
+    from novelty_metric.settings.model_settings import GENERIC
 
     given, known = answers["training_set"], None
     if model != GENERIC and model in choices("model"):
@@ -246,7 +246,7 @@ def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: st
 
 
 def _config(run: Path) -> Mapping[str, Any]:
-    from novelty_metric.cli.run_folder import read_config
+    from novelty_metric.settings.run_folder import read_config
 
     content = read_config(run)
     if content is None:
@@ -267,11 +267,11 @@ def _samples(
     config: Mapping[str, Any], answers: Mapping[str, Any], report: NoveltyReport
 ) -> dict[str, Any]:
     """What is pinned of the samples: the file that was scored, unchanged, and how it was read."""
-    from novelty_metric.cli.compose import choices
-    from novelty_metric.cli.run_folder import SAMPLES_HASH, fingerprint
-    from novelty_metric.cli.settings import MODEL_MARK, sample_paths, user_path
     from novelty_metric.leaderboard.recompute import file_sha256, reading_settings
     from novelty_metric.samples import read_samples
+    from novelty_metric.settings.compose import choices
+    from novelty_metric.settings.run_folder import SAMPLES_HASH, fingerprint
+    from novelty_metric.settings.score_settings import MODEL_MARK, sample_paths, user_path
 
     reader = config["model"]["name"]
     if reader not in choices("model"):
@@ -326,7 +326,7 @@ def _samples(
 def _pictures(run: Path, report: NoveltyReport, count: int) -> dict[int, bytes]:
     """The first eligible unmatched crystals with a parent, one of each group of equal ones."""
     from novelty_metric.figures.crystals import draw_pair
-    from novelty_metric.report_files import read_structures
+    from novelty_metric.report.files import read_structures
 
     drawn: dict[int, bytes] = {}
     seen: set[int] = set()
@@ -358,7 +358,7 @@ def _small(content: bytes) -> bytes:
 
 
 def _write(board: Path, files: Mapping[str, bytes], name: str) -> tuple[Path, ...]:
-    from novelty_metric.report_files import write_atomically
+    from novelty_metric.report.files import write_atomically
 
     try:
         for old in (board / "pictures" / name).glob("*.png"):

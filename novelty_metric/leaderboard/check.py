@@ -25,7 +25,7 @@ from novelty_metric.leaderboard.submission import (
     Submission,
     parse,
 )
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import Verdict
 
 MAX_SUBMISSIONS = 1000

@@ -91,7 +91,7 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from novelty_metric.report_files import LATER_COLUMNS, rows_of_table, verdict_schema
+    from novelty_metric.report.files import LATER_COLUMNS, rows_of_table, verdict_schema
 
     try:
         file = pq.ParquetFile(io.BytesIO(content))

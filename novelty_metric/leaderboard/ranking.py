@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from novelty_metric.report import NoveltyReport
-from novelty_metric.statistics import Interval, newcombe, wilson
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Interval, newcombe, wilson
 from novelty_metric.verdict import Verdict
 
 

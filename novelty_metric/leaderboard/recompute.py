@@ -111,8 +111,8 @@ def reading_settings(reader: str, format: str | None, column: str | None) -> dic
     InputError
         If there is no such reader.
     """
-    from novelty_metric.cli.compose import choices, compose_config
-    from novelty_metric.cli.model_settings import ModelSettings
+    from novelty_metric.settings.compose import choices, compose_config
+    from novelty_metric.settings.model_settings import ModelSettings
 
     if reader not in choices("model"):
         raise InputError(f"samples.reader is {reader!r}; known: {', '.join(choices('model'))}")
@@ -170,11 +170,11 @@ def recompute(
     _same_reference(reference, submission)
     relaxer, hull = _relaxer(submission), _hull(submission)
 
-    from novelty_metric.cli.quiet import quiet
+    from novelty_metric.support.quiet import quiet
 
     with quiet() as terminal:
-        from novelty_metric.console import Progress
         from novelty_metric.metric import SubstitutionNovelty
+        from novelty_metric.terminal.console import Progress
 
         source = submission.samples
         settings = reading_settings(source.reader, source.format, source.column)
@@ -327,7 +327,7 @@ def _hull(submission: Submission) -> str:
 
 
 def _otherwise_made(submission: Submission, now: Any) -> Iterator[str]:
-    from novelty_metric.comparison import context_mismatches
+    from novelty_metric.comparison.compare import context_mismatches
 
     for mismatch in context_mismatches(submission.context, now):
         yield f"not the same measurement: {mismatch}"

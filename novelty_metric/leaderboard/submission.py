@@ -25,7 +25,12 @@ from novelty_metric.leaderboard.kinds import (
     plain,
 )
 from novelty_metric.protocol import SCOPES, Protocol
-from novelty_metric.report import LeftOut, NoveltyReport, RunContext, protocol_changes
+from novelty_metric.report.novelty_report import (
+    LeftOut,
+    NoveltyReport,
+    RunContext,
+    protocol_changes,
+)
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:

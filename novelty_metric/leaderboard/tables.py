@@ -13,7 +13,7 @@ from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.figures.page import percent
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.kinds import plain
-from novelty_metric.statistics import Interval
+from novelty_metric.support.statistics import Interval
 from novelty_metric.verdict import Verdict
 
 COLUMNS = (

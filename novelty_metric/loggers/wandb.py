@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.figures.crystals import draw_pair, to_be_shown
-from novelty_metric.library_messages import libraries_quiet
+from novelty_metric.support.library_messages import libraries_quiet
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
-    from novelty_metric.report import NoveltyReport
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 log = logging.getLogger("novelty_metric")
 
@@ -368,7 +368,7 @@ def by_crystal_system(report: NoveltyReport, prefix: str) -> dict[str, float]:
 
 def _config(report: NoveltyReport) -> dict[str, Any]:
     """What a run's numbers can be compared by."""
-    from novelty_metric.report_files import summary
+    from novelty_metric.report.files import summary
 
     content = summary(report)
     names = (

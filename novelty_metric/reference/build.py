@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import CrystalError, InputError, StoreError
-from novelty_metric.processes import OwnContext
 from novelty_metric.reference import arrow_file
 from novelty_metric.reference.arrays import CrystalArrays
 from novelty_metric.reference.manifest import (
@@ -28,6 +27,7 @@ from novelty_metric.reference.manifest import (
 from novelty_metric.reference.prepare import prepare
 from novelty_metric.reference.store import Progress, Reference
 from novelty_metric.samples import count_hint, read_samples
+from novelty_metric.support.processes import OwnContext
 
 if TYPE_CHECKING:
     from novelty_metric.samples import Sample

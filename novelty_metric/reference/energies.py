@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.errors import InputError, StoreError
-from novelty_metric.folders import DATA_FOLDER
 from novelty_metric.reference.named import references_folder
+from novelty_metric.support.folders import DATA_FOLDER
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.download import Unreachable, download
 from novelty_metric.errors import InputError, near_or_known
-from novelty_metric.folders import cache_folder
 from novelty_metric.reference.named import NAMED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
+from novelty_metric.support.download import Unreachable, download
+from novelty_metric.support.folders import cache_folder
 
 if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference

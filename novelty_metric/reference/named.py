@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.errors import InputError, StoreError
-from novelty_metric.folders import DATA_FOLDER, cache_folder
 from novelty_metric.reference.arrow_file import SUFFIX
+from novelty_metric.support.folders import DATA_FOLDER, cache_folder
 
 if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference

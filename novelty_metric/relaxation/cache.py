@@ -16,7 +16,6 @@ from zipfile import BadZipFile
 import numpy as np
 
 from novelty_metric.errors import InputError
-from novelty_metric.folders import cache_folder
 from novelty_metric.relaxation.base import (
     Ended,
     Looks,
@@ -26,6 +25,7 @@ from novelty_metric.relaxation.base import (
     RelaxTask,
 )
 from novelty_metric.relaxation.course import replay
+from novelty_metric.support.folders import cache_folder
 
 MAX_BYTES = 1 << 30
 """Content of the file beyond which what was not used for longest is dropped."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from novelty_metric.cores import usable_cores
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.potentials import Potential, quiet
 from novelty_metric.relaxation.workers import Workers, single_points
+from novelty_metric.support.cores import usable_cores
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

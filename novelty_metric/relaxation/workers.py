@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.processes import OwnContext
 from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.potentials import Potential, quiet
+from novelty_metric.support.processes import OwnContext
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.rows import row_from_json, row_to_json
+from novelty_metric.report.rows import row_from_json, row_to_json
 from novelty_metric.samples.draw import Draw
 from novelty_metric.verdict import CrystalResult
 

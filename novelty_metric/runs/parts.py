@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.errors import InputError
-from novelty_metric.rows import row_from_json, row_to_json
+from novelty_metric.report.rows import row_from_json, row_to_json
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
-    from novelty_metric.case import Case
     from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.scoring.case import Case
 
 Numbered = tuple[int, Sample]
 """A sample with its position among all of the run."""

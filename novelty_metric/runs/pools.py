@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from novelty_metric.cores import usable_cores
 from novelty_metric.errors import InputError
-from novelty_metric.processes import OwnContext, require_guarded_script
+from novelty_metric.support.cores import usable_cores
+from novelty_metric.support.processes import OwnContext, require_guarded_script
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from novelty_metric.progress import WHOLE, ProgressCallback, no_progress
-from novelty_metric.report import NoveltyReport, plain_row
+from novelty_metric.report.novelty_report import NoveltyReport, plain_row
 from novelty_metric.runs.journal import EVERYTHING, Journal
 from novelty_metric.runs.parts import (
     Job,
@@ -31,18 +30,19 @@ from novelty_metric.runs.parts import (
     search_part,
 )
 from novelty_metric.runs.pools import Pool
-from novelty_metric.sample_energies import odd_energies
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.draw import Draw
 from novelty_metric.samples.plausibility import Plausibility
+from novelty_metric.scoring.sample_energies import odd_energies
 from novelty_metric.search.duplicates import warnings_of
+from novelty_metric.support.progress import WHOLE, ProgressCallback, no_progress
 from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from novelty_metric.case import Case
     from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.scoring.case import Case
 
 PART = 256
 """Samples that are scored together: they fill the batches of a relaxer, and bound memory."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from novelty_metric.folders import DATA_FOLDER
+from novelty_metric.support.folders import DATA_FOLDER
 
 
 def packaged_samples_path() -> Path:

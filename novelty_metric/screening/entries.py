@@ -17,11 +17,11 @@ from typing import IO, Any, cast
 import numpy as np
 
 from novelty_metric.errors import InputError
-from novelty_metric.folders import cache_folder
-from novelty_metric.json_stream import json_values
-from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.screening.compositions import CompositionKey
 from novelty_metric.screening.hull import Energies, KnownHull, fitting_energies
+from novelty_metric.screening.json_stream import json_values
+from novelty_metric.support.folders import cache_folder
+from novelty_metric.support.progress import ProgressCallback, no_progress
 
 KNOWN_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
 """Entries of pymatgen whose energy is that of the crystal itself."""

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from novelty_metric.errors import InputError
-from novelty_metric.folders import DATA_FOLDER
 from novelty_metric.screening.compositions import CompositionKey, Compositions
+from novelty_metric.support.folders import DATA_FOLDER
 
 MP_20 = DATA_FOLDER / "mp_20.formation_energies.parquet"
 """The packaged file, see ``scripts/make_mp_20_hull.py``."""

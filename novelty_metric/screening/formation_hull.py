@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.reference.energies import reference_energies
 from novelty_metric.screening.formation_energies import MP_20, FormationEnergies, packaged
 from novelty_metric.screening.hull import (
@@ -21,6 +20,7 @@ from novelty_metric.screening.hull import (
     known_energies,
 )
 from novelty_metric.screening.scales import EnergyScale, energies_scale
+from novelty_metric.support.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure

@@ -20,8 +20,8 @@ from novelty_metric.screening.mixture import cheapest_mixture
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
-    from novelty_metric.progress import ProgressCallback
     from novelty_metric.reference.store import Reference
+    from novelty_metric.support.progress import ProgressCallback
 
 _CACHED_SYSTEMS = 4096
 _CACHED_NUMBERS = 20_000

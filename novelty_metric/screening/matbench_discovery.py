@@ -25,8 +25,6 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from novelty_metric.errors import InputError
-from novelty_metric.folders import cache_folder
-from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.screening.entries import (
     Entries,
     EntryError,
@@ -39,6 +37,8 @@ from novelty_metric.screening.formation_hull import FormationHull
 from novelty_metric.screening.hull import Energies, Hull, KnownHull, fitting_energies
 from novelty_metric.screening.materials_project import SCHEME, Material, formation_energies
 from novelty_metric.screening.scales import energies_scale
+from novelty_metric.support.folders import cache_folder
+from novelty_metric.support.progress import ProgressCallback, no_progress
 
 CACHE_VARIABLES = ("MBD_CACHE_DIR", "MATBENCH_DISCOVERY_CACHE_DIR")
 """Name the folder of its files: in the package's later versions, and up to 1.3.1."""
@@ -330,7 +330,7 @@ def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> P
     InputError
         If it can't be had, or is not the published one; it says where to put it by hand.
     """
-    from novelty_metric.download import download
+    from novelty_metric.support.download import download
 
     path = folder / wanted.path
     stage = "download the hull"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from novelty_metric.errors import InputError
-from novelty_metric.folders import cache_folder
-from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.formation_energies import About, FormationEnergies
 from novelty_metric.screening.hull import Energies, fitting_energies
 from novelty_metric.screening.scales import energies_scale
+from novelty_metric.support.folders import cache_folder
+from novelty_metric.support.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from novelty_metric.screening.formation_hull import FormationHull

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from novelty_metric.download import TIMEOUT, WORTH_ANOTHER_TRY, Unreachable, short_reason
 from novelty_metric.errors import InputError
-from novelty_metric.progress import ProgressCallback, no_progress
 from novelty_metric.screening.formation_energies import About, FormationEnergies
 from novelty_metric.screening.materials_project import (
     FETCH,
@@ -30,6 +28,8 @@ from novelty_metric.screening.materials_project import (
     fetched_path,
     formation_energies,
 )
+from novelty_metric.support.download import TIMEOUT, WORTH_ANOTHER_TRY, Unreachable, short_reason
+from novelty_metric.support.progress import ProgressCallback, no_progress
 
 ENDPOINT = "https://api.materialsproject.org"
 KEY_VARIABLE, ENDPOINT_VARIABLE = "MP_API_KEY", "MP_API_ENDPOINT"

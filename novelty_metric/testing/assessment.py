@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from novelty_metric.comparison import Comparison, Difference, compare
-from novelty_metric.report import NoveltyReport
-from novelty_metric.statistics import Interval, wilson
+from novelty_metric.comparison.compare import Comparison, Difference, compare
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Interval, wilson
 from novelty_metric.testing.checks import NoveltyCheck
 from novelty_metric.testing.tolerance import Tolerance
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.report import NoveltyReport
-from novelty_metric.report_files import context_of
-from novelty_metric.statistics import Interval
+from novelty_metric.report.files import context_of
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Interval
 from novelty_metric.verdict import CrystalResult, Kind, Route, Verdict
 
 SCHEMA_VERSION = 1

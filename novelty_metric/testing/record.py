@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from novelty_metric.report import NoveltyReport
-from novelty_metric.statistics import Change, Interval
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Change, Interval
 from novelty_metric.testing.assessment import Assessment, Floor, Watched
 
 Numbers = list[float]

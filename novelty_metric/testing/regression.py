@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from novelty_metric.comparison import Mismatch, context_mismatches
+from novelty_metric.comparison.compare import Mismatch, context_mismatches
 from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing import baseline
 from novelty_metric.testing.assessment import Status, assess, broken_floors
 from novelty_metric.testing.checks import NoveltyCheck

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from novelty_metric.comparison import Comparison, Mismatch
-from novelty_metric.report import LeftOut, NoveltyReport
+from novelty_metric.comparison.compare import Comparison, Mismatch
+from novelty_metric.report.novelty_report import LeftOut, NoveltyReport
 from novelty_metric.testing.assessment import Status
 from novelty_metric.testing.record import Outcome, Record, percent_interval, points_interval
 

@@ -19,7 +19,7 @@ from novelty_metric.analysis.controls import Control, ControlsResult, run_contro
 from novelty_metric.cli import main
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.samples.base import Sample
-from novelty_metric.statistics import wilson
+from novelty_metric.support.statistics import wilson
 
 RUTILE = Structure.from_spacegroup(
     "P4_2/mnm", Lattice.tetragonal(4.6, 2.95), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]

@@ -21,10 +21,10 @@ from novelty_metric.analysis.fingerprints import (
     fingerprint_analysis,
     is_of_symmetry,
 )
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.report import NoveltyReport, RunContext
-from novelty_metric.structures import CrystalRecord, CrystalRecords
+from novelty_metric.report.novelty_report import NoveltyReport, RunContext
 from novelty_metric.verdict import CrystalResult, Verdict
 
 

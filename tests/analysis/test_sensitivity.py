@@ -33,12 +33,12 @@ from novelty_metric.analysis.sensitivity import (
     scaled_tolerances,
     sensitivity,
 )
-from novelty_metric.case import Case
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.samples import Sample
 from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.scoring.case import Case
+from novelty_metric.scoring.substitution import substitute
 from novelty_metric.search.engine import ParentSearch
-from novelty_metric.substitution import substitute
 
 FAST = Protocol.named("fast")
 PAPER = Protocol.named("paper")

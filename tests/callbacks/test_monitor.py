@@ -322,7 +322,7 @@ def test_a_long_preparation_says_that_it_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, seconds in {"FIRST": 0.1, "EVERY": 0.2, "_POLL": 0.05}.items():
-        monkeypatch.setattr(f"novelty_metric.progress_lines.{name}", seconds)
+        monkeypatch.setattr(f"novelty_metric.terminal.progress_lines.{name}", seconds)
     metric = SubstitutionNovelty(**settings)
     monkeypatch.setattr(metric, "prepare", lambda: time.sleep(1.0))
     with NoveltyMonitor(sampler, metric, n_samples=1) as monitor:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from novelty_metric import cli
-from novelty_metric.cli.compose import GROUPS
 from novelty_metric.protocol import PRESETS, Protocol
+from novelty_metric.settings.compose import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -145,7 +145,7 @@ def test_commands_show_the_help_of_every_verb(capsys: pytest.CaptureFixture[str]
 
 
 def test_files_show_every_column() -> None:
-    from novelty_metric.report_files import PARENT_COLUMNS, VERDICT_COLUMNS
+    from novelty_metric.report.files import PARENT_COLUMNS, VERDICT_COLUMNS
 
     files_page = import_module("files_page")
     page = html.unescape(files_page.markdown())

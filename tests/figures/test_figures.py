@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pymatgen.core import Lattice, Structure
 
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.figures import FIGURES, Needs, draw_figures
 from novelty_metric.figures.breakdowns import kinds_of_substituted, verdicts_by_crystal_system
 from novelty_metric.figures.colors import VERDICT_COLORS
@@ -20,8 +21,7 @@ from novelty_metric.figures.flow import verdict_flow
 from novelty_metric.figures.style import COLUMN, PAGE, to_png, to_svg
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.report import NoveltyReport, RunContext
-from novelty_metric.structures import CrystalRecord, CrystalRecords
+from novelty_metric.report.novelty_report import NoveltyReport, RunContext
 from novelty_metric.verdict import CrystalResult, Kind, Verdict
 
 

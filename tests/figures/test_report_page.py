@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from novelty_metric.comparison import compare
+from novelty_metric.comparison.compare import compare
+from novelty_metric.comparison.pairwise import adjusted, pairwise
 from novelty_metric.errors import InputError
 from novelty_metric.figures import FIGURES, Needs
 from novelty_metric.figures.bars import verdict_bars
@@ -25,8 +26,7 @@ from novelty_metric.figures.report_page import (
     report_page,
 )
 from novelty_metric.figures.style import COLUMN, PAGE
-from novelty_metric.pairwise import adjusted, pairwise
-from novelty_metric.report import NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 
 NASTY = "<script>document.title='run'</script>\"'&{{ 7*7 }}$x^2"
 

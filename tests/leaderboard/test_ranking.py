@@ -17,8 +17,8 @@ from novelty_metric.leaderboard.ranking import (
     significantly_better,
 )
 from novelty_metric.protocol import Protocol
-from novelty_metric.report import NoveltyReport, RunContext
-from novelty_metric.statistics import wilson
+from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
 GROUPS = st.lists(st.integers(1, 4), max_size=4)

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from novelty_metric import download as download_module
 from novelty_metric.cli import main
-from novelty_metric.download import Unreachable, download
 from novelty_metric.errors import InputError
 from novelty_metric.reference import open_reference
 from novelty_metric.reference.fetch import downloads_folder, fetch_reference
 from novelty_metric.reference.named import NAMED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
+from novelty_metric.support import download as download_module
+from novelty_metric.support.download import Unreachable, download
 
 BLOCK = 64
 

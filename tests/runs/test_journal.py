@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
-from novelty_metric.report import plain_row
-from novelty_metric.rows import row_from_json, row_to_json
+from novelty_metric.report.novelty_report import plain_row
+from novelty_metric.report.rows import row_from_json, row_to_json
 from novelty_metric.runs.journal import Journal
-from novelty_metric.structures import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
 NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)

@@ -24,7 +24,7 @@ from novelty_metric import NoveltyReport, SubstitutionNovelty, read_samples
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import AseCalculator
-from novelty_metric.report_files import save_report
+from novelty_metric.report.files import save_report
 from novelty_metric.runs import pools
 from novelty_metric.runs.parts import Spool
 from novelty_metric.runs.run import Run
@@ -210,7 +210,7 @@ def test_a_worker_that_dies_takes_nothing_with_it(
 
 def deadly(flag: str, always: bool) -> None:
     """Have this process die of one crystal, once or whenever it meets it."""
-    from novelty_metric.case import Case
+    from novelty_metric.scoring.case import Case
 
     plain, victim = Case.check, packaged()[5].id
 

@@ -32,14 +32,14 @@ from omegaconf import OmegaConf
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Lattice, Structure
 
-from novelty_metric.cli.compose import choices, compose_config, config_folder, model_choice
-from novelty_metric.cli.model_settings import ModelSettings
 from novelty_metric.cli.score import read_settings
-from novelty_metric.cli.settings import ScoreSettings, sample_paths
 from novelty_metric.crystal import clean, shortest_distance
 from novelty_metric.errors import InputError
 from novelty_metric.samples import FORMATS, Sample
 from novelty_metric.samples.plausibility import implausible
+from novelty_metric.settings.compose import choices, compose_config, config_folder, model_choice
+from novelty_metric.settings.model_settings import ModelSettings
+from novelty_metric.settings.score_settings import ScoreSettings, sample_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = choices("model")

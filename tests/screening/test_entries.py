@@ -116,7 +116,7 @@ def test_a_large_file_is_entered_and_kept(
     at_once = read_entries(path)
     assert not (cache / "hulls").exists()
 
-    from novelty_metric import json_stream
+    from novelty_metric.screening import json_stream
 
     monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
     monkeypatch.setattr(json_stream.json_values, "__kwdefaults__", {"whole": 900, "chunk": 700})

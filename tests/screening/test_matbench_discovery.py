@@ -29,7 +29,6 @@ from pymatgen.entries.computed_entries import (
     ComputedStructureEntry,
 )
 
-from novelty_metric import download as download_module
 from novelty_metric.errors import InputError
 from novelty_metric.screening import matbench_discovery as adapter
 from novelty_metric.screening.elements import elemental_energies
@@ -42,6 +41,7 @@ from novelty_metric.screening.matbench_discovery import (
     MatbenchDiscoveryHull,
     data_folders,
 )
+from novelty_metric.support import download as download_module
 
 CELL = Structure(Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 OXIDE = CompositionEnergyAdjustment(-0.687, 1, name="MP2020 anion correction (oxide)")

@@ -46,7 +46,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
     import yaml
 
     from novelty_metric import SubstitutionNovelty, read_samples
-    from novelty_metric.comparison import compare
+    from novelty_metric.comparison.compare import compare
     from novelty_metric.testing import regression, scoring, session
 
     assert yaml and regression and scoring and session

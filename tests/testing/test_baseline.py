@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novelty_metric.comparison import compare
+from novelty_metric.comparison.compare import compare
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report import NoveltyReport, RunContext
+from novelty_metric.report.novelty_report import NoveltyReport, RunContext
 from novelty_metric.testing.baseline import (
     BaselineStore,
     baseline_name,

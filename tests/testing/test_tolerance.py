@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novelty_metric.comparison import SHARES
+from novelty_metric.comparison.compare import SHARES
 from novelty_metric.testing.declarations import FAIL
 from novelty_metric.testing.tolerance import WORSE, Tolerance, parse_tolerances
 

@@ -1,0 +1,23 @@
+"""What a run found: the report, its rows and files, and the figures made of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from novelty_metric.report.novelty_report import Group, NoveltyReport, RunContext
+
+__all__ = ["Group", "NoveltyReport", "RunContext"]
+
+_HOME = {
+    "Group": "novelty_report",
+    "NoveltyReport": "novelty_report",
+    "RunContext": "novelty_report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

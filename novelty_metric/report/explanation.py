@@ -1,0 +1,407 @@
+"""One crystal's evidence in words and crystals: what a person needs to check a verdict by hand."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.errors import InputError
+from novelty_metric.relaxation.base import Ended
+from novelty_metric.report.quality import structurally_valid
+from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.crystal_records import CrystalRecords
+    from novelty_metric.report.novelty_report import NoveltyReport
+
+ROUTES = {Route.LATTICE_SITES: "lattice and sites", Route.WYCKOFF: "Wyckoff"}
+TEXT_FILE = "explanation.txt"
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What is known of one sample.
+
+    Attributes
+    ----------
+    title : str
+    facts : tuple of (str, str)
+        Name and text, in order.
+    candidates : tuple of (str, str)
+        For each candidate parent what it is, and what became of it.
+    crystals : mapping
+        By file name without its ending, such as ``generated``.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    candidates: tuple[tuple[str, str], ...]
+    crystals: Mapping[str, Structure]
+
+
+def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explanation:
+    """The evidence for the sample in that row.
+
+    Parameters
+    ----------
+    report : NoveltyReport
+    row : int
+    records : CrystalRecords
+        Its crystals, see `novelty_metric.report.files.read_structures`.
+    """
+    result = report.results[row]
+    shown = _shown(result)
+    parent_formula = None
+    if records.parent is not None:
+        parent_formula = records.parent.to_structure().composition.reduced_formula
+    facts = [
+        ("verdict", result.verdict.value if result.verdict is not None else "none"),
+        ("why", _why(report, result, parent_formula)),
+        *_screening(report, result),
+        *_geometry(report, result),
+        *_matching(result),
+    ]
+    equal = [
+        other.id
+        for other in report.results
+        if result.duplicate_group is not None
+        and other.duplicate_group == result.duplicate_group
+        and other.id != result.id
+    ]
+    if equal:
+        more = f" and {len(equal) - _MOST_NAMED} more" if len(equal) > _MOST_NAMED else ""
+        facts.append(("equal to", f"the samples {', '.join(equal[:_MOST_NAMED])}{more}"))
+    return Explanation(
+        title=_title(result),
+        facts=tuple(facts),
+        candidates=tuple((_what(tried), _outcome(tried, result)) for tried in result.parents),
+        crystals=_crystals(
+            records,
+            shown,
+            relaxed=report.context.potential is not None and report.context.relax_samples,
+        ),
+    )
+
+
+def row_of(report: NoveltyReport, identifier: str) -> int:
+    """Position of the sample of that id.
+
+    Raises
+    ------
+    InputError
+        If there is none; it names the nearest.
+    """
+    rows = {result.id: row for row, result in enumerate(report.results)}
+    if identifier in rows:
+        return rows[identifier]
+    folded = identifier.casefold()
+    near = [name for name in rows if folded and folded in name.casefold()][:3]
+    near = near or difflib.get_close_matches(identifier, rows, n=3)
+    if not rows:
+        raise InputError(f"no sample {identifier!r}: the run has no sample")
+    said = "did you mean" if near else "there are"
+    names = near or list(rows)[:3]
+    others = "" if near or len(rows) <= len(names) else f" and {len(rows) - len(names)} more"
+    *first, last = map(repr, names)
+    listed = f"{', '.join(first)} or {last}" if near and first else ", ".join([*first, last])
+    end = "?" if near else ""
+    raise InputError(f"no sample {identifier!r} in the run; {said} {listed}{others}{end}")
+
+
+def folder_name(identifier: str) -> str:
+    """A name for a folder that no two ids share, and that stays within its folder."""
+    plain = re.sub(r"[^\w.+-]", "_", identifier, flags=re.ASCII)[:80].strip(".")
+    if plain == identifier and plain:
+        return plain
+    return f"{plain or '_'}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+
+
+def write_crystals(crystals: Mapping[str, Structure], folder: Path) -> list[str]:
+    """Write each as CIF; gives the names of the files.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written.
+    """
+    from novelty_metric.report.files import write_atomically
+
+    names = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, structure in crystals.items():
+            write_atomically(folder / f"{name}.cif", structure.to(fmt="cif").encode())
+            names.append(f"{name}.cif")
+    except OSError as error:
+        raise InputError(
+            f"{folder} can't be written ({error.strerror or error}); name another folder: out=DIR"
+        ) from error
+    return names
+
+
+# Words
+
+
+def _title(result: CrystalResult) -> str:
+    words = [word for word in (result.formula,) if word]
+    if result.n_sites is not None:
+        words.append(f"{result.n_sites} sites")
+    if result.space_group is not None:
+        words.append(f"{result.crystal_system}, space group {result.space_group}")
+    return f"{result.id}  {', '.join(words)}".rstrip()
+
+
+def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> str:
+    parent = " ".join(word for word in (result.parent_id, formula) if word)
+    if result.verdict == Verdict.DUPLICATE:
+        return (
+            f"it matches {parent} of {report.context.reference_name}, elements included"
+            f"{_through(result)}"
+        )
+    if result.verdict == Verdict.SUBSTITUTED:
+        route = f" (found by {ROUTES[result.route]})" if result.route is not None else ""
+        return f"{parent}{route}, its elements exchanged and relaxed once, matches it"
+    if result.verdict == Verdict.UNMATCHED:
+        if not result.n_parents:
+            return (
+                "no reference crystal has its lattice and sites, and none has its space group and "
+                "Wyckoff letters"
+            )
+        return (
+            f"none of its {result.n_parents} candidate parents, elements exchanged and relaxed "
+            "once, matches it"
+        )
+    return result.error or "no reason was kept"
+
+
+def _through(result: CrystalResult) -> str:
+    """Which cells the duplicate test compared, where one of them is a supercell."""
+    if result.parent_cells is not None and result.parent_cells > 1:
+        return f", through a {result.parent_cells}x supercell of {result.parent_id}"
+    if result.sample_cells is not None and result.sample_cells > 1:
+        return f", through a {result.sample_cells}x supercell of the sample"
+    return ""
+
+
+def _matching(result: CrystalResult) -> list[tuple[str, str]]:
+    """What pymatgen's default matcher says, and why that may differ from the verdict."""
+    if result.novel_by_matching is None:
+        if result.matching_error is None:
+            return []
+        return [("plain matching", f"not known: {result.matching_error}")]
+    rule = "StructureMatcher() with its defaults"
+    duplicate = result.verdict == Verdict.DUPLICATE
+    if result.novel_by_matching:
+        said = f"{rule} accepts no crystal of the reference: novel in S.U.N."
+        if duplicate:
+            said = (
+                f"{rule} refuses this pair and every other crystal of the reference: novel in "
+                "S.U.N. The duplicate test also compares supercells, and does not scale volumes"
+            )
+    elif result.matching_id is None:  # a report of before it was kept
+        return []
+    elif duplicate and result.matching_id == result.parent_id:
+        said = f"{rule} accepts this pair too: not novel in S.U.N."
+    elif duplicate:
+        said = f"{rule} refuses this pair, and accepts {result.matching_id}: not novel in S.U.N."
+    else:
+        said = (
+            f"{rule} accepts {result.matching_id}: not novel in S.U.N. It scales volumes, which "
+            "the duplicate test does not"
+        )
+    return [("plain matching", said)]
+
+
+def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:
+    if not result.readable:
+        return []
+    facts = []
+    if result.eligible is not None:
+        no = f"no: {result.error.removeprefix('not eligible: ')}" if result.error else "no"
+        facts.append(("eligible", "yes" if result.eligible else no))
+    if result.smact_valid is not None:
+        facts.append(
+            ("composition", "accepted by SMACT" if result.smact_valid else "refused by SMACT")
+        )
+    given = result.given_energy
+    if result.energy_per_atom is not None or given is not None:
+        energy = f"{result.energy_per_atom if given is None else given:.4f} eV/atom"
+        if given is not None:
+            energy += " as given"
+        if result.e_above_hull is not None:
+            limit = report.context.protocol.metastable
+            energy += f", {result.e_above_hull:+.4f} from the hull (metastable: up to {limit:g})"
+        if result.converged is False:
+            energy += ", relaxation not converged"
+        if result.energy_suspect:
+            energy += "; suspect: the hull lacks its compounds, or the potential fails"
+        facts.append(("energy", energy))
+    if words := hull_words(result):
+        facts.append(("hull", words))
+    if result.shortest_distance is not None and result.volume_per_atom is not None:
+        valid = "valid" if structurally_valid(result) else "not valid"
+        facts.append(
+            (
+                "as generated",
+                f"shortest distance {result.shortest_distance:.3f} A, "
+                f"{result.volume_per_atom:.2f} A^3 per atom: structure {valid}",
+            )
+        )
+    return facts
+
+
+def hull_words(result: CrystalResult) -> str:
+    """What the hull is made of at the crystal's composition, in words; empty if not known."""
+    products, count = result.decomposition, result.n_competing
+    if products is None or result.e_above_hull is None:
+        return ""
+    mixture = " + ".join(products)
+    compounds = "1 compound" if count == 1 else f"{count} compounds"
+    if result.no_competing_compound:
+        lacks = "no competing compound known"
+        if count:
+            lie = "lies" if count == 1 else "lie"
+            lacks = f"the {compounds} known in its chemical system {lie} above them"
+        return f"{mixture}, the elements alone; {lacks}"
+    if len(products) == 1:
+        words = f"{mixture}, of the same composition"
+    else:
+        verb = "decomposes into" if result.e_above_hull > 0 else "more stable than"
+        words = f"{verb} {mixture}"
+    return f"{words}; {compounds} known in its chemical system" if count else words
+
+
+def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:
+    if result.parent_id is None:
+        return []
+    facts = []
+    if result.verdict not in (Verdict.DUPLICATE, Verdict.SUBSTITUTED):
+        facts.append(("nearest", f"{result.parent_id}, the cheapest candidate"))
+    if result.element_map is not None:
+        facts.append(("elements", _elements(result.element_map)))
+    if result.cost is not None:
+        share = 100 * (result.share_exchanged or 0.0)
+        facts.append(
+            ("cost", f"{result.cost:.3f} Pettifor steps on the mean, {share:.0f} % of the atoms")
+        )
+    tolerance = f"tolerance {report.context.protocol.stol:g}, in (V/N)^(1/3)"
+    distances = []
+    if result.match_rms is not None:
+        distances.append(f"RMS {result.match_rms:.4f} from the parent as it stands")
+    if result.confirm_rms is not None:
+        distances.append(f"RMS {result.confirm_rms:.4f} from the parent relaxed")
+    if distances:
+        facts.append(("distance", f"{', '.join(distances)} ({tolerance})"))
+    own = _own_formula(result)
+    if own is not None:
+        facts.append(("no duplicate", own))
+    return facts
+
+
+def _own_formula(result: CrystalResult) -> str | None:
+    """Why a crystal that has its own elements in a candidate parent's places is no duplicate."""
+    if result.verdict == Verdict.DUPLICATE:
+        return None
+    own = [tried.parent for tried in result.parents if not tried.parent.share_exchanged]
+    if not own:
+        return None
+    parent = min(own, key=lambda parent: parent.order)
+    cost = f"(cost {parent.cost:g})"
+    if parent.route is Route.WYCKOFF:
+        return (
+            f"{parent.parent_id} has the same elements on the same Wyckoff letters {cost}, but its "
+            "cell or free coordinates differ by more than the duplicate test allows"
+        )
+    return (
+        f"{parent.parent_id} has the same elements on the same sites {cost}. The search for "
+        "parents limits the RMS of the site distances, the duplicate test limits the largest one, "
+        "and that is too large"
+    )
+
+
+def _elements(element_map: Mapping[str, Mapping[str, int]]) -> str:
+    words = []
+    for old, new in element_map.items():
+        for name, count in new.items():
+            sites = f"{count} site{'' if count == 1 else 's'}"
+            words.append(f"{old} stays ({sites})" if name == old else f"{old} -> {name} ({sites})")
+    return ", ".join(words)
+
+
+def _what(tried: TriedParent) -> str:
+    parent = tried.parent
+    rms = "" if parent.match_rms is None else f", RMS {parent.match_rms:.3f}"
+    return (
+        f"{ROUTES[parent.route]} {parent.rank}: {parent.parent_id} {_formula(parent)}, "
+        f"cost {parent.cost:.2f}{rms}; {_elements(parent.element_map)}"
+    )
+
+
+def _formula(parent: Parent) -> str:
+    """Reduced formula of the parent, which its map tells."""
+    from pymatgen.core import Composition
+
+    counts = Counter({old: sum(new.values()) for old, new in parent.element_map.items()})
+    return str(Composition(counts).reduced_formula)
+
+
+def _outcome(tried: TriedParent, result: CrystalResult) -> str:
+    if not tried.relaxed:
+        if result.verdict == Verdict.SUBSTITUTED:
+            return "not relaxed: another one had confirmed"
+        return "not relaxed"
+    if tried.error is not None:
+        return f"nothing learned: {tried.error}"
+    words = []
+    if tried.steps is not None:
+        words.append(f"{tried.steps} steps")
+    if tried.energy_per_atom is not None and result.energy_per_atom is not None:
+        above = tried.energy_per_atom - result.energy_per_atom
+        words.append(f"{above:+.3f} eV/atom from the crystal")
+    if tried.volume_ratio is not None:
+        words.append(f"volume times {tried.volume_ratio:.2f}")
+    after = f" ({', '.join(words)})" if words else ""
+    if tried.confirmed:
+        rms = "" if tried.confirm_rms is None else f" at RMS {tried.confirm_rms:.4f}"
+        return f"confirmed{rms}{after}"
+    if tried.ended_early == Ended.REFUSED:
+        return f"refused on its way: its energy leads elsewhere{after}"
+    if tried.converged is not True:
+        return f"open: it does not match, and was still moving{after}"
+    return f"refused: it relaxed to something else{after}"
+
+
+# Crystals
+
+
+def _shown(result: CrystalResult) -> TriedParent | None:
+    """The candidate that the row names."""
+    among = [tried for tried in result.parents if tried.confirmed] or result.parents
+    named = [tried for tried in among if tried.parent.parent_id == result.parent_id]
+    return min(named, key=lambda tried: tried.parent.order, default=None)
+
+
+def _crystals(
+    records: CrystalRecords, shown: TriedParent | None, *, relaxed: bool
+) -> dict[str, Structure]:
+    """The crystals by name; the sample itself is only reduced if nothing `relaxed` it."""
+    from novelty_metric.scoring.substitution import substitute
+
+    found: dict[str, Structure] = {}
+    for name in ("generated", "relaxed", "parent", "parent_relaxed"):
+        record = getattr(records, name)
+        if record is not None:
+            shown_name = "reduced" if name == "relaxed" and not relaxed else name
+            found[shown_name] = record.to_structure()
+    if shown is not None and "parent" in found:
+        found["parent_substituted"] = substitute(found["parent"], shown.parent)
+    return found

@@ -1,0 +1,745 @@
+"""The files of a report: `verdicts.parquet`, `verdicts.csv`, `parents.parquet`, `report.json`.
+
+Imported only when a report is tabulated, written or read: pandas and pyarrow are needed here.
+
+`report.json` is written last and holds the SHA-256 of the other files, so that files of two runs
+are never taken for one report. Each file is written beside its place and then moved there. The
+schema version is the key ``schema_version`` of `report.json`, and ``novelty_metric_schema`` in the
+metadata of each Parquet file. A CSV has no room for it that other readers would not take for a row
+or a column; there the header line is the schema, and `report.json` names the version under
+``files``. `evidence.parquet` keeps what an atom map needs beyond the columns of `parents.parquet`,
+row by row; `quality.parquet` what validity and S.U.N. are made of, a row per sample; and
+`structures.parquet`, read only when a crystal is asked for, at most four crystals a sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.novelty_report import BREAKDOWNS, NoveltyReport, RunContext
+from novelty_metric.report.quality import stable, structurally_valid
+from novelty_metric.report.rows import ENUMS, record_from
+from novelty_metric.screening.composition import DEFAULT_SET
+from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
+
+SCHEMA_VERSION = 2
+OLDER_VERSIONS = (1,)
+"""Schemas that are read as well."""
+LATER_COLUMNS = ("source",)
+"""Columns of `verdicts.parquet` that the older versions lack."""
+SCHEMA_KEY = b"novelty_metric_schema"
+
+_RMS = "(V/N)^(1/3)"
+_PETTIFOR = "modified Pettifor number"
+# Column: Arrow type and unit, in the order of the files.
+_VERDICTS: dict[str, tuple[pa.DataType, str]] = {
+    "id": (pa.string(), ""),
+    "source": (pa.string(), ""),
+    "formula": (pa.string(), ""),
+    "n_sites": (pa.int64(), "1"),
+    "space_group": (pa.int64(), "1"),
+    "crystal_system": (pa.string(), ""),
+    "smact_valid": (pa.bool_(), ""),
+    "converged": (pa.bool_(), ""),
+    "energy_per_atom": (pa.float64(), "eV/atom"),
+    "e_above_hull": (pa.float64(), "eV/atom"),
+    "energy_suspect": (pa.bool_(), ""),
+    "eligible": (pa.bool_(), ""),
+    "verdict": (pa.string(), ""),
+    "route": (pa.string(), ""),
+    "kind": (pa.string(), ""),
+    "parent_id": (pa.string(), ""),
+    "element_map": (pa.string(), "JSON"),
+    "cost": (pa.float64(), _PETTIFOR),
+    "match_rms": (pa.float64(), _RMS),
+    "confirm_rms": (pa.float64(), _RMS),
+    "share_exchanged": (pa.float64(), "1"),
+    "n_parents": (pa.int64(), "1"),
+    "duplicate_group": (pa.int64(), "1"),
+    "n_relaxations": (pa.int64(), "1"),
+    "seconds": (pa.float64(), "s"),
+    "error": (pa.string(), ""),
+}
+_PARENTS: dict[str, tuple[pa.DataType, str]] = {
+    "id": (pa.string(), ""),
+    "route": (pa.string(), ""),
+    "rank": (pa.int64(), "1"),
+    "parent_id": (pa.string(), ""),
+    "cost": (pa.float64(), _PETTIFOR),
+    "match_rms": (pa.float64(), _RMS),
+    "confirm_rms": (pa.float64(), _RMS),
+    "element_map": (pa.string(), "JSON"),
+    "relaxed": (pa.bool_(), ""),
+    "converged": (pa.bool_(), ""),
+    "confirmed": (pa.bool_(), ""),
+}
+# `row` is the position of the sample in `verdicts.parquet`, `index` that of the parent in the
+# reference, `elements` the new element on each site of the parent (of its supercell, if any).
+_EVIDENCE: dict[str, tuple[pa.DataType, str]] = {
+    "row": (pa.int64(), "1"),
+    "index": (pa.int64(), "1"),
+    "supercell": (pa.string(), "JSON"),
+    "elements": (pa.list_(pa.string()), ""),
+    "share_exchanged": (pa.float64(), "1"),
+    "steps": (pa.int64(), "1"),
+    "ended_early": (pa.string(), ""),
+    "energy_per_atom": (pa.float64(), "eV/atom"),
+    "volume_ratio": (pa.float64(), "1"),
+    "error": (pa.string(), ""),
+}
+# `novel_by_matching`, `matching_id`, `matching_error` and `matching_group` are of pymatgen's
+# `StructureMatcher()` with its defaults; `sample_cells` and `parent_cells` are the numbers of
+# reduced cells that the duplicate test compared.
+_QUALITY: dict[str, tuple[pa.DataType, str]] = {
+    "id": (pa.string(), ""),
+    "shortest_distance": (pa.float64(), "angstrom"),
+    "volume_per_atom": (pa.float64(), "angstrom^3"),
+    "structurally_valid": (pa.bool_(), ""),
+    "stable": (pa.bool_(), ""),
+    "novel_by_matching": (pa.bool_(), ""),
+    "matching_id": (pa.string(), ""),
+    "matching_error": (pa.string(), ""),
+    "matching_group": (pa.int64(), "1"),
+    "sample_cells": (pa.int64(), "1"),
+    "parent_cells": (pa.int64(), "1"),
+    "given_energy": (pa.float64(), "eV/atom"),
+    "n_competing": (pa.int64(), "1"),
+    "decomposition": (pa.string(), "JSON"),
+    "no_competing_compound": (pa.bool_(), ""),
+}
+# `row` is the position of the sample in `verdicts.parquet`, `role` a field of `CrystalRecords`;
+# the vectors of the lattice and the coordinates of the sites one after the other.
+_STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
+    "row": (pa.int64(), "1"),
+    "role": (pa.string(), ""),
+    "lattice": (pa.list_(pa.float64()), "angstrom"),
+    "numbers": (pa.list_(pa.uint8()), "1"),
+    "frac_coords": (pa.list_(pa.float64()), "1"),
+}
+_DERIVED_QUALITY = ("id", "structurally_valid", "stable", "decomposition", "no_competing_compound")
+_KEPT_QUALITY = tuple(name for name in _QUALITY if name not in _DERIVED_QUALITY)
+"""Fields of a result that stand in `quality.parquet` as they are."""
+_QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
+_ROWS_AT_ONCE = 5000
+"""Rows of a report that are made into tables together."""
+
+COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
+    "verdicts.parquet": _VERDICTS,
+    "parents.parquet": _PARENTS,
+    _QUALITY_FILE: _QUALITY,
+    "evidence.parquet": _EVIDENCE,
+    _STRUCTURES_FILE: _STRUCTURES,
+}
+"""Columns of each file, with their Arrow type and unit."""
+REPORT_FILES = ("report.json", "verdicts.csv", *COLUMNS)
+"""Names of all that `save_report` writes."""
+VERDICT_COLUMNS = tuple(_VERDICTS)
+PARENT_COLUMNS = tuple(_PARENTS)
+
+_FRAME_TYPES = {pa.string(): "string", pa.int64(): "Int64", pa.bool_(): "boolean"}
+
+
+# Tables
+
+
+def verdicts_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
+    """A row per sample; whole numbers, flags and text are nullable, energies are floats."""
+    return _frame(_VERDICTS, ((result,) for result in results))
+
+
+def parents_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
+    """A row per candidate parent, samples in input order."""
+    return _frame(_PARENTS, _parent_rows(results))
+
+
+def _parent_rows(results: Sequence[CrystalResult]) -> Iterable[tuple[object, ...]]:
+    # Where a column is named in several of these, the first one has it.
+    return ((tried, tried.parent, result) for result in results for tried in result.parents)
+
+
+def _frame(
+    schema: Mapping[str, tuple[pa.DataType, str]], rows: Iterable[tuple[object, ...]]
+) -> pd.DataFrame:
+    columns: dict[str, list[Any]] = {name: [] for name in schema}
+    for sources in rows:
+        for name, values in columns.items():
+            source = next(source for source in sources if hasattr(source, name))
+            value = getattr(source, name)
+            if name == "element_map" and value is not None:
+                value = json.dumps({old: dict(new) for old, new in value.items()})
+            values.append(str(value) if isinstance(value, (Verdict, Route, Kind)) else value)
+    return pd.DataFrame(
+        {
+            name: pd.array(values, dtype=_FRAME_TYPES.get(schema[name][0], "float64"))
+            for name, values in columns.items()
+        }
+    )
+
+
+def _schema(columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field(name, kind, metadata={"unit": unit} if unit else None)
+            for name, (kind, unit) in columns.items()
+        ]
+    )
+
+
+def _evidence(results: Sequence[CrystalResult], first: int) -> pa.Table:
+    rows = [
+        {
+            "row": row,
+            "index": tried.parent.index,
+            "supercell": json.dumps(tried.parent.supercell),
+            "elements": list(tried.parent.elements),
+            "share_exchanged": tried.parent.share_exchanged,
+            "steps": tried.steps,
+            "ended_early": tried.ended_early,
+            "energy_per_atom": tried.energy_per_atom,
+            "volume_ratio": tried.volume_ratio,
+            "error": tried.error,
+        }
+        for row, result in enumerate(results, start=first)
+        for tried in result.parents
+    ]
+    return pa.Table.from_pylist(rows, schema=_schema(_EVIDENCE))
+
+
+def _quality(results: Sequence[CrystalResult], threshold: float) -> pa.Table:
+    rows = [
+        {
+            "id": result.id,
+            **{name: getattr(result, name) for name in _KEPT_QUALITY},
+            "structurally_valid": structurally_valid(result),
+            "stable": stable(result, threshold),
+            "decomposition": None
+            if result.decomposition is None
+            else json.dumps(dict(result.decomposition)),
+            "no_competing_compound": result.no_competing_compound,
+        }
+        for result in results
+    ]
+    return pa.Table.from_pylist(rows, schema=_schema(_QUALITY))
+
+
+def _structures(results: Sequence[CrystalResult], first: int) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in _STRUCTURES}
+    for row, result in enumerate(results, start=first):
+        if result.structures is None:
+            continue
+        for role in fields(CrystalRecords):
+            record = getattr(result.structures, role.name)
+            if record is not None:
+                columns["row"].append(row)
+                columns["role"].append(role.name)
+                columns["lattice"].append(record.lattice.ravel())
+                columns["numbers"].append(record.numbers)
+                columns["frac_coords"].append(record.frac_coords.ravel())
+    return pa.table(columns, schema=_schema(_STRUCTURES))
+
+
+# The summary
+
+
+def summary(report: NoveltyReport) -> dict[str, Any]:
+    """The content of ``report.json``, but for the hashes of the other files."""
+    context = report.context
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "novelty": report.novelty,
+        "novelty_is_bound": report.novelty_is_bound,
+        "novelty_interval": _json(report.novelty_interval),
+        "novelty_bounds": _json(report.novelty_bounds),
+        "novelty_without_suspect": _json(report.novelty_without_suspect),
+        "novel_yield": report.novel_yield,
+        "novel_yield_interval": _json(report.novel_yield_interval),
+        "novel_yield_bounds": _json(report.novel_yield_bounds),
+        "graded": _json(report.graded),
+        "quality": _json(report.quality),
+        "without_suspect": _headlines(report.without_suspect),
+        "counts": report.counts,
+        "fractions": _json(report.fractions),
+        "counts_all": report.counts_all,
+        "fractions_all": _json(report.fractions_all),
+        "samples": {
+            "generated": report.n_generated,
+            "read": report.n_read,
+            "unreadable": report.n_unreadable,
+            "scored": report.n_scored,
+            "not_searched": report.n_not_searched,
+            "eligible": report.n_eligible,
+            "energy_suspect": report.n_energy_suspect,
+            "no_competing_compound": report.n_no_competing_compound,
+            "stable_no_competing_compound": report.n_stable_no_competing_compound,
+        },
+        "left_out": report.left_out,
+        "eligibility": context.eligibility,
+        "breakdowns": {by: _json(report.breakdown(by)) for by in BREAKDOWNS},
+        "protocol": context.protocol_text,
+        "protocol_settings": context.protocol.to_dict(),
+        "potential": None if context.potential is None else asdict(context.potential),
+        "hull": context.hull,
+        "reference": {
+            "name": context.reference_name,
+            "size": context.reference_size,
+            "crystals_hash": context.crystals_hash,
+            "store_hash": context.store_hash,
+        },
+        "run": {
+            "scope": context.scope,
+            "exhaustive": context.exhaustive,
+            "relax_samples": context.relax_samples,
+            "smact_oxidation_states": context.smact_oxidation_states,
+            "n_generated": context.n_generated,
+        },
+        "versions": context.versions,
+        "machine": context.machine,
+        "timings": context.seconds,
+        "warnings": list(context.warnings),
+        "unreadable_rows": [i for i, result in enumerate(report.results) if not result.readable],
+    }
+
+
+def _headlines(report: NoveltyReport) -> dict[str, Any]:
+    return {
+        "novelty": _json(report.novelty_interval),
+        "novelty_bounds": _json(report.novelty_bounds),
+        "novel_yield": _json(report.novel_yield_interval),
+        "novel_yield_bounds": _json(report.novel_yield_bounds),
+        "eligible": report.n_eligible,
+        "counts": report.counts,
+        "fractions": _json(report.fractions),
+        "graded": _json(report.graded),
+        "quality": _json(report.quality),
+    }
+
+
+def _json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {column.name: _json(getattr(value, column.name)) for column in fields(value)}
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    return value
+
+
+def context_of(content: Mapping[str, Any]) -> RunContext:
+    """What a report or a baseline says of how its figures came about."""
+    reference, run, potential = content["reference"], content["run"], content["potential"]
+    return RunContext(
+        protocol=Protocol(**content["protocol_settings"]),
+        reference_name=reference["name"],
+        reference_size=reference["size"],
+        crystals_hash=reference["crystals_hash"],
+        store_hash=reference["store_hash"],
+        potential=None if potential is None else PotentialInfo(**potential),
+        hull=content["hull"],
+        scope=run["scope"],
+        exhaustive=run["exhaustive"],
+        relax_samples=run["relax_samples"],
+        # Reports of before it could be chosen.
+        smact_oxidation_states=run.get("smact_oxidation_states", DEFAULT_SET),
+        n_generated=run["n_generated"],
+        versions=content["versions"],
+        machine=content.get("machine", {}),  # reports of before it was kept
+    )
+
+
+# Writing
+
+
+def save_report(
+    report: NoveltyReport, folder: Path, rows: Iterable[CrystalResult] | None = None
+) -> Path:
+    """Write the files; the folder is made if it does not exist.
+
+    The crystals themselves are written if the results hold them.
+
+    Parameters
+    ----------
+    rows : iterable of CrystalResult, optional
+        Those of the report with everything behind them, where the report was made from rows
+        without parents and crystals; they are read once, and few of them are held at a time.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written.
+    """
+    threshold = report.context.protocol.metastable
+    files = _Files(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        first = 0
+        for some in _chunks(report.results if rows is None else rows):
+            verdicts = verdicts_frame(some)
+            files.append("verdicts.parquet", _to_table(verdicts, _VERDICTS))
+            files.append_text("verdicts.csv", _csv(verdicts, header=first == 0))
+            files.append("parents.parquet", _to_table(parents_frame(some), _PARENTS))
+            files.append("evidence.parquet", _evidence(some, first))
+            files.append(_QUALITY_FILE, _quality(some, threshold))
+            structures = _structures(some, first)
+            if len(structures) or _STRUCTURES_FILE in files.hashes:
+                files.append(_STRUCTURES_FILE, structures)
+            first += len(some)
+        content = summary(report)
+        content["files"] = {
+            name: {"schema_version": SCHEMA_VERSION, "sha256": sha256}
+            for name, sha256 in files.close().items()
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        files.put_in_place()
+        write_atomically(folder / "report.json", text.encode())
+        if _STRUCTURES_FILE not in files.hashes:  # that of a report which was replaced
+            (folder / _STRUCTURES_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the report can't be written to {folder} ({error.strerror or error}); "
+            "name another folder"
+        ) from error
+    finally:
+        files.forget()
+    return folder
+
+
+def _chunks(rows: Iterable[CrystalResult]) -> Iterator[list[CrystalResult]]:
+    """Rows a few thousand at a time; at least once, so that empty files are written too."""
+    left = iter(rows)
+    some = list(itertools.islice(left, _ROWS_AT_ONCE))
+    while True:
+        yield some
+        some = list(itertools.islice(left, _ROWS_AT_ONCE))
+        if not some:
+            return
+
+
+def _csv(frame: pd.DataFrame, *, header: bool) -> str:
+    return frame.to_csv(index=False, header=header, lineterminator="\n")
+
+
+class _Files:
+    """Files that grow beside their places, and are moved there together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._streams: dict[str, BinaryIO] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self.hashes: dict[str, str] = {}
+
+    def append(self, name: str, table: pa.Table) -> None:
+        """Write rows of a Parquet file."""
+        if name not in self._writers:
+            version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
+            schema = table.schema.with_metadata({**(table.schema.metadata or {}), **version})
+            self._writers[name] = pq.ParquetWriter(self._stream(name), schema, compression="zstd")
+        writer = self._writers[name]
+        writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
+
+    def append_text(self, name: str, text: str) -> None:
+        """Write lines of a text file."""
+        self._stream(name).write(text.encode())
+
+    def close(self) -> dict[str, str]:
+        """Bring all to the disk; gives the SHA-256 of each."""
+        for writer in self._writers.values():
+            writer.close()
+        for name, stream in self._streams.items():
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+            with self._beside(name).open("rb") as written:
+                self.hashes[name] = hashlib.file_digest(written, "sha256").hexdigest()
+        return self.hashes
+
+    def put_in_place(self) -> None:
+        """Move them to their places."""
+        for name in self._streams:
+            self._beside(name).replace(self._folder / name)
+
+    def forget(self) -> None:
+        """Remove what was not put in place."""
+        for name, stream in self._streams.items():
+            with contextlib.suppress(OSError):
+                stream.close()
+            with contextlib.suppress(OSError):
+                self._beside(name).unlink(missing_ok=True)
+
+    def _stream(self, name: str) -> BinaryIO:
+        if name not in self._streams:
+            self.hashes[name] = ""
+            self._streams[name] = self._beside(name).open("wb")
+        return self._streams[name]
+
+    def _beside(self, name: str) -> Path:
+        return self._folder / f".{name}.{os.getpid()}.tmp"
+
+
+def _to_table(frame: pd.DataFrame, columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Table:
+    # With pandas' own metadata, so that `pandas.read_parquet` gives the same types as `to_frame`.
+    return pa.Table.from_pandas(frame, schema=_schema(columns), preserve_index=False)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# Reading
+
+
+def load_report(folder: Path) -> NoveltyReport:
+    """Read what `save_report` wrote.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, of another schema, or not of this report.
+    """
+    path = folder / "report.json"
+    try:
+        content = json.loads(_read(path))
+        _check_version(path, content["schema_version"])
+        hashes = {name: entry["sha256"] for name, entry in content["files"].items()}
+        verdicts = _rows(folder / "verdicts.parquet", hashes)
+        parents = _rows(folder / "parents.parquet", hashes)
+        evidence = _rows(folder / "evidence.parquet", hashes)
+        # Reports of before there was this file, or one of its columns, are read all the same.
+        kept_quality = _rows(folder / _QUALITY_FILE, hashes) if _QUALITY_FILE in hashes else None
+        unreadable = set(content["unreadable_rows"])
+        tried: dict[int, list[TriedParent]] = {}
+        for shown, kept in zip(parents, evidence, strict=True):
+            tried.setdefault(kept["row"], []).append(_tried_parent(shown, kept))
+        results = [
+            _result(row, readable=i not in unreadable, parents=tuple(tried.get(i, ())))
+            for i, row in enumerate(verdicts)
+        ]
+        if kept_quality is None:
+            results = [
+                replace(
+                    result,
+                    novel_by_matching=result.verdict != Verdict.DUPLICATE,
+                    matching_group=result.duplicate_group,
+                )
+                if result.smact_valid is not None
+                else result
+                for result in results
+            ]
+        else:
+            results = [
+                replace(result, **_kept_quality(row, result))
+                for result, row in zip(results, kept_quality, strict=True)
+            ]
+        context = replace(
+            context_of(content),
+            seconds=content["timings"],
+            warnings=tuple(content["warnings"]),
+        )
+        return NoveltyReport.from_results(results, context)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{folder} does not hold a report that can be read "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            "score again"
+        ) from error
+
+
+def _kept_quality(row: Mapping[str, Any], result: CrystalResult) -> dict[str, Any]:
+    """Fields of a result that its line of `quality.parquet` holds, whatever version wrote it.
+
+    Earlier versions had no groups by plain matching, and took those of the duplicate test.
+    """
+    decomposition = row.get("decomposition")
+    return {
+        "matching_group": result.duplicate_group,
+        **{name: row[name] for name in _KEPT_QUALITY if name in row},
+        "decomposition": None if decomposition is None else json.loads(decomposition),
+    }
+
+
+def read_structures(folder: Path, row: int) -> CrystalRecords:
+    """The crystals of one sample of a saved report.
+
+    Parameters
+    ----------
+    folder : path
+        As `save_report` wrote it.
+    row : int
+        Position of the sample.
+
+    Returns
+    -------
+    CrystalRecords
+        Empty where the report was saved without crystals.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
+    return read_all_structures(folder, [row]).get(row, CrystalRecords())
+
+
+def with_structures(report: NoveltyReport, folder: Path) -> NoveltyReport:
+    """The report with the crystals of all its samples, read from the folder it was saved to.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
+    kept = read_all_structures(folder)
+    rows = (replace(result, structures=kept.get(i)) for i, result in enumerate(report.results))
+    return replace(report, results=tuple(rows))
+
+
+def read_all_structures(
+    folder: Path, rows: Iterable[int] | None = None
+) -> dict[int, CrystalRecords]:
+    """Crystals by position of the sample; of these samples alone if `rows` are given.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or not of this report.
+    """
+    content = json.loads(_read(folder / "report.json"))
+    path = folder / _STRUCTURES_FILE
+    if path.name not in content["files"]:
+        return {}
+    table = _table(path, {path.name: content["files"][path.name]["sha256"]})
+    if rows is not None:
+        table = table.filter(pc.is_in(table["row"], value_set=pa.array(list(rows), pa.int64())))
+    found: dict[int, dict[str, CrystalRecord]] = {}
+    try:
+        for line in table.to_pylist():
+            found.setdefault(line["row"], {})[line["role"]] = record_from(line)
+        return {number: CrystalRecords(**records) for number, records in found.items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); score again") from error
+
+
+def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:
+    """The rows of a ``verdicts.parquet`` alone, without the candidate parents.
+
+    All rows count as readable: which were not is told by ``report.json``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another schema.
+    """
+    path = Path(path)
+    try:
+        return tuple(_result(row, readable=True, parents=()) for row in _rows(path, {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a table of verdicts ({error}); score again") from error
+
+
+def verdict_schema() -> pa.Schema:
+    """Columns and types of ``verdicts.parquet``."""
+    return _schema(_VERDICTS)
+
+
+def rows_of_table(table: pa.Table, *, unreadable: frozenset[int]) -> tuple[CrystalResult, ...]:
+    """The rows of a ``verdicts.parquet``, of which some could not be read, without parents.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it holds what no report does.
+    """
+    return tuple(
+        _result(row, readable=i not in unreadable, parents=())
+        for i, row in enumerate(table.to_pylist())
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read ({error.strerror or error}); name the folder of a finished run"
+        ) from error
+
+
+def _rows(path: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _table(path, hashes).to_pylist()
+    return rows
+
+
+def _table(path: Path, hashes: Mapping[str, str]) -> pa.Table:
+    data = _read(path)
+    if hashes and hashlib.sha256(data).hexdigest() != hashes[path.name]:
+        raise InputError(
+            f"{path} was changed, or is of another run than the report.json beside it; score again"
+        )
+    try:
+        # A process that ends at once, as after an error, must not meet a reading thread.
+        table = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)
+    except pa.ArrowException as error:
+        raise InputError(f"{path} is not a Parquet file, or is damaged ({error})") from error
+    _check_version(path, int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")))
+    return table
+
+
+def _check_version(path: Path, version: object) -> None:
+    if version not in (SCHEMA_VERSION, *OLDER_VERSIONS):
+        raise InputError(
+            f"{path} has schema version {version}, this novelty-metric reads {SCHEMA_VERSION} and "
+            "older ones; score again, or install the version that wrote it"
+        )
+
+
+def _result(
+    row: Mapping[str, Any], *, readable: bool, parents: tuple[TriedParent, ...]
+) -> CrystalResult:
+    values: dict[str, Any] = dict.fromkeys(LATER_COLUMNS)
+    values |= {name: row[name] for name in VERDICT_COLUMNS if name in row or name not in values}
+    for name, kind in ENUMS.items():
+        if values[name] is not None:
+            values[name] = kind(values[name])
+    if values["element_map"] is not None:
+        values["element_map"] = json.loads(values["element_map"])
+    return CrystalResult(**values, readable=readable, parents=parents)
+
+
+def _tried_parent(shown: Mapping[str, Any], kept: Mapping[str, Any]) -> TriedParent:
+    supercell = json.loads(kept["supercell"])
+    given: dict[str, Any] = {"energy_per_atom": None, "volume_ratio": None, **kept, **shown}
+    given["route"] = Route(shown["route"])
+    given["element_map"] = json.loads(shown["element_map"])
+    given["supercell"] = None if supercell is None else tuple(tuple(line) for line in supercell)
+    given["elements"] = tuple(kept["elements"])
+    parent = Parent(**{column.name: given[column.name] for column in fields(Parent)})
+    return TriedParent(
+        parent=parent,
+        **{c.name: given[c.name] for c in fields(TriedParent) if c.name != "parent"},
+    )

@@ -1,0 +1,144 @@
+"""Graded novelty: how far each crystal is from its nearest parent, where a verdict only jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from novelty_metric.support.statistics import Estimate, Interval, mean_estimate, wilson
+from novelty_metric.verdict import CrystalResult, Verdict
+
+LARGEST_COST = 102.0
+"""Mean cost of an atom map in which no element has a counterpart; see `search.pettifor`."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+COST_EDGES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, LARGEST_COST)
+RMS_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+SHARE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NearestParent:
+    """How far a generated crystal is from the reference crystal that its row names.
+
+    Attributes
+    ----------
+    cost : float
+        Mean modified Pettifor distance over the atoms; 0 for a duplicate.
+    match_rms : float or None
+        RMS site distance in (V/N)^(1/3); None on the Wyckoff route, which measures none.
+    share_exchanged : float
+        Share of the atoms whose element differs, from 0 to 1; 0 for a duplicate.
+    """
+
+    cost: float
+    match_rms: float | None
+    share_exchanged: float
+
+
+def nearest_parent(result: CrystalResult) -> NearestParent | None:
+    """The reference crystal that the row names; None if it names none.
+
+    That is the equal crystal of a duplicate, the confirmed parent of a substituted crystal, and the
+    cheapest candidate of any other: the cost here is the cost of the row.
+    """
+    if result.cost is None:
+        return None
+    return NearestParent(result.cost, result.match_rms, result.share_exchanged or 0.0)
+
+
+def crystal_score(result: CrystalResult) -> float | None:
+    """Graded novelty of one crystal, from 0 for a duplicate to 1 where there is no parent at all.
+
+    ``cost / 102`` of the nearest parent. None where the search did not end, or was not made: then
+    "no parent" is not known to be true.
+    """
+    nearest = nearest_parent(result)
+    if nearest is not None:
+        return min(1.0, nearest.cost / LARGEST_COST)
+    return 1.0 if result.verdict == Verdict.UNMATCHED else None
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Values of a set of crystals.
+
+    Attributes
+    ----------
+    n : int
+        Crystals that have a value.
+    mean : Estimate or None
+        None if no crystal has one.
+    quantiles : mapping
+        By level, such as ``"0.5"``; linear between neighbouring values.
+    edges : tuple of float, (m + 1,)
+        Limits of the bins. The upper one belongs to the last bin.
+    counts : tuple of int, (m,)
+        Crystals per bin.
+    """
+
+    n: int
+    mean: Estimate | None
+    quantiles: Mapping[str, float]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GradedNovelty:
+    """Graded novelty of a set of crystals.
+
+    Attributes
+    ----------
+    n : int
+        Crystals for which it is known.
+    unknown : int
+        Crystals whose search did not end, and that have no candidate.
+    score : Estimate or None
+        Mean of `crystal_score`.
+    without_parent : Interval or None
+        Share of them that have no parent.
+    cost, match_rms, share_exchanged : Distribution
+        Of the nearest parents. A crystal without a parent is in none of them, one whose nearest
+        parent is of the Wyckoff route not in `match_rms`.
+    """
+
+    n: int
+    unknown: int
+    score: Estimate | None
+    without_parent: Interval | None
+    cost: Distribution
+    match_rms: Distribution
+    share_exchanged: Distribution
+
+
+def graded_novelty(results: Iterable[CrystalResult]) -> GradedNovelty:
+    """Graded novelty over these rows."""
+    rows = list(results)
+    scores = [score for score in map(crystal_score, rows) if score is not None]
+    nearest = [parent for parent in map(nearest_parent, rows) if parent is not None]
+    distances = [parent.match_rms for parent in nearest if parent.match_rms is not None]
+    return GradedNovelty(
+        n=len(scores),
+        unknown=len(rows) - len(scores),
+        score=mean_estimate(scores, lowest=0.0, highest=1.0),
+        without_parent=wilson(len(scores) - len(nearest), len(scores)),
+        cost=_distribution([parent.cost for parent in nearest], COST_EDGES),
+        match_rms=_distribution(distances, RMS_EDGES),
+        share_exchanged=_distribution([one.share_exchanged for one in nearest], SHARE_EDGES),
+    )
+
+
+def _distribution(values: Sequence[float], edges: tuple[float, ...]) -> Distribution:
+    # What lies beyond the last edge, as with wider tolerances, belongs to the last bin.
+    counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
+    levels = np.quantile(values, QUANTILES).tolist() if values else []
+    return Distribution(
+        n=len(values),
+        mean=mean_estimate(sorted(values), lowest=0.0, highest=max(edges[-1], *values, 0.0)),
+        quantiles={f"{level:g}": value for level, value in zip(QUANTILES, levels, strict=False)},
+        edges=edges,
+        counts=tuple(counts.tolist()),
+    )

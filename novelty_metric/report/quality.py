@@ -1,0 +1,142 @@
+"""The figures that papers have reported so far: validity, and stable, unique and novel (S.U.N.)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from novelty_metric.support.statistics import Bounds, Interval, wilson
+from novelty_metric.verdict import CrystalResult
+
+SHORTEST_VALID_DISTANCE = 0.5
+"""Å: two atoms nearer than this make a structure invalid.
+
+Source: CDVAE (Xie et al., ICLR 2022), whose check of structures this is, with the volume below.
+"""
+
+SMALLEST_VALID_VOLUME = 0.1
+"""Å³ of the cell: less makes a structure invalid. Source: as above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Validity, and stable, unique and novel by plain matching, each with a 95 % interval.
+
+    Validity is over the samples given, the rest over all that was generated. Plain matching is
+    pymatgen's `StructureMatcher()` with its defaults, as earlier papers used it; equal crystals are
+    equal by it, and groups those of its `group_structures`. The duplicate test has no part in it.
+
+    Attributes
+    ----------
+    structurally_valid, smact_valid, valid : Interval or None
+        Of the samples: shortest distance and volume; composition; both. What could not be read, or
+        is no crystal that can be scored, is not valid. None without samples.
+    unique : Interval
+        Groups of equal crystals / generated.
+    novel : Interval
+        Not equal to any crystal of the reference / generated.
+    stable_threshold : float
+        Largest energy above hull of a stable crystal (eV/atom).
+    stable : Interval or None
+        Converged, and within the threshold / generated. None without energies above hull.
+    sun : Interval or None
+        Groups of equal crystals that hold a stable, novel one / generated.
+    sun_bounds : Bounds or None
+        Least and greatest `sun`, whatever those without an energy above hull, or whose plain
+        matching did not end, would have turned out to be.
+    sun_on_hull : Interval or None
+        `sun` with a threshold of 0 eV/atom, the strict reading of "stable".
+    """
+
+    structurally_valid: Interval | None
+    smact_valid: Interval | None
+    valid: Interval | None
+    unique: Interval
+    novel: Interval
+    stable_threshold: float
+    stable: Interval | None
+    sun: Interval | None
+    sun_bounds: Bounds | None
+    sun_on_hull: Interval | None
+
+
+def structurally_valid(result: CrystalResult) -> bool:
+    """CDVAE's check: no two atoms nearer than 0.5 Å, and a cell of at least 0.1 Å³.
+
+    Here an atom's own images count too, so that a cell thinner than 0.5 Å is invalid.
+    """
+    if result.shortest_distance is None or result.volume_per_atom is None or not result.n_sites:
+        return False
+    return (
+        result.shortest_distance >= SHORTEST_VALID_DISTANCE
+        and result.volume_per_atom * result.n_sites >= SMALLEST_VALID_VOLUME
+    )
+
+
+def stable(result: CrystalResult, threshold: float) -> bool | None:
+    """Whether it is converged and within the threshold (eV/atom); None while that is not known."""
+    if result.converged is not True or result.e_above_hull is None:
+        # An error before the crystal was looked at means that there is none.
+        return None if result.n_sites is not None else False
+    return result.e_above_hull <= threshold
+
+
+def quality(
+    results: Sequence[CrystalResult], *, n_generated: int, threshold: float, has_hull: bool
+) -> Quality:
+    """The figures over these rows.
+
+    Parameters
+    ----------
+    n_generated : int
+        What the model generated: the rows, or more.
+    threshold : float
+        Largest energy above hull of a stable crystal (eV/atom).
+    has_hull : bool
+        Whether energies above hull could be measured at all.
+    """
+
+    def generated(count: int) -> Interval:
+        return wilson(count, n_generated) or Interval(0.0, 0.0, 1.0)
+
+    def sun(limit: float) -> Interval:
+        return generated(_groups(results, lambda r: r.novel_by_matching and stable(r, limit)))
+
+    valid = [structurally_valid(result) for result in results]
+    charges = [result.smact_valid is True for result in results]
+    both = sum(one and other for one, other in zip(valid, charges, strict=True))
+    bounds = None
+    if has_hull:
+        most = _groups(
+            results,
+            lambda r: r.novel_by_matching is not False and stable(r, threshold) is not False,
+        )
+        bounds = Bounds(sun(threshold).value, generated(most).value)
+    # Rows of a report of before distances were kept have sites, and none has a distance.
+    measured = any(row.shortest_distance is not None or row.n_sites is None for row in results)
+    return Quality(
+        structurally_valid=wilson(sum(valid), len(results)) if measured else None,
+        smact_valid=wilson(sum(charges), len(results)),
+        valid=wilson(both, len(results)) if measured else None,
+        unique=generated(_groups(results, lambda r: r.matching_group is not None)),
+        novel=generated(sum(result.novel_by_matching is True for result in results)),
+        stable_threshold=threshold,
+        stable=generated(sum(stable(result, threshold) is True for result in results))
+        if has_hull
+        else None,
+        sun=sun(threshold) if has_hull else None,
+        sun_bounds=bounds,
+        sun_on_hull=sun(0.0) if has_hull else None,
+    )
+
+
+def count_unique(groups: Iterable[int | None]) -> int:
+    """Crystals by the numbers of their groups, those of one group counted once."""
+    numbers = list(groups)
+    return len({number for number in numbers if number is not None}) + numbers.count(None)
+
+
+def _groups(
+    results: Sequence[CrystalResult], wanted: Callable[[CrystalResult], bool | None]
+) -> int:
+    return count_unique(result.matching_group for result in results if wanted(result))

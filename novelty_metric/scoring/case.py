@@ -1,0 +1,453 @@
+"""One sample on its way to a verdict: what is known of it, how that decides, and its row."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric import crystal
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
+from novelty_metric.errors import CrystalError
+from novelty_metric.relaxation.base import Ended, Relaxation
+from novelty_metric.samples.base import Sample
+from novelty_metric.search.compiled import TooMuchToCompareError
+from novelty_metric.verdict import (
+    CrystalResult,
+    DuplicateMatch,
+    Kind,
+    Parent,
+    Route,
+    TriedParent,
+    Verdict,
+    rests_on_elements,
+)
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.reference import Reference
+    from novelty_metric.scoring.sample_energies import SampleEnergies
+    from novelty_metric.search.engine import ParentsResult
+    from novelty_metric.search.matching import Matching
+
+
+@dataclass(frozen=True)
+class Substituted:
+    """A parent with its elements exchanged, waiting for its relaxation.
+
+    `positions` are those of the parents it stands for: both routes may name the same one.
+    """
+
+    structure: Structure
+    positions: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Case:
+    """What is known of one sample so far. Compared by identity.
+
+    Attributes
+    ----------
+    sample : Sample
+    cleaned, reduced : Structure or None
+        As it came in, checked, its sites in `crystal.in_site_order`; and relaxed, primitive and
+        Niggli-reduced.
+    symmetry : Symmetry or None
+        Of the reduced cell.
+    error : str or None
+        Why the sample can't be scored.
+    shortest_distance : float or None
+        Between two sites as it came in (Å).
+    relaxation : Relaxation or None
+    converged : bool or None
+        Also True for a sample taken as already relaxed; None if nothing was relaxed.
+    energy_per_atom, given_energy, e_above_hull : float or None
+        The potential's, the sample's own, and the distance from the hull (eV/atom).
+    n_competing, decomposition
+        What the hull is made of there, as in `CrystalResult`.
+    not_eligible_because : str or None
+        None for an eligible crystal.
+    duplicate : DuplicateMatch or None
+    matching_index : int or None
+        Position of the reference crystal that plain matching accepts.
+    matching_tested : bool
+        The search for one came to its end.
+    matching_error : str or None
+        Why it did not.
+    searched : bool
+        Parents were searched.
+    found : ParentsResult or None
+        What that search gave.
+    unfinished : tuple of str
+        Why the search could have missed a parent.
+    tried : list of TriedParent
+        The candidates, with what became of each.
+    waiting : deque of Substituted
+        Relaxations not yet asked for, cheap parents first.
+    relaxed_parents : dict
+        Last geometry of each candidate that was relaxed, by its position in `tried`.
+    out_of_time : bool
+        A deadline came before one of its steps was done.
+    n_relaxations : int
+    seconds : float
+        Work done on this sample.
+    """
+
+    sample: Sample
+    cleaned: Structure | None = None
+    reduced: Structure | None = None
+    symmetry: crystal.Symmetry | None = None
+    error: str | None = None
+    shortest_distance: float | None = None
+    smact_valid: bool | None = None
+    relaxation: Relaxation | None = None
+    energy_per_atom: float | None = None
+    given_energy: float | None = None
+    converged: bool | None = None
+    e_above_hull: float | None = None
+    n_competing: int | None = None
+    decomposition: Mapping[str, float] | None = None
+    eligible: bool | None = None
+    not_eligible_because: str | None = None
+    duplicate: DuplicateMatch | None = None
+    matching_index: int | None = None
+    matching_tested: bool = False
+    matching_error: str | None = None
+    searched: bool = False
+    found: ParentsResult | None = None
+    unfinished: tuple[str, ...] = ()
+    tried: list[TriedParent] = field(default_factory=list)
+    waiting: deque[Substituted] = field(default_factory=deque)
+    relaxed_parents: dict[int, CrystalRecord] = field(default_factory=dict)
+    out_of_time: bool = False
+    n_relaxations: int = 0
+    seconds: float = 0.0
+
+    @property
+    def as_read(self) -> Structure | None:
+        """The crystal before anything was changed, if it is one of pymatgen's; else `cleaned`."""
+        given = self.sample.structure
+        return given if hasattr(given, "frac_coords") else self.cleaned
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a relaxed parent matched."""
+        return any(tried.confirmed for tried in self.tried)
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Add the time spent inside to `seconds`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def check(self, max_sites: int | None) -> None:
+        """Fill `cleaned`, or `error`."""
+        if self.sample.structure is None:
+            self.error = self.sample.error or "the crystal could not be read"
+            return
+        try:
+            cleaned = crystal.clean(self.sample.structure, max_sites=max_sites)
+            self.cleaned = crystal.in_site_order(cleaned)
+            self.shortest_distance = crystal.shortest_distance(self.cleaned)
+        except CrystalError as error:
+            self.error = str(error)
+        except Exception as error:  # a foreign object may break anywhere; it stays one row
+            self.error = f"the crystal can't be used ({_said(error)})"
+
+    def take_given_energy(self, energies: SampleEnergies) -> float | None:
+        """The energy that came with the sample (eV/atom), which counts as relaxed."""
+        assert self.cleaned is not None
+        self.converged = True
+        if self.sample.energy is not None:
+            self.given_energy = energies.per_atom(self.sample.energy, len(self.cleaned))
+        return self.given_energy
+
+    def reduce(self, protocol: Protocol) -> None:
+        """Step 4. Fill `reduced` and `symmetry`, or `error`.
+
+        A relaxation that failed leaves the input geometry, which is not eligible.
+        """
+        assert self.cleaned is not None
+        geometry = self.cleaned
+        if self.relaxation is not None and relaxation_failure(self.relaxation) is None:
+            assert self.relaxation.structure is not None
+            geometry = self.relaxation.structure
+        try:
+            self.reduced = crystal.reduce(geometry)
+        except CrystalError as error:
+            self.error = str(error)
+            return
+        self.symmetry = crystal.symmetry(
+            self.reduced,
+            symprec=protocol.symprec,
+            angle_tolerance=protocol.symmetry_angle_tolerance,
+        )
+
+    def normalised(self, *, with_symmetry: bool) -> Case:
+        """The same sample as it was after its relaxation, or after its reduction.
+
+        Parameters
+        ----------
+        with_symmetry : bool
+            Keep the reduced cell and its symmetry.
+        """
+        return Case(
+            self.sample,
+            cleaned=self.cleaned,
+            shortest_distance=self.shortest_distance,
+            reduced=self.reduced if with_symmetry else None,
+            symmetry=self.symmetry if with_symmetry else None,
+            error=self.error,
+            relaxation=self.relaxation,
+            energy_per_atom=self.energy_per_atom,
+            converged=self.converged,
+            n_relaxations=int(self.relaxation is not None),
+        )
+
+    def substitute_parents(self, reference: Reference) -> None:
+        """Step 11, first half. Fill `waiting`, in `Parent.order`.
+
+        Equal parents of the two routes, atom map included, share one relaxation.
+        """
+        from novelty_metric.scoring.substitution import substitute
+
+        parents = [tried.parent for tried in self.tried]
+        positions: dict[tuple[Any, ...], list[int]] = {}
+        for at in sorted(range(len(parents)), key=lambda at: parents[at].order):
+            parent = parents[at]
+            key = (parent.index, parent.supercell, parent.elements)
+            positions.setdefault(key, []).append(at)
+        self.waiting = deque(
+            Substituted(
+                substitute(reference.structure(parents[at[0]].index), parents[at[0]]), tuple(at)
+            )
+            for at in positions.values()
+        )
+
+    def confirm(
+        self,
+        positions: tuple[int, ...],
+        result: Relaxation,
+        matching: Matching,
+        *,
+        before: Structure | None = None,
+    ) -> None:
+        """Step 12: does the relaxed parent match the crystal?
+
+        A parent that used up its steps is tested from its last geometry. A relaxation that failed
+        confirms nothing and refutes nothing.
+        """
+        assert self.reduced is not None
+        rms: float | None = None
+        volume_ratio: float | None = None
+        error = relaxation_failure(result)
+        if error is None:
+            assert result.structure is not None
+            self.relaxed_parents.update(
+                dict.fromkeys(positions, CrystalRecord.of(result.structure))
+            )
+            if before is not None:
+                volume_ratio = result.structure.volume / before.volume
+            try:
+                rms = matching.confirm_rms(crystal.reduce(result.structure), self.reduced)
+            except (CrystalError, TooMuchToCompareError) as failure:
+                error = str(failure)
+            except Exception as failure:  # the matcher may break on an odd cell; it stays one row
+                error = f"the match failed ({_said(failure)})"
+        for position in positions:
+            self.tried[position] = dataclasses.replace(
+                self.tried[position],
+                relaxed=True,
+                converged=result.converged,
+                confirmed=None if error is not None else rms is not None,
+                confirm_rms=rms,
+                steps=result.steps,
+                ended_early=result.ended,
+                energy_per_atom=result.energy_after,
+                volume_ratio=volume_ratio,
+                error=error,
+            )
+
+    def decide(self) -> tuple[Verdict | None, str | None]:
+        """The verdict, and why there is none or why it is undecided.
+
+        Unmatched needs every candidate relaxed, converged and refuted, and a finished search.
+        """
+        if self.duplicate is not None:
+            return Verdict.DUPLICATE, None
+        if not self.searched and not (self.out_of_time and self.not_eligible_because is None):
+            return None, f"not eligible: {self.not_eligible_because}"
+        if self.confirmed:
+            return Verdict.SUBSTITUTED, None
+        reasons = ["the time ran out"] if self.out_of_time else []
+        reasons += self.unfinished
+        reasons += [
+            f"{_name(tried.parent)}: {tried.error or 'relaxation did not converge'}"
+            for tried in self.tried
+            if tried.relaxed and not _refuted(tried)
+        ]
+        not_relaxed = sum(not tried.relaxed for tried in self.tried)
+        if not_relaxed:
+            reasons.append(f"{not_relaxed} candidate parents not relaxed")
+        if not reasons:
+            return Verdict.UNMATCHED, None
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return Verdict.UNDECIDED, reasons[0] + more
+
+    def result(
+        self,
+        protocol: Protocol,
+        *,
+        group: int | None,
+        matching_group: int | None = None,
+        exhaustive: bool,
+        reference: Reference | None = None,
+    ) -> CrystalResult:
+        """The row of the sample.
+
+        Parameters
+        ----------
+        group, matching_group : int or None
+            Its groups of equal samples, by the duplicate test and by plain matching.
+        exhaustive : bool
+            Every parent was relaxed, so `kind` is known.
+        reference : Reference, optional
+            The one that was searched, for the crystal of the parent.
+        """
+        cleaned = self.cleaned
+        common: dict[str, Any] = {
+            "id": self.sample.id,
+            "source": self.sample.source or None,
+            "readable": self.sample.structure is not None,
+            "formula": cleaned.composition.reduced_formula if cleaned is not None else None,
+            "n_sites": len(cleaned) if cleaned is not None else None,
+            "seconds": self.seconds,
+            "n_relaxations": self.n_relaxations,
+            "duplicate_group": group,
+            "matching_group": matching_group,
+            "shortest_distance": self.shortest_distance,
+            "volume_per_atom": cleaned.volume / len(cleaned) if cleaned is not None else None,
+            "structures": self._records(reference),
+        }
+        if self.error is not None:
+            return CrystalResult(**common, error=self.error)
+        verdict, reason = self.decide()
+        common |= {
+            "space_group": self.symmetry.space_group if self.symmetry else None,
+            "crystal_system": self.symmetry.crystal_system if self.symmetry else None,
+            "smact_valid": self.smact_valid,
+            "converged": self.converged,
+            "energy_per_atom": self.energy_per_atom,
+            "e_above_hull": self.e_above_hull,
+            "given_energy": self.given_energy,
+            "n_competing": self.n_competing,
+            "decomposition": self.decomposition,
+            "energy_suspect": self._is_suspect(protocol),
+            "eligible": self.eligible,
+            "verdict": verdict,
+            "novel_by_matching": self.matching_index is None if self.matching_tested else None,
+            "matching_id": None
+            if self.matching_index is None or reference is None
+            else reference.ids[self.matching_index],
+            "matching_error": self.matching_error,
+            "error": reason,
+        }
+        if self.duplicate is not None:
+            return CrystalResult(
+                **common,
+                parent_id=self.duplicate.parent_id,
+                match_rms=self.duplicate.match_rms,
+                sample_cells=self.duplicate.sample_cells,
+                parent_cells=self.duplicate.parent_cells,
+                cost=0.0,
+                share_exchanged=0.0,
+            )
+        if not self.searched:
+            return CrystalResult(**common)
+        shown = self._shown_parent()
+        if shown is not None:
+            parent = shown.parent
+            common |= {
+                "parent_id": parent.parent_id,
+                "element_map": parent.element_map,
+                "cost": parent.cost,
+                "match_rms": parent.match_rms,
+                "confirm_rms": shown.confirm_rms,
+                "share_exchanged": parent.share_exchanged,
+                "route": parent.route if shown.confirmed else None,
+            }
+        return CrystalResult(
+            **common,
+            kind=self._kind() if exhaustive and not self.out_of_time else None,
+            n_parents=len(self.tried),
+            parents=tuple(self.tried),
+        )
+
+    def _is_suspect(self, protocol: Protocol) -> bool | None:
+        """Whether its energy lies too far below known compounds to be believed.
+
+        Far below the elements alone a compound may well lie.
+        """
+        if self.e_above_hull is None:
+            return None
+        return self.e_above_hull < protocol.suspect and not rests_on_elements(self.decomposition)
+
+    def _records(self, reference: Reference | None) -> CrystalRecords | None:
+        """The crystals to keep."""
+        if self.cleaned is None:
+            return None
+        index = parent_relaxed = None
+        if self.duplicate is not None:
+            index = self.duplicate.index
+        elif (shown := self._shown_parent()) is not None:
+            index = shown.parent.index
+            parent_relaxed = self.relaxed_parents.get(self.tried.index(shown))
+        return CrystalRecords(
+            generated=CrystalRecord.of(self.cleaned),
+            relaxed=None if self.reduced is None else CrystalRecord.of(self.reduced),
+            parent=None
+            if index is None or reference is None
+            else CrystalRecord.of(reference.structure(index)),
+            parent_relaxed=parent_relaxed,
+        )
+
+    def _shown_parent(self) -> TriedParent | None:
+        """The cheapest parent that confirmed, else the cheapest one."""
+        among = [tried for tried in self.tried if tried.confirmed] or self.tried
+        return min(among, key=lambda tried: tried.parent.order, default=None)
+
+    def _kind(self) -> Kind | None:
+        routes = {tried.parent.route for tried in self.tried if tried.confirmed}
+        if len(routes) == len(Route):
+            return Kind.BOTH
+        return Kind(routes.pop().value) if routes else None
+
+
+def relaxation_failure(relaxation: Relaxation) -> str | None:
+    """Why a relaxation has no last geometry to go on with; None if it has."""
+    if relaxation.error is None and relaxation.structure is None:
+        return "the relaxer gave no structure"
+    return relaxation.error
+
+
+def _refuted(tried: TriedParent) -> bool:
+    """Whether the relaxation came to its end and did not lead to the crystal."""
+    at_its_end = tried.converged is True or tried.ended_early == Ended.REFUSED
+    return tried.error is None and at_its_end and tried.confirmed is False
+
+
+def _name(parent: Parent) -> str:
+    return f"parent {parent.parent_id} ({parent.route} {parent.rank})"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {crystal.first_line(error)}"

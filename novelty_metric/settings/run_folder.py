@@ -1,0 +1,350 @@
+"""The folder that a run writes to, and what keeps two runs in it apart."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError
+from novelty_metric.samples.draw import Draw
+from novelty_metric.settings.score_settings import user_path
+
+CONFIG_FILE = "config.json"
+REPORT_FILE = "report.json"
+SAMPLES_HASH = "samples_sha256"
+NO_MATTER = (
+    "out",
+    "overwrite",
+    "workers",
+    "device",
+    "cache",
+    "logger",
+    "allow_pickle",
+    "samples",
+    "executor",
+    "part",
+    "progress",
+)
+"""Settings that change no answer; the samples are compared by content."""
+_TOLD_OF = "model.formats"
+"""A setting that only warns."""
+_PATHS = ("samples", "reference.path", "hull.file", "cache")
+"""Settings that may be paths."""
+_RELATIVE = "relative_paths"
+"""Key of the settings under which these paths stand once more, as seen from the folder."""
+_DRAW = ("limit", "seed")
+"""Settings that say which samples are scored: the rows of fewer are kept."""
+
+_OTHER_VERBS = (
+    *("summary.csv", "summary.md", "sensitivity.csv", "sensitivity.json"),
+    *("controls.csv", "controls.json", "report.html", "explain", "parts", "job.json"),
+)
+"""What other verbs and multiruns write."""
+
+
+def fingerprint(paths: Sequence[Path]) -> str | None:
+    """SHA-256 of a file, or of a folder's file names and contents; None for no path.
+
+    That of several is of their names and hashes, in order.
+
+    Raises
+    ------
+    InputError
+        If something in it can't be read.
+    """
+    if len(paths) < 2:
+        return _fingerprint(paths[0]) if paths else None
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path.name) + b"\0" + _fingerprint(path).encode())
+    return digest.hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        for file in _files(path):
+            digest.update(os.fsencode(file.relative_to(path)) + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror or error})") from error
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        yield path
+
+
+def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list[str]:
+    """Make the folder, and refuse one that holds a report of other settings, or others' files.
+
+    Parameters
+    ----------
+    config : mapping
+        The composed settings, with `SAMPLES_HASH`.
+
+    Returns
+    -------
+    list of str
+        What to warn of: that the folder is full of something else.
+
+    Raises
+    ------
+    InputError
+        If the folder can't be written, or `overwrite` is false and it holds such a report, or a
+        file of another hand in the place of one of a report.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"out={folder} can't be written ({error.strerror or error}); name another folder"
+        ) from error
+    if not (folder / REPORT_FILE).exists():
+        return _others_files(folder, overwrite=overwrite)
+    if overwrite:
+        return []
+    before = read_config(folder)
+    if before is None:
+        what = "whose settings are not known"
+    else:
+        changed = _differences(before, config)
+        if not changed or is_larger(before, config):
+            return []
+        what = f"of other settings ({changed})"
+        if _without_draw(before) == _without_draw(config):
+            what = f"with {draw_of(before)}, and {draw_of(config)} does not hold those crystals"
+            what += "; a limit can be raised, which keeps what is done, not lowered"
+    raise InputError(
+        f"out={folder} holds a report {what}; name another folder or add overwrite=true"
+    )
+
+
+def _others_files(folder: Path, *, overwrite: bool) -> list[str]:
+    """What to say of a folder that no run has begun in, but that is not empty."""
+    from novelty_metric.report.files import REPORT_FILES
+    from novelty_metric.runs.journal import JOURNAL_FILE
+
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:  # a folder that can be written, but not be listed
+        return []
+    config = _read_config(folder / CONFIG_FILE)
+    if JOURNAL_FILE in names or (config is not None and SAMPLES_HASH in config):
+        return []
+    lost = [name for name in names if name in (CONFIG_FILE, *REPORT_FILES)]
+    if lost and not overwrite:
+        raise InputError(
+            f"out={folder} holds {', '.join(lost)}, but no report that {_it(lost)} could be of; "
+            "name another folder, or add overwrite=true"
+        )
+    others = [name for name in names if name not in lost and not _is_known(folder / name)]
+    if not others:
+        return []
+    listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return [f"out={folder} holds no run but {listed}; the report goes beside {_it(others)}"]
+
+
+def _it(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _is_known(path: Path) -> bool:
+    """Whether a batch system or another verb of this command may have put it there."""
+    if path.name.startswith(".") or path.suffix in (".out", ".err", ".log"):
+        return True
+    return path.name in _OTHER_VERBS or (path / REPORT_FILE).exists()
+
+
+def draw_of(config: Mapping[str, Any]) -> Draw:
+    """Which of the samples a run of these settings scores."""
+    return Draw(config.get("limit"), config.get("seed"))
+
+
+def is_larger(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the second settings are those of the first but for more of the samples."""
+    one, other = draw_of(before), draw_of(now)
+    return one != other and other.holds(one) and _without_draw(before) == _without_draw(now)
+
+
+def identity(config: Mapping[str, Any], store_hash: str) -> dict[str, Any]:
+    """What the rows of a run depend on, but for the samples that are drawn.
+
+    Parameters
+    ----------
+    config : mapping
+        The composed settings, with `SAMPLES_HASH`.
+    store_hash : str
+        Of the reference, which is known by its content, wherever its file is.
+    """
+    from novelty_metric.support.versions import installed_versions
+
+    settings = _without_draw(config)
+    settings.pop("reference.path", None)
+    versions = {f"version of {name}": own for name, own in installed_versions().items()}
+    return {"reference": store_hash, **settings, **versions}
+
+
+def _without_draw(config: Mapping[str, Any]) -> dict[str, Any]:
+    matters = settings_that_matter(config)
+    return {name: value for name, value in matters.items() if name not in _DRAW}
+
+
+def with_absolute_paths(config: Mapping[str, Any], samples: Sequence[Path]) -> dict[str, Any]:
+    """The settings with paths that are found from any folder.
+
+    Parameters
+    ----------
+    samples : sequence of path
+        The samples, as the settings mean them.
+    """
+    found = {**config, "samples": _one_or_more([_absolute(path) for path in samples])}
+    for name in _PATHS[1:]:
+        value = _get(found, name)
+        if isinstance(value, str) and (path := user_path(value)).exists():
+            found = _with(found, name, _absolute(path))
+    return found
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Keep the settings beside the report that they made.
+
+    Absolute paths are kept as seen from the folder too: it may be moved together with them.
+    """
+    from novelty_metric.report.files import write_atomically
+
+    relative = {}
+    for name in _PATHS:
+        paths = _as_list(_get(config, name))
+        if paths and all(Path(path).is_absolute() for path in paths):
+            with contextlib.suppress(ValueError):  # on another drive
+                relative[name] = _one_or_more([os.path.relpath(path, folder) for path in paths])
+    text = json.dumps({**config, _RELATIVE: relative}, indent=2) + "\n"
+    try:
+        write_atomically(folder / CONFIG_FILE, text.encode())
+    except OSError as error:
+        raise InputError(f"out={folder} can't be written ({error.strerror or error})") from error
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The settings that `write_config` kept, with paths where the files are now; None without any.
+
+    A path that is not there any more is looked for as it was seen from the folder. Of a run of
+    before that was kept, relative ones are looked for from where the command was given, as far as
+    ``out`` tells that, and from here.
+    """
+    content = _read_config(folder / CONFIG_FILE)
+    if content is None:
+        return None
+    found = dict(content)
+    relative = found.pop(_RELATIVE, {})
+    for name in _PATHS:
+        paths = _as_list(_get(found, name))
+        begun_in = _begun_in(folder, content.get("out"))
+        places = [
+            [user_path(path) for path in paths],
+            [begun_in / path for path in paths],
+            [folder / path for path in _as_list(relative.get(name))],
+        ]
+        there = [place for place in places if place and all(path.exists() for path in place)]
+        if name == "samples" and len(there) > 1:
+            # Of several files the one that was scored.
+            known = found.get(SAMPLES_HASH)
+            there = sorted(there, key=lambda place: fingerprint(place) != known)
+        if there:
+            found = _with(found, name, _one_or_more([_absolute(path) for path in there[0]]))
+    return found
+
+
+def _as_list(value: object) -> list[str]:
+    """Paths of a setting that holds one, several or none."""
+    values = value if isinstance(value, list) else [value]
+    return [path for path in values if isinstance(path, str)]
+
+
+def _one_or_more(paths: list[str]) -> str | list[str] | None:
+    """What such a setting holds for these."""
+    return paths if len(paths) > 1 else paths[0] if paths else None
+
+
+def _begun_in(folder: Path, out: object) -> Path:
+    """Where the command was given that wrote to the folder, by what it was called there."""
+    whole = folder.resolve()
+    if not isinstance(out, str) or Path(out).is_absolute():
+        return whole.parent
+    parts = [part for part in Path(os.path.normpath(out)).parts if part != "."]
+    if whole.parts[len(whole.parts) - len(parts) :] != tuple(parts):
+        return whole.parent
+    return Path(*whole.parts[: len(whole.parts) - len(parts)])
+
+
+def _absolute(path: Path) -> str:
+    """The path from the root; links stay, as ids may be made of a file's name."""
+    return os.path.normpath(path.absolute())
+
+
+def _get(config: Mapping[str, Any], name: str) -> Any:
+    """A setting by its dotted name; None if there is none."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _with(config: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """The settings with another value of one that is there."""
+    first, _, rest = name.partition(".")
+    return {**config, first: _with(config[first], rest, value) if rest else value}
+
+
+def _read_config(path: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change an answer, each by its dotted name."""
+    flat = _flat(config)
+    return {
+        name: value
+        for name, value in flat.items()
+        if name.split(".")[0] not in NO_MATTER and name != _TOLD_OF
+    }
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = settings_that_matter(before), settings_that_matter(now)
+    words = []
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) == new.get(name):
+            continue
+        if name == SAMPLES_HASH:
+            words.append("other samples")
+        else:
+            words.append(f"{name} was {old.get(name)}, is {new.get(name)}")
+    return ", ".join(words[:3]) + (" and more" if len(words) > 3 else "")
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Files, downloads, cores, versions, progress and statistics: nothing about crystals."""

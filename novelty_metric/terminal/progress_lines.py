@@ -1,0 +1,166 @@
+"""Progress in plain lines, for streams that are no terminal, such as the log of a batch job."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from novelty_metric.support.progress import WHOLE
+
+FIRST = 5.0
+"""A stage is named once it has lasted so long (s): what is quicker says nothing."""
+
+EVERY = 60.0
+"""Seconds from a line to the next, but for the first line of a stage."""
+
+_POLL = 0.5
+_MANY = 10**6
+"""From here on it is bytes that are counted, and a percentage says more."""
+
+
+@dataclass(slots=True)
+class _Stage:
+    """Where a stage stands, and since when."""
+
+    began: float
+    first: int
+    done: int
+    total: int | None
+
+    @property
+    def over(self) -> bool:
+        return self.total is not None and self.done >= self.total
+
+
+class ProgressLines:
+    """Lines on how a run goes: few, and none of a run of seconds.
+
+    An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within
+    ``with``: a thread looks at what it was told, so that a stage of which nothing is heard is
+    named too.
+
+    Parameters
+    ----------
+    write : callable
+        Takes a line.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._stages: dict[str, _Stage] = {}
+        self._current: str | None = None
+        self._named: set[str] = set()
+        self._written = clock()
+        self._repeats: str | None = None
+        self._known: tuple[float, int] | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> ProgressLines:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Take note of where a stage stands."""
+        with self._lock:
+            now = self._clock()
+            kept = self._stages.get(stage)
+            again = kept is not None and (kept.done, kept.total) != (done, total)
+            if kept is None or done < kept.done or (kept.over and again):
+                self._stages[stage] = _Stage(now, done, done, total)
+                if kept is not None and stage != WHOLE and WHOLE in self._stages:
+                    self._repeats = self._repeats or stage
+                if stage == self._repeats:
+                    # Another part of the samples begins: from parts that are done, and not from
+                    # the quick crystals of one that is under way, is told what is left.
+                    self._known = now, self._stages[WHOLE].done
+            else:
+                kept.done, kept.total = done, total
+            if stage != WHOLE:
+                self._current = stage
+
+    def tell(self) -> None:
+        """Write a line if it is time for one."""
+        with self._lock:
+            line = self._due(self._clock())
+        if line is not None:
+            self._write(line)
+
+    def _watch(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            while not self._ended.wait(_POLL):
+                self.tell()
+
+    def _due(self, now: float) -> str | None:
+        name = self._current if self._current is not None else WHOLE
+        stage = self._stages.get(name)
+        if stage is None:
+            return None
+        new = name not in self._named and not stage.over and now - stage.began >= FIRST
+        if not new and now - self._written < EVERY:
+            return None
+        self._named.add(name)
+        self._written = now
+        words = []
+        if name != WHOLE and not stage.over:
+            stands = _stands(stage) or ("" if new else f", {_rounded(now - stage.began)} so far")
+            words.append(f"{name}{stands}{_left(stage, now)}")
+        whole = self._stages.get(WHOLE)
+        if whole is not None and whole.total != 0:
+            of = "" if whole.total is None else f" of {whole.total}"
+            words.append(f"{whole.done}{of} crystals done{self._whole_left(whole, now)}")
+        return "; ".join(words) or None
+
+    def _whole_left(self, whole: _Stage, now: float) -> str:
+        if self._current is None:  # nothing but the whole is told
+            return _left(whole, now)
+        if self._known is None:
+            return ""
+        then, done = self._known
+        left = _left(_Stage(whole.began, whole.first, done, whole.total), then, now - then)
+        return left if whole.done < (whole.total or 0) else ""
+
+
+def _stands(stage: _Stage) -> str:
+    if stage.total is None:
+        return f", {stage.done} done" if stage.done else ""
+    if stage.total >= _MANY:
+        return f", {100 * stage.done / stage.total:.0f} %"
+    return f", {stage.done} of {stage.total}" if stage.total > 1 else ""
+
+
+def _left(stage: _Stage, now: float, since: float = 0.0) -> str:
+    """About how long a stage goes on, at the pace that it had until `now`."""
+    done = stage.done - stage.first
+    if done < 1 or stage.total is None or stage.over:
+        return ""
+    seconds = (now - stage.began) * (stage.total - stage.done) / done - since
+    return f", about {_rounded(max(0.0, seconds))} left"
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(10, 10 * round(seconds / 10))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,872 @@
+"""The command line: words in, exit status and lines out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from novelty_metric.cli import main
+from novelty_metric.cli.score import not_of_model
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Protocol
+from novelty_metric.report.novelty_report import NoveltyReport, RunContext, plain_row
+from novelty_metric.samples.base import Sample
+from novelty_metric.screening.entries import EntriesHull
+from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
+from novelty_metric.settings.compose import compose_config
+from novelty_metric.settings.score_settings import ScoreSettings
+from novelty_metric.terminal import progress_lines
+from novelty_metric.verdict import CrystalResult, Verdict
+
+CIF = """data_NaCl
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 Na 0 0 0
+Cl1 Cl 0.5 0.5 0.5
+"""
+
+
+class FakeMetric:
+    """Takes what the command gives, and calls every readable sample unmatched."""
+
+    calls: list[dict[str, Any]]
+    failure: BaseException | None = None
+
+    def __init__(self, reference: Any, protocol: Protocol, **options: Any) -> None:
+        self.calls.append({"reference": reference, "protocol": protocol, **options})
+        self.protocol = protocol
+        self.progress = options["progress"]
+        self.reference = SimpleNamespace(store_hash="")
+
+    def __enter__(self) -> FakeMetric:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.calls[-1]["closed"] = True
+
+    def prepare(self) -> None:
+        self.progress("relax samples", 0, 1)
+        os.write(1, b"noise from C\n")
+        os.write(2, b"noise from C\n")
+        print("CHGNet v0.3.0 initialized")
+        print("warning", file=sys.stderr)
+
+    def score_each(
+        self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
+    ) -> None:
+        if self.failure is not None:
+            raise self.failure
+        for s in samples:
+            if s.structure is None:
+                row = CrystalResult(id=s.id, error=s.error, readable=False)
+            else:
+                verdict = Verdict.UNMATCHED
+                row = CrystalResult(id=s.id, smact_valid=True, eligible=True, verdict=verdict)
+            tell(s, plain_row(row))
+
+    def take_seconds(self) -> dict[str, float]:
+        return {"score": 1.0}
+
+    def context(self, **given: Any) -> RunContext:
+        return RunContext(
+            protocol=self.protocol,
+            reference_name="fake",
+            reference_size=1,
+            crystals_hash="",
+            store_hash="",
+            **given,
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMetric]:
+    module = ModuleType("novelty_metric.metric")
+    metric = type("Metric", (FakeMetric,), {"calls": [], "failure": None})
+    module.SubstitutionNovelty = metric  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "novelty_metric.metric", module)
+    monkeypatch.delenv("NOVELTY_METRIC_DEBUG", raising=False)
+    return metric
+
+
+@pytest.fixture
+def cif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sample file; the working folder is an empty one beside it."""
+    path = tmp_path / "crystal.cif"
+    path.write_text(CIF)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return path
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_log_is_told_how_far_a_run_is(
+    wanted: bool,
+    fake: type[FakeMetric],
+    cif: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress_lines, "FIRST", 0.0)
+    monkeypatch.setattr(progress_lines, "_POLL", 0.001)
+    prepare = fake.prepare
+
+    def slowly(self: FakeMetric) -> None:
+        prepare(self)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(fake, "prepare", slowly)
+    assert main(["score", f"samples={cif}", *([] if wanted else ["progress=false"])]) == 0
+    out, err = capfd.readouterr()
+    first = "novelty-metric: relax samples\n"
+    assert err.startswith(first) if wanted else err == ""
+    assert "relax samples" not in out
+
+
+def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a call that can't be used."""
+    assert main(words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("novelty-metric: error: ")
+    assert err.count("\n") == 1 and err.endswith("\n")
+    return err
+
+
+# Values as typed
+
+ODD_NAMES = [
+    "a(1).zip",
+    "x,y.csv",
+    "a=b.csv",
+    "run[1]/x",
+    "{a: b}",
+    " spaces  here ",
+    'it\'s "quoted"',
+    "'wholly quoted'",
+    "$HOME",
+    "${samples}",
+    "\\${x}",
+    "\\",
+    "ends with \\",
+    "~/home",
+    "~",
+    "#1",
+    "a:b",
+    "a@b",
+    "glob*(1,2)",
+    "choice(1,2)",
+    "123",
+    "1e5",
+    "true",
+    "nan",
+    "Ünïcode 金",
+    "-x",
+    "+x",
+    "tab\there",
+    "caf\udce9",
+    "???",
+]
+
+
+def composed(*words: str) -> dict[str, Any]:
+    content = OmegaConf.to_container(compose_config(words), resolve=True)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
+
+
+@pytest.mark.parametrize("value", ODD_NAMES)
+def test_odd_values_reach_the_settings_as_typed(value: str) -> None:
+    keys = ("samples", "out", "column", "format", "device")
+    config = composed(*(f"{key}={value}" for key in keys))
+    assert {key: config[key] for key in keys} == dict.fromkeys(keys, value)
+
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
+tricky = st.text(st.sampled_from("ab\\'\"${}[]()=,: ~#\t*?"), min_size=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(names | tricky)
+@example("a\\${b}'")
+def test_any_printable_name_reaches_the_settings_as_typed(name: str) -> None:
+    if name == "null":
+        return
+    config = composed(f"samples={name}", f"reference=./{name}")
+    assert config["samples"] == name
+    assert config["reference"]["path"] == f"./{name}"
+
+
+@pytest.mark.parametrize("name", [n for n in ODD_NAMES if n not in ("~", "~/home")])
+def test_odd_file_names_are_read_and_written(
+    name: str, cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, out = Path("in", name), Path("new", name)
+    source.parent.mkdir(parents=True)
+    source.write_bytes(cif.read_bytes())
+    assert main(["score", f"samples={source}", "format=cif", f"out={out}"]) == 0
+    assert len(NoveltyReport.load(out).results) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_null_stays_null_and_a_file_of_that_name_can_be_given() -> None:
+    assert compose_config(["samples=null"]).samples is None
+    assert compose_config(["samples=./null"]).samples == "./null"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("true", True), ("false", False), ("null", False), ("a(1).sqlite", Path("a(1).sqlite"))],
+)
+def test_cache_is_a_flag_or_a_file(word: str, value: object) -> None:
+    assert ScoreSettings.from_config(composed(f"cache={word}")).cache == value
+
+
+def test_home_folder_is_found_unless_a_folder_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeMetric]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.cif").write_text(CIF)
+    assert main(["score", "samples=~/a.cif", "out=~/run"]) == 0
+    assert (tmp_path / "run" / "report.json").exists()
+
+
+# What the metric is given
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_file_of_a_hull_is_taken_as_typed(name: str, cif: Path, fake: type[FakeMetric]) -> None:
+    assert main(["score", f"samples={cif}", "hull=entries", f"hull.file={name}"]) == 0
+    (call,) = fake.calls
+    assert isinstance(call["hull"], EntriesHull) and Path(call["hull"].file) == Path(name)
+
+
+def test_settings_of_the_hull_of_matbench_discovery(cif: Path, fake: type[FakeMetric]) -> None:
+    words = ["hull=matbench_discovery", "hull.allow_pickle=true", "hull.energies=corrected"]
+    assert main(["score", f"samples={cif}", *words]) == 0
+    (call,) = fake.calls
+    assert call["hull"] == MatbenchDiscoveryHull(energies="corrected", allow_pickle=True)
+
+
+def test_settings_reach_the_metric(cif: Path, fake: type[FakeMetric]) -> None:
+    words = (
+        "protocol=paper protocol.fmax=0.02 protocol.k=5 relaxer=none hull=none scope=all "
+        "exhaustive=true relax_samples=false workers=2 device=cuda:0 max_sites=50 cache=false"
+    )
+    assert main(["score", f"samples={cif}", *words.split()]) == 0
+    (call,) = fake.calls
+    assert call["reference"] == "aflow"
+    assert call["protocol"] == Protocol(name="paper (modified: fmax=0.02, k=5)", fmax=0.02, k=5)
+    assert {key: call[key] for key in ("relaxer", "hull", "scope", "device", "cache")} == {
+        "relaxer": "none",
+        "hull": "none",
+        "scope": "all",
+        "device": "cuda:0",
+        "cache": False,
+    }
+    assert (call["exhaustive"], call["relax_samples"]) == (True, False)
+    assert (call["workers"], call["max_sites"]) == (2, 50)
+    assert call["closed"]
+
+
+def test_unchanged_protocol_keeps_its_name(cif: Path, fake: type[FakeMetric]) -> None:
+    fast = Protocol.named("fast")
+    assert main(["score", f"samples={cif}", f"protocol.fmax={fast.fmax}"]) == 0
+    assert fake.calls[0]["protocol"] == fast
+
+
+def test_reference_can_be_a_file(cif: Path, fake: type[FakeMetric]) -> None:
+    Path("my(1),ref.arrow").write_text("")
+    assert main(["score", f"samples={cif}", "reference=my(1),ref.arrow"]) == 0
+    assert fake.calls[0]["reference"] == Path("my(1),ref.arrow")
+
+
+def test_limit_reaches_the_reader(cif: Path, fake: type[FakeMetric]) -> None:
+    cif.write_text(CIF + CIF.replace("data_NaCl", "data_b") + CIF.replace("data_NaCl", "data_c"))
+    assert main(["score", f"samples={cif}", "limit=2", "out=run"]) == 0
+    assert len(NoveltyReport.load("run").results) == 2
+
+
+def test_a_seed_draws_instead_of_taking_the_first(cif: Path, fake: type[FakeMetric]) -> None:
+    cif.write_text("".join(CIF.replace("data_NaCl", f"data_{i}") for i in range(9)))
+    assert main(["score", f"samples={cif}", "limit=2", "seed=1", "out=run"]) == 0
+    drawn = [row.id for row in NoveltyReport.load("run").results]
+    assert len(drawn) == 2 and drawn != ["NaCl-0", "NaCl-1"]
+
+
+def test_own_configs_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path) -> None:
+    folder = tmp_path / "my, configs (1)"
+    (folder / "protocol").mkdir(parents=True)
+    (folder / "protocol" / "mine.yaml").write_text(
+        "defaults:\n  - paper\n  - _self_\nname: mine\nk: 4\n"
+    )
+    (folder / "relaxer").mkdir()
+    (folder / "relaxer" / "own.yaml").write_text("_target_: fractions.Fraction\nnumerator: 3\n")
+    (folder / "model").mkdir()
+    (folder / "model" / "mine.yaml").write_text("name: mine\nformat: cif\n")
+    words = ["--config-dir", str(folder), "protocol=mine", "relaxer=own", "model=mine"]
+    assert main(["score", f"samples={cif}", *words]) == 0
+    assert fake.calls[0]["protocol"] == Protocol(name="mine", k=4)
+    assert fake.calls[0]["relaxer"] == 3
+
+
+def test_relaxer_that_can_not_be_made_is_one_line(
+    cif: Path, fake: type[FakeMetric], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "relaxer").mkdir()
+    (tmp_path / "relaxer" / "own.yaml").write_text("_target_: no.such.Thing\n")
+    words = ["score", f"samples={cif}", f"--config-dir={tmp_path}", "relaxer=own"]
+    assert "relaxer=no.such.Thing can't be made" in complaint(capfd, *words)
+
+
+# What is printed and written
+
+
+def test_screen_shows_the_report_and_nothing_of_the_libraries(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", f"samples={cif}"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert out.startswith("novelty at most 100.0 %: nothing was relaxed")
+    assert "noise" not in out and "CHGNet v0.3.0 initialized" not in out
+    assert "add out=DIR" in out
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_out_holds_the_report_and_the_settings(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", f"samples={cif}", "out=deep/run"]) == 0
+    assert "Written to deep/run" in capfd.readouterr().out
+    assert sorted(path.name for path in Path("deep/run").iterdir()) == [
+        "config.json",
+        "evidence.parquet",
+        "parents.parquet",
+        "quality.parquet",
+        "report.json",
+        "verdicts.csv",
+        "verdicts.parquet",
+    ]
+    assert json.loads(Path("deep/run/config.json").read_text())["protocol"]["name"] == "fast"
+
+
+def test_every_file_that_is_written_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", "relaxer=none", "limit=3", "workers=1", "out=run"]) == 0
+    said = capfd.readouterr().out.split("Written to run: ")[1].split("The evidence")[0]
+    written = {path.name for path in Path("run").iterdir()}
+    assert {name.split(".")[0] for name in written} <= set(re.findall(r"\w+", said))
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = readme.split("`out=run` holds")[1].split("`novelty-metric report run`")[0]
+    assert set(re.findall(r"`(\w+\.\w+)`", listed)) == written
+    assert main(["score", "--help"]) == 0
+    listed = capfd.readouterr().out.split("out=DIR ")[1].split("overwrite=")[0]
+    assert set(re.findall(r"^ +(\w+\.\w+) ", listed, flags=re.MULTILINE)) == written
+
+
+def test_report_of_the_same_settings_is_continued_and_of_others_refused(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["score", f"samples={cif}", "out=run"]
+    assert main(words) == 0
+    assert main([*words, "workers=2", "cache=false"]) == 0
+    # The same samples by another name.
+    Path("copy.cif").write_bytes(cif.read_bytes())
+    assert main(["score", "samples=copy.cif", "out=run"]) == 0
+    capfd.readouterr()
+    line = complaint(capfd, *words, "protocol.k=5")
+    assert "protocol.k was 3, is 5" in line and "overwrite=true" in line
+    Path("copy.cif").write_text(CIF.replace("Na", "K"))
+    assert "other samples" in complaint(capfd, "score", "samples=copy.cif", "out=run")
+    assert main([*words, "protocol.k=5", "overwrite=true"]) == 0
+    assert NoveltyReport.load("run").context.protocol.k == 5
+    # A run of before there were these settings is one of the same.
+    config = json.loads(Path("run/config.json").read_text())
+    del config["progress"], config["model"]["formats"]
+    Path("run/config.json").write_text(json.dumps(config))
+    assert main([*words, "protocol.k=5"]) == 0
+    Path("run/config.json").unlink()
+    capfd.readouterr()
+    assert "settings are not known" in complaint(capfd, *words)
+
+
+def test_a_folder_of_something_else_is_told(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["score", f"samples={cif}", "out=mine"]
+    Path("mine").mkdir()
+    # What a batch system writes there.
+    Path("mine/slurm-1.out").write_text("")
+    fake.failure = KeyboardInterrupt()
+    assert main(words) == 3
+    assert capfd.readouterr().err.count("\n") == 1
+    fake.failure = None
+    assert main(words) == 0  # an interrupted run goes on
+    assert main(words) == 0
+    assert capfd.readouterr().err == ""
+
+    Path("theirs").mkdir()
+    for name in ("a.csv", "b.csv", "c.csv", "d.csv"):
+        Path("theirs", name).write_text("x")
+    assert main(["score", f"samples={cif}", "out=theirs"]) == 0
+    assert capfd.readouterr().err == (
+        "novelty-metric: warning: out=theirs holds no run but a.csv, b.csv, c.csv and 1 more; the "
+        "report goes beside them\n"
+    )
+    assert main(["score", f"samples={cif}", "out=theirs"]) == 0
+    assert capfd.readouterr().err == ""
+
+    Path("model").mkdir()
+    Path("model/config.json").write_text('{"layers": 6}')
+    said = complaint(capfd, "score", f"samples={cif}", "out=model")
+    assert "out=model holds config.json, but no report that it could be of" in said
+    assert Path("model/config.json").read_text() == '{"layers": 6}'
+    assert main(["score", f"samples={cif}", "out=model", "overwrite=true"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "content", "said"),
+    [
+        ("diffcsp", "a.cif", CIF, "is cif, which model=diffcsp does not write (pt)"),
+        ("mattergen", "a.csv", f'cif\n"{CIF}"\n', "is csv, which model=mattergen does not write"),
+        ("flowmm", "a.csv", f'cif\n"{CIF}"\n', "has no column relxed_structure or relaxed_struc"),
+        ("flowmm", "a.csv", f'relxed_structure\n"{CIF}"\n', None),
+        ("mattergen", "a.cif", CIF, None),
+        ("crystalformer", "a.csv", f'cif\n"{CIF}"\n', None),
+        ("generic", "a.csv", f'mine\n"{CIF}"\n', None),
+    ],
+)
+def test_samples_that_the_model_does_not_write_are_told(
+    model: str,
+    name: str,
+    content: str,
+    said: str | None,
+    *,
+    cif: Path,
+    fake: type[FakeMetric],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path(name).write_text(content)
+    words = ["score", f"model={model}", f"samples={name}", "reference=aflow", "out=run"]
+    assert main(words) == 0
+    err = capfd.readouterr().err
+    warnings = NoveltyReport.load("run").context.warnings
+    if said is None:
+        assert (err, warnings) == ("", ())
+    else:
+        assert err.count("\n") == 1 and f"warning: samples={name} {said}" in err
+        assert any(said in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [
+        ("crystalformer", "crystalformer/CrystalFormer_mp_20.csv.gz"),
+        ("diffcsp", "diffcsp/DiffCSP_mp_20.pt"),
+        ("diffcsp_pp", "diffcsp_pp/DiffCSP++_mp_20.pt"),
+        ("flowmm", "flowmm/flowmm_mp20_all_result_filtered_withcif.csv"),
+        ("flowmm_relaxed", "flowmm/flowmm_mp20_all_result_filtered_withcif.csv"),
+        ("mattergen", "mattergen/generated_crystals.extxyz"),
+        ("mattergen", "mattergen/generated_crystals_cif.zip"),
+        ("wyckofftransformer", "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.json.gz"),
+    ],
+)
+def test_published_samples_are_what_their_model_writes(
+    model: str, file: str, shared_data: Path
+) -> None:
+    path = shared_data / "generated" / file
+    content = composed(f"model={model}", f"samples={path}", "reference=aflow")
+    assert not_of_model(ScoreSettings.from_config(content)) is None
+
+
+def test_folder_of_samples_is_compared_by_content(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    Path("in/a.cif").write_text(CIF)
+    words = ["score", "samples=in", "out=run"]
+    assert main(words) == 0
+    assert main(words) == 0
+    Path("in/b.cif").write_text(CIF)
+    capfd.readouterr()
+    assert "other samples" in complaint(capfd, *words)
+
+
+def test_cfg_prints_what_would_be_done(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "protocol=paper", "--cfg", "job", "reference=a(1).arrow", "limit=3"]) == 0
+    config = OmegaConf.create(capfd.readouterr().out)
+    assert config.protocol.fmax == 0.001
+    assert config.reference.path == "a(1).arrow"
+    assert config.limit == 3
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["score", "-h"], ["reference", "--help"]])
+def test_help(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("usage: novelty-metric")
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 88
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    from novelty_metric import __version__
+
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out == f"novelty-metric {__version__}\n"
+
+
+# What can't be used
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("scor", "did you mean 'score'?"),
+        ("score smples=x", "did you mean 'samples'?"),
+        ("score k=3", "did you mean 'protocol.k'?"),
+        ("score protocol.fmx=1", "did you mean 'protocol.fmax'?"),
+        ("score +new=1", "no setting named 'new'"),
+        ("score ++protocol.new=1", "no setting named 'protocol.new'"),
+        ("score ~limit", "write limit=null"),
+        ("score protocol=pap", "did you mean 'paper'?"),
+        ("score relaxer=mace", "relaxer=mace needs mace-torch; install it with pip install"),
+        (
+            "score hull=oqmd",
+            "no hull named 'oqmd'; known: auto, entries, file, matbench_discovery, mp",
+        ),
+        ("score hull=entries", "hull.file has no value; write hull.file=VALUE"),
+        ("score model=zzz", "known: adit, cdvae"),
+        ("score model=diffcsp", "model=diffcsp needs samples="),
+        ("score logger=x", "known: none"),
+        ("score reference=mp20", "did you mean 'mp_20'?"),
+        ("score reference=/no/file.arrow", "neither a known reference nor a file"),
+        ("score reference=", "or a file"),
+        ("score reference=file", "write reference=FILE"),
+        ("score samples=/no/such.zip", "samples=/no/such.zip: no such file or folder"),
+        ("score samples=", "samples= has no value"),
+        ("score limit=0", "limit is 0; it must be a whole number above 0"),
+        ("score limit=many", "limit is 'many'"),
+        ("score seed=-1 limit=3", "seed is -1; it must be a whole number"),
+        ("score seed=1", "add limit=N, or leave seed= out"),
+        ("score workers=-1", "workers is -1"),
+        ("score exhaustive=perhaps", "exhaustive is 'perhaps'; it must be true or false"),
+        ("score scope=some", "scope is 'some'; known: eligible, all"),
+        ("score smact_oxidation_states=x", "no oxidation states named 'x'; known to SMACT: icsd24"),
+        ("score protocol.fmax=fast", "protocol.fmax is 'fast'; it must be a number"),
+        ("score protocol.fmax=nan", "protocol.fmax is nan; it must be finite"),
+        ("score protocol.fmax=-1", "it must be above 0"),
+        ("score protocol.k=1.5", "protocol.k is 1.5"),
+        ("score protocol.k=1,2", "'protocol.k=1,2' can't be read"),
+        ("score limit=(", "'limit=(' can't be read"),
+        ("score word", "'word' is not of the form key=value"),
+        ("score --frob", "unrecognized arguments: --frob"),
+        ("score --cfg", "--cfg"),
+        ("score --config-dir /no/folder", "--config-dir /no/folder: no such folder"),
+        ("reference fetched", "known: reference build"),
+        ("reference build", "needs a SOURCE"),
+        ("reference build /no/such.csv out=x.arrow", "/no/such.csv: no such file or folder"),
+        ("reference build . ot=x.arrow", "did you mean 'out'?"),
+        ("reference build .", "needs out=FILE.arrow"),
+        ("reference build . out=x.arrow workers=0", "workers is '0'"),
+        ("reference build . out=", "out= has no value"),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    words: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert said in complaint(capfd, *words.split())
+
+
+def test_a_file_without_key_is_understood(cif: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert f"is it samples={cif}?" in complaint(capfd, "score", str(cif))
+
+
+def test_out_that_is_a_file_is_refused_before_the_work(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").write_text("")
+    assert "can't be written" in complaint(capfd, "score", f"samples={cif}", "out=taken")
+    assert "can't be written" in complaint(capfd, "score", f"samples={cif}", "out=taken/run")
+    assert fake.calls == []
+
+
+def test_errors_of_the_package_keep_their_words(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.failure = InputError("the reference\nis empty")
+    line = complaint(capfd, "score", f"samples={cif}")
+    assert line == "novelty-metric: error: the reference is empty\n"
+    assert fake.calls[0]["closed"]
+
+
+def test_fault_of_the_program_is_one_line_with_the_way_to_more(
+    cif: Path,
+    fake: type[FakeMetric],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake.failure = ZeroDivisionError("division by zero")
+    assert main(["score", f"samples={cif}"]) == 2
+    err = capfd.readouterr().err
+    assert "internal error: ZeroDivisionError: division by zero" in err
+    assert "NOVELTY_METRIC_DEBUG=1" in err and err.count("\n") == 1
+    monkeypatch.setenv("NOVELTY_METRIC_DEBUG", "1")
+    assert main(["score", f"samples={cif}"]) == 2
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_interruption_says_how_to_go_on(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.failure = KeyboardInterrupt()
+    source = cif.with_name("a b.cif")
+    source.write_text(CIF)
+    assert main(["score", f"samples={source}"]) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == (
+        "novelty-metric: interrupted; what is finished is kept, go on with: "
+        f"novelty-metric score 'samples={source}'\n"
+    )
+    assert main(["score", f"samples={source}", "cache=false"]) == 3
+    assert "nothing was kept" in capfd.readouterr().err
+
+
+# As a process
+
+
+def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "novelty_metric.cli", *words]
+    folder = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(folder), **options.pop("env", {})}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, **options
+    )
+
+
+def test_process_ends_with_the_status(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).returncode == 0
+    refused = run("score", "limit=0", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_process_ends_with_three(name: signal.Signals, cif: Path) -> None:
+    script = (
+        "import signal, sys, time, types\n"
+        # A shell has what it runs in the background ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pathlib import Path\n"
+        "class Metric:\n"
+        "    def __init__(self, *given, **options): pass\n"
+        "    def __enter__(self): return self\n"
+        "    def __exit__(self, *error): pass\n"
+        "    reference = types.SimpleNamespace(store_hash='')\n"
+        "    def prepare(self):\n"
+        "        Path('running').touch()\n"
+        "        time.sleep(60)\n"
+        "module = types.ModuleType('novelty_metric.metric')\n"
+        "module.SubstitutionNovelty = Metric\n"
+        "sys.modules['novelty_metric.metric'] = module\n"
+        "from novelty_metric.cli import main\n"
+        f"sys.exit(main(['score', 'samples={cif}']))\n"
+    )
+    folder = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+    try:
+        for _ in range(600):
+            if Path("running").exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.send_signal(name)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (3, "")
+    assert "go on with: novelty-metric score" in err and err.count("\n") == 1
+
+
+def test_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m novelty_metric.cli score --help | head -1"
+    folder = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_terminal_of_any_encoding_is_served(encoding: str, tmp_path: Path) -> None:
+    done = run(
+        "score", "reference=référence 金.arrow", "--cfg", "job", env={"PYTHONIOENCODING": encoding}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run("score", "samples=金", env={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 2 and "no such file" in done.stderr
+
+
+HEAVY = ("torch", "pymatgen", "pandas", "pyarrow", "ase", "chgnet", "smact", "rich", "wandb")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["score", "--help"], ["score", "samples=/no/file"], ["score", "k=1"]]
+)
+def test_nothing_heavy_is_loaded_before_the_words_are_checked(words: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from novelty_metric.cli import main\n"
+        f"main({words!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    folder = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_comes_at_once() -> None:
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert run("--help").returncode == 0
+        took.append(time.perf_counter() - started)
+    # Half a second on an idle machine; this one may be busy.
+    assert min(took) < 1.5
+
+
+# Several files of samples
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["samples=gen_*.cif"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
+        (["samples=[gen_2.cif,gen_1.cif]"], ["gen_2.cif", "gen_1.cif"]),
+        (["samples=[ gen_2.cif , gen_1.cif ]"], ["gen_2.cif", "gen_1.cif"]),
+        (["samples=gen_2.cif", "samples=gen_1.cif"], ["gen_2.cif", "gen_1.cif"]),
+        (["samples=gen_1*.cif", "samples=gen_1.cif"], ["gen_1.cif", "gen_10.cif"]),
+        (["samples=gen_?.cif", "samples=[gen_10.cif]"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
+        (["samples=['x,y.csv',gen_1.cif]"], ["x,y.csv", "gen_1.cif"]),
+        (["samples=x,y.csv", "samples=a(1).zip"], ["x,y.csv", "a(1).zip"]),
+        (['samples=["it\'s","a=b.csv"]'], ["it's", "a=b.csv"]),
+        (["samples=it's", "samples=a=b.csv"], ["it's", "a=b.csv"]),
+        (["samples=*.cif"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
+        (["samples=[list]"], ["[list]"]),
+        (["samples=[list]", "samples=gen_1.cif"], ["[list]", "gen_1.cif"]),
+        (["samples=run[1]/x"], ["run[1]/x"]),
+        (["samples=**/x"], ["run[1]/x"]),
+        (["samples=gen_[12].cif"], ["gen_1.cif", "gen_2.cif"]),
+        (["samples=null"], []),
+        (["samples=none.cif"], ["none.cif"]),
+    ],
+)
+def test_samples_are_files_lists_and_patterns(
+    words: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["gen_1.cif", "gen_2.cif", "gen_10.cif", "x,y.csv", "a(1).zip", "it's", "a=b.csv"]
+    for name in [*names, "[list]", "run[1]/x"]:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    Path(".hidden.cif").touch()
+    found = ScoreSettings.from_config(composed(*words)).samples
+    assert found == tuple(map(Path, expected))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("none_*.cif", "samples=none_*.cif: fits no file or folder"),
+        ("a**b", "samples=a**b is no pattern"),
+        ("[]", "samples=[] names no file"),
+        (3, "samples is 3; it must be text, a list of texts, or null"),
+        (["a", 3], "samples is ['a', 3]; it must be text"),
+        ("a\0*", "which can be no file name"),
+    ],
+)
+def test_samples_that_name_nothing_are_one_line(value: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ScoreSettings.from_config({**composed(), "samples": value})
+    assert message in str(caught.value)
+
+
+def test_several_files_are_one_run(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("gen_1.cif", "gen_2.cif", "gen_10.cif"):
+        Path(name).write_bytes(cif.read_bytes())
+    words = ["score", "samples=gen_*.cif", f"samples={cif}", "out=run"]
+    assert main(words) == 0
+    rows = NoveltyReport.load("run").results
+    assert [row.id for row in rows] == ["gen_1", "gen_2", "gen_10", "crystal"]
+    assert main(words) == 0  # the same samples, which are known
+    assert main([*words[:1], "limit=2", "seed=1", *words[1:3], "out=two"]) == 0
+    assert len(NoveltyReport.load("two").results) == 2
+    capfd.readouterr()
+    Path("gen_2.cif").write_text(CIF.replace("Na", "K"))
+    assert "other samples" in complaint(capfd, *words)
+    Path("gen_2.cif").write_bytes(cif.read_bytes())
+    Path("gen_3.cif").write_bytes(cif.read_bytes())
+    assert "other samples" in complaint(capfd, *words)
+    Path("gen_3.cif").unlink()
+    assert main(words) == 0
+    assert main(["score", "-m", *words[1:3], "protocol.k=1,3", "out=all"]) == 0
+    assert len(NoveltyReport.load("all/protocol.k=3").results) == 4
+    capfd.readouterr()
+    assert "no such file" in complaint(capfd, "score", f"samples={cif}", "samples=none.cif")
+
+
+def test_the_column_of_the_ids_is_a_setting(
+    cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.csv").write_text(f'id,"no, of run",path\na,00123,{cif.name}\n')
+    Path(cif.name).write_bytes(cif.read_bytes())
+    assert main(["score", "samples=x.csv", "id_column=no, of run", "out=run"]) == 0
+    assert [row.id for row in NoveltyReport.load("run").results] == ["00123"]
+    capfd.readouterr()
+    error = complaint(capfd, "score", "samples=x.csv", "id_column=label")
+    assert "id_column=label: there is no such column; the columns are id, no, of run, path" in error

@@ -1,0 +1,170 @@
+"""``novelty-metric compare``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.cli import main
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.verdict import CrystalResult, Verdict
+
+CONTEXT = RunContext(
+    protocol=Protocol.named("fast"),
+    reference_name="mp_20",
+    reference_size=27136,
+    crystals_hash="c" * 64,
+    store_hash="d" * 64,
+    potential=PotentialInfo(name="chgnet", version="0.3.0", weights_hash="e" * 64),
+)
+
+
+def saved(folder: Path, unmatched: int, context: RunContext = CONTEXT) -> str:
+    """A run of 60 crystals, of which so many are unmatched."""
+    rows = [
+        CrystalResult(
+            id=f"gen_{i}",
+            formula="NaCl",
+            smact_valid=True,
+            eligible=True,
+            verdict=Verdict.UNMATCHED if i < unmatched else Verdict.DUPLICATE,
+            parent_id=None if i < unmatched else "mp-[1]",
+        )
+        for i in range(60)
+    ]
+    return str(NoveltyReport.from_results(rows, context).save(folder))
+
+
+def test_runs_that_relaxed_nothing_have_a_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = dataclasses.replace(CONTEXT, potential=None)
+    searched = saved(tmp_path / "a", 30, context), saved(tmp_path / "b", 30, context)
+    assert main(["compare", *searched]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for name in ("before", "after"):
+        assert f"warning: {name}: novelty at most 50.0 %: nothing was relaxed" in out
+
+
+def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = saved(tmp_path / "a", 30), saved(tmp_path / "b", 5)
+    assert main(["compare", before, after]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("unmatched"))
+    numbers = "unmatched 50.0 [38- 62] 60 8.3 [ 4- 18] 60 -41.7 [-54, -28] 6e-08"
+    assert " ".join(row.split()) == numbers
+    assert "p by McNemar's exact test" in out
+    assert "25 of 60 crystals in common changed" in out
+    assert "  gen_5 NaCl: unmatched -> duplicate\n    was: no parent confirmed\n" in out
+    assert "    now: equals mp-[1]\n" in out
+    assert "and 5 more; --all lists them" in out
+    assert "warning" not in out
+    assert main(["compare", "--all", before, after]) == 0
+    assert "gen_29" in capsys.readouterr().out
+
+
+def test_runs_are_paired_by_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same crystals under other ids, in another order, with coordinates that were rounded."""
+    made = [
+        Structure(Lattice.cubic(4 + i / 10), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 1 / 3]])
+        for i in range(8)
+    ]
+
+    def save(name: str, order: Sequence[int], digits: int, unmatched: int) -> str:
+        rows = []
+        for position, i in enumerate(order):
+            crystal = made[i].copy()
+            crystal = Structure(
+                Lattice.from_parameters(*np.round(crystal.lattice.parameters, digits)),
+                crystal.species[:: 1 if digits > 5 else -1],
+                np.round(crystal.frac_coords + (0 if digits > 5 else 1), digits)[
+                    :: 1 if digits > 5 else -1
+                ],
+            )
+            rows.append(
+                CrystalResult(
+                    id=f"{name}_{position}",
+                    formula="NaCl",
+                    smact_valid=True,
+                    eligible=True,
+                    verdict=Verdict.UNMATCHED if i < unmatched else Verdict.DUPLICATE,
+                    structures=CrystalRecords(generated=CrystalRecord.of(crystal)),
+                )
+            )
+        return str(NoveltyReport.from_results(rows, CONTEXT).save(tmp_path / name))
+
+    before, after = save("old", range(8), 9, 5), save("new", range(7, -1, -1), 4, 3)
+    assert main(["compare", before, after]) == 0
+    out = capsys.readouterr().out
+    assert "no crystal in common" in out and "by=content pairs the same crystals" in out
+    assert main(["compare", before, "by=content", after]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 8 crystals in common changed" in out and "McNemar" in out
+    assert "new_3 NaCl: unmatched -> duplicate" in out and "by=content" not in out
+    assert main(["compare", before, after, "by=formula"]) == 2
+    assert "by is 'formula'; known: id, content" in capsys.readouterr().err
+    assert main(["compare", before, after, after, "by=content"]) == 2
+    assert "by=content is for two runs" in capsys.readouterr().err
+    assert main(["compare", before, saved(tmp_path / "bare", 5), "by=content"]) == 2
+    assert "a report holds none" in capsys.readouterr().err
+
+
+def test_runs_of_other_settings_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper = dataclasses.replace(CONTEXT, protocol=Protocol.named("paper"), crystals_hash="e" * 64)
+    before, after = saved(tmp_path / "a", 30), saved(tmp_path / "b", 30, paper)
+    assert main(["compare", before, after]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "warning: reference was mp_20 (cccccccccccc), is mp_20 (eeeeeeeeeeee)" in out
+    assert "warning: protocol.max_steps was 300 (fast), is 1000 (paper): not the same" in out
+    assert "0 of 60 crystals in common changed" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "two or more runs are compared, 0 given"),
+        (["a"], "two or more runs are compared, 1 given"),
+        (["none", "none"], "none/report.json can't be read"),
+        (["a", "--every"], "unrecognized arguments: --every"),
+    ],
+)
+def test_calls_that_cannot_be_used(
+    words: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("novelty-metric: error: ") and complaint in err and err.count("\n") == 1
+
+
+def test_several_runs_show_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [saved(tmp_path / name, count) for name, count in (("a", 6), ("b", 12), ("c", 18))]
+    assert main(["compare", *runs]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("unmatched "))
+    # sd of 10, 20 and 30 %; by chance sqrt(0.2 * 0.8 / 60).
+    assert " ".join(row.split()) == "unmatched 3 20.0 [0.0-44.8] 10.0 5.2 10.0 30.0"
+    assert out.split()[0] == "figure" and "figure, %" not in out
+    assert main(["compare", "--spread", *runs[:2]]) == 0
+    assert "standard deviation between the runs" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: novelty-metric compare RUN_A RUN_B\n")
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.count("\n  compare ") == 1

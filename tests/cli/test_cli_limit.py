@@ -1,0 +1,201 @@
+"""``limit=`` raised on a run that is there, and runs whose folder was moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from novelty_metric import SubstitutionNovelty
+from novelty_metric.cli import main
+from novelty_metric.samples.base import Sample
+from novelty_metric.samples.draw import Draw, drawn_rows
+from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.settings import run_folder
+
+FAST = ["relaxer=none", "hull=none", "progress=false"]
+
+
+@given(st.integers(0, 60), st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**40))
+def test_a_larger_draw_holds_a_smaller_one(total: int, one: int, other: int, seed: int) -> None:
+    few, many = sorted((one, other))
+    drawn = drawn_rows(total, few, seed)
+    assert drawn == sorted(set(drawn)) and len(drawn) == min(few, total)
+    assert set(drawn) <= set(drawn_rows(total, many, seed)) <= set(range(total))
+
+
+def test_draws_are_fair_and_fixed() -> None:
+    counts = [0] * 10
+    for seed in range(3000):
+        for row in drawn_rows(10, 3, seed):
+            counts[row] += 1
+    # 900 each, with a standard deviation of 25.
+    assert all(abs(count - 900) < 125 for count in counts)
+    # Nobody's draw may change with a version.
+    assert drawn_rows(1000, 5, 0) == [40, 186, 402, 583, 993]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "holds"),
+    [
+        (Draw(5), Draw(5), True),
+        (Draw(6), Draw(5), True),
+        (Draw(4), Draw(5), False),
+        (Draw(), Draw(5), True),
+        (Draw(), Draw(5, 1), True),
+        (Draw(5), Draw(), False),
+        (Draw(9, 1), Draw(5, 1), True),
+        (Draw(9, 2), Draw(5, 1), False),
+        (Draw(9), Draw(5, 1), False),
+        (Draw(9, 1), Draw(5), False),
+    ],
+)
+def test_which_draw_holds_which(now: Draw, before: Draw, holds: bool) -> None:
+    assert now.holds(before) is holds
+
+
+@pytest.fixture
+def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "gen.zip"
+    shutil.copy(packaged_samples_path(), path)
+    return path
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of what is scored, in order."""
+    ids: list[str] = []
+    score_each = SubstitutionNovelty.score_each
+
+    def noted(self: SubstitutionNovelty, samples: Any, tell: Any) -> None:
+        found: list[Sample] = list(samples)
+        ids.extend(sample.id for sample in found)
+        score_each(self, found, tell)
+
+    monkeypatch.setattr(SubstitutionNovelty, "score_each", noted)
+    return ids
+
+
+def rows(folder: str) -> pd.DataFrame:
+    return pd.read_parquet(Path(folder, "verdicts.parquet")).drop(columns="seconds")
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_limit_is_raised(seed: int | None, samples: Path, scored: list[str]) -> None:
+    words = ["score", "samples=data/gen.zip", *FAST]
+    drawn = [] if seed is None else [f"seed={seed}"]
+    assert main([*words, "limit=6", *drawn, "out=run"]) == 0
+    first = list(scored)
+    scored.clear()
+    assert main([*words, "limit=12", *drawn, "out=run"]) == 0
+    assert len(scored) <= 12 - 6 + 1  # what can't be read is refused again
+    assert set(first).union(scored) == set(rows("run")["id"])
+    assert main([*words, "limit=12", *drawn, "out=fresh"]) == 0
+    pd.testing.assert_frame_equal(rows("run"), rows("fresh"))
+    for name in ("parents", "evidence", "quality", "structures"):
+        found, expected = (Path(run, f"{name}.parquet") for run in ("run", "fresh"))
+        assert found.read_bytes() == expected.read_bytes(), name
+    scored.clear()
+    assert main([*words, "out=run"]) == 0  # all of them
+    assert main([*words, "out=whole"]) == 0
+    pd.testing.assert_frame_equal(rows("run"), rows("whole"))
+
+
+def test_a_limit_is_not_lowered(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["score", "samples=data/gen.zip", *FAST, "out=run"]
+    assert main([*words, "limit=4"]) == 0
+    capsys.readouterr()
+    for less, said in (
+        (["limit=3"], "limit=3 does not hold those crystals; a limit can be raised"),
+        (["limit=8", "seed=1"], "holds a report with limit=4, and limit=8 seed=1 does not"),
+        (["limit=8", "protocol.k=1"], "protocol.k was 3, is 1"),
+    ):
+        assert main([*words, *less]) == 2
+        assert said in capsys.readouterr().err
+    assert len(rows("run")) == 4
+    assert main([*words, "limit=3", "overwrite=true"]) == 0
+    assert len(rows("run")) == 3
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_an_interrupted_run_is_raised(
+    seed: int | None, samples: Path, scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["score", "samples=data/gen.zip", *FAST, "out=run", "part=2"]
+    words += [] if seed is None else [f"seed={seed}"]
+    noted = SubstitutionNovelty.score_each
+
+    def broken(self: SubstitutionNovelty, samples: Any, tell: Any) -> None:
+        if len(scored) >= 6:
+            raise KeyboardInterrupt
+        noted(self, samples, tell)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SubstitutionNovelty, "score_each", broken)
+        assert main([*words, "limit=10"]) == 3
+    done = list(scored)
+    assert len(done) == 6
+    scored.clear()
+    assert main([*words, "limit=9"]) == 2
+    assert main([*words, "limit=16"]) == 0
+    assert len(rows("run")) == 16
+    assert len(scored) <= 16 - 6 + 1
+    fresh = [word for word in words if not word.startswith(("out=", "part="))]
+    assert main([*fresh, "limit=16", "out=fresh"]) == 0
+    pd.testing.assert_frame_equal(rows("run"), rows("fresh"))
+
+
+def test_a_run_is_found_from_any_folder(
+    samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = samples.parents[1]
+    assert main(["score", "samples=data/gen.zip", *FAST, "limit=4", "out=runs/one"]) == 0
+    varied = ["k=1", "tolerances=none", "symprec=none"]
+    elsewhere = root / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["sensitivity", "run=../runs/one", *varied]) == 0
+    identifier = rows("../runs/one")["id"][0]
+    assert main(["explain", identifier, "run=../runs/one"]) == 0
+
+    moved = root / "moved"
+    moved.mkdir()
+    for name in ("data", "runs"):
+        (root / name).rename(moved / name)
+    assert main(["sensitivity", "run=../moved/runs/one", *varied]) == 0
+    config = run_folder.read_config(moved / "runs" / "one")
+    assert config is not None and config["samples"] == str(moved / "data" / "gen.zip")
+
+    # Another file where the samples were is not taken for them.
+    (root / "data").mkdir()
+    (root / "data" / "gen.zip").write_bytes(b"another")
+    assert main(["sensitivity", "run=../moved/runs/one", *varied]) == 0
+    capsys.readouterr()
+    (moved / "data" / "gen.zip").unlink()
+    assert main(["sensitivity", "run=../moved/runs/one", *varied]) == 2
+    assert "have changed" in capsys.readouterr().err
+
+
+def test_a_run_of_before_has_its_paths_as_they_were_typed(
+    samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = samples.parents[1]
+    assert main(["score", "samples=data/gen.zip", *FAST, "limit=4", "out=runs/one"]) == 0
+    path = root / "runs" / "one" / "config.json"
+    content = json.loads(path.read_text())
+    del content["relative_paths"]
+    path.write_text(json.dumps({**content, "samples": "data/gen.zip"}))
+    (root / "elsewhere").mkdir()
+    monkeypatch.chdir(root / "elsewhere")
+    words = ["k=1", "tolerances=none", "symprec=none"]
+    assert main(["sensitivity", "run=../runs/one", *words]) == 0
+    monkeypatch.chdir(root)
+    assert main(["score", "samples=data/gen.zip", *FAST, "limit=5", "out=runs/one"]) == 0

@@ -1,0 +1,108 @@
+"""A script without the guard that starting processes needs is told so, at once and in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import pytest
+
+from novelty_metric.support.processes import OwnContext
+
+CRYSTALS = """\
+from pymatgen.core import Lattice, Structure
+salt = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+)
+crystals = [salt, salt]
+"""
+COMMAND = "from novelty_metric.cli import main\nraise SystemExit(main(WORDS))\n"
+FAST = ["score", "relaxer=none", "hull=none", "limit=2", "progress=false"]
+SCRIPTS = {
+    "workers": CRYSTALS
+    + """\
+from novelty_metric import SubstitutionNovelty
+metric = SubstitutionNovelty("aflow", workers=2, hull="none", cache=False)
+metric(crystals)
+""",
+    "reference build": CRYSTALS
+    + """\
+from pathlib import Path
+from novelty_metric.reference import build_reference
+for number, crystal in enumerate(crystals):
+    crystal.to(f"{number}.cif")
+build_reference([Path("0.cif"), Path("1.cif")], Path("out.arrow"), workers=2)
+""",
+    "executor": COMMAND.replace("WORDS", repr([*FAST, "executor=local", "executor.workers=2"])),
+    "dask": COMMAND.replace("WORDS", repr([*FAST, "executor=dask_local", "executor.workers=2"])),
+    "deterministic": COMMAND.replace("WORDS", repr([*FAST, "--deterministic"])),
+    "asynchronous": CRYSTALS
+    + """\
+from novelty_metric.callbacks import NoveltyMonitor
+settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
+monitor = NoveltyMonitor(lambda n: crystals, settings, n_samples=2, asynchronous=True)
+for epoch in range(2):
+    monitor.step(epoch)
+    monitor.wait()
+monitor.close()
+""",
+}
+GUARD = 'if __name__ == "__main__":'
+TOO_LONG = 300
+"""Seconds: not a measure, but far above what an end takes."""
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = folder / "script.py"
+    path.write_text(script)
+    return subprocess.run(
+        [sys.executable, str(path)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TOO_LONG,
+    )
+
+
+@pytest.mark.parametrize("where", SCRIPTS)
+def test_without_its_guard(where: str, tmp_path: Path) -> None:
+    if where == "dask":
+        pytest.importorskip("distributed")
+    done = run(SCRIPTS[where], tmp_path)
+    said = done.stdout + done.stderr
+    lines = [line for line in said.splitlines() if GUARD in line]
+    epochs = 2 if where == "asynchronous" else 1  # which goes on training
+    assert len(lines) == epochs
+    assert "lacks the guard" in lines[0]
+    assert "bootstrapping" not in said  # of the processes nothing is heard
+    if where != "asynchronous":
+        assert done.returncode != 0
+
+
+def test_with_its_guard(tmp_path: Path) -> None:
+    lines = SCRIPTS["executor"].splitlines()
+    guarded = "\n".join([GUARD, *(f"    {line}" for line in lines)])
+    done = run(guarded, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "novelty" in done.stdout
+
+
+def test_exit_status_that_comes_after_the_sentinel(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ending(SpawnProcess):
+        """A process whose pipes are closed; its status can be read a moment later."""
+
+        ident = 1
+        sentinel = property(lambda self: pipe)
+        exitcode = property(lambda self: statuses.pop())
+
+    pipe, other = os.pipe()
+    os.close(other)  # so that the sentinel is ready
+    statuses = [76, 76, None, None]
+    context = OwnContext()
+    monkeypatch.setattr(context, "_started", [Ending()])
+    assert context.guard_is_missing
+    os.close(pipe)
