@@ -23,6 +23,8 @@ from novelty_metric.leaderboard.files import MAX_TABLE_BYTES, picture, read_insi
 
 Edit = Callable[[dict[str, Any]], Any]
 TABLE = Path("verdicts/diffcsp.parquet")
+OTHER_HULL = {"name": "reference", "crystals_hash": "1" * 64}
+"""The hull of another reference."""
 
 
 def wrong(board: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -70,7 +72,7 @@ def test_the_committed_leaderboard_is_right(capsys: pytest.CaptureFixture[str]) 
         ),
         (lambda c: c["pictures"][0].update(file="pictures/diffcsp/../1.png"), "pictures/NAME"),
         (lambda c: c["pictures"][0].update(row=0), "its own is pictures/diffcsp/0.png"),
-        (lambda c: c["scored"]["reference"].update(crystals_hash="1" * 64), "scored.hull.crystals"),
+        (lambda c: c["scored"].update(hull=OTHER_HULL), "scored.hull.crystals"),
         (
             lambda c: c.update(
                 demonstration=False, training_set={"name": "x", "crystals_hash": None}

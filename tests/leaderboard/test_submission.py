@@ -173,7 +173,10 @@ def test_odd_yaml_is_refused_in_a_line(text: str, said: str) -> None:
         (lambda c: c["samples"]["selection"].update(count=90), "selection gives 90"),
         (lambda c: c["scored"]["protocol"].update(k=5), "its settings are those of"),
         (lambda c: c["scored"]["protocol"].update(fmax=float("nan")), "must be finite"),
-        (lambda c: c["scored"]["reference"].update(crystals_hash="0" * 64), "scored.hull"),
+        (
+            lambda c: c["scored"].update(hull={"name": "reference", "crystals_hash": "0" * 64}),
+            "scored.hull",
+        ),
         (lambda c: c["verdicts"].update(file="verdicts/../../x.parquet"), "verdicts/NAME"),
         (lambda c: c.update(demonstration=False), "score against what the model was trained on"),
     ],
