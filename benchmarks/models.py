@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from novelty_metric.cli.score import read_settings, settings_of
+from novelty_metric.cli.one_run import read_settings, settings_of
 from novelty_metric.crystal import clean
 from novelty_metric.errors import CrystalError
 from novelty_metric.report.novelty_report import NoveltyReport

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.cli import score
+from novelty_metric.cli import one_run
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings, user_path
@@ -81,8 +81,8 @@ def run(words: list[str]) -> int:
         print(HELP, end="")
         return 0
     own, passed = _split(words)
-    _, settings = score.settings_of(compose_config(passed))
-    reference = score.check(settings, None)
+    _, settings = one_run.settings_of(compose_config(passed))
+    reference = one_run.check(settings, None)
     before = _before(settings)
     found = _found(own, settings, reference)
     if settings.out is not None:
@@ -184,7 +184,7 @@ def _found(own: ControlSettings, settings: ScoreSettings, reference: str | Path)
             )
         with (
             Progress(terminal, wanted=settings.progress) as progress,
-            score.make_metric(settings, reference, progress, scope="all") as metric,
+            one_run.make_metric(settings, reference, progress, scope="all") as metric,
         ):
             return run_controls(
                 metric,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from novelty_metric.cli import one_run
 from novelty_metric.runs.run import PART
 from novelty_metric.settings.score_settings import ScoreSettings
 from novelty_metric.verdict import CrystalResult
@@ -52,13 +53,11 @@ def differences(first: CrystalResult, second: CrystalResult) -> list[str]:
 
 def check(settings: ScoreSettings, reference: str | Path, config: dict[str, Any]) -> int:
     """Score twice, say whether the rows are equal; 1 where one is not."""
-    from novelty_metric.cli import score
-
-    make = functools.partial(score.make_report, reference=reference, config=config, whole=True)
+    make = functools.partial(one_run.make_report, reference=reference, config=config, whole=True)
     once = alone(settings)
     report = make(settings=once)
     second = make(settings=again(once))
-    score.print_for(report, settings)
+    one_run.print_for(report, settings)
     odd = {
         row.id: fields
         for row, other in zip(report.results, second.results, strict=True)

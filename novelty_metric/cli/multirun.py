@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from novelty_metric.cli import score, summary
+from novelty_metric.cli import one_run, summary
 from novelty_metric.cli.logging import logged
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -167,8 +167,8 @@ def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
 def _checked(words: Sequence[str], swept: Sequence[str], config_dir: Path | None) -> ScoreSettings:
     """The settings of one run; a complaint says of which."""
     try:
-        settings = score.settings_of(compose_config(words, config_dir))[1]
-        score.check(settings, config_dir)
+        settings = one_run.settings_of(compose_config(words, config_dir))[1]
+        one_run.check(settings, config_dir)
     except InputError as error:
         raise InputError(f"{', '.join(swept)}: {error}" if swept else str(error)) from error
     return settings
@@ -282,7 +282,7 @@ def job(config: Any) -> None:
 
     own = HydraConfig.get().job
     name = (own.override_dirname or str(own.num)).replace("/", "_")
-    content, settings = score.settings_of(config)
+    content, settings = one_run.settings_of(config)
     assert settings.out is not None
     folder = settings.out / name
     error = None
@@ -307,7 +307,7 @@ def _report(
 
     content = {**run_folder.with_absolute_paths(content, settings.samples), "out": str(folder)}
     content[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
-    score.warn(run_folder.prepare(folder, content, overwrite=settings.overwrite), sys.stderr)
+    one_run.warn(run_folder.prepare(folder, content, overwrite=settings.overwrite), sys.stderr)
     kept = run_folder.read_config(folder)
     grows = kept is not None and run_folder.is_larger(kept, content)
     if (folder / run_folder.REPORT_FILE).exists() and not settings.overwrite and not grows:
@@ -315,8 +315,8 @@ def _report(
         if report.context.versions == installed_versions():
             return report, True
     with logged(settings, name=folder.name) as log:
-        report = score.make_report(
-            dataclasses.replace(settings, out=folder), score.check(settings, None), content
+        report = one_run.make_report(
+            dataclasses.replace(settings, out=folder), one_run.check(settings, None), content
         )
         log.send(report, folder)
     return report, False

@@ -10,8 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO, TypeVar
 
+from novelty_metric.cli.one_run import (
+    check,
+    instance,
+    make_metric,
+    read_settings,
+    settings_of,
+    warn,
+)
 from novelty_metric.cli.parsing import Parser
-from novelty_metric.cli.score import check, instance, make_metric, read_settings, settings_of, warn
 from novelty_metric.errors import InputError
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import compose_config

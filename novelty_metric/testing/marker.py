@@ -9,7 +9,7 @@ import pytest
 
 from novelty_metric.errors import InputError
 from novelty_metric.testing.checks import NoveltyCheck, read_check
-from novelty_metric.testing.plugin import marker_names
+from novelty_metric.testing.names import marker_names
 
 
 def marker_check(item: pytest.Item) -> NoveltyCheck:

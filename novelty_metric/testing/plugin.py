@@ -6,7 +6,6 @@ does next to nothing unless a novelty test is there. What needs more is in `sess
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +19,20 @@ from novelty_metric.testing.declarations import (
     anything_asked,
     option_name,
 )
+from novelty_metric.testing.names import (
+    MARKER,
+    MARKER_HELP,
+    SECOND_MARKER,
+    SESSION,
+    is_novelty_test,
+    marker_name,
+)
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.testing.regression import NoveltyRegression
     from novelty_metric.testing.session import NoveltySession
     from novelty_metric.testing.yaml_file import NoveltyFile
-
-MARKER = "novelty"
-SECOND_MARKER = "novelty_metric"
-"""For a repository that has a marker `novelty` of its own."""
-FIXTURES = ("novelty_regression", "novelty_metric")
-SESSION = "novelty-session"
-_MARKER_HELP = (
-    "(model, samples, reference, min_unmatched, max_duplicate, ...): a test of the novelty "
-    "of generated crystals, run with "
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,7 +54,7 @@ def pytest_load_initial_conftests(
 @pytest.hookimpl(trylast=True)  # after the conftest files, which may have a marker of the name
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; join the session only where novelty tests are to run."""
-    help_text = f"{marker_name(config)}{_MARKER_HELP}{option_name(config)}"
+    help_text = f"{marker_name(config)}{MARKER_HELP}{option_name(config)}"
     config.addinivalue_line("markers", help_text)
     if not anything_asked(config):
         return
@@ -120,38 +117,6 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if marker_name(config) != MARKER:
         own.append(f"the marker {MARKER} is this repository's own: ours is {SECOND_MARKER}")
     return f"novelty-metric: {'; '.join(own)}" if own else None
-
-
-def marker_name(config: pytest.Config) -> str:
-    """The marker of novelty tests: `novelty`, unless the repository has declared its own."""
-    for line in config.getini("markers"):
-        if re.split(r"[(:]", line)[0].strip() == MARKER and _MARKER_HELP not in line:
-            return SECOND_MARKER
-    return MARKER
-
-
-def marker_names(item: pytest.Item) -> tuple[str, ...]:
-    """The markers that say what a novelty test checks; empty for another test.
-
-    In a repository with a marker `novelty` of its own that one counts for a test with our fixtures
-    alone. A marker without arguments on a test without them asks for nothing that is ours.
-    """
-    if getattr(item, "is_novelty_file", False):
-        return (MARKER,)
-    if item.get_closest_marker(SECOND_MARKER) is not None:
-        return (SECOND_MARKER,)
-    if item.get_closest_marker(MARKER) is None:
-        return ()
-    if any(name in FIXTURES for name in getattr(item, "fixturenames", ())):
-        return (MARKER,)
-    marks = item.iter_markers(MARKER)
-    own = marker_name(item.config) != MARKER
-    return () if own or not any(mark.args or mark.kwargs for mark in marks) else (MARKER,)
-
-
-def is_novelty_test(item: pytest.Item) -> bool:
-    """Whether it is ours."""
-    return bool(marker_names(item))
 
 
 def _skipped(config: pytest.Config) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.testing.marker import marker_check
-from novelty_metric.testing.plugin import is_novelty_test
+from novelty_metric.testing.names import is_novelty_test
 from novelty_metric.testing.tolerance import listed
 from novelty_metric.testing.yaml_file import NoveltyItem, read_yaml_check
 

@@ -10,7 +10,7 @@ import pytest
 
 from novelty_metric.errors import InputError
 from novelty_metric.testing.checks import NoveltyCheck, read_check
-from novelty_metric.testing.plugin import SESSION, marker_name
+from novelty_metric.testing.names import SESSION, marker_name
 
 _PREFIX = "novelty_"
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from novelty_metric.cli import main
-from novelty_metric.cli.score import not_of_model
+from novelty_metric.cli.one_run import not_of_model
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.report.novelty_report import NoveltyReport, RunContext, plain_row

@@ -11,7 +11,7 @@ import pytest
 
 from novelty_metric import InputError, NoveltyReport
 from novelty_metric.cli import main
-from novelty_metric.cli.score import settings_of
+from novelty_metric.cli.one_run import settings_of
 from novelty_metric.settings.compose import compose_config
 
 wandb = pytest.importorskip("wandb")

@@ -32,7 +32,7 @@ from omegaconf import OmegaConf
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Lattice, Structure
 
-from novelty_metric.cli.score import read_settings
+from novelty_metric.cli.one_run import read_settings
 from novelty_metric.crystal import clean, shortest_distance
 from novelty_metric.errors import InputError
 from novelty_metric.samples import FORMATS, Sample

@@ -11,7 +11,8 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from novelty_metric.cli.score import help_text, instance
+from novelty_metric.cli.one_run import instance
+from novelty_metric.cli.score import help_text
 from novelty_metric.protocol import PRESETS, Protocol
 from novelty_metric.settings.compose import GROUPS, choices, compose_config, config_folder
 from novelty_metric.settings.score_settings import ScoreSettings

@@ -1,0 +1,325 @@
+"""What `score`, its multirun and the other verbs that score share: settings, metric, report."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.settings import run_folder
+from novelty_metric.settings.compose import choices
+from novelty_metric.settings.model_settings import GENERIC
+from novelty_metric.settings.score_settings import ScoreSettings, user_path
+from novelty_metric.support.quiet import quiet
+
+if TYPE_CHECKING:
+    from novelty_metric.metric import SubstitutionNovelty
+    from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.runs.pools import Pool
+    from novelty_metric.samples import Sample
+    from novelty_metric.support.progress import ProgressCallback
+
+
+def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
+    """The settings, composed or as a mapping of plain values, checked.
+
+    Raises
+    ------
+    InputError
+        If one of them is missing, unknown or of the wrong kind.
+    """
+    from omegaconf import OmegaConf
+
+    plain = isinstance(composed, dict)
+    content = composed if plain else OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(content, dict)
+    config = {str(name): value for name, value in content.items()}
+    return config, ScoreSettings.from_config(config)
+
+
+def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
+    """What can be checked before anything heavy is loaded; the reference as the metric takes it.
+
+    Raises
+    ------
+    InputError
+        If there are no samples, or no reference of that name.
+    """
+    if not settings.samples and settings.model.name != GENERIC:
+        raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
+    reference = _reference(settings.reference, config_dir)
+    for path in settings.samples:
+        if not path.exists():
+            raise InputError(f"samples={path}: no such file or folder")
+    return reference
+
+
+def _reference(name: str, config_dir: Path | None) -> str | Path:
+    """The reference as the metric takes it; checked before anything heavy is loaded."""
+    from novelty_metric.reference.named import known_names, open_reference, reference_path
+
+    names = known_names()
+    if name in names:
+        if not reference_path(name).exists():
+            open_reference(name)  # says how to get it
+        return name
+    path = user_path(name)
+    if path.exists():
+        return path
+    known = sorted({*names, *choices("reference", config_dir)})
+    hint = near_or_known(name, known)
+    raise InputError(f"reference={name}: neither a known reference nor a file; {hint}")
+
+
+def make_report(
+    settings: ScoreSettings,
+    reference: str | Path,
+    config: Mapping[str, Any],
+    *,
+    whole: bool = False,
+) -> NoveltyReport:
+    """Score, and write what `settings.out` asks for, with all that libraries print kept off.
+
+    Parameters
+    ----------
+    config : mapping
+        The composed settings, with `run_folder.SAMPLES_HASH`, to be kept beside the report.
+    whole : bool
+        Give the rows with their parents and crystals, as a logger also wants them: all are then
+        in memory at once.
+    """
+    with quiet() as terminal, contextlib.ExitStack() as opened:
+        from novelty_metric.report.files import save_report
+        from novelty_metric.report.novelty_report import NoveltyReport
+        from novelty_metric.runs.run import Run
+        from novelty_metric.terminal.console import Progress
+
+        progress = opened.enter_context(Progress(terminal, wanted=settings.progress))
+        metric = opened.enter_context(make_metric(settings, reference, progress))
+        folder = settings.out
+        if folder is None:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        samples = read_settings(settings)
+        odd = not_of_model(settings)
+        smaller = _smaller_report(settings, config, metric)
+        run = Run(
+            metric,
+            folder,
+            run_folder.identity(config, metric.reference.store_hash),
+            overwrite=settings.overwrite,
+            make_pool=_make_pool(settings.executor),
+            part=settings.part,
+            progress=progress,
+            total=count_settings(settings),
+            warn=lambda lines: warn(lines, terminal),
+            notes=() if odd is None else (odd,),
+            draw=run_folder.draw_of(config),
+        )
+        opened.callback(run.close)
+        if smaller is not None:
+            run.keep(smaller)
+        run.score(samples)
+        report = run.report()
+        if settings.out is not None:
+            # The settings go first: a report without them could not be continued.
+            run_folder.write_config(settings.out, config)
+            save_report(report, settings.out, run.rows())
+        if whole or settings.logger is not None:
+            report = NoveltyReport.from_results(list(run.rows()), report.context)
+        run.finish()
+        return report
+
+
+def _smaller_report(
+    settings: ScoreSettings, config: Mapping[str, Any], metric: SubstitutionNovelty
+) -> NoveltyReport | None:
+    """The report in `settings.out` on fewer of the samples, whose rows are kept; None without one.
+
+    Raises
+    ------
+    InputError
+        If its rows were made with something else than those that would be added.
+    """
+    from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.support.versions import installed_versions
+
+    folder = settings.out
+    if folder is None or settings.overwrite or not (folder / run_folder.REPORT_FILE).exists():
+        return None
+    before = run_folder.read_config(folder)
+    if before is None or not run_folder.is_larger(before, config):
+        return None
+    report = NoveltyReport.load(folder, structures=True)
+    if report.context.store_hash != metric.reference.store_hash:
+        other = "another reference"
+    elif report.context.versions != installed_versions():
+        other = "other versions of its libraries"
+    else:
+        return report
+    raise InputError(
+        f"out={folder} holds a report made with {other}, so that its rows can't be kept; name "
+        "another folder, or add overwrite=true to score all again"
+    )
+
+
+def _make_pool(
+    given: Mapping[str, Any] | None,
+) -> Callable[[], AbstractContextManager[Pool]] | None:
+    """What opens the executor of the settings; None without one."""
+    return None if given is None else functools.partial(instance, "executor", given)
+
+
+def make_metric(
+    settings: ScoreSettings,
+    reference: str | Path,
+    progress: ProgressCallback,
+    *,
+    cache: bool | Path | None = None,
+    scope: str | None = None,
+) -> SubstitutionNovelty:
+    """The metric that the settings ask for, without samples.
+
+    Parameters
+    ----------
+    cache : bool or path, optional
+        Instead of the cache of the settings.
+    scope : str, optional
+        Instead of the scope of the settings.
+    """
+    from novelty_metric.metric import SubstitutionNovelty
+
+    return SubstitutionNovelty(
+        reference,
+        settings.protocol,
+        relaxer=instance("relaxer", settings.relaxer),
+        hull=instance("hull", settings.hull),
+        scope=settings.scope if scope is None else scope,
+        exhaustive=settings.exhaustive,
+        relax_samples=settings.relax_samples,
+        energies_per=settings.energies_per,
+        energies_scale=settings.energies_scale,
+        workers=settings.workers,
+        device=settings.device,
+        max_sites=settings.max_sites,
+        smact_oxidation_states=settings.smact_oxidation_states,
+        cache=settings.cache if cache is None else cache,
+        progress=progress,
+    )
+
+
+def warn(lines: Iterable[str], stream: TextIO) -> None:
+    """A line each on standard error."""
+    for line in lines:
+        print(f"novelty-metric: warning: {line}", file=stream, flush=True)
+
+
+def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
+    """The samples, read as the settings and the model say."""
+    from novelty_metric.samples import read_samples
+
+    return read_samples(**_reading(settings))
+
+
+def _reading(settings: ScoreSettings) -> dict[str, Any]:
+    paths = settings.samples
+    if not paths:
+        from novelty_metric.samples.packaged import packaged_samples_path
+
+        paths = (packaged_samples_path(),)
+    return {
+        "path": paths,
+        "format": settings.format,
+        "column": settings.column,
+        "columns": settings.model.columns,
+        "energies": settings.energies,
+        "id_column": settings.id_column,
+        "arrays": settings.model.arrays,
+        "allow_pickle": settings.allow_pickle,
+        "limit": settings.limit,
+        "seed": settings.seed,
+    }
+
+
+def not_of_model(settings: ScoreSettings) -> str | None:
+    """What speaks against the samples being what the named model writes.
+
+    Raises
+    ------
+    InputError
+        If the samples are in no known format.
+    """
+    if not settings.model.formats:
+        return None
+    odd = (_not_of_model(path, settings) for path in settings.samples)
+    return next((message for message in odd if message is not None), None)
+
+
+def _not_of_model(path: Path, settings: ScoreSettings) -> str | None:
+    from novelty_metric.samples.detect import detect_format
+    from novelty_metric.samples.reading import table_columns
+
+    model = settings.model
+    found = settings.format or detect_format(path)
+    if found not in model.formats:
+        odd = f"is {found}, which model={model.name} does not write ({', '.join(model.formats)})"
+    else:
+        columns = table_columns(path, found)
+        if columns is None or not model.columns or settings.column is not None:
+            return None
+        if set(columns) & set(model.columns):
+            return None
+        odd = f"has no column {' or '.join(model.columns)}, as what model={model.name} writes has"
+    return (
+        f"samples={path} {odd}; if another model wrote it, name that one: model= says what was "
+        "trained on, and whether samples come relaxed"
+    )
+
+
+def count_settings(settings: ScoreSettings) -> int | None:
+    """How many samples there are, where that is cheap to tell."""
+    from novelty_metric.samples.reading import count_hint
+
+    reading = _reading(settings)
+    del reading["seed"]  # which are drawn, not how many
+    return count_hint(**reading)
+
+
+def instance(name: str, given: str | Mapping[str, Any]) -> Any:
+    """A relaxer or hull of the user's own, from its ``_target_``; names are left to the metric."""
+    if isinstance(given, str):
+        return given
+    from hydra.utils import get_object, instantiate
+
+    values = {key: value for key, value in given.items() if key != "_target_"}
+    try:
+        if any(key.startswith("_") or isinstance(value, Mapping) for key, value in values.items()):
+            return instantiate(dict(given))
+        # Hydra would read text such as ${x} a second time.
+        return get_object(given["_target_"])(**values)
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error
+
+
+def print_for(
+    report: NoveltyReport, settings: ScoreSettings, *, seconds: float | None = None
+) -> None:
+    """The report on standard output, with where it was written, and what the command took (s)."""
+    from novelty_metric.terminal.console import print_report, printable, stdout_console
+
+    console = stdout_console(sys.stdout)
+    print_report(report, console, seconds=seconds)
+    if settings.out is None:
+        print("\nNothing was written; add out=DIR to keep a row per crystal.")
+    else:
+        shown = printable(settings.out, console)
+        print(f"\nWritten to {shown}: report.json, config.json, verdicts.csv, and as Parquet")
+        print("verdicts, parents, quality, evidence and structures.")
+        print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")
