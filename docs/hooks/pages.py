@@ -33,6 +33,7 @@ OUTSIDE = {
     "leaderboards/CONTRIBUTING.md": "leaderboard_rules.md",
     "leaderboards/DEMONSTRATION.md": "leaderboard_demonstration.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
 }
 FIGURES_HERE = (
     "<!-- the figures of novelty_metric.figures.FIGURES, put in when the site is built -->"

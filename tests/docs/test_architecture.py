@@ -1,0 +1,58 @@
+"""The pages for contributors name what is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "novelty_metric"
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+PAGES = ("docs/architecture.md", "docs/extend.md", "CONTRIBUTING.md")
+OF_THE_READER = ("my_format", "mine", "DIR/")
+"""Files that the reader is to write."""
+SHIMS = {"spread", "pairwise"}
+
+
+def rooms_of_the_contract() -> list[str]:
+    """From the bottom to the top."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = content["tool"]["importlinter"]["contracts"][0]["layers"]
+    return [name.strip() for layer in reversed(layers) for name in layer.split("|")]
+
+
+def test_the_table_of_rooms_has_the_rooms_of_the_contract_in_their_order() -> None:
+    table = ARCHITECTURE.split("| room | what it holds |")[1].split("\n\n")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    named = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
+    contract = [name for name in rooms_of_the_contract() if name not in SHIMS]
+    place = {name: i for i, name in enumerate(contract)}
+    assert set(named) == set(contract)
+    layers = [sorted(place[n] for n in re.findall(r"`(\w+)`", cell)) for cell in first_cells]
+    assert layers == sorted(layers)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_is_named_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w/]+(?:\.py|\.md|\.yaml|\.bib|/))[`:]", text)
+    assert paths
+    missing = [
+        path
+        for path in paths
+        if not any(word in path for word in OF_THE_READER)
+        and not any((base / path).exists() for base in (ROOT, PACKAGE, *PACKAGE.iterdir()))
+    ]
+    assert not missing
+
+
+def test_every_function_that_is_named_with_its_file_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)`?: `?([\w.]+)`", ARCHITECTURE)
+    assert len(named) > 5
+    for path, name in named:
+        source = (PACKAGE / path).read_text(encoding="utf-8")
+        last = name.split(".")[-1]
+        assert re.search(rf"^\s*(def|class) {last}\b", source, re.M), (path, name)
