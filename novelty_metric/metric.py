@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
     from novelty_metric.relaxation.cache import RelaxationCache
     from novelty_metric.relaxation.potentials import Potential
-    from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+    from novelty_metric.report.context import RunContext
+    from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.screening.hull import Hull, HullSource
     from novelty_metric.search.duplicates import SampleGroups
     from novelty_metric.search.engine import ParentSearch, ParentsResult
@@ -369,7 +370,7 @@ class SubstitutionNovelty:
 
     def end(self, cases: Iterable[Case], tell: Callable[[Sample, CrystalResult], None]) -> None:
         """Steps 11 and 12: relaxations of the parents, and a row for each sample."""
-        from novelty_metric.report.novelty_report import plain_row
+        from novelty_metric.report.plain_values import plain_row
 
         opened = self._open()
         waiting = dict.fromkeys(cases)
@@ -422,7 +423,7 @@ class SubstitutionNovelty:
         seconds : mapping, optional
             Time per step; default that of this metric.
         """
-        from novelty_metric.report.novelty_report import RunContext
+        from novelty_metric.report.context import RunContext
         from novelty_metric.support.versions import installed_versions, this_machine
 
         opened = self._open()

@@ -8,8 +8,9 @@ from typing import Any
 from tables import code, escaped, table
 
 from novelty_metric.protocol import Protocol
+from novelty_metric.report.context import RunContext
 from novelty_metric.report.files import COLUMNS, SCHEMA_VERSION, summary
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 
 _ABOUT = f"""\
 # Files of a run

@@ -17,12 +17,8 @@ from novelty_metric.comparison.permutation import Outcome, paired_p_value
 from novelty_metric.comparison.same_crystals import pairs_by_content
 from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
-from novelty_metric.report.novelty_report import (
-    HULL_REMARKS,
-    NoveltyReport,
-    RunContext,
-    protocol_changes,
-)
+from novelty_metric.report.context import HULL_REMARKS, RunContext, protocol_changes
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change, Interval, newcombe, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 

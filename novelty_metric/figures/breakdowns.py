@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from novelty_metric.report.novelty_report import Group, NoveltyReport
+    from novelty_metric.report.breakdown import Group
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 NOTHING = "No crystal is eligible"
 _MOST_SPACE_GROUPS = 15

@@ -22,10 +22,12 @@ from novelty_metric.figures.crystals import draw_pair, to_be_shown
 from novelty_metric.figures.page import data_uri, render
 from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
 from novelty_metric.figures.style import COLUMN
+from novelty_metric.report.breakdown import UNKNOWN, Group
+from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import hull_words
 from novelty_metric.report.files import read_all_structures, with_structures
 from novelty_metric.report.graded import crystal_score
-from novelty_metric.report.novelty_report import UNKNOWN, Group, LeftOut, NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Estimate, Interval
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -162,8 +164,8 @@ def report_page(
         systems=_systems(list(reports.values())),
         figure_rows=_figure_rows(list(reports.values())),
         left_out=[
-            (reason.words, [report.left_out[reason.value] for report in reports.values()])
-            for reason in LeftOut
+            (reason.label, [report.left_out[reason.value] for report in reports.values()])
+            for reason in ExclusionReason
             if any(report.left_out[reason.value] for report in reports.values())
         ],
         unmatched={name: _unmatched(report) for name, report in reports.items()},

@@ -13,7 +13,8 @@ from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked, check_folder
 from novelty_metric.leaderboard.ranking import novel_groups, rarefied_yield, significantly_better
 from novelty_metric.leaderboard.submission import Submission
-from novelty_metric.report.novelty_report import HULL_REMARKS, NoveltyReport
+from novelty_metric.report.context import HULL_REMARKS
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Interval
 
 

@@ -25,12 +25,9 @@ from novelty_metric.leaderboard.kinds import (
     plain,
 )
 from novelty_metric.protocol import SCOPES, Protocol
-from novelty_metric.report.novelty_report import (
-    LeftOut,
-    NoveltyReport,
-    RunContext,
-    protocol_changes,
-)
+from novelty_metric.report.context import RunContext, protocol_changes
+from novelty_metric.report.exclusion import ExclusionReason
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -53,7 +50,7 @@ _SHA256 = Text(64, r"[0-9a-f]{64}", "the 64 hexadecimal digits of a SHA-256")
 _URL = Text(300, r"https?://[^\s\"'<>]+", "https://…")
 _LINE = Text(200, r"[^\n]+", "one line")
 _PER_VERDICT = Keys({verdict.value: Whole() for verdict in Verdict})
-_PER_REASON = Keys({reason.value: Whole() for reason in LeftOut})
+_PER_REASON = Keys({reason.value: Whole() for reason in ExclusionReason})
 _SENTENCE = Text(600, r"[^\n]+", "one line")
 _PLAIN = AnyOf((Flag(), Whole(-(10**12)), Number(), _SENTENCE, Several(_LINE, most=120)))
 

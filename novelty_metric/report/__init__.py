@@ -6,14 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from novelty_metric.report.novelty_report import Group, NoveltyReport, RunContext
+    from novelty_metric.report.breakdown import Group
+    from novelty_metric.report.context import RunContext
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 __all__ = ["Group", "NoveltyReport", "RunContext"]
 
 _HOME = {
-    "Group": "novelty_report",
+    "Group": "breakdown",
     "NoveltyReport": "novelty_report",
-    "RunContext": "novelty_report",
+    "RunContext": "context",
 }
 
 

@@ -34,7 +34,9 @@ from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report.novelty_report import BREAKDOWNS, NoveltyReport, RunContext
+from novelty_metric.report.breakdown import BREAKDOWNS
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.quality import stable, structurally_valid
 from novelty_metric.report.rows import ENUMS, record_from
 from novelty_metric.screening.composition import DEFAULT_SET
@@ -514,8 +516,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 # Reading
 
 
-def load_report(folder: Path) -> NoveltyReport:
-    """Read what `save_report` wrote.
+def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
+    """Read what `save_report` wrote, with the crystals if `structures` is true.
 
     Raises
     ------
@@ -561,13 +563,14 @@ def load_report(folder: Path) -> NoveltyReport:
             seconds=content["timings"],
             warnings=tuple(content["warnings"]),
         )
-        return NoveltyReport.from_results(results, context)
+        report = NoveltyReport.from_results(results, context)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{folder} does not hold a report that can be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
             "score again"
         ) from error
+    return with_structures(report, folder) if structures else report
 
 
 def _kept_quality(row: Mapping[str, Any], result: CrystalResult) -> dict[str, Any]:

@@ -4,251 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from novelty_metric.protocol import PRESETS, Protocol
+from novelty_metric.report.breakdown import (
+    BREAKDOWNS,
+    Group,
+    break_down,
+    count_verdicts,
+    novelty_bounds,
+    verdict_shares,
+)
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.exclusion import (
+    ExclusionReason,
+    could_become_eligible,
+    exclusion_reason,
+    fixed_verdict,
+)
 from novelty_metric.report.graded import GradedNovelty, graded_novelty
+from novelty_metric.report.plain_values import plain_row
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
-from novelty_metric.screening.composition import DEFAULT_SET
-from novelty_metric.support.statistics import Bounds, Interval, share_bounds, wilson
+from novelty_metric.support.statistics import Bounds, Interval, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from novelty_metric.relaxation.base import PotentialInfo
-
-PAPER_POTENTIAL = "MACE-MPA-0"
-_SPELLING = {"chgnet": "CHGNet", "mace-mpa-0": PAPER_POTENTIAL}
-BREAKDOWNS = ("crystal_system", "space_group", "n_elements", "n_sites", "kind")
-UNKNOWN = "unknown"
-
-
-class LeftOut(StrEnum):
-    """Why a sample is not among the eligible crystals that the headline is over."""
-
-    UNREADABLE = "unreadable"
-    FAILED = "failed"
-    SMACT_INVALID = "smact_invalid"
-    NOT_CONVERGED = "not_converged"
-    NO_HULL = "no_hull"
-    NOT_METASTABLE = "not_metastable"
-    OUT_OF_TIME = "out_of_time"
-
-    @property
-    def words(self) -> str:
-        """The reason in words."""
-        return _LEFT_OUT_WORDS[self]
-
-
-_LEFT_OUT_WORDS = {
-    LeftOut.UNREADABLE: "could not be read",
-    LeftOut.FAILED: "could not be scored",
-    LeftOut.SMACT_INVALID: "composition refused by SMACT",
-    LeftOut.NOT_CONVERGED: "relaxation did not converge or failed",
-    LeftOut.NO_HULL: "no energy above hull",
-    LeftOut.NOT_METASTABLE: "too far above the hull",
-    LeftOut.OUT_OF_TIME: "out of time before it was relaxed",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunContext:
-    """Everything about a run but its crystals.
-
-    Attributes
-    ----------
-    protocol : Protocol
-    reference_name : str
-    reference_size : int
-        Crystals in the reference.
-    crystals_hash, store_hash : str
-        Hash over the reference's crystals alone, and over its prepared store.
-    potential : PotentialInfo or None
-        None if nothing was relaxed and no energy computed.
-    hull : mapping
-        What the energies above hull are measured from, as plain values; its ``name`` is shown.
-        Empty, or named ``none``: there was no hull.
-    scope : str
-        ``eligible`` or ``all``: which crystals were searched for parents.
-    exhaustive : bool
-        Every candidate parent was relaxed, not only up to the first that confirms.
-    relax_samples : bool
-        False if the samples were taken as already relaxed.
-    smact_oxidation_states : str
-        The set of oxidation states that charge neutrality was tested with.
-    n_generated : int or None
-        Crystals that the model generated, if that is more than were given; None: those given.
-    versions : mapping
-        Version of each library that can change an answer.
-    machine : mapping
-        System, processor, cores and device, as text.
-    seconds : mapping
-        Wall time per step, in order. Starting Python, loading libraries, reading the samples and
-        writing files are no steps.
-    warnings : tuple of str
-    """
-
-    protocol: Protocol
-    reference_name: str
-    reference_size: int
-    crystals_hash: str
-    store_hash: str
-    potential: PotentialInfo | None = None
-    hull: Mapping[str, Any] = field(default_factory=dict)
-    scope: str = "eligible"
-    exhaustive: bool = False
-    relax_samples: bool = True
-    smact_oxidation_states: str = DEFAULT_SET
-    n_generated: int | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    machine: Mapping[str, str] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        # Plain values, so that a report read back from files equals the one that was written.
-        for name in ("hull", "versions", "machine", "seconds"):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
-        object.__setattr__(self, "warnings", tuple(_text(str(line)) for line in self.warnings))
-
-    @property
-    def protocol_text(self) -> str:
-        """The protocol in words, such as ``paper settings, CHGNet in place of MACE-MPA-0``."""
-        base, changes = protocol_changes(self.protocol)
-        words = f"{base} settings" + (f" (modified: {changes})" if changes else "")
-        if self.potential is None:
-            words += ", search only: nothing is relaxed"
-        else:
-            potential = _SPELLING.get(self.potential.name.lower(), self.potential.name)
-            if potential != PAPER_POTENTIAL:
-                words += f", {potential} in place of {PAPER_POTENTIAL}"
-            elif base != "paper":
-                words += f", {potential}"
-        return words
-
-    @property
-    def has_hull(self) -> bool:
-        """Whether energies above hull could be measured."""
-        return bool(self.hull) and str(self.hull.get("name", "")).lower() != "none"
-
-    @property
-    def sample_energies(self) -> str | None:
-        """What the energies are that came with the samples and were used for the hull, in words."""
-        found = self.hull.get("sample_energies")
-        return None if found is None else str(found)
-
-    @property
-    def measures_hull(self) -> bool:
-        """Whether there is a hull, and energies to hold against it."""
-        return self.has_hull and (self.potential is not None or self.sample_energies is not None)
-
-    @property
-    def hull_text(self) -> str:
-        """What the energies above hull are measured from, in words."""
-        return _hull_words(self.hull) if self.has_hull else "none"
-
-    @property
-    def eligibility(self) -> str:
-        """What makes a crystal of this run eligible, in words."""
-        chosen = self.smact_oxidation_states if self.smact_oxidation_states != DEFAULT_SET else ""
-        if self.potential is None and self.sample_energies is None:
-            # Without a potential there is no energy to hold against a hull.
-            smact = "SMACT" + (f", {chosen}" if chosen else "")
-            return f"chemistry alone ({smact}); nothing was relaxed, no energy was computed"
-        words = ["SMACT-valid" + (f" ({chosen})" if chosen else "")]
-        words.append("converged" if self.relax_samples else "taken as already relaxed")
-        if self.has_hull:
-            whose = f" by the samples' own {self.sample_energies}" if self.sample_energies else ""
-            words.append(f"at most {self.protocol.metastable:g} eV/atom above hull{whose}")
-        else:
-            words.append("metastability not checked (no hull)")
-        return ", ".join(words)
-
-
-HULL_REMARKS = ("reference", "file", "note")
-"""Facts of a hull that decide nothing: its crystals and entries are in the hashes."""
-
-_MOST_NAMED = 12
-"""Elements that are named one by one."""
-
-
-def _hull_words(hull: Mapping[str, Any]) -> str:
-    words = str(hull["name"])
-    made_of = [str(hull["file"])] if hull.get("file") else []
-    if "compositions" in hull and "scale" in hull:
-        made_of.append(f"{hull['compositions']:,} compositions")
-    elif "entries" in hull:
-        made_of.append(f"{hull['entries']} entries")
-    elif hull.get("crystals") is not None:
-        made_of.append(count_of_crystals(hull["crystals"]))
-    digest = hull.get("content_hash") or hull.get("crystals_hash")
-    if digest:
-        made_of.append(str(digest)[:12])
-    if made_of:
-        words += f" ({', '.join(made_of)})"
-    if hull.get("scale"):
-        words += f"; scale: {hull['scale']}"
-        if hull.get("crystals") is not None:
-            words += f"; {count_of_crystals(hull['crystals'])} of the reference among them"
-    if hull.get("energies"):
-        words += f"; energies with{'out' if hull['energies'] == 'uncorrected' else ''} corrections"
-    if hull.get("sample_energies"):
-        words += f"; distances by the samples' own {hull['sample_energies']}"
-    if hull.get("as_published") is False:
-        words += "; not the published file"
-    if hull.get("skipped"):
-        words += f"; {hull['skipped']} entries of other functionals left out"
-    table = hull.get("elements_from_table") or []
-    if table:
-        shown = ", ".join(table[:_MOST_NAMED]) + (", ..." if len(table) > _MOST_NAMED else "")
-        words += f"; {len(table)} elements that it lacks from a table: {shown}"
-    lost = hull.get("crystals_without_energy") or 0
-    if lost:
-        words += f"; {count_of_crystals(lost)} of it without energy"
-    if hull.get("note"):
-        words += f"; {hull['note']}"
-    return words
-
-
-def count_of_crystals(count: int) -> str:
-    """A number of crystals in words."""
-    return f"{count} crystal{'' if count == 1 else 's'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Eligible crystals that have something in common.
-
-    Attributes
-    ----------
-    n : int
-    share : Interval
-        n / the crystals of all groups.
-    counts : mapping
-        Crystals per verdict.
-    fractions : mapping
-        Share of each verdict in the group.
-    novelty : Interval
-        Unmatched / n.
-    novelty_bounds : Bounds
-        Least and greatest novelty of the group, as for the headline. A crystal that could have been
-        eligible, and whose group is not known, may have been of any.
-    """
-
-    n: int
-    share: Interval
-    counts: Mapping[str, int]
-    fractions: Mapping[str, Interval]
-    novelty: Interval
-    novelty_bounds: Bounds
 
 
 @dataclass(frozen=True, repr=False)
@@ -331,7 +116,7 @@ class NoveltyReport:
 
         They have no verdict; that happens with ``scope=eligible`` only.
         """
-        no_answer = (LeftOut.UNREADABLE, LeftOut.FAILED)
+        no_answer = (ExclusionReason.UNREADABLE, ExclusionReason.FAILED)
         return sum(
             result.verdict is None and result.eligible is False and reason not in no_answer
             for result, reason in zip(self.results, self._reasons, strict=True)
@@ -371,27 +156,27 @@ class NoveltyReport:
     def left_out(self) -> dict[str, int]:
         """Samples that are not eligible, by reason; with `n_eligible` they add up to all rows.
 
-        The first reason of `LeftOut` that applies counts, the chemistry before an error.
+        The first reason of `ExclusionReason` that applies counts, the chemistry before an error.
         """
         counted = Counter(self._reasons)
-        return {reason.value: counted[reason] for reason in LeftOut}
+        return {reason.value: counted[reason] for reason in ExclusionReason}
 
     # Verdicts
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """Eligible crystals per verdict."""
-        return _count(self._eligible)
+        return count_verdicts(self._eligible)
 
     @cached_property
     def counts_all(self) -> dict[str, int]:
         """Samples per verdict, eligible or not."""
-        return _count(self.results)
+        return count_verdicts(self.results)
 
     @cached_property
     def fractions(self) -> dict[str, Interval]:
         """Share of each verdict among the eligible; empty while nothing is eligible."""
-        return _shares(self.counts, self.n_eligible)
+        return verdict_shares(self.counts, self.n_eligible)
 
     @cached_property
     def fractions_all(self) -> dict[str, Interval]:
@@ -401,7 +186,7 @@ class NoveltyReport:
         the denominator and in no verdict, so the shares add up to less than 1; leaving them out
         would make duplicates look more frequent than they are.
         """
-        return _shares(self.counts_all, self.n_scored + self.n_not_searched)
+        return verdict_shares(self.counts_all, self.n_scored + self.n_not_searched)
 
     def __repr__(self) -> str:
         reference = self.context.reference_name
@@ -473,7 +258,7 @@ class NoveltyReport:
         SMACT-invalid and unreadable crystals, and those that are no crystal at all, can't become
         eligible. None while no crystal is or could have been eligible.
         """
-        return _novelty_bounds(self.counts, self._could_join)
+        return novelty_bounds(self.counts, self._could_join)
 
     @cached_property
     def novel_yield_interval(self) -> Interval:
@@ -504,7 +289,7 @@ class NoveltyReport:
         """Least and greatest yield that the unfinished work allows, as for `novelty_bounds`."""
         open_or_novel = (Verdict.UNMATCHED, Verdict.UNDECIDED)
         possible = [r for r in self._eligible if r.verdict in open_or_novel]
-        possible += [r for r in self._could_join if _fixed_verdict(r) in (None, Verdict.UNMATCHED)]
+        possible += [r for r in self._could_join if fixed_verdict(r) in (None, Verdict.UNMATCHED)]
         most = _unique(possible) / self.n_generated if self.n_generated else 0.0
         return Bounds(self.novel_yield, max(most, self.novel_yield))
 
@@ -543,31 +328,7 @@ class NoveltyReport:
         """
         if by not in BREAKDOWNS:
             raise ValueError(f"no breakdown by {by!r}; known: {', '.join(BREAKDOWNS)}")
-        members: dict[str | int, list[CrystalResult]] = {}
-        for result in self._eligible:
-            if by == "kind" and (result.verdict != Verdict.SUBSTITUTED or result.kind is None):
-                continue
-            value = _group_of(result, by)
-            members.setdefault(UNKNOWN if value is None else value, []).append(result)
-        # A sub-kind is of substituted crystals, which nothing that is open can become novel in.
-        could_join = () if by == "kind" else self._could_join
-        total = sum(map(len, members.values()))
-        groups: dict[str | int, Group] = {}
-        for key in sorted(members, key=_group_order):
-            counts = _count(members[key])
-            joining = [r for r in could_join if _group_of(r, by) in (None, key)]
-            shares = _shares(counts, len(members[key]))
-            share, bounds = wilson(len(members[key]), total), _novelty_bounds(counts, joining)
-            assert share is not None and bounds is not None  # a group has a member
-            groups[key] = Group(
-                n=len(members[key]),
-                share=share,
-                counts=counts,
-                fractions=shares,
-                novelty=shares[Verdict.UNMATCHED.value],
-                novelty_bounds=bounds,
-            )
-        return groups
+        return break_down(self._eligible, self._could_join, by)
 
     def breakdown_frame(self, by: str) -> pd.DataFrame:
         """`breakdown` as a table: a row per group and verdict, in order.
@@ -598,7 +359,7 @@ class NoveltyReport:
         relaxed, which could have been eligible; decided are the eligible ones with a verdict other
         than ``undecided``. None while there is nothing to be decided.
         """
-        total = self.n_eligible + self.left_out[LeftOut.OUT_OF_TIME.value]
+        total = self.n_eligible + self.left_out[ExclusionReason.OUT_OF_TIME.value]
         return (self.n_eligible - self.counts[Verdict.UNDECIDED.value]) / total if total else None
 
     def scalars(self, prefix: str = "novelty") -> dict[str, float]:
@@ -623,7 +384,7 @@ class NoveltyReport:
             "n_unreadable": float(self.n_unreadable),
             "n_eligible": float(self.n_eligible),
             "n_energy_suspect": float(self.n_energy_suspect),
-            "n_out_of_time": float(self.left_out[LeftOut.OUT_OF_TIME.value]),
+            "n_out_of_time": float(self.left_out[ExclusionReason.OUT_OF_TIME.value]),
         }
         values.update({verdict: share.value for verdict, share in self.fractions.items()})
         return {
@@ -647,7 +408,7 @@ class NoveltyReport:
         return parents_frame(self.results)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the report to a folder, which is made if it does not exist; see `report_files`.
+        """Write the report to a folder, which is made if it does not exist; see `report.files`.
 
         Raises
         ------
@@ -673,16 +434,15 @@ class NoveltyReport:
         InputError
             If a file is missing, damaged, of another schema, or not of this report.
         """
-        from novelty_metric.report.files import load_report, with_structures
+        from novelty_metric.report.files import load_report
 
-        report = load_report(Path(folder))
-        return with_structures(report, Path(folder)) if structures else report
+        return load_report(Path(folder), structures=structures)
 
     # What the numbers are made of
 
     @cached_property
-    def _reasons(self) -> tuple[LeftOut | None, ...]:
-        return tuple(_reason_left_out(result) for result in self.results)
+    def _reasons(self) -> tuple[ExclusionReason | None, ...]:
+        return tuple(exclusion_reason(result) for result in self.results)
 
     @cached_property
     def _eligible(self) -> tuple[CrystalResult, ...]:
@@ -696,86 +456,11 @@ class NoveltyReport:
 
     @cached_property
     def _could_join(self) -> tuple[CrystalResult, ...]:
-        unfinished = (
-            LeftOut.NOT_CONVERGED,
-            LeftOut.NO_HULL,
-            LeftOut.FAILED,
-            LeftOut.OUT_OF_TIME,
-        )
         return tuple(
             result
             for result, reason in zip(self.results, self._reasons, strict=True)
-            # An error before the chemistry was checked means that the sample is no crystal.
-            if reason in unfinished
-            and (result.smact_valid is True or reason == LeftOut.OUT_OF_TIME)
+            if could_become_eligible(result, reason)
         )
-
-
-def protocol_changes(protocol: Protocol) -> tuple[str, str]:
-    """Preset that a protocol starts from, and what differs from it, such as ``fmax=0.02``.
-
-    A protocol that is named after no preset is its own start, with no difference.
-    """
-    base = protocol.name.split(" (modified", 1)[0]
-    preset = PRESETS.get(base)
-    if preset is None:
-        return protocol.name, ""
-    ours, theirs = protocol.to_dict(), preset.to_dict()
-    return base, ", ".join(
-        f"{name}={value}"
-        for name, value in ours.items()
-        if name != "name" and value != theirs[name]
-    )
-
-
-def _reason_left_out(result: CrystalResult) -> LeftOut | None:
-    if not result.readable:
-        return LeftOut.UNREADABLE
-    if result.eligible and result.verdict is not None:
-        return None
-    if result.smact_valid is False:
-        return LeftOut.SMACT_INVALID
-    if result.eligible is None and result.verdict is not None:
-        return LeftOut.OUT_OF_TIME
-    if result.converged is False:
-        return LeftOut.NOT_CONVERGED
-    if result.eligible is not False or result.smact_valid is None:
-        return LeftOut.FAILED
-    return LeftOut.NO_HULL if result.e_above_hull is None else LeftOut.NOT_METASTABLE
-
-
-def _fixed_verdict(result: CrystalResult) -> Verdict | None:
-    """The verdict that a crystal would keep if it became eligible; None while that is open."""
-    unknown = result.converged is False or result.eligible is None
-    if unknown or result.verdict == Verdict.UNDECIDED:
-        return None
-    return result.verdict
-
-
-def _novelty_bounds(counts: Mapping[str, int], may_join: Iterable[CrystalResult]) -> Bounds | None:
-    """Bounds of unmatched / all of `counts`, with those that could have been counted too."""
-    hit = miss = 0
-    for result in may_join:
-        fixed = _fixed_verdict(result)
-        hit += fixed in (None, Verdict.UNMATCHED)
-        miss += fixed != Verdict.UNMATCHED
-    return share_bounds(
-        counts[Verdict.UNMATCHED.value],
-        sum(counts.values()),
-        undecided=counts[Verdict.UNDECIDED.value],
-        may_join_hit=hit,
-        may_join_miss=miss,
-    )
-
-
-def _group_of(result: CrystalResult, by: str) -> str | int | None:
-    """The group of a breakdown that a crystal belongs to; None while that is not known."""
-    if by == "n_elements":
-        return _n_elements(result.formula)
-    if by == "n_sites":
-        return None if result.n_sites is None else _size_range(result.n_sites)
-    value: str | int | None = getattr(result, by)
-    return value.value if isinstance(value, Enum) else value
 
 
 def _ends(name: str, interval: Interval | Bounds | None) -> dict[str, float | None]:
@@ -785,90 +470,3 @@ def _ends(name: str, interval: Interval | Bounds | None) -> dict[str, float | No
 
 def _unique(results: Iterable[CrystalResult]) -> int:
     return count_unique(result.duplicate_group for result in results)
-
-
-def _count(results: Iterable[CrystalResult]) -> dict[str, int]:
-    counted = Counter(result.verdict for result in results)
-    return {verdict.value: counted[verdict] for verdict in Verdict}
-
-
-def _shares(counts: Mapping[str, int], total: int) -> dict[str, Interval]:
-    shares = {verdict: wilson(count, total) for verdict, count in counts.items()}
-    return {verdict: share for verdict, share in shares.items() if share is not None}
-
-
-def _n_elements(formula: str | None) -> int | None:
-    found = set(re.findall(r"[A-Z][a-z]?", formula or ""))
-    return len(found) or None
-
-
-def _size_range(n_sites: int) -> str:
-    """Cells of about equal size: four numbers of sites together up to 20, then twenty."""
-    width = 4 if n_sites <= 20 else 20
-    first = (n_sites - 1) // width * width + 1
-    return f"{first}-{first + width - 1}"
-
-
-def _group_order(key: str | int) -> tuple[int, int, str]:
-    from novelty_metric.crystal import CRYSTAL_SYSTEMS
-
-    if isinstance(key, int):
-        return (0, key, "")
-    if key in CRYSTAL_SYSTEMS:
-        return (1, CRYSTAL_SYSTEMS.index(key), "")
-    first = key.partition("-")[0]
-    return (3 if key == UNKNOWN else 2, int(first) if first.isdecimal() else 0, key)
-
-
-_Row = TypeVar("_Row")
-
-
-def plain_row(result: CrystalResult) -> CrystalResult:
-    """The row with plain Python numbers, those that are not finite as None, and text as UTF-8."""
-    parents = tuple(_plain_row(tried, parent=_plain_row(tried.parent)) for tried in result.parents)
-    return _plain_row(result, parents=parents)
-
-
-def _plain_row(row: _Row, **ready: Any) -> _Row:
-    changed = dict(ready)
-    for column in dataclasses.fields(row):  # type: ignore[arg-type]
-        if column.name not in ready:
-            value = getattr(row, column.name)
-            plain = _plain_value(value)
-            if plain is not value:
-                changed[column.name] = plain
-    return dataclasses.replace(row, **changed) if changed else row  # type: ignore[type-var]
-
-
-def _plain_value(value: Any) -> Any:
-    """The value itself where it is plain already; numbers of NumPy and odd text made plain."""
-    if isinstance(value, Enum) or value is None:
-        return value
-    if not isinstance(value, str) and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return _text(value) if isinstance(value, str) else value
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON holds and gives back unchanged."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    value = _plain_value(value.value if isinstance(value, Enum) else value)
-    return value if isinstance(value, (str, int, float, bool, type(None))) else _text(str(value))
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def _text(text: str) -> str:
-    """Text that UTF-8 can hold and that moves no cursor: what is neither is escaped.
-
-    File names may carry bytes that are no character, and strangers' names a terminal's commands.
-    """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from novelty_metric.report.novelty_report import NoveltyReport, plain_row
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.plain_values import plain_row
 from novelty_metric.runs.journal import EVERYTHING, Journal
 from novelty_metric.runs.parts import (
     Job,

@@ -13,7 +13,7 @@ from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import SCOPES, Protocol
-from novelty_metric.report.novelty_report import protocol_changes
+from novelty_metric.report.context import protocol_changes
 from novelty_metric.samples.members import natural_key
 from novelty_metric.scoring.sample_energies import SampleEnergies
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS, oxidation_states_name

@@ -21,9 +21,11 @@ from rich.text import Text
 from novelty_metric.analysis.controls import ControlsResult
 from novelty_metric.comparison.compare import Comparison, Share
 from novelty_metric.comparison.spread import SpreadReport
+from novelty_metric.report.context import count_of_crystals
+from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import Explanation
 from novelty_metric.report.graded import QUANTILES
-from novelty_metric.report.novelty_report import LeftOut, NoveltyReport, count_of_crystals
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Change, Estimate, Interval
 from novelty_metric.terminal.progress_lines import ProgressLines
 from novelty_metric.verdict import Verdict
@@ -268,7 +270,7 @@ def _left_out_table(report: NoveltyReport) -> Table:
     table.add_column("crystals", justify="right")
     for reason, count in report.left_out.items():
         if count:
-            table.add_row(LeftOut(reason).words, str(count))
+            table.add_row(ExclusionReason(reason).label, str(count))
     return table
 
 

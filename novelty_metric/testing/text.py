@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from novelty_metric.comparison.compare import Comparison, Mismatch
-from novelty_metric.report.novelty_report import LeftOut, NoveltyReport
+from novelty_metric.report.exclusion import ExclusionReason
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing.assessment import Status
 from novelty_metric.testing.record import Outcome, Record, percent_interval, points_interval
 
@@ -57,7 +58,9 @@ def empty_text(record: Record, report: NoveltyReport) -> str:
         errors = {result.error for result in report.results if result.error}
     else:
         reasons = [
-            f"{count} {LeftOut(reason).words}" for reason, count in report.left_out.items() if count
+            f"{count} {ExclusionReason(reason).label}"
+            for reason, count in report.left_out.items()
+            if count
         ]
         why = f"none of {report.n_generated} crystals is eligible: {', '.join(reasons)}"
     lines = [f"novelty of {record.model}: there is nothing to check, {why}"]

@@ -23,7 +23,8 @@ from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.search.wyckoff import canonical_letters
 from novelty_metric.verdict import CrystalResult, Verdict
 

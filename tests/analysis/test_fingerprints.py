@@ -24,7 +24,8 @@ from novelty_metric.analysis.fingerprints import (
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from novelty_metric.analysis.substitutions import exchanges, parent_changes
 from novelty_metric.protocol import Protocol
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
 
 

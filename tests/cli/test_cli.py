@@ -23,7 +23,9 @@ from novelty_metric.cli import main
 from novelty_metric.cli.one_run import not_of_model
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext, plain_row
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.plain_values import plain_row
 from novelty_metric.samples.base import Sample
 from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull

@@ -14,7 +14,8 @@ from novelty_metric.cli import main
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
 CONTEXT = RunContext(

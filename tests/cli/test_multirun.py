@@ -16,7 +16,8 @@ from test_cli import CIF, FakeMetric, cif, complaint, fake
 
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 
 __all__ = ["cif", "fake"]  # fixtures
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,8 @@ from novelty_metric.comparison.compare import SHARES, ChangeTest, Comparison, co
 from novelty_metric.comparison.permutation import Outcome, paired_p_value
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change, newcombe, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 

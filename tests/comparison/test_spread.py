@@ -8,7 +8,8 @@ import pytest
 
 from novelty_metric.comparison.spread import spread
 from novelty_metric.protocol import Protocol
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
 

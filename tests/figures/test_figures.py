@@ -21,7 +21,8 @@ from novelty_metric.figures.flow import verdict_flow
 from novelty_metric.figures.style import COLUMN, PAGE, to_png, to_svg
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Kind, Verdict
 
 

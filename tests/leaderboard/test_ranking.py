@@ -17,7 +17,8 @@ from novelty_metric.leaderboard.ranking import (
     significantly_better,
 )
 from novelty_metric.protocol import Protocol
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 

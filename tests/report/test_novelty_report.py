@@ -19,13 +19,10 @@ from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.context import RunContext, protocol_changes
+from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.files import read_verdicts, summary
-from novelty_metric.report.novelty_report import (
-    LeftOut,
-    NoveltyReport,
-    RunContext,
-    protocol_changes,
-)
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.rows import row_from_json, row_to_json
 from novelty_metric.support.statistics import Bounds, wilson
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
@@ -742,4 +739,4 @@ def test_damaged_summary_is_one_clear_error(
 
 def test_left_out_reasons_are_all_reported() -> None:
     report = NoveltyReport.from_results([], context())
-    assert list(report.left_out) == [reason.value for reason in LeftOut]
+    assert list(report.left_out) == [reason.value for reason in ExclusionReason]

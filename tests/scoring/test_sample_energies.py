@@ -20,8 +20,9 @@ from novelty_metric.cli import main
 from novelty_metric.crystal_records import CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import explain
-from novelty_metric.report.novelty_report import LeftOut, NoveltyReport
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.scoring.sample_energies import SampleEnergies, odd_energies
 from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.formation_energies import About
@@ -83,7 +84,7 @@ def test_distances_are_by_the_energies_given(reference: Reference, hull: Path) -
     assert [row.eligible for row in rows] == [True, True, False, False]
     assert rows[2].error == "not eligible: 0.700 eV/atom above the hull"
     assert rows[3].error is None  # a duplicate; why it is not eligible is counted
-    assert report.left_out[LeftOut.NO_HULL] == 1
+    assert report.left_out[ExclusionReason.NO_HULL] == 1
     assert "by the samples' own formation energies" in report.context.eligibility
     assert report.context.hull["sample_energies"] == "formation energies"
     assert report.quality.stable is not None and report.quality.stable.value == 0.5

@@ -13,8 +13,9 @@ from rich.console import Console
 from novelty_metric.comparison.spread import GRADED, Spread, SpreadReport
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.context import RunContext
 from novelty_metric.report.files import summary
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Estimate
 from novelty_metric.terminal import progress_lines
 from novelty_metric.terminal.console import Progress, print_report, print_spread, stdout_console

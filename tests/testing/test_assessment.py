@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novelty_metric.protocol import Protocol
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing.assessment import Status, assess, broken_floors
 from novelty_metric.testing.checks import NoveltyCheck
 from novelty_metric.testing.tolerance import parse_tolerances

@@ -14,7 +14,8 @@ from novelty_metric.comparison.compare import compare
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.report.novelty_report import NoveltyReport, RunContext
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing.baseline import (
     BaselineStore,
     baseline_name,
