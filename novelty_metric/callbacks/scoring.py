@@ -16,8 +16,8 @@ from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.support.library_messages import libraries_quiet
 from novelty_metric.support.progress import no_progress
+from novelty_metric.support.quiet import libraries_quiet
 from novelty_metric.terminal.progress_lines import ProgressLines
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
-"""Keep what libraries print off the screen, down to what C code writes."""
+"""Keep what libraries print, warn and log off the screen."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 DEBUG_VARIABLE = "NOVELTY_METRIC_DEBUG"
+_LOGGERS = ("PIL", "ase", "chgnet", "fontTools", "matplotlib", "numba", "pymatgen", "smact")
+"""Libraries with a logger; at the level DEBUG some write thousands of lines."""
 
 
 def debugging() -> bool:
@@ -57,3 +60,23 @@ def quiet() -> Iterator[TextIO]:
             os.dup2(copy, number)
             os.close(copy)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """Ignore warnings, and of the libraries' log lines all but errors, for the time of our calls.
+
+    Standard output and standard error stay as they are: other threads may write there. So do our
+    own logger and the user's.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(max(logger.level, logging.ERROR))
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -11,7 +11,7 @@ from novelty_metric.metric import SubstitutionNovelty
 from novelty_metric.protocol import Protocol
 from novelty_metric.report.context import protocol_changes
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.library_messages import libraries_quiet
+from novelty_metric.support.quiet import libraries_quiet
 from novelty_metric.testing.checks import NoveltyCheck
 from novelty_metric.testing.options import NoveltyOptions
 
