@@ -11,6 +11,8 @@ from pathlib import Path
 from novelty_metric.errors import InputError
 from novelty_metric.report.files import write_atomically
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.text import percent_interval, percent_range
+from novelty_metric.terminal.console import novelty_cell, stdout_console
 from novelty_metric.verdict import Verdict
 
 CSV_FILE = "summary.csv"
@@ -39,35 +41,19 @@ def rows(reports: Mapping[str, NoveltyReport]) -> list[Row]:
 
 
 def _row(name: str, report: NoveltyReport) -> Row:
-    bounds = report.novelty_bounds
-    found = report.novel_yield_interval
     values = [
         name,
         str(len(report.results)),
         str(report.n_unreadable),
         str(report.n_eligible),
         *(str(report.counts[verdict]) for verdict in Verdict),
-        _novelty(report),
-        "" if bounds is None else f"{100 * bounds.low:.1f}-{100 * bounds.high:.1f}",
+        novelty_cell(report, 1, pad=False),
+        percent_range(report.novelty_bounds),
         f"at most {100 * report.novel_yield_bounds.high:.1f}"
         if report.novelty_is_bound
-        else _with_range(found.value, found.low, found.high),
+        else percent_interval(report.novel_yield_interval),
     ]
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def _novelty(report: NoveltyReport) -> str:
-    """In per cent, with its interval; the most that it can be where nothing was relaxed."""
-    share, bounds = report.novelty_interval, report.novelty_bounds
-    if share is None or bounds is None:
-        return ""
-    if report.novelty_is_bound:
-        return f"at most {100 * bounds.high:.1f}"
-    return _with_range(share.value, share.low, share.high)
-
-
-def _with_range(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}-{100 * high:.1f}]"
 
 
 def headline(report: NoveltyReport, *, known: bool) -> str:
@@ -78,7 +64,7 @@ def headline(report: NoveltyReport, *, known: bool) -> str:
     elif report.novelty_is_bound:
         words = f"{report.headline}, {counted} unmatched, {report.counts['undecided']} undecided"
     else:
-        words = f"novelty {_novelty(report)} %, {counted}"
+        words = f"novelty {novelty_cell(report, 1, pad=False)} %, {counted}"
     return f"{words} (was there already)" if known else words
 
 
@@ -86,8 +72,6 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
     """Print the table, narrow enough for a terminal."""
     from rich import box
     from rich.table import Table
-
-    from novelty_metric.terminal.console import novelty_cell, stdout_console
 
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("run", overflow="fold", min_width=12)
@@ -101,14 +85,13 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
         shown = names[name]
         if report.n_unreadable:
             unreadable.append(f"{shown} {report.n_unreadable}")
-        bounds = report.novelty_bounds
         table.add_row(
             shown,
             str(len(report.results)),
             str(report.n_eligible),
             *(str(report.counts[verdict]) for verdict in Verdict),
             novelty_cell(report),
-            "" if bounds is None else f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}",
+            percent_range(report.novelty_bounds, 0),
         )
     console = stdout_console(sys.stdout)
     console.print()

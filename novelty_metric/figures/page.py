@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.figures.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
+from novelty_metric.support.text import percent
 
 if TYPE_CHECKING:
     import jinja2
@@ -68,8 +69,3 @@ def svg(figure: Figure) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "novelty-metric", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
-
-
-def percent(share: float | None, digits: int = 0) -> str:
-    """A share from 0 to 1 in words such as ``29 %``; a dash for none."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from novelty_metric.report.files import read_all_structures, with_structures
 from novelty_metric.report.graded import crystal_score
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Estimate, Interval
+from novelty_metric.support.text import percent_interval, percent_range
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -174,22 +175,14 @@ def report_page(
         figures_folder=figures,
         facts={name: _facts(report) for name, report in reports.items()},
         hull_words=hull_words,
-        share_text=share_text,
+        share_text=partial(percent_interval, dash="–", none="–"),
         estimate_text=estimate_text,
-        bounds_text=bounds_text,
+        bounds_text=partial(percent_range, dash="–", none="–"),
         p_text=p_text,
     )
 
 
 # Words
-
-
-def share_text(share: Interval | None, digits: int = 1) -> str:
-    """A share with its 95 % interval, in per cent; a dash for none."""
-    if share is None:
-        return "–"
-    value, low, high = (f"{100 * part:.{digits}f}" for part in (share.value, share.low, share.high))
-    return f"{value} [{low}–{high}]"
 
 
 def estimate_text(mean: Estimate | None, digits: int = 3) -> str:
@@ -200,11 +193,6 @@ def estimate_text(mean: Estimate | None, digits: int = 3) -> str:
     if mean.low is None or mean.high is None:
         return value
     return f"{value} [{mean.low:.{digits}f}–{mean.high:.{digits}f}]"
-
-
-def bounds_text(bounds: Bounds | None) -> str:
-    """Bounds in per cent; a dash for none."""
-    return "–" if bounds is None else f"{100 * bounds.low:.1f}–{100 * bounds.high:.1f}"
 
 
 def p_text(value: float | None) -> str:

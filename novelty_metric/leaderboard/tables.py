@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
-from novelty_metric.figures.page import percent
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.kinds import plain
 from novelty_metric.support.statistics import Interval
+from novelty_metric.support.text import percent_interval
 from novelty_metric.verdict import Verdict
 
 COLUMNS = (
@@ -206,10 +206,10 @@ def _section(section: Section) -> list[str]:
         shares = [report.fractions.get(verdict.value) for verdict in Verdict]
         row = [
             f"[{_text(entry.submission.model)}](submissions/{entry.name}.yaml)",
-            _interval(entry.novel_yield),
+            _percent(entry.novel_yield),
             str(len(report.results)),
             str(report.n_eligible),
-            *map(_interval, shares),
+            *map(_percent, shares),
         ]
         if not section.demonstration:
             row.insert(0, "–" if entry.rank is None else str(entry.rank))
@@ -245,11 +245,8 @@ def _drawn(section: Section) -> str:
     return "scored crystals" if section.demonstration else "generated crystals"
 
 
-def _interval(share: Interval | None) -> str:
-    if share is None:
-        return "–"
-    low, high = (f"{100 * limit:.0f}" for limit in (share.low, share.high))
-    return f"{percent(share.value).removesuffix(' %')} [{low}–{high}]"
+def _percent(share: Interval | None) -> str:
+    return percent_interval(share, 0, dash="–", none="–")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -30,6 +30,7 @@ from novelty_metric.report.graded import GradedNovelty, graded_novelty
 from novelty_metric.report.plain_values import plain_row
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
 from novelty_metric.support.statistics import Bounds, Interval, wilson
+from novelty_metric.support.text import percent
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class NoveltyReport:
     Examples
     --------
     >>> from novelty_metric.protocol import Protocol
-    >>> from novelty_metric.verdict import CrystalResult, Verdict
+    >>> from novelty_metric.support.text import percent
+    from novelty_metric.verdict import CrystalResult, Verdict
     >>> context = RunContext(
     ...     protocol=Protocol.named("paper"),
     ...     reference_name="mp_20",
@@ -204,8 +206,8 @@ class NoveltyReport:
         if self.novelty is None or self.novelty_bounds is None:
             return "novelty unknown"
         if self.novelty_is_bound:
-            return f"novelty at most {100 * self.novelty_bounds.high:.1f} %: nothing was relaxed"
-        return f"novelty {100 * self.novelty:.1f} %"
+            return f"novelty at most {percent(self.novelty_bounds.high, 1)}: nothing was relaxed"
+        return f"novelty {percent(self.novelty, 1)}"
 
     @property
     def novelty_is_bound(self) -> bool:

@@ -7,7 +7,7 @@ draws the rules of the tables in ASCII as well where the terminal's encoding ask
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import astuple
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -26,7 +26,14 @@ from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import Explanation
 from novelty_metric.report.graded import QUANTILES
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.statistics import Bounds, Change, Estimate, Interval
+from novelty_metric.support.statistics import Bounds, Estimate, Interval
+from novelty_metric.support.text import (
+    duration,
+    percent,
+    percent_interval,
+    percent_range,
+    points_interval,
+)
 from novelty_metric.terminal.progress_lines import ProgressLines
 from novelty_metric.verdict import Verdict
 
@@ -123,25 +130,25 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
             line.append(f"  {n_unmatched} unmatched, {n_open} undecided of {n_eligible}")
         else:
             line.append(f"  {n_unmatched} of {n_eligible} eligible unmatched")
-            line.append(f" (95 %: {_range(share.low, share.high)})")
+            line.append(f" (95 %: {percent_range(share)} %)")
     console.print(line)
     bounds = report.novelty_bounds
     if bounds is not None and bounds.low < bounds.high:
         console.print(
-            f"between {_percent(bounds.low)} and {_percent(bounds.high)}"
+            f"between {percent(bounds.low, 1)} and {percent(bounds.high, 1)}"
             "  whatever the unfinished work would have said"
         )
     found = report.novel_yield_interval
     most = report.novel_yield_bounds.high
     generated = f"  unique new ones of {report.n_generated} generated"
     if report.novelty_is_bound:
-        line = Text(f"novel yield at most {_percent(most)}", style="bold")
+        line = Text(f"novel yield at most {percent(most, 1)}", style="bold")
         line.append(generated, "not bold")
     else:
-        line = Text(f"novel yield {_percent(found.value)}", style="bold")
-        limit = f" (at most {_percent(most)})" if most > found.value else ""
+        line = Text(f"novel yield {percent(found.value, 1)}", style="bold")
+        limit = f" (at most {percent(most, 1)})" if most > found.value else ""
         line.append(f"{limit}{generated}", "not bold")
-        line.append(f" (95 %: {_range(found.low, found.high)})", "not bold")
+        line.append(f" (95 %: {percent_range(found)} %)", "not bold")
     console.print(line)
     score = report.graded.score
     if score is not None:
@@ -162,9 +169,9 @@ def _verdict_table(report: NoveltyReport) -> Table:
         table.add_row(
             Text(verdict.value, style=_COLOURS[verdict]),
             str(report.counts[verdict]),
-            _with_interval(report.fractions, verdict),
+            percent_interval(report.fractions.get(verdict.value), pad=True),
             str(report.counts_all[verdict]),
-            _with_interval(report.fractions_all, verdict),
+            percent_interval(report.fractions_all.get(verdict.value), pad=True),
         )
     n_searched = report.n_scored + report.n_not_searched
     if report.n_not_searched:
@@ -185,7 +192,7 @@ def _system_table(report: NoveltyReport) -> Table:
         novelty = (
             f"at most {100 * group.novelty_bounds.high:.0f}"
             if report.novelty_is_bound
-            else _whole_interval(group.novelty)
+            else percent_interval(group.novelty, 0, pad=True)
         )
         table.add_row(str(name), str(group.n), *counts, novelty)
     return table
@@ -210,7 +217,11 @@ def _nearest_table(report: NoveltyReport) -> Table:
             table.add_row(name, str(values.n), _estimate(values.mean, digits), *quantiles)
     none = graded.without_parent
     if none is not None and none.value > 0:
-        table.add_row("no parent at all", str(graded.n - graded.cost.n), f"{_interval(none)} %")
+        table.add_row(
+            "no parent at all",
+            str(graded.n - graded.cost.n),
+            f"{percent_interval(none, pad=True)} %",
+        )
     if graded.unknown:
         table.add_row("not known", str(graded.unknown))
     return table
@@ -238,11 +249,10 @@ def _quality_table(report: NoveltyReport) -> Table:
     ) -> None:
         found = [share(one) for one in (reports if headline else reports[:1])]
         if found[0] is not None:
-            shown = ["" if one is None else _interval(one) for one in found]
+            shown = [percent_interval(one, pad=True) for one in found]
             if is_bound and bounds is not None:
                 shown[0] = f"at most {100 * bounds.high:.1f}"
-            open_ = "" if bounds is None else f"{100 * bounds.low:.1f}-{100 * bounds.high:.1f}"
-            table.add_row(name, shown[0], open_, *shown[1:])
+            table.add_row(name, shown[0], percent_range(bounds), *shown[1:])
 
     new = {"is_bound": report.novelty_is_bound}
     add("novelty, of the eligible", lambda one: one.novelty_interval, report.novelty_bounds, **new)
@@ -300,7 +310,7 @@ def _print_settings(
         trusted = report.novelty_without_suspect
         without = "unknown"
         if trusted is not None:
-            without = f"{_percent(trusted.value)} ({_range(trusted.low, trusted.high)})"
+            without = f"{percent(trusted.value, 1)} ({percent_range(trusted)} %)"
         add(
             "suspect",
             f"{count_of_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, below "
@@ -317,9 +327,9 @@ def _print_settings(
             "energy above hull is measured from the elements alone",
             "yellow",
         )
-    steps = ", ".join(f"{step} {_time(took)}" for step, took in context.seconds.items())
+    steps = ", ".join(f"{step} {duration(took)}" for step, took in context.seconds.items())
     if steps:
-        add("time", steps if seconds is None else f"{_time(seconds)} for this command; {steps}")
+        add("time", steps if seconds is None else f"{duration(seconds)} for this command; {steps}")
     for line in context.warnings:
         add("warning", line, "yellow")
     console.print(grid)
@@ -329,16 +339,6 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
 
 
-def _with_interval(shares: Mapping[str, Interval], verdict: Verdict) -> str:
-    share = shares.get(verdict.value)
-    return "" if share is None else _interval(share)
-
-
-def _interval(share: Interval) -> str:
-    low, high = f"{100 * share.low:.1f}", f"{100 * share.high:.1f}"
-    return f"{100 * share.value:.1f} [{low:>4}-{high:>5}]"
-
-
 def _estimate(mean: Estimate, digits: int) -> str:
     value = f"{mean.value:.{digits}f}"
     if mean.low is None or mean.high is None:
@@ -346,36 +346,12 @@ def _estimate(mean: Estimate, digits: int) -> str:
     return f"{value} [{mean.low:.{digits}f}-{mean.high:.{digits}f}]"
 
 
-def _whole_interval(share: Interval) -> str:
-    """Without decimals: the groups are small and the column narrow."""
-    return f"{100 * share.value:.0f} [{100 * share.low:>2.0f}-{100 * share.high:>3.0f}]"
-
-
-def novelty_cell(report: NoveltyReport) -> str:
-    """Novelty in a narrow column, in per cent; where nothing was relaxed, the most it can be."""
+def novelty_cell(report: NoveltyReport, digits: int = 0, *, pad: bool = True) -> str:
+    """Novelty in a column, in per cent; where nothing was relaxed, the most it can be."""
     share, bounds = report.novelty_interval, report.novelty_bounds
-    if share is None or bounds is None:
-        return ""
-    if report.novelty_is_bound:
-        return f"at most {100 * bounds.high:.0f}"
-    return _whole_interval(share)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _range(low: float, high: float) -> str:
-    return f"{100 * low:.1f}-{100 * high:.1f} %"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 0.1:
-        return "<0.1 s"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+    if report.novelty_is_bound and bounds is not None:
+        return f"at most {100 * bounds.high:.{digits}f}"
+    return percent_interval(share, digits, pad=pad)
 
 
 def print_comparison(
@@ -399,7 +375,7 @@ def print_comparison(
             Text(difference.name, style="bold" if noticed else ""),
             *_share_cells(difference.before),
             *_share_cells(difference.after),
-            "" if change is None else _points(change),
+            points_interval(change, pad=True),
             "" if difference.p_value is None else f"{difference.p_value:.2g}",
         )
     console.print(table)
@@ -452,7 +428,7 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
             str(report.n_eligible),
             *(str(report.counts[verdict]) for verdict in Verdict),
             novelty_cell(report),
-            "" if variation.is_base or change is None else _points(change),
+            "" if variation.is_base else points_interval(change, pad=True),
             "" if variation.is_base else str(len(variation.changed)),
             style="bold" if variation.is_base else "",
         )
@@ -502,8 +478,8 @@ def print_controls(found: ControlsResult, console: Console) -> None:
             row.control if row.control != last else "",
             _measure(row.measure),
             str(row.n),
-            "" if share is None else _whole_interval(share),
-            f"{100 * bounds.low:.0f}-{100 * bounds.high:.0f}" if bounds and open_ else "",
+            percent_interval(share, 0, pad=True),
+            percent_range(bounds, 0) if open_ else "",
             str(row.method) if judged else "",
             Text(str(row.code), style="red" if row.code else "") if judged else "",
         )
@@ -572,16 +548,7 @@ def print_spread(found: SpreadReport, console: Console) -> None:
 
 
 def _share_cells(share: Share) -> tuple[str, str]:
-    found = share.interval
-    if found is None:
-        return "", str(share.total)
-    value, low, high = (100 * number for number in (found.value, found.low, found.high))
-    return f"{value:.1f} [{low:>2.0f}-{high:>3.0f}]", str(share.total)
-
-
-def _points(change: Change) -> str:
-    value, low, high = (100 * number for number in (change.value, change.low, change.high))
-    return f"{value:+.1f} [{low:+3.0f}, {high:+3.0f}]"
+    return percent_interval(share.interval, 1, 0, pad=True), str(share.total)
 
 
 class Progress:

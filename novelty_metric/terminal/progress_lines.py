@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from novelty_metric.support.progress import WHOLE
+from novelty_metric.support.text import duration, percent
 
 FIRST = 5.0
 """A stage is named once it has lasted so long (s): what is quicker says nothing."""
@@ -124,7 +125,8 @@ class ProgressLines:
         self._written = now
         words = []
         if name != WHOLE and not stage.over:
-            stands = _stands(stage) or ("" if new else f", {_rounded(now - stage.began)} so far")
+            so_far = duration(now - stage.began, about=True)
+            stands = _stands(stage) or ("" if new else f", {so_far} so far")
             words.append(f"{name}{stands}{_left(stage, now)}")
         whole = self._stages.get(WHOLE)
         if whole is not None and whole.total != 0:
@@ -146,7 +148,7 @@ def _stands(stage: _Stage) -> str:
     if stage.total is None:
         return f", {stage.done} done" if stage.done else ""
     if stage.total >= _MANY:
-        return f", {100 * stage.done / stage.total:.0f} %"
+        return f", {percent(stage.done / stage.total)}"
     return f", {stage.done} of {stage.total}" if stage.total > 1 else ""
 
 
@@ -156,11 +158,4 @@ def _left(stage: _Stage, now: float, since: float = 0.0) -> str:
     if done < 1 or stage.total is None or stage.over:
         return ""
     seconds = (now - stage.began) * (stage.total - stage.done) / done - since
-    return f", about {_rounded(max(0.0, seconds))} left"
-
-
-def _rounded(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(10, 10 * round(seconds / 10))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+    return f", about {duration(max(0.0, seconds), about=True)} left"

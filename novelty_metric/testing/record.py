@@ -8,6 +8,7 @@ from typing import Any
 
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change, Interval
+from novelty_metric.support.text import percent_interval
 from novelty_metric.testing.assessment import Assessment, Floor, Watched
 
 Numbers = list[float]
@@ -149,19 +150,7 @@ def floor_line(floor: Floor) -> str:
     found = floor.share
     inside = found.low <= floor.limit <= found.high
     return (
-        f"{share} {percent_interval(numbers(found))} of {floor.total} eligible: "
+        f"{share} {percent_interval(found, unit=' %')} of {floor.total} eligible: "
         f"{'below' if least else 'above'} {limit}"
         + (" (which lies within the interval)" if inside else "")
     )
-
-
-def percent_interval(values: Numbers) -> str:
-    """Such as ``19.4 % [9.8-35.0]``."""
-    value, low, high = (100 * number for number in values)
-    return f"{value:.1f} % [{low:.1f}-{high:.1f}]"
-
-
-def points_interval(values: Numbers) -> str:
-    """A change in percentage points, such as ``-25.0 points [-41.0, -6.1]``."""
-    value, low, high = (100 * number for number in values)
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"

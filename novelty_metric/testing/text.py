@@ -8,8 +8,10 @@ from typing import Any
 from novelty_metric.comparison.compare import Comparison, Mismatch
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Interval
+from novelty_metric.support.text import duration, percent_interval, points_interval
 from novelty_metric.testing.assessment import Status
-from novelty_metric.testing.record import Outcome, Record, percent_interval, points_interval
+from novelty_metric.testing.record import Outcome, Record
 
 MOST_CHANGED = 20
 """Crystals that a failure lists; all are in the report file."""
@@ -80,8 +82,8 @@ def watched_lines(watched: Iterable[dict[str, Any]]) -> list[str]:
     lines = []
     for share in watched:
         name, before, after = share["share"], share["before"], share["after"]
-        was = "unknown" if before is None else percent_interval(before)
-        now = "unknown" if after is None else percent_interval(after)
+        was = _percent(before)
+        now = _percent(after)
         if share["status"] == Status.KEPT:
             lines.append(f"  {name:<12}{now} (was {was}): not worse")
             continue
@@ -94,7 +96,7 @@ def watched_lines(watched: Iterable[dict[str, Any]]) -> list[str]:
 def _judgement(share: dict[str, Any]) -> list[str]:
     if share["change"] is None:
         return ["nothing is eligible any more" if share["before"] else "nothing was eligible"]
-    change = points_interval(share["change"])
+    change = points_interval(_interval(share["change"]), 1, unit=" points")
     tolerance = f"the tolerance of {100 * share['allowed']:.1f} ({share['tolerance']})"
     chance = f"sampling noise ({share['test']}, p = {_p_value(share['p_value'])})"
     if share["status"] == Status.WITHIN_TOLERANCE:
@@ -170,7 +172,7 @@ def _cells(record: Record) -> list[str]:
     return [
         record.model,
         *(str(record.counts[verdict]) for verdict in _VERDICTS),
-        _whole(record.shares.get("unmatched"), signed=False),
+        percent_interval(_interval(record.shares.get("unmatched")), 1, 0, none="-"),
         _change(record),
         duration(record.seconds),
         record.outcome,
@@ -187,22 +189,12 @@ def _change(record: Record) -> str:
         return "-"
     name = known[0]["share"]
     words = "" if name == "unmatched" else f"{name} "
-    return words + _whole(known[0]["change"], signed=True)
+    return words + points_interval(_interval(known[0]["change"]))
 
 
-def _whole(values: Sequence[float] | None, *, signed: bool) -> str:
-    """Per cent with whole limits, such as ``9.1 [3-24]`` or ``-3.0 [-10, +4]``."""
-    if values is None:
-        return "-"
-    value, low, high = (100 * number for number in values)
-    if signed:
-        return f"{value:+.1f} [{low:+.0f}, {high:+.0f}]"
-    return f"{value:.1f} [{low:.0f}-{high:.0f}]"
+def _percent(values: Sequence[float] | None) -> str:
+    return percent_interval(_interval(values), unit=" %", none="unknown")
 
 
-def duration(seconds: float) -> str:
-    """Such as ``0.4 s`` or ``3 min 20 s``."""
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+def _interval(values: Sequence[float] | None) -> Interval | None:
+    return None if values is None else Interval(*values)
