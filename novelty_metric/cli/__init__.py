@@ -13,46 +13,44 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from types import FrameType
 
+from novelty_metric.cli.options import Verb, help_text
 from novelty_metric.errors import InputError, NoveltyMetricError, near_or_known
 from novelty_metric.support.quiet import DEBUG_VARIABLE, debugging
 
 VERBS = {
-    "score": "novelty_metric.cli.score",
-    "compare": "novelty_metric.cli.compare",
-    "sensitivity": "novelty_metric.cli.sensitivity",
-    "explain": "novelty_metric.cli.explain",
-    "report": "novelty_metric.cli.report",
-    "controls": "novelty_metric.cli.controls",
-    "reference": "novelty_metric.cli.reference",
-    "hull": "novelty_metric.cli.hull",
-    "cache": "novelty_metric.cli.cache",
-    "leaderboard": "novelty_metric.cli.leaderboard",
+    "score": ("[KEY=VALUE ...]", "score generated crystals"),
+    "compare": (
+        "RUN_A RUN_B [RUN ...]",
+        "what changed between two reports; of more, such as seeds, the spread",
+    ),
+    "sensitivity": ("[run=DIR] [KEY=VALUE ...]", "how much the answer depends on the settings"),
+    "explain": ("ID run=DIR", "one crystal's evidence, with CIFs"),
+    "report": ("RUN [RUN ...]", "a page with pictures of runs"),
+    "controls": ("[KEY=VALUE ...]", "cases whose right answer is known"),
+    "reference": (
+        "build|fetch ...",
+        "prepare a training set, or get a published one, once",
+    ),
+    "hull": ("fetch mp", "the Materials Project of today as a hull"),
+    "cache": ("[info|prune|clear]", "look at or drop finished relaxations"),
+    "leaderboard": ("add|check|build", "submissions, and the tables of them"),
 }
-HELP = """\
+"""The usage of each verb and what it does; its module is the one of its name."""
+
+_ABOUT = """\
 usage: novelty-metric VERB [...]
 
 Does a generative model of crystals discover anything? Tells copies of known
 crystals, and copies with elements exchanged, from what is neither.
-
-  score [KEY=VALUE ...]                      score generated crystals
-  compare RUN_A RUN_B [RUN ...]              what changed between two reports; of
-                                             more, such as seeds, the spread
-  sensitivity [run=DIR] [KEY=VALUE ...]      how the answer hangs on the settings
-  explain ID run=DIR                         one crystal's evidence, with CIFs
-  report RUN [RUN ...]                       a page with pictures of runs
-  controls [KEY=VALUE ...]                   cases whose right answer is known
-  reference build SOURCE... out=FILE.arrow   prepare a training set, once
-  reference fetch NAME                       get a published training set, once
-  hull fetch mp                              the Materials Project of today as a hull
-  cache [info|prune|clear]                   look at or drop finished relaxations
-  leaderboard add|check|build                submissions, and the tables of them
-
+"""
+_OPTIONS = """
   --version    print the version
   --help       print this help; after a verb, that verb's
 """
@@ -102,7 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        print(HELP, end="")
+        print(_ABOUT)
+        for verb, (usage, does) in VERBS.items():
+            called = f"  {verb} {usage}".ljust(45)
+            print(textwrap.fill(does, 88, initial_indent=called, subsequent_indent=" " * 45))
+        print(_OPTIONS, end="")
         return SCORED
     if words[0] == "--version":
         from novelty_metric import __version__
@@ -113,8 +115,18 @@ def _dispatch(words: list[str]) -> int:
     if verb not in VERBS:
         hint = near_or_known(verb, VERBS)
         raise InputError(f"no verb named {verb!r}; {hint}")
-    run: Callable[[list[str]], int] = import_module(VERBS[verb]).run
+    table = verb_of(verb)
+    if {"-h", "--help"} & set(words[1:]) or (len(words) == 1 and table.needs_verb):
+        print(help_text(table), end="")
+        return SCORED
+    run: Callable[[list[str]], int] = import_module(f"novelty_metric.cli.{verb}").run
     return run(words[1:])
+
+
+def verb_of(name: str) -> Verb:
+    """The table of options of a verb."""
+    table: Verb = import_module(f"novelty_metric.cli.{name}").VERB
+    return table
 
 
 def _without_secret(word: str) -> str:

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import sys
 
-from novelty_metric.cli.parsing import Parser
+from novelty_metric.cli.options import Option, Verb, one_of, parse
+from novelty_metric.errors import InputError
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.folders import user_path
 
-HELP = """\
-usage: novelty-metric compare RUN_A RUN_B
-       novelty-metric compare --spread RUN RUN [RUN ...]
+VERB = Verb(
+    name="compare",
+    usage="RUN_A RUN_B\n--spread RUN RUN [RUN ...]",
+    about="""\
+Compare two reports, the folders that `novelty-metric score ... out=DIR` wrote: the change of each
+share from A to B with its 95 % interval and a test, and the crystals whose verdict changed, with
+why. Crystals that both runs scored are paired: those of one id and formula, or those of one
+content. Runs against other references, or with another protocol, potential or hull, do not measure
+the same thing: a warning says so.
 
-Compare two reports, the folders that `novelty-metric score ... out=DIR` wrote:
-the change of each share from A to B with its 95 % interval and a test, and the
-crystals whose verdict changed, with why. Crystals that both runs scored are
-paired: those of one id and formula, or those of one content. Runs against other
-references, or with another protocol, potential or hull, do not measure the same
-thing: a warning says so.
-
-With --spread, or with more than two runs, they are taken for draws of one model
-with other seeds: each figure's mean with its 95 % interval, its standard
-deviation between the runs, and what that would be by the chance of a draw alone.
-
-  by=content    pair crystals that are the same, whatever their ids and order: one
-                cell with the same atoms, up to what file formats round
-  --all         list every crystal that changed, not only the first 20
-  --spread      mean and spread over the runs
-  -h, --help    print this help
-"""
+With --spread, or with more than two runs, they are taken for draws of one model with other seeds:
+each figure's mean with its 95 % interval, its standard deviation between the runs, and what that
+would be by the chance of a draw alone.
+""",
+    options=(
+        Option(
+            "by",
+            "content",
+            "pair crystals that are the same, whatever their ids and order: one cell with the same "
+            "atoms, up to what file formats round",
+            read=one_of("id", "content"),
+        ),
+        Option("--all", help="list every crystal that changed, not only the first 20"),
+        Option("--spread", help="mean and spread over the runs"),
+    ),
+    least=2,
+    most=10**6,
+    needs="needs two or more runs",
+)
 
 
 def run(words: list[str]) -> int:
@@ -39,29 +48,17 @@ def run(words: list[str]) -> int:
     InputError
         If the call or a report can't be used.
     """
-    parser = Parser(prog="novelty-metric compare", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--spread", action="store_true")
-    parser.add_argument("runs", nargs="*")
-    given = parser.parse_intermixed_args(words)
-    named = [word for word in given.runs if word.startswith("by=")]
-    given.runs = [word for word in given.runs if word not in named]
-    by = named[-1].removeprefix("by=") if named else "id"
-    if given.help:
-        print(HELP, end="")
-        return 0
-    if len(given.runs) < 2:
-        parser.error(f"two or more runs are compared, {len(given.runs)} given")
-    folders = [user_path(name) for name in given.runs]
+    given = parse(VERB, words)
+    by = given["by"] or "id"
+    folders = [user_path(name) for name in given.names]
     reports = [NoveltyReport.load(folder) for folder in folders]
 
     from novelty_metric.terminal.console import print_comparison, print_spread, stdout_console
 
     console = stdout_console(sys.stdout)
-    if given.spread or len(reports) > 2:
-        if named:
-            parser.error(f"{named[-1]} is for two runs; leave it out")
+    if given["spread"] or len(reports) > 2:
+        if "by" in given:
+            raise InputError(f"by={by} is for two runs; leave it out")
         from novelty_metric.comparison.spread import spread
 
         print_spread(spread(reports), console)
@@ -75,7 +72,7 @@ def run(words: list[str]) -> int:
             with_structures(report, folder) for report, folder in zip(reports, folders, strict=True)
         ]
     comparison = compare(*reports, by=by)
-    print_comparison(comparison, console, all_changes=given.all)
+    print_comparison(comparison, console, all_changes=bool(given["all"]))
     if by == "id" and not comparison.n_shared:
         print("by=content pairs the same crystals under other ids")
     return 0

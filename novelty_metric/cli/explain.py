@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from novelty_metric.cli.options import Option, Verb, parse
 from novelty_metric.errors import InputError
-from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.folders import user_path
 
-HELP = """\
-usage: novelty-metric explain ID run=DIR [out=DIR]
-
-Show the evidence for one crystal of a run: its verdict and why, its parent and
-the elements exchanged, costs, distances, energies, and every candidate parent
-with what became of it. The crystals are written as CIF:
+VERB = Verb(
+    name="explain",
+    usage="ID run=DIR [out=DIR]",
+    about="""\
+Show the evidence for one crystal of a run: its verdict and why, its parent and the elements
+exchanged, costs, distances, energies, and every candidate parent with what became of it. The
+crystals are written as CIF:
 
   generated.cif           as it came in
   relaxed.cif             relaxed and reduced: what was compared; of a run that
@@ -21,12 +23,21 @@ with what became of it. The crystals are written as CIF:
   parent.cif              the reference crystal
   parent_substituted.cif  that with its elements exchanged
   parent_relaxed.cif      and relaxed: what has to match that
-
-  run=DIR       folder that `novelty-metric score ... out=DIR` wrote
-  out=DIR       where the files go (default: explain/ID in the folder of the run)
-  -h, --help    print this help
-"""
-_SETTINGS = ("run", "out")
+""",
+    options=(
+        Option("run", "DIR", "folder that `novelty-metric score ... out=DIR` wrote", user_path),
+        Option(
+            "out",
+            "DIR",
+            "where the files go (default: explain/ID in the folder of the run)",
+            user_path,
+        ),
+    ),
+    least=1,
+    most=1,
+    needs="needs one ID",
+    any_name=True,
+)
 
 
 def run(words: list[str]) -> int:
@@ -37,13 +48,11 @@ def run(words: list[str]) -> int:
     InputError
         If the call or the run can't be used, or has no such crystal.
     """
-    if {"-h", "--help"} & set(words):
-        print(HELP, end="")
-        return 0
-    identifier, settings = _split(words)
-    if "run" not in settings:
+    given = parse(VERB, words)
+    (identifier,) = given.names
+    if "run" not in given:
         raise InputError("explain needs run=DIR: the folder that `score ... out=DIR` wrote")
-    folder = _run_folder(user_path(settings["run"]))
+    folder = _run_folder(given["run"])
 
     from novelty_metric.report.explanation import (
         TEXT_FILE,
@@ -64,8 +73,7 @@ def run(words: list[str]) -> int:
     report = NoveltyReport.load(folder)
     row = row_of(report, identifier)
     found = explain(report, row, read_structures(folder, row))
-    out = folder / "explain" / folder_name(identifier)
-    out = user_path(settings["out"]) if "out" in settings else out
+    out = given["out"] or folder / "explain" / folder_name(identifier)
     files = write_crystals(found.crystals, out)
     console = stdout_console(sys.stdout)
     print_explanation(found, console)
@@ -77,24 +85,6 @@ def run(words: list[str]) -> int:
     if not files:
         print("No crystal was kept for this sample.")
     return 0
-
-
-def _split(words: list[str]) -> tuple[str, dict[str, str]]:
-    """The id and the settings; an id may hold an equals sign."""
-    names: list[str] = []
-    settings: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in _SETTINGS and key not in settings:
-            if not value:
-                raise InputError(f"{key}= has no value; write {key}=DIR")
-            settings[key] = value
-        else:
-            names.append(word)
-    if len(names) != 1:
-        given = f"{len(names)} were given: {', '.join(names)}" if names else "none was given"
-        raise InputError(f"explain needs one ID, {given}; `explain --help` shows what is known")
-    return names[0], settings
 
 
 def _run_folder(folder: Path) -> Path:

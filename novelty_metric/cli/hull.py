@@ -5,33 +5,55 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from novelty_metric.cli.options import Option, Verb, parse
 from novelty_metric.errors import InputError, near_or_known
-from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.screening.mp_fetch import FetchedHull
 
-HELP = """\
-usage: novelty-metric hull fetch mp [key=KEY] [out=FILE]
-
-fetch mp: get the formation energies of the Materials Project as it is now (GGA
-and GGA+U with the MP2020 corrections), a few MB, for hull=mp. It needs your own
-API key, from https://next-gen.materialsproject.org/api. A broken transfer goes
-on when the same command is run again; a version that is there already is not
-fetched twice.
-
-  key=KEY    your API key; better set MP_API_KEY in the environment, which other
-             users of the machine can't see. It is never written or shown.
-  out=FILE   where the file is written; by default in your cache folder, where
-             hull=mp finds it; another one is used by hull=file hull.file=FILE
-
+_SOURCES = ("mp",)
+VERB = Verb(
+    name="hull",
+    needs_verb=True,
+    verbs=(
+        Verb(
+            name="fetch",
+            usage="mp [key=KEY] [out=FILE]",
+            about="""\
+get the formation energies of the Materials Project as it is now (GGA and GGA+U with the MP2020
+corrections), a few MB, for hull=mp. It needs your own API key, from
+https://next-gen.materialsproject.org/api. A broken transfer goes on when the same command is run
+again; a version that is there already is not fetched twice.
+""",
+            options=(
+                Option(
+                    "key",
+                    "KEY",
+                    "your API key; better set MP_API_KEY in the environment, which other users of "
+                    "the machine can't see. It is never written or shown.",
+                ),
+                Option(
+                    "out",
+                    "FILE",
+                    "where the file is written; by default in your cache folder, where hull=mp "
+                    "finds it; another one is used by hull=file hull.file=FILE",
+                    user_path,
+                ),
+            ),
+            least=1,
+            most=1,
+            needs="needs one NAME",
+            hint=lambda: f"known: {', '.join(_SOURCES)}",
+        ),
+    ),
+    closing="""\
 examples
   novelty-metric hull fetch mp
   novelty-metric score samples=gen.zip reference=mp_20 hull=mp
-"""
-_SETTINGS = ("key", "out")
-_SOURCES = ("mp",)
+""",
+)
 
 
 def run(words: list[str]) -> int:
@@ -42,22 +64,12 @@ def run(words: list[str]) -> int:
     InputError
         If the call can't be used, or the hull can't be had.
     """
-    if not words or {"-h", "--help"} & set(words):
-        print(HELP, end="")
-        return 0
-    if words[0] != "fetch":
-        raise InputError(f"no verb named 'hull {words[0]}'; known: hull fetch")
-    names = [word for word in words[1:] if "=" not in word]
-    settings = dict(word.split("=", 1) for word in words[1:] if "=" in word)
-    for name, value in settings.items():
-        if name not in _SETTINGS:
-            raise InputError(f"no setting named {name!r}; {near_or_known(name, _SETTINGS)}")
-        if not value:
-            raise InputError(f"{name}= has no value")
-    if len(names) != 1 or names[0] not in _SOURCES:
-        raise InputError(f"hull fetch needs one NAME; known: {', '.join(_SOURCES)}")
-    out = user_path(settings["out"]) if "out" in settings else None
-    _print(_fetch(settings.get("key"), out), out)
+    given = parse(VERB, words)
+    if given.names[0] not in _SOURCES:
+        raise InputError(
+            f"no hull named {given.names[0]!r}; {near_or_known(given.names[0], _SOURCES)}"
+        )
+    _print(_fetch(given["key"], given["out"]), given["out"])
     return 0
 
 

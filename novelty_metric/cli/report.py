@@ -7,37 +7,51 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from novelty_metric.cli.options import Option, Verb, parse, whole
 from novelty_metric.errors import InputError
-from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.folders import user_path
 
 if TYPE_CHECKING:
     from novelty_metric.figures.report_page import Run
     from novelty_metric.reference import Reference
     from novelty_metric.report.novelty_report import NoveltyReport
 
-HELP = """\
-usage: novelty-metric report RUN [RUN ...] [KEY=VALUE ...]
-
-Write a page on a run, or on several side by side: figures with intervals and
-tests, pictures with what they show, crystals beside their parents, settings and
-hashes. One HTML file that holds all it shows and fetches nothing. RUN is a
-folder that `novelty-metric score ... out=DIR` wrote; a folder of such folders,
-as `score -m` leaves, stands for all of them.
-
-  out=FILE.html         the page (default: report.html in the folder of the run,
-                        or in the folder that holds the runs)
-  reference=NAME|FILE   what was scored against, for the pictures that need it;
-                        by default looked for under the name in the report
-  figures=DIR           write the pictures as PNG and SVG for papers too
-  crystals=N            crystals that are drawn, over all runs (12)
-  -h, --help            print this help
-
+VERB = Verb(
+    name="report",
+    usage="RUN [RUN ...] [KEY=VALUE ...]",
+    about="""\
+Write a page on a run, or on several side by side: figures with intervals and tests, pictures with
+what they show, crystals beside their parents, settings and hashes. One HTML file that holds all it
+shows and fetches nothing. RUN is a folder that `novelty-metric score ... out=DIR` wrote; a folder
+of such folders, as `score -m` leaves, stands for all of them.
+""",
+    options=(
+        Option(
+            "out",
+            "FILE.html",
+            "the page (default: report.html in the folder of the run, or in the folder that holds "
+            "the runs)",
+            user_path,
+        ),
+        Option(
+            "reference",
+            "NAME|FILE",
+            "what was scored against, for the pictures that need it; by default looked for under "
+            "the name in the report",
+        ),
+        Option("figures", "DIR", "write the pictures as PNG and SVG for papers too", user_path),
+        Option("crystals", "N", "crystals that are drawn, over all runs", whole(0, 500), 12),
+    ),
+    closing="""\
 examples
   novelty-metric report run
   novelty-metric report all figures=figures
   novelty-metric report runs/a runs/b reference=mp_20.arrow out=two.html
-"""
-_SETTINGS = ("out", "reference", "figures", "crystals")
+""",
+    least=1,
+    most=10**6,
+    needs="needs a run: the folder that `score ... out=DIR` wrote",
+)
 _REPORT, _PAGE = "report.json", "report.html"
 _SUFFIXES = (".html", ".htm")
 _MODEL = "model="
@@ -51,26 +65,22 @@ def run(words: list[str]) -> int:
     InputError
         If the call, a run or the reference can't be used, or a file can't be written.
     """
-    if {"-h", "--help"} & set(words):
-        print(HELP, end="")
-        return 0
-    given, settings = _split(words)
-    count = _count(settings.get("crystals"))
-    folders = _run_folders(given)
-    out = _out(settings.get("out"), given, folders)
-    figures = user_path(settings["figures"]) if "figures" in settings else None
+    given = parse(VERB, words)
+    named = [user_path(name) for name in given.names]
+    folders = _run_folders(named)
+    out = _out(given["out"], named, folders)
+    figures = given["figures"]
     if figures is not None and figures.is_file():
         raise InputError(f"figures={figures} is a file; name a folder")
 
     from novelty_metric.support.quiet import quiet
 
     with quiet():
-        from novelty_metric.figures.report_page import MOST_CRYSTALS, report_page
+        from novelty_metric.figures.report_page import report_page
         from novelty_metric.report.files import write_atomically
 
-        runs = _runs(folders, settings.get("reference"))
-        shown = MOST_CRYSTALS if count is None else count
-        page = report_page(runs, n_crystals=shown, figures=figures, out=out)
+        runs = _runs(folders, given["reference"])
+        page = report_page(runs, n_crystals=given["crystals"], figures=figures, out=out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out, page.encode())
@@ -84,35 +94,6 @@ def run(words: list[str]) -> int:
 
 def _printable(path: Path) -> str:
     return str(path).encode("utf-8", "replace").decode()
-
-
-def _split(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """The runs and the settings; a folder's name may hold an equals sign."""
-    runs: list[Path] = []
-    settings: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in _SETTINGS:
-            if key in settings:
-                raise InputError(f"{key}= is given twice")
-            if not value:
-                raise InputError(f"{key}= has no value")
-            settings[key] = value
-        elif word.startswith("-"):
-            raise InputError(f"no option named {word}; `report --help` shows what is known")
-        else:
-            runs.append(user_path(word))
-    if not runs:
-        raise InputError("report needs a run: the folder that `score ... out=DIR` wrote")
-    return runs, settings
-
-
-def _count(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) > 500:
-        raise InputError(f"crystals is {text!r}; it must be a whole number from 0 to 500")
-    return int(text)
 
 
 def _run_folders(given: Sequence[Path]) -> list[Path]:
@@ -138,13 +119,12 @@ def _run_folders(given: Sequence[Path]) -> list[Path]:
     return folders
 
 
-def _out(named: str | None, given: Sequence[Path], folders: Sequence[Path]) -> Path:
-    if named is None:
+def _out(out: Path | None, given: Sequence[Path], folders: Sequence[Path]) -> Path:
+    if out is None:
         if len(given) == 1:
             return given[0] / _PAGE
         parent = Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
         return parent / _PAGE
-    out = user_path(named)
     if out.is_dir():
         raise InputError(f"out={out} is a folder; name a file such as {out / _PAGE}")
     if out.suffix.lower() not in _SUFFIXES:

@@ -2,139 +2,183 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-import textwrap
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from novelty_metric.cli.logging import logged
 from novelty_metric.cli.one_run import check, make_report, print_for, settings_of, warn
-from novelty_metric.cli.parsing import Parser
+from novelty_metric.cli.options import Option, Verb, one_of, parse
 from novelty_metric.errors import InputError
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import choices, compose_config
 
-USAGE = "novelty-metric score [-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]"
-HELP = """\
-Score generated crystals: which are copies of a reference crystal, which are
-copies with elements exchanged, and which are neither. Without any setting, a
-small packaged sample is scored against a packaged reference.
 
-what is scored
-  samples=FILE|DIR      what the model wrote: CIF (file, folder, zip, tar), extxyz,
-                        CSV, Parquet, JSON, JSON lines, .pt; compressed or not.
-                        Several are read one after the other: samples=[a.csv,b.zip],
-                        a pattern such as 'samples=gen_*.cif', or samples= again
-  format=NAME           its format, if it is not recognised
-  column=NAME           column of a table that holds the crystals, or the paths of
-                        their CIF files
-  id_column=NAME        column of a table, or key of a JSON record or an extxyz
-                        frame, that holds the ids (id, material_id, name, ...)
-  limit=N               the first N crystals only
-  seed=N                with limit=: that many drawn at random with this seed
-  max_sites=N           refuse larger crystals (300)
-  allow_pickle=true     let a .pt file make any Python object; it can run code
-  model=NAME            the model that wrote them, which says how its files are
-                        read and what it was trained on:
-                        {model}
+def _setting(name: str, value: str, about: str = "") -> Option:
+    """A setting of the composed config, with the names of the configs of its group."""
 
-against what
-  reference=NAME|FILE   what the model was trained on, unless you name another:
-                        {reference},
-                        or a file made with `novelty-metric reference build`
+    def text() -> str:
+        names = OXIDATION_STATE_SETS if name == "smact_oxidation_states" else choices(name)
+        return about.replace(f"{{{name}}}", ", ".join(names))
 
-how
-  protocol=NAME         {protocol}; protocol.fmax=0.02 and the like
-                        change one of its settings
-  relaxer=NAME          {relaxer}; none
-                        searches only: what would need a relaxation is undecided
-  hull=NAME             {hull};
-                        hull=entries hull.file=FILE takes computed entries of
-                        your own, hull.energies=corrected|uncorrected says which
-  relax_samples=false   take the samples as already relaxed
-  energies=NAME         distances from the hull by the samples' own energies (eV):
-                        column of a table, key of JSON, or `energy` of an extxyz
-                        frame; with relax_samples=false and a hull of density
-                        functional theory
-  energies_per=atom|cell
-  energies_scale=NAME   corrected or uncorrected total energies, or formation
-  smact_oxidation_states=NAME|FILE
-                        {oxidation_states},
-                        or a file in SMACT's format, for charge neutrality
-  recipe=NAME           {recipe}: several settings at once
-  scope=eligible|all    which crystals are searched for parents
-  exhaustive=true       relax every candidate parent
-  workers=N             processes that relax (one per core)
-  executor=NAME         {executor}: score
-                        parts of the samples in other processes or on other machines;
-                        executor.workers=N; each of them relaxes in one process
-  part=N                samples that are scored together
-  device=NAME           cpu, cuda or mps, instead of what the machine has
-  cache=true|false|FILE where finished relaxations are kept
-  progress=false        say nothing on standard error of how far the run is
+    return Option(name, value, text if f"{{{name}}}" in about else about, passed=True)
 
-what is kept
-  out=DIR               write the report there; by default nothing is written:
-                          report.json         figures, settings, versions, hashes
-                          config.json         the settings as they were given
-                          verdicts.parquet    a row per sample
-                          verdicts.csv        the same
-                          parents.parquet     a row per candidate parent
-                          quality.parquet     a row per sample: validity, energy
-                          evidence.parquet    what else is known of each parent
-                          structures.parquet  the crystals, for `explain`, `report`
-  overwrite=true        replace a report of other settings
-  logger=NAME           {logger}: also log the report to Weights & Biases;
-                        logger.project=, logger.mode=offline and the like
 
-options
-  --config-dir DIR      folder with configs of your own, such as DIR/protocol/mine.yaml
-  --cfg job             print the composed settings and stop
-  --deterministic       score twice, in two processes, without the cache and with
-                        one worker, and compare every digit but those of times
-  -m, --multirun        one run per combination of values, such as
-                        model=diffcsp,flowmm or protocol.k=1,3,5, and a table of
-                        them; in samples=, {{model}} is the model's name, and a
-                        pattern the one file that it fits; hydra/launcher=joblib
-                        and the like launch the runs side by side
-  -h, --help            print this help
-
+VERB = Verb(
+    name="score",
+    usage="[-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]",
+    about="""\
+Score generated crystals: which are copies of a reference crystal, which are copies with elements
+exchanged, and which are neither. Without any setting, a small packaged sample is scored against a
+packaged reference.
+""",
+    options=(
+        "what is scored",
+        _setting(
+            "samples",
+            "FILE|DIR",
+            "what the model wrote: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON, "
+            "JSON lines, .pt; compressed or not. Several are read one after the other: "
+            "samples=[a.csv,b.zip], a pattern such as 'samples=gen_*.cif', or samples= again",
+        ),
+        _setting("format", "NAME", "its format, if it is not recognised"),
+        _setting(
+            "column",
+            "NAME",
+            "column of a table that holds the crystals, or the paths of their CIF files",
+        ),
+        _setting(
+            "id_column",
+            "NAME",
+            "column of a table, or key of a JSON record or an extxyz frame, that holds the "
+            "ids (id, material_id, name, ...)",
+        ),
+        _setting("limit", "N", "the first N crystals only"),
+        _setting("seed", "N", "with limit=: that many drawn at random with this seed"),
+        _setting("max_sites", "N", "refuse larger crystals (300)"),
+        _setting("allow_pickle", "true", "let a .pt file make any Python object; it can run code"),
+        _setting(
+            "model",
+            "NAME",
+            "the model that wrote them, which says how its files are read and what it was "
+            "trained on: {model}",
+        ),
+        "against what",
+        _setting(
+            "reference",
+            "NAME|FILE",
+            "what the model was trained on, unless you name another: {reference}, or a file "
+            "made with `novelty-metric reference build`",
+        ),
+        "how",
+        _setting(
+            "protocol",
+            "NAME",
+            "{protocol}; protocol.fmax=0.02 and the like change one of its settings",
+        ),
+        _setting(
+            "relaxer",
+            "NAME",
+            "{relaxer}; none searches only: what would need a relaxation is undecided",
+        ),
+        _setting(
+            "hull",
+            "NAME",
+            "{hull}; hull=entries hull.file=FILE takes computed entries of your own, "
+            "hull.energies=corrected|uncorrected says which",
+        ),
+        _setting("relax_samples", "false", "take the samples as already relaxed"),
+        _setting(
+            "energies",
+            "NAME",
+            "distances from the hull by the samples' own energies (eV): column of a table, "
+            "key of JSON, or `energy` of an extxyz frame; with relax_samples=false and a hull"
+            " of density functional theory",
+        ),
+        _setting("energies_per", "atom|cell"),
+        _setting("energies_scale", "NAME", "corrected or uncorrected total energies, or formation"),
+        _setting(
+            "smact_oxidation_states",
+            "NAME|FILE",
+            "{smact_oxidation_states}, or a file in SMACT's format, for charge neutrality",
+        ),
+        _setting("recipe", "NAME", "{recipe}: several settings at once"),
+        _setting("scope", "eligible|all", "which crystals are searched for parents"),
+        _setting("exhaustive", "true", "relax every candidate parent"),
+        _setting("workers", "N", "processes that relax (one per core)"),
+        _setting(
+            "executor",
+            "NAME",
+            "{executor}: score parts of the samples in other processes or on other machines; "
+            "executor.workers=N; each of them relaxes in one process",
+        ),
+        _setting("part", "N", "samples that are scored together"),
+        _setting("device", "NAME", "cpu, cuda or mps, instead of what the machine has"),
+        _setting("cache", "true|false|FILE", "where finished relaxations are kept"),
+        _setting("progress", "false", "say nothing on standard error of how far the run is"),
+        "what is kept",
+        _setting(
+            "out",
+            "DIR",
+            "write the report there; by default nothing is written:"
+            "\n  report.json         figures, settings, versions, hashes"
+            "\n  config.json         the settings as they were given"
+            "\n  verdicts.parquet    a row per sample"
+            "\n  verdicts.csv        the same"
+            "\n  parents.parquet     a row per candidate parent"
+            "\n  quality.parquet     a row per sample: validity, energy"
+            "\n  evidence.parquet    what else is known of each parent"
+            "\n  structures.parquet  the crystals, for `explain`, `report`",
+        ),
+        _setting("overwrite", "true", "replace a report of other settings"),
+        _setting(
+            "logger",
+            "NAME",
+            "{logger}: also log the report to Weights & Biases; logger.project=, "
+            "logger.mode=offline and the like",
+        ),
+        "options",
+        Option(
+            "--config-dir",
+            "DIR",
+            "folder with configs of your own, such as DIR/protocol/mine.yaml",
+            read=Path,
+        ),
+        Option("--cfg", "job", "print the composed settings and stop", read=one_of("job")),
+        Option(
+            "--deterministic",
+            help=(
+                "score twice, in two processes, without the cache and with one worker, and "
+                "compare every digit but those of times"
+            ),
+        ),
+        Option(
+            "--multirun",
+            help=(
+                "one run per combination of values, such as model=diffcsp,flowmm or "
+                "protocol.k=1,3,5, and a table of them; in samples=, {model} is the model's name,"
+                " and a pattern the one file that it fits; hydra/launcher=joblib and the like "
+                "launch the runs side by side"
+            ),
+            short="-m",
+        ),
+    ),
+    closing="""\
 examples
   novelty-metric score
   novelty-metric score model=diffcsp samples=eval_gen.pt protocol=paper out=run
   novelty-metric score samples=generated.zip reference=mp_20.arrow out=run
   novelty-metric score samples=samples.csv column=cif relaxer=none limit=100
   novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
-  novelty-metric score -m model=diffcsp,flowmm 'samples=runs/{{model}}.*' out=all
+  novelty-metric score -m model=diffcsp,flowmm 'samples=runs/{model}.*' out=all
 
 Exit status: 0 scored; 1 two runs of --deterministic differ; 2 the call or its
 input can't be used; 3 interrupted: with out= the same command goes on where it
 was, without it from the relaxations that are kept.
-"""
-
-
-def help_text() -> str:
-    """The help, with the names that can be given."""
-    groups = (
-        "model",
-        "reference",
-        "protocol",
-        "relaxer",
-        "hull",
-        "recipe",
-        "logger",
-        "executor",
-    )
-    names = {group: _wrapped(choices(group)) for group in groups}
-    return HELP.format(**names, oxidation_states=_wrapped(OXIDATION_STATE_SETS))
-
-
-def _wrapped(names: Iterable[str]) -> str:
-    """The names, continued below their column of the help."""
-    return f"\n{' ' * 24}".join(textwrap.wrap(", ".join(names), 56))
+""",
+    passes=None,
+)
 
 
 def run(words: list[str]) -> int:
@@ -146,34 +190,31 @@ def run(words: list[str]) -> int:
         If the call or its input can't be used.
     """
     started = time.perf_counter()
-    given = _parse(words)
-    if given.help:
-        print(f"usage: {USAGE}\n\n{help_text()}", end="")
-        return 0
-    if given.multirun:
-        if given.deterministic:
+    given = parse(VERB, words)
+    if given["multirun"]:
+        if given["deterministic"]:
             raise InputError("--deterministic checks one run; leave out -m")
-        if given.cfg is not None:
+        if given["cfg"] is not None:
             raise InputError(
                 "--cfg shows one run; leave out -m, and name one value of each setting"
             )
         from novelty_metric.cli import multirun
 
-        return multirun.run(given.overrides, given.config_dir)
-    composed = compose_config(given.overrides, given.config_dir)
-    if given.cfg is not None:
+        return multirun.run(given.passed, given["config_dir"])
+    composed = compose_config(given.passed, given["config_dir"])
+    if given["cfg"] is not None:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(composed, resolve=True), end="")
         return 0
     config, settings = settings_of(composed)
-    reference = check(settings, given.config_dir)
+    reference = check(settings, given["config_dir"])
     if settings.out is not None:
         config = run_folder.with_absolute_paths(config, settings.samples)
         config[run_folder.SAMPLES_HASH] = run_folder.fingerprint(settings.samples)
         beside = run_folder.prepare(settings.out, config, overwrite=settings.overwrite)
         warn(beside, sys.stderr)
-    if given.deterministic:
+    if given["deterministic"]:
         from novelty_metric.cli import deterministic
 
         return deterministic.check(settings, reference, config)
@@ -182,14 +223,3 @@ def run(words: list[str]) -> int:
         print_for(report, settings, seconds=time.perf_counter() - started)
         log.send(report, settings.out)
     return 0
-
-
-def _parse(words: list[str]) -> argparse.Namespace:
-    parser = Parser(prog="novelty-metric score", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--cfg", choices=["job"])
-    parser.add_argument("--config-dir", type=Path)
-    parser.add_argument("overrides", nargs="*")
-    return parser.parse_intermixed_args(words)

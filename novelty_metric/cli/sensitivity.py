@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO, TypeVar
@@ -18,54 +16,88 @@ from novelty_metric.cli.one_run import (
     settings_of,
     warn,
 )
-from novelty_metric.cli.parsing import Parser
+from novelty_metric.cli.options import Option, Verb, Words, parse
 from novelty_metric.errors import InputError
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import compose_config
-from novelty_metric.settings.score_settings import ScoreSettings, sample_paths, user_path
+from novelty_metric.settings.score_settings import ScoreSettings, sample_paths
+from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 
-HELP = """\
-usage: novelty-metric sensitivity [run=DIR] [WHAT=VALUES ...] [--config-dir DIR] [KEY=VALUE ...]
+Value = TypeVar("Value")
 
-Score crystals again with one setting of the method changed at a time: how much
-of the answer hangs on it? KEY=VALUE are the settings of `novelty-metric score`;
-run=DIR takes those of a run that was kept there, whose relaxations are then
-found in the cache. Samples are relaxed once, parents are searched once for all
-k, and no relaxation is made twice.
 
-  k=1,2,3,4,5                  parents kept per route
-  tolerances=1,0.75,0.5,0.25   factors of ltol, stol and angle_tol: first of the
-                               duplicate test and the confirmation alone, with the
-                               parents as they are; then of the search as well
-  symprec=0.001,0.01,0.1       tolerance of the symmetry search, Å
-  potentials=NAME,NAME         relaxers beside the one of the run (none)
-  WHAT=none                    leaves that out
+def _list_of(kind: Callable[[str], Value], what: str) -> Callable[[str], tuple[Value, ...]]:
+    """Reads values such as ``1,2,3``, or ``none``."""
 
-  out=DIR      write sensitivity.csv and sensitivity.json there; with run=DIR
-               they are written beside its report
-  -h, --help   print this help
+    def read(text: str) -> tuple[Value, ...]:
+        values = []
+        for item in [] if text == "none" else text.strip("[]").split(","):
+            try:
+                values.append(kind(item.strip()))
+            except ValueError:
+                raise ValueError(f"a list of {what}, and {item!r} is none of them") from None
+        return tuple(dict.fromkeys(values))
 
+    return read
+
+
+VERB = Verb(
+    name="sensitivity",
+    usage="[run=DIR] [WHAT=VALUES ...] [--config-dir DIR] [KEY=VALUE ...]",
+    about="""\
+Score crystals again with one setting of the method changed at a time: how much does the answer
+depend on it? KEY=VALUE are the settings of `novelty-metric score`; run=DIR takes those of a run
+that was kept there, whose relaxations are then found in the cache. Samples are relaxed once,
+parents are searched once for all k, and no relaxation is made twice. WHAT=none leaves that out.
+""",
+    options=(
+        Option("run", "DIR", "a run whose settings are taken", user_path),
+        Option(
+            "k",
+            "1,2,3,4,5",
+            "parents kept per route",
+            _list_of(int, "whole numbers such as 1,2,3"),
+        ),
+        Option(
+            "tolerances",
+            "1,0.75,0.5,0.25",
+            "factors of ltol, stol and angle_tol: first of the duplicate test and the confirmation "
+            "alone, with the parents as they are; then of the search as well",
+            _list_of(float, "numbers such as 1,0.5"),
+        ),
+        Option(
+            "symprec",
+            "0.001,0.01,0.1",
+            "tolerance of the symmetry search, Å",
+            _list_of(float, "numbers such as 0.01,0.1"),
+        ),
+        Option(
+            "potentials",
+            "NAME,NAME",
+            "relaxers beside the one of the run (none)",
+            _list_of(str, "names"),
+        ),
+        Option(
+            "out",
+            "DIR",
+            "write sensitivity.csv and sensitivity.json there; with run=DIR they are written "
+            "beside its report",
+            passed=True,
+        ),
+        Option("--config-dir", "DIR", "folder with configs of your own", Path),
+    ),
+    closing="""\
 examples
   novelty-metric sensitivity
   novelty-metric sensitivity run=runs/diffcsp
   novelty-metric sensitivity samples=gen.zip reference=mp_20 k=none symprec=none
-"""
-
-Value = TypeVar("Value")
+""",
+    passes=None,
+)
 
 _BESIDE_A_RUN = ("out", "workers", "device", "cache", "progress")
 """Settings of `score` that may be given together with ``run=``: they change no answer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Varied:
-    """Values of what is varied; None for the defaults."""
-
-    ks: Sequence[int] | None = None
-    tolerances: Sequence[float] | None = None
-    symprecs: Sequence[float] | None = None
-    potentials: Sequence[str] | None = None
 
 
 def run(words: list[str]) -> int:
@@ -76,34 +108,24 @@ def run(words: list[str]) -> int:
     InputError
         If the call or its input can't be used.
     """
-    given = _parse(words)
-    if given.help:
-        print(HELP, end="")
-        return 0
-    named, overrides = _split(given.overrides)
-    varied = _Varied(
-        ks=_values("k", named, int),
-        tolerances=_values("tolerances", named, float),
-        symprecs=_values("symprec", named, float),
-        potentials=_values("potentials", named, str),
-    )
-    if "run" in named:
-        folder = user_path(named["run"])
-        config = _config_of_run(folder, overrides, given.config_dir)
+    given = parse(VERB, words)
+    config_dir = given["config_dir"]
+    folder = given["run"]
+    if folder is not None:
+        config = _config_of_run(folder, given.passed, config_dir)
     else:
-        folder, config = None, compose_config(overrides, given.config_dir)
+        config = compose_config(given.passed, config_dir)
     _, settings = settings_of(config)
-    reference = check(settings, given.config_dir)
-    potentials = [_potential(name, given.config_dir) for name in varied.potentials or ()]
-    out = settings.out or folder
-    _vary(settings, reference, varied, potentials, out)
+    reference = check(settings, config_dir)
+    potentials = [_potential(name, config_dir) for name in given["potentials"] or ()]
+    _vary(settings, reference, given, potentials, settings.out or folder)
     return 0
 
 
 def _vary(
     settings: ScoreSettings,
     reference: str | Path,
-    varied: _Varied,
+    given: Words,
     potentials: Sequence[Any],
     out: Path | None,
 ) -> None:
@@ -120,11 +142,11 @@ def _vary(
             metric.update_samples(read_settings(settings))
             found = sensitivity(
                 metric,
-                ks=KS if varied.ks is None else varied.ks,
-                tolerances=TOLERANCES if varied.tolerances is None else varied.tolerances,
-                symprecs=SYMPRECS if varied.symprecs is None else varied.symprecs,
+                ks=KS if given["k"] is None else given["k"],
+                tolerances=TOLERANCES if given["tolerances"] is None else given["tolerances"],
+                symprecs=SYMPRECS if given["symprec"] is None else given["symprec"],
                 potentials=potentials,
-                tell=_teller(terminal, wanted=settings.progress),
+                tell=_progress_printer(terminal, wanted=settings.progress),
             )
             warn(found.base.context.warnings, terminal)
     if out is not None:
@@ -136,58 +158,14 @@ def _vary(
         print(f"\nWritten to {out}: sensitivity.csv, sensitivity.json")
 
 
-def _teller(terminal: TextIO, *, wanted: bool) -> Callable[[str], None]:
-    """Tells what is under way, a line each, where nobody sees bars."""
+def _progress_printer(terminal: TextIO, *, wanted: bool) -> Callable[[str], None]:
+    """Prints what is under way, a line each, where no bars are shown."""
 
-    def tell(words: str) -> None:
+    def show(message: str) -> None:
         if wanted and not terminal.isatty():
-            print(f"novelty-metric: {words}", file=terminal, flush=True)
+            print(f"novelty-metric: {message}", file=terminal, flush=True)
 
-    return tell
-
-
-def _parse(words: list[str]) -> argparse.Namespace:
-    parser = Parser(prog="novelty-metric sensitivity", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--config-dir", type=Path)
-    parser.add_argument("overrides", nargs="*")
-    return parser.parse_intermixed_args(words)
-
-
-def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """What this verb reads itself, by name, and the settings of `score`."""
-    own, others = {}, []
-    for word in words:
-        name, sign, value = word.partition("=")
-        if sign and name in ("run", "k", "tolerances", "symprec", "potentials"):
-            if not value:
-                raise InputError(f"{name}= has no value")
-            own[name] = value
-        else:
-            others.append(word)
-    return own, others
-
-
-def _values(
-    name: str, named: Mapping[str, str], kind: Callable[[str], Value]
-) -> tuple[Value, ...] | None:
-    """The values of a word such as ``k=1,2,3``; None if it was not given."""
-    text = named.get(name)
-    if text is None:
-        return None
-    if text == "none":
-        return ()
-    values = []
-    for item in text.strip("[]").split(","):
-        try:
-            values.append(kind(item.strip()))
-        except ValueError:
-            what = "whole numbers" if kind is int else "numbers"
-            raise InputError(
-                f"{name}={text}: {item!r} is none of the {what} that are expected, "
-                f"such as {name}={'1,2,3' if kind is int else '1,0.5'}"
-            ) from None
-    return tuple(dict.fromkeys(values))
+    return show
 
 
 def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | None) -> Any:

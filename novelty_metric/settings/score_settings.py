@@ -18,6 +18,7 @@ from novelty_metric.samples.members import natural_key
 from novelty_metric.scoring.sample_energies import SampleEnergies
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS, oxidation_states_name
 from novelty_metric.settings.model_settings import ModelSettings
+from novelty_metric.support.folders import user_path
 
 MODEL_MARK = "{model}"
 """What stands for the model's name in ``samples=``."""
@@ -324,12 +325,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # a name that is too long, or can be none
         return False
-
-
-def user_path(text: str) -> Path:
-    """A path as typed; ``~/`` is the home folder, which shells leave alone after ``=``."""
-    path = Path(text)
-    return path.expanduser() if text.startswith("~/") and not path.exists() else path
 
 
 def _flag(config: Mapping[str, Any], name: str) -> bool:

@@ -17,3 +17,9 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("novelty-metric", appauthor=False)
+
+
+def user_path(text: str) -> Path:
+    """A path as typed; ``~/`` is the home folder, which shells leave alone after ``=``."""
+    path = Path(text)
+    return path.expanduser() if text.startswith("~/") and not path.exists() else path

@@ -214,7 +214,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["seed=x"], "seed is 'x'"),
         (["probability=2"], "from 0 to 1"),
         (["only=noise"], "no control named 'noise'"),
-        (["samples=x"], "controls has no setting 'samples'"),
+        (["samples=x"], "controls: no setting named 'samples'"),
         (["refrence=aflow"], "did you mean 'reference'?"),
         (["reference=none-such"], "neither a known reference nor a file"),
         (["held_out=none-such"], "no such file"),

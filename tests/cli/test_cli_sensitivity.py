@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from novelty_metric.cli import main
-from novelty_metric.cli.sensitivity import HELP
+from novelty_metric.cli.options import help_text
+from novelty_metric.cli.sensitivity import VERB
 
 SMALL = ["relaxer=none", "limit=3", "workers=1"]
 
@@ -31,7 +32,7 @@ def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["sensitivity", "--help"]) == 0
-    assert capfd.readouterr().out == HELP
+    assert capfd.readouterr().out == help_text(VERB)
 
 
 def test_table_and_files(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -81,9 +82,9 @@ def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         ("k=", "k= has no value"),
-        ("k=1,x", "k=1,x: 'x' is none of the whole numbers that are expected"),
-        ("k=1.5", "'1.5' is none of the whole numbers"),
-        ("tolerances=half", "'half' is none of the numbers"),
+        ("k=1,x", "k is '1,x'; it must be a list of whole numbers such as 1,2,3, and 'x' is none"),
+        ("k=1.5", "'1.5' is none of them"),
+        ("tolerances=half", "'half' is none of them"),
         ("run=nowhere", "run=nowhere: no settings of a run are kept there"),
         ("protocol=pap", "did you mean 'paper'?"),
         ("potentials=mac", "did you mean 'mace'?"),

@@ -380,7 +380,8 @@ def test_the_command(
         (["fetch", "mp_20", "--from", str(tmp_path / "none")], "no such file"),
         (["fetch", "mp_20", "out=x"], "no setting named 'out'; known: workers"),
         (["fetch", "mp_20", "workers=0"], "workers is '0'"),
-        (["fetched"], "known: reference build, reference fetch"),
+        (["fetched"], "did you mean 'reference fetch'?"),
+        (["x"], "known: reference build, reference fetch"),
     ):
         assert main(["reference", *words]) == 2
         assert said in capfd.readouterr().err

@@ -12,7 +12,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from novelty_metric.cli.one_run import instance
-from novelty_metric.cli.score import help_text
+from novelty_metric.cli.options import help_text
+from novelty_metric.cli.score import VERB
 from novelty_metric.protocol import PRESETS, Protocol
 from novelty_metric.settings.compose import GROUPS, choices, compose_config, config_folder
 from novelty_metric.settings.score_settings import ScoreSettings
@@ -67,7 +68,7 @@ def test_every_group_is_a_folder_and_every_folder_a_group() -> None:
 
 
 def test_help_names_every_choice() -> None:
-    text = help_text()
+    text = help_text(VERB)
     for group, name in EVERY_CONFIG:
         assert name in text, (group, name)
 

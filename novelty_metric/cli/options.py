@@ -1,0 +1,335 @@
+"""One table of options per verb, from which its parsing and its help follow."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.errors import InputError, near_or_known
+
+_WIDTH = 80
+_WIDEST_NAME = 20
+
+
+def whole(least: int = 0, most: int = 10**12) -> Callable[[str], int]:
+    """Reads a whole number within limits."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+            limits = f"from {least} to {most}" if most < 10**12 else f"of at least {least}"
+            raise ValueError(f"a whole number {limits}")
+        return int(text)
+
+    return read
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Reads a number within limits."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise ValueError(f"a number from {least:g} to {most:g}")
+        return value
+
+    return read
+
+
+def flag(text: str) -> bool:
+    """Reads ``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise ValueError("true or false")
+    return text == "true"
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """Reads one of a few words."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(" or ".join(known))
+        return text
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting ``name=VALUE``, or an option ``--name [VALUE]``.
+
+    Attributes
+    ----------
+    name : str
+        With its dashes, if it is written with any.
+    value : str
+        What the help calls the value; empty: an option without one.
+    help : str, or what gives it
+        Lines that begin with a blank are kept as they are.
+    read : callable
+        Makes the value from its text; its ValueError says what the text must be.
+    default
+        What is taken, and shown, if it is not given.
+    bare
+        What an option stands for that is written without its value; None: it needs one.
+    passed : bool
+        Only described here: read by `novelty-metric score`.
+    short : str
+        Such as ``-m``.
+    """
+
+    name: str
+    value: str = ""
+    help: str | Callable[[], str] = ""
+    read: Callable[[str], Any] = str
+    default: Any = None
+    bare: Any = None
+    passed: bool = False
+    short: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name among the words that were read."""
+        return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def written(self) -> str:
+        """How it is written, in the help."""
+        short = f"{self.short}, " if self.short else ""
+        if not self.value or self.name.endswith("="):
+            return short + self.name
+        if not self.name.startswith("-"):
+            return f"{self.name}={self.value}"
+        return f"{short}{self.name}" + (f"[={self.value}]" if self.bare else f" {self.value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """A verb of the command line, or one that follows another, such as ``cache prune``.
+
+    Attributes
+    ----------
+    name : str
+    usage : str
+        After the program and the names of the verbs; a line for each way to call it.
+    about : str
+    options : tuple
+        Text among them is a heading.
+    closing : str
+        The end of the help, such as examples.
+    least, most : int
+        How many words there are that are no setting.
+    needs : str
+        What is said of another number, such as ``needs one ID``.
+    hint : callable, optional
+        Gives what to do then.
+    any_name : bool
+        A word that is no known setting is such a word, even with an equals sign.
+    passes : tuple of str, or None
+        Settings that are passed on to `score`; None: all that are not of this verb.
+    verbs : tuple of Verb
+        Those that may follow; the first of them if none does, unless `needs_verb`.
+    """
+
+    name: str
+    usage: str = ""
+    about: str = ""
+    options: tuple[Option | str, ...] = ()
+    closing: str | Callable[[], str] = ""
+    least: int = 0
+    most: int = 0
+    needs: str = ""
+    hint: Callable[[], str] | None = None
+    any_name: bool = False
+    passes: tuple[str, ...] | None = ()
+    verbs: tuple[Verb, ...] = ()
+    needs_verb: bool = False
+
+    @property
+    def own(self) -> tuple[Option, ...]:
+        """The options that this verb reads."""
+        return tuple(o for o in self.options if isinstance(o, Option) and not o.passed)
+
+
+@dataclass(slots=True)
+class Words:
+    """What was read.
+
+    Attributes
+    ----------
+    verb : str
+        That of `Verb.verbs` which was named.
+    names, passed : list of str
+        Words that are no setting, and those that are passed on.
+    given : dict
+        Values by the keys of the options that were given.
+    """
+
+    verb: str
+    names: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    given: dict[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.given.get(key, self.defaults[key])
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.given
+
+
+def parse(verb: Verb, words: Sequence[str]) -> Words:
+    """Read the words after a verb.
+
+    Raises
+    ------
+    InputError
+        In one line, for the first word that can't be used.
+    """
+    if not verb.verbs:
+        return _Reader(verb, verb.name).read(words)
+    known = {inner.name: inner for inner in verb.verbs}
+    named = bool(words) and (verb.needs_verb or "=" not in words[0])
+    name = words[0] if named else verb.verbs[0].name
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        full = [f"{verb.name} {inner}" for inner in close or known]
+        hint = f"did you mean {full[0]!r}?" if close else f"known: {', '.join(full)}"
+        raise InputError(f"no verb named '{verb.name} {name}'; {hint}")
+    return _Reader(known[name], f"{verb.name} {name}").read(words[1:] if named else words)
+
+
+class _Reader:
+    """Reads the words of one verb."""
+
+    def __init__(self, verb: Verb, name: str) -> None:
+        self._verb, self._name = verb, name
+        self._options = {written: o for o in verb.own for written in (o.name, o.short) if written}
+        self._words = Words(verb.name, defaults={o.key: o.default for o in verb.own})
+
+    def read(self, words: Sequence[str]) -> Words:
+        left = list(words)
+        while left:
+            word = left.pop(0)
+            if word == "--":
+                self._words.names += left
+                break
+            key, equals, value = word.partition("=")
+            option = self._options.get(key)
+            if option is None or (not equals and not word.startswith("-")):
+                self._other(word)
+            elif self._verb.any_name and option.key in self._words:
+                self._words.names.append(word)
+            elif equals:
+                self._take(option, value)
+            elif not option.value:
+                self._words.given[option.key] = True
+            elif option.bare is not None:
+                self._words.given[option.key] = option.bare
+            elif left:
+                self._take(option, left.pop(0))
+            else:
+                raise InputError(f"{word} has no value; write {option.written}")
+        self._count()
+        return self._words
+
+    def _take(self, option: Option, text: str) -> None:
+        sign = "" if option.name.startswith("-") else "="
+        if option.key in self._words:
+            raise InputError(f"{option.name}{sign} is given twice")
+        if not text or not option.value:
+            missing = "has no value; write" if option.value else "takes no value; write"
+            raise InputError(f"{option.name}{sign} {missing} {option.written}")
+        try:
+            self._words.given[option.key] = option.read(text)
+        except ValueError as error:
+            raise InputError(f"{option.name} is {text!r}; it must be {error}") from None
+
+    def _other(self, word: str) -> None:
+        """A word that is no option of this verb."""
+        verb, words = self._verb, self._words
+        key, equals, _ = word.partition("=")
+        is_setting = bool(equals) and key.isidentifier() and not Path(word).exists()
+        if verb.any_name:
+            words.names.append(word)
+        elif word.startswith("-") and word != "-" and not Path(word).exists():
+            close = near_or_known(key, [name for name in self._options if name[0] == "-"])
+            more = f"`novelty-metric {self._name.split()[0]} --help` shows what is known"
+            hint = close if close.startswith("did") else more
+            raise InputError(f"no option named {key}; {hint}")
+        elif verb.passes is None or key.lstrip("+").split(".")[0] in verb.passes:
+            words.passed.append(word)
+        elif is_setting or not verb.most:
+            if not equals:
+                raise InputError(f"{word!r} is not of the form key=value")
+            known = [o.name for o in verb.own if o.name[0] != "-"] + list(verb.passes)
+            hint = near_or_known(key, known) if known else "it takes none"
+            raise InputError(f"{self._name}: no setting named {key!r}; {hint}")
+        else:
+            words.names.append(word)
+
+    def _count(self) -> None:
+        verb, names = self._verb, self._words.names
+        if verb.least <= len(names) <= verb.most:
+            return
+        given = f"{len(names)} were given: {', '.join(names)}" if names else "none was given"
+        hint = f"; {verb.hint()}" if verb.hint is not None else f", {given}"
+        raise InputError(f"{self._name} {verb.needs}{hint}")
+
+
+def help_text(verb: Verb) -> str:
+    """What ``--help`` prints."""
+    inner = [f"{one.name} {line}" for one in verb.verbs for line in one.usage.split("\n")]
+    usages = verb.usage.split("\n") if verb.usage else inner
+    calls = (f"novelty-metric {verb.name} {usage}" for usage in usages)
+    parts = ["usage: " + "\n       ".join(map(str.rstrip, calls))]
+    parts += _paragraphs(verb.about)
+    for one in verb.verbs:
+        parts += [*_paragraphs(f"{one.name}: {one.about}"), *_option_blocks(one.options)]
+    parts += _option_blocks(verb.options)
+    parts += _paragraphs(verb.closing if isinstance(verb.closing, str) else verb.closing())
+    return "\n\n".join(parts) + "\n"
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Paragraphs wrapped; those with a line that begins with a blank are kept as they are."""
+    found = [part.strip("\n") for part in text.split("\n\n") if part.strip()]
+    return [
+        part if "\n " in part or part.startswith(" ") else textwrap.fill(part, _WIDTH)
+        for part in found
+    ]
+
+
+def _option_blocks(options: Sequence[Option | str]) -> list[str]:
+    blocks: list[list[str]] = []
+    names = [len(option.written) for option in options if isinstance(option, Option)]
+    width = min(max(names, default=0), _WIDEST_NAME) + 4
+    for option in options:
+        if isinstance(option, str):
+            blocks.append([option])
+            continue
+        if not blocks:
+            blocks.append([])
+        blocks[-1] += _option_lines(option, width)
+    return ["\n".join(block) for block in blocks]
+
+
+def _option_lines(option: Option, width: int) -> list[str]:
+    said = option.help if isinstance(option.help, str) else option.help()
+    if option.default is not None:
+        said += f" ({option.default})"
+    lines: list[str] = []
+    for part in said.split("\n"):
+        wrapped = textwrap.wrap(part, _WIDTH - width, break_on_hyphens=False)
+        lines += [part] if part.startswith(" ") else wrapped
+    written = f"  {option.written}"
+    lines = [" " * width + line for line in lines]
+    if not lines or len(written) + 1 > width:
+        return [written, *lines]
+    return [written.ljust(width) + lines[0].lstrip(), *lines[1:]]
