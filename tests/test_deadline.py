@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
-from novelty_metric import metric as metric_module
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.scoring import pipeline, step_clock
 from novelty_metric.scoring.case import Case
 from novelty_metric.search.duplicates import EqualTest
 from novelty_metric.search.engine import ParentSearch
@@ -86,7 +86,7 @@ class Slow:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(metric_module, "time", made)
+    monkeypatch.setattr(step_clock, "time", made)
     return made
 
 
@@ -115,7 +115,7 @@ def test_after_a_deadline_that_was_near_only_what_needs_no_relaxation_is_done(
 STEPS = [
     (Case, "check"),
     (Case, "reduce"),
-    (metric_module, "smact_valid"),
+    (pipeline, "smact_valid"),
     (ParentSearch, "duplicate"),
     (ParentSearch, "parents"),
     (EqualTest, "rms"),
@@ -183,7 +183,7 @@ def test_the_next_compute_takes_up_what_was_left(clock: Clock) -> None:
 def test_nothing_is_decided_otherwise_and_the_bounds_hold(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, deadline: float, at_once: int, scope: str
 ) -> None:
-    monkeypatch.setattr(metric_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(pipeline, "_AT_ONCE", at_once)
     clock.now = 0.0
     whole = metric_with(clock, scope=scope)(CRYSTALS)
     clock.now = 0.0
@@ -231,7 +231,7 @@ def test_states_of_two_processes_are_merged(clock: Clock) -> None:
     second.compute()
     together = metric_with(clock)
     for part in (first, second):
-        together.merge_state(part.state())
+        together.merge(part.state())
     done = clock.now
     report = together.report()
     assert clock.now == done  # nothing was scored again

@@ -336,7 +336,7 @@ def test_other_oxidation_states(tmp_path: Path) -> None:
     assert report.context.smact_oxidation_states.startswith("states.txt, sha256 ")
     assert "SMACT-valid (states.txt, sha256 " in report.context.eligibility
     assert NoveltyReport.load(report.save(tmp_path / "run")) == report
-    assert chosen.search_only().smact_oxidation_states == states
+    assert chosen.search_only().rules.smact_oxidation_states == states
     with pytest.raises(InputError, match="no oxidation states named 'icsd'; known to SMACT"):
         metric_with(FakeRelaxer(), smact_oxidation_states="icsd")
 
@@ -676,7 +676,7 @@ def test_max_sites() -> None:
     report = metric_with(FakeRelaxer(), max_sites=7)([SWAP, ALONE])
     assert report.results[0].error == "8 sites, more than max_sites=7"
     assert report.results[1].verdict is Verdict.UNMATCHED
-    assert metric_with(FakeRelaxer(), max_sites=None).max_sites is None
+    assert metric_with(FakeRelaxer(), max_sites=None).rules.max_sites is None
 
 
 @pytest.mark.parametrize(
@@ -1048,7 +1048,7 @@ def test_chgnet_on_three_crystals_with_cache(
     options: dict[str, Any] = {"reference": salts, "hull": "none", "cache": store}
     with SubstitutionNovelty(**options) as metric:
         first = metric(few_crystals, ["MgO", "NaCl", "KMgF3"])
-        cache = metric._opened._cache  # type: ignore[union-attr]
+        cache = metric.pipeline.resources._cache
     assert verdicts(first) == {"MgO": "substituted", "NaCl": "duplicate", "KMgF3": "unmatched"}
     swap, copy, alone = first.results
     # Too small for a geometric match: the parent is found by its letters, and shrinks.
@@ -1221,8 +1221,9 @@ def test_a_search_that_breaks_costs_one_verdict(method: str) -> None:
     )
     reference = Reference.from_structures([salt], ids=["salt"])
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
-    opened = metric._open()
-    opened.search = opened.parent_search = _Breaking(opened.search, method, "Mg")
+    opened = metric.pipeline.resources
+    breaking: Any = _Breaking(opened.search, method, "Mg")
+    opened.search = opened.parent_search = breaking
     report = metric([salt, other])
     assert report.results[0].verdict == "duplicate"
     assert report.results[1].verdict == "undecided"

@@ -255,10 +255,10 @@ def run_controls(
             f"n={n}, seed={seed}, probability={probability}: n must be at least 1, seed at least "
             "0, probability from 0 to 1"
         )
-    if metric.scope != "all":
+    if metric.rules.scope != "all":
         raise InputError('controls score every crystal: give the metric scope="all"')
     reference = metric.reference
-    relaxes = metric.relaxes and metric.relax_samples
+    relaxes = metric.spec.relaxer is not None and metric.rules.relax_samples
     plans = _plan(reference, wanted, n, seed, probability)
     judge = _Judge(reference, metric.protocol)
     cases: list[ControlCase] = []

@@ -107,7 +107,7 @@ class Scorer:
         if len(shares) > 1:
             metric.reset()
             for share in shares:
-                metric.merge_state(share.state)
+                metric.merge(share.state)
         report = metric.report(deadline=self._after(started, _LATEST_REPORT))
         first = self._ranks.own == 0
         seconds = time.monotonic() - started

@@ -18,22 +18,23 @@ import numpy as np
 
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.plain_values import plain_row
-from novelty_metric.runs.journal import EVERYTHING, Journal
-from novelty_metric.runs.parts import (
-    Job,
-    Numbered,
-    Part,
-    Spool,
-    begin_part,
-    end_part,
+from novelty_metric.runs.chunks import (
+    Chunk,
+    ChunkLog,
+    IndexedSample,
+    RunSpec,
+    relax_parents_of,
+    relax_samples_of,
+    score_chunk,
     score_into,
-    score_part,
-    search_part,
+    search,
 )
+from novelty_metric.runs.journal import EVERYTHING, Journal
 from novelty_metric.runs.pools import Pool
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.draw import Draw
 from novelty_metric.samples.plausibility import Plausibility
+from novelty_metric.scoring.case import Case, is_same_crystal
 from novelty_metric.scoring.sample_energies import odd_energies
 from novelty_metric.search.duplicates import warnings_of
 from novelty_metric.support.progress import WHOLE, ProgressCallback, no_progress
@@ -41,9 +42,9 @@ from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pymatgen.core import Structure
 
     from novelty_metric.metric import SubstitutionNovelty
-    from novelty_metric.scoring.case import Case
 
 PART = 256
 """Samples that are scored together: they fill the batches of a relaxer, and bound memory."""
@@ -57,7 +58,7 @@ EARLY = 1000
 TRIES = 3
 """Times that a part is begun where workers die."""
 
-SPOOL_FOLDER = "parts"
+LOG_FOLDER = "parts"
 
 
 class Run:
@@ -119,8 +120,8 @@ class Run:
         self._known_groups: NDArray[np.int64] | None = None
         self._given_up = (0, 0)
         self._done = 0
-        # Positions are of this draw; a spool of another one has rows by their ids alone.
-        self._spool_prefix = f"{draw.limit}-{draw.seed}-"
+        # Positions are of this draw; a log of another one has rows by their ids alone.
+        self._log_prefix = f"{draw.limit}-{draw.seed}-"
         self.journal = Journal(folder, identity, overwrite=overwrite, draw=draw)
 
     def keep(self, report: NoveltyReport) -> None:
@@ -149,8 +150,8 @@ class Run:
         self._done = len(self.journal)
         self._tell()
         try:
-            for spool in self._spools():
-                self._collect(spool)
+            for log in self._logs():
+                self._collect(log)
             parts = self._parts(self._looked_at(samples))
             if self._make_pool is None:
                 self._score_here(parts)
@@ -191,10 +192,10 @@ class Run:
     def finish(self) -> None:
         """The report is safe: forget the journal."""
         self.journal.remove()
-        folder = self._folder / SPOOL_FOLDER
+        folder = self._folder / LOG_FOLDER
         if folder.is_dir():
-            for spool in self._spools():
-                spool.remove()
+            for log in self._logs():
+                log.remove()
             folder.rmdir()
 
     def close(self) -> None:
@@ -203,10 +204,11 @@ class Run:
 
     # In this process
 
-    def _score_here(self, parts: Iterable[list[Numbered]]) -> None:
+    def _score_here(self, parts: Iterable[list[IndexedSample]]) -> None:
+        pipeline = self._metric.pipeline
         for part in parts:
-            score_into(self._metric, part, self._add)
-            self.journal.add_seconds(self._metric.take_seconds())
+            score_into(pipeline, part, self._add)
+            self.journal.add_seconds(pipeline.clock.take_seconds())
             self.journal.flush()
 
     def _add(self, position: int, row: CrystalResult) -> None:
@@ -218,10 +220,10 @@ class Run:
 
     def _score_far(
         self,
-        parts: Iterator[list[Numbered]],
+        parts: Iterator[list[IndexedSample]],
         make_pool: Callable[[], AbstractContextManager[Pool]],
     ) -> None:
-        (self._folder / SPOOL_FOLDER).mkdir(exist_ok=True)
+        (self._folder / LOG_FOLDER).mkdir(exist_ok=True)
         again: deque[_Try] = deque()
         while True:
             with make_pool() as pool:
@@ -232,11 +234,11 @@ class Run:
                 again.extend(self._after_a_death(broken))
 
     def _with_pool(
-        self, pool: Pool, parts: Iterator[list[Numbered]], again: deque[_Try]
+        self, pool: Pool, parts: Iterator[list[IndexedSample]], again: deque[_Try]
     ) -> list[_Try]:
         """Work until all is done, or the pool breaks: then what it had under way."""
         stages = _Stages(self._metric, pool)
-        under_way: dict[Future[Any], tuple[_Try, Part, int]] = {}
+        under_way: dict[Future[Any], tuple[_Try, Chunk, int]] = {}
         lost: list[_Try] = []
         while True:
             # A part that may kill its worker is alone, so that it takes no other with it.
@@ -245,23 +247,22 @@ class Run:
                 tried = again.popleft() if again else _Try(next(parts, []), 0)
                 if not tried.samples:
                     break
-                name = f"{self._spool_prefix}{uuid.uuid4().hex}.jsonl"
-                spool = self._folder / SPOOL_FOLDER / name
-                part = Part(tried.samples, spool)
+                name = f"{self._log_prefix}{uuid.uuid4().hex}.jsonl"
+                chunk = Chunk(tried.samples, self._folder / LOG_FOLDER / name)
                 try:
-                    under_way[stages.submit(0, part)] = tried, part, 0
+                    under_way[stages.submit(0, chunk)] = tried, chunk, 0
                 except BrokenExecutor:
                     lost.append(tried)
             if not under_way:
                 return lost
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                tried, part, stage = under_way.pop(future)
+                tried, chunk, stage = under_way.pop(future)
                 try:
                     cases, seconds = stages.result(stage, future)
                     self.journal.add_seconds(seconds)
                     if cases is not None and not lost:
-                        following = stages.submit(stage + 1, part, cases)
-                        under_way[following] = tried, part, stage + 1
+                        following = stages.submit(stage + 1, chunk, cases)
+                        under_way[following] = tried, chunk, stage + 1
                         continue
                     if cases is not None:
                         lost.append(tried)
@@ -269,16 +270,16 @@ class Run:
                     if not _is_death(error):
                         raise
                     lost.append(tried)
-                self._collect(Spool(part.spool))
+                self._collect(ChunkLog(chunk.log))
 
     def _after_a_death(self, tried: _Try) -> Iterator[_Try]:
         """What is left of a part whose worker died; the last tries are for one crystal alone."""
-        left = [numbered for numbered in tried.samples if numbered[0] not in self.journal]
+        left = [indexed for indexed in tried.samples if indexed[0] not in self.journal]
         number = tried.number + 1
         if left and number < TRIES - 1:
             yield _Try(left, number)
         elif number == TRIES - 1:
-            yield from (_Try([numbered], number) for numbered in left)
+            yield from (_Try([indexed], number) for indexed in left)
         else:
             for position, sample in left:
                 died = CrystalResult(
@@ -289,19 +290,19 @@ class Run:
                 )
                 self._add(position, plain_row(died))
 
-    def _spools(self) -> Iterator[Spool]:
-        for path in sorted((self._folder / SPOOL_FOLDER).glob("*.jsonl")):
-            yield Spool(path)
+    def _logs(self) -> Iterator[ChunkLog]:
+        for path in sorted((self._folder / LOG_FOLDER).glob("*.jsonl")):
+            yield ChunkLog(path)
 
-    def _collect(self, spool: Spool) -> None:
-        of_this_draw = spool.path.name.startswith(self._spool_prefix)
-        for position, row in spool.rows():
+    def _collect(self, log: ChunkLog) -> None:
+        of_this_draw = log.path.name.startswith(self._log_prefix)
+        for position, row in log.rows():
             if not of_this_draw:
                 self.journal.set_aside(row)
             elif position not in self.journal:
                 self._add(position, row)
         self.journal.flush()
-        spool.remove()
+        log.remove()
 
     # Both
 
@@ -311,7 +312,7 @@ class Run:
             self._seen.add(sample.structure, sample.error)
             yield sample
 
-    def _parts(self, samples: Iterator[Sample]) -> Iterator[list[Numbered]]:
+    def _parts(self, samples: Iterator[Sample]) -> Iterator[list[IndexedSample]]:
         """The samples that are not done, some at a time, numbered."""
         # So many first: what is odd about them is said before any work is done.
         first = list(self._told_of(itertools.islice(samples, EARLY)))
@@ -330,8 +331,8 @@ class Run:
         row = self.journal.take_earlier(plain_row(CrystalResult(id=sample.id)).id)
         if row is None:
             return False
-        known = row.structures is not None and self._metric.is_crystal(
-            sample, row.structures.generated
+        known = row.structures is not None and is_same_crystal(
+            sample, row.structures.generated, self._metric.rules.max_sites
         )
         # What has no crystal is refused again in no time.
         if known:
@@ -363,10 +364,10 @@ class Run:
         first[:, own] = own
         given_up = np.zeros(2, dtype=np.int64)
         compared = 0
-        stage = "group equal samples"
+        pipeline, stage = self._metric.pipeline, "group equal samples"
         self._progress(stage, 0, len(own))
         for members in self.journal.comparable():
-            found = self._metric.group_rows([row for _, row in members])
+            found = pipeline.group_equal([_reduced(row) for _, row in members])
             for rule, groups in enumerate((found.duplicates, found.matching)):
                 opened: dict[int, int] = {}
                 given_up[rule] += groups.given_up
@@ -375,7 +376,7 @@ class Run:
             compared += len(members)
             self._progress(stage, compared, len(own))
         self._progress(stage, len(own), len(own))
-        self.journal.add_seconds(self._metric.take_seconds())
+        self.journal.add_seconds(pipeline.clock.take_seconds())
         # Numbered from 0 by their first crystals.
         for numbers in first:
             numbers[own] = np.unique(numbers[own], return_inverse=True)[1]
@@ -395,32 +396,34 @@ class Run:
 class _Try:
     """Samples of a part, and how many workers died of them."""
 
-    samples: list[Numbered]
+    samples: list[IndexedSample]
     number: int
 
 
 class _Stages:
-    """What is asked of a pool for a part: all at once, or to relax, to search and to relax."""
+    """What is asked of a pool for a chunk: all at once, or to relax, to search and to relax."""
 
     def __init__(self, metric: SubstitutionNovelty, pool: Pool) -> None:
         self._pool = pool
         self._count = 1 if pool.relaxing is None else 3
+        resources = dataclasses.replace(metric.spec, workers=1)
         store_hash, run = metric.reference.store_hash, uuid.uuid4().hex
-        self._job = Job(run, metric.for_worker(), store_hash)
-        searcher = metric if pool.relaxing is None else metric.search_only()
-        self._search = Job(f"{run}-search", searcher.for_worker(), store_hash)
+        self._spec = RunSpec(run, metric.rules, resources, store_hash)
+        self._search = dataclasses.replace(
+            self._spec, run=f"{run}-search", resources=resources.search_only
+        )
 
-    def submit(self, stage: int, part: Part, cases: list[Case] | None = None) -> Future[Any]:
+    def submit(self, stage: int, chunk: Chunk, cases: list[Case] | None = None) -> Future[Any]:
         """Have a stage done."""
         pool = self._pool
         if pool.relaxing is None:
-            return pool.executor.submit(score_part, self._job, part)
+            return pool.executor.submit(score_chunk, self._spec, chunk)
         if stage == 0:
-            return pool.relaxing.submit(begin_part, self._job, part)
+            return pool.relaxing.submit(relax_samples_of, self._spec, chunk)
         assert cases is not None
         if stage == 1:
-            return pool.executor.submit(search_part, self._search, cases)
-        return pool.relaxing.submit(end_part, self._job, part, cases)
+            return pool.executor.submit(search, self._search, cases)
+        return pool.relaxing.submit(relax_parents_of, self._spec, chunk, cases)
 
     def result(self, stage: int, future: Future[Any]) -> tuple[list[Case] | None, dict[str, float]]:
         """What came of it: cases for the next stage, or None after the last; and the time (s)."""
@@ -433,6 +436,12 @@ class _Stages:
 def _is_death(error: Exception) -> bool:
     """Whether an executor says that a worker died rather than that its work failed."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+
+
+def _reduced(row: CrystalResult) -> Structure:
+    """The reduced crystal of a row that has one."""
+    assert row.structures is not None and row.structures.relaxed is not None
+    return row.structures.relaxed.to_structure()
 
 
 def _grouped(row: CrystalResult, groups: NDArray[np.int64]) -> CrystalResult:

@@ -163,6 +163,14 @@ class Case:
         except Exception as error:  # a foreign object may break anywhere; it stays one row
             self.error = f"the crystal can't be used ({_said(error)})"
 
+    def take_relaxation(self, result: Relaxation) -> None:
+        """Step 2: what became of the sample itself."""
+        self.relaxation = result
+        self.converged = result.converged
+        self.energy_per_atom = result.energy_after
+        self.n_relaxations += 1
+        self.seconds += result.seconds
+
     def take_given_energy(self, energies: SampleEnergies) -> float | None:
         """The energy that came with the sample (eV/atom), which counts as relaxed."""
         assert self.cleaned is not None
@@ -430,6 +438,13 @@ class Case:
         if len(routes) == len(Route):
             return Kind.BOTH
         return Kind(routes.pop().value) if routes else None
+
+
+def is_same_crystal(sample: Sample, record: CrystalRecord | None, max_sites: int | None) -> bool:
+    """Whether a sample is the crystal that a row holds as generated, to the last digit."""
+    case = Case(sample)
+    case.check(max_sites)
+    return case.cleaned is not None and CrystalRecord.of(case.cleaned) == record
 
 
 def relaxation_failure(relaxation: Relaxation) -> str | None:

@@ -65,7 +65,7 @@ class TinyMetric(SubstitutionNovelty):
     def state(self) -> Any:
         return SimpleNamespace(cases={}, steps=list(self._steps))
 
-    def merge_state(self, other: Any) -> None:
+    def merge(self, other: Any) -> None:
         self._steps += other.steps
 
     def reset(self) -> None:

@@ -25,7 +25,6 @@ from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.report.plain_values import plain_row
 from novelty_metric.samples.base import Sample
 from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.screening.matbench_discovery import MatbenchDiscoveryHull
@@ -63,6 +62,8 @@ class FakeMetric:
         self.protocol = protocol
         self.progress = options["progress"]
         self.reference = SimpleNamespace(store_hash="")
+        clock = SimpleNamespace(take_seconds=lambda: {"score": 1.0})
+        self.pipeline = SimpleNamespace(score_each=self.score_each, clock=clock)
 
     def __enter__(self) -> FakeMetric:
         return self
@@ -78,7 +79,7 @@ class FakeMetric:
         print("warning", file=sys.stderr)
 
     def score_each(
-        self, samples: Iterable[Sample], tell: Callable[[Sample, CrystalResult], None]
+        self, samples: Iterable[Sample], on_result: Callable[[Sample, CrystalResult], None]
     ) -> None:
         if self.failure is not None:
             raise self.failure
@@ -88,10 +89,7 @@ class FakeMetric:
             else:
                 verdict = Verdict.UNMATCHED
                 row = CrystalResult(id=s.id, smact_valid=True, eligible=True, verdict=verdict)
-            tell(s, plain_row(row))
-
-    def take_seconds(self) -> dict[str, float]:
-        return {"score": 1.0}
+            on_result(s, row)
 
     def context(self, **given: Any) -> RunContext:
         return RunContext(

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novelty_metric import SubstitutionNovelty
 from novelty_metric.cli import main
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.draw import Draw, drawn_rows
 from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.scoring.pipeline import Pipeline
 from novelty_metric.settings import run_folder
 
 FAST = ["relaxer=none", "hull=none", "progress=false"]
@@ -73,14 +73,14 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of what is scored, in order."""
     ids: list[str] = []
-    score_each = SubstitutionNovelty.score_each
+    score_each = Pipeline.score_each
 
-    def noted(self: SubstitutionNovelty, samples: Any, tell: Any) -> None:
+    def noted(self: Pipeline, samples: Any, on_result: Any) -> None:
         found: list[Sample] = list(samples)
         ids.extend(sample.id for sample in found)
-        score_each(self, found, tell)
+        score_each(self, found, on_result)
 
-    monkeypatch.setattr(SubstitutionNovelty, "score_each", noted)
+    monkeypatch.setattr(Pipeline, "score_each", noted)
     return ids
 
 
@@ -131,15 +131,15 @@ def test_an_interrupted_run_is_raised(
 ) -> None:
     words = ["score", "samples=data/gen.zip", *FAST, "out=run", "part=2"]
     words += [] if seed is None else [f"seed={seed}"]
-    noted = SubstitutionNovelty.score_each
+    noted = Pipeline.score_each
 
-    def broken(self: SubstitutionNovelty, samples: Any, tell: Any) -> None:
+    def broken(self: Pipeline, samples: Any, on_result: Any) -> None:
         if len(scored) >= 6:
             raise KeyboardInterrupt
-        noted(self, samples, tell)
+        noted(self, samples, on_result)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SubstitutionNovelty, "score_each", broken)
+        patch.setattr(Pipeline, "score_each", broken)
         assert main([*words, "limit=10"]) == 3
     done = list(scored)
     assert len(done) == 6

@@ -26,11 +26,13 @@ from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import AseCalculator
 from novelty_metric.report.files import save_report
 from novelty_metric.runs import pools
-from novelty_metric.runs.parts import Spool
+from novelty_metric.runs.chunks import ChunkLog
 from novelty_metric.runs.run import Run
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.draw import Draw
 from novelty_metric.samples.packaged import packaged_samples_path
+from novelty_metric.scoring.case import Case
+from novelty_metric.scoring.pipeline import Pipeline
 from novelty_metric.search import compiled
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -154,14 +156,14 @@ def test_a_run_goes_on_where_it_was(whole: Path, tmp_path: Path) -> None:
             run.score(broken())
         run.close()
         again: list[str] = []
-        plain = own.score_each
+        plain = own.pipeline.score_each
 
-        def counted(samples: Any, tell: Any) -> None:
+        def counted(samples: Any, on_result: Any) -> None:
             given = list(samples)
             again.extend(sample.id for sample in given)
-            plain(given, tell)
+            plain(given, on_result)
 
-        own.score_each = counted  # type: ignore[method-assign]
+        own.pipeline.score_each = counted  # type: ignore[method-assign]
         run = Run(own, tmp_path, {}, part=4, progress=lambda what, done, total: told.append(done))
         assert len(run.journal) == 0  # nothing is scored before the first thousand were looked at
         run.score(packaged()[:20])
@@ -258,15 +260,15 @@ def test_what_a_worker_says_of_its_input_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_lines_that_were_cut_short_are_left_out(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "a.jsonl")
-    spool.add(3, CrystalResult(id="a"))
-    with spool.path.open("ab") as stream:
+    log = ChunkLog(tmp_path / "a.jsonl")
+    log.add(3, CrystalResult(id="a"))
+    with log.path.open("ab") as stream:
         stream.write(b'\n4 {"id": "b", "form')
-    assert [position for position, _ in spool.rows()] == [3]
-    spool.add(5, CrystalResult(id="c"))
-    assert [position for position, _ in spool.rows()] == [3, 5]
-    spool.path.write_bytes(spool.path.read_bytes()[:-7])
-    assert [position for position, _ in spool.rows()] == [3]
+    assert [position for position, _ in log.rows()] == [3]
+    log.add(5, CrystalResult(id="c"))
+    assert [position for position, _ in log.rows()] == [3, 5]
+    log.path.write_bytes(log.path.read_bytes()[:-7])
+    assert [position for position, _ in log.rows()] == [3]
 
 
 # Dask
@@ -414,15 +416,12 @@ def test_runs_that_differ_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Only here: the second run is in a process of its own.
-    plain = SubstitutionNovelty.end
+    plain = Pipeline.row
 
-    def end(self: SubstitutionNovelty, cases: Any, tell: Any) -> None:
-        def changed(sample: Sample, row: CrystalResult) -> None:
-            tell(sample, dataclasses.replace(row, cost=0.125))
+    def changed(self: Pipeline, case: Case, **groups: Any) -> CrystalResult:
+        return dataclasses.replace(plain(self, case, **groups), cost=0.125)
 
-        plain(self, cases, changed)
-
-    monkeypatch.setattr(SubstitutionNovelty, "end", end)
+    monkeypatch.setattr(Pipeline, "row", changed)
     words = ["score", "--deterministic", "limit=7", "relaxer=none", "hull=none"]
     assert main(words) == 1
     err = capsys.readouterr().err
@@ -441,9 +440,9 @@ def test_what_a_worker_left_of_a_smaller_draw_is_taken_by_its_ids(tmp_path: Path
         run.close()
         journal = [row.id for row in NoveltyReport.load(fresh, structures=True).results[4:6]]
         (tmp_path / "run" / "parts").mkdir()
-        spool = Spool(tmp_path / "run" / "parts" / "4-1-left.jsonl")
+        log = ChunkLog(tmp_path / "run" / "parts" / "4-1-left.jsonl")
         left = NoveltyReport.load(fresh, structures=True).results[7]
-        spool.add(2, left)
+        log.add(2, left)
         again = Run(own, tmp_path / "run", {}, draw=Draw(12, 1))
         again.score(samples)
         assert again.journal.n_earlier == 0

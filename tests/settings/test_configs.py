@@ -74,8 +74,9 @@ def test_help_names_every_choice() -> None:
 
 
 def test_metric_takes_what_the_configs_name() -> None:
-    from novelty_metric.metric import HULLS, SubstitutionNovelty
+    from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.reference.named import NAMED
+    from novelty_metric.scoring.resources import HULLS
     from novelty_metric.screening.hull import HullSource
 
     for name in choices("relaxer"):

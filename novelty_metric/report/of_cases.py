@@ -1,0 +1,88 @@
+"""The report on cases that a pipeline has scored, and what it says of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.samples.plausibility import implausible
+from novelty_metric.scoring.sample_energies import odd_energies
+from novelty_metric.search.duplicates import warnings_of
+from novelty_metric.support.versions import installed_versions, this_machine
+
+if TYPE_CHECKING:
+    from novelty_metric.scoring.case import Case
+    from novelty_metric.scoring.pipeline import Pipeline
+
+
+def report_of(pipeline: Pipeline, cases: Sequence[Case]) -> NoveltyReport:
+    """The report on these cases, in order, with the groups of equal samples."""
+    comparable = {
+        case: case.reduced for case in cases if case.error is None and case.reduced is not None
+    }
+    groups = pipeline.group_equal(list(comparable.values()))
+    numbers = zip(comparable, groups.duplicates.number, groups.matching.number, strict=True)
+    groups_of = {case: (group, matching) for case, group, matching in numbers}
+    results = []
+    for case in cases:
+        group, matching_group = groups_of.get(case, (None, None))
+        results.append(pipeline.row(case, group=group, matching_group=matching_group))
+    warnings = (
+        *implausible((case.as_read, case.error) for case in cases),
+        *(odd_energies(results) if pipeline.rules.sample_energies is not None else ()),
+        *_late(cases),
+        *warnings_of(groups.duplicates.given_up, groups.matching.given_up),
+    )
+    context = run_context(pipeline, seconds=pipeline.clock.seconds, warnings=warnings)
+    return NoveltyReport.from_results(results, context)
+
+
+def run_context(
+    pipeline: Pipeline, *, seconds: Mapping[str, float], warnings: Iterable[str]
+) -> RunContext:
+    """What a report says of a run but its crystals.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    seconds : mapping
+        Time per step (s).
+    warnings : iterable of str
+    """
+    rules, resources = pipeline.rules, pipeline.resources
+    reference, relaxer = resources.reference, resources.relaxer
+    return RunContext(
+        protocol=rules.protocol,
+        potential=None if relaxer is None else relaxer.info,
+        hull=_described_hull(pipeline),
+        reference_name=reference.name,
+        reference_size=len(reference),
+        crystals_hash=reference.crystals_hash,
+        store_hash=reference.store_hash,
+        scope=rules.scope,
+        exhaustive=rules.exhaustive,
+        relax_samples=rules.relax_samples,
+        smact_oxidation_states=rules.oxidation_states_name,
+        versions=installed_versions(),
+        machine=this_machine(getattr(relaxer, "device_name", None)),
+        seconds=dict(seconds),
+        warnings=tuple(warnings),
+    )
+
+
+def _described_hull(pipeline: Pipeline) -> dict[str, Any]:
+    """The hull, with whose energies are held against it if not the potential's."""
+    hull, own = pipeline.resources.hull, pipeline.rules.sample_energies
+    described = {"name": "none"} if hull is None else dict(hull.describe())
+    if own is not None:
+        described["sample_energies"] = own.label
+    return described
+
+
+def _late(cases: Sequence[Case]) -> Iterator[str]:
+    """What a report says where a deadline left work undone."""
+    left = sum(case.out_of_time for case in cases)
+    if left:
+        yield f"the time ran out before {left} of {len(cases)} crystals were done with"

@@ -1,0 +1,411 @@
+"""The steps from samples to verdicts, each of which can be called alone, and all in a row."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from novelty_metric.crystal import first_line
+from novelty_metric.relaxation.base import Relaxation, Relaxer, RelaxTask, Watch
+from novelty_metric.samples.base import Sample
+from novelty_metric.scoring.case import Case, relaxation_failure
+from novelty_metric.scoring.resources import Resources
+from novelty_metric.scoring.rules import ScoringRules
+from novelty_metric.scoring.step_clock import StepClock
+from novelty_metric.screening.composition import load_oxidation_states, smact_valid
+from novelty_metric.search.compiled import LONGEST_SEARCH
+from novelty_metric.verdict import CrystalResult, TriedParent
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.search.duplicates import SampleGroups
+
+_AT_ONCE = 16
+"""Crystals that are taken to their end together where there is a deadline."""
+
+
+def _ignore(case: Case) -> None:
+    """Nobody waits for single cases."""
+
+
+class Pipeline:
+    """The steps of the method over what is open.
+
+    Parameters
+    ----------
+    rules : ScoringRules
+    resources : Resources
+    clock : StepClock
+        Its deadline ends the steps; what they leave undone is marked `out_of_time`.
+
+    Notes
+    -----
+    A step takes cases, fills in what it finds, and leaves out those whose answer no longer needs
+    it. None raises for a fault of a single crystal: that is noted in its case.
+    """
+
+    def __init__(self, rules: ScoringRules, resources: Resources, clock: StepClock) -> None:
+        self.rules = rules
+        self.resources = resources
+        self.clock = clock
+
+    def run(self, cases: Sequence[Case], on_settled: Callable[[Case], None] = _ignore) -> None:
+        """All steps.
+
+        Parameters
+        ----------
+        cases : sequence of Case
+        on_settled : callable
+            Takes each case once, as soon as nothing can change it any more.
+        """
+        self.check(cases)
+        usable = [case for case in cases if _is_usable(case)]
+        for case in cases:
+            if not _is_usable(case):
+                on_settled(case)
+        at_once = _AT_ONCE if self.clock.deadline is not None else max(1, len(usable))
+        for start in range(0, max(1, len(usable)), at_once):
+            batch = usable[start : start + at_once]
+            self.normalise(batch)
+            self.screen(batch)
+            self.search(batch)
+            self.relax_parents(batch, on_settled)
+
+    def score_each(
+        self, samples: Iterable[Sample], on_result: Callable[[Sample, CrystalResult], None]
+    ) -> None:
+        """Score samples and forget them, for runs of any length.
+
+        Parameters
+        ----------
+        samples : iterable of Sample
+            A few hundred fill the batches of a relaxer.
+        on_result : callable
+            Takes each sample with its row, as soon as nothing can change it and in no certain
+            order. `duplicate_group` and `matching_group` are None: equal samples are found once all
+            are there, by `group_equal`.
+        """
+        cases = [Case(sample) for sample in samples]
+        self.run(cases, lambda case: on_result(case.sample, self.row(case)))
+
+    def row(
+        self, case: Case, *, group: int | None = None, matching_group: int | None = None
+    ) -> CrystalResult:
+        """The row of a case, with its groups of equal samples."""
+        return case.result(
+            self.rules.protocol,
+            group=group,
+            matching_group=matching_group,
+            exhaustive=self.rules.exhaustive,
+            reference=self.resources.reference,
+        )
+
+    def group_equal(self, structures: Sequence[Structure]) -> SampleGroups:
+        """The groups of equal crystals, reduced ones, by the duplicate test and plain matching."""
+        with self.clock.timed("group equal samples"):
+            return self.resources.search.group_equal(structures, self.clock.grace_passed)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.resources.close()
+
+    # -- the steps ---------------------------------------------------------------------------
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """Whether the samples are crystals that can be scored."""
+        for case in self.clock.each("check", cases):
+            if case.cleaned is None:
+                case.check(self.rules.max_sites)
+
+    def normalise(self, cases: Iterable[Case]) -> None:
+        """Steps 2 and 4: relax, reduce, symmetry."""
+        cases = [case for case in cases if _is_usable(case)]
+        as_given = [case for case in cases if case.converged is None]
+        relaxer = self.resources.relaxer
+        if relaxer is not None and self.rules.relax_samples:
+            self._relax_samples(as_given, relaxer)
+        elif relaxer is not None:
+            self._take_energies(as_given, relaxer)
+        for case in self.clock.each("reduce", [case for case in cases if case.reduced is None]):
+            case.reduce(self.rules.protocol)
+
+    def screen(self, cases: Iterable[Case]) -> None:
+        """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
+        oxidation_states = load_oxidation_states(self.rules.smact_oxidation_states)
+        for case in self.clock.each("screen", [case for case in cases if _is_usable(case)]):
+            assert case.cleaned is not None
+            case.smact_valid = smact_valid(case.cleaned.composition, oxidation_states)
+            self._measure_hull(case)
+            case.not_eligible_because = self._not_eligible(case)
+            case.eligible = case.not_eligible_because is None
+            if case.eligible and case.out_of_time:
+                case.eligible = None
+
+    def search(self, cases: Iterable[Case]) -> None:
+        """Steps 6 to 10, which need no potential: duplicates and candidate parents."""
+        cases = [case for case in cases if case.error is None and case.reduced is not None]
+        self.find_duplicates(cases)
+        self.find_parents(cases)
+
+    def find_duplicates(self, cases: Sequence[Case]) -> None:
+        """Step 6, for every crystal; and the search for an equal one by plain matching."""
+        search = self.resources.search
+        for case in self.clock.each("find duplicates", cases):
+            assert case.reduced is not None
+            try:
+                case.duplicate = search.duplicate(case.reduced)
+            except Exception as error:  # the matcher may break on an odd cell; it stays one row
+                case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
+            try:
+                case.matching_index = search.plain_match(case.reduced, case.duplicate)
+                case.matching_tested = True
+            except Exception as error:  # as above
+                case.matching_error = f"plain matching failed ({first_line(error)})"
+
+    def find_parents(self, cases: Sequence[Case]) -> None:
+        """Steps 7 to 10, for the crystals in scope that are not duplicates."""
+        wanted = [
+            case
+            for case in cases
+            if case.duplicate is None and (case.eligible is not False or self.rules.scope == "all")
+        ]
+        if any(case.found is None for case in wanted):
+            self.resources.parent_search.prepare()
+        stage = "search parents"
+        with self.clock.timed(stage), ThreadPoolExecutor(self.resources.threads) as pool:
+            try:
+                for done, _ in enumerate(pool.map(self._find_parents_of, wanted), start=1):
+                    self.clock.progress(stage, done, len(wanted))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def relax_parents(
+        self, cases: Iterable[Case], on_settled: Callable[[Case], None] = _ignore
+    ) -> None:
+        """Steps 11 and 12: substitute, relax once, confirm.
+
+        Parameters
+        ----------
+        cases : iterable of Case
+        on_settled : callable
+            Takes each case once, as soon as nothing can change it any more.
+        """
+        pending = dict.fromkeys(cases)
+
+        def settle(case: Case) -> None:
+            if case in pending:
+                del pending[case]
+                on_settled(case)
+
+        for case in list(pending):
+            if case.error is not None or not case.tried:
+                settle(case)
+        if self.resources.relaxer is not None:
+            self._relax_parents(list(pending), self.resources.relaxer, settle)
+        for case in list(pending):
+            settle(case)
+
+    # -- parts of them -----------------------------------------------------------------------
+
+    def _relax_samples(self, cases: list[Case], relaxer: Relaxer) -> None:
+        stage = "relax samples"
+        queue: deque[RelaxTask] = deque()
+        for case in cases:
+            assert case.cleaned is not None
+            queue.append(RelaxTask(case, case.cleaned))
+        with self.clock.timed(stage):
+            self.clock.progress(stage, 0, len(cases))
+            for done, (task, result) in enumerate(self._relaxed(relaxer, queue), start=1):
+                assert isinstance(task.key, Case)
+                task.key.take_relaxation(result)
+                self.clock.progress(stage, done, len(cases))
+        if self.clock.deadline is not None:
+            for case in cases:
+                case.out_of_time = case.relaxation is None
+
+    def _take_energies(self, cases: list[Case], relaxer: Relaxer) -> None:
+        """Samples that come relaxed: only their energy is needed."""
+        stage = "energies of samples"
+        structures = [case.cleaned for case in cases if case.cleaned is not None]
+        with self.clock.timed(stage):
+            energies = relaxer.energies(structures)
+            for done, (case, energy) in enumerate(zip(cases, energies, strict=True), start=1):
+                case.converged = math.isfinite(energy)
+                case.energy_per_atom = energy if math.isfinite(energy) else None
+                self.clock.progress(stage, done, len(cases))
+
+    def _relaxed(
+        self, relaxer: Relaxer, queue: deque[RelaxTask]
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        """What is relaxed before the deadline."""
+        deadline, settings = self.clock.deadline, self.rules.relax_settings
+        if deadline is None:
+            yield from relaxer.relax(queue, settings)
+            return
+        if self.clock.deadline_passed():
+            return
+        # One that knows of no deadline is left after the first result that comes too late.
+        knows = "deadline" in inspect.signature(relaxer.relax).parameters
+        limit = {"deadline": deadline} if knows else {}
+        for found in relaxer.relax(queue, settings, **limit):
+            yield found
+            if self.clock.deadline_passed():
+                return
+
+    def _measure_hull(self, case: Case) -> None:
+        """Step 3: fill in how far a crystal lies above the hull."""
+        from novelty_metric.screening.hull import hull_distance
+
+        assert case.cleaned is not None
+        hull, own = self.resources.hull, self.rules.sample_energies
+        energy = case.energy_per_atom if own is None else case.take_given_energy(own)
+        if hull is None or energy is None:
+            return
+        try:
+            found = hull_distance(
+                hull, case.cleaned.composition, energy, case.reduced or case.cleaned
+            )
+        except RuntimeError:  # a solver that gave up: no hull
+            return
+        if found is not None:
+            case.e_above_hull = found.e_above_hull
+            case.n_competing = found.n_competing
+            case.decomposition = found.decomposition
+
+    def _not_eligible(self, case: Case) -> str | None:
+        """Step 5: why a crystal is not eligible."""
+        if not case.smact_valid:
+            return "composition refused by SMACT"
+        own = self.rules.sample_energies
+        if (self.resources.relaxer is None and own is None) or case.out_of_time:
+            return None
+        failure = relaxation_failure(case.relaxation) if case.relaxation is not None else None
+        if failure is not None:
+            return f"relaxation failed: {failure}"
+        if not case.converged:
+            return (
+                "relaxation did not converge"
+                if self.rules.relax_samples
+                else "the potential gives no energy"
+            )
+        if self.resources.hull is None:
+            return None
+        if own is not None and case.given_energy is None:
+            return "no energy given"
+        if case.e_above_hull is None:
+            return "no hull for its elements"
+        if case.e_above_hull > self.rules.protocol.metastable:
+            return f"{case.e_above_hull:.3f} eV/atom above the hull"
+        return None
+
+    def _find_parents_of(self, case: Case) -> None:
+        assert case.reduced is not None
+        case.searched = True
+        case.out_of_time = case.out_of_time or self.clock.deadline_passed()
+        if case.out_of_time:
+            return
+        effort = self.clock.share_left(LONGEST_SEARCH)
+        with case.clock():
+            try:
+                found = case.found or self.resources.parent_search.parents(
+                    case.reduced, case.symmetry, effort=effort
+                )
+            except Exception as error:  # the matcher may break on an odd cell; it stays one row
+                case.unfinished += (f"the search failed ({first_line(error)})",)
+                return
+        if found.unfinished and effort < 1:
+            case.out_of_time = True
+            return
+        case.found = found
+        case.unfinished += found.unfinished
+        case.tried = [TriedParent(parent=parent) for parent in found.parents]
+
+    def _relax_parents(
+        self, cases: list[Case], relaxer: Relaxer, settle: Callable[[Case], None]
+    ) -> None:
+        stage = "relax parents"
+        with self.clock.timed(stage):
+            for case in cases:
+                case.substitute_parents(self.resources.reference)
+            total = sum(len(case.waiting) for case in cases)
+            queue: deque[RelaxTask] = deque()
+            for case in cases:
+                self._enqueue(case, queue)
+            self.clock.progress(stage, 0, total)
+            for done, (task, result) in enumerate(self._relaxed(relaxer, queue), start=1):
+                assert isinstance(task.key, _Candidate)
+                case = task.key.case
+                self._confirm(case, task, result)
+                if case.confirmed and not self.rules.exhaustive:
+                    total -= len(case.waiting)
+                    case.waiting.clear()
+                elif not self.rules.exhaustive:
+                    self._enqueue(case, queue)
+                if self._is_settled(case):
+                    settle(case)
+                self.clock.progress(stage, done, total)
+        if self.clock.deadline is not None:
+            for case in cases:
+                case.out_of_time = case.out_of_time or not self._is_settled(case)
+
+    def _confirm(self, case: Case, task: RelaxTask, result: Relaxation) -> None:
+        """Step 12 for a parent that was relaxed."""
+        assert isinstance(task.key, _Candidate)
+        case.n_relaxations += 1
+        case.seconds += result.seconds
+        with case.clock():
+            case.confirm(
+                task.key.positions,
+                result,
+                self.resources.search.matching,
+                before=task.structure,
+            )
+
+    def _is_settled(self, case: Case) -> bool:
+        """Whether no relaxation of a parent is left to be made."""
+        if case.confirmed and not self.rules.exhaustive:
+            return True
+        return all(tried.relaxed for tried in case.tried)
+
+    def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
+        """Put the next parent on the queue, or all of them where all are wanted."""
+        while case.waiting:
+            parent = case.waiting.popleft()
+            key = _Candidate(case, parent.positions)
+            queue.append(RelaxTask(key, parent.structure, self._watch(case)))
+            if not self.rules.exhaustive:
+                return
+
+    def _watch(self, case: Case) -> Watch | None:
+        """What ends the relaxations of its parents early, if the protocol wants that.
+
+        Needs a crystal that is at its minimum, with its energy.
+        """
+        protocol = self.rules.protocol
+        wanted = protocol.accept_early > 0 or protocol.refuse_early > 0
+        if not wanted or case.reduced is None or not case.converged:
+            return None
+        if case.energy_per_atom is None:
+            return None
+        from novelty_metric.scoring.early_stopping import EarlyEnd
+
+        return EarlyEnd(case.reduced, case.energy_per_atom, protocol)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Key of a parent's relaxation: whose it is, and which candidates it serves."""
+
+    case: Case
+    positions: tuple[int, ...]
+
+
+def _is_usable(case: Case) -> bool:
+    """Whether a checked sample is a crystal that can be scored."""
+    return case.cleaned is not None and case.error is None

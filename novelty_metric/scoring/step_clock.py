@@ -1,0 +1,96 @@
+"""The time that each step takes, how far it is, and when it has to end."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.support.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    from novelty_metric.scoring.case import Case
+
+
+class StepClock:
+    """Measures the steps, tells the progress callback, and knows the deadline if there is one.
+
+    Attributes
+    ----------
+    progress : callable
+        Called as ``progress(stage, done, total)``.
+    seconds : dict
+        Wall time per step, in order (s).
+    deadline : float or None
+        When relaxations and searches end, on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, progress: ProgressCallback | None = None) -> None:
+        self.progress = progress or no_progress
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.deadline: float | None = None
+        self._end: float | None = None
+
+    @contextmanager
+    def limited(self, deadline: float | None, *, grace: float = 0.0) -> Iterator[None]:
+        """Work within a deadline.
+
+        Parameters
+        ----------
+        deadline : float or None
+        grace : float
+            Share of the time until then for which steps without relaxation may go on beyond it.
+        """
+        self.deadline = self._end = deadline
+        if deadline is not None and grace:
+            self._end = deadline + grace * max(0.0, deadline - time.monotonic())
+        try:
+            yield
+        finally:
+            self.deadline = self._end = None
+
+    def deadline_passed(self) -> bool:
+        """Whether no relaxation and no search may begin any more."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def grace_passed(self) -> bool:
+        """Whether no step at all may begin any more."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    def share_left(self, longest: float) -> float:
+        """The time until the deadline as a share of `longest` (s); 1 at most, and without one."""
+        if self.deadline is None:
+            return 1.0
+        return min(1.0, (self.deadline - time.monotonic()) / longest)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time spent inside to that of the step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - started
+
+    def each(self, step: str, cases: Sequence[Case]) -> Iterator[Case]:
+        """The cases one by one, timed, with progress; those that a deadline leaves are marked."""
+        with self.timed(step):
+            for done, case in enumerate(cases, start=1):
+                if self.grace_passed():
+                    case.out_of_time = True
+                    continue
+                with case.clock():
+                    yield case
+                self.progress(step, done, len(cases))
+
+    def take_seconds(self) -> dict[str, float]:
+        """Time per step since the last call, in order (s)."""
+        taken = dict(self.seconds)
+        self.seconds.clear()
+        return taken
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The callback is of this process.
+        return {**self.__dict__, "progress": no_progress}
