@@ -49,7 +49,7 @@ def block(heading: str, containing: str) -> str:
 
 
 def test_the_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("A loop of your own, and Accelerate", "def show")
+    code = block("Other training loops, and Accelerate", "def show")
     exec(code, {"model": Model(), "epochs": 3, "train": lambda model: None})
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["0", "1", "2"]
@@ -84,7 +84,7 @@ def test_the_loop_of_accelerate() -> None:
         "NoveltyMonitor": NoveltyMonitor,
         "train": train,
     }
-    exec(block("A loop of your own, and Accelerate", "accelerator.log"), names)
+    exec(block("Other training loops, and Accelerate", "accelerator.log"), names)
     events = EventAccumulator("logs/crystals")
     events.Reload()
     found = events.Scalars("novelty/duplicate")
