@@ -50,7 +50,7 @@ class Bounds:
     high: float
 
 
-def wilson(hits: float, total: int, *, z: float = Z_95) -> Interval | None:
+def wilson(hits: float, total: float, *, z: float = Z_95) -> Interval | None:
     """Share of hits with Wilson's score interval, or None where nothing was counted.
 
     The interval holds every p for which ``|hits / total − p| ≤ z·sqrt(p(1 − p) / total)``; it stays

@@ -1,0 +1,148 @@
+"""Ratios of shares: published examples, independent implementations, simulated coverage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from novelty_metric.support.ratios import (
+    Stratum,
+    copying_z,
+    koopman,
+    standardised,
+    strata_of,
+)
+
+counts = st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+def test_koopmans_own_example() -> None:
+    """Koopman, Biometrics 40, 513 (1984): 36 of 40 beside 16 of 80."""
+    ratio = koopman((36, 40), (16, 80))
+    assert ratio is not None
+    assert ratio.value == pytest.approx(4.5)
+    assert (round(ratio.low, 2), round(ratio.high, 2)) == (2.94, 7.15)
+
+
+@settings(max_examples=200, deadline=None)
+@given(counts, counts)
+def test_a_limit_of_koopmans_interval_is_where_the_score_test_turns(
+    first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    ratio = koopman(first, second)
+    if ratio is None:
+        assert first[1] == 0 or second[1] == 0
+        return
+    for limit, inside in ((ratio.low, 1.02), (ratio.high, 0.98)):
+        if 0 < limit < math.inf:
+            assert score(limit * inside, first, second) < 1.96**2 + 1e-6
+            assert score(limit / inside, first, second) > 1.96**2 - 1e-6
+
+
+def score(ratio: float, first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Koopman's statistic, with the most likely shares from a search in place of the formula."""
+    (x1, n1), (x2, n2) = first, second
+    top = min(1.0, 1 / ratio)
+    p2 = np.linspace(0, top, 20_001)[1:-1]
+    p1 = ratio * p2
+    likelihood = stats.binom.logpmf(x1, n1, p1) + stats.binom.logpmf(x2, n2, p2)
+    best = int(np.argmax(likelihood))
+    one, two = p1[best], p2[best]
+    return float(
+        (x1 - n1 * one) ** 2 / (n1 * one * (1 - one))
+        + (x2 - n2 * two) ** 2 / (n2 * two * (1 - two))
+    )
+
+
+def test_no_hits_and_no_crystals() -> None:
+    assert koopman((0, 0), (3, 9)) is None
+    nothing = koopman((0, 10), (0, 20))
+    assert nothing is not None
+    assert (nothing.value, nothing.low, nothing.high) == (None, 0.0, math.inf)
+    copies = koopman((0, 100), (6, 100))
+    assert copies is not None
+    assert (copies.value, copies.low) == (0.0, 0.0)
+    assert copies.high < 1
+    beyond = koopman((6, 100), (0, 100))
+    assert beyond is not None
+    assert beyond.value == math.inf
+    assert beyond.low > 1
+    with pytest.raises(ValueError, match="5 hits of 4"):
+        koopman((5, 4), (1, 2))
+
+
+@pytest.mark.parametrize(("n", "share"), [(30, 0.06), (300, 0.01), (300, 0.2), (3000, 0.6)])
+def test_coverage_of_the_ratio(n: int, share: float) -> None:
+    rng = np.random.default_rng(0)
+    base, draws = 0.06, 1500
+    hits = 0
+    for _ in range(draws):
+        ratio = koopman((int(rng.binomial(n, share)), n), (int(rng.binomial(300, base)), 300))
+        assert ratio is not None
+        hits += ratio.low <= share / base <= ratio.high
+    assert 0.93 <= hits / draws <= 0.975
+
+
+def test_expected_by_hand() -> None:
+    """Two systems with 100 and 300 real crystals: shares 0.1 and 0, drawn towards 0.025."""
+    found = standardised([Stratum(3, 20, 10, 100), Stratum(0, 80, 0, 300)])
+    assert found is not None
+    first = (10 + 0.5 * 0.025) / 100.5
+    second = 0.5 * 0.025 / 300.5
+    assert found.expected == pytest.approx(20 * first + 80 * second)
+    assert found.observed == 3
+    assert found.ratio.value == pytest.approx(3 / found.expected)
+    assert found.ratio.low < 3 / found.expected < found.ratio.high
+
+
+def test_a_model_of_low_symmetry_is_as_new_as_its_symmetries_say() -> None:
+    """Half of its crystals are triclinic, where real ones are new too."""
+    base = {"triclinic": (30, 100), "cubic": (0, 400)}
+    model = {"triclinic": (30, 100), "cubic": (0, 100)}
+    crude = koopman((30, 200), (30, 500))
+    found = standardised(strata_of(model, base))
+    assert crude is not None
+    assert found is not None
+    assert crude.low > 1
+    assert found.ratio.value == pytest.approx(1, abs=0.02)
+    assert found.ratio.low < 1 < found.ratio.high
+
+
+def test_a_system_without_real_crystals_takes_the_rate_of_all() -> None:
+    found = standardised(strata_of({"cubic": (1, 10)}, {"hexagonal": (5, 50)}))
+    assert found is not None
+    assert found.expected == pytest.approx(1.0)
+
+
+def test_nothing_to_compare() -> None:
+    assert standardised([]) is None
+    assert standardised([Stratum(1, 3, 0, 0)]) is None
+    assert copying_z([], [1.0]) is None
+    assert copying_z([2.0, 2.0], [2.0]) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0, math.inf]), min_size=2, max_size=30),
+    st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0, math.inf]), min_size=2, max_size=30),
+)
+def test_copying_z_is_that_of_scipys_mann_whitney(first: list[float], second: list[float]) -> None:
+    z = copying_z(first, second)
+    if z is None:
+        assert len(set(first + second)) == 1
+        return
+    finite = [[1e9 if math.isinf(v) else v for v in values] for values in (first, second)]
+    p = stats.mannwhitneyu(*finite, use_continuity=False, method="asymptotic").pvalue
+    assert 2 * stats.norm.sf(abs(z)) == pytest.approx(p, abs=1e-9)
+    assert copying_z(second, first) == pytest.approx(-z)
+
+
+def test_copies_lie_nearer_than_real_crystals() -> None:
+    z = copying_z([0.0] * 50, [0.0] * 2 + [1.5] * 40 + [math.inf] * 3)
+    assert z is not None
+    assert z < -3
