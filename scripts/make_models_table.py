@@ -40,7 +40,7 @@ def make_table() -> str:
                     " ".join(links),
                     model["writes"],
                     f"`{model['reference']}`" if model["reference"] else "name it: `reference=`",
-                    "relaxed here" if model["relax_samples"] else "come relaxed",
+                    "relaxed here" if model["relax_samples"] else "already relaxed",
                     f"`{model['citation']}`" if model["citation"] else "",
                 ]
             )
