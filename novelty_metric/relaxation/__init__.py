@@ -1,21 +1,21 @@
 """Relaxation: potentials, the relaxer that runs them, and the cache of what is finished."""
 
 from novelty_metric.relaxation.base import (
+    EarlyStopping,
     Ended,
     PotentialInfo,
     Relaxation,
     Relaxer,
     RelaxSettings,
     RelaxTask,
-    Watch,
 )
 
 __all__ = [
+    "EarlyStopping",
     "Ended",
     "PotentialInfo",
     "RelaxSettings",
     "RelaxTask",
     "Relaxation",
     "Relaxer",
-    "Watch",
 ]

@@ -90,19 +90,19 @@ class Evaluation:
 
 
 class Ended(StrEnum):
-    """Why a watch ended a relaxation before it converged: its answer was plain."""
+    """Why early stopping ended a relaxation before it converged: the answer was known."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
 
 
-class Watch(Protocol):
-    """Looks at a relaxation on its way and may end it. Picklable, and the same for every look.
+class EarlyStopping(Protocol):
+    """May end a relaxation before it has converged. Picklable; it keeps nothing between two calls.
 
-    It changes nothing of the way itself, so that a way once recorded answers any other watch.
+    It changes nothing of the trajectory, so that a recorded one serves any other early stopping.
     """
 
-    def look(
+    def decide(
         self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
     ) -> Ended | None:
         """Why the relaxation may end here (eV/atom, eV/Å), or None to go on."""
@@ -110,20 +110,20 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looks:
-    """Every point of a relaxation's way that its watch looked at.
+class TrajectoryLog:
+    """Every point of a relaxation at which early stopping was asked.
 
     Attributes
     ----------
-    steps : int64, (n_looks,)
+    steps : int64, (n_points,)
         Moves made until then.
-    energies : float64, (n_looks,)
+    energies : float64, (n_points,)
         eV/atom.
-    largest_forces : float64, (n_looks,)
+    largest_forces : float64, (n_points,)
         Largest row of the filter's forces (eV/Å).
-    cells : float64, (n_looks, 3, 3)
+    cells : float64, (n_points, 3, 3)
         Å.
-    positions : float64, (n_looks, n_sites, 3)
+    positions : float64, (n_points, n_sites, 3)
         Cartesian (Å).
     """
 
@@ -140,7 +140,7 @@ class RelaxTask:
 
     key: Hashable
     structure: Structure
-    watch: Watch | None = None
+    early_stopping: EarlyStopping | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class Relaxation:
         eV/atom.
     converged : bool
     ended : Ended or None
-        Its watch ended it, before it converged.
+        Why early stopping ended it, before it converged.
     steps : int
         Moves made.
     seconds : float
@@ -165,8 +165,8 @@ class Relaxation:
         The result was read from the cache.
     repeatable : bool
         The same work would end the same way: False where memory, a worker or a library failed.
-    looks : Looks or None
-        The way as its watch saw it, for the cache; None where nobody watched.
+    trajectory : TrajectoryLog or None
+        Its points, for the cache; None without early stopping.
     """
 
     structure: Structure | None
@@ -179,7 +179,7 @@ class Relaxation:
     error: str | None = None
     cached: bool = False
     repeatable: bool = True
-    looks: Looks | None = None
+    trajectory: TrajectoryLog | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

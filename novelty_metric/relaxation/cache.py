@@ -18,13 +18,13 @@ import numpy as np
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import (
     Ended,
-    Looks,
     PotentialInfo,
     Relaxation,
     RelaxSettings,
     RelaxTask,
+    TrajectoryLog,
 )
-from novelty_metric.relaxation.course import replay
+from novelty_metric.relaxation.relaxation_run import replay
 from novelty_metric.support.folders import cache_folder
 
 MAX_BYTES = 1 << 30
@@ -54,9 +54,9 @@ class CacheEntry:
 class RelaxationCache:
     """Relaxations by crystal, potential and settings; the same work is never done twice.
 
-    The file is an SQLite database with one table of JSON results. Where a watch looked on, its row
-    also holds the way (arrays, as NumPy's ``.npz``): it is asked again what it, or any other watch,
-    would have said, so that a parent that comes up for another crystal is not relaxed again.
+    The file is an SQLite database with one table of JSON results. With early stopping its row
+    also holds the trajectory (arrays, as NumPy's ``.npz``), along which this or any other early
+    stopping is asked again: a parent that comes up for another crystal is not relaxed again.
 
     Each result is one transaction with a write-ahead log: several processes may read and write at
     once, and one that is killed leaves what was finished before. Where the file can't be read or
@@ -107,11 +107,11 @@ class RelaxationCache:
             return None
         try:
             result = _read(row[0])
-            looks = None if task.watch is None else _looks(row[2])
+            trajectory = None if task.early_stopping is None else _unpacked(row[2])
         except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile):
             return None  # someone else's row; it is written anew
-        if looks is not None:
-            replayed = replay(task, looks, result)
+        if trajectory is not None:
+            replayed = replay(task, trajectory, result)
             if replayed is None:
                 return None
             result = replayed
@@ -135,7 +135,7 @@ class RelaxationCache:
             json.dumps(asdict(settings)),
             _written(result),
             _today(),
-            None if result.looks is None else _packed(result.looks),
+            None if result.trajectory is None else _packed(result.trajectory),
         )
         self._execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?)", row)
         self._writes += 1
@@ -256,8 +256,8 @@ def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
     digest.update(np.ascontiguousarray(structure.frac_coords, dtype="<f8").tobytes())
     digest.update(info.key.encode())
     digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
-    if task.watch is not None:
-        digest.update(b"watched")  # by whom does not matter: the way is the same
+    if task.early_stopping is not None:
+        digest.update(b"watched")  # which one does not matter: the trajectory is the same
     return digest.hexdigest()
 
 
@@ -297,15 +297,15 @@ def _read(text: str) -> Relaxation:
     return Relaxation(structure=relaxed, cached=True, ended=Ended(ended) if ended else None, **kept)
 
 
-def _packed(looks: Looks) -> bytes:
+def _packed(trajectory: TrajectoryLog) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{f.name: getattr(looks, f.name) for f in fields(looks)})
+    np.savez_compressed(stream, **{f.name: getattr(trajectory, f.name) for f in fields(trajectory)})
     return stream.getvalue()
 
 
-def _looks(packed: bytes) -> Looks:
+def _unpacked(packed: bytes) -> TrajectoryLog:
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        return Looks(**{f.name: arrays[f.name] for f in fields(Looks)})
+        return TrajectoryLog(**{f.name: arrays[f.name] for f in fields(TrajectoryLog)})
 
 
 def _today() -> int:

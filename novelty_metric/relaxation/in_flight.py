@@ -15,8 +15,8 @@ from novelty_metric.relaxation.base import (
     RelaxSettings,
     RelaxTask,
 )
-from novelty_metric.relaxation.course import Course
 from novelty_metric.relaxation.evaluators import Evaluator
+from novelty_metric.relaxation.relaxation_run import RelaxationRun
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @dataclass(eq=False)
 class _Flight:
     task: RelaxTask
-    course: Course
+    run: RelaxationRun
     cost: float
 
 
@@ -59,16 +59,16 @@ class InFlight:
     def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
         """Begin a relaxation."""
         started = time.perf_counter()
-        course = Course(task.structure, settings, task.watch)
+        run = RelaxationRun(task.structure, settings, task.early_stopping)
         cost = 0.0
-        if course.geometry is not None:
+        if run.geometry is not None:
             try:
-                cost = self._evaluator.cost(course.geometry)
+                cost = self._evaluator.cost(run.geometry)
             except Exception as error:  # a cell that no neighbours can be found in
-                course.receive(Evaluation.failed(first_line(error), repeatable=False))
-        course.seconds += time.perf_counter() - started
-        flight = _Flight(task, course, cost)
-        (self._ended if course.geometry is None else self._flights).append(flight)
+                run.receive(Evaluation.failed(first_line(error), repeatable=False))
+        run.seconds += time.perf_counter() - started
+        flight = _Flight(task, run, cost)
+        (self._ended if run.geometry is None else self._flights).append(flight)
 
     def step(self) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """Move every crystal once; gives those that have ended."""
@@ -76,19 +76,19 @@ class InFlight:
             for group in self._groups():
                 started = time.perf_counter()
                 geometries = [
-                    flight.course.geometry for flight in group if flight.course.geometry is not None
+                    flight.run.geometry for flight in group if flight.run.geometry is not None
                 ]
                 evaluations = self.evaluate(geometries)
                 for flight, evaluation in zip(group, evaluations, strict=True):
-                    flight.course.receive(evaluation)
+                    flight.run.receive(evaluation)
                 share = (time.perf_counter() - started) / sum(flight.cost for flight in group)
                 for flight in group:
-                    flight.course.seconds += share * flight.cost
-            self._ended += [f for f in self._flights if f.course.geometry is None]
-            self._flights = [f for f in self._flights if f.course.geometry is not None]
+                    flight.run.seconds += share * flight.cost
+            self._ended += [f for f in self._flights if f.run.geometry is None]
+            self._flights = [f for f in self._flights if f.run.geometry is not None]
         ended, self._ended = self._ended, []
         for flight in ended:
-            yield flight.task, flight.course.result()
+            yield flight.task, flight.run.result()
 
     def _groups(self) -> Iterator[list[_Flight]]:
         """What is under way, within the budget: more than one group once it has shrunk."""

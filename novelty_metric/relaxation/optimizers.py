@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Optimizer(Protocol):
-    """Looks for a minimum from a point that was evaluated.
+    """TrajectoryLog for a minimum from a point that was evaluated.
 
     Attributes
     ----------

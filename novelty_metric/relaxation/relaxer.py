@@ -98,7 +98,7 @@ class PotentialRelaxer:
                 if self._cache is not None:
                     self._cache.put(task, self.info, settings, result)
                 # The way is for the cache alone; whoever asked would only carry it about.
-                yield task, replace(result, looks=None)
+                yield task, replace(result, trajectory=None)
 
     def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
         """See `novelty_metric.relaxation.base.Relaxer.energies`."""

@@ -191,7 +191,7 @@ class Workers:
         worker.wants = False
         worker.under_way[self._next_number] = job
         # Not its key, which belongs to the caller.
-        content = job.task.structure, job.task.watch, job.settings
+        content = job.task.structure, job.task.early_stopping, job.settings
         self._send(worker, (_RELAX, self._next_number, content))
 
     @staticmethod
@@ -244,8 +244,8 @@ def _work(connection: Connection, potential: Potential) -> None:
                         energies = single_points(flight, content)
                     connection.send((_ENERGIES, number, energies))
                 else:
-                    structure, watch, settings = content
-                    waiting.append((RelaxTask(number, structure, watch), settings))
+                    structure, early_stopping, settings = content
+                    waiting.append((RelaxTask(number, structure, early_stopping), settings))
                 break
             while waiting and flight.has_room:
                 task, settings = waiting.popleft()
@@ -258,7 +258,7 @@ def _work(connection: Connection, potential: Potential) -> None:
 
 def single_points(flight: InFlight, structures: Sequence[Structure]) -> list[float]:
     """Energy of each crystal as it stands (eV/atom), NaN where the potential fails on it."""
-    from novelty_metric.relaxation.course import geometry_of, right_handed
+    from novelty_metric.relaxation.relaxation_run import geometry_of, right_handed
 
     energies = [math.nan] * len(structures)
     places, geometries = [], []

@@ -36,8 +36,8 @@ energy only falls."""
 
 
 @dataclass(eq=False)
-class EarlyEnd:
-    """Looks at the relaxation of a parent on its way; see `relaxation.base.Watch`.
+class MatchStopping:
+    """Ends the relaxation of a parent once the match is known; see `relaxation.base.EarlyStopping`.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class EarlyEnd:
     protocol: Protocol
     _matching: Matching | None = field(default=None, repr=False)
 
-    def look(
+    def decide(
         self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
     ) -> Ended | None:
         """Accepted, refused, or None to go on.

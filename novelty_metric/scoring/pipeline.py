@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import first_line
-from novelty_metric.relaxation.base import Relaxation, Relaxer, RelaxTask, Watch
+from novelty_metric.relaxation.base import EarlyStopping, Relaxation, Relaxer, RelaxTask
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.case import Case, relaxation_failure
 from novelty_metric.scoring.resources import Resources
@@ -378,12 +378,12 @@ class Pipeline:
         while case.waiting:
             parent = case.waiting.popleft()
             key = _Candidate(case, parent.positions)
-            queue.append(RelaxTask(key, parent.structure, self._watch(case)))
+            queue.append(RelaxTask(key, parent.structure, self._early_stopping(case)))
             if not self.rules.exhaustive:
                 return
 
-    def _watch(self, case: Case) -> Watch | None:
-        """What ends the relaxations of its parents early, if the protocol wants that.
+    def _early_stopping(self, case: Case) -> EarlyStopping | None:
+        """Early stopping for the relaxations of its parents, if the protocol wants that.
 
         Needs a crystal that is at its minimum, with its energy.
         """
@@ -393,9 +393,9 @@ class Pipeline:
             return None
         if case.energy_per_atom is None:
             return None
-        from novelty_metric.scoring.early_stopping import EarlyEnd
+        from novelty_metric.scoring.early_stopping import MatchStopping
 
-        return EarlyEnd(case.reduced, case.energy_per_atom, protocol)
+        return MatchStopping(case.reduced, case.energy_per_atom, protocol)
 
 
 @dataclass(frozen=True)

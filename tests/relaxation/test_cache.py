@@ -29,10 +29,10 @@ from novelty_metric.relaxation import (
     RelaxSettings,
     RelaxTask,
 )
-from novelty_metric.relaxation.base import Watch
+from novelty_metric.relaxation.base import EarlyStopping
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation.course import Course
 from novelty_metric.relaxation.evaluators import AseEvaluator
+from novelty_metric.relaxation.relaxation_run import RelaxationRun
 
 INFO = PotentialInfo(name="x", version="1", weights_hash="0" * 64)
 OTHER = PotentialInfo(name="y", version="2", weights_hash="1" * 64)
@@ -116,13 +116,13 @@ def test_a_process_killed_with_the_lock_held_blocks_nobody(tmp_path: Path) -> No
 
 @dataclass(frozen=True)
 class Below:
-    """A watch that ends a relaxation once its forces (eV/Å) and energy (eV/atom) are so small."""
+    """Ends a relaxation once its forces (eV/Å) and energy (eV/atom) are so small."""
 
     force: float
     energy: float
     volume: float = 0.0
 
-    def look(
+    def decide(
         self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
     ) -> Ended | None:
         if largest_force < self.force and energy_per_atom < self.energy:
@@ -134,33 +134,33 @@ FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 COPPER = Structure(Lattice.orthorhombic(3.5, 3.7, 3.9), ["Cu"] * 4, FACES)
 COPPER.translate_sites([0], [0.03, -0.02, 0.04])
 COPPER_RELAXED = RelaxSettings(fmax=0.02, max_steps=60, optimizer="lbfgs")
-WATCHES = st.builds(
+STOPPINGS = st.builds(
     Below, st.floats(0, 3), st.floats(-0.02, 0.5), st.sampled_from([0.0, 46.0, 48.0, 99.0])
 )
 
 
-def way(watch: Watch | None) -> tuple[RelaxTask, Relaxation]:
-    waiting = RelaxTask(1, COPPER, watch)
-    course, evaluator = Course(COPPER, COPPER_RELAXED, watch), AseEvaluator(EMT())
-    while course.geometry is not None:
-        course.receive(evaluator.evaluate([course.geometry])[0])
-    return waiting, course.result()
+def relaxed(early_stopping: EarlyStopping | None) -> tuple[RelaxTask, Relaxation]:
+    task = RelaxTask(1, COPPER, early_stopping)
+    run, evaluator = RelaxationRun(COPPER, COPPER_RELAXED, early_stopping), AseEvaluator(EMT())
+    while run.geometry is not None:
+        run.receive(evaluator.evaluate([run.geometry])[0])
+    return task, run.result()
 
 
 @settings(max_examples=60, deadline=None)
-@given(first=WATCHES, second=WATCHES)
-def test_a_way_once_gone_answers_another_watch(first: Below, second: Below) -> None:
+@given(first=STOPPINGS, second=STOPPINGS)
+def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Below) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = RelaxationCache(Path(folder, "cache.sqlite"))
-        watched, gone = way(first)
-        cache.put(watched, INFO, COPPER_RELAXED, gone)
-        again = cache.get(watched, INFO, COPPER_RELAXED)
+        stopped, first_result = relaxed(first)
+        cache.put(stopped, INFO, COPPER_RELAXED, first_result)
+        again = cache.get(stopped, INFO, COPPER_RELAXED)
         known = cache.get(RelaxTask(2, COPPER, second), INFO, COPPER_RELAXED)
         cache.close()
-    _, wanted = way(second)
-    for found, expected in ((again, gone), (known, wanted)):
-        if found is None:  # no more was seen of the way than this watch needs
-            assert expected is wanted and gone.ended and gone.steps < wanted.steps
+    _, wanted = relaxed(second)
+    for found, expected in ((again, first_result), (known, wanted)):
+        if found is None:  # the record ends before this early stopping would end it
+            assert expected is wanted and first_result.ended and first_result.steps < wanted.steps
             continue
         assert found.cached
         assert (found.ended, found.converged, found.steps) == (
@@ -173,13 +173,13 @@ def test_a_way_once_gone_answers_another_watch(first: Below, second: Below) -> N
         assert found.structure == expected.structure
 
 
-def test_watched_and_unwatched_are_kept_apart_as_are_ways_without_a_record(tmp_path: Path) -> None:
+def test_results_with_and_without_early_stopping_are_kept_apart(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    watched, gone = way(Below(0.5, 0.5))
-    cache.put(watched, INFO, COPPER_RELAXED, gone)
+    stopped, first_result = relaxed(Below(0.5, 0.5))
+    cache.put(stopped, INFO, COPPER_RELAXED, first_result)
     assert cache.get(RelaxTask(1, COPPER), INFO, COPPER_RELAXED) is None
     cache._connection.execute("UPDATE relaxations_v5 SET looks = X'504b0304'")
-    assert cache.get(watched, INFO, COPPER_RELAXED) is None
+    assert cache.get(stopped, INFO, COPPER_RELAXED) is None
 
 
 def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from novelty_metric.reference import open_reference
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.base import Geometry
 from novelty_metric.relaxation.chgnet_batch import BatchedChgnet
-from novelty_metric.relaxation.course import geometry_of
 from novelty_metric.relaxation.in_flight import relax_one
 from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxation_run import geometry_of
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 NEAR = RelaxSettings(fmax=0.05, max_steps=100, optimizer="bfgs_symmetric")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from novelty_metric.relaxation.course import geometry_of
 from novelty_metric.relaxation.first_hessian import (
     BULK_STIFFNESS,
     SITE_STIFFNESS,
@@ -14,6 +13,7 @@ from novelty_metric.relaxation.first_hessian import (
     strain_scale,
 )
 from novelty_metric.relaxation.quasi_newton import free_coordinates, symmetry_operations
+from novelty_metric.relaxation.relaxation_run import geometry_of
 
 RUTILE = Structure.from_spacegroup(
     "P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]

@@ -20,10 +20,10 @@ from novelty_metric.cli import main
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.base import Geometry
-from novelty_metric.relaxation.course import geometry_of
 from novelty_metric.relaxation.evaluators import AseEvaluator
 from novelty_metric.relaxation.in_flight import relax_one
 from novelty_metric.relaxation.potentials import AseCalculator, Mace, TorchSim
+from novelty_metric.relaxation.relaxation_run import geometry_of
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 NEAR = RelaxSettings(fmax=0.01, max_steps=100, optimizer="bfgs_symmetric")

@@ -19,7 +19,6 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation import RelaxSettings
-from novelty_metric.relaxation.course import geometry_of
 from novelty_metric.relaxation.evaluators import AseEvaluator
 from novelty_metric.relaxation.frechet import FrechetCell, Point
 from novelty_metric.relaxation.in_flight import relax_one
@@ -36,6 +35,7 @@ from novelty_metric.relaxation.quasi_newton import (
     room_needed,
     symmetry_operations,
 )
+from novelty_metric.relaxation.relaxation_run import geometry_of
 
 TIGHT = RelaxSettings(fmax=0.001, max_steps=300, optimizer="bfgs_symmetric")
 

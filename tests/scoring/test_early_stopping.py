@@ -14,10 +14,10 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import Sample, SubstitutionNovelty, crystal
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation import Ended, RelaxSettings
-from novelty_metric.relaxation.course import Course, geometry_of
 from novelty_metric.relaxation.evaluators import AseEvaluator
+from novelty_metric.relaxation.relaxation_run import RelaxationRun, geometry_of
 from novelty_metric.scoring.case import Case
-from novelty_metric.scoring.early_stopping import BELOW, NEAR, SMALL_FORCE, EarlyEnd
+from novelty_metric.scoring.early_stopping import BELOW, NEAR, SMALL_FORCE, MatchStopping
 from novelty_metric.verdict import Parent, Route, TriedParent, Verdict
 
 FAST = Protocol(name="own", accept_early=0.01, refuse_early=0.5)
@@ -37,15 +37,17 @@ def caesium_chloride(a: float) -> Structure:
 SALT = crystal.reduce(rocksalt(5.64))
 SAME = rocksalt(5.7)
 OTHER = caesium_chloride(3.4)
-WATCH = EarlyEnd(SALT, ENERGY, FAST)
+STOPPING = MatchStopping(SALT, ENERGY, FAST)
 
 
-def look(watch: EarlyEnd, above: float, force: float, structure: Structure) -> Ended | None:
-    return watch.look(ENERGY + above, force, lambda: structure)
+def outcome(
+    stopping: MatchStopping, above: float, force: float, structure: Structure
+) -> Ended | None:
+    return stopping.decide(ENERGY + above, force, lambda: structure)
 
 
 @pytest.mark.parametrize(
-    ("above", "force", "structure", "said"),
+    ("above", "force", "structure", "expected"),
     [
         (0.005, 0.3, SAME, Ended.ACCEPTED),
         (-0.005, 5.0, SAME, Ended.ACCEPTED),
@@ -60,68 +62,75 @@ def look(watch: EarlyEnd, above: float, force: float, structure: Structure) -> E
         (-0.9 * BELOW, 0.3, OTHER, None),
     ],
 )
-def test_the_rules(above: float, force: float, structure: Structure, said: Ended | None) -> None:
-    assert look(WATCH, above, force, structure) is said
+def test_the_rules(
+    above: float, force: float, structure: Structure, expected: Ended | None
+) -> None:
+    assert outcome(STOPPING, above, force, structure) is expected
 
 
 def test_a_match_must_be_near() -> None:
     moved = SALT.copy()
     moved.translate_sites([0], [0.2, 0, 0])
-    rms = WATCH._match(moved)
+    rms = STOPPING._match(moved)
     assert rms is not None and rms > NEAR
-    assert look(WATCH, 0.001, 0.1, moved) is None
+    assert outcome(STOPPING, 0.001, 0.1, moved) is None
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-2, 2), st.floats(0, 5), st.sampled_from([SAME, OTHER]))
 def test_paper_never_ends_early(above: float, force: float, structure: Structure) -> None:
-    assert look(EarlyEnd(SALT, ENERGY, Protocol.named("paper")), above, force, structure) is None
+    assert (
+        outcome(MatchStopping(SALT, ENERGY, Protocol.named("paper")), above, force, structure)
+        is None
+    )
 
 
 def test_each_rule_has_a_switch_of_its_own() -> None:
-    only_accept = EarlyEnd(SALT, ENERGY, dataclasses.replace(FAST, refuse_early=0.0))
-    only_refuse = EarlyEnd(SALT, ENERGY, dataclasses.replace(FAST, accept_early=0.0))
-    assert look(only_accept, 0.001, 0.1, SAME) is Ended.ACCEPTED
-    assert look(only_accept, -1.0, 0.1, OTHER) is None
-    assert look(only_refuse, 0.001, 0.1, SAME) is None
-    assert look(only_refuse, 0.5, 0.1, OTHER) is Ended.REFUSED
+    only_accept = MatchStopping(SALT, ENERGY, dataclasses.replace(FAST, refuse_early=0.0))
+    only_refuse = MatchStopping(SALT, ENERGY, dataclasses.replace(FAST, accept_early=0.0))
+    assert outcome(only_accept, 0.001, 0.1, SAME) is Ended.ACCEPTED
+    assert outcome(only_accept, -1.0, 0.1, OTHER) is None
+    assert outcome(only_refuse, 0.001, 0.1, SAME) is None
+    assert outcome(only_refuse, 0.5, 0.1, OTHER) is Ended.REFUSED
 
 
-def test_a_watch_can_be_sent_to_a_worker() -> None:
-    assert look(pickle.loads(pickle.dumps(WATCH)), 0.001, 0.1, SAME) is Ended.ACCEPTED
+def test_early_stopping_can_be_sent_to_a_worker() -> None:
+    assert outcome(pickle.loads(pickle.dumps(STOPPING)), 0.001, 0.1, SAME) is Ended.ACCEPTED
 
 
-# A relaxation that is watched
+# A relaxation with early stopping
 
 
 class Steps:
-    """Ends a relaxation at its third look."""
+    """Ends a relaxation at its third point."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, float, float]] = []
 
-    def look(self, energy_per_atom, largest_force, structure):
+    def decide(self, energy_per_atom, largest_force, structure):
         self.seen.append((energy_per_atom, largest_force, structure().volume))
         return Ended.REFUSED if len(self.seen) == 3 else None
 
 
-def test_a_watch_ends_the_relaxation_where_it_stands() -> None:
+def test_early_stopping_ends_the_relaxation_where_it_stands() -> None:
     copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Cu"], [[0, 0, 0]])
     copper.perturb(0.1, seed=1)
     wanted = RelaxSettings(fmax=1e-4, max_steps=50, optimizer="bfgs_symmetric")
-    watch = Steps()
-    course = Course(copper, wanted, watch)
+    stopping = Steps()
+    run = RelaxationRun(copper, wanted, stopping)
     evaluator = AseEvaluator(EMT())
-    while course.geometry is not None:
-        course.receive(evaluator.evaluate([course.geometry])[0])
-    result = course.result()
+    while run.geometry is not None:
+        run.receive(evaluator.evaluate([run.geometry])[0])
+    result = run.result()
     assert result.ended is Ended.REFUSED and not result.converged and result.error is None
-    energy, force, volume = watch.seen[-1]
+    energy, force, volume = stopping.seen[-1]
     assert result.energy_after == energy and result.structure is not None
     assert result.structure.volume == pytest.approx(volume) and force > 1e-4
     there = evaluator.evaluate([geometry_of(result.structure)])[0]
     assert there.energy / 4 == pytest.approx(energy)
-    assert [one for one, _, _ in watch.seen] == sorted((e for e, _, _ in watch.seen), reverse=True)
+    assert [one for one, _, _ in stopping.seen] == sorted(
+        (e for e, _, _ in stopping.seen), reverse=True
+    )
 
 
 # What it decides
@@ -164,12 +173,14 @@ def test_what_an_early_end_decides(what: dict[str, object], verdict: Verdict) ->
 def test_only_a_crystal_at_its_minimum_is_compared_with() -> None:
     case = Case(Sample("a", SALT))
     case.reduced, case.converged, case.energy_per_atom = SALT, True, ENERGY
-    fast = SubstitutionNovelty(protocol=FAST, relaxer=None)
-    watch = fast._watch(case)
-    assert isinstance(watch, EarlyEnd)
-    assert (watch.generated, watch.energy_per_atom, watch.protocol) == (SALT, ENERGY, FAST)
-    assert SubstitutionNovelty(protocol="paper", relaxer=None)._watch(case) is None
+    fast = SubstitutionNovelty(protocol=FAST, relaxer=None).pipeline
+    stopping = fast._early_stopping(case)
+    assert isinstance(stopping, MatchStopping)
+    assert (stopping.generated, stopping.energy_per_atom) == (SALT, ENERGY)
+    assert stopping.protocol == FAST
+    paper = SubstitutionNovelty(protocol="paper", relaxer=None).pipeline
+    assert paper._early_stopping(case) is None
     case.converged = False
-    assert fast._watch(case) is None
+    assert fast._early_stopping(case) is None
     case.converged, case.energy_per_atom = True, None
-    assert fast._watch(case) is None
+    assert fast._early_stopping(case) is None

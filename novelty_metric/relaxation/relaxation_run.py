@@ -10,14 +10,14 @@ import numpy as np
 
 from novelty_metric.crystal import first_line
 from novelty_metric.relaxation.base import (
+    EarlyStopping,
     Ended,
     Evaluation,
     Geometry,
-    Looks,
     Relaxation,
     RelaxSettings,
     RelaxTask,
-    Watch,
+    TrajectoryLog,
 )
 from novelty_metric.relaxation.frechet import FrechetCell
 from novelty_metric.relaxation.optimizers import Optimizer, make_optimizer
@@ -36,14 +36,14 @@ EXPLODED = 3.0
 EXPLODED_STEPS = 25
 
 
-class Course:
+class RelaxationRun:
     """A relaxation under way: says what is to be evaluated next, and is told the answer.
 
     Parameters
     ----------
     structure : Structure
     settings : RelaxSettings
-    watch : Watch, optional
+    early_stopping : EarlyStopping, optional
         May end it before it has converged.
 
     Attributes
@@ -60,14 +60,17 @@ class Course:
     """
 
     def __init__(
-        self, structure: Structure, settings: RelaxSettings, watch: Watch | None = None
+        self,
+        structure: Structure,
+        settings: RelaxSettings,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
         self.seconds = 0.0
         self.geometry: Geometry | None = None
         self._structure = structure
         self._settings = settings
-        self._watch = watch
-        self._seen: list[tuple[int, float, float, Geometry]] = []
+        self._early_stopping = early_stopping
+        self._log: list[tuple[int, float, float, Geometry]] = []
         self._ended: Ended | None = None
         self._optimizer: Optimizer | None = None
         self._energy_before: float | None = None
@@ -79,7 +82,7 @@ class Course:
         try:
             self._cell = FrechetCell(right_handed(geometry_of(structure)))
             self._x = self._cell.x0
-            self._look_at(self._x)
+            self._evaluate_next(self._x)
         except Exception as error:  # a foreign structure may break anywhere
             self._fail(first_line(error), repeatable=False)
 
@@ -101,7 +104,7 @@ class Course:
             "energy_before": self._energy_before,
             "steps": self._steps,
             "seconds": self.seconds,
-            "looks": self._looks(),
+            "trajectory": self._trajectory(),
         }
         if self._error is not None:
             return Relaxation(
@@ -122,14 +125,14 @@ class Course:
         geometry = self._cell.geometry(self._optimizer.here.x)
         return crystal_of(self._structure, geometry.cell, geometry.positions)
 
-    def _looks(self) -> Looks | None:
-        """What the watch saw; None where there was none."""
-        if self._watch is None:
+    def _trajectory(self) -> TrajectoryLog | None:
+        """The points at which early stopping was asked; None without it."""
+        if self._early_stopping is None:
             return None
         steps, energies, forces, geometries = (
-            zip(*self._seen, strict=True) if self._seen else [()] * 4
+            zip(*self._log, strict=True) if self._log else [()] * 4
         )
-        return Looks(
+        return TrajectoryLog(
             np.array(steps, dtype=np.int64),
             np.array(energies, dtype=np.float64),
             np.array(forces, dtype=np.float64),
@@ -158,17 +161,21 @@ class Course:
                 return
             self._optimizer.tell(there)
         self._converged = self._optimizer.here.largest < self._settings.fmax
-        if not self._converged and self._watch is not None and self._optimizer.here is there:
+        if (
+            not self._converged
+            and self._early_stopping is not None
+            and self._optimizer.here is there
+        ):
             here = self._cell.geometry(there.x)
-            self._seen.append((self._steps, energy, there.largest, here))
-            self._ended = self._watch.look(energy, there.largest, self._standing)
+            self._log.append((self._steps, energy, there.largest, here))
+            self._ended = self._early_stopping.decide(energy, there.largest, self._standing)
         if self._converged or self._ended or self._steps >= self._settings.max_steps:
             self.geometry = None
             return
         self._steps += 1
-        self._look_at(self._optimizer.propose())
+        self._evaluate_next(self._optimizer.propose())
 
-    def _look_at(self, x: NDArray[np.float64]) -> None:
+    def _evaluate_next(self, x: NDArray[np.float64]) -> None:
         """Have this point evaluated next, if it is still a crystal."""
         geometry = self._cell.geometry(x)
         volume = geometry.volume / self._cell.n_sites
@@ -184,33 +191,35 @@ class Course:
         self.geometry, self._error, self._repeatable = None, reason, repeatable
 
 
-def replay(task: RelaxTask, looks: Looks, end: Relaxation) -> Relaxation | None:
-    """How a relaxation ends that went this way before, perhaps under the eyes of another watch.
+def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relaxation | None:
+    """How a relaxation ends whose trajectory is known, perhaps with another early stopping.
 
     Parameters
     ----------
     task : RelaxTask
-        Its watch is the one to be asked.
-    looks : Looks
-        The way.
+        Its early stopping is the one to be asked.
+    trajectory : TrajectoryLog
+        The trajectory.
     end : Relaxation
         How it ended then.
 
     Returns
     -------
     Relaxation or None
-        None where the watch would have gone on beyond the end of the record.
+        None where the relaxation would go on beyond the end of the record.
     """
-    assert task.watch is not None
-    for at, (steps, energy) in enumerate(zip(looks.steps, looks.energies, strict=True)):
-        cell, positions = looks.cells[at], looks.positions[at]
+    assert task.early_stopping is not None
+    for at, (steps, energy) in enumerate(zip(trajectory.steps, trajectory.energies, strict=True)):
+        cell, positions = trajectory.cells[at], trajectory.positions[at]
 
         def standing(
             cell: NDArray[np.float64] = cell, positions: NDArray[np.float64] = positions
         ) -> Structure:
             return crystal_of(task.structure, cell, positions)
 
-        ended = task.watch.look(float(energy), float(looks.largest_forces[at]), standing)
+        ended = task.early_stopping.decide(
+            float(energy), float(trajectory.largest_forces[at]), standing
+        )
         if ended is not None:
             return dataclasses.replace(
                 end,
