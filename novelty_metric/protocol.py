@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from novelty_metric.errors import InputError
 
@@ -113,7 +113,8 @@ class Protocol:
         return dataclasses.asdict(self)
 
 
-SCOPES = ("eligible", "all")
+Scope = Literal["eligible", "all"]
+SCOPES = get_args(Scope)
 """Which crystals are searched for parents."""
 
 OPTIMIZERS = ("lbfgs", "fire", "bfgs_symmetric")

@@ -33,8 +33,7 @@ VERB = Verb(
             usage="RUN_DIR [into=DIR] [KEY=VALUE ...]",
             about="""\
 write a submission from a run, the folder that `novelty-metric score ... out=DIR` wrote:
-submissions/NAME.yaml, its table of verdicts, and pictures of some unmatched crystals. What a run
-can't know is asked for.
+submissions/NAME.yaml and its table of verdicts. What a run can't know is asked for.
 """,
             options=(
                 *_answers(),
@@ -42,7 +41,6 @@ can't know is asked for.
                     "about", "FILE", "these answers in a YAML, instead of one by one", user_path
                 ),
                 Option("into", "DIR", "the leaderboard", user_path),
-                Option("pictures", "N", "unmatched crystals that are drawn", whole(), 6),
                 Option("overwrite", "true", "replace a submission of that name", flag),
             ),
             least=1,
@@ -129,7 +127,6 @@ def _add(given: Words) -> int:
             user_path(given.names[0]),
             board,
             about,
-            pictures=given["pictures"],
             overwrite=bool(given["overwrite"]),
         )
     # Whoever adds has to know now what a check will say.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
-from novelty_metric.leaderboard.kinds import Kind, Record, plain
 from novelty_metric.leaderboard.submission import (
     FOLDER,
     MAX_BYTES,
-    MAX_PICTURES,
     SCHEMA_VERSION,
     SLUG,
     Counts,
@@ -26,10 +23,11 @@ from novelty_metric.leaderboard.submission import (
     dump,
     load_yaml,
     parse,
+    plain,
 )
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.screening.composition import DEFAULT_SET
-from novelty_metric.verdict import Verdict
+from novelty_metric.support.validation import validated
 
 ASKED = {
     "name": "name of the files, in small letters (default: the model's setting)",
@@ -91,7 +89,6 @@ def add(
     board: Path,
     about: Mapping[str, Any],
     *,
-    pictures: int = MAX_PICTURES,
     overwrite: bool = False,
 ) -> Added:
     """Write the submission of a run.
@@ -104,8 +101,6 @@ def add(
         Folder of the leaderboard.
     about : mapping
         Answers to what is `ASKED`.
-    pictures : int
-        Unmatched crystals that are drawn, at most `MAX_PICTURES`.
     overwrite : bool
         Replace a submission of that name.
 
@@ -138,9 +133,6 @@ def add(
     if not answers["authors"]:
         raise InputError("who made the model? add authors=NAME, several with ; between them")
     table = (run / "verdicts.parquet").read_bytes()
-    drawn = _pictures(run, report, min(pictures, MAX_PICTURES))
-    files = {f"verdicts/{name}.parquet": table}
-    files |= {f"pictures/{name}/{row}.png": content for row, content in drawn.items()}
     demonstration = bool(answers["demonstration"])
     context = report.context
     named = answers["reference"] or context.reference_name
@@ -179,22 +171,17 @@ def add(
             "sha256": hashlib.sha256(table).hexdigest(),
             "unreadable": [i for i, row in enumerate(report.results) if not row.readable],
         },
-        "pictures": [
-            {"row": row, "file": file, "sha256": hashlib.sha256(files[file]).hexdigest()}
-            for row in drawn
-            for file in [f"pictures/{name}/{row}.png"]
-        ],
         "counts": plain(Counts.follow(report)),
         "notes": answers["notes"],
     }
-    kind: Kind = Record(Submission)
-    submission: Submission = kind.read(content, "")
+    submission = validated(Submission, content)
     # Counted again with the number generated, which only the answers tell.
     counted = Counts.follow(submission.report(report.results))
     submission = with_values(submission, counts=counted)
     text = dump(submission)
     parse(text)
-    written = _write(board, {**files, f"{FOLDER}/{name}.yaml": text.encode()}, name)
+    files = {f"verdicts/{name}.parquet": table, f"{FOLDER}/{name}.yaml": text.encode()}
+    written = _write(board, files)
     unknown = tuple(
         key for key in ("version", "licence", "url", "generated", "seed") if answers[key] is None
     )
@@ -320,49 +307,13 @@ def _samples(
         "relaxed_with": answers["relaxed_with"],
         "selection": selection,
     }
-    return dict(plain(Record(Samples).read(values, "samples")))
+    return dict(plain(validated(Samples, values, inside="samples")))
 
 
-def _pictures(run: Path, report: NoveltyReport, count: int) -> dict[int, bytes]:
-    """The first eligible unmatched crystals with a parent, one of each group of equal ones."""
-    from novelty_metric.figures.crystals import draw_pair
-    from novelty_metric.report.files import read_structures
-
-    drawn: dict[int, bytes] = {}
-    seen: set[int] = set()
-    for place, row in enumerate(report.results):
-        if len(drawn) == count:
-            break
-        if not row.eligible or row.verdict != Verdict.UNMATCHED or row.parent_id is None:
-            continue
-        if row.duplicate_group is not None:
-            if row.duplicate_group in seen:
-                continue
-            seen.add(row.duplicate_group)
-        kept = read_structures(run, place)
-        if kept.parent is not None:
-            # Ids are often made of a long file name, for which a picture has no room.
-            shown = with_values(row, id="generated", structures=kept)
-            drawn[place] = _small(draw_pair(shown))
-    return drawn
-
-
-def _small(content: bytes) -> bytes:
-    """The picture in 48 colours, which is a quarter of its size."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as image:
-        image.convert("RGB").quantize(48).save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _write(board: Path, files: Mapping[str, bytes], name: str) -> tuple[Path, ...]:
+def _write(board: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
     from novelty_metric.report.files import write_atomically
 
     try:
-        for old in (board / "pictures" / name).glob("*.png"):
-            old.unlink()
         for file, content in files.items():
             (board / file).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(board / file, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,6 @@ class Entry:
         Of its files.
     submission : Submission
     report : NoveltyReport
-    pictures : mapping
-        PNG by row of the table of verdicts.
     rank : int or None
         1 + the models that are significantly better; None where it is not ranked.
     better : tuple of str
@@ -43,7 +41,6 @@ class Entry:
     name: str
     submission: Submission
     report: NoveltyReport
-    pictures: Mapping[int, bytes] = field(default_factory=dict)
     rank: int | None = None
     better: tuple[str, ...] = ()
     unranked: str | None = None
@@ -150,7 +147,6 @@ def _section(key: str, members: Sequence[Checked]) -> Section:
             name=one.name,
             submission=one.submission,
             report=one.report,
-            pictures=one.pictures,
             rank=1 + len(better[one.name]) if one.name in better else None,
             better=better.get(one.name, ()),
             unranked=_unranked(one.submission),

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.files import (
-    MAX_PICTURE_BYTES,
     MAX_TABLE_BYTES,
-    picture,
     pinned,
     read_inside,
     verdict_rows,
 )
-from novelty_metric.leaderboard.kinds import plain
 from novelty_metric.leaderboard.submission import (
     FOLDER,
     MAX_BYTES,
@@ -24,9 +21,9 @@ from novelty_metric.leaderboard.submission import (
     Counts,
     Submission,
     parse,
+    plain,
 )
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.verdict import Verdict
 
 MAX_SUBMISSIONS = 1000
 
@@ -41,14 +38,11 @@ class Checked:
         Of its files.
     submission : Submission
     report : NoveltyReport
-    pictures : mapping
-        PNG by row of the table of verdicts.
     """
 
     name: str
     submission: Submission
     report: NoveltyReport
-    pictures: Mapping[int, bytes]
 
 
 def check_folder(
@@ -119,18 +113,7 @@ def check_one(folder: Path, name: str) -> Checked:
     _counts_follow(submission.counts, Counts.follow(report))
     if any(row >= len(rows) for row in table.unreadable):
         raise InputError(f"verdicts.unreadable names rows that {table.file} does not have")
-    pictures: dict[int, bytes] = {}
-    for given in submission.pictures:
-        _own_file(given.file, f"pictures/{name}/{given.row}.png")
-        shown = pinned(folder, given.file, given.sha256, most=MAX_PICTURE_BYTES)
-        row = rows[given.row] if given.row < len(rows) else None
-        if row is None or row.verdict != Verdict.UNMATCHED or given.row in pictures:
-            raise InputError(f"{given.file}: row {given.row} is no unmatched crystal of its own")
-        try:
-            pictures[given.row] = picture(shown)
-        except InputError as error:
-            raise InputError(f"{given.file}: {error}") from error
-    return Checked(name=name, submission=submission, report=report, pictures=pictures)
+    return Checked(name=name, submission=submission, report=report)
 
 
 def _own_file(named: str, own: str) -> None:
@@ -172,9 +155,7 @@ def _of_one_name(found: list[Checked]) -> Iterator[str]:
 
 def _named_by_none(folder: Path, found: list[Checked]) -> Iterator[str]:
     named = {one.submission.verdicts.file for one in found}
-    named |= {given.file for one in found for given in one.submission.pictures}
-    for top in ("verdicts", "pictures"):
-        for path in sorted((folder / top).rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if not path.is_dir() and name not in named and path.name != ".gitkeep":
-                yield f"{name}: no submission names this file; take it out"
+    for path in sorted((folder / "verdicts").rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in named and path.name != ".gitkeep":
+            yield f"{name}: no submission names this file; take it out"

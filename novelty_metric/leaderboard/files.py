@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from novelty_metric.errors import InputError
@@ -14,11 +13,6 @@ from novelty_metric.verdict import CrystalResult
 
 MAX_TABLE_BYTES = 20 * 2**20
 MAX_TABLE_UNPACKED = 200 * 2**20
-MAX_PICTURE_BYTES = 64 * 1024
-MAX_PICTURE_SIDE = 1200
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"pHYs", b"IDAT", b"IEND")
-"""A picture and its resolution: no text, no profiles, nothing behind it."""
 
 
 def read_inside(root: Path, name: str, *, most: int) -> bytes:
@@ -118,45 +112,3 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"a value can be in no verdicts.parquet ({said})") from error
-
-
-def picture(content: bytes) -> bytes:
-    """The content, if it is a PNG of reasonable size with nothing in it but the picture.
-
-    Raises
-    ------
-    InputError
-        If it is not.
-    """
-    from PIL import Image
-
-    if not content.startswith(_PNG):
-        raise InputError("it is no PNG")
-    kinds = [kind for kind, _ in _chunks(content)]
-    odd = [kind for kind in kinds if kind not in _PNG_CHUNKS]
-    if odd or not kinds or (kinds[0], kinds[-1]) != (b"IHDR", b"IEND"):
-        raise InputError("it is damaged, or holds more than a picture")
-    # Told by its first 8 bytes, before any library makes room for them.
-    sides = [int.from_bytes(content[16 + at : 20 + at]) for at in (0, 4)]
-    if max(sides) > MAX_PICTURE_SIDE:
-        raise InputError(
-            f"it has {sides[0]} × {sides[1]} pixels; at most {MAX_PICTURE_SIDE} a side"
-        )
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"it is a damaged PNG ({error})") from error
-    return content
-
-
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = len(_PNG)
-    while place < len(content):
-        size = int.from_bytes(content[place : place + 4])
-        end = place + 12 + size
-        kind = content[place + 4 : place + 8]
-        if end > len(content) or (kind == b"IEND" and end != len(content)):
-            raise InputError("it is cut short, or something follows the picture")
-        yield kind, content[place + 8 : end - 4]
-        place = end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
@@ -21,16 +20,11 @@ if TYPE_CHECKING:
 ORDER = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
 """Of the parts of a bar: what is new first, so that it starts at the same line for all."""
 
+MOST_UNMATCHED = 6
+"""Unmatched crystals that are listed of a model."""
+
 _INK = "#1b1f24"
 _LINES = ("-", "--", "-.", ":")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture of the gallery, with the row of its crystal."""
-
-    source: str
-    row: CrystalResult
 
 
 def page(sections: Sequence[Section], caveat: str = "") -> str:
@@ -50,16 +44,18 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
             for section in sections
             if section.common is not None
         },
-        gallery=gallery,
+        some_unmatched=some_unmatched,
     )
 
 
-def gallery(entry: Entry) -> list[Shown]:
-    """The pictures of a model."""
-    return [
-        Shown(data_uri(content), entry.report.results[row])
-        for row, content in sorted(entry.pictures.items())
-    ]
+def some_unmatched(entry: Entry) -> list[CrystalResult]:
+    """The first unmatched crystals of a model that have a parent, one of each group of equals."""
+    first: dict[object, CrystalResult] = {}
+    for place, row in enumerate(entry.report.results):
+        if row.eligible and row.verdict == Verdict.UNMATCHED and row.parent_id is not None:
+            group = row.duplicate_group
+            first.setdefault(("alone", place) if group is None else group, row)
+    return list(first.values())[:MOST_UNMATCHED]
 
 
 def bars(section: Section) -> Figure:

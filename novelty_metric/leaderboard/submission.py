@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import MaxLen, MinLen
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import to_jsonable_python as plain
 
 from novelty_metric.errors import InputError
-from novelty_metric.leaderboard.kinds import (
-    AnyOf,
-    Flag,
-    Keys,
-    Kind,
-    Maybe,
-    Named,
-    Number,
-    OneOf,
-    Record,
-    Several,
-    Text,
-    Whole,
-    plain,
-)
-from novelty_metric.protocol import SCOPES, Protocol
+from novelty_metric.protocol import Protocol, Scope
 from novelty_metric.report.context import RunContext, protocol_changes
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.validation import (
+    MOST,
+    STRICT,
+    Count,
+    Flag,
+    Keys,
+    MustBe,
+    Number,
+    Text,
+    Whole,
+    adapter,
+    validated,
+)
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -39,28 +41,41 @@ MAX_BYTES = 128 * 1024
 
 MAX_DEPTH = 8
 MAX_ROWS = 100_000
-MAX_PICTURES = 6
 SLUG = r"[a-z0-9][a-z0-9_-]{0,40}"
 """Name of a submission: that of its files, and of its place in the page."""
 
 FOLDER = "submissions"
 SCHEMA_FILE = "submission.schema.json"
 
-_SHA256 = Text(64, r"[0-9a-f]{64}", "the 64 hexadecimal digits of a SHA-256")
-_URL = Text(300, r"https?://[^\s\"'<>]+", "https://…")
-_LINE = Text(200, r"[^\n]+", "one line")
-_PER_VERDICT = Keys({verdict.value: Whole() for verdict in Verdict})
-_PER_REASON = Keys({reason.value: Whole() for reason in ExclusionReason})
-_SENTENCE = Text(600, r"[^\n]+", "one line")
-_PLAIN = AnyOf((Flag(), Whole(-(10**12)), Number(), _SENTENCE, Several(_LINE, most=120)))
+Sha256 = Annotated[str, Text(64, r"[0-9a-f]{64}", "the 64 hexadecimal digits of a SHA-256")]
+Url = Annotated[str, Text(300, r"https?://[^\s\"'<>]+", "https://…")]
+Line = Annotated[str, Text(200, r"[^\n]+", "one line")]
+Word = Annotated[str, Text(61, r"[A-Za-z][A-Za-z0-9_.-]{0,60}", "a_word")]
+Plain = Annotated[
+    Flag
+    | Annotated[int, Whole(-MOST)]
+    | Number
+    | Annotated[str, Text(600, r"[^\n]+", "one line")]
+    | Annotated[tuple[Line, ...], MaxLen(120)],
+    MustBe("a number, true or false, a line of text, or a list of lines"),
+]
+_TYPES: dict[type, Any] = {
+    str: Annotated[str, Text(300)],
+    int: Annotated[int, Whole()],
+    float: Number,
+}
+_PROTOCOL = Keys({item.name: _TYPES[type(item.default)] for item in fields(Protocol)})
+_PER_VERDICT = Keys({verdict.value: Annotated[int, Whole()] for verdict in Verdict})
+_PER_REASON = Keys({reason.value: Annotated[int, Whole()] for reason in ExclusionReason})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
     """What the model was trained on, and the hash of its prepared crystals, if that is known."""
 
-    name: Annotated[str, _LINE]
-    crystals_hash: Annotated[str | None, Maybe(_SHA256)]
+    __pydantic_config__ = STRICT
+    name: Line
+    crystals_hash: Sha256 | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +86,10 @@ class Selection:
     ``random.sample``, of which a larger draw need not hold a smaller one.
     """
 
-    rule: Annotated[str, OneOf(("all", "first", "drawn", "random"))]
-    count: Annotated[int | None, Maybe(Whole(1))]
-    seed: Annotated[int | None, Maybe(Whole())]
+    __pydantic_config__ = STRICT
+    rule: Literal["all", "first", "drawn", "random"]
+    count: Count | None
+    seed: Annotated[int, Whole()] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,28 +117,30 @@ class Samples:
     selection : Selection
     """
 
+    __pydantic_config__ = STRICT
     file: Annotated[
         str, Text(200, r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", "a file name without a folder")
     ]
-    url: Annotated[str | None, Maybe(_URL)]
-    sha256: Annotated[str, _SHA256]
-    bytes: Annotated[int, Whole(1)]
+    url: Url | None
+    sha256: Sha256
+    bytes: Count
     reader: Annotated[str, Text(60, r"[a-z0-9_]+", "generic")]
-    format: Annotated[str | None, Maybe(Text(40, r"[a-z0-9_]+", "extxyz"))]
-    column: Annotated[str | None, Maybe(_LINE)]
-    in_file: Annotated[int, Whole(1)]
-    generated: Annotated[int | None, Maybe(Whole(1))]
-    seed: Annotated[int | None, Maybe(Whole())]
-    relaxed_with: Annotated[str | None, Maybe(_LINE)]
-    selection: Annotated[Selection, Record(Selection)]
+    format: Annotated[str, Text(40, r"[a-z0-9_]+", "extxyz")] | None
+    column: Line | None
+    in_file: Count
+    generated: Count | None
+    seed: Annotated[int, Whole()] | None
+    relaxed_with: Line | None
+    selection: Selection
 
 
 @dataclass(frozen=True, kw_only=True)
 class Potential:
     """The potential, and the hash of its weights."""
 
-    name: Annotated[str, _LINE]
-    version: Annotated[str, _LINE]
+    __pydantic_config__ = STRICT
+    name: Line
+    version: Line
     weights_hash: Annotated[str, Text(128, r"[0-9a-zA-Z_.+:-]+", "a hash")]
 
 
@@ -130,55 +148,45 @@ class Potential:
 class Reference:
     """The reference that was scored against."""
 
-    name: Annotated[str, _LINE]
-    size: Annotated[int, Whole(1)]
-    crystals_hash: Annotated[str, _SHA256]
-    store_hash: Annotated[str, _SHA256]
-
-
-def _protocol_kind() -> Kind:
-    by_type: dict[type, Kind] = {str: Text(300), int: Whole(), float: Number()}
-    return Keys({item.name: by_type[type(item.default)] for item in fields(Protocol)})
+    __pydantic_config__ = STRICT
+    name: Line
+    size: Count
+    crystals_hash: Sha256
+    store_hash: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """How the samples were scored; what decides a verdict."""
 
+    __pydantic_config__ = STRICT
     package: Annotated[str, Text(40, r"[0-9A-Za-z.+!-]+", "0.1.0")]
-    reference: Annotated[Reference, Record(Reference)]
-    protocol: Annotated[Mapping[str, Any], _protocol_kind()]
-    potential: Annotated[Potential | None, Maybe(Record(Potential))]
-    hull: Annotated[Mapping[str, Any], Named(_PLAIN)]
-    scope: Annotated[str, OneOf(SCOPES)]
-    exhaustive: Annotated[bool, Flag()]
-    relax_samples: Annotated[bool, Flag()]
-    max_sites: Annotated[int | None, Maybe(Whole(1))]
-    versions: Annotated[Mapping[str, str], Named(_LINE)]
+    reference: Reference
+    protocol: Annotated[Mapping[str, Any], _PROTOCOL]
+    potential: Potential | None
+    hull: Annotated[dict[Word, Plain], MaxLen(40)]
+    scope: Scope
+    exhaustive: Flag
+    relax_samples: Flag
+    max_sites: Count | None
+    versions: Annotated[dict[Word, Line], MaxLen(40)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictFile:
     """The table of verdicts, a row a crystal; and the rows that could not be read."""
 
+    __pydantic_config__ = STRICT
     file: Annotated[str, Text(80, rf"verdicts/{SLUG}\.parquet", "verdicts/NAME.parquet")]
-    sha256: Annotated[str, _SHA256]
-    unreadable: Annotated[tuple[int, ...], Several(Whole(0, MAX_ROWS), most=MAX_ROWS)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture of an unmatched crystal beside its nearest parent: row of the table, and file."""
-
-    row: Annotated[int, Whole(0, MAX_ROWS)]
-    file: Annotated[str, Text(100, rf"pictures/{SLUG}/[0-9]{{1,6}}\.png", "pictures/NAME/7.png")]
-    sha256: Annotated[str, _SHA256]
+    sha256: Sha256
+    unreadable: Annotated[tuple[Annotated[int, Whole(0, MAX_ROWS)], ...], MaxLen(MAX_ROWS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """What follows from the table; written by ``leaderboard add``, held against it by ``check``."""
 
+    __pydantic_config__ = STRICT
     rows: Annotated[int, Whole(1, MAX_ROWS)]
     unreadable: Annotated[int, Whole()]
     eligible: Annotated[int, Whole()]
@@ -203,21 +211,21 @@ class Counts:
 class Submission:
     """One model of the leaderboard; ``submissions/NAME.yaml``."""
 
-    schema_version: Annotated[int, OneOf((SCHEMA_VERSION,))]
+    __pydantic_config__ = STRICT
+    schema_version: Literal[1]
     model: Annotated[str, Text(80, r"[^\n]+", "the model's name")]
-    version: Annotated[str | None, Maybe(_LINE)]
-    authors: Annotated[tuple[str, ...], Several(_LINE, least=1)]
-    paper: Annotated[str | None, Maybe(_URL)]
-    repository: Annotated[str | None, Maybe(_URL)]
-    licence: Annotated[str | None, Maybe(_LINE)]
-    demonstration: Annotated[bool, Flag()]
-    training_set: Annotated[TrainingSet, Record(TrainingSet)]
-    samples: Annotated[Samples, Record(Samples)]
-    scored: Annotated[Scored, Record(Scored)]
-    verdicts: Annotated[VerdictFile, Record(VerdictFile)]
-    pictures: Annotated[tuple[Picture, ...], Several(Record(Picture), most=MAX_PICTURES)]
-    counts: Annotated[Counts, Record(Counts)]
-    notes: Annotated[str | None, Maybe(Text(4000))]
+    version: Line | None
+    authors: Annotated[tuple[Line, ...], MinLen(1), MaxLen(50)]
+    paper: Url | None
+    repository: Url | None
+    licence: Line | None
+    demonstration: Flag
+    training_set: TrainingSet
+    samples: Samples
+    scored: Scored
+    verdicts: VerdictFile
+    counts: Counts
+    notes: Annotated[str, Text(4000)] | None
 
     @property
     def n_generated(self) -> int | None:
@@ -262,7 +270,7 @@ class Submission:
         from novelty_metric.relaxation.base import PotentialInfo
 
         found = self.scored.potential
-        return None if found is None else PotentialInfo(**plain(found))
+        return None if found is None else PotentialInfo(**asdict(found))
 
     def report(self, rows: Sequence[CrystalResult]) -> NoveltyReport:
         """The report on the rows of the table of verdicts.
@@ -286,7 +294,7 @@ def parse(text: str) -> Submission:
     InputError
         In one line, for the first thing that is wrong.
     """
-    submission: Submission = Record(Submission).read(load_yaml(text), "")
+    submission = validated(Submission, load_yaml(text))
     _agree(submission)
     return submission
 
@@ -385,12 +393,19 @@ def _agree(submission: Submission) -> None:
         )
 
 
+class _WithoutTitles(GenerateJsonSchema):
+    """Without a title that repeats the name of each key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
 def json_schema() -> dict[str, Any]:
     """What `parse` asks of the keys and values, as JSON Schema."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A submission to the leaderboard of novelty-metric",
-        **Record(Submission).schema(),
+        **adapter(Submission).json_schema(schema_generator=_WithoutTitles),
     }
 
 

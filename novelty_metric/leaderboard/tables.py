@@ -11,7 +11,7 @@ from typing import Any
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.leaderboard.board import Entry, Section
-from novelty_metric.leaderboard.kinds import plain
+from novelty_metric.leaderboard.submission import plain
 from novelty_metric.support.statistics import Interval
 from novelty_metric.support.text import percent_interval
 from novelty_metric.verdict import Verdict
@@ -143,7 +143,7 @@ Which generative models of crystals discover something? A crystal counts as new 
 metastable, and neither a crystal of what the model was trained on nor one of these with its
 elements exchanged and relaxed once. Models are ranked by their *novel yield*: distinct new
 crystals per generated one. [index.html](index.html) is this table with charts, a page for each
-model, and pictures of crystals; [leaderboard.csv](leaderboard.csv) and
+model, and unmatched crystals; [leaderboard.csv](leaderboard.csv) and
 [leaderboard.json](leaderboard.json) are for programs. How to put a model here:
 [CONTRIBUTING.md](CONTRIBUTING.md).
 

@@ -18,9 +18,9 @@ from novelty_metric.cli import main
 from novelty_metric.leaderboard.board import Section, read_board, sections
 from novelty_metric.leaderboard.build import outputs
 from novelty_metric.leaderboard.check import Checked
-from novelty_metric.leaderboard.kinds import plain
-from novelty_metric.leaderboard.submission import Counts, Submission, parse
+from novelty_metric.leaderboard.submission import Counts, Submission, parse, plain
 from novelty_metric.leaderboard.tables import COLUMNS, csv_text, json_text, markdown
+from novelty_metric.support.validation import validated
 from novelty_metric.verdict import CrystalResult, Verdict
 
 
@@ -86,7 +86,7 @@ def checked(name: str, novel: int, rows: int = 200, **changed: Any) -> Checked:
         for i in range(rows)
     ]
     content = plain(base)
-    content |= {"model": changed.pop("model", name), "demonstration": False, "pictures": []}
+    content |= {"model": changed.pop("model", name), "demonstration": False}
     content["training_set"]["crystals_hash"] = content["scored"]["reference"]["crystals_hash"]
     everything = {"rule": "all", "count": None, "seed": None}
     generated = changed.pop("generated", rows)
@@ -94,12 +94,10 @@ def checked(name: str, novel: int, rows: int = 200, **changed: Any) -> Checked:
     content["counts"]["rows"] = rows
     for key, value in changed.items():
         content["scored"][key] = value
-    from novelty_metric.leaderboard.kinds import Record
-
-    made: Submission = Record(Submission).read(content, "")
+    made = validated(Submission, content)
     report = made.report(results)
     made = dataclasses.replace(made, counts=Counts.follow(report))
-    return Checked(name=name, submission=made, report=report, pictures={})
+    return Checked(name=name, submission=made, report=report)
 
 
 def ranks(section: Section) -> dict[str, int | None]:

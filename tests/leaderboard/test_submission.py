@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novelty_metric.errors import InputError
-from novelty_metric.leaderboard.kinds import plain
 from novelty_metric.leaderboard.submission import (
     MAX_BYTES,
     SCHEMA_FILE,
@@ -23,6 +22,7 @@ from novelty_metric.leaderboard.submission import (
     json_schema,
     json_schema_text,
     parse,
+    plain,
     submission_paths,
 )
 from novelty_metric.screening.formation_hull import Mp20Hull
