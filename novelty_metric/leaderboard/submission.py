@@ -402,10 +402,13 @@ class _WithoutTitles(GenerateJsonSchema):
 
 def json_schema() -> dict[str, Any]:
     """What `parse` asks of the keys and values, as JSON Schema."""
+    found = adapter(Submission).json_schema(schema_generator=_WithoutTitles)
+    for part in (found, *found["$defs"].values()):
+        part.pop("description", None)  # older versions of pydantic have none
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A submission to the leaderboard of novelty-metric",
-        **adapter(Submission).json_schema(schema_generator=_WithoutTitles),
+        **found,
     }
 
 
