@@ -41,7 +41,8 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.reference import open_reference
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.base import Evaluation
-from novelty_metric.relaxation.potentials import Chgnet, quiet
+from novelty_metric.relaxation.loading import quiet
+from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxation_run import geometry_of
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.scoring.substitution import substitute

@@ -55,9 +55,10 @@ class SubstitutionNovelty:
     protocol : str or Protocol
         ``"paper"``, ``"fast"``, or settings of your own.
     relaxer : str, Potential, Relaxer or None
-        ``"chgnet"``, one of `novelty_metric.relaxation.potentials`, an object with the interface of
-        `novelty_metric.relaxation.Relaxer`, or None (also ``"none"``) for the search alone: what
-        would need a relaxation is then undecided.
+        ``"chgnet"``, ``"sevennet"`` or ``"mace"``, as on the command line; a potential of
+        `novelty_metric.relaxation.potentials` with settings of your own; an object with the
+        interface of `novelty_metric.relaxation.Relaxer`; or None (also ``"none"``) for the search
+        alone: what would need a relaxation is then undecided.
     hull : str, path, Hull or HullSource
         ``"auto"``: what fits the relaxer's energies best, see
         `novelty_metric.screening.formation_hull.auto_hull`; ``"mp_20"``: the packaged formation

@@ -683,7 +683,12 @@ def test_max_sites() -> None:
     ("options", "words"),
     [
         ({"scope": "some"}, "scope is 'some'; known: eligible, all"),
-        ({"relaxer": "mace"}, "no relaxer named 'mace'; known: chgnet, none"),
+        ({"relaxer": "orb"}, "no relaxer named 'orb'; known: chgnet, mace, sevennet, none"),
+        (
+            {"relaxer": "ase"},
+            "relaxer=ase needs the potential itself; give AseCalculator(...) of "
+            "novelty_metric.relaxation.potentials",
+        ),
         (
             {"hull": "gp"},
             "no hull named 'gp'; known: auto, mp_20, reference, matbench_discovery, mp, none, or a "

@@ -9,13 +9,17 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked
 from novelty_metric.leaderboard.submission import Selection, Submission
+from novelty_metric.relaxation.potentials import POTENTIALS, make_potential, relaxer_of
 from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from novelty_metric.relaxation.potentials import Potential
 
 ENERGY_TOLERANCE = 0.01
 """eV/atom. A relaxation on another machine ends a little elsewhere."""
@@ -25,9 +29,6 @@ _GIVEN = ("id", "formula", "n_sites", "smact_valid")
 
 _FOUND = ("converged", "eligible", "verdict")
 _ENERGIES = ("energy_per_atom", "e_above_hull")
-_RELAXERS = {"chgnet": "chgnet", "mace-mpa-0": "mace"}
-"""Setting ``relaxer=`` by the name of its potential."""
-
 _HULLS = {
     "mp_20": "mp_20",
     "mp_20+reference": "auto",
@@ -168,7 +169,7 @@ def recompute(
     if reference is None:
         reference = scored.reference.name
     _same_reference(reference, submission)
-    relaxer, hull = _relaxer(submission), _hull(submission)
+    relaxer, hull = _relaxer(submission, device), _hull(submission)
 
     from novelty_metric.support.quiet import quiet
 
@@ -296,17 +297,21 @@ def _same_reference(reference: str | Path, submission: Submission) -> None:
         )
 
 
-def _relaxer(submission: Submission) -> str:
+def _relaxer(submission: Submission, device: str | None) -> str | Potential:
     potential = submission.scored.potential
     if potential is None:
         return "none"
-    found = _RELAXERS.get(potential.name.lower())
+    found = relaxer_of(potential.name)
     if found is None:
+        known = ", ".join(one.name for each in POTENTIALS.values() for one in each.models)
         raise InputError(
             f"the potential {potential.name!r} is not one that comes by name "
-            f"({', '.join(_RELAXERS)}); it can't be scored again here"
+            f"({known}); it can't be scored again here"
         )
-    return found
+    key, model = found
+    if model == POTENTIALS[key].models[0].setting:
+        return key
+    return make_potential(key, model=model, device=device)
 
 
 def _hull(submission: Submission) -> str:

@@ -20,9 +20,8 @@ Architecture: Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,12 +31,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from novelty_metric.relaxation.base import Evaluation
-from novelty_metric.relaxation.evaluators import NO_NEIGHBOR
+from novelty_metric.relaxation.bond_gradients import batch_budget, evaluations_of, reproducible
 from novelty_metric.relaxation.neighbors import Neighbors, find_neighbors
 
 if TYPE_CHECKING:
-    from novelty_metric.relaxation.base import Geometry
+    from novelty_metric.relaxation.base import Evaluation, Geometry
 
 _SQRT_PI = math.sqrt(math.pi)
 
@@ -270,17 +268,10 @@ class BatchedChgnet:
 
     @cached_property
     def budget(self) -> float:
-        """Bonds and angles that are evaluated together.
-
-        On a processor as many as its caches hold. On a GPU as many as fit in half of what memory
-        is free, and no more than keep it busy.
-        """
-        if self.device.type == "cpu":
-            return CPU_BUDGET
-        free = float("inf")
-        if self.device.type == "cuda":
-            free = float(torch.cuda.mem_get_info(self.device)[0])
-        return min(GPU_BUDGET, free / 2 / BYTES_PER_COST)
+        """Bonds and angles that are evaluated together."""
+        return batch_budget(
+            self.device, on_cpu=CPU_BUDGET, on_gpu=GPU_BUDGET, bytes_per_cost=BYTES_PER_COST
+        )
 
     def cost(self, geometry: Geometry) -> float:
         """See `novelty_metric.relaxation.evaluators.Evaluator`."""
@@ -296,39 +287,16 @@ class BatchedChgnet:
         not touched by it.
         """
         found = self.neighbors(geometries)
-        sizes = np.array([len(geometry.numbers) for geometry in geometries])
         numbers = np.concatenate([geometry.numbers for geometry in geometries])
-        owners = np.repeat(np.arange(len(geometries)), sizes)
         unknown = (numbers < 1) | (numbers > len(self._references))
         kinds = np.where(unknown, 0, numbers - 1)
         site_energies, gradient = np.zeros(len(numbers)), np.zeros((found.n_bonds, 3))
         if found.n_bonds:
-            with _reproducible(self.device), torch.set_grad_enabled(not energy_only):
+            with reproducible(self.device), torch.set_grad_enabled(not energy_only):
                 site_energies, gradient = self._run(kinds, found, energy_only=energy_only)
         site_energies += self._references[kinds]
         site_energies[unknown] = math.nan
-        energies = np.zeros(len(geometries))
-        np.add.at(energies, owners, site_energies)
-        forces = np.zeros((len(numbers), 3))
-        np.add.at(forces, found.first, gradient)
-        np.subtract.at(forces, found.second, gradient)
-        virials = np.zeros((len(geometries), 3, 3))
-        np.add.at(virials, found.crystal, found.vectors[:, :, None] * gradient[:, None, :])
-        results = []
-        starts = np.concatenate(([0], np.cumsum(sizes)))
-        for at, geometry in enumerate(geometries):
-            if found.n_alone[at]:
-                results.append(Evaluation.failed(NO_NEIGHBOR))
-                continue
-            volume = abs(float(np.linalg.det(geometry.cell)))
-            results.append(
-                Evaluation(
-                    energy=float(energies[at]),
-                    forces=forces[starts[at] : starts[at + 1]],
-                    stress=0.5 * (virials[at] + virials[at].T) / volume,
-                )
-            )
-        return results
+        return evaluations_of(geometries, found, site_energies, gradient)
 
     def _run(self, kinds: Any, found: Neighbors, *, energy_only: bool) -> tuple[Any, Any]:
         """Energy of each site (eV) and its sum's gradient against each bond vector (eV/Å)."""
@@ -442,21 +410,6 @@ class BatchedChgnet:
                 features = functional.silu(features)
             features = torch.addmm(bias, features, weight)
         return features[:, 0]
-
-
-@contextlib.contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
-    """On a GPU, have sums made in the same order every time."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=only_warns)
 
 
 def _radial_basis(lengths: Tensor, reach: float, frequencies: Tensor, p: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 NO_NEIGHBOR = "an atom has no neighbour within the potential's reach"
+
+
+def unknown_element(geometry: Geometry, elements: Set[int]) -> str | None:
+    """Why a potential that knows these atomic numbers can't evaluate it; None if it can."""
+    from ase.data import chemical_symbols
+
+    for number in np.unique(geometry.numbers).tolist():
+        if number not in elements:
+            symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else number
+            return f"the potential was not trained on the element {symbol}"
+    return None
 
 
 class Evaluator(Protocol):
@@ -49,12 +60,15 @@ class AseEvaluator:
     Parameters
     ----------
     calculator : ASE calculator with energy, forces and stress
+    elements : set of int, optional
+        Atomic numbers that it knows; None: it says so itself.
     """
 
     budget = 1.0
 
-    def __init__(self, calculator: Calculator) -> None:
+    def __init__(self, calculator: Calculator, elements: Set[int] | None = None) -> None:
         self._calculator = calculator
+        self._elements = elements
 
     def cost(self, geometry: Geometry) -> float:
         """See `Evaluator`."""
@@ -69,6 +83,9 @@ class AseEvaluator:
     def _evaluate(self, geometry: Geometry, *, energy_only: bool) -> Evaluation:
         from ase import Atoms
 
+        unknown = None if self._elements is None else unknown_element(geometry, self._elements)
+        if unknown is not None:
+            return Evaluation.failed(unknown)
         try:
             atoms = Atoms(
                 numbers=geometry.numbers,

@@ -1,27 +1,52 @@
-"""Interatomic potentials: how each is loaded, and how its weights are named."""
+"""The one registry of potentials: names, training energies, weights, and what builds each.
+
+Whatever names a potential reads it here: reports, hulls, leaderboards, the command line and
+`novelty_metric.SubstitutionNovelty`. A new potential is one entry of `POTENTIALS`, one module that
+evaluates it, one config in ``configs/relaxer`` and one extra.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
-import io
-import json
-import os
-import warnings
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator, TorchSimEvaluator
 
 if TYPE_CHECKING:
-    from ase.calculators.calculator import Calculator
+    from novelty_metric.relaxation.adapters import AseCalculator, TorchSim
+    from novelty_metric.relaxation.base import PotentialInfo
+    from novelty_metric.relaxation.chgnet import Chgnet
+    from novelty_metric.relaxation.evaluators import Evaluator
+    from novelty_metric.relaxation.mace import Mace
+    from novelty_metric.relaxation.sevennet import SevenNet
+
+__all__ = [
+    "ADAPTERS",
+    "CHGNET",
+    "MACE",
+    "PAPER_MODEL",
+    "POTENTIALS",
+    "SEVENNET",
+    "AseCalculator",
+    "Chgnet",
+    "Mace",
+    "Potential",
+    "PublishedModel",
+    "RegisteredPotential",
+    "SevenNet",
+    "TorchSim",
+    "TrainedOn",
+    "make_potential",
+    "missing_package",
+    "model_title",
+    "published_model",
+    "registered",
+    "relaxer_of",
+]
 
 
 class Potential(Protocol):
@@ -42,286 +67,244 @@ class Potential(Protocol):
         ...
 
 
-@dataclass
-class Chgnet:
-    """CHGNet with the weights that its wheel carries; works offline.
+class TrainedOn(StrEnum):
+    """Energies of the Materials Project with the MP2020 corrections, or without (raw DFT)."""
 
-    Parameters
+    CORRECTED = "corrected"
+    UNCORRECTED = "uncorrected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedModel:
+    """Published weights of a potential.
+
+    Attributes
     ----------
-    device : str, optional
-        ``"cpu"``, ``"cuda"`` or ``"mps"``. Default: CHGNet's choice of what the machine has.
-    batched : bool
-        Many crystals in one pass; False takes CHGNet's own ASE calculator, one by one.
-
-    Notes
-    -----
-    CHGNet was trained on MP2020-corrected energies, so a hull beside it must hold such energies.
-    Source: Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
+    name : str
+        In `PotentialInfo`, and so in file names and cache keys.
+    title : str
+        The name that people read; the one of Matbench Discovery where it has one.
+    setting : str
+        Value of ``relaxer.model``: what the potential's package calls it.
+    trained_on : TrainedOn
+    weights_hash : str or None
+        SHA-256 of the weights; None where they were not at hand.
+    aliases : tuple of str
+        Further names, also those of earlier reports.
+    source : str
+        Where the training energies are described.
     """
 
-    device: str | None = None
-    batched: bool = True
+    name: str
+    title: str
+    setting: str
+    trained_on: TrainedOn
+    weights_hash: str | None
+    aliases: tuple[str, ...] = ()
+    source: str = ""
 
-    @cached_property
-    def _model(self) -> Any:
-        # Or cuBLAS may add up in another order each time; read when it is first used.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        with quiet():
-            from chgnet.model import CHGNet
 
-            try:
-                return CHGNet.load(use_device=self.device, verbose=False)
-            except (RuntimeError, NotImplementedError, AssertionError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"CHGNet can't use device {self.device!r}: {reason}") from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredPotential:
+    """A potential that goes by a name of its own.
 
-    @cached_property
-    def info(self) -> PotentialInfo:
-        """Name, version and SHA-256 of the weights, tensor by tensor in order of name."""
-        return PotentialInfo(
-            name="chgnet", version=str(self._model.version), weights_hash=weights_hash(self._model)
+    Attributes
+    ----------
+    key : str
+        ``relaxer=KEY``, and the config of this name.
+    package : str
+        The distribution that holds its code.
+    module : str
+        What is imported of it.
+    extra : str or None
+        The extra of this project that installs it; None: always installed.
+    builder : str
+        ``module:class`` of this package; called with ``device`` and the settings of the config.
+    models : tuple of PublishedModel
+        The default first.
+    """
+
+    key: str
+    package: str
+    module: str
+    extra: str | None
+    builder: str
+    models: tuple[PublishedModel, ...]
+
+    def model(self, setting: str) -> PublishedModel | None:
+        """The published model that a value of ``relaxer.model`` means, if it is one."""
+        plain = _plain(setting)
+        return next((one for one in self.models if plain in _names(one)), None)
+
+
+CHGNET = RegisteredPotential(
+    key="chgnet",
+    package="chgnet",
+    module="chgnet",
+    extra=None,
+    builder="novelty_metric.relaxation.chgnet:Chgnet",
+    models=(
+        PublishedModel(
+            name="chgnet",
+            title="CHGNet",
+            setting="0.3.0",
+            trained_on=TrainedOn.CORRECTED,
+            weights_hash="5c53271ac57b035eae409b8f356044ecc4d07cc3dbb85552f176ade598818b70",
+            source="Deng et al., Nat. Mach. Intell. 5, 1031 (2023)",
+        ),
+    ),
+)
+
+MACE = RegisteredPotential(
+    key="mace",
+    package="mace-torch",
+    module="mace.calculators",
+    extra="mace",
+    builder="novelty_metric.relaxation.mace:Mace",
+    models=(
+        PublishedModel(
+            name="mace-medium-mpa-0",
+            title="MACE-MPA-0",
+            setting="medium-mpa-0",
+            trained_on=TrainedOn.UNCORRECTED,
+            weights_hash=None,
+            aliases=("mace-mpa-0", "mpa-0", "mace-mpa-0-medium", "mace-mace-mpa-0-medium"),
+            source="Batatia et al., arXiv 2401.00096",
+        ),
+    ),
+)
+
+SEVENNET = RegisteredPotential(
+    key="sevennet",
+    package="sevenn",
+    module="sevenn",
+    extra="sevennet",
+    builder="novelty_metric.relaxation.sevennet:SevenNet",
+    models=(
+        PublishedModel(
+            name="sevennet-0",
+            title="SevenNet-0",
+            setting="7net-0",
+            trained_on=TrainedOn.UNCORRECTED,
+            weights_hash="b9a396769d93c7773feaa501dc88430c38d97740d0cf4f31770e52f1292d800f",
+            source="Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
+        ),
+        PublishedModel(
+            name="sevennet-l3i5",
+            title="SevenNet-l3i5",
+            setting="7net-l3i5",
+            trained_on=TrainedOn.UNCORRECTED,
+            weights_hash="a103ef733a8b67e9a39965d5c66af6784545f6da5ec861f4bac1dfe0ab8381e9",
+            source="Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
+        ),
+    ),
+)
+
+POTENTIALS: Mapping[str, RegisteredPotential] = MappingProxyType(
+    {one.key: one for one in (CHGNET, MACE, SEVENNET)}
+)
+"""Every potential that goes by a name of its own, by its key."""
+
+PAPER_MODEL = MACE.models[0]
+"""The model of the paper, so of ``protocol=paper``."""
+
+ADAPTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "ase": "novelty_metric.relaxation.adapters:AseCalculator",
+        "torch_sim": "novelty_metric.relaxation.adapters:TorchSim",
+    }
+)
+"""What takes a potential of the user's own, by its ``relaxer=``: ``module:class``."""
+
+
+def published_model(name: str) -> PublishedModel | None:
+    """The published model that a name in a report or a setting means; None if it is no known one.
+
+    Capitals, and ``_`` in place of ``-``, make no difference.
+    """
+    found = (potential.model(name) for potential in POTENTIALS.values())
+    return next((one for one in found if one is not None), None)
+
+
+def model_title(name: str) -> str:
+    """The name that people read, of a `PotentialInfo.name`; itself if it is no published model."""
+    found = published_model(name)
+    return name if found is None else found.title
+
+
+def relaxer_of(name: str) -> tuple[str, str] | None:
+    """``relaxer=`` and ``relaxer.model=`` that give a potential of that name, if it is known."""
+    for potential in POTENTIALS.values():
+        found = potential.model(name)
+        if found is not None:
+            return potential.key, found.setting
+    return None
+
+
+def registered(key: str) -> RegisteredPotential:
+    """The potential that ``relaxer=KEY`` names.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it is one of `ADAPTERS`.
+    """
+    if key in ADAPTERS:
+        name = ADAPTERS[key].rpartition(":")[2]
+        raise InputError(
+            f"relaxer={key} needs the potential itself; give {name}(...) of {__name__}"
         )
-
-    @property
-    def device_name(self) -> str:
-        """Kind of device that the weights are on, such as ``"cpu"``."""
-        return str(next(self._model.parameters()).device.type)
-
-    def evaluator(self) -> Evaluator:
-        """Batched, or CHGNet's own calculator."""
-        if not self.batched:
-            return AseEvaluator(self.calculator())
-        from novelty_metric.relaxation.chgnet_batch import BatchedChgnet
-
-        return BatchedChgnet(self._model)
-
-    def calculator(self) -> Calculator:
-        """CHGNet's own calculator, asked for energy, forces and stress only.
-
-        An atom with no neighbour within CHGNet's 6 Å is an error: its energy would mean nothing.
-        """
-        with quiet():
-            from chgnet.model.dynamics import CHGNetCalculator
-
-            class _Calculator(CHGNetCalculator):
-                def calculate(
-                    self,
-                    atoms: Any = None,
-                    properties: Any = None,
-                    system_changes: Any = None,
-                    task: Any = "efs",
-                ) -> None:
-                    super().calculate(atoms, properties, system_changes, task=task)
-
-            return _Calculator(self._model, use_device=self.device, on_isolated_atoms="error")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"device": self.device, "batched": self.batched}
+    if key not in POTENTIALS:
+        known = ", ".join([*POTENTIALS, "none"])
+        raise InputError(f"no relaxer named {key!r}; known: {known}")
+    return POTENTIALS[key]
 
 
-@dataclass
-class Mace:
-    """MACE through ``mace-torch``, one crystal at a time; by default MACE-MPA-0, the paper's.
+def make_potential(key: str, *, device: str | None = None, **settings: Any) -> Potential:
+    """The potential that ``relaxer=KEY`` names, ready to be loaded.
 
     Parameters
     ----------
-    model : str
-        A name that ``mace.calculators.mace_mp`` knows, or the file of a model. A name is
-        downloaded once by ``mace-torch``.
+    key : str
     device : str, optional
-        Default: ``"cuda"`` where there is one, else ``"cpu"``.
-    dtype : str
-        ``"float64"``, which ``mace-torch`` advises for relaxations, or ``"float32"``.
+        Default: what the machine has.
+    **settings
+        As in the config of this name, such as ``model``.
 
-    Notes
-    -----
-    MACE-MPA-0 was trained on uncorrected energies of the Materials Project: its hull must hold
-    such energies. Source: Batatia et al., arXiv 2401.00096.
+    Raises
+    ------
+    InputError
+        If there is no potential of that name.
     """
-
-    model: str = "medium-mpa-0"
-    device: str | None = None
-    dtype: str = "float64"
-
-    @cached_property
-    def _calculator(self) -> Any:
-        with quiet():
-            try:
-                from mace.calculators import mace_mp
-            except ImportError as error:
-                raise InputError(
-                    "relaxer=mace needs mace-torch; install it with "
-                    'pip install "novelty-metric[mace]"'
-                ) from error
-            try:
-                return mace_mp(model=self.model, device=self.device_name, default_dtype=self.dtype)
-            except Exception as error:  # a download, a file, a device: anything may be wrong
-                raise InputError(
-                    f"MACE can't load {self.model!r} on {self.device_name!r}: {first_line(error)}"
-                ) from error
-
-    @cached_property
-    def info(self) -> PotentialInfo:
-        """The model's name, the version of ``mace-torch`` and SHA-256 of the weights."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            installed = version("mace-torch")
-        except PackageNotFoundError:
-            installed = "unknown"
-        name = Path(self.model).stem
-        return PotentialInfo(
-            name=f"mace-{name}",
-            version=installed,
-            weights_hash=weights_hash(*self._calculator.models),
-        )
-
-    @property
-    def device_name(self) -> str:
-        """Kind of device that it works on."""
-        if self.device is not None:
-            return self.device.split(":")[0]
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
-    def evaluator(self) -> Evaluator:
-        """MACE's own calculator."""
-        return AseEvaluator(self._calculator)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "device": self.device, "dtype": self.dtype}
+    potential: Potential = _resolved(registered(key).builder)(device=device, **settings)
+    return potential
 
 
-@dataclass
-class AseCalculator:
-    """Any ASE calculator with energy, forces and stress, one crystal at a time.
-
-    Parameters
-    ----------
-    calculator : mapping
-        How to make one: ``{"_target_": "package.module.Class", **arguments}``, for Hydra's
-        ``instantiate``. Each worker process makes its own.
-    name, version : str
-        What a report calls the potential. Name it anew whenever its energies change: finished
-        relaxations are found again under name, version, weights and arguments.
-    weights : path, optional
-        File of the weights; its content goes into the hash.
-    device : str
-        What it works on: on ``"cpu"`` there is a worker per core.
-    """
-
-    calculator: Mapping[str, Any]
-    name: str = "ase"
-    version: str = "unknown"
-    weights: str | Path | None = None
-    device: str = "cpu"
-
-    @cached_property
-    def info(self) -> PotentialInfo:
-        """Name, version, and SHA-256 of the weights' file and of the arguments."""
-        return _described(self.name, self.version, self.calculator, self.weights)
-
-    @property
-    def device_name(self) -> str:
-        """Kind of device that it works on."""
-        return self.device.split(":")[0]
-
-    def evaluator(self) -> Evaluator:
-        """The calculator, made now."""
-        return AseEvaluator(_made("relaxer.calculator", self.calculator))
+def missing_package(potential: RegisteredPotential) -> InputError:
+    """What to install for a potential whose package is missing."""
+    return InputError(
+        f"relaxer={potential.key} needs {potential.package}; install it with "
+        f'pip install "novelty-metric[{potential.extra}]"'
+    )
 
 
-@dataclass
-class TorchSim:
-    """Any model of torch-sim, many crystals at once.
-
-    Parameters
-    ----------
-    model : mapping
-        How to make one: ``{"_target_": "package.module.Class", **arguments}``, for Hydra's
-        ``instantiate``. It must give forces and stress.
-    name, version, weights, device
-        As for `AseCalculator`.
-    sites : int
-        Sites that are evaluated together.
-    """
-
-    model: Mapping[str, Any]
-    name: str = "torch-sim"
-    version: str = "unknown"
-    weights: str | Path | None = None
-    device: str = "cpu"
-    sites: int = 500
-
-    @cached_property
-    def info(self) -> PotentialInfo:
-        """Name, version, and SHA-256 of the weights' file and of the arguments."""
-        return _described(self.name, self.version, self.model, self.weights)
-
-    @property
-    def device_name(self) -> str:
-        """Kind of device that it works on."""
-        return self.device.split(":")[0]
-
-    def evaluator(self) -> Evaluator:
-        """The model, made now."""
-        if importlib.util.find_spec("torch_sim") is None:
-            raise InputError(
-                "relaxer=torch_sim needs torch-sim; install it with "
-                'pip install "novelty-metric[torch-sim]"'
-            )
-        return TorchSimEvaluator(_made("relaxer.model", self.model), float(self.sites))
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
-def _described(
-    name: str, version: str, arguments: Mapping[str, Any], weights: str | Path | None
-) -> PotentialInfo:
-    plain = {str(key): value for key, value in arguments.items()}
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode())
-    if weights is not None:
-        try:
-            digest.update(Path(weights).read_bytes())
-        except OSError as error:
-            raise InputError(
-                f"relaxer.weights={weights} can't be read ({error.strerror})"
-            ) from error
-    return PotentialInfo(name=name, version=version, weights_hash=digest.hexdigest())
+def _names(model: PublishedModel) -> tuple[str, ...]:
+    return tuple(map(_plain, (model.name, model.title, model.setting, *model.aliases)))
 
 
-def _made(what: str, arguments: Mapping[str, Any]) -> Any:
-    """An object of the user's own, from its ``_target_``."""
-    from hydra.utils import instantiate
-
-    if "_target_" not in arguments:
-        raise InputError(f"{what} needs _target_, the class that is to be made")
-    with quiet():
-        try:
-            return instantiate({str(key): value for key, value in arguments.items()})
-        except Exception as error:  # anything may be wrong with it
-            raise InputError(
-                f"{what}={arguments['_target_']} can't be made: {first_line(error)}"
-            ) from error
+def _resolved(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
-def weights_hash(*models: Any) -> str:
-    """SHA-256 of the weights of torch modules, tensor by tensor in order of name."""
-    digest = hashlib.sha256()
-    for model in models:
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def quiet() -> Any:
-    """Keep what libraries print and warn about off the screen."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+def __getattr__(name: str) -> Any:
+    """The classes that build potentials, loaded on first use."""
+    places = [potential.builder for potential in POTENTIALS.values()] + list(ADAPTERS.values())
+    for place in places:
+        if place.rpartition(":")[2] == name:
+            return _resolved(place)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

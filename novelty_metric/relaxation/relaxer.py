@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
-from novelty_metric.relaxation.potentials import Potential, quiet
+from novelty_metric.relaxation.loading import quiet
+from novelty_metric.relaxation.potentials import Potential
 from novelty_metric.relaxation.workers import Workers, single_points
 from novelty_metric.support.cores import usable_cores
 

@@ -18,7 +18,8 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.in_flight import InFlight
-from novelty_metric.relaxation.potentials import Potential, quiet
+from novelty_metric.relaxation.loading import quiet
+from novelty_metric.relaxation.potentials import Potential
 from novelty_metric.support.processes import OwnContext
 
 if TYPE_CHECKING:

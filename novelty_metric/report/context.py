@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.protocol import PRESETS, Protocol
+from novelty_metric.relaxation.potentials import PAPER_MODEL, model_title
 from novelty_metric.report.plain_values import plain, printable_text
 from novelty_metric.screening.composition import DEFAULT_SET
 
 if TYPE_CHECKING:
     from novelty_metric.relaxation.base import PotentialInfo
 
-PAPER_POTENTIAL = "MACE-MPA-0"
-_SPELLING = {"chgnet": "CHGNet", "mace-mpa-0": PAPER_POTENTIAL}
 HULL_REMARKS = ("reference", "file", "note")
 """Facts of a hull that decide nothing: its crystals and entries are in the hashes."""
 
@@ -92,11 +91,11 @@ class RunContext:
         if self.potential is None:
             text += ", search only: nothing is relaxed"
         else:
-            potential = _SPELLING.get(self.potential.name.lower(), self.potential.name)
-            if potential != PAPER_POTENTIAL:
-                text += f", {potential} in place of {PAPER_POTENTIAL}"
+            title = model_title(self.potential.name)
+            if title != PAPER_MODEL.title:
+                text += f", {title} in place of {PAPER_MODEL.title}"
             elif base != "paper":
-                text += f", {potential}"
+                text += f", {title}"
         return text
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import make_potential, registered
 from novelty_metric.support.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class ResourceSpec:
         hull = self.hull
         if self.relaxer == "none":
             object.__setattr__(self, "relaxer", None)
-        if isinstance(self.relaxer, str) and self.relaxer != "chgnet":
-            raise InputError(f"no relaxer named {self.relaxer!r}; known: chgnet, none")
+        if isinstance(self.relaxer, str):
+            registered(self.relaxer)
         if isinstance(hull, (str, Path)) and hull not in HULLS and not Path(hull).is_file():
             raise InputError(
                 f"no hull named {str(hull)!r}; known: {', '.join(HULLS)}, or a file of entries"
@@ -142,11 +143,12 @@ class Resources:
         if not self._owns_relaxer:
             self.relaxer = given
             return
-        from novelty_metric.relaxation.potentials import Chgnet
         from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
         self._cache = _relaxation_cache(self.spec.cache)
-        potential = Chgnet(self.spec.device) if isinstance(given, str) else given
+        potential = (
+            make_potential(given, device=self.spec.device) if isinstance(given, str) else given
+        )
         self.relaxer = PotentialRelaxer(potential, workers=self.spec.workers, cache=self._cache)
 
 

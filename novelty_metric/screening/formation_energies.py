@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.support.folders import DATA_FOLDER
 
@@ -28,7 +29,9 @@ MP_20 = DATA_FOLDER / "mp_20.formation_energies.parquet"
 
 def packaged(potential: str) -> Path:
     """The packaged file on the own scale of a potential of that name; it need not exist."""
-    return DATA_FOLDER / f"mp_20.{potential}.formation_energies.parquet"
+    published = published_model(potential)
+    name = potential if published is None else published.name
+    return DATA_FOLDER / f"mp_20.{name}.formation_energies.parquet"
 
 
 _FORMAT = "novelty-metric formation energies"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.mixture import cheapest_mixture
@@ -146,10 +147,9 @@ def fitting_energies(potential: str, asked: str) -> Energies:
 
     Notes
     -----
-    CHGNet was trained on energies with the MP2020 corrections (Deng et al., Nat. Mach. Intell. 5,
-    1031 (2023)), MACE-MPA-0 (Batatia et al., arXiv 2401.00096) and SevenNet (Park et al., J. Chem.
-    Theory Comput. 20, 4857 (2024)) on those without: with the corrections added, the energies of
-    SevenNet-0 are those of the Materials Project (see ``benchmarks/README.md``).
+    What a potential was trained on stands in `novelty_metric.relaxation.potentials`. That of
+    SevenNet was measured: with the corrections added, its energies are those of the Materials
+    Project (see ``benchmarks/README.md``).
     """
     if asked not in tuple(Energies):
         raise InputError(f"hull.energies is {asked!r}; known: {', '.join(Energies)}")
@@ -169,16 +169,10 @@ def fitting_energies(potential: str, asked: str) -> Energies:
     return known
 
 
-_TRAINED_ON_UNCORRECTED = ("mpa-0", "sevennet-0", "sevennet-l3i5", "7net-0", "7net-l3i5")
-"""Parts of the names of potentials that were trained on energies without corrections."""
-
-
 def known_energies(potential: str) -> Energies | None:
     """Energies that a potential of that name was trained on, None if that is not known."""
-    name = potential.lower().replace("_", "-")
-    if name == "chgnet":
-        return Energies.CORRECTED
-    return Energies.UNCORRECTED if any(part in name for part in _TRAINED_ON_UNCORRECTED) else None
+    found = published_model(potential)
+    return None if found is None else Energies(found.trained_on)
 
 
 class NoHull:

@@ -30,6 +30,7 @@ _FREE_TEXT = (
     "cache",
     "reference.path",
     "hull.file",
+    "relaxer.model",
 )
 _NOT_TEXT = ("null", "true", "false")
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.DOTALL)
@@ -187,6 +188,7 @@ def translate(word: str, config_dir: Path | None) -> list[str]:
         if not value:
             raise InputError(f"{key}= has no value; write {key}=null for none")
         plain = value == "null" or (key == "cache" and value in _NOT_TEXT)
+        plain = plain or (key == "relaxer.model" and value.startswith("{"))  # of relaxer=torch_sim
         if key == "hull.file" and value == "???":  # to OmegaConf a value that is missing
             value = "./???"
         return [f"{plus}{key}={value if plain else quoted(value)}"]

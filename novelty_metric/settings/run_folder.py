@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.samples.draw import Draw
 from novelty_metric.settings.score_settings import user_path
 
@@ -31,9 +32,9 @@ NO_MATTER = (
     "progress",
 )
 """Settings that change no answer; the samples are compared by content."""
-_TOLD_OF = "model.formats"
-"""A setting that only warns."""
-_PATHS = ("samples", "reference.path", "hull.file", "cache")
+_NO_MATTER_INSIDE = ("model.formats", "relaxer.device", "relaxer.allow_pickle")
+"""Settings of a group that change no answer."""
+_PATHS = ("samples", "reference.path", "hull.file", "cache", "relaxer.model")
 """Settings that may be paths."""
 _RELATIVE = "relative_paths"
 """Key of the settings under which these paths stand once more, as seen from the folder."""
@@ -194,7 +195,16 @@ def identity(config: Mapping[str, Any], store_hash: str) -> dict[str, Any]:
     settings = _without_draw(config)
     settings.pop("reference.path", None)
     versions = {f"version of {name}": own for name, own in installed_versions().items()}
-    return {"reference": store_hash, **settings, **versions}
+    return {"reference": store_hash, **settings, **_model_file(config), **versions}
+
+
+def _model_file(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the file of the potential's model; empty if it is a published one."""
+    model = _get(config, "relaxer.model")
+    if not isinstance(model, str) or published_model(model) or not user_path(model).is_file():
+        return {}
+    with user_path(model).open("rb") as stream:
+        return {"content of relaxer.model": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _without_draw(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,6 +223,8 @@ def with_absolute_paths(config: Mapping[str, Any], samples: Sequence[Path]) -> d
     found = {**config, "samples": _one_or_more([_absolute(path) for path in samples])}
     for name in _PATHS[1:]:
         value = _get(found, name)
+        if name == "relaxer.model" and isinstance(value, str) and published_model(value):
+            continue  # whatever file has this name
         if isinstance(value, str) and (path := user_path(value)).exists():
             found = _with(found, name, _absolute(path))
     return found
@@ -323,7 +335,7 @@ def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if name.split(".")[0] not in NO_MATTER and name != _TOLD_OF
+        if name.split(".")[0] not in NO_MATTER and name not in _NO_MATTER_INSIDE
     }
 
 

@@ -21,6 +21,7 @@ from rich.text import Text
 from novelty_metric.analysis.controls import ControlsResult
 from novelty_metric.comparison.compare import Comparison, Share
 from novelty_metric.comparison.spread import SpreadReport
+from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.report.context import count_of_crystals
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import Explanation
@@ -302,7 +303,8 @@ def _print_settings(
     )
     add("protocol", context.protocol_text)
     potential = context.potential
-    add("potential", "none" if potential is None else f"{potential.name} {potential.version}")
+    title = "none" if potential is None else f"{model_title(potential.name)} {potential.version}"
+    add("potential", title)
     add("hull", context.hull_text)
     add("eligible", context.eligibility)
     n_suspect = _n_suspect(report)

@@ -215,10 +215,10 @@ def test_another_architecture_is_refused(potential: Chgnet) -> None:
 
 
 def test_on_a_gpu_sums_are_reproducible_and_the_users_mode_comes_back() -> None:
-    from novelty_metric.relaxation.chgnet_batch import _reproducible
+    from novelty_metric.relaxation.bond_gradients import reproducible
 
     for kind, inside in (("cpu", False), ("cuda", True)):
-        with pytest.raises(RuntimeError, match="on the way"), _reproducible(torch.device(kind)):
+        with pytest.raises(RuntimeError, match="on the way"), reproducible(torch.device(kind)):
             assert torch.are_deterministic_algorithms_enabled() is inside
             raise RuntimeError("on the way")
         assert not torch.are_deterministic_algorithms_enabled()

@@ -1,9 +1,10 @@
-"""Adapters: any ASE calculator, MACE through mace-torch, any model of torch-sim."""
+"""The registry of potentials, model files, and adapters for ASE and torch-sim."""
 
 from __future__ import annotations
 
 import pickle
 import sys
+import tomllib
 from collections import deque
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,18 +14,29 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.emt import EMT
-from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
+from tiny_mace import write_tiny_mace
 
+from novelty_metric import NoveltyReport, SubstitutionNovelty
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.base import Geometry
 from novelty_metric.relaxation.evaluators import AseEvaluator
 from novelty_metric.relaxation.in_flight import relax_one
-from novelty_metric.relaxation.potentials import AseCalculator, Mace, TorchSim
-from novelty_metric.relaxation.relaxation_run import geometry_of
+from novelty_metric.relaxation.potentials import (
+    ADAPTERS,
+    POTENTIALS,
+    AseCalculator,
+    RegisteredPotential,
+    SevenNet,
+    TorchSim,
+    make_potential,
+    model_title,
+    relaxer_of,
+)
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.settings.compose import config_folder
 
 NEAR = RelaxSettings(fmax=0.01, max_steps=100, optimizer="bfgs_symmetric")
 
@@ -80,98 +92,160 @@ def test_a_calculator_that_can_not_be_made_is_one_line(
     relaxer.close()
 
 
-# MACE
+# The registry
 
 
-class StandIn(LennardJones):
-    """What `mace_mp` gives: an ASE calculator that holds its torch modules."""
-
-    def __init__(self) -> None:
-        super().__init__(sigma=2.3, epsilon=0.4, rc=6.0, smooth=True)
-        torch.manual_seed(0)
-        self.models = [torch.nn.Linear(3, 2)]
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A `mace.calculators` that keeps what it was asked for."""
-    asked: list[dict[str, Any]] = []
-
-    def mace_mp(**arguments: Any) -> StandIn:
-        asked.append(arguments)
-        if arguments["model"] == "none":
-            raise RuntimeError("Model download failed\nno local model found")
-        return StandIn()
-
-    module = ModuleType("mace.calculators")
-    module.mace_mp = mace_mp  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mace", ModuleType("mace"))
-    monkeypatch.setitem(sys.modules, "mace.calculators", module)
-    return asked
+def test_each_potential_has_a_config_an_extra_and_a_class() -> None:
+    configs = {path.stem for path in config_folder().glob("relaxer/*.yaml")}
+    assert configs == {*POTENTIALS, *ADAPTERS, "none"}
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    for key, potential in POTENTIALS.items():
+        assert potential.key == key
+        found = (
+            pyproject["project"]["dependencies"]
+            if potential.extra is None
+            else pyproject["project"]["optional-dependencies"][potential.extra]
+        )
+        assert any(line.startswith(potential.package) for line in found)
+        assert type(make_potential(key)).__name__ == potential.builder.rpartition(":")[2]
 
 
-def test_mace_is_the_paper_s_and_relaxes(stand_in: list[dict[str, Any]]) -> None:
-    potential = Mace(device="cpu")
-    result = relax_one(copper(), potential.evaluator(), NEAR)
-    assert result.converged
-    assert result.energy_after == relax_one(copper(), AseEvaluator(StandIn()), NEAR).energy_after
-    assert stand_in == [{"model": "medium-mpa-0", "device": "cpu", "default_dtype": "float64"}]
-    info = potential.info
-    assert info.name == "mace-medium-mpa-0" and len(info.weights_hash) == 64
-    assert len(stand_in) == 1
-    assert pickle.loads(pickle.dumps(potential)) == potential
-    assert Mace(model="/models/my.model", device="cpu").info.name == "mace-my"
+def test_a_name_means_one_model() -> None:
+    names = [
+        name.lower()
+        for potential in POTENTIALS.values()
+        for model in potential.models
+        for name in {model.name, model.title.lower(), model.setting, *model.aliases}
+    ]
+    assert sorted(names) == sorted(set(names))
 
 
-def test_mace_that_can_not_be_loaded_is_one_line(stand_in: list[dict[str, Any]]) -> None:
-    with pytest.raises(InputError, match="MACE can't load 'none'") as caught:
-        Mace(model="none", device="cpu").evaluator()
+@pytest.mark.parametrize(
+    ("name", "title", "relaxer"),
+    [
+        ("chgnet", "CHGNet", ("chgnet", "0.3.0")),
+        ("mace-medium-mpa-0", "MACE-MPA-0", ("mace", "medium-mpa-0")),
+        ("MACE_MPA_0", "MACE-MPA-0", ("mace", "medium-mpa-0")),
+        ("7net-0", "SevenNet-0", ("sevennet", "7net-0")),
+        ("sevennet-l3i5", "SevenNet-l3i5", ("sevennet", "7net-l3i5")),
+        ("mace-file-mpa-0", "mace-file-mpa-0", None),
+        ("chgnet-of-mine", "chgnet-of-mine", None),
+    ],
+)
+def test_a_report_s_name_leads_to_its_title_and_its_relaxer(
+    name: str, title: str, relaxer: tuple[str, str] | None
+) -> None:
+    assert model_title(name) == title
+    assert relaxer_of(name) == relaxer
+
+
+MISSING = [potential for potential in POTENTIALS.values() if potential.extra is not None]
+
+
+@pytest.mark.parametrize("potential", MISSING, ids=lambda potential: potential.key)
+def test_a_missing_package_is_told_with_its_extra(
+    potential: RegisteredPotential,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same from the command line and from Python."""
+    top = potential.module.partition(".")[0]
+    for name in [name for name in sys.modules if name.partition(".")[0] == top]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, top, None)
+    line = f"relaxer={potential.key} needs {potential.package}; install it with "
+    line += f'pip install "novelty-metric[{potential.extra}]"'
+    words = ["score", f"relaxer={potential.key}", "limit=1", "cache=false", "workers=1"]
+    assert main(words) == 2
+    assert line in capsys.readouterr().err
+    metric = SubstitutionNovelty("aflow", relaxer=potential.key, cache=False)
+    metric.update([copper()])
+    with pytest.raises(InputError) as caught:
+        metric.compute()
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("potential", MISSING, ids=lambda potential: potential.key)
+def test_a_package_that_is_there_but_broken_is_told_so(
+    potential: RegisteredPotential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = potential.module.partition(".")[0]
+    for name in [name for name in sys.modules if name.partition(".")[0] == top]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, top, ModuleType(top))  # without anything in it
+    with pytest.raises(InputError, match=f"{potential.package} can't be imported: ") as caught:
+        make_potential(potential.key, device="cpu").evaluator()
     assert "\n" not in str(caught.value)
 
 
-def test_without_mace_torch_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+# Models in files of the user's own
+
+
+@pytest.mark.parametrize("key", ["mace", "sevennet"])
+def test_a_user_s_file_is_unpickled_only_where_the_user_allows_it(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mace", None)
-    monkeypatch.setitem(sys.modules, "mace.calculators", None)
-    assert main(["score", "relaxer=mace", "limit=1", "cache=false", "workers=1"]) == 2
-    assert 'pip install "novelty-metric[mace]"' in capsys.readouterr().err
+    potential = POTENTIALS[key]
+    pytest.importorskip(potential.module, reason=f"{potential.package} is not installed")
+    path, mark = tmp_path / "mine(1).model", tmp_path / "mark"
+    path.write_bytes(pickle.dumps(Bomb(str(mark))))
+    with pytest.raises(InputError, match=r"is a pickle.*relaxer\.allow_pickle=true"):
+        make_potential(key, model=str(path), device="cpu").evaluator()
+    with pytest.raises(InputError, match=r"is neither a file nor a known model.*known: "):
+        make_potential(key, model=str(tmp_path / "none"), device="cpu").evaluator()
+    with pytest.raises(InputError, match="is neither a file nor a known model"):
+        make_potential(key, model="https://example.org/a.model", device="cpu").evaluator()
+    assert not mark.exists()
+    with pytest.raises(InputError, match="can't load") as caught:
+        make_potential(key, model=str(path), device="cpu", allow_pickle=True).evaluator()
+    assert "\n" not in str(caught.value) and mark.exists()
 
 
-def test_the_real_mace_from_a_file(tmp_path: Path) -> None:
-    """Random weights, but mace-torch's own model, file and loading."""
-    modules = pytest.importorskip("mace.modules", reason="mace-torch is not installed")
-    from e3nn import o3
+class Bomb:
+    """Leaves a mark when it is unpickled."""
 
-    torch.manual_seed(1)
-    with torch.no_grad():
-        model = modules.ScaleShiftMACE(
-            r_max=4.0,
-            num_bessel=4,
-            num_polynomial_cutoff=5,
-            max_ell=1,
-            interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
-            interaction_cls_first=modules.interaction_classes[
-                "RealAgnosticResidualInteractionBlock"
-            ],
-            num_interactions=2,
-            num_elements=2,
-            hidden_irreps=o3.Irreps("8x0e"),
-            MLP_irreps=o3.Irreps("4x0e"),
-            gate=torch.nn.functional.silu,
-            atomic_energies=np.zeros(2),
-            avg_num_neighbors=12.0,
-            atomic_numbers=[29, 79],
-            correlation=2,
-            atomic_inter_scale=0.1,
-            atomic_inter_shift=0.0,
-        )
-    torch.save(model.double(), tmp_path / "tiny.model")
-    potential = Mace(model=str(tmp_path / "tiny.model"), device="cpu")
-    evaluation = potential.evaluator().evaluate([geometry_of(copper())])[0]
-    assert evaluation.error is None and np.isfinite(evaluation.energy)
-    assert evaluation.forces.shape == (4, 3) and np.abs(evaluation.forces).max() > 0
-    assert potential.info.name == "mace-tiny"
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
+
+
+def test_a_published_model_is_known_by_its_weights_and_not_by_its_file_name(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("sevenn", reason="sevenn is not installed")
+    from sevenn.util import pretrained_name_to_path
+
+    published = pretrained_name_to_path("7net-0")
+    for name in ("mine.pth", "sevennet-l3i5.pth"):
+        copy = tmp_path / name
+        copy.write_bytes(Path(published).read_bytes())
+        assert SevenNet(model=str(copy), device="cpu", allow_pickle=True).info.name == "sevennet-0"
+    other = torch.load(published, map_location="cpu", weights_only=False)
+    other["model_state_dict"] = {
+        name: tensor * 1.01 for name, tensor in other["model_state_dict"].items()
+    }
+    torch.save(other, copy)
+    mine = SevenNet(model=str(copy), device="cpu", allow_pickle=True)
+    assert mine.info.name == "sevennet-file-sevennet-l3i5"
+    assert model_title(mine.info.name) == mine.info.name
+    named = SevenNet(model=str(copy), device="cpu", allow_pickle=True, name="ours")
+    assert named.info.name == "ours" and named.info.weights_hash == mine.info.weights_hash
+
+
+def test_a_model_file_scores_by_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mace.calculators", reason="mace-torch is not installed")
+    path = write_tiny_mace(tmp_path / "tiny (1,2).model")
+    words = ["score", "limit=2", f"relaxer.model={path}", "relaxer=mace", "protocol.max_steps=2"]
+    words += ["hull=none", "cache=false", "workers=1", "progress=false", f"out={tmp_path / 'run'}"]
+    assert main(words) == 2
+    assert "relaxer.allow_pickle=true" in capsys.readouterr().err
+    assert main([*words, "relaxer.allow_pickle=true"]) == 0
+    said = NoveltyReport.load(tmp_path / "run").context.protocol_text
+    assert said.endswith(", mace-file-tiny (1,2) in place of MACE-MPA-0")
 
 
 # torch-sim
@@ -224,7 +298,7 @@ def test_a_torch_sim_model_relaxes_in_batches() -> None:
 
 def test_without_torch_sim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "novelty_metric.relaxation.potentials.importlib.util",
+        "novelty_metric.relaxation.adapters.importlib.util",
         SimpleNamespace(find_spec=lambda name: None),
     )
     with pytest.raises(InputError, match="novelty-metric\\[torch-sim\\]"):

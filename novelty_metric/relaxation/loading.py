@@ -1,0 +1,132 @@
+"""What loading a potential needs: quiet libraries, hashes of weights, files of the user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from novelty_metric.crystal import first_line
+from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import (
+    PublishedModel,
+    RegisteredPotential,
+    missing_package,
+)
+
+
+@contextlib.contextmanager
+def importing(potential: RegisteredPotential) -> Iterator[None]:
+    """Import from a potential's package.
+
+    Raises
+    ------
+    InputError
+        If the package is missing, with the extra that installs it, or if it is broken.
+    """
+    top = potential.module.partition(".")[0]
+    try:
+        importlib.import_module(top)
+        yield
+    except Exception as error:  # a package may raise anything when it is imported
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            raise missing_package(potential) from error
+        raise InputError(
+            f"relaxer={potential.key}: {potential.package} can't be imported: {first_line(error)}"
+        ) from error
+
+
+def model_file(potential: RegisteredPotential, model: str, *, allow_pickle: bool) -> Path:
+    """The file of a model that ``relaxer.model`` names.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or the user has not said that it may be unpickled.
+    """
+    path = Path(model).expanduser()
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or can be none
+        is_file = False
+    if not is_file:
+        known = ", ".join(one.setting for one in potential.models)
+        raise InputError(
+            f"relaxer.model={model} is neither a file nor a known model of "
+            f"relaxer={potential.key}; known: {known}"
+        )
+    if not allow_pickle:
+        raise InputError(
+            f"relaxer.model={model} is a pickle, which can run any code when it is read; add "
+            "relaxer.allow_pickle=true if you trust it"
+        )
+    return path
+
+
+def model_name(potential: RegisteredPotential, model: str, digest: str) -> str:
+    """What reports call the model of ``relaxer.model``.
+
+    A file is a published model only if its weights are: a file name can say anything.
+    """
+    named = potential.model(model)
+    same: PublishedModel | None = named or next(
+        (one for one in potential.models if one.weights_hash == digest), None
+    )
+    return f"{potential.key}-file-{Path(model).stem}" if same is None else same.name
+
+
+def package_version(potential: RegisteredPotential) -> str:
+    """Installed version of a potential's package."""
+    try:
+        return importlib.metadata.version(potential.package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def settings_of(potential: Any) -> dict[str, Any]:
+    """The settings of a potential's dataclass without what it has loaded, for pickling."""
+    return {field.name: getattr(potential, field.name) for field in dataclasses.fields(potential)}
+
+
+def weights_hash(*models: Any) -> str:
+    """SHA-256 of the weights of torch modules, tensor by tensor in order of name."""
+    return tensors_hash(*(model.state_dict() for model in models))
+
+
+def tensors_hash(*states: Mapping[str, Any]) -> str:
+    """SHA-256 of torch tensors, in order of name."""
+    digest = hashlib.sha256()
+    for state in states:
+        for name, tensor in sorted(state.items()):
+            digest.update(name.encode())
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def best_device(device: str | None) -> str:
+    """The device that was asked for; by default ``"cuda"`` where there is one, else ``"cpu"``."""
+    if device is not None:
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what libraries print and warn about off the screen."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
