@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parent
+HANGS_AFTER = 1200
+"""Seconds after which a process counts as hanging. No test takes as long on any machine."""
+
+FIXTURES_OF_MARKER = {
+    "browser": {"open_page"},
+    "lightning": {"lightning"},
+    "potential": {"chgnet"},
+    "processes": {"run_python", "start_python"},
+}
+"""A test that uses one of the fixtures, directly or through another one, gets the marker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,11 +41,31 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="novelty-metric-tests-")
         os.environ["NOVELTY_METRIC_CACHE"] = folder.name
         config.add_cleanup(folder.cleanup)
+    # The one home of these settings. A test states a number of examples of its own only where an
+    # example is expensive.
+    hypothesis_settings.register_profile(
+        "novelty-metric",
+        deadline=None,
+        max_examples=500 if config.getoption("--slow") else 50,
+        print_blob=True,
+        suppress_health_check=[
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+            HealthCheck.too_slow,
+        ],
+    )
+    hypothesis_settings.load_profile("novelty-metric")
     if not config.pluginmanager.has_plugin("novelty"):
         config.addinivalue_line("markers", "novelty: of the project's own plugin, switched off")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        for marker, fixtures in FIXTURES_OF_MARKER.items():
+            if used & fixtures:
+                item.add_marker(marker)
     if not config.pluginmanager.has_plugin("novelty"):
         off = pytest.mark.skip(reason="the project's own plugin is switched off")
         for item in items:
@@ -50,6 +87,69 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder} (set NOVELTY_METRIC_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether to try more cases of the same assertion: with --slow."""
+    return bool(pytestconfig.getoption("--slow"))
+
+
+@pytest.fixture(scope="session")
+def lightning() -> Any:
+    """Lightning; for tests that train with it."""
+    return pytest.importorskip("lightning.pytorch")
+
+
+@pytest.fixture(scope="session")
+def chgnet() -> Any:
+    """CHGNet on the processor; for tests that evaluate it."""
+    from novelty_metric.relaxation.potentials import Chgnet
+
+    return Chgnet("cpu")
+
+
+def _process_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a process that imports this checkout; `env` adds to the environment."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    return {"text": True, **options, "env": environment}
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[Any]]:
+    """Run Python in another process to its end: `run_python("-c", code, check=True)`."""
+
+    def run(*words: Any, check: bool = False, **options: Any) -> subprocess.CompletedProcess[Any]:
+        command = [sys.executable, *map(str, words)]
+        options = {"capture_output": True, **_process_options(options)}
+        return subprocess.run(command, check=check, timeout=HANGS_AFTER, **options)
+
+    return run
+
+
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Start Python in another process, which ends with the test if not before."""
+    started: list[subprocess.Popen[Any]] = []
+    limits: list[threading.Timer] = []
+
+    def start(*words: Any, **options: Any) -> subprocess.Popen[Any]:
+        command = [sys.executable, *map(str, words)]
+        process = subprocess.Popen(command, **_process_options(options))
+        started.append(process)
+        # A process that hangs fails its test, which may wait for it without a limit.
+        limit = threading.Timer(HANGS_AFTER, process.kill)
+        limit.daemon = True
+        limit.start()
+        limits.append(limit)
+        return process
+
+    yield start
+    for limit in limits:
+        limit.cancel()
+    for process in started:
+        with process:  # which waits for it and closes its pipes
+            process.kill()
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ import csv
 import io
 import json
 import math
-import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -566,19 +564,15 @@ def test_crystals_are_no_reference(tmp_path: Path, capfd: pytest.CaptureFixture[
 # As a user meets it: another process
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "novelty_metric.cli", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+@pytest.fixture
+def command(run_python: Callable[..., Any]) -> Callable[..., Any]:
+    return partial(run_python, "-m", "novelty_metric.cli", env={"OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("name", ["a truncated zip", "noise", "a missing file"])
-def test_in_a_process_of_its_own_a_bad_file_is_one_line(name: str, tmp_path: Path) -> None:
+def test_in_a_process_of_its_own_a_bad_file_is_one_line(
+    name: str, tmp_path: Path, command: Callable[..., Any]
+) -> None:
     file_name, make, words = UNUSABLE[name]
     path = make(tmp_path / file_name)
     done = command("score", "relaxer=none", f"samples={path}")
@@ -587,7 +581,9 @@ def test_in_a_process_of_its_own_a_bad_file_is_one_line(name: str, tmp_path: Pat
     assert words in done.stderr
 
 
-def test_in_a_process_of_its_own_bad_crystals_are_rows(tmp_path: Path) -> None:
+def test_in_a_process_of_its_own_bad_crystals_are_rows(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
     bad = [crystal for name, crystal in BAD.items() if (name, "cifs") not in NO_ROW]
     path = write_cif_folder(tmp_path / "cifs", [SALT, *bad, CAESIUM])
     words = ("relaxer=none", "progress=false", f"samples={path}", f"out={tmp_path / 'out'}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pymatgen.core import (
     DummySpecies,
@@ -287,9 +287,6 @@ def structures(draw: st.DrawFn, max_sites: int = 4) -> Structure:
     return Structure(lattice, elements, fractions)
 
 
-few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-
-
 def brute_distance(structure: Structure, reach: int = 3) -> float:
     """Shortest distance over every image within `reach` cells."""
     images = np.array(list(itertools.product(range(-reach, reach + 1), repeat=3)), dtype=float)
@@ -303,13 +300,11 @@ def brute_distance(structure: Structure, reach: int = 3) -> float:
     return float(min(found))
 
 
-@few
 @given(structures())
 def test_shortest_distance_is_that_over_all_images(structure: Structure) -> None:
     assert shortest_distance(structure) == pytest.approx(brute_distance(structure), abs=1e-9)
 
 
-@few
 @given(structures(), st.integers(0, 2**32 - 1))
 def test_shortest_distance_depends_on_the_crystal_only(structure: Structure, seed: int) -> None:
     """Not on the cell it is written in, nor on the cells its sites are written in."""
@@ -327,7 +322,6 @@ def test_shortest_distance_depends_on_the_crystal_only(structure: Structure, see
     assert shortest_distance(sheared) == pytest.approx(shortest_distance(structure), abs=1e-6)
 
 
-@few
 @given(structures())
 def test_clean_keeps_the_crystal_and_is_idempotent(structure: Structure) -> None:
     distance = brute_distance(structure)
@@ -343,7 +337,6 @@ def test_clean_keeps_the_crystal_and_is_idempotent(structure: Structure) -> None
         assert cleaned.species == structure.species
 
 
-@few
 @given(structures(), st.sampled_from([math.nan, math.inf, -math.inf]), st.data())
 def test_no_number_that_is_not_finite_passes(
     structure: Structure, bad: float, data: st.DataObject
@@ -392,7 +385,6 @@ def successive_minima(lattice: Lattice, reach: int = 4) -> list[float]:
     return [float(np.linalg.norm(vector)) for vector in chosen]
 
 
-@few
 @given(structures())
 def test_reduce_keeps_density_and_composition(structure: Structure) -> None:
     assume(brute_distance(structure) > 0.6)
@@ -451,7 +443,6 @@ def test_symmetry_of_known_crystals(
     assert found.orbits == tuple(first[site.specie.symbol] for site in structure)
 
 
-@few
 @given(structures())
 def test_orbits_partition_the_sites(structure: Structure) -> None:
     assume(brute_distance(structure) > 0.6)

@@ -17,7 +17,6 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.scoring import pipeline, step_clock
 from novelty_metric.scoring.case import Case
@@ -179,7 +178,7 @@ def test_the_next_compute_takes_up_what_was_left(clock: Clock) -> None:
 @given(
     deadline=st.floats(0, 20), at_once=st.integers(1, 6), scope=st.sampled_from(["eligible", "all"])
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_is_decided_otherwise_and_the_bounds_hold(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, deadline: float, at_once: int, scope: str
 ) -> None:
@@ -239,10 +238,10 @@ def test_states_of_two_processes_are_merged(clock: Clock) -> None:
     assert [row.duplicate_group for row in report.results] == [0, 1, 0, 2]
 
 
-def test_chgnet_stops_between_two_steps(tmp_path: Path) -> None:
+def test_chgnet_stops_between_two_steps(tmp_path: Path, chgnet: Any) -> None:
     """Not only between two crystals; and what was finished before is cached."""
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    relaxer = PotentialRelaxer(Chgnet("cpu"), cache=cache)
+    relaxer = PotentialRelaxer(chgnet, cache=cache)
     endless = RelaxSettings(fmax=1e-9, max_steps=100_000, optimizer="fire")
     shaken = SWAP.copy()
     shaken.perturb(0.3, seed=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,25 +23,27 @@ def repository(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLE, tmp_path / "model", ignore=left_out))
 
 
-def run(repository: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *words],
+@pytest.fixture
+def run(repository: Path, run_python: Callable[..., Any]) -> Callable[..., Any]:
+    """The tests of the copy, run with more options of pytest."""
+    return partial(
+        run_python,
+        *("-m", "pytest", "-p", "no:hypothesispytest"),
         cwd=repository,
-        env={**os.environ, "PYTHONPATH": str(repository), "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
+        env={"PYTHONPATH": str(repository), "COLUMNS": "100"},
     )
 
 
-def test_without_the_option_only_the_fast_tests_run(repository: Path) -> None:
-    done = run(repository)
+def test_without_the_option_only_the_fast_tests_run(run: Callable[..., Any]) -> None:
+    done = run()
     assert done.returncode == 0, done.stdout
     assert "1 passed, 2 skipped" in done.stdout
 
 
-def test_a_model_that_forgets_how_to_be_novel_is_caught(repository: Path) -> None:
+@pytest.mark.slow
+def test_a_model_that_forgets_how_to_be_novel_is_caught(
+    repository: Path, run: Callable[..., Any]
+) -> None:
     """Search only, which takes seconds."""
     words = ("--novelty", "-o", "novelty_relaxer=none", "--novelty-baseline=search.json")
     test = repository / "tests" / "test_novelty.py"
@@ -49,8 +51,8 @@ def test_a_model_that_forgets_how_to_be_novel_is_caught(repository: Path) -> Non
     text = test.read_text()
     assert '["undecided"] <= 3' in text
     test.write_text(text.replace('["undecided"] <= 3', '["undecided"] <= 30'))
-    assert run(repository, *words).returncode == 1
-    kept = run(repository, *words)
+    assert run(*words).returncode == 1
+    kept = run(*words)
     assert kept.returncode == 0, kept.stdout
 
     model = repository / "toy_model" / "__init__.py"
@@ -58,7 +60,7 @@ def test_a_model_that_forgets_how_to_be_novel_is_caught(repository: Path) -> Non
     assert '"layered": 0.30' in text
     model.write_text(text.replace('"layered": 0.30', '"layered": 0.00'))
     test.write_text(test.read_text().replace(", min_unmatched=0.1", ""))
-    done = run(repository, *words)
+    done = run(*words)
     assert done.returncode == 1, done.stdout
     assert "novelty of toy-model, this commit regressed" in done.stdout
     assert "1 failed, 2 passed" in done.stdout
@@ -82,20 +84,15 @@ def test_its_ci_runs_the_tests() -> None:
     assert any("python -m pytest --novelty" in step.get("run", "") for step in steps)
 
 
-def test_the_toy_model_trains_with_the_callback_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("lightning")
+def test_the_toy_model_trains_with_the_callback_on(
+    tmp_path: Path, run_python: Callable[..., Any]
+) -> None:
     """At a tiny size, search only: seconds."""
-    pytest.importorskip("lightning")
     script = EXAMPLE.parent / "train_toy_diffusion.py"
     words = ["epochs=2", "callback.every_n_epochs=1", "callback.n_samples=3", "data.repeats=4"]
     words += ["data.crystals=3", "callback.metric.relaxer=none", "model.steps=3", "out=tiny"]
-    done = subprocess.run(
-        [sys.executable, str(script), *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
+    done = run_python(script, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()][-2:] == ["0", "1"]
     with (tmp_path / "tiny" / "csv" / "metrics.csv").open() as stream:
@@ -111,9 +108,10 @@ def test_the_toy_model_trains_with_the_callback_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_novelty_tests_pass(repository: Path) -> None:
+@pytest.mark.usefixtures("chgnet")
+def test_its_novelty_tests_pass(repository: Path, run: Callable[..., Any]) -> None:
     """With CHGNet: a minute or two."""
-    done = run(repository, "--novelty", "-n", "2", "--novelty-report=novelty.json")
+    done = run("--novelty", "-n", "2", "--novelty-report=novelty.json")
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
     checks = json.loads((repository / "novelty.json").read_text())["checks"]

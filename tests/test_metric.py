@@ -1046,6 +1046,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return formulas
 
 
+@pytest.mark.usefixtures("chgnet")
 def test_chgnet_on_three_crystals_with_cache(
     few_crystals: list[Structure], salts: Reference, tmp_path: Path, counted: list[str]
 ) -> None:
@@ -1072,6 +1073,7 @@ def test_chgnet_on_three_crystals_with_cache(
     assert rows(second) == rows(first)
 
 
+@pytest.mark.usefixtures("chgnet")
 def test_the_cache_is_in_the_users_folder_unless_told_otherwise(
     few_crystals: list[Structure], salts: Reference, own_cache: Path, tmp_path: Path
 ) -> None:
@@ -1089,6 +1091,7 @@ def test_the_cache_is_in_the_users_folder_unless_told_otherwise(
         unusable(few_crystals[1:2])
 
 
+@pytest.mark.usefixtures("chgnet")
 def test_worker_processes_give_the_same_rows(
     few_crystals: list[Structure], salts: Reference
 ) -> None:
@@ -1120,7 +1123,7 @@ RIGHT = {
 
 
 @pytest.fixture(scope="module")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[NoveltyReport, Path]:
+def packaged(tmp_path_factory: pytest.TempPathFactory, chgnet: Any) -> tuple[NoveltyReport, Path]:
     """The report on the packaged sample, and the cache that it left."""
     store = tmp_path_factory.mktemp("packaged") / "relaxations.sqlite"
     with SubstitutionNovelty("aflow", "fast", cache=store) as metric:

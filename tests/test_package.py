@@ -6,10 +6,10 @@ import doctest
 import importlib
 import inspect
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,49 +34,52 @@ HEAVY = {
 }
 
 
-def loaded_by(code: str) -> set[str]:
+LoadedBy = Callable[[str], set[str]]
+
+
+@pytest.fixture
+def loaded_by(run_python: Callable[..., Any]) -> LoadedBy:
     """Top-level modules that a fresh interpreter loads for some code."""
-    report = (
-        "import sys; before = set(sys.modules)\n"
-        f"{code}\n"
-        "import json; print(json.dumps(sorted({m.partition('.')[0] for m in "
-        "set(sys.modules) - before})))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", report],
-        env={**os.environ, "PYTHONPATH": str(ROOT.parent)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert done.stderr == ""
-    return set(json.loads(done.stdout.splitlines()[-1]))
+
+    def loaded(code: str) -> set[str]:
+        report = (
+            "import sys; before = set(sys.modules)\n"
+            f"{code}\n"
+            "import json; print(json.dumps(sorted({m.partition('.')[0] for m in "
+            "set(sys.modules) - before})))"
+        )
+        done = run_python("-c", report, check=True)
+        assert done.stderr == ""
+        return set(json.loads(done.stdout.splitlines()[-1]))
+
+    return loaded
 
 
-def test_importing_the_package_loads_nothing_but_the_standard_library() -> None:
+def test_importing_the_package_loads_nothing_but_the_standard_library(
+    loaded_by: LoadedBy,
+) -> None:
     loaded = loaded_by("import novelty_metric")
     assert loaded - set(sys.stdlib_module_names) == {"novelty_metric"}
 
 
-def test_the_heavy_packages_would_be_seen() -> None:
+def test_the_heavy_packages_would_be_seen(loaded_by: LoadedBy) -> None:
     assert "numpy" in loaded_by("import numpy")
 
 
 @pytest.mark.parametrize(
     "name", ["Protocol", "Verdict", "CrystalResult", "InputError", "Sample", "read_samples"]
 )
-def test_small_names_stay_small(name: str) -> None:
+def test_small_names_stay_small(name: str, loaded_by: LoadedBy) -> None:
     loaded = loaded_by(f"from novelty_metric import {name}")
     assert loaded - set(sys.stdlib_module_names) == {"novelty_metric"}
 
 
-def test_making_a_metric_loads_no_potential() -> None:
+def test_making_a_metric_loads_no_potential(loaded_by: LoadedBy) -> None:
     code = "import novelty_metric; novelty_metric.SubstitutionNovelty('aflow', 'paper')"
     assert not loaded_by(code) & HEAVY
 
 
-def test_a_monitor_loads_neither_torch_nor_a_logger() -> None:
+def test_a_monitor_loads_neither_torch_nor_a_logger(loaded_by: LoadedBy) -> None:
     code = (
         "from novelty_metric.callbacks import NoveltyMonitor; import novelty_metric.loggers.wandb"
     )

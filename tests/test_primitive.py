@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -41,7 +41,6 @@ def chain(n_sites: int, cell: Lattice, shake: float = 0.0) -> Structure:
     shake=st.sampled_from([0.0, 0.01, 0.1, 0.2, 0.4]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=150, deadline=None)
 def test_equal_to_pymatgen(
     edges: tuple[float, ...],
     angles: tuple[float, ...],

@@ -90,6 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoveltyMetricError as error:
         _complain(f"error: {error}")
         return FAULT
+    except ImportError as error:
+        from novelty_metric.support.versions import advice_on_imports
+
+        _complain(f"error: {advice_on_imports(error)}")
+        return FAULT
     except Exception as error:
         _complain(
             f"internal error: {type(error).__name__}: {error}; "

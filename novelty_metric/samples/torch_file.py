@@ -6,6 +6,7 @@ Which of the layouts a file has is `torch_layouts`' business.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,8 @@ def load(path: Path, *, allow_pickle: bool) -> Any:
     from novelty_metric.samples.torch_classes import allowed_classes
 
     try:
-        with torch.serialization.safe_globals(list(allowed_classes())):
+        with torch.serialization.safe_globals(list(allowed_classes())), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it says of other kinds of file, we say below
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # a damaged file may raise anything
         name = _refused_global(str(error))

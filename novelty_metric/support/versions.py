@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 ANSWER = ("novelty-metric", "pymatgen", "pymatgen-core", "spglib", "smact", "numpy", "scipy")
 """Packages that can change a search."""
@@ -24,6 +30,63 @@ def installed_versions(packages: Iterable[str] = (*ANSWER, *RELAXATION)) -> dict
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def advice_on_imports(error: ImportError) -> str:
+    """What does not fit where an installed package can't be imported, and what to install.
+
+    Compiled packages refuse a NumPy that is too old for them, and not all of them say in their
+    metadata which one they need: pip can install them side by side.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    from packaging.specifiers import SpecifierSet
+
+    needed = _requirements_below("novelty-metric")
+    versions = installed_versions({requirement.name for _, requirement in needed})
+    reasons = [textwrap.shorten(str(error), 120)]
+    wanted: dict[str, SpecifierSet] = {}
+    for package, requirement in needed:
+        name, specifier = requirement.name, requirement.specifier
+        installed = versions.get(name)
+        if installed and not specifier.contains(installed, prereleases=True):
+            reasons.append(f"{package} needs {name}{specifier}, {installed} is installed")
+            wanted[name] = wanted.get(name, SpecifierSet()) & specifier
+    for _, requirement in needed:  # what is newer must not be too new
+        if requirement.name in wanted:
+            limits = [str(part) for part in requirement.specifier if "<" in part.operator]
+            wanted[requirement.name] &= SpecifierSet(",".join(limits))
+    if not wanted:
+        wanted["numpy" if "numpy" in str(error).lower() else "novelty-metric"] = SpecifierSet()
+    names = [shlex.quote(f"{name}{specifier}") for name, specifier in wanted.items()]
+    return (
+        f"the installed packages do not fit one another: {'; '.join(reasons)}; "
+        f"try: pip install --upgrade {' '.join(names)}"
+    )
+
+
+def _requirements_below(root: str) -> list[tuple[str, Requirement]]:
+    """Every requirement of `root` and of what it needs, with the package that has it."""
+    from packaging.requirements import Requirement
+
+    found, waiting, seen = [], [root], {root}
+    while waiting:
+        name = waiting.pop()
+        try:
+            needed = importlib.metadata.requires(name) or []
+            package = f"{name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for requirement in map(Requirement, needed):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                found.append((package, requirement))
+                if requirement.name not in seen:
+                    seen.add(requirement.name)
+                    waiting.append(requirement.name)
+    return found
 
 
 def this_machine(device: str | None = None) -> dict[str, str]:

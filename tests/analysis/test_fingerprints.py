@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.distance import cdist
@@ -74,7 +74,6 @@ def crystals(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return Lattice.from_parameters(*lengths, *angles).matrix, np.array(coords)
 
 
-@settings(max_examples=40, deadline=None)
 @given(crystals())
 def test_equals_a_plain_loop(crystal: tuple[np.ndarray, np.ndarray]) -> None:
     lattice, sites = crystal
@@ -82,7 +81,6 @@ def test_equals_a_plain_loop(crystal: tuple[np.ndarray, np.ndarray]) -> None:
     np.testing.assert_allclose(found, plain_amd(lattice, sites, 30), atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(crystals(), st.integers(0, 10**6))
 def test_the_same_for_every_description(crystal: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     lattice, sites = crystal
@@ -134,7 +132,6 @@ def test_the_search_is_exact() -> None:
     assert NearestFingerprints(there[:3]).nearest(asked, 9)[0].shape == (50, 3)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(0, 6), min_size=2, max_size=12),
     st.lists(st.integers(0, 6), min_size=2, max_size=12),

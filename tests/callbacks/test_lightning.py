@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ with suppress(ImportError):
     import pytorch_lightning  # noqa: F401
 
 from novelty_metric.callbacks import NoveltyCallback  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("lightning")
 
 SETTINGS = {"reference": "aflow", "relaxer": "none", "hull": "none"}
 
@@ -193,6 +194,7 @@ def test_a_scorer_that_dies_does_not_end_the_training(
     assert all(one.report is None for one in callback.evaluations)
 
 
+@pytest.mark.usefixtures("chgnet")
 def test_chgnet_relaxes_under_inference_mode(tmp_path: Path) -> None:
     settings = {"reference": "aflow", "hull": "none", "cache": False}
     callback = NoveltyCallback("sample", settings, n_samples=1)
@@ -256,7 +258,8 @@ if __name__ == "__main__":
 """
 
 
-def test_two_processes_log_the_same(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_log_the_same(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     import json
 
     script = tmp_path / "train.py"
@@ -264,13 +267,9 @@ def test_two_processes_log_the_same(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(Path(__file__).parent)],
-        env={**os.environ, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
+    done = run_python(
+        *(script, tmp_path, Path(__file__).parent),
+        env={"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"rank_{r}.json").read_text()) for r in range(2))

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -68,11 +67,10 @@ def children() -> set[int]:
 
 def scorer() -> multiprocessing.process.BaseProcess:
     """The process beside this one, once it was started."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        # Not by a look at all processes: one that is just being started has no name yet.
-        for process in multiprocessing.active_children():
-            return process
+    # Not by a look at all processes: one that is just being started has no name yet.
+    for _ in range(100_000):
+        if started := multiprocessing.active_children():
+            return started[0]
         time.sleep(0.01)
     raise AssertionError("no scorer was started")
 
@@ -243,6 +241,7 @@ def test_a_logger_that_breaks_does_not_end_the_training(
         assert monitor.step(0)[0].report is not None
 
 
+@pytest.mark.usefixtures("chgnet")
 def test_a_small_budget_gives_what_a_search_alone_gives(
     settings: dict[str, Any], sampler: Sample
 ) -> None:
@@ -287,6 +286,7 @@ def test_a_loop_of_ones_own_goes_on_as_if_nothing_had_been_sampled(
         assert trained(monitor) == trained(None)
 
 
+@pytest.mark.usefixtures("chgnet")
 @pytest.mark.parametrize("early_ends", [True, False])
 def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
     settings: dict[str, Any], tmp_path: Path, early_ends: bool
@@ -406,7 +406,9 @@ def test_a_training_that_breaks_off_leaves_no_process(sampler: Sample) -> None:
     assert children() == before
 
 
-def test_a_script_that_forgets_to_close_ends_all_the_same(tmp_path: Path) -> None:
+def test_a_script_that_forgets_to_close_ends_all_the_same(
+    tmp_path: Path, run_python: Callable[..., Any]
+) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "from novelty_metric.callbacks import NoveltyMonitor\n"
@@ -415,9 +417,7 @@ def test_a_script_that_forgets_to_close_ends_all_the_same(tmp_path: Path) -> Non
         "    monitor.step(0)\n"
         "    print('trained')\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=True
-    )
+    done = run_python(script, check=True)
     assert done.stdout == "trained\n"
 
 
@@ -456,19 +456,16 @@ if __name__ == "__main__":
         pytest.param("beside", "chgnet", marks=pytest.mark.slow),
     ],
 )
-def test_what_libraries_say_stays_off_the_screen(tmp_path: Path, where: str, relaxer: str) -> None:
+def test_what_libraries_say_stays_off_the_screen(
+    tmp_path: Path, where: str, relaxer: str, run_python: Callable[..., Any]
+) -> None:
     pytest.importorskip("wandb")
     script = tmp_path / "train.py"
     script.write_text(QUIET)
-    done = subprocess.run(
+    done = run_python(
         # W&B's own folders for the time of a run, which it leaves to Python to remove.
-        [
-            *(sys.executable, "-W", "always", "-W", "ignore::ResourceWarning"),
-            *(str(script), str(tmp_path), where, relaxer),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
+        *("-W", "always", "-W", "ignore::ResourceWarning"),
+        *(script, tmp_path, where, relaxer),
         check=True,
     )
     lines = done.stdout.splitlines()

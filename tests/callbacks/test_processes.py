@@ -8,16 +8,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("lightning.pytorch")
-
 from test_schedule import ROWS
+
+pytestmark = pytest.mark.usefixtures("lightning")
 
 HERE = Path(__file__).parent
 TWO = [row for row in ROWS if "accumulate" not in row[1] and "fast_dev" not in row[1]][::4]
@@ -68,32 +67,36 @@ def environment(**more: str) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    return {**os.environ, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", **more}
+    return {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", **more}
 
 
-def script_of(folder: Path, text: str) -> list[str]:
+def script_of(folder: Path, text: str) -> list[Any]:
     script = folder / "train.py"
     script.write_text(HEAD + text)
-    return [sys.executable, str(script), str(HERE), str(folder)]
+    return [script, HERE, folder]
 
 
-def two(folder: Path, rows: list[tuple[str, str]], seconds: float, limit: float) -> list[Any]:
+@pytest.fixture
+def two(tmp_path: Path, start_python: Callable[..., Any]) -> Callable[..., list[Any]]:
     """What each of two processes tells of its trainings, one after the other."""
-    command = [*script_of(folder, RANKS), json.dumps([seconds, limit, rows])]
-    common = environment(MASTER_ADDR="localhost", WORLD_SIZE="2", NODE_RANK="0")
-    processes = [
-        subprocess.Popen(command, env={**common, "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    for process in processes:
-        said = process.communicate(timeout=500)[1]
-        assert process.returncode == 0, said.decode()
-    return [json.loads((folder / f"told_{rank}.json").read_text()) for rank in range(2)]
+
+    def tell(rows: list[tuple[str, str]], seconds: float, limit: float) -> list[Any]:
+        command = [*script_of(tmp_path, RANKS), json.dumps([seconds, limit, rows])]
+        common = environment(MASTER_ADDR="localhost", WORLD_SIZE="2", NODE_RANK="0")
+        processes = [
+            start_python(*command, env={**common, "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
+            for rank in range(2)
+        ]
+        for process in processes:
+            said = process.communicate()[1]
+            assert process.returncode == 0, said
+        return [json.loads((tmp_path / f"told_{rank}.json").read_text()) for rank in range(2)]
+
+    return tell
 
 
-def test_two_processes_evaluate_what_the_table_says(tmp_path: Path) -> None:
-    """The first prepares for longer than a collective may take."""
-    first, second = two(tmp_path, [row[:2] for row in TWO], seconds=8, limit=5)
+def test_two_processes_evaluate_what_the_table_says(two: Callable[..., list[Any]]) -> None:
+    first, second = two([row[:2] for row in TWO], seconds=0, limit=1000)
     assert first == second
     for (_, _, expected), evaluations in zip(TWO, first, strict=True):
         assert [(epoch, step) for epoch, step, _ in evaluations] == expected
@@ -102,8 +105,10 @@ def test_two_processes_evaluate_what_the_table_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_minute_of_preparation_under_a_limit_of_ten_seconds(tmp_path: Path) -> None:
-    first, second = two(tmp_path, [("", "max_epochs=2")], seconds=60, limit=10)
+def test_a_preparation_may_take_longer_than_a_collective(
+    two: Callable[..., list[Any]],
+) -> None:
+    first, second = two([("", "max_epochs=2")], seconds=90, limit=45)
     assert first == second and [epoch for epoch, *_ in first[0]] == [0, 1]
 
 
@@ -132,18 +137,16 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("beside", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("beside", [False, True])
 def test_evaluations_come_back_from_processes_that_were_spawned(
-    tmp_path: Path, beside: bool
+    tmp_path: Path, beside: bool, run_python: Callable[..., Any]
 ) -> None:
     (tmp_path / "temporary").mkdir()
-    done = subprocess.run(
-        [*script_of(tmp_path, SPAWN), json.dumps(beside)],
+    done = run_python(
+        *script_of(tmp_path, SPAWN),
+        json.dumps(beside),
         env=environment(TMPDIR=str(tmp_path / "temporary")),
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     evaluations, (value, left) = map(json.loads, done.stdout.splitlines()[-2:])
@@ -222,14 +225,10 @@ def losses(folder: Path, number: int) -> int:
         return sum(bool(row["loss_step"]) for row in csv.DictReader(stream))
 
 
-def test_no_process_is_left_however_a_training_ends(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*script_of(tmp_path, ENDS), json.dumps(list(ENDINGS))],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+def test_no_process_is_left_however_a_training_ends(
+    tmp_path: Path, run_python: Callable[..., Any]
+) -> None:
+    done = run_python(*script_of(tmp_path, ENDS), json.dumps(list(ENDINGS)))
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert {how: ended for how, ended, *_ in told} == ENDINGS
@@ -252,18 +251,16 @@ def is_alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("how", ["sigkill", "_exit"])
-def test_a_scorer_ends_after_a_training_that_could_not_end_it(tmp_path: Path, how: str) -> None:
-    done = subprocess.run(
-        [*script_of(tmp_path, ENDS), json.dumps([how])],
-        capture_output=True,
-        timeout=500,
-        check=False,
-    )
+@pytest.mark.parametrize("how", ["sigkill", pytest.param("_exit", marks=pytest.mark.slow)])
+def test_a_scorer_ends_after_a_training_that_could_not_end_it(
+    tmp_path: Path, how: str, run_python: Callable[..., Any]
+) -> None:
+    done = run_python(*script_of(tmp_path, ENDS), json.dumps([how]))
     assert done.returncode == (-signal.SIGKILL if how == "sigkill" else 3)
     scorers = json.loads((tmp_path / "scorers").read_text())
     assert len(scorers) == 1
-    until = time.monotonic() + 120
-    while any(map(is_alive, scorers)):
-        assert time.monotonic() < until
+    for _ in range(6000):
+        if not any(map(is_alive, scorers)):
+            return
         time.sleep(0.2)
+    pytest.fail("the scorer is still there")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
-import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ def salt(a, first, second):
     cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
     return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
-def main():
-    distributed.init_process_group("gloo")
-    rank, mode = distributed.get_rank(), sys.argv[1]
+MODES = sys.argv[2:]
+
+def evaluate(mode, rank, out):
     asked = []
     def sample(n):
         asked.append(n)
@@ -35,13 +35,13 @@ def main():
     settings = {"reference": "aflow", "relaxer": "none", "hull": "none"}
     if mode == "reference" and rank == 1:
         settings["reference"] = "nowhere.arrow"
-    monitor = NoveltyMonitor(
-        sample, settings, n_samples=5, out=sys.argv[2], asynchronous=mode == "beside",
-        budget_seconds=0 if mode == "budget" else None, fail_fast=mode == "sampler",
-    )
     if mode == "budget":
-        monitor = NoveltyMonitor(sample, {**settings, "relaxer": "chgnet"}, n_samples=5,
-                                 budget_seconds=0)
+        options = {"settings": {**settings, "relaxer": "chgnet"}, "budget_seconds": 0}
+    else:
+        options = {"settings": settings, "out": out, "asynchronous": mode == "beside"}
+    monitor = NoveltyMonitor(
+        sample, options.pop("settings"), n_samples=5, fail_fast=mode == "sampler", **options
+    )
     said = None
     found = []
     try:
@@ -54,7 +54,7 @@ def main():
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     monitor.close()
-    told = {
+    return {
         "asked": asked,
         "said": said,
         "failed": [one.error for one in found],
@@ -62,7 +62,12 @@ def main():
         "ids": [[row.id for row in one.report.results] for one in found if one.report],
         "groups": [[r.duplicate_group for r in one.report.results] for one in found if one.report],
     }
-    with open(f"{sys.argv[2]}/rank_{rank}.json", "w") as stream:
+
+def main():
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    told = {mode: evaluate(mode, rank, f"{sys.argv[1]}/{mode}") for mode in MODES}
+    with open(f"{sys.argv[1]}/rank_{rank}.json", "w") as stream:
         json.dump(told, stream)
     distributed.destroy_process_group()
 
@@ -71,34 +76,49 @@ if __name__ == "__main__":
 """
 
 
-def launched(command: list[str], **options: Any) -> list[subprocess.Popen[bytes]]:
-    """Two processes that know of one another."""
+Two = Callable[[str], list[Any]]
+MODES = ("whole", "beside", "budget", "sampler", "warned", "reference", "broken")
+
+
+def ranks() -> list[dict[str, str]]:
+    """Environments of two processes that know of one another."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env={**os.environ, **common, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            **options,
-        )
-        for rank in range(2)
-    ]
+    return [{**common, "RANK": str(rank), "OMP_NUM_THREADS": "1"} for rank in range(2)]
 
 
-def two(folder: Path, mode: str) -> list[dict[str, Any]]:
-    """What each of two processes says."""
+@pytest.fixture(scope="module")
+def told(
+    tmp_path_factory: pytest.TempPathFactory, run_python: Callable[..., Any]
+) -> tuple[Path, list[dict[str, Any]]]:
+    """A folder, and what each of two processes says of every mode, one after the other."""
+    folder = tmp_path_factory.mktemp("ranks")
     script = folder / "train.py"
     script.write_text(SCRIPT)
-    for process in launched([str(script), mode, str(folder)]):
-        assert process.wait(timeout=500) == 0
-    return [json.loads((folder / f"rank_{rank}.json").read_text()) for rank in range(2)]
+
+    def run(environment: dict[str, str]) -> Any:
+        cache = {"NOVELTY_METRIC_CACHE": str(folder / "cache")}
+        return run_python(script, folder, *MODES, env={**environment, **cache})
+
+    with ThreadPoolExecutor(2) as executor:
+        for done in executor.map(run, ranks()):
+            assert done.returncode == 0, done.stderr
+    return folder, [json.loads((folder / f"rank_{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture
+def two(told: tuple[Path, list[dict[str, Any]]]) -> Two:
+    """What each of the two processes says of a mode."""
+    return lambda mode: [said[mode] for said in told[1]]
 
 
 @pytest.mark.parametrize("mode", ["whole", "beside", "budget"])
-def test_samples_are_shared_out_and_everyone_is_told_the_same(tmp_path: Path, mode: str) -> None:
-    first, second = two(tmp_path, mode)
+def test_samples_are_shared_out_and_everyone_is_told_the_same(
+    told: tuple[Path, Any], mode: str, two: Two
+) -> None:
+    first, second = two(mode)
     # Equal shares, so that a sharded model is never waited for; one sample too many is dropped.
     assert first["asked"] == second["asked"] == [3]
     assert first["scalars"] == second["scalars"]
@@ -108,54 +128,57 @@ def test_samples_are_shared_out_and_everyone_is_told_the_same(tmp_path: Path, mo
     assert scalars["novelty/n_samples"] == 5
     assert scalars["novelty/duplicate"] == pytest.approx(2 / 5)
     if mode != "budget":
-        assert (tmp_path / "epoch_00000" / "report.json").exists()
+        assert (told[0] / mode / "epoch_00000" / "report.json").exists()
 
 
-def test_a_process_that_is_gone_is_not_waited_for_without_end(tmp_path: Path) -> None:
+def test_a_process_that_is_gone_is_not_waited_for_without_end(
+    tmp_path: Path, start_python: Callable[..., Any]
+) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "import os, sys\n"
         "import torch.distributed as distributed\n"
         "from novelty_metric.callbacks import ranks\n"
-        "ranks._BEAT, ranks._SILENCE = 0.2, 2.0\n"
+        "ranks._BEAT = 0.2\n"
         "distributed.init_process_group('gloo')\n"
         "both = ranks.Ranks()\n"
         "assert both.gather(both.own) == [0, 1]\n"
         "if both.own == 1:\n"
         "    os._exit(7)\n"
+        "ranks._SILENCE = 2.0\n"
         "try:\n"
         "    both.gather(0)\n"
         "except RuntimeError as error:\n"
         "    print(error, flush=True)\n"
         "    os._exit(0)\n"
     )
-    first, second = launched([str(script)], stdout=subprocess.PIPE)
-    said = first.communicate(timeout=500)[0].decode()
+    first, second = (start_python(script, env=env, stdout=subprocess.PIPE) for env in ranks())
+    said = first.communicate()[0]
     assert said == "process 1 of the training has given no sign of life for 0 minutes\n"
-    assert first.returncode == 0 and second.wait(timeout=500) == 7
+    assert first.returncode == 0 and second.wait() == 7
 
 
-def test_a_failure_of_one_is_known_to_both(tmp_path: Path) -> None:
-    first, second = two(tmp_path, "sampler")
+def test_a_failure_of_one_is_known_to_both(two: Two) -> None:
+    first, second = two("sampler")
     assert first["said"] == "RuntimeError: the sampler failed in process 1: RuntimeError: " + (
         "out of ideas"
     )
     assert second["said"] == "RuntimeError: out of ideas"
 
 
-def test_the_crystals_that_one_owes_are_unreadable_in_both(tmp_path: Path) -> None:
-    first, second = two(tmp_path, "warned")
+def test_the_crystals_that_one_owes_are_unreadable_in_both(two: Two) -> None:
+    first, second = two("warned")
     assert first["said"] is None and first["scalars"] == second["scalars"]
     assert first["scalars"][0]["novelty/n_unreadable"] == 2  # its share of the five
 
 
-def test_settings_that_fail_in_one_end_both(tmp_path: Path) -> None:
-    first, second = two(tmp_path, "reference")
+def test_settings_that_fail_in_one_end_both(two: Two) -> None:
+    first, second = two("reference")
     assert first["said"] == second["said"]
     assert first["said"].startswith("InputError: in process 1: ") and "nowhere" in first["said"]
 
 
-def test_a_scoring_that_breaks_in_one_is_reported_by_both(tmp_path: Path) -> None:
-    first, second = two(tmp_path, "broken")
+def test_a_scoring_that_breaks_in_one_is_reported_by_both(two: Two) -> None:
+    first, second = two("broken")
     assert first["failed"] == second["failed"]
     assert "in process 1: TypeError" in first["failed"][0] and first["scalars"] == [{}]

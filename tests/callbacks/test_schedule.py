@@ -21,6 +21,8 @@ from novelty_metric.callbacks import NoveltyCallback, NoveltyCheckpoint, monitor
 from novelty_metric.callbacks.ranks import Alone  # noqa: E402
 from novelty_metric.callbacks.scoring import Scorer  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("lightning")
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 

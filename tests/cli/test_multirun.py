@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +203,13 @@ def test_a_launcher_that_is_not_installed_says_what_brings_it() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_launchers(launcher: str, tmp_path: Path) -> None:
+def test_launchers(launcher: str, tmp_path: Path, run_python: Callable[..., Any]) -> None:
     """Runs in processes of their own, and nothing is left where it was not asked for."""
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     (tmp_path / "work").mkdir()
-    command = [sys.executable, "-m", "novelty_metric.cli", "score", "-m", "protocol.k=1,3"]
-    options: dict[str, Any] = {
-        "cwd": tmp_path / "work",
-        "env": {**os.environ, "PYTHONPATH": str(ROOT)},
-    }
+    command = ["-m", "novelty_metric.cli", "score", "-m", "protocol.k=1,3"]
     words = ["relaxer=none", "limit=2", "progress=false", f"hydra/launcher={launcher}"]
-    done = subprocess.run(
-        [*command, *words], capture_output=True, text=True, check=False, **options
-    )
+    done = run_python(*command, *words, cwd=tmp_path / "work")
     assert (done.returncode, done.stderr) == (0, "")
     assert "protocol.k=3" in done.stdout.splitlines()[-3] and written(tmp_path) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -25,7 +25,6 @@ def record(structure: Structure) -> CrystalRecord:
     return CrystalRecord.of(structure)
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 8))
 def test_a_format_changes_nothing(seed: int, n_sites: int) -> None:
     """Sites in another order, other images, a turned cell, rounded numbers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ def test_what_may_differ_between_processors_and_runs(script: dict[str, Any]) -> 
 
 
 @pytest.mark.slow
-def test_all_pages_show_what_the_commands_print() -> None:
+@pytest.mark.usefixtures("chgnet")
+def test_all_pages_show_what_the_commands_print(run_python: Callable[..., Any]) -> None:
     """With CHGNet: some minutes."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--check"], stdout=subprocess.PIPE, text=True, check=False
-    )
+    done = run_python(SCRIPT, "--check", capture_output=False, stdout=subprocess.PIPE)
     assert done.returncode == 0, f"{done.stdout}run python scripts/make_outputs.py"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -94,14 +94,15 @@ def reference() -> Reference:
 # Matplotlib 3.9 calls what newer versions of pyparsing deprecate; that is not ours to mend.
 @pytest.mark.filterwarnings("error", "ignore::DeprecationWarning:(matplotlib|pyparsing)")
 @pytest.mark.parametrize("name", REPORTS)
-def test_every_figure_is_drawn(name: str, reference: Reference) -> None:
+def test_every_figure_is_drawn(name: str, reference: Reference, thorough: bool) -> None:
     report = REPORTS[name]
     drawn = dict(draw_figures(report, reference))
     assert tuple(drawn) == FIGURES
     for spec, figure in drawn.items():
         assert isinstance(figure, Figure), spec.name
         assert figure.get_figwidth() in (COLUMN, PAGE)
-        assert to_png(figure, dpi=60).startswith(b"\x89PNG")
+        if thorough or name == "many":  # it draws what the SVG holds
+            assert to_png(figure, dpi=60).startswith(b"\x89PNG")
         ElementTree.fromstring(to_svg(figure))
 
 
@@ -177,12 +178,12 @@ def test_nothing_global_is_changed(reference: Reference) -> None:
     assert dict(mpl.rcParams) == before
 
 
-def test_the_list_loads_no_library() -> None:
+def test_the_list_loads_no_library(run_python: Callable[..., Any]) -> None:
     code = (
         "import sys, novelty_metric.figures, novelty_metric.figures.breakdowns, "
         "novelty_metric.figures.fingerprints, novelty_metric.figures.substitutions, "
         "novelty_metric.figures.prototypes; "
         "print([m for m in ('matplotlib', 'pandas', 'pymatgen') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code, check=True)
     assert done.stdout.strip() == "[]"

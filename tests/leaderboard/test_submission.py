@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from board_files import BOARD
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.errors import InputError
@@ -101,7 +101,6 @@ def test_no_key_is_missing_and_none_is_new(path: tuple[Any, ...]) -> None:
             SCHEMA.validate(content)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(KEYS),
     st.none()

@@ -226,9 +226,10 @@ def test_the_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
     assert to_be_shown(report, 2) == ["0", "2"] and to_be_shown(report, 0) == []
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_lightning_and_the_report_share_a_run(tmp_path: Path, asynchronous: bool) -> None:
-    lightning = pytest.importorskip("lightning.pytorch")
+@pytest.mark.parametrize("asynchronous", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_lightning_and_the_report_share_a_run(
+    tmp_path: Path, asynchronous: bool, lightning: Any
+) -> None:
     import torch
     from torch.utils.data import DataLoader
 

@@ -25,6 +25,7 @@ EXPECTED = {
 """Small crystals of the sample with their right verdict; None: not eligible."""
 
 
+@pytest.mark.usefixtures("chgnet")
 @pytest.mark.novelty(
     model="packaged sample, CHGNet", reference="aflow", workers=1, max_duplicate=0.4
 )

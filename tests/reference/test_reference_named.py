@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,11 +56,9 @@ def test_aflow_is_what_its_script_makes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.space_groups, packaged.space_groups)
 
 
-def test_aflow_energies_are_packaged() -> None:
-    from novelty_metric.relaxation.potentials import Chgnet
-
+def test_aflow_energies_are_packaged(chgnet: Any) -> None:
     aflow = open_reference("aflow")
-    info = Chgnet("cpu").info
+    info = chgnet.info
     energies, done = load_energies(energy_files(aflow, info)[0], aflow, info)
     assert done.all()
     failed = {aflow.ids[i] for i in np.flatnonzero(np.isnan(energies))}
@@ -108,14 +106,12 @@ def test_paths(small: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             open_reference(empty)
 
 
-def test_importing_is_light() -> None:
+def test_importing_is_light(run_python: Callable[..., Any]) -> None:
     heavy = ("torch", "pymatgen", "pandas", "pyarrow", "scipy", "smact", "ase", "spglib")
     code = (
         "import sys, novelty_metric.reference, novelty_metric.reference.named,"
         "novelty_metric.screening.hull, novelty_metric.screening.composition;"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    result = run_python("-c", code, check=True)
     assert result.stdout.strip() == "[]"

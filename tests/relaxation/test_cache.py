@@ -7,17 +7,17 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -61,17 +61,20 @@ for number in range(int(sys.argv[2]), 10**6):
 """
 
 
-def writer(path: Path, start: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(start), str(Path(__file__).parent)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
+@pytest.fixture
+def writer(start_python: Callable[..., Any]) -> Callable[[Path, int], Any]:
+    def start(path: Path, first: int) -> Any:
+        words = ("-c", WRITER, path, first, Path(__file__).parent)
+        process = start_python(*words, stdout=subprocess.PIPE)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    return start
 
 
-def test_writers_that_are_killed_leave_a_usable_cache(tmp_path: Path) -> None:
+def test_writers_that_are_killed_leave_a_usable_cache(
+    tmp_path: Path, writer: Callable[[Path, int], Any]
+) -> None:
     path = tmp_path / "cache.sqlite"
     chance = random.Random(5)
     kept = 0
@@ -81,7 +84,7 @@ def test_writers_that_are_killed_leave_a_usable_cache(tmp_path: Path) -> None:
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
         for process in processes:
-            assert process.wait(timeout=30) == -signal.SIGKILL
+            assert process.wait() == -signal.SIGKILL
         cache = RelaxationCache(path)
         assert cache._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         # Nothing that was there is lost, and every result that is there is whole.
@@ -95,20 +98,20 @@ def test_writers_that_are_killed_leave_a_usable_cache(tmp_path: Path) -> None:
         cache.close()
 
 
-def test_a_process_killed_with_the_lock_held_blocks_nobody(tmp_path: Path) -> None:
+def test_a_process_killed_with_the_lock_held_blocks_nobody(
+    tmp_path: Path, start_python: Callable[..., Any]
+) -> None:
     path = tmp_path / "cache.sqlite"
     RelaxationCache(path).close()
     script = (
         "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "c.execute('BEGIN IMMEDIATE'); c.execute(\"DELETE FROM relaxations_v5\");"
-        "print('held', flush=True); time.sleep(60)"
+        "print('held', flush=True); time.sleep(3600)"
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder = start_python("-c", script, path, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == "held\n"
     os.kill(holder.pid, signal.SIGKILL)
-    holder.wait(timeout=30)
+    holder.wait()
     cache = RelaxationCache(path)
     cache.put(task(1), INFO, SETTINGS, result())
     assert cache.get(task(1), INFO, SETTINGS) is not None
@@ -147,7 +150,6 @@ def relaxed(early_stopping: EarlyStopping | None) -> tuple[RelaxTask, Relaxation
     return task, run.result()
 
 
-@settings(max_examples=60, deadline=None)
 @given(first=STOPPINGS, second=STOPPINGS)
 def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Below) -> None:
     with tempfile.TemporaryDirectory() as folder:

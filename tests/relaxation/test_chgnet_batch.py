@@ -23,17 +23,12 @@ NEAR = RelaxSettings(fmax=0.05, max_steps=100, optimizer="bfgs_symmetric")
 
 
 @pytest.fixture(scope="module")
-def potential() -> Chgnet:
-    return Chgnet("cpu")
+def batched(chgnet: Chgnet) -> BatchedChgnet:
+    return BatchedChgnet(chgnet._model)
 
 
 @pytest.fixture(scope="module")
-def batched(potential: Chgnet) -> BatchedChgnet:
-    return BatchedChgnet(potential._model)
-
-
-@pytest.fixture(scope="module")
-def own(potential: Chgnet):
+def own(chgnet: Chgnet):
     """CHGNet's own calculator, behind the same interface."""
     return Chgnet("cpu", batched=False).evaluator()
 
@@ -93,8 +88,8 @@ def test_as_chgnet_itself_on_hundreds_of_real_crystals(
     agree([Structure.from_str(cif, fmt="cif") for cif in cifs], batched, own)
 
 
-def test_forces_and_stress_are_the_derivatives_in_double_precision(potential: Chgnet) -> None:
-    double = BatchedChgnet(potential._model, double=True)
+def test_forces_and_stress_are_the_derivatives_in_double_precision(chgnet: Chgnet) -> None:
+    double = BatchedChgnet(chgnet._model, double=True)
     start = geometry_of(shaken(prototypes(40)[2], 3))
     found = double.evaluate([start])[0]
     rng = np.random.default_rng(1)
@@ -126,8 +121,8 @@ def test_forces_and_stress_are_the_derivatives_in_double_precision(potential: Ch
         assert slope == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_single_precision_is_enough(potential: Chgnet, batched: BatchedChgnet) -> None:
-    double = BatchedChgnet(potential._model, double=True)
+def test_single_precision_is_enough(chgnet: Chgnet, batched: BatchedChgnet) -> None:
+    double = BatchedChgnet(chgnet._model, double=True)
     geometries = [geometry_of(structure) for structure in prototypes(30)]
     for one, two in zip(batched.evaluate(geometries), double.evaluate(geometries), strict=True):
         if one.error is None:
@@ -173,12 +168,12 @@ def test_without_angles_as_chgnet_itself(batched: BatchedChgnet, own) -> None:
     agree([DIMER], batched, own)
 
 
-def test_the_same_queue_gives_the_same_bits(potential: Chgnet) -> None:
+def test_the_same_queue_gives_the_same_bits(chgnet: Chgnet) -> None:
     crystals = [one for one in prototypes(25) if len(one) <= 8][:10]
 
     def run() -> dict[object, object]:
         queue = deque(RelaxTask(at, one) for at, one in enumerate(crystals))
-        results = PotentialRelaxer(potential).relax(queue, NEAR)
+        results = PotentialRelaxer(chgnet).relax(queue, NEAR)
         return {
             task.key: (r.steps, r.energy_after, r.structure and r.structure.frac_coords.tobytes())
             for task, r in results
@@ -189,27 +184,27 @@ def test_the_same_queue_gives_the_same_bits(potential: Chgnet) -> None:
     assert len(first) == len(crystals)
 
 
-def test_relaxes_where_the_one_by_one_path_does(potential: Chgnet, own) -> None:
+def test_relaxes_where_the_one_by_one_path_does(chgnet: Chgnet, own) -> None:
     crystals = [one for one in prototypes(25) if len(one) <= 6][:6]
     queue = deque(RelaxTask(at, one) for at, one in enumerate(crystals))
-    for task, ours in PotentialRelaxer(potential).relax(queue, NEAR):
+    for task, ours in PotentialRelaxer(chgnet).relax(queue, NEAR):
         theirs = relax_one(task.structure, own, NEAR)
         assert ours.converged == theirs.converged and ours.error == theirs.error
         if theirs.converged:
             assert ours.energy_after == pytest.approx(theirs.energy_after, abs=2e-3)
 
 
-def test_threads_are_given_back(potential: Chgnet) -> None:
+def test_threads_are_given_back(chgnet: Chgnet) -> None:
     before = torch.get_num_threads()
-    list(PotentialRelaxer(potential).energies(prototypes(60)))
+    list(PotentialRelaxer(chgnet).energies(prototypes(60)))
     assert torch.get_num_threads() == before
 
 
-def test_another_architecture_is_refused(potential: Chgnet) -> None:
+def test_another_architecture_is_refused(chgnet: Chgnet) -> None:
     import copy
 
-    other = copy.copy(potential._model)
-    other.model_args = {**potential._model.model_args, "n_conv": 3}
+    other = copy.copy(chgnet._model)
+    other.model_args = {**chgnet._model.model_args, "n_conv": 3}
     with pytest.raises(ValueError, match="n_conv=3"):
         BatchedChgnet(other)
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from chgnet.graph import CrystalGraphConverter
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -48,7 +48,6 @@ def directed(structure: Structure, reach: float) -> Counter[tuple[int, int, tupl
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 7), st.floats(0, 4), st.floats(1, 7))
 def test_bonds_are_those_of_pymatgen(seed: int, n_sites: int, skew: float, reach: float) -> None:
     structure = random_crystal(seed, n_sites, skew)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -204,7 +202,7 @@ def test_workers_that_have_nothing_to_do_are_not_waited_for(tmp_path: Path) -> N
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(timeout=120)
+    thread.join()
     assert rounds == [6] * 6
 
 
@@ -241,7 +239,7 @@ def test_cache_does_not_keep_what_may_go_better_next_time(tmp_path):
     assert len(cache) == 1
 
 
-def test_two_processes_write_one_cache(tmp_path):
+def test_two_processes_write_one_cache(tmp_path, start_python):
     script = """
 import sys
 from novelty_metric.relaxation.cache import RelaxationCache
@@ -256,10 +254,8 @@ for step in range(start, start + 100):
     cache.put(RelaxTask(step, s), info, settings, Relaxation(structure=s, converged=True))
 """
     path = tmp_path / "shared.sqlite"
-    writers = [
-        subprocess.Popen([sys.executable, "-c", script, str(path), str(start)]) for start in (0, 50)
-    ]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    writers = [start_python("-c", script, path, start) for start in (0, 50)]
+    assert [writer.wait() for writer in writers] == [0, 0]
     assert len(RelaxationCache(path)) == 150
 
 
@@ -272,10 +268,9 @@ def test_a_file_that_is_no_cache_is_one_clear_error(tmp_path):
         sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master")
 
 
-def test_chgnet_relaxes_salt_and_names_its_weights():
-    potential = Chgnet("cpu")
-    assert potential.info.name == "chgnet" and len(potential.info.weights_hash) == 64
-    relaxer = PotentialRelaxer(potential)
+def test_chgnet_relaxes_salt_and_names_its_weights(chgnet):
+    assert chgnet.info.name == "chgnet" and len(chgnet.info.weights_hash) == 64
+    relaxer = PotentialRelaxer(chgnet)
     result = run(relaxer, [salt()])[0]
     assert result.converged
     # CHGNet's lattice parameter of NaCl is within 2 % of experiment (5.64 Å).
@@ -283,9 +278,9 @@ def test_chgnet_relaxes_salt_and_names_its_weights():
     assert result.energy_after < result.energy_before
 
 
-def test_chgnet_refuses_an_atom_out_of_reach():
+def test_chgnet_refuses_an_atom_out_of_reach(chgnet):
     lonely = Structure(Lattice.cubic(9.5), ["Na"], [[0, 0, 0]])
-    result = run(PotentialRelaxer(Chgnet("cpu")), [lonely])[0]
+    result = run(PotentialRelaxer(chgnet), [lonely])[0]
     assert result.structure is None and "no neighbour" in result.error
 
 

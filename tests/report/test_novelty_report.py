@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
@@ -564,7 +564,6 @@ maps = st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), st.inte
         max_size=4,
     )
 )
-@settings(max_examples=40, deadline=None)
 def test_any_rows_come_back_equal(
     tmp_path_factory: pytest.TempPathFactory, rows: list[CrystalResult]
 ) -> None:

@@ -9,9 +9,8 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,7 +184,7 @@ def test_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
     assert_same(scored(tmp_path, packaged(), make_pool=make, part=8), whole)
 
 
-@pytest.mark.parametrize("always", [False, True])
+@pytest.mark.parametrize("always", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_worker_that_dies_takes_nothing_with_it(
     always: bool, whole: Path, tmp_path: Path
 ) -> None:
@@ -281,7 +280,7 @@ def dask() -> None:
 
 def test_dask_gives_the_same(dask: None, whole: Path, tmp_path: Path) -> None:
     def make() -> Any:
-        return pools.dask(workers=4)
+        return pools.dask(workers=2)
 
     assert_same(scored(tmp_path, packaged(), make_pool=make, part=4), whole)
 
@@ -293,7 +292,7 @@ def test_a_worker_of_dask_that_is_killed_changes_nothing(
 
     @contextmanager
     def make() -> Iterator[pools.Pool]:
-        with pools.dask(workers=4) as pool:
+        with pools.dask(workers=2) as pool:
             client = pool.executor._client  # type: ignore[attr-defined]
             pids = list(client.run(os.getpid).values())
 
@@ -329,46 +328,57 @@ def test_a_cluster_that_can_not_be_made_is_one_line(
 # The command, killed
 
 
-def command(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "novelty_metric.cli", "score", f"out={folder}", *words]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def killed_at_random(
-    folder: Path, words: tuple[str, ...], times: int, longest: float, seed: int
-) -> int:
-    """Run a command to its end, killed so many times before; gives how often it was."""
-    chance = random.Random(seed)
+@pytest.fixture
+def start(start_python: Callable[..., Any]) -> Start:
+    """Start the command `score` into a folder."""
+
+    def start_score(folder: Path, *words: str, **options: Any) -> Any:
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = ("-m", "novelty_metric.cli", "score", f"out={folder}", *words)
+        return start_python(*command, **{**silent, **options})
+
+    return start_score
+
+
+def wait_for_journal(folder: Path, process: subprocess.Popen[str]) -> None:
+    while not (folder / "journal.sqlite").exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+def killed(start: Start, folder: Path, words: tuple[str, ...], delays: list[float]) -> int:
+    """Run a command to its end, killed before so long (s) after its journal was opened.
+
+    Gives how often it was killed before it was done.
+    """
     n_killed = 0
-    for _ in range(times):
-        process = subprocess.Popen(
-            command(folder, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            process.wait(timeout=chance.uniform(0.5, longest))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            n_killed += 1
-        process.wait(timeout=60)
-    subprocess.run(command(folder, *words), check=True, capture_output=True)
+    for delay in delays:
+        process = start(folder, *words)
+        wait_for_journal(folder, process)
+        time.sleep(delay)
+        n_killed += process.poll() is None
+        process.kill()
+        process.wait()
+    assert start(folder, *words).wait() == 0
     return n_killed
 
 
-def test_a_command_that_is_killed_goes_on(tmp_path: Path) -> None:
+def test_a_command_that_is_killed_goes_on(start: Start, tmp_path: Path) -> None:
     words = ("relaxer=none", "hull=none", "part=4", "scope=all")
-    subprocess.run(command(tmp_path / "whole", *words), check=True, capture_output=True)
-    started = time.perf_counter()
-    subprocess.run(command(tmp_path / "timed", *words), check=True, capture_output=True)
-    takes = time.perf_counter() - started
-    assert killed_at_random(tmp_path / "killed", words, 4, takes, seed=1)
+    assert start(tmp_path / "whole", *words).wait() == 0
+    assert killed(start, tmp_path / "killed", words, [0.0, 0.5])
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_a_command_that_relaxes_is_killed_twenty_times(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("chgnet")
+def test_a_command_that_relaxes_is_killed_twenty_times(start: Start, tmp_path: Path) -> None:
     words = ("cache=false", "part=8", "workers=1")
-    subprocess.run(command(tmp_path / "whole", *words), check=True, capture_output=True)
-    n_killed = killed_at_random(tmp_path / "killed", words, 20, 9.0, seed=2)
-    assert n_killed >= 15
+    assert start(tmp_path / "whole", *words).wait() == 0
+    chance = random.Random(2)
+    assert killed(start, tmp_path / "killed", words, [chance.uniform(0, 6) for _ in range(20)]) > 5
     found, expected = (NoveltyReport.load(tmp_path / name) for name in ("killed", "whole"))
     assert [(row.id, row.verdict, row.eligible, row.parent_id) for row in found.results] == [
         (row.id, row.verdict, row.eligible, row.parent_id) for row in expected.results
@@ -377,32 +387,25 @@ def test_a_command_that_relaxes_is_killed_twenty_times(tmp_path: Path) -> None:
         assert row.energy_per_atom == pytest.approx(other.energy_per_atom, abs=1e-3)
 
 
-def test_two_commands_on_one_folder(tmp_path: Path) -> None:
+def test_two_commands_on_one_folder(start: Start, tmp_path: Path) -> None:
     words = ("relaxer=none", "hull=none", "part=1", "scope=all", "progress=false")
-    first = subprocess.Popen(
-        command(tmp_path / "out", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(2000):
-            if (tmp_path / "out" / "journal.sqlite").exists():
-                break
-            time.sleep(0.01)
-        second = subprocess.run(
-            command(tmp_path / "out", *words), capture_output=True, text=True, check=False
-        )
-        # It was refused, or the first was done with before it came.
-        assert first.poll() == 0 or second.returncode == 2
-        if second.returncode == 2:
-            assert "another process is at work" in second.stderr
-            assert second.stderr.count("\n") == 1
-    finally:
-        assert first.wait(timeout=120) == 0
+    first = start(tmp_path / "out", *words)
+    wait_for_journal(tmp_path / "out", first)
+    second = start(tmp_path / "out", *words, stderr=subprocess.PIPE)
+    error = second.communicate()[1]
+    # It was refused, or the first was done with before it came.
+    assert second.returncode in (0, 2)
+    if second.returncode == 2:
+        assert "another process is at work" in error
+        assert error.count("\n") == 1
+    assert first.wait() == 0
     assert len(NoveltyReport.load(tmp_path / "out").results) == 41
 
 
 # The same twice
 
 
+@pytest.mark.usefixtures("chgnet")
 def test_two_runs_agree_to_the_last_digit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

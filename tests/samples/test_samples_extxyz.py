@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from novelty_metric.errors import InputError
@@ -204,7 +204,6 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(VALUES, VALUES)
 @example("1e5", "T")
 def test_ids_that_ase_writes_are_read(sample_id: str, other: str) -> None:
@@ -224,7 +223,6 @@ def test_ids_that_ase_writes_are_read(sample_id: str, other: str) -> None:
 NUMBERS = st.floats(-50, 50, allow_nan=False).map(lambda value: round(value, 6))
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(NUMBERS, min_size=9, max_size=9),
     st.lists(

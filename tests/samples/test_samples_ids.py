@@ -70,7 +70,7 @@ def test_text_is_kept_letter_by_letter(
     assert ids(path) == ["x-0", "x-1", "x"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True))
 def test_any_text_is_kept_by_a_table(names: list[str]) -> None:
     import tempfile

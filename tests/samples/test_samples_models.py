@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from model_layouts import (
     MODEL_LAYOUTS,
@@ -239,11 +239,7 @@ def assert_equal(sample: Sample, written: Structure) -> None:
 
 
 @pytest.mark.parametrize(("model", "writer"), CASES, ids=IDS)
-@settings(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+@settings(max_examples=6)
 @example(written=[Structure(Lattice.from_parameters(3, 3, 3, 65, 65, 66), ["H"], [[0, 0, 0]])])
 @example(written=[Structure(Lattice.from_parameters(3, 3, 3, 65, 66, 67), ["H"], [[0, 0, 0]])])
 @given(written=st.lists(structures(), min_size=1, max_size=3))

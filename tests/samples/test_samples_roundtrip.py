@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Element, Lattice, Structure
 from sample_layouts import WRITERS
@@ -53,11 +53,7 @@ def assert_same(read: Structure | None, written: Structure) -> None:
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-@settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+@settings(max_examples=12)
 @given(written=st.lists(structures(), min_size=1, max_size=3))
 def test_every_layout_gives_back_the_crystals(layout: str, written: list[Structure]) -> None:
     name, write = WRITERS[layout]

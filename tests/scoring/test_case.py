@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -155,7 +155,6 @@ def test_the_whole_truth_table(n_parents: int) -> None:
     assert seen == wanted
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.sampled_from(sorted(STATES)), max_size=10),
     st.booleans(),
@@ -187,7 +186,6 @@ def anything_tried(draw: st.DrawFn) -> TriedParent:
     )
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.lists(anything_tried(), max_size=6), st.lists(st.just("a reason"), max_size=2))
 def test_unfinished_work_is_never_unmatched(
     candidates: list[TriedParent], unfinished: list[str]

@@ -76,7 +76,7 @@ def test_a_match_must_be_near() -> None:
     assert outcome(STOPPING, 0.001, 0.1, moved) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-2, 2), st.floats(0, 5), st.sampled_from([SAME, OTHER]))
 def test_paper_never_ends_early(above: float, force: float, structure: Structure) -> None:
     assert (

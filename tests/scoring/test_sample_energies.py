@@ -125,7 +125,7 @@ def test_uncorrected_energies_get_the_corrections(reference: Reference, hull: Pa
     energy=st.floats(-3, 0),
     per=st.sampled_from(["atom", "cell"]),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_cell_does_not_matter(
     reference: Reference, hull: Path, times: tuple[int, int, int], energy: float, per: str
 ) -> None:

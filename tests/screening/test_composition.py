@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Composition, Element
 
@@ -118,7 +118,6 @@ SETS = (None, *OXIDATION_STATE_SETS)
     ),
     given_set=st.sampled_from(SETS),
 )
-@settings(max_examples=300, deadline=None)
 def test_equal_to_smact(amounts: dict[str, float], given_set: str | None) -> None:
     found = smact_valid(Composition(amounts), load_oxidation_states(given_set))
     assert found is smact_itself(amounts, given_set)
@@ -147,7 +146,6 @@ ION = st.tuples(
 
 
 @given(ions=st.lists(ION, min_size=2, max_size=5))
-@settings(max_examples=500, deadline=None)
 def test_equal_to_every_combination(ions: list[tuple[float, int, list[int]]]) -> None:
     """With ties, state zero, no atoms, and elements that are cation or anion."""
 

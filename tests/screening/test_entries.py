@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monty.serialization import dumpfn
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
@@ -277,7 +277,6 @@ def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 SYMBOLS = ("Li", "O", "Fe", "Mn")
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,17 +105,14 @@ def test_chgnet_has_its_own_scale() -> None:
     assert 0.005 < np.median(apart) < 0.02 and np.abs(apart).mean() < 0.03
 
 
-def test_the_packaged_own_energies_are_those_of_chgnet() -> None:
+def test_the_packaged_own_energies_are_those_of_chgnet(chgnet: Any) -> None:
     """Fluorite and rock salt of the packaged reference lie on or just above their own points."""
-    from novelty_metric.relaxation.potentials import Chgnet
-
     reference = open_reference("aflow")
     hull = Mp20Hull().open("chgnet")
-    pytest.importorskip("chgnet")
     from novelty_metric.reference.energies import reference_energies
     from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
-    energies = reference_energies(reference, PotentialRelaxer(Chgnet()))
+    energies = reference_energies(reference, PotentialRelaxer(chgnet))
     for formula in ("NaCl", "CaF2", "ZnS"):
         found = [
             hull.e_above_hull(reference.structure(i).composition, energies[i])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element, Lattice, Structure
@@ -118,7 +118,6 @@ FORMULAS = ("Li", "S", "O", "LiS", "Li2S", "LiO2", "Li2O", "SO2", "SO3", "LiSO2"
     times=st.integers(1, 12),
     order=st.permutations(range(len(FORMULAS))),
 )
-@settings(max_examples=60, deadline=None)
 def test_neither_the_cell_nor_the_order_of_the_crystals_matters(
     energies: list[float], amounts: tuple[int, int, int], times: int, order: list[int]
 ) -> None:

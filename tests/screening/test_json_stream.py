@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.screening.json_stream import json_values
@@ -29,7 +29,6 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]
     return {path: value}
 
 
-@settings(max_examples=300, deadline=None)
 @given(VALUES, st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, 1]), st.booleans())
 def test_every_value_comes_once(
     value: Any, whole: int, chunk: int, indent: int | None, ascii_only: bool

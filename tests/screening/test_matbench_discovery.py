@@ -8,10 +8,8 @@ import hashlib
 import importlib.util
 import json
 import pickle
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
@@ -516,7 +514,7 @@ def test_addresses_are_those_that_the_package_lists(
     assert adapter._listed("k", known) == known
 
 
-def test_the_package_is_not_imported(folder: Path) -> None:
+def test_the_package_is_not_imported(folder: Path, run_python: Callable[..., Any]) -> None:
     write_entries(folder)
     code = (
         "import sys\n"
@@ -525,7 +523,7 @@ def test_the_package_is_not_imported(folder: Path) -> None:
         "print([m for m in sys.modules if m.split('.')[0] in "
         "('matbench_discovery', 'pymatviz', 'plotly', 'torch')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code, check=True)
     assert done.stdout.strip() == "[]"
 
 

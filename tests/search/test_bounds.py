@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
@@ -40,7 +40,6 @@ lattices = st.builds(
 ).filter(lambda lattice: lattice.volume > 4)
 
 
-@settings(max_examples=150, deadline=None)
 @given(lattices, st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_no_refusal_where_pymatgen_finds_a_lattice(lattice: Lattice, size: int, seed: int) -> None:
     # The target is a strained supercell in another basis: near the edges of all tolerances.
@@ -81,7 +80,6 @@ def test_no_refusal_of_a_real_match(
     assert refused > 200
 
 
-@settings(max_examples=60, deadline=None)
 @given(lattices, st.integers(0, 2**32 - 1))
 def test_successive_minima_are_lower_bounds_and_mostly_exact_for_niggli_cells(
     lattice: Lattice, seed: int
@@ -111,7 +109,6 @@ def brute_minima(matrix: np.ndarray) -> np.ndarray:
     return lengths[chosen]
 
 
-@settings(max_examples=60, deadline=None)
 @given(lattices, st.integers(0, 2**32 - 1))
 def test_volume_window_holds_every_cell_within_the_tolerances(lattice: Lattice, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -153,7 +150,6 @@ def candidates(reference: list[list[int]], generated: list[int]) -> tuple[np.nda
 elements = st.lists(st.integers(1, 106), min_size=1, max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
 @given(elements, elements, st.integers(1, 3), st.booleans(), st.integers(0, 2**32 - 1))
 def test_no_map_costs_less_than_the_bound(
     small: list[int], large: list[int], times: int, swap: bool, seed: int

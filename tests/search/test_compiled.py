@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,20 +331,17 @@ def test_assignment_of_whole_numbers_with_many_ties() -> None:
             assert cost[rows, scratch.ints[1]].sum() == cost[rows, columns].sum()
 
 
-def in_a_process(*arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def in_a_process(run_python: Callable[..., Any]) -> Callable[..., str]:
+    def run(*arguments: str, **environment: str) -> str:
+        done = run_python(*arguments, cwd=ROOT, env=environment)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return str(done.stdout)
+
+    return run
 
 
-def test_the_same_without_compilation() -> None:
+def test_the_same_without_compilation(in_a_process: Callable[..., str]) -> None:
     here = "tests/search"
     out = in_a_process(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
@@ -367,7 +362,7 @@ def test_the_same_without_compilation() -> None:
     assert "14 passed" in out
 
 
-def test_no_place_for_the_cache(tmp_path: Path) -> None:
+def test_no_place_for_the_cache(tmp_path: Path, in_a_process: Callable[..., str]) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("no folder can be made below a file")
     script = (

@@ -157,8 +157,12 @@ def test_the_compiled_test_refuses_no_equal_crystal_and_finds_its_lattice(
 
 
 @pytest.mark.parametrize("n_sites", [(1, 300), (300, 1), (150, 300), (300, 300)])
-def test_hundreds_of_sites_of_one_element_end(n_sites: tuple[int, int]) -> None:
+def test_hundreds_of_sites_of_one_element_end(
+    n_sites: tuple[int, int], thorough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
+    if not thorough:
+        monkeypatch.setattr(compiled, "MOST_WORK_OF_EQUALS", compiled.MOST_WORK_OF_EQUALS // 10)
     rng = np.random.default_rng(13)
     one, other = (
         Structure(Lattice.cubic((12 * n) ** (1 / 3)), ["Fe"] * n, rng.random((n, 3)))

@@ -26,7 +26,7 @@ def search(reference: Reference) -> ParentSearch:
     return ParentSearch(reference, MANY)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     which=st.integers(0, 59), change=st.sampled_from(sorted(CHANGES)), seed=st.integers(0, 2**31)
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import get_object
@@ -123,10 +123,10 @@ def test_every_config_is_covered_by_the_package_data() -> None:
     assert installed == set((ROOT / "configs").rglob("*.yaml"))
 
 
-def test_the_table_of_models_is_made_from_the_configs() -> None:
+def test_the_table_of_models_is_made_from_the_configs(run_python: Callable[..., Any]) -> None:
     script = ROOT / "scripts" / "make_models_table.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], check=False)
-    assert done.returncode == 0, "run python scripts/make_models_table.py"
+    done = run_python(script, "--check")
+    assert done.returncode == 0, f"{done.stderr}run python scripts/make_models_table.py"
 
 
 def test_the_recipe_of_the_paper() -> None:

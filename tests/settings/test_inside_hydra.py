@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 APPLICATION = """\
 import logging
@@ -46,7 +46,7 @@ if __name__ == "__main__":
 FAST = ["relaxer=none", "hull=none", "limit=2", "progress=false"]
 
 
-def test_every_way_to_call_it(tmp_path: Path) -> None:
+def test_every_way_to_call_it(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "own.yaml").write_text("seen: 0\n")
     words = [
@@ -58,13 +58,7 @@ def test_every_way_to_call_it(tmp_path: Path) -> None:
     ]
     script = tmp_path / "application.py"
     script.write_text(APPLICATION.replace("WORDS", repr(words)))
-    done = subprocess.run(
-        [sys.executable, str(script), "seen=1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(script, "seen=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     statuses = [line for line in done.stdout.splitlines() if line.startswith("status")]
     assert statuses == ["status 0", "status 0", "status 2", "status 2", "status 0"]

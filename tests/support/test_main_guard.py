@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,28 +51,26 @@ monitor.close()
 """,
 }
 GUARD = 'if __name__ == "__main__":'
-TOO_LONG = 300
-"""Seconds: not a measure, but far above what an end takes."""
 
 
-def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = folder / "script.py"
-    path.write_text(script)
-    return subprocess.run(
-        [sys.executable, str(path)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TOO_LONG,
-    )
+@pytest.fixture
+def run(tmp_path: Path, run_python: Callable[..., Any]) -> Callable[[str], Any]:
+    def run_script(script: str) -> Any:
+        path = tmp_path / "script.py"
+        path.write_text(script)
+        return run_python(path, cwd=tmp_path)
+
+    return run_script
 
 
-@pytest.mark.parametrize("where", SCRIPTS)
-def test_without_its_guard(where: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param(w, marks=pytest.mark.slow) if w == "deterministic" else w for w in SCRIPTS],
+)
+def test_without_its_guard(where: str, run: Callable[[str], Any]) -> None:
     if where == "dask":
         pytest.importorskip("distributed")
-    done = run(SCRIPTS[where], tmp_path)
+    done = run(SCRIPTS[where])
     said = done.stdout + done.stderr
     lines = [line for line in said.splitlines() if GUARD in line]
     epochs = 2 if where == "asynchronous" else 1  # which goes on training
@@ -83,10 +81,10 @@ def test_without_its_guard(where: str, tmp_path: Path) -> None:
         assert done.returncode != 0
 
 
-def test_with_its_guard(tmp_path: Path) -> None:
+def test_with_its_guard(run: Callable[[str], Any]) -> None:
     lines = SCRIPTS["executor"].splitlines()
     guarded = "\n".join([GUARD, *(f"    {line}" for line in lines)])
-    done = run(guarded, tmp_path)
+    done = run(guarded)
     assert done.returncode == 0, done.stderr
     assert "novelty" in done.stdout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.protocol import Protocol
@@ -83,7 +83,6 @@ def test_nothing_eligible() -> None:
     assert not assess(nothing, something, parse_tolerances("unmatched:0")).regressed
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 1000))
 def test_a_regression_is_beyond_both(before: int, after: int, thousandths: int) -> None:
     tolerance = thousandths / 1000

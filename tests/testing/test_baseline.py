@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.comparison.compare import compare
@@ -102,7 +102,6 @@ def test_the_report_comes_back() -> None:
 words = st.text(max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -199,7 +198,6 @@ def test_names_of_baselines(nodeid: str, name: str) -> None:
     assert baseline_name(nodeid) == name
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=200), min_size=2, max_size=2, unique=True))
 def test_two_tests_never_share_a_baseline(parameters: list[str]) -> None:
     names = {baseline_name(f"test_a.py::test_b[{parameter}]") for parameter in parameters}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -727,7 +725,7 @@ HEAVY = ("numpy", "torch", "pymatgen", "wandb", "hydra", "yaml", "rich", "scipy"
 
 @pytest.mark.parametrize("words", [[], ["--novelty"], ["--collect-only", "--novelty"]])
 def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
-    pytester: pytest.Pytester, words: list[str]
+    pytester: pytest.Pytester, words: list[str], run_python: Callable[..., Any]
 ) -> None:
     """In an interpreter of its own, with no other plugin than this one."""
     pytester.makepyfile(
@@ -755,13 +753,9 @@ def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
             def test_a(novelty_metric): pass
             """
         )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "novelty_metric.testing.plugin", "-s", *words],
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    done = run_python(
+        *("-m", "pytest", "-p", "novelty_metric.testing.plugin", "-s", *words),
+        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "loaded: []" in done.stdout

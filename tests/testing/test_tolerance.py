@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.comparison.compare import SHARES
@@ -64,7 +64,6 @@ def test_what_is_none_is_refused_in_a_line(text: str, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(WORSE)), st.sampled_from("+-"), st.integers(0, 1000), st.booleans())
 def test_a_tolerance_reads_what_it_writes(
     share: str, sign: str, thousandths: int, relative: bool

@@ -1,0 +1,81 @@
+"""What does not fit among the installed packages is one line with the remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+from novelty_metric.cli import main
+from novelty_metric.support.versions import advice_on_imports, installed_versions
+
+INSTALLED: dict[str, tuple[str, list[str]]] = {
+    "novelty-metric": ("1.0", ["arrow>=16", "frames>=2", 'unused>=9; extra == "more"']),
+    "arrow": ("26.0", []),
+    "frames": ("3.1", ["numbers>=2.0.2", "absent>=1"]),
+    "matrices": ("1.3", ["numbers<1"]),  # nothing of ours needs it
+    "numbers": ("1.26.4", []),
+    "unused": ("1.0", []),
+}
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[str]]]:
+    """Metadata of a few packages in place of what is installed."""
+    packages = dict(INSTALLED)
+
+    def of(name: str) -> tuple[str, list[str]]:
+        if name not in packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return packages[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: of(name)[0])
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: of(name)[1])
+    return packages
+
+
+def test_a_requirement_that_is_not_met_is_named(installed: dict[str, object]) -> None:
+    told = advice_on_imports(ImportError("C extension: None not built"))
+    assert told == (
+        "the installed packages do not fit one another: C extension: None not built; frames 3.1 "
+        "needs numbers>=2.0.2, 1.26.4 is installed; try: pip install --upgrade 'numbers>=2.0.2'"
+    )
+
+
+def test_requirements_of_several_packages_are_met_at_once(
+    installed: dict[str, tuple[str, list[str]]],
+) -> None:
+    installed["arrow"] = ("26.0", ["numbers>=2", "numbers<3"])
+    told = advice_on_imports(ImportError("no"))
+    assert told.endswith("pip install --upgrade 'numbers<3,>=2,>=2.0.2'")
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [("arrow requires NumPy 2.0,\nfound 1.26.4", "numpy"), ("no such thing", "novelty-metric")],
+)
+def test_a_package_whose_metadata_say_nothing_is_told_in_its_own_words(
+    installed: dict[str, tuple[str, list[str]]], message: str, remedy: str
+) -> None:
+    installed["numbers"] = ("2.1", [])
+    told = advice_on_imports(ImportError(message))
+    assert " ".join(message.split()) in told
+    assert told.endswith(f"try: pip install --upgrade {remedy}")
+
+
+def test_what_is_installed_here_fits() -> None:
+    assert " needs " not in advice_on_imports(ImportError("none"))
+    assert installed_versions(["numpy"]).keys() == {"python", "numpy"}
+
+
+def test_the_command_says_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(words: list[str]) -> int:
+        raise ImportError("arrow requires NumPy 2.0 or newer, found 1.26.4")
+
+    monkeypatch.setattr("novelty_metric.cli._dispatch", broken)
+    assert main(["score"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("novelty-metric: error: the installed packages do not fit")
+    assert error.count("\n") == 1 and error.endswith("pip install --upgrade numpy\n")
