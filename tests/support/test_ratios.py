@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -29,7 +29,6 @@ def test_koopmans_own_example() -> None:
     assert (round(ratio.low, 2), round(ratio.high, 2)) == (2.94, 7.15)
 
 
-@settings(max_examples=200, deadline=None)
 @given(counts, counts)
 def test_a_limit_of_koopmans_interval_is_where_the_score_test_turns(
     first: tuple[int, int], second: tuple[int, int]
@@ -126,7 +125,6 @@ def test_nothing_to_compare() -> None:
     assert copying_z([2.0, 2.0], [2.0]) is None
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0, math.inf]), min_size=2, max_size=30),
     st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0, math.inf]), min_size=2, max_size=30),
