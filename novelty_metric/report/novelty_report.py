@@ -48,8 +48,7 @@ class NoveltyReport:
     Examples
     --------
     >>> from novelty_metric.protocol import Protocol
-    >>> from novelty_metric.support.text import percent
-    from novelty_metric.verdict import CrystalResult, Verdict
+    >>> from novelty_metric.verdict import CrystalResult, Verdict
     >>> context = RunContext(
     ...     protocol=Protocol.named("paper"),
     ...     reference_name="mp_20",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,14 +110,11 @@ def test_every_format_is_written_by_a_test() -> None:
     assert all(entry.description and "\n" not in entry.description for entry in FORMATS.values())
 
 
-def test_import_is_light() -> None:
+def test_import_is_light(run_python: Callable[..., Any]) -> None:
     heavy = ["torch", "pymatgen", "ase", "numpy", "pandas", "pyarrow", "hydra", "wandb"]
     code = (
         "import sys, novelty_metric.samples; "
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
-    )
+    done = run_python("-c", code, check=True)
     assert done.stdout.strip() == "[]"
