@@ -54,7 +54,7 @@ from novelty_metric.reference import Reference, open_reference
 from novelty_metric.reference.energies import reference_energies
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
-from novelty_metric.relaxation.potentials import AseCalculator, Chgnet
+from novelty_metric.relaxation.potentials import Chgnet, Potential, make_potential
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.samples import read_samples
 from novelty_metric.screening.composition import smact_valid
@@ -239,7 +239,11 @@ def decomposition(options: argparse.Namespace) -> None:
     drawn = with_decomposition(options)
     if options.model is not None:
         hull = Mp20Hull().open(options.model)
-        potential = Chgnet() if options.model == "chgnet" else sevennet(options.model)
+        potential = (
+            Chgnet()
+            if options.model == "chgnet"
+            else make_potential("sevennet", model=options.model)
+        )
         energies = PotentialRelaxer(potential).energies([one.structure for one in drawn])
         rows = pd.DataFrame(
             [
@@ -393,7 +397,7 @@ def scale(options: argparse.Namespace) -> None:
     reference = open_reference(options.store)
     drawn = of_many_elements(reference, options.crystals or 671, options.seed)
     structures = [reference.structure(index) for index in drawn]
-    energies = list(PotentialRelaxer(sevennet(options.model)).energies(structures))
+    energies = list(PotentialRelaxer(potential_of(options.model)).energies(structures))
     table = tables(Path(options.data)).set_index("material_id")["formation_energy_per_atom"]
     known = table.reindex([reference.ids[index] for index in drawn]).to_numpy()
     for which in (Energies.CORRECTED, Energies.UNCORRECTED):
@@ -417,10 +421,9 @@ def scale(options: argparse.Namespace) -> None:
     )
 
 
-def sevennet(model: str) -> AseCalculator:
-    """A model of the package ``sevenn``, whose weights come with it."""
-    target = {"_target_": "sevenn.calculator.SevenNetCalculator", "model": model}
-    return AseCalculator({**target, "device": "cpu"}, name=model)
+def potential_of(model: str) -> Potential:
+    """CHGNet, or a model of SevenNet."""
+    return Chgnet() if model == "chgnet" else make_potential("sevennet", model=model)
 
 
 def of_many_elements(reference: Reference, wanted: int, seed: int) -> np.ndarray:

@@ -10,8 +10,9 @@ so that a busy machine is as busy for all: with the package's own choice of work
 with one-thread processes of ASE's optimiser, filter and CHGNet's calculator; and with
 `StructOptimizer`. ``--device cuda`` runs each on the GPU, the two others in one process.
 
-``evaluation`` needs no samples: processor time of one evaluation of crystals of the reference, with
-CHGNet's own calculator and in batches, and how far the two are apart.
+``evaluation`` needs no samples: processor time of one evaluation of crystals of the reference, for
+each potential of ``--potentials``, with the calculator of its package and in batches, and the
+largest differences between the two.
 
 ``agreement`` compares final energies and confirmations of the batch with those of plain ASE, and
 those with plain ASE from a start that is shaken by 0.001 Å. Every exception is listed.
@@ -40,9 +41,9 @@ from novelty_metric.errors import CrystalError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import open_reference
 from novelty_metric.relaxation import RelaxSettings, RelaxTask
-from novelty_metric.relaxation.base import Evaluation
+from novelty_metric.relaxation.base import Evaluation, Geometry
 from novelty_metric.relaxation.loading import quiet
-from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.potentials import Chgnet, make_potential
 from novelty_metric.relaxation.relaxation_run import geometry_of
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.scoring.substitution import substitute
@@ -93,6 +94,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--handful", type=int, default=20)
+    parser.add_argument(
+        "--potentials",
+        nargs="+",
+        default=["chgnet", "sevennet"],
+        help="of `evaluation`: NAME, or NAME:MODEL",
+    )
     options = parser.parse_args()
     if options.what == "evaluation":
         compare_evaluations(options)
@@ -288,10 +295,25 @@ def compare_evaluations(options: argparse.Namespace) -> None:
     reference = open_reference(options.reference)
     chosen = np.random.default_rng(0).choice(len(reference), options.parents or 60, replace=False)
     geometries = [geometry_of(reference.structure(int(at))) for at in chosen]
-    own = Chgnet(options.device, batched=False).evaluator()
-    batched = Chgnet(options.device).evaluator()
-    own.evaluate(geometries[:2])
-    batched.evaluate(geometries[:2])
+    sites = sum(len(one.numbers) for one in geometries) / len(geometries)
+    print(f"{len(geometries)} crystals of {sites:.1f} sites on average")
+    for name in options.potentials:
+        key, _, model = name.partition(":")
+        settings: dict[str, Any] = {"device": options.device, **({"model": model} if model else {})}
+        evaluate_with(name, key, settings, geometries)
+
+
+def evaluate_with(
+    name: str, key: str, settings: dict[str, Any], geometries: list[Geometry]
+) -> None:
+    """One potential: its package's own calculator, then batches of several sizes."""
+    import numpy as np
+
+    own = make_potential(key, batched=False, **settings).evaluator()
+    batched = make_potential(key, **settings).evaluator()
+    for _ in range(3):  # TorchScript compiles at the first calls
+        own.evaluate(geometries[:2])
+        batched.evaluate(geometries[:2])
 
     def timed(evaluate: Callable[[Any], list[Evaluation]], size: int) -> list[Evaluation]:
         started = time.process_time()
@@ -302,14 +324,13 @@ def compare_evaluations(options: argparse.Namespace) -> None:
         print(f"{milliseconds:8.1f} ms", end=" ")
         return found
 
-    sites = sum(len(one.numbers) for one in geometries) / len(geometries)
-    print(f"{len(geometries)} crystals of {sites:.1f} sites on average")
+    print(name)
     expected = timed(own.evaluate, 1)
-    print("CHGNet's own calculator")
+    print("its package's own calculator")
     for size in (1, 2, 4, 8, 16, len(geometries)):
         found = timed(batched.evaluate, size)
         print(f"in batches of {size}")
-    pairs = [(a, b) for a, b in zip(expected, found, strict=True) if a.error is None]
+    pairs = [(a, b) for a, b in zip(expected, found, strict=True) if not (a.error or b.error)]
     energy = max(abs(a.energy - b.energy) / len(a.forces) for a, b in pairs)
     forces = max(float(np.abs(a.forces - b.forces).max()) for a, b in pairs)
     stress = max(float(np.abs(a.stress - b.stress).max()) for a, b in pairs)

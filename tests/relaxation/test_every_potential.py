@@ -40,8 +40,12 @@ class Subject:
     own: Evaluator
 
 
-CASES = [
-    pytest.param((potential, model.setting), id=model.name)
+CASES = [  # the default model of each; the others with --slow
+    pytest.param(
+        (potential, model.setting),
+        id=model.name,
+        marks=[] if model is potential.models[0] else [pytest.mark.slow],
+    )
     for potential in POTENTIALS.values()
     for model in potential.models
 ]
