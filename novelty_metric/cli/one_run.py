@@ -16,7 +16,8 @@ from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import choices
 from novelty_metric.settings.model_settings import GENERIC
-from novelty_metric.settings.score_settings import ScoreSettings, user_path
+from novelty_metric.settings.score_settings import ScoreSettings
+from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:

@@ -258,7 +258,8 @@ def _samples(
     from novelty_metric.samples import read_samples
     from novelty_metric.settings.compose import choices
     from novelty_metric.settings.run_folder import SAMPLES_HASH, fingerprint
-    from novelty_metric.settings.score_settings import MODEL_MARK, sample_paths, user_path
+    from novelty_metric.settings.score_settings import MODEL_MARK, sample_paths
+    from novelty_metric.support.folders import user_path
 
     reader = config["model"]["name"]
     if reader not in choices("model"):

@@ -20,6 +20,8 @@ ANGLE_UNITS = ("degrees", "radians")
 LENGTH_UNITS = {"angstrom": 1.0, "nm": 10.0, "bohr": 0.529177210544}
 """Å per unit; CODATA 2022 for the Bohr radius."""
 COORDINATES = ("fractional", "cartesian")
+_NO_OTHER_KEYS = {"extra": "forbid"}
+"""For pydantic, which checks the conventions of a model's config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class ArrayConvention:
         If one of them is none of these.
     """
 
+    __pydantic_config__ = _NO_OTHER_KEYS
     keys: Mapping[str, str] = field(default_factory=dict)
     angles: str = "degrees"
     lengths: str = "angstrom"

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.formats import FORMATS, ArrayConvention
+from novelty_metric.support.validation import (
+    STRICT,
+    AnyText,
+    Flag,
+    MustBe,
+    OptionalText,
+    validated,
+)
 
 GENERIC = "generic"
 """The model that is scored when none is named."""
+
+
+def _known_formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise InputError(f"formats names {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    return names
+
+
+Names = Annotated[
+    tuple[AnyText, ...],
+    BeforeValidator(lambda given: given or ()),
+    MustBe("a list of names"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +44,7 @@ class ModelSettings:
     Attributes
     ----------
     name : str
-    title : str
+    title : str or None
         As its authors write it.
     writes : str or None
         What it writes, in words.
@@ -43,19 +65,22 @@ class ModelSettings:
     paper, repository, citation : str or None
     """
 
-    name: str
-    title: str = ""
-    writes: str | None = None
-    formats: tuple[str, ...] = ()
-    format: str | None = None
-    columns: tuple[str, ...] = ()
-    arrays: ArrayConvention = field(default_factory=ArrayConvention)
-    samples: str | None = None
-    reference: str | None = "aflow"
-    relax_samples: bool = True
-    paper: str | None = None
-    repository: str | None = None
-    citation: str | None = None
+    __pydantic_config__ = STRICT
+    name: AnyText
+    title: OptionalText = None
+    writes: OptionalText = None
+    formats: Annotated[Names, AfterValidator(_known_formats)] = ()
+    format: OptionalText = None
+    columns: Names = ()
+    arrays: Annotated[ArrayConvention, BeforeValidator(lambda given: given or {})] = field(
+        default_factory=ArrayConvention
+    )
+    samples: OptionalText = None
+    reference: OptionalText = "aflow"
+    relax_samples: Flag = True
+    paper: OptionalText = None
+    repository: OptionalText = None
+    citation: OptionalText = None
 
     @classmethod
     def from_config(cls, content: Mapping[str, Any]) -> ModelSettings:
@@ -66,55 +91,6 @@ class ModelSettings:
         InputError
             In one line, for the first key that is unknown or of the wrong kind.
         """
-        known = [item.name for item in dataclasses.fields(cls)]
-        for key in content:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = (
-                    f"did you mean 'model.{close[0]}'?" if close else f"known: {', '.join(known)}"
-                )
-                raise InputError(f"no setting named 'model.{key}'; {hint}")
-        if not isinstance(content.get("name"), str):
-            raise InputError(f"model.name is {content.get('name')!r}; it must be text")
-        values = dict(content)
-        for key in ("writes", "format", "samples", "reference", "paper", "repository", "citation"):
-            if values.get(key) is not None and not isinstance(values[key], str):
-                raise InputError(f"model.{key} is {values[key]!r}; it must be text or null")
-        if not isinstance(values.get("relax_samples", True), bool):
-            raise InputError(
-                f"model.relax_samples is {values['relax_samples']!r}; it must be true or false"
-            )
-        values |= {
-            "title": str(values.get("title") or values["name"]),
-            "columns": _names(values, "columns"),
-            "formats": _names(values, "formats", FORMATS),
-            "arrays": _arrays(values.get("arrays") or {}),
-        }
-        return cls(**values)
-
-
-def _names(values: Mapping[str, Any], key: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-    names = values.get(key) or []
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"model.{key} is {names!r}; it must be a list of names")
-    unknown = [name for name in names if known and name not in known]
-    if unknown:
-        raise InputError(f"model.{key} names {unknown[0]!r}; known: {', '.join(known)}")
-    return tuple(names)
-
-
-def _arrays(content: Any) -> ArrayConvention:
-    known = [item.name for item in dataclasses.fields(ArrayConvention)]
-    if not isinstance(content, Mapping):
-        raise InputError(f"model.arrays is {content!r}; it must hold {', '.join(known)}")
-    for key in content:
-        if key not in known:
-            raise InputError(f"no setting named 'model.arrays.{key}'; known: {', '.join(known)}")
-    if not isinstance(content.get("keys") or {}, Mapping):
-        raise InputError(f"model.arrays.keys is {content['keys']!r}; it must map names to names")
-    values = {key: str(value) for key, value in content.items() if key != "keys"}
-    keys = {str(key): str(value) for key, value in (content.get("keys") or {}).items()}
-    try:
-        return ArrayConvention(keys=keys, **values)
-    except InputError as error:
-        raise InputError(f"model.{error}") from error
+        given = {"name": None, **content}
+        given["title"] = given.get("title") or given["name"]
+        return validated(cls, given, inside="model", key="setting")

@@ -13,7 +13,7 @@ from typing import Any
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.samples.draw import Draw
-from novelty_metric.settings.score_settings import user_path
+from novelty_metric.support.folders import user_path
 
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"

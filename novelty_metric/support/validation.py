@@ -51,7 +51,7 @@ class MustBe:
         try:
             return handler(value)
         except ValidationError as error:
-            infinite = error.errors()[0]["type"] == "finite_number"
+            infinite = any(one["type"] == "finite_number" for one in error.errors())
             what = "finite" if infinite else self.what
             raise PydanticCustomError(_MUST_BE, "{what}", {"what": what}) from None
 
@@ -94,7 +94,7 @@ class Whole(GroupedMetadata):
         yield MustBe(f"a whole number{limits}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Keys:
     """Exactly these keys, each of its own type."""
 
@@ -114,6 +114,7 @@ Flag = Annotated[bool, Strict(), MustBe("true or false")]
 Number = Annotated[float, Strict(), AllowInfNan(False), MustBe("a number")]
 Share = Annotated[float, Strict(), Ge(0), Le(1), MustBe("a share from 0 to 1")]
 AnyText = Annotated[str, Strict(), MustBe("text")]
+OptionalText = Annotated[Annotated[str, Strict()] | None, MustBe("text or null")]
 Count = Annotated[int, Whole(1)]
 
 
@@ -137,6 +138,8 @@ def validated(made: type[Model], content: Any, *, inside: str = "", key: str = "
     """
     try:
         found: Model = adapter(cast("Any", made)).validate_python(content)
+    except InputError as error:  # of a class that checks its own values
+        raise InputError(f"{inside}.{error}" if inside else str(error)) from error
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = next((one for one in errors if one["type"] in _UNKNOWN), errors[0])
@@ -158,11 +161,15 @@ def _line(error: ErrorDetails, made: Any, inside: str, key: str) -> str:
     value, kind = error["input"], error["type"]
     if kind in _UNKNOWN:
         known = _keys(made, error["loc"][:-1])
-        return f"no {key} named {_shown(where)}; {near_or_known(str(error['loc'][-1]), known)}"
+        if inside:
+            known = [f"{where.rpartition('.')[0]}.{name}" for name in known]
+        name = where if inside else str(error["loc"][-1])
+        return f"no {key} named {_shown(where)}; {near_or_known(name, known)}"
     if kind == "missing":
         return f"the {key} {where!r} is missing; null where not known"
     if kind == "dataclass_type" or (kind == "dict_type" and _keys(made, error["loc"])):
-        return f"{where or 'it'} must hold the keys {', '.join(_keys(made, error['loc']))}"
+        what = f"{where} is {_shown(value)}; it" if where else "it"
+        return f"{what} must hold the keys {', '.join(_keys(made, error['loc']))}"
     context = error.get("ctx", {})
     if kind in ("too_short", "too_long"):
         limit = context.get("min_length", context.get("max_length"))
@@ -170,12 +177,12 @@ def _line(error: ErrorDetails, made: Any, inside: str, key: str) -> str:
         return f"{where} has {len(value)} entries; it must have at {least} {limit}"
     if kind == "value_error":
         return f"{where} is {_shown(value)}; {context['error']}"
-    wanted = {"tuple_type": "a list", "dict_type": "keys with values"}.get(kind)
+    must = {"tuple_type": "be a list", "dict_type": "map names to values"}.get(kind)
     if kind == "literal_error":
         return f"{where} is {_shown(value)}; known: {_literals(context['expected'])}"
     if kind == _MUST_BE:
-        wanted = context["what"]
-    return f"{where} is {_shown(value)}; it must be {wanted or error['msg']}"
+        must = f"be {context['what']}"
+    return f"{where} is {_shown(value)}; it must {must or error['msg']}"
 
 
 def _keys(made: Any, path: tuple[int | str, ...]) -> list[str]:
@@ -193,7 +200,7 @@ def _keys(made: Any, path: tuple[int | str, ...]) -> list[str]:
 
 def _with_keys(hint: Any) -> Any:
     """What has keys of its own: the dataclass that a field holds, alone, or several of them."""
-    if is_dataclass(hint):
+    if isinstance(hint, Keys) or (isinstance(hint, type) and is_dataclass(hint)):
         return hint
     return next(filter(None, map(_with_keys, get_args(hint))), None)
 
