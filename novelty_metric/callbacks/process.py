@@ -5,15 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import multiprocessing
 import os
 import pickle
 import queue
 import secrets
-import signal
 import tempfile
 import threading
-import time
 import warnings
 import weakref
 from dataclasses import dataclass
@@ -25,18 +22,14 @@ from novelty_metric.callbacks.evaluation import Evaluation, Job
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.crystal import first_line
 from novelty_metric.support.processes import MISSING_GUARD, OwnContext
+from novelty_metric.support.workers import WorkerDiedError, WorkerProcess
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
     from novelty_metric.metric import SubstitutionNovelty
 
 _LOWER_PRIORITY = 10
 _PATIENCE = 20.0
-"""Seconds for the process to end by itself."""
-
-_WATCH = 1.0
-"""Seconds between two looks of the process for the one that trains."""
+"""Seconds for the thread to see that the process has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +61,7 @@ class BackgroundScorer:
         self._jobs: queue.SimpleQueue[tuple[Job, Path | None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Evaluation] = queue.SimpleQueue()
         self._context: OwnContext | None = None
-        self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._process: WorkerProcess | None = None
         self._closed = False
         self._pending = 0
         self._lock = threading.Lock()
@@ -109,18 +101,11 @@ class BackgroundScorer:
         """End the process; what is not finished is given up."""
         with self._lock:
             self._closed = True
-            process, connection = self._process, self._connection
+            process = self._process
         self._jobs.put(None)
-        if process is not None and connection is not None:
-            if self._pending:
-                # Workers of its own end when they find it gone.
-                process.terminate()
-            else:
-                connection.close()  # it ends by itself
-            process.join(timeout=_PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        if process is not None:
+            # Workers of its own end when they find it gone.
+            process.end(at_once=bool(self._pending))
         self._thread.join(timeout=_PATIENCE)
 
     def _serve(self) -> None:
@@ -134,44 +119,33 @@ class BackgroundScorer:
             self._done.put(evaluation)
 
     def _asked(self, job: Job, folder: Path | None) -> Evaluation:
-        connection = self._start()
-        if connection is None:
+        process = self._start()
+        if process is None:
             return _failed(job, "the scorer was closed")
+        process.send((job, folder))
         try:
-            connection.send((job, folder))
-            evaluation = connection.recv()
-        except (EOFError, OSError):
-            return _failed(job, self._bury())
+            evaluation = process.receive()
+        except WorkerDiedError as death:
+            self._process = None
+            assert self._context is not None
+            if self._context.guard_is_missing:
+                return _failed(job, MISSING_GUARD)
+            return _failed(job, f"the scorer process died ({death})")
         assert isinstance(evaluation, Evaluation)
         return evaluation
 
-    def _start(self) -> Connection | None:
+    def _start(self) -> WorkerProcess | None:
+        """The process, started now if there is none; None where the scorer was closed."""
         with self._lock:
             if self._closed:
                 return None
             if self._process is None:
                 self._context = OwnContext()
-                ours, theirs = self._context.Pipe()
                 # Not a daemon, which may have no workers of its own.
-                process = self._context.Process(
-                    target=_work, args=(theirs, self._settings), name="scorer"
+                self._process = WorkerProcess(
+                    self._context, _work, self._settings, name="scorer", daemon=False
                 )
-                process.start()
-                theirs.close()
-                self._process, self._connection = process, ours
-            return self._connection
-
-    def _bury(self) -> str:
-        """Forget a process that died, and say how."""
-        assert self._process is not None and self._connection is not None
-        assert self._context is not None
-        self._connection.close()
-        self._process.join()
-        status = self._process.exitcode
-        self._process = self._connection = None
-        if self._context.guard_is_missing:
-            return MISSING_GUARD
-        return f"the scorer process died (exit status {status})"
+            return self._process
 
 
 def _close(scorer: BackgroundScorer | None) -> None:
@@ -197,9 +171,6 @@ def _silence() -> None:
 
 def _work(connection: Connection, settings: ScorerSettings) -> None:
     """The life of the process."""
-    _end_with_parent()
-    # Ctrl-C reaches the whole process group; the one who trains decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     if settings.metric.device is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is for the training
@@ -232,26 +203,6 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
         pass  # the one who trains is gone
     finally:
         scorer.close()
-
-
-def _end_with_parent() -> None:
-    """End this process soon after the one that started it, however that one ended.
-
-    The end of the pipe says so too, but only to one who reads it, and not while a worker of a data
-    loader, forked from the one who trained, still holds a copy.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent.pid:
-            time.sleep(_WATCH)
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="novelty-watch", daemon=True).start()
 
 
 class WayHome:

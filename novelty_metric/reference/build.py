@@ -6,10 +6,9 @@ import hashlib
 import itertools
 import json
 import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from novelty_metric.reference.manifest import (
 from novelty_metric.reference.prepare import prepare
 from novelty_metric.reference.store import Progress, Reference
 from novelty_metric.samples import count_hint, read_samples
-from novelty_metric.support.processes import OwnContext
+from novelty_metric.support.workers import worker_pool
 
 if TYPE_CHECKING:
     from novelty_metric.samples import Sample
@@ -202,29 +201,24 @@ def _prepared_chunks(
                 parts.save(number, chunk)
             yield chunk
         return
-    context = OwnContext()
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
     waiting: deque[tuple[int, _Chunk | Future[_Chunk]]] = deque()
     try:
-        for number, batch in numbered:
-            known = parts.load(number, len(batch))
-            if known is not None:
-                waiting.append((number, known))
-            else:
-                job = executor.submit(_prepare_chunk, batch, symprec, angle_tolerance)
-                waiting.append((number, job))
-            while len(waiting) > 2 * workers:
+        with worker_pool(workers) as pool:
+            for number, batch in numbered:
+                known = parts.load(number, len(batch))
+                if known is not None:
+                    waiting.append((number, known))
+                else:
+                    job = pool.submit(_prepare_chunk, batch, symprec, angle_tolerance)
+                    waiting.append((number, job))
+                while len(waiting) > 2 * workers:
+                    yield _finished(parts, *waiting.popleft())
+            while waiting:
                 yield _finished(parts, *waiting.popleft())
-        while waiting:
-            yield _finished(parts, *waiting.popleft())
     except BrokenExecutor as error:
-        executor.shutdown(cancel_futures=True)  # then it is known how the processes ended
-        context.require_guard()
         raise InputError(
             "a worker process died; what is finished is kept: try workers=1"
         ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def _finished(parts: _Parts, number: int, chunk: _Chunk | Future[_Chunk]) -> _Chunk:
@@ -250,11 +244,6 @@ def _prepare_chunk(batch: Sequence[Sample], symprec: float, angle_tolerance: flo
         else:
             prepared.append((sample.id, crystal))
     return _Chunk(CrystalArrays.from_prepared(prepared), tuple(skipped))
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which ends its workers in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:

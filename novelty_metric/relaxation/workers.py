@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import math
 import os
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +20,9 @@ from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.loading import quiet
 from novelty_metric.relaxation.potentials import Potential
 from novelty_metric.support.processes import OwnContext
+from novelty_metric.support.workers import WorkerDiedError, WorkerProcess
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
     from pymatgen.core import Structure
 
 _WANT, _RELAX, _DONE, _ENERGIES, _FAILED = "want", "relax", "done", "energies", "failed"
@@ -34,8 +32,7 @@ _WANT, _RELAX, _DONE, _ENERGIES, _FAILED = "want", "relax", "done", "energies", 
 class _Worker:
     """A worker process as its owner sees it."""
 
-    process: BaseProcess
-    connection: Connection
+    process: WorkerProcess
     ready: bool = False
     wants: bool = False
     under_way: dict[int, Any] = field(default_factory=dict)
@@ -127,7 +124,7 @@ class Workers:
                     sizes[at] = len(chunk)
                     worker.wants = False
                     worker.under_way[at] = at
-                    self._send(worker, (_ENERGIES, at, chunk))
+                    worker.process.send((_ENERGIES, at, chunk))
                     following = next(waiting, None)
             if position in finished:
                 yield from finished.pop(position)
@@ -145,8 +142,7 @@ class Workers:
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
-            worker.process.join()
-            worker.connection.close()
+            worker.process.end(at_once=True)
         self._workers.clear()
 
     def _start(self) -> None:
@@ -154,13 +150,7 @@ class Workers:
         if self._context is None:
             self._context = OwnContext()
         while len(self._workers) < self._count:
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(
-                target=_work, args=(theirs, self._potential), daemon=True
-            )
-            process.start()
-            theirs.close()
-            self._workers.append(_Worker(process, ours))
+            self._workers.append(_Worker(WorkerProcess(self._context, _work, self._potential)))
 
     def _heard(
         self, seconds: float | None = None
@@ -172,13 +162,13 @@ class Workers:
         InputError
             If the potential can't be loaded.
         """
-        by_connection: dict[Any, _Worker] = {w.connection: w for w in self._workers}
+        by_connection: dict[Any, _Worker] = {w.process.connection: w for w in self._workers}
         for connection in wait(list(by_connection), seconds):
             worker = by_connection[connection]
             try:
-                kind, number, content = worker.connection.recv()
-            except (EOFError, OSError):
-                self._bury(worker)
+                kind, number, content = worker.process.receive()
+            except WorkerDiedError as death:
+                self._forget(worker, death)
                 yield worker, None, 0, None
                 continue
             if kind == _FAILED:
@@ -193,31 +183,19 @@ class Workers:
         worker.under_way[self._next_number] = job
         # Not its key, which belongs to the caller.
         content = job.task.structure, job.task.early_stopping, job.settings
-        self._send(worker, (_RELAX, self._next_number, content))
+        worker.process.send((_RELAX, self._next_number, content))
 
-    @staticmethod
-    def _send(worker: _Worker, message: tuple[str, int, Any]) -> None:
-        with contextlib.suppress(OSError):  # it died; its end of the pipe will say so
-            worker.connection.send(message)
-
-    def _bury(self, worker: _Worker) -> None:
+    def _forget(self, worker: _Worker, death: WorkerDiedError) -> None:
         """Forget a worker that died; `_start` makes another."""
         self._workers.remove(worker)
-        worker.connection.close()
-        worker.process.join()
         if not worker.ready:
             assert self._context is not None
             self._context.require_guard()
-            raise InputError(
-                "a worker process ended at its start "
-                f"(exit status {worker.process.exitcode}); try workers=1"
-            )
+            raise InputError(f"a worker process ended at its start ({death}); try workers=1")
 
 
 def _work(connection: Connection, potential: Potential) -> None:
     """The life of a worker process."""
-    # Ctrl-C reaches the whole process group; the parent decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         with quiet():
@@ -227,8 +205,8 @@ def _work(connection: Connection, potential: Potential) -> None:
             torch.set_num_threads(1)
             flight = InFlight(potential.evaluator())
     except Exception as error:
-        said = str(error) if isinstance(error, NoveltyMetricError) else first_line(error)
-        connection.send((_FAILED, 0, said))
+        message = str(error) if isinstance(error, NoveltyMetricError) else first_line(error)
+        connection.send((_FAILED, 0, message))
         return
     waiting: deque[tuple[RelaxTask, RelaxSettings]] = deque()
     asked = False

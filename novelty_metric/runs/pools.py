@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.support.cores import usable_cores
-from novelty_metric.support.processes import OwnContext, require_guarded_script
+from novelty_metric.support.processes import require_guarded_script
+from novelty_metric.support.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,8 @@ def processes(workers: int | None = None) -> Iterator[Pool]:
         If the script that calls this lacks its guard.
     """
     count = workers or usable_cores()
-    context = OwnContext()
-    with ProcessPoolExecutor(count, mp_context=context) as executor:
-        try:
-            yield Pool(executor, 2 * count)
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-    context.require_guard()
+    with worker_pool(count) as executor:
+        yield Pool(executor, 2 * count)
 
 
 @contextmanager

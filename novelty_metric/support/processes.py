@@ -61,6 +61,12 @@ class OwnContext(SpawnContext):
         ended = wait([process.sentinel for process in started], timeout=0)
         return any(_exit_status(p) == _NO_GUARD for p in started if p.sentinel in ended)
 
+    def terminate(self) -> None:
+        """End every process that was started here and still runs."""
+        for process in self._started:
+            if process.ident is not None and process.is_alive():
+                process.terminate()
+
     def require_guard(self) -> None:
         """Refuse a script without its guard, once the process that misses it has ended.
 
