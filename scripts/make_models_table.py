@@ -20,7 +20,7 @@ END = "<!-- end of the table -->"
 def make_table() -> str:
     """The table as Markdown, a row per config of the group ``model``."""
     rows = [
-        "| `model=` | model | what it writes | scored against | samples | cite |",
+        "| `model=` | model | files | default reference | samples | citation key |",
         "|---|---|---|---|---|---|",
     ]
     for name in choices("model"):
@@ -39,7 +39,7 @@ def make_table() -> str:
                     f"`{name}`",
                     " ".join(links),
                     model["writes"],
-                    f"`{model['reference']}`" if model["reference"] else "name it: `reference=`",
+                    f"`{model['reference']}`" if model["reference"] else "none: give `reference=`",
                     "relaxed here" if model["relax_samples"] else "already relaxed",
                     f"`{model['citation']}`" if model["citation"] else "",
                 ]

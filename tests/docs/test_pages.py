@@ -79,7 +79,7 @@ def test_every_key_of_every_config_is_there_with_its_meaning(settings: str) -> N
             assert len(shown[prefix + key][-1]) > 5, f"{path}: {key} has no comment above it"
             n_keys += 1
     assert n_keys > 50
-    assert shown["limit"] == ["null", "Score the first so many crystals; null: all."]
+    assert shown["limit"] == ["null", "Score only the first N crystals; null: all."]
     assert shown["samples"][0] == "that of model.samples, else null"
 
 
