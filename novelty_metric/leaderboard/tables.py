@@ -139,43 +139,44 @@ def json_text(sections: Sequence[Section]) -> str:
 HEAD = """\
 # Leaderboard
 
-Which generative models of crystals discover something? A crystal counts as new if it is valid,
-metastable, and neither a crystal of what the model was trained on nor one of these with its
-elements exchanged and relaxed once. Models are ranked by their *novel yield*: distinct new
-crystals per generated one. [index.html](index.html) is this table with charts, a page for each
-model, and unmatched crystals; [leaderboard.csv](leaderboard.csv) and
-[leaderboard.json](leaderboard.json) are for programs. How to put a model here:
-[CONTRIBUTING.md](CONTRIBUTING.md).
+Which generative models of crystals discover new materials? A crystal counts as new if it is valid
+and metastable, if it is not a training crystal, and if it is not a training crystal after its
+elements are exchanged and the result is relaxed once. Models are ranked by their *novel yield*: the
+number of distinct new crystals per generated crystal. [index.html](index.html) is this table with
+charts, a page for each model, and the unmatched crystals. [leaderboard.csv](leaderboard.csv) and
+[leaderboard.json](leaderboard.json) are for programs. [CONTRIBUTING.md](CONTRIBUTING.md) explains
+how to submit a model.
 
-Nothing here is typed in: `novelty-metric leaderboard build` makes this page from
+No figure is entered by hand: `novelty-metric leaderboard build` makes this page from the
 [submissions](submissions), and `novelty-metric leaderboard check --samples DIR --recompute` scores
-what is submitted again.
+the submitted samples again.
 """
 
 TAIL = """\
-## How to read it
+## How to read the tables
 
-- **Novel yield**: distinct new crystals per generated one, at one number of generated crystals for
-  all models of a section, since it falls as more are drawn. The interval is chance alone (95 %).
-- **Rank**: 1 + the number of models whose yield is higher by more than chance (Newcombe's 95 %
-  interval of the difference, pair by pair). Models that chance can't tell apart share a rank.
-- **Not ranked**: models of which it is not known how many crystals were generated.
+- **Novel yield**: the number of distinct new crystals per generated crystal. It falls if more
+  crystals are drawn, so all models of a section have the same number of generated crystals. The
+  interval covers sampling noise only (95 %).
+- **Rank**: 1 + the number of models whose yield is significantly higher (Newcombe's 95 % interval
+  of the difference, for each pair). Models without a significant difference share a rank.
+- **Not ranked**: models for which the number of generated crystals is not known.
 - **Duplicate, substituted, unmatched, undecided**: per cent of the eligible crystals, with 95 %
-  Wilson intervals. Undecided is what did not finish; it is never counted as new.
-- **Sections**: only what was scored against the same training set, with the same protocol,
-  potential and hull stands in one section; nothing is ranked across sections.
+  Wilson intervals. The calculations of an undecided crystal did not finish; it never counts as new.
+- **Sections**: a section holds models that were scored against the same training set, with the same
+  protocol, potential and hull. Models of different sections are not ranked against each other.
 """
 
 
 def markdown(sections: Sequence[Section], caveat: str = "") -> str:
-    """The content of ``README.md``; `caveat` is what has to be said of the demonstrations."""
+    """The content of ``README.md``; `caveat` describes the demonstrations."""
     ranked = [section for section in sections if not section.demonstration]
     shown = [section for section in sections if section.demonstration]
     parts = [HEAD, "## Ranked\n"]
     if not ranked:
         parts.append(
-            "Empty. A model is ranked once it has been scored against its own training set, with "
-            "its samples at hand for anyone to score again.\n"
+            "Empty. A model is ranked only if it was scored against its own training set and its "
+            "samples are publicly available.\n"
         )
     for section in ranked:
         parts += _section(section)
