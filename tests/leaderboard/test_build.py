@@ -61,7 +61,7 @@ def test_the_demonstration_ranks_nobody() -> None:
     assert all(entry.rank is None and entry.unranked for entry in only.entries)
     text = (BOARD / "README.md").read_text()
     assert "## Ranked\n\nEmpty." in text
-    for words in ("no model was trained on it", "two other splits", "fine-tuned on lithium systems"):
+    for words in ("no model was trained on it", "two other splits", "fine-tuned on lithium"):
         assert words in text
         assert words in (BOARD / "index.html").read_text().replace("&#39;", "'")
 
