@@ -27,6 +27,7 @@ FIXTURES_OF_MARKER = {
     "lightning": {"lightning"},
     "potential": {"chgnet"},
     "processes": {"run_python", "start_python"},
+    "shared": {"shared_data"},
 }
 """A test that uses one of the fixtures, directly or through another one, gets the marker."""
 

@@ -86,6 +86,18 @@ def test_a_monitor_loads_neither_torch_nor_a_logger(loaded_by: LoadedBy) -> None
     assert not loaded_by(code) & {"torch", "lightning", "wandb", "matplotlib", "ase", "pymatgen"}
 
 
+def test_a_run_needs_no_extra(run_python: Callable[..., Any], tmp_path: Path) -> None:
+    extras = ["distributed", "lightning", "pytest", "wandb"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
+        "from novelty_metric.cli import main\n"
+        "sys.exit(main(['score', 'relaxer=none', 'limit=2', 'out=run', 'progress=false'])"
+        " or main(['report', 'run']))"
+    )
+    done = run_python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_all_is_complete_and_resolves() -> None:
     assert novelty_metric.__all__ == sorted(novelty_metric.__all__)
     assert set(novelty_metric.__all__) == set(novelty_metric._HOME)

@@ -98,7 +98,7 @@ class WandbReports:
         Raises
         ------
         InputError
-            If W&B can open none; tried once.
+            If W&B is not installed or can open none; tried once.
         """
         if self._failure is not None:
             raise self._failure
@@ -114,6 +114,11 @@ class WandbReports:
                     online = not getattr(self._run, "offline", True)
                     where = self._run.url if online else self._run.dir
                     log.info("novelty is logged to W&B: %s", where)
+            except ModuleNotFoundError as error:
+                self._failure = InputError(
+                    f'W&B is not installed ({error}); pip install "novelty-metric[wandb]"'
+                )
+                raise self._failure from error
             except Exception as error:  # of many types, some of them W&B's own
                 self._failure = InputError(
                     f"W&B can't open a run ({first_line(error)}); log in with `wandb login`, "

@@ -452,8 +452,8 @@ if __name__ == "__main__":
     ("where", "relaxer"),
     [
         ("within", "none"),
-        pytest.param("within", "chgnet", marks=pytest.mark.slow),
-        pytest.param("beside", "chgnet", marks=pytest.mark.slow),
+        pytest.param("within", "chgnet", marks=[pytest.mark.slow, pytest.mark.potential]),
+        pytest.param("beside", "chgnet", marks=[pytest.mark.slow, pytest.mark.potential]),
     ],
 )
 def test_what_libraries_say_stays_off_the_screen(

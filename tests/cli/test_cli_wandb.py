@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def test_the_report_is_logged_once_it_is_written(
     report = NoveltyReport.load(folder / "run")
     assert len(crystals(run)["data"]) == len(report.results) == 6
     assert len(list(run.glob("files/media/images/**/*.png"))) == 2
+
+
+def test_what_is_not_installed_is_said_before_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(["score", *SEARCH, "out=run"]) == 2
+    shown = capsys.readouterr()
+    assert "W&B is not installed" in shown.err and '"novelty-metric[wandb]"' in shown.err
+    assert shown.err.count("\n") == 1 and shown.out == ""
 
 
 def test_a_sweep_makes_a_run_for_each(folder: Path) -> None:
