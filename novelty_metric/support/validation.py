@@ -118,7 +118,14 @@ OptionalText = Annotated[Annotated[str, Strict()] | None, MustBe("text or null")
 Count = Annotated[int, Whole(1)]
 
 
-def validated(made: type[Model], content: Any, *, inside: str = "", key: str = "key") -> Model:
+def validated(
+    made: type[Model],
+    content: Any,
+    *,
+    inside: str = "",
+    key: str = "key",
+    context: Mapping[str, Any] | None = None,
+) -> Model:
     """The content, checked, as what is asked for.
 
     Parameters
@@ -130,6 +137,8 @@ def validated(made: type[Model], content: Any, *, inside: str = "", key: str = "
         What stands before the names of the keys in messages, such as ``model``.
     key : str
         What a key is called there.
+    context : mapping, optional
+        For validators that ask for it.
 
     Raises
     ------
@@ -137,7 +146,7 @@ def validated(made: type[Model], content: Any, *, inside: str = "", key: str = "
         In one line, for the first thing that is wrong; an unknown key comes before all else.
     """
     try:
-        found: Model = adapter(cast("Any", made)).validate_python(content)
+        found: Model = adapter(cast("Any", made)).validate_python(content, context=context)
     except InputError as error:  # of a class that checks its own values
         raise InputError(f"{inside}.{error}" if inside else str(error)) from error
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """What a test checks: the arguments of its marker or the keys of its YAML file, themselves checked.
 
-Standard library only: this is read at collection.
+It loads pydantic: imported once a test bears the marker, or a novelty test is to run.
 """
 
 from __future__ import annotations
@@ -10,15 +10,64 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from novelty_metric.errors import InputError, near_or_known
-from novelty_metric.protocol import SCOPES
+from annotated_types import MinLen
+from pydantic import BeforeValidator, Strict, ValidationInfo
+
+from novelty_metric.errors import InputError
+from novelty_metric.protocol import Scope
+from novelty_metric.support.validation import (
+    STRICT,
+    Count,
+    Flag,
+    MustBe,
+    Share,
+    validated,
+)
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
-TEXTS = ("model", "relaxer", "hull", "scope", "format", "column", "device")
-COUNTS = ("limit", "max_sites", "workers")
-SHARES = ("min_unmatched", "max_duplicate")
+Words = Annotated[str, Strict(), MinLen(1), MustBe("text")]
+
+
+def _samples(value: Any, info: ValidationInfo) -> Path:
+    return _file(_path("samples", value), info)
+
+
+def _reference(value: Any, info: ValidationInfo) -> str:
+    text = _path("reference", value)
+    # A bare word is the name of a reference, unless a file is called so.
+    is_path = Path(text).name != text or Path(text).suffix == ".arrow"
+    return str(_file(text, info)) if is_path else text
+
+
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise InputError(f"{name} is {value!r}; it must be a path")
+    return str(os.fspath(value))
+
+
+def _file(text: str, info: ValidationInfo) -> Path:
+    assert info.context is not None
+    folder: Path = info.context["folder"]
+    return folder / Path(text).expanduser()
+
+
+def _protocol(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return validated(Words, value, inside="protocol")
+    if not isinstance(value.get("name"), str):
+        raise InputError("protocol needs a name beside its settings, such as name: fast")
+    return dict(value)
+
+
+def _tolerances(value: Any) -> tuple[Tolerance, ...]:
+    if not isinstance(value, str):
+        raise InputError(f"fail is {value!r}; it must be text such as unmatched:-5%")
+    try:
+        return parse_tolerances(value)
+    except ValueError as error:
+        raise InputError(f"fail: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +96,26 @@ class NoveltyCheck:
         A check in which no crystal is eligible passes; without it, it fails.
     """
 
-    model: str
-    samples: Path | None = None
-    reference: str | None = None
-    protocol: str | Mapping[str, Any] | None = None
-    relaxer: str | None = None
-    hull: str | None = None
-    scope: str | None = None
-    device: str | None = None
-    relax_samples: bool | None = None
-    exhaustive: bool | None = None
-    limit: int | None = None
-    max_sites: int | None = None
-    workers: int | None = None
-    format: str | None = None
-    column: str | None = None
-    min_unmatched: float | None = None
-    max_duplicate: float | None = None
-    fail: tuple[Tolerance, ...] | None = None
-    allow_empty: bool = False
+    __pydantic_config__ = STRICT
+    model: Words
+    samples: Annotated[Path | None, BeforeValidator(_samples)] = None
+    reference: Annotated[str | None, BeforeValidator(_reference)] = None
+    protocol: Annotated[str | Mapping[str, Any] | None, BeforeValidator(_protocol)] = None
+    relaxer: Words | None = None
+    hull: Words | None = None
+    scope: Scope | None = None
+    device: Words | None = None
+    relax_samples: Flag | None = None
+    exhaustive: Flag | None = None
+    limit: Count | None = None
+    max_sites: Count | None = None
+    workers: Count | None = None
+    format: Words | None = None
+    column: Words | None = None
+    min_unmatched: Share | None = None
+    max_duplicate: Share | None = None
+    fail: Annotated[tuple[Tolerance, ...] | None, BeforeValidator(_tolerances)] = None
+    allow_empty: Flag = False
 
     @property
     def has_floor(self) -> bool:
@@ -95,63 +145,7 @@ def read_check(
     InputError
         In one line, for the first setting that is unknown or of the wrong kind.
     """
-    values: dict[str, Any] = {"model": default_model}
-    for name, value in given.items():
-        if name not in KEYS:
-            hint = near_or_known(str(name), KEYS)
-            raise InputError(f"no {what} named {name!r}; {hint}")
-        if value is not None:
-            values[name] = _checked(name, value, folder)
-    return NoveltyCheck(**values)
-
-
-def _checked(name: str, value: Any, folder: Path) -> Any:
-    if name == "samples":
-        return _file(_path(name, value), folder)
-    if name == "reference":
-        text = _path(name, value)
-        # A bare word is the name of a reference, unless a file is called so.
-        is_path = Path(text).name != text or Path(text).suffix == ".arrow"
-        return str(_file(text, folder)) if is_path else text
-    if name == "protocol" and isinstance(value, Mapping):
-        if not isinstance(value.get("name"), str):
-            raise InputError("protocol needs a name beside its settings, such as name: fast")
-        return dict(value)
-    if name == "fail":
-        return _tolerances(value)
-    if name in (*TEXTS, "protocol"):
-        if not isinstance(value, str) or not value:
-            raise InputError(f"{name} is {value!r}; it must be text")
-        if name == "scope" and value not in SCOPES:
-            raise InputError(f"scope is {value!r}; known: {', '.join(SCOPES)}")
-        return value
-    if name in COUNTS:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is {value!r}; it must be a whole number above 0")
-        return value
-    if name in SHARES:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise InputError(f"{name} is {value!r}; it must be a share from 0 to 1")
-        return float(value)
-    if not isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}; it must be true or false")
-    return value
-
-
-def _path(name: str, value: Any) -> str:
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise InputError(f"{name} is {value!r}; it must be a path")
-    return str(os.fspath(value))
-
-
-def _file(text: str, folder: Path) -> Path:
-    return folder / Path(text).expanduser()
-
-
-def _tolerances(value: Any) -> tuple[Tolerance, ...]:
-    if not isinstance(value, str):
-        raise InputError(f"fail is {value!r}; it must be text such as unmatched:-5%")
-    try:
-        return parse_tolerances(value)
-    except ValueError as error:
-        raise InputError(f"fail: {error}") from None
+    values = {name: value for name, value in given.items() if value is not None}
+    return validated(
+        NoveltyCheck, {"model": default_model, **values}, key=what, context={"folder": folder}
+    )

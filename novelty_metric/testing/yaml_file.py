@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from novelty_metric.errors import InputError
-from novelty_metric.testing.checks import NoveltyCheck, read_check
 from novelty_metric.testing.names import SESSION, marker_name
+
+if TYPE_CHECKING:
+    from novelty_metric.testing.checks import NoveltyCheck
 
 _PREFIX = "novelty_"
 
@@ -58,6 +60,8 @@ def read_yaml_check(path: Path) -> NoveltyCheck:
         `samples` is missing.
     """
     import yaml
+
+    from novelty_metric.testing.checks import read_check
 
     try:
         content = _load(path.read_text(encoding="utf-8"))
