@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from novelty_metric.analysis.agreement import Agreement, verdict_agreement
 from novelty_metric.comparison.compare import compare
 from novelty_metric.errors import InputError
 from novelty_metric.metric import SubstitutionNovelty
@@ -81,6 +82,15 @@ class Sensitivity:
     base: NoveltyReport
     variations: tuple[Variation, ...]
 
+    @property
+    def agreements(self) -> tuple[Agreement, ...]:
+        """How many crystals keep their verdict with each other potential."""
+        return tuple(
+            verdict_agreement(self.base, variation.report)
+            for variation in self.variations
+            if variation.setting == Setting.POTENTIAL and not variation.is_base
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """A row per variation.
 
@@ -116,6 +126,7 @@ class Sensitivity:
                 {**row, "changed": list(variation.changed)}
                 for row, variation in zip(rows, self.variations, strict=True)
             ],
+            "agreement": [agreement.to_dict() for agreement in self.agreements],
         }
         folder = Path(folder)
         try:

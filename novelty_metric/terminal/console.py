@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from novelty_metric.analysis.agreement import Agreement
 from novelty_metric.analysis.controls import ControlsResult
 from novelty_metric.comparison.compare import Comparison, Share
 from novelty_metric.comparison.spread import SpreadReport
@@ -422,8 +423,11 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         begins = before != variation.setting
         if before is not None and begins:
             table.add_section()
-        value = variation.value
-        shown = value if isinstance(value, str) else f"{value:g}"
+        value, potential = variation.value, report.context.potential
+        if isinstance(value, str):  # a key with a hash, too long for a line
+            shown = value if potential is None else printable(model_title(potential.name), console)
+        else:
+            shown = f"{value:g}"
         table.add_row(
             _SETTINGS.get(variation.setting, variation.setting.value) if begins else "",
             f"* {shown}" if variation.is_base else shown,
@@ -442,8 +446,39 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         "ltol, stol and angle_tol; fixed: in the duplicate test and the confirmation alone, with "
         "the parents as they are; again: parents searched again with it as well."
     )
+    for agreement in found.agreements:
+        _print_agreement(agreement, console)
     console.print()
     _print_settings(found.base, console)
+
+
+def _print_agreement(found: Agreement, console: Console) -> None:
+    """Print how many crystals keep their verdict with another potential."""
+    whole = found.groups[0]
+    first, second = printable(found.first, console), printable(found.second, console)
+    share = percent_interval(whole.share, 1, none="no crystal is eligible with both")
+    console.print(
+        f"\n{second} in place of {first}: {whole.kept} of {whole.total} crystals that are eligible "
+        f"with both keep their verdict, % [95 %]: {share}",
+        markup=False,
+    )
+    console.print(
+        f"eligible with {first} only: {found.only_first}, "
+        f"with {second} only: {found.only_second}\n",
+        markup=False,
+    )
+    table = _table()
+    table.add_column(f"with {first}", no_wrap=True)
+    for name in ("keep", "of", "% [95 %]"):
+        table.add_column(name, justify="right", no_wrap=True)
+    before = None
+    for group in found.groups[1:]:
+        if before is not None and group.breakdown != before:
+            table.add_section()
+        before = group.breakdown
+        share = percent_interval(group.share, 0, pad=True)
+        table.add_row(group.group, str(group.kept), str(group.total), share)
+    console.print(table)
 
 
 def print_explanation(found: Explanation, console: Console) -> None:

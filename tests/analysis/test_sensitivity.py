@@ -25,6 +25,7 @@ from novelty_metric import (
     open_reference,
     read_samples,
 )
+from novelty_metric.analysis.agreement import verdict_agreement
 from novelty_metric.analysis.sensitivity import (
     KS,
     TOLERANCES,
@@ -296,6 +297,9 @@ def test_another_potential(crystals: list[Sample]) -> None:
     assert {row.energy_per_atom for row in first.report.results} <= {-7.0, None}
     assert second.is_base and rows(second.report) == rows(given.base)
     assert len(other.samples) == 10
+    (agreement,) = given.agreements  # not with itself
+    assert (agreement.first, agreement.second) == ("still", "other")
+    assert agreement == verdict_agreement(given.base, first.report)
 
 
 def test_search_only(crystals: list[Sample]) -> None:
