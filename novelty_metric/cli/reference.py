@@ -1,12 +1,15 @@
-"""``novelty-metric reference build`` and ``reference fetch``."""
+"""``novelty-metric reference build``, ``reference fetch`` and ``reference calibrate``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from novelty_metric.cli import one_run
 from novelty_metric.cli.options import Option, Verb, Words, parse, whole
 from novelty_metric.errors import InputError
+from novelty_metric.settings.compose import compose_config
 from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 
@@ -21,6 +24,10 @@ def _published() -> str:
     return ", ".join(PUBLISHED)
 
 
+SETTINGS_OF_SCORE = (
+    *("protocol", "relaxer", "hull", "workers", "device", "cache", "max_sites", "progress"),
+    "smact_oxidation_states",
+)
 _WORKERS = Option("workers", "N", "processes that prepare crystals", whole(1), 1)
 VERB = Verb(
     name="reference",
@@ -65,6 +72,30 @@ What is fetched and made is kept in your cache folder.
             needs="needs one NAME",
             hint=lambda: f"known: {_published()}",
         ),
+        Verb(
+            name="calibrate",
+            usage="REFERENCE [KEY=VALUE ...]",
+            about="""\
+score crystals of a reference, each against the reference without itself: the novelty of real
+crystals, which every later report against this reference compares with. It is kept beside the
+reference, for one protocol, potential and hull. An interrupted calibration goes on when the same
+command is run again, and n= can be raised.
+""",
+            options=(
+                Option("n", "N", "crystals to score", whole(1), 300),
+                Option("seed", "N", "the same seed draws the same crystals", whole(), 0),
+                Option(
+                    "protocol=, relaxer=, hull=, workers=, device=, cache=",
+                    "",
+                    "as for `score`",
+                    passed=True,
+                ),
+            ),
+            least=1,
+            most=1,
+            needs="needs one REFERENCE: a name or a file",
+            passes=SETTINGS_OF_SCORE,
+        ),
     ),
     closing="""\
 examples
@@ -72,6 +103,7 @@ examples
   novelty-metric reference fetch mp_20 --from train.csv
   novelty-metric reference build train.csv out=mp_20.arrow
   novelty-metric reference build train.csv val.csv out=mp_20_all.arrow workers=4
+  novelty-metric reference calibrate mp_20 workers=2
 """,
 )
 
@@ -85,7 +117,8 @@ def run(words: list[str]) -> int:
         If the call or its input can't be used.
     """
     given = parse(VERB, words)
-    return {"build": _run_build, "fetch": _run_fetch}[given.verb](given)
+    runs = {"build": _run_build, "fetch": _run_fetch, "calibrate": _run_calibrate}
+    return runs[given.verb](given)
 
 
 def _run_build(given: Words) -> int:
@@ -106,6 +139,27 @@ def _run_fetch(given: Words) -> int:
     fetched = _fetch(name, source, given["workers"])
     _print(fetched.path, fetched.reference)
     print(f"{name}: {fetched.checked}")
+    return 0
+
+
+def _run_calibrate(given: Words) -> int:
+    (name,) = given.names
+    _, settings = one_run.settings_of(compose_config([f"reference={name}", *given.passed]))
+    reference = one_run.check(settings, None)
+    with quiet() as terminal:
+        from novelty_metric.analysis.calibrate import calibrate
+        from novelty_metric.terminal.console import Progress
+
+        with (
+            Progress(terminal, wanted=settings.progress) as progress,
+            one_run.make_metric(settings, reference, progress) as metric,
+        ):
+            found = calibrate(metric, n=given["n"], seed=given["seed"])
+
+    from novelty_metric.terminal.calibration import print_calibration
+    from novelty_metric.terminal.console import stdout_console
+
+    print_calibration(name, found, stdout_console(sys.stdout))
     return 0
 
 

@@ -81,7 +81,7 @@ def reference_energies(
                 raise StoreError(f"{path}: damaged (energies are missing); delete it")
             return _read_only(energies)
 
-    target = _writable(energy_files(reference, info, directory=directory))
+    target = writable(energy_files(reference, info, directory=directory))
     partial = target.with_name(target.name + ".part")
     if partial.exists():
         energies, done = load_energies(partial, reference, info)
@@ -122,14 +122,23 @@ def energy_files(
     reference: Reference, info: PotentialInfo, *, directory: str | Path | None = None
 ) -> list[Path]:
     """Where the energies are looked for, in this order."""
-    short = f"{reference.name}-{reference.crystals_hash[:12]}".replace(os.sep, "_")
+    ending = f".{info.key}{SUFFIX}"
     if directory is not None:
-        stem = reference.path.stem if reference.path is not None else short
-        return [Path(directory) / f"{stem}.{info.key}{SUFFIX}"]
-    cached = references_folder() / f"{short}.{info.key}{SUFFIX}"
+        stem = reference.path.stem if reference.path is not None else _short_name(reference)
+        return [Path(directory) / f"{stem}{ending}"]
+    return beside_store(reference, ending)
+
+
+def beside_store(reference: Reference, ending: str) -> list[Path]:
+    """Where a file that belongs to a reference is looked for: beside it, then the cache folder."""
+    cached = references_folder() / f"{_short_name(reference)}{ending}"
     if reference.path is None:
         return [cached]
-    return [reference.path.with_name(f"{reference.path.stem}.{info.key}{SUFFIX}"), cached]
+    return [reference.path.with_name(f"{reference.path.stem}{ending}"), cached]
+
+
+def _short_name(reference: Reference) -> str:
+    return f"{reference.name}-{reference.crystals_hash[:12]}".replace(os.sep, "_")
 
 
 def save_energies(
@@ -212,7 +221,7 @@ def load_energies(
     return energies, done.copy()
 
 
-def _writable(candidates: list[Path]) -> Path:
+def writable(candidates: list[Path]) -> Path:
     """The first path that may be written; never one inside the installed package."""
     for path in candidates[:-1]:
         if path.parent != DATA_FOLDER and os.access(path.parent, os.W_OK):

@@ -12,6 +12,7 @@ from novelty_metric.report.plain_values import plain, printable_text
 from novelty_metric.screening.composition import DEFAULT_SET
 
 if TYPE_CHECKING:
+    from novelty_metric.reference.calibration import Calibration
     from novelty_metric.relaxation.base import PotentialInfo
 
 HULL_REMARKS = ("reference", "file", "note")
@@ -56,6 +57,8 @@ class RunContext:
         Wall time per step, in order. Starting Python, loading libraries, reading the samples and
         writing files are no steps.
     warnings : tuple of str
+    calibration : Calibration or None
+        What real crystals of the reference score, if that was measured.
     """
 
     protocol: Protocol
@@ -74,6 +77,7 @@ class RunContext:
     machine: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         # Plain values, so that a report read back from files equals the one that was written.

@@ -19,6 +19,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -33,6 +34,7 @@ import pyarrow.parquet as pq
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Calibration
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.breakdown import BREAKDOWNS
 from novelty_metric.report.context import RunContext
@@ -312,6 +314,8 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "smact_oxidation_states": context.smact_oxidation_states,
             "n_generated": context.n_generated,
         },
+        "calibration": None if context.calibration is None else context.calibration.to_dict(),
+        "beside_real_crystals": _json(report.beside_real_crystals),
         "versions": context.versions,
         "machine": context.machine,
         "timings": context.seconds,
@@ -337,8 +341,10 @@ def _headlines(report: NoveltyReport) -> dict[str, Any]:
 def _json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {column.name: _json(getattr(value, column.name)) for column in fields(value)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # a ratio without an upper limit
     if isinstance(value, tuple):
-        return list(value)
+        return [_json(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
     return value
@@ -363,7 +369,12 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         n_generated=run["n_generated"],
         versions=content["versions"],
         machine=content.get("machine", {}),  # reports of before it was kept
+        calibration=_calibration(content.get("calibration")),
     )
+
+
+def _calibration(content: Mapping[str, Any] | None) -> Calibration | None:
+    return None if content is None else Calibration.from_dict(content)
 
 
 # Writing

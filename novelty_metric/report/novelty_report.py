@@ -29,6 +29,7 @@ from novelty_metric.report.exclusion import (
 from novelty_metric.report.graded import GradedNovelty, graded_novelty
 from novelty_metric.report.plain_values import plain_row
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
+from novelty_metric.report.real_crystals import BesideRealCrystals, beside_real_crystals
 from novelty_metric.support.statistics import Bounds, Interval, wilson
 from novelty_metric.support.text import percent
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -301,6 +302,11 @@ class NoveltyReport:
         Where a verdict jumps this changes little by little, and needs no relaxation of a parent.
         """
         return graded_novelty(self._eligible)
+
+    @cached_property
+    def beside_real_crystals(self) -> BesideRealCrystals | None:
+        """The base rate and the ratios to it; None if the reference is not calibrated."""
+        return beside_real_crystals(self._eligible, self.context.calibration)
 
     @cached_property
     def quality(self) -> Quality:

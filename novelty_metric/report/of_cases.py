@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.report.context import RunContext
+from novelty_metric.reference.calibration import Calibration, calibration_key, find_calibration
+from novelty_metric.report.context import HULL_REMARKS, RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.plain_values import plain
 from novelty_metric.samples.plausibility import implausible
 from novelty_metric.scoring.sample_energies import odd_energies
 from novelty_metric.search.duplicates import warnings_of
@@ -69,7 +71,33 @@ def run_context(
         machine=this_machine(getattr(relaxer, "device_name", None)),
         seconds=dict(seconds),
         warnings=tuple(warnings),
+        calibration=_calibration_of(pipeline),
     )
+
+
+def key_of_calibration(pipeline: Pipeline) -> str | None:
+    """Key of the calibration that fits what a pipeline scores; None if none can."""
+    rules, resources = pipeline.rules, pipeline.resources
+    if resources.relaxer is None or rules.sample_energies is not None:
+        return None
+    hull = {k: v for k, v in _described_hull(pipeline).items() if k not in HULL_REMARKS}
+    protocol = {k: v for k, v in rules.protocol.to_dict().items() if k != "name"}
+    return calibration_key(
+        {
+            "reference": resources.reference.crystals_hash,
+            "protocol": protocol,
+            "potential": resources.relaxer.info.key,
+            "weights": resources.relaxer.info.weights_hash,
+            "hull": plain(hull),
+            "relax_samples": rules.relax_samples,
+            "smact_oxidation_states": rules.oxidation_states_name,
+        }
+    )
+
+
+def _calibration_of(pipeline: Pipeline) -> Calibration | None:
+    key = key_of_calibration(pipeline)
+    return None if key is None else find_calibration(pipeline.resources.reference, key)
 
 
 def _described_hull(pipeline: Pipeline) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Case:
     Attributes
     ----------
     sample : Sample
+    leave_out : int or None
+        Position of a reference crystal that counts as absent, for a crystal of the reference.
     cleaned, reduced : Structure or None
         As it came in, checked, its sites in `crystal.in_site_order`; and relaxed, primitive and
         Niggli-reduced.
@@ -100,6 +102,7 @@ class Case:
     """
 
     sample: Sample
+    leave_out: int | None = None
     cleaned: Structure | None = None
     reduced: Structure | None = None
     symmetry: crystal.Symmetry | None = None

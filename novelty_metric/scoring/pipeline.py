@@ -159,11 +159,13 @@ class Pipeline:
         for case in self.clock.each("find duplicates", cases):
             assert case.reduced is not None
             try:
-                case.duplicate = search.duplicate(case.reduced)
+                case.duplicate = search.duplicate(case.reduced, leave_out=case.leave_out)
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
             try:
-                case.matching_index = search.plain_match(case.reduced, case.duplicate)
+                case.matching_index = search.plain_match(
+                    case.reduced, case.duplicate, leave_out=case.leave_out
+                )
                 case.matching_tested = True
             except Exception as error:  # as above
                 case.matching_error = f"plain matching failed ({first_line(error)})"
@@ -260,13 +262,15 @@ class Pipeline:
 
     def _measure_hull(self, case: Case) -> None:
         """Step 3: fill in how far a crystal lies above the hull."""
-        from novelty_metric.screening.hull import hull_distance
+        from novelty_metric.screening.hull import hull_distance, hull_without
 
         assert case.cleaned is not None
         hull, own = self.resources.hull, self.rules.sample_energies
         energy = case.energy_per_atom if own is None else case.take_given_energy(own)
         if hull is None or energy is None:
             return
+        if case.leave_out is not None:
+            hull = hull_without(hull, self.resources.reference.composition_key(case.leave_out))
         try:
             found = hull_distance(
                 hull, case.cleaned.composition, energy, case.reduced or case.cleaned
@@ -314,7 +318,7 @@ class Pipeline:
         with case.clock():
             try:
                 found = case.found or self.resources.parent_search.parents(
-                    case.reduced, case.symmetry, effort=effort
+                    case.reduced, case.symmetry, effort=effort, leave_out=case.leave_out
                 )
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the search failed ({first_line(error)})",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,19 @@ class Hull(Protocol):
     def describe(self) -> dict[str, Any]:
         """What the hull is made of, as plain values."""
         ...
+
+
+def hull_without(hull: Hull, key: CompositionKey) -> Hull:
+    """The hull without the crystals of one composition; elements stay.
+
+    A hull of the user's own, which does not offer it, stays as it is.
+    """
+    lower = getattr(hull, "lower", None)
+    if not isinstance(lower, LowerHull) or len(key) == 1:
+        return hull
+    changed = copy.copy(hull)
+    changed.lower = lower.without(key)  # type: ignore[attr-defined]
+    return changed
 
 
 def hull_distance(
@@ -231,6 +245,14 @@ class LowerHull:
         lowest = _lowest(crystals)
         return cls(Compositions.of(lowest), np.array(list(lowest.values()), dtype=np.float64))
 
+    def without(self, key: CompositionKey) -> LowerHull:
+        """The same without the crystals of one composition."""
+        elements = tuple(z for z, _ in key)
+        within = self._compositions.within(elements)
+        energies = self._energies.copy()
+        energies[[at for at in within.tolist() if self._compositions.key(at) == key]] = np.nan
+        return LowerHull(self._compositions, energies)
+
     def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
         """Distance from the hull, and what the hull is made of at that composition.
 
@@ -280,7 +302,7 @@ class LowerHull:
 class _TotalEnergyHull:
     """What hulls of total energies share: their `LowerHull` answers."""
 
-    _lower: LowerHull
+    lower: LowerHull
 
     def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
         """See `Hull.e_above_hull`.
@@ -298,7 +320,7 @@ class _TotalEnergyHull:
         structure: Structure | None = None,
     ) -> HullDistance | None:
         """The same, with what the hull is made of there; the structure does not matter."""
-        return self._lower.distance(composition, energy_per_atom)
+        return self.lower.distance(composition, energy_per_atom)
 
 
 class ReferenceHull(_TotalEnergyHull):
@@ -354,7 +376,7 @@ class ReferenceHull(_TotalEnergyHull):
         self.elements_from_table = tuple(sorted(missing, key=numbers.__getitem__))
         """Symbols of the elements whose energy comes from the table, by atomic number."""
         added = [(((numbers[symbol], 1),), given[symbol]) for symbol in missing]
-        self._lower = LowerHull.of([*own, *added])
+        self.lower = LowerHull.of([*own, *added])
 
     @property
     def name(self) -> str:
@@ -388,11 +410,11 @@ class KnownHull(_TotalEnergyHull):
     def __init__(
         self, crystals: Iterable[tuple[CompositionKey, float]], description: Mapping[str, Any]
     ) -> None:
-        self._lower = LowerHull.of(crystals)
+        self.lower = LowerHull.of(crystals)
         self._description = {
             **description,
-            "compositions": self._lower.n_compositions,
-            "elements": len(self._lower.elements),
+            "compositions": self.lower.n_compositions,
+            "elements": len(self.lower.elements),
         }
 
     @property

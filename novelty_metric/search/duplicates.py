@@ -140,6 +140,7 @@ def find_duplicate(
     cells: Callable[[np.ndarray], Cells],
     *,
     test: EqualTest,
+    leave_out: int | None = None,
 ) -> DuplicateMatch | None:
     """The first reference crystal that equals the generated one, elements included.
 
@@ -155,6 +156,8 @@ def find_duplicate(
         From positions in the reference to the cells there.
     compositions : CompositionIndex
         Of the reference.
+    leave_out : int, optional
+        Position of a crystal that counts as absent from the reference.
 
     Raises
     ------
@@ -162,6 +165,8 @@ def find_duplicate(
         If none is found to be equal, and that was not found out of one.
     """
     candidates = compositions.find(generated.atomic_numbers)
+    if leave_out is not None:
+        candidates = candidates[candidates != leave_out]
     if len(candidates) == 0:
         return None
     possible = may_match(cell(generated), cells(candidates), ltol=test.protocol.ltol)
@@ -187,6 +192,7 @@ def find_plain_match(
     *,
     test: PlainTest,
     duplicate: DuplicateMatch | None,
+    leave_out: int | None = None,
 ) -> int | None:
     """Position of a reference crystal that equals the generated one by plain matching; or None.
 
@@ -198,19 +204,22 @@ def find_plain_match(
         Of the reference.
     duplicate : DuplicateMatch or None
         Tried first; the others by position.
+    leave_out : int, optional
+        As for `find_duplicate`.
 
     Raises
     ------
     TooMuchToCompareError
         If none is found to be equal, and that was not found out of one.
     """
-    candidates = compositions.find(generated.atomic_numbers).tolist()
+    found = compositions.find(generated.atomic_numbers).tolist()
+    candidates = [index for index in found if index != leave_out]
     if not candidates:
         return None
     if duplicate is not None:
         candidates.sort(key=lambda index: index != duplicate.index)
-    found = _first_equal(test.prepare(generated), reference, candidates, test)
-    return None if found is None else found[0]
+    equal = _first_equal(test.prepare(generated), reference, candidates, test)
+    return None if equal is None else equal[0]
 
 
 def _first_equal(

@@ -145,13 +145,17 @@ class ParentSearch:
             if len(self.reference):
                 self.may_match(self.reference.structure(0), np.zeros(1, dtype=np.int64))
 
-    def duplicate(self, generated: Structure) -> DuplicateMatch | None:
+    def duplicate(
+        self, generated: Structure, *, leave_out: int | None = None
+    ) -> DuplicateMatch | None:
         """The first reference crystal, by position, that equals the generated one.
 
         Parameters
         ----------
         generated : Structure
             Clean and reduced.
+        leave_out : int, optional
+            Position of a crystal that counts as absent from the reference.
 
         Raises
         ------
@@ -165,9 +169,16 @@ class ParentSearch:
             self._compositions,
             self._cells_at,
             test=self._equal,
+            leave_out=leave_out,
         )
 
-    def plain_match(self, generated: Structure, duplicate: DuplicateMatch | None) -> int | None:
+    def plain_match(
+        self,
+        generated: Structure,
+        duplicate: DuplicateMatch | None,
+        *,
+        leave_out: int | None = None,
+    ) -> int | None:
         """Position of a reference crystal that pymatgen's `StructureMatcher()` accepts; or None.
 
         Parameters
@@ -176,6 +187,8 @@ class ParentSearch:
             Clean and reduced.
         duplicate : DuplicateMatch or None
             That of the crystal: its reference crystal is named if it is accepted.
+        leave_out : int, optional
+            As for `duplicate`.
 
         Raises
         ------
@@ -183,11 +196,21 @@ class ParentSearch:
             As `duplicate`.
         """
         return duplicates.find_plain_match(
-            generated, self.reference, self._compositions, test=self._plain, duplicate=duplicate
+            generated,
+            self.reference,
+            self._compositions,
+            test=self._plain,
+            duplicate=duplicate,
+            leave_out=leave_out,
         )
 
     def parents(
-        self, generated: Structure, symmetry: Symmetry | None, *, effort: float = 1.0
+        self,
+        generated: Structure,
+        symmetry: Symmetry | None,
+        *,
+        effort: float = 1.0,
+        leave_out: int | None = None,
     ) -> ParentsResult:
         """The k cheapest parents of each route.
 
@@ -199,7 +222,10 @@ class ParentSearch:
             Of that cell; None leaves the Wyckoff route unfinished.
         effort : float
             Share of `compiled.MOST_WORK` that may be done, from 0 to 1.
+        leave_out : int, optional
+            As for `duplicate`: the k cheapest of the others are among the k + 1 cheapest of all.
         """
+        k = self.protocol.k + (leave_out is not None)
         own = BareCell.of_structure(generated)
         candidates = self._bounds.candidates(
             pettifor_numbers(own.atomic_numbers),
@@ -213,7 +239,7 @@ class ParentSearch:
             self.reference,
             self.matching,
             candidates,
-            k=self.protocol.k,
+            k=k,
             compiled=self.compiled_test(own, effort),
             max_pair_tests=self.protocol.max_pair_tests or None,
         )
@@ -221,14 +247,15 @@ class ParentSearch:
             own.atomic_numbers,
             own.frac_coords,
             symmetry,
-            k=self.protocol.k,
+            k=k,
         )
+        ranked = ((Route.LATTICE_SITES, by_sites.parents), (Route.WYCKOFF, by_letters.parents))
         parents = [
-            self._parent(Route.LATTICE_SITES, rank, found)
-            for rank, found in enumerate(by_sites.parents, start=1)
-        ] + [
-            self._parent(Route.WYCKOFF, rank, found)
-            for rank, found in enumerate(by_letters.parents, start=1)
+            self._parent(route, rank, found)
+            for route, all_found in ranked
+            for rank, found in enumerate(
+                [one for one in all_found if one.index != leave_out][: self.protocol.k], start=1
+            )
         ]
         return ParentsResult(
             tuple(parents), by_sites.unfinished + by_letters.unfinished, by_sites.pair_tests

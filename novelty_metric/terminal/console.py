@@ -36,6 +36,7 @@ from novelty_metric.support.text import (
     percent_range,
     points_interval,
 )
+from novelty_metric.terminal.calibration import base_rate_cell, base_rate_lines
 from novelty_metric.terminal.progress_lines import ProgressLines
 from novelty_metric.verdict import Verdict
 
@@ -134,6 +135,8 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
             line.append(f"  {n_unmatched} of {n_eligible} eligible unmatched")
             line.append(f" (95 %: {percent_range(share)} %)")
     console.print(line)
+    for text in base_rate_lines(report):
+        console.print(Text(text))
     bounds = report.novelty_bounds
     if bounds is not None and bounds.low < bounds.high:
         console.print(
@@ -189,6 +192,9 @@ def _system_table(report: NoveltyReport) -> Table:
     for verdict in Verdict:
         table.add_column(verdict.value, justify="right")
     table.add_column("novelty, %", justify="right")
+    calibrated = report.beside_real_crystals is not None
+    if calibrated:
+        table.add_column("real", justify="right", no_wrap=True)
     for name, group in report.breakdown("crystal_system").items():
         counts = [str(group.counts[verdict]) for verdict in Verdict]
         novelty = (
@@ -196,7 +202,8 @@ def _system_table(report: NoveltyReport) -> Table:
             if report.novelty_is_bound
             else percent_interval(group.novelty, 0, pad=True)
         )
-        table.add_row(str(name), str(group.n), *counts, novelty)
+        real = [base_rate_cell(report, str(name))] if calibrated else []
+        table.add_row(str(name), str(group.n), *counts, novelty, *real)
     return table
 
 

@@ -1,0 +1,105 @@
+"""A model beside real crystals that the reference does not hold: base rate and ratios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from novelty_metric.reference.calibration import Calibration
+from novelty_metric.support.ratios import (
+    Ratio,
+    Standardised,
+    copying_z,
+    koopman,
+    standardised,
+    strata_of,
+)
+from novelty_metric.support.statistics import Interval
+from novelty_metric.verdict import CrystalResult, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class BesideRealCrystals:
+    """How a model compares with real crystals that were left out of its reference.
+
+    Attributes
+    ----------
+    n : int
+        Eligible crystals of the calibration.
+    base_rate : Interval
+        Their share of unmatched.
+    by_crystal_system : mapping
+        (unmatched, eligible) crystals of the calibration.
+    novelty_ratio : Ratio or None
+        Novelty of the model / base rate, with Koopman's interval.
+    standardised : Standardised or None
+        Unmatched crystals of the model / those that real crystals of its crystal systems would
+        give.
+    duplicate_ratio : Ratio or None
+        Share of duplicates of the model / that of the left-out crystals.
+    copying_z : float or None
+        Of the costs of the nearest parents: below −3 the model lies nearer to the reference than
+        real crystals do.
+    """
+
+    n: int
+    base_rate: Interval
+    by_crystal_system: Mapping[str, tuple[int, int]]
+    novelty_ratio: Ratio | None
+    standardised: Standardised | None
+    duplicate_ratio: Ratio | None
+    copying_z: float | None
+
+
+def beside_real_crystals(
+    eligible: Sequence[CrystalResult], calibration: Calibration | None
+) -> BesideRealCrystals | None:
+    """The comparison of the eligible crystals of a model; None without a calibration.
+
+    None also where no crystal of the calibration is eligible.
+    """
+    if calibration is None or calibration.base_rate is None:
+        return None
+    unmatched, duplicate = Verdict.UNMATCHED.value, Verdict.DUPLICATE.value
+    base = calibration.counts(unmatched)
+    return BesideRealCrystals(
+        n=calibration.count(unmatched)[1],
+        base_rate=calibration.base_rate,
+        by_crystal_system=base,
+        novelty_ratio=koopman(_count(eligible, unmatched), calibration.count(unmatched)),
+        standardised=standardised(strata_of(_by_system(eligible), base)),
+        duplicate_ratio=koopman(_count(eligible, duplicate), calibration.count(duplicate)),
+        copying_z=copying_z(
+            [_distance(result.verdict, result.cost) for result in eligible if _decided(result)],
+            [
+                _distance(crystal.verdict, crystal.cost)
+                for crystal in calibration.crystals
+                if crystal.eligible and crystal.verdict != Verdict.UNDECIDED.value
+            ],
+        ),
+    )
+
+
+def _count(eligible: Sequence[CrystalResult], verdict: str) -> tuple[int, int]:
+    return sum(result.verdict == verdict for result in eligible), len(eligible)
+
+
+def _by_system(eligible: Sequence[CrystalResult]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for result in eligible:
+        hits, total = found.get(result.crystal_system or "", (0, 0))
+        found[result.crystal_system or ""] = (
+            hits + (result.verdict == Verdict.UNMATCHED),
+            total + 1,
+        )
+    return found
+
+
+def _decided(result: CrystalResult) -> bool:
+    return result.verdict is not None and result.verdict != Verdict.UNDECIDED
+
+
+def _distance(verdict: str | None, cost: float | None) -> float:
+    """Cost of the nearest parent that is confirmed: infinite for an unmatched crystal."""
+    return math.inf if verdict == Verdict.UNMATCHED or cost is None else cost
