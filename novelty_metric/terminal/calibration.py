@@ -37,10 +37,7 @@ def base_rate_lines(report: NoveltyReport) -> list[str]:
     if beside is None:
         if report.context.sample_energies is not None:
             return []
-        return [
-            "base rate unknown  measure the novelty of real crystals once:",
-            f"  novelty-metric reference calibrate {report.context.reference_name}",
-        ]
+        return ["base rate of real crystals unknown: novelty-metric reference calibrate REFERENCE"]
     rate = percent_interval(beside.base_rate, 1, unit=" %")
     lines = [f"real crystals, left out of this reference: {rate} unmatched, n = {beside.n}"]
     ratios = []

@@ -135,8 +135,6 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
             line.append(f"  {n_unmatched} of {n_eligible} eligible unmatched")
             line.append(f" (95 %: {percent_range(share)} %)")
     console.print(line)
-    for text in base_rate_lines(report):
-        console.print(Text(text))
     bounds = report.novelty_bounds
     if bounds is not None and bounds.low < bounds.high:
         console.print(
@@ -162,6 +160,8 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
         if score.low is not None and score.high is not None:
             line.append(f" (95 %: {score.low:.3f}-{score.high:.3f})", "not bold")
         console.print(line)
+    for text in base_rate_lines(report):
+        console.print(Text(text))
 
 
 def _verdict_table(report: NoveltyReport) -> Table:

@@ -1,0 +1,91 @@
+"""What a terminal says of real crystals beside a model."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.ratios import Ratio
+from novelty_metric.terminal.calibration import base_rate_lines, print_calibration, times
+from novelty_metric.terminal.console import print_report
+from novelty_metric.verdict import CrystalResult, Verdict
+
+POTENTIAL = PotentialInfo(name="still", version="1", weights_hash="0" * 64)
+REAL = Calibration(
+    "key",
+    0,
+    tuple(
+        LeftOutCrystal(i, "cubic", True, "unmatched" if i < 6 else "substituted", 1.0)
+        for i in range(100)
+    ),
+)
+
+
+def report(calibration: Calibration | None, n_unmatched: int = 12) -> NoveltyReport:
+    context = RunContext(
+        protocol=Protocol.named("fast"),
+        reference_name="small",
+        reference_size=100,
+        crystals_hash="",
+        store_hash="",
+        potential=POTENTIAL,
+        calibration=calibration,
+    )
+    rows = [
+        CrystalResult(
+            id=str(i),
+            smact_valid=True,
+            converged=True,
+            eligible=True,
+            crystal_system="cubic",
+            verdict=Verdict.UNMATCHED if i < n_unmatched else Verdict.SUBSTITUTED,
+            cost=1.0,
+        )
+        for i in range(100)
+    ]
+    return NoveltyReport.from_results(rows, context)
+
+
+def printed(content: NoveltyReport) -> str:
+    stream = io.StringIO()
+    print_report(content, Console(file=stream, width=80))
+    return stream.getvalue()
+
+
+def test_the_base_rate_and_the_ratios_follow_the_headline() -> None:
+    text = printed(report(REAL))
+    assert "real crystals, left out of this reference: 6.0 % [2.8-12.5] unmatched, n = 100" in text
+    assert "novelty ratio 2.0 [0.8-5.0]  for its crystal systems 2.0 [" in text
+    row = next(line for line in text.splitlines() if line.startswith("cubic"))
+    assert row.endswith("6 of 100")
+
+
+def test_without_a_calibration_one_line_says_how_to_get_it() -> None:
+    assert base_rate_lines(report(None)) == [
+        "base rate of real crystals unknown: novelty-metric reference calibrate REFERENCE"
+    ]
+    row = next(line for line in printed(report(None)).splitlines() if line.startswith("cubic"))
+    assert " of " not in row
+
+
+def test_ratios_without_a_limit() -> None:
+    assert times(Ratio(None, 0.0, float("inf"))) == "unknown"
+    assert times(Ratio(float("inf"), 3.3, float("inf"))) == "at least 3.3"
+    assert times(Ratio(0.0, 0.0, 0.61)) == "0.0 [0.0-0.6]"
+
+
+def test_a_calibration_is_printed_by_verdict_and_crystal_system() -> None:
+    stream = io.StringIO()
+    print_calibration("small", REAL, Console(file=stream, width=80))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == (
+        "100 of 100 crystals of small are eligible; each was scored against the others"
+    )
+    assert any(line.split()[:2] == ["unmatched", "6"] for line in lines)
+    assert any(line.split()[:3] == ["cubic", "100", "6"] for line in lines)
