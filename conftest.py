@@ -80,6 +80,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def no_progress_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of progress on standard error, however long a busy machine takes."""
+    if request.path.name != "test_progress_lines.py":
+        monkeypatch.setattr("novelty_metric.terminal.progress_lines.FIRST", float("inf"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real crystals that is kept beside the checkout, never inside it."""
