@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class EvaluationRequest:
     """Crystals that wait to be scored.
 
     Attributes

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
-from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
 from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import Draw, Sampler, draw
@@ -245,10 +245,10 @@ class NoveltyMonitor:
         self._ranks.open()  # here all processes are together: the training step before saw to it
         self._schedule.note(step, epoch)
         folder = self._folder(name or f"epoch_{epoch:05d}")
-        job = self._sampled(epoch, module, step)
+        request = self._sampled(epoch, module, step)
         if not self._asynchronous:
-            return self._told([self._inline().score(job, folder)])
-        whole = self._whole(job)
+            return self._told([self._inline().score(request, folder)])
+        whole = self._whole(request)
         self._pending += 1
         if self._ranks.own == 0:
             self._beside().submit(whole, folder)
@@ -304,7 +304,7 @@ class NoveltyMonitor:
 
     # -- how it is done ----------------------------------------------------------------------
 
-    def _sampled(self, epoch: int, module: Any, step: int) -> Job:
+    def _sampled(self, epoch: int, module: Any, step: int) -> EvaluationRequest:
         """The share of this process. All draw equally many: a sharded model needs them all."""
         share = -(-self._n_samples // self._ranks.count)
         first = self._ranks.own * share
@@ -315,8 +315,8 @@ class NoveltyMonitor:
             drawn = draw(self._sample, module, share, seed, fail_fast=self._fail_fast)
         except Exception as error:
             failure = error
-        said = None if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
-        told = self._ranks.gather((said, drawn.problem))
+        message = None if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
+        told = self._ranks.gather((message, drawn.problem))
         if failure is not None:
             raise failure
         for rank, (text, _) in enumerate(told):
@@ -326,7 +326,7 @@ class NoveltyMonitor:
         structures = drawn.structures
         kept = max(0, min(share, self._n_samples - first))
         ids = [str(first + at) for at in range(kept)]
-        return Job(epoch=epoch, step=step, structures=structures[:kept], ids=ids)
+        return EvaluationRequest(epoch=epoch, step=step, structures=structures[:kept], ids=ids)
 
     def _warn_of_samples(self, epoch: int, problems: Sequence[str | None]) -> None:
         """Say what the samplers of all processes did wrong, each thing once."""
@@ -338,12 +338,12 @@ class NoveltyMonitor:
             where = f" in process {', '.join(ranks)}" if len(problems) > 1 else ""
             warnings.warn(f"novelty of epoch {epoch}{where}: {problem}", stacklevel=5)
 
-    def _whole(self, job: Job) -> Job:
-        """The job of all processes together."""
-        shares = self._ranks.gather((job.structures, job.ids))
-        return Job(
-            epoch=job.epoch,
-            step=job.step,
+    def _whole(self, request: EvaluationRequest) -> EvaluationRequest:
+        """The request of all processes together."""
+        shares = self._ranks.gather((request.structures, request.ids))
+        return EvaluationRequest(
+            epoch=request.epoch,
+            step=request.step,
             structures=[structure for structures, _ in shares for structure in structures],
             ids=[name for _, ids in shares for name in ids],
         )
@@ -382,8 +382,8 @@ class NoveltyMonitor:
         if self._ranks.own == 0:
             for evaluation in evaluations:
                 if evaluation.error is not None:
-                    said = f"novelty of epoch {evaluation.epoch}: {evaluation.error}"
-                    warnings.warn(said, stacklevel=3)
+                    message = f"novelty of epoch {evaluation.epoch}: {evaluation.error}"
+                    warnings.warn(message, stacklevel=3)
                 for logger in self._loggers if evaluation.report is not None else ():
                     self._tell(_log_to, logger, evaluation)
         if evaluations:
@@ -399,8 +399,8 @@ class NoveltyMonitor:
         try:
             call(*arguments)
         except Exception as error:
-            said = f"a logger failed ({type(error).__name__}: {first_line(error)})"
-            warnings.warn(f"novelty: {said}; the training goes on", stacklevel=3)
+            message = f"a logger failed ({type(error).__name__}: {first_line(error)})"
+            warnings.warn(f"novelty: {message}; the training goes on", stacklevel=3)
 
     def _folder(self, name: str) -> Path | None:
         """Where the report of an evaluation goes; the same in every process."""

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.crystal import first_line
 from novelty_metric.support.processes import MISSING_GUARD, OwnContext
@@ -58,7 +58,8 @@ class BackgroundScorer:
 
     def __init__(self, settings: ScorerSettings) -> None:
         self._settings = settings
-        self._jobs: queue.SimpleQueue[tuple[Job, Path | None] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[EvaluationRequest, Path | None] | None]
+        self._requests = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Evaluation] = queue.SimpleQueue()
         self._context: OwnContext | None = None
         self._process: WorkerProcess | None = None
@@ -77,10 +78,10 @@ class BackgroundScorer:
         """Evaluations that are not yet given back."""
         return self._pending
 
-    def submit(self, job: Job, folder: Path | None) -> None:
+    def submit(self, request: EvaluationRequest, folder: Path | None) -> None:
         """Have an evaluation scored; returns at once."""
         self._pending += 1
-        self._jobs.put((job, folder))
+        self._requests.put((request, folder))
 
     def take(self, seconds: float | None = 0.0) -> Evaluation | None:
         """The next evaluation that is finished, in the order of their submission.
@@ -102,7 +103,7 @@ class BackgroundScorer:
         with self._lock:
             self._closed = True
             process = self._process
-        self._jobs.put(None)
+        self._requests.put(None)
         if process is not None:
             # Workers of its own end when they find it gone.
             process.end(at_once=bool(self._pending))
@@ -110,27 +111,27 @@ class BackgroundScorer:
 
     def _serve(self) -> None:
         """The thread: one evaluation after the other, there and back."""
-        while (item := self._jobs.get()) is not None and not self._closed:
-            job, folder = item
+        while (item := self._requests.get()) is not None and not self._closed:
+            request, folder = item
             try:
-                evaluation = self._asked(job, folder)
+                evaluation = self._asked(request, folder)
             except Exception as error:  # whatever it is, it must reach the one who waits
-                evaluation = _failed(job, f"{type(error).__name__}: {first_line(error)}")
+                evaluation = _failed(request, f"{type(error).__name__}: {first_line(error)}")
             self._done.put(evaluation)
 
-    def _asked(self, job: Job, folder: Path | None) -> Evaluation:
+    def _asked(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
         process = self._start()
         if process is None:
-            return _failed(job, "the scorer was closed")
-        process.send((job, folder))
+            return _failed(request, "the scorer was closed")
+        process.send((request, folder))
         try:
             evaluation = process.receive()
         except WorkerDiedError as death:
             self._process = None
             assert self._context is not None
             if self._context.guard_is_missing:
-                return _failed(job, MISSING_GUARD)
-            return _failed(job, f"the scorer process died ({death})")
+                return _failed(request, MISSING_GUARD)
+            return _failed(request, f"the scorer process died ({death})")
         assert isinstance(evaluation, Evaluation)
         return evaluation
 
@@ -153,8 +154,8 @@ def _close(scorer: BackgroundScorer | None) -> None:
         scorer.close()
 
 
-def _failed(job: Job, said: str) -> Evaluation:
-    return Evaluation(epoch=job.epoch, step=job.step, error=said)
+def _failed(request: EvaluationRequest, message: str) -> Evaluation:
+    return Evaluation(epoch=request.epoch, step=request.step, error=message)
 
 
 def _silence() -> None:
@@ -191,13 +192,13 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
     )
     try:
         while True:
-            job, folder = connection.recv()
+            request, folder = connection.recv()
             try:
-                evaluation = scorer.score(job, folder)
+                evaluation = scorer.score(request, folder)
             except NoveltyMetricError as error:
-                evaluation = _failed(job, str(error))
+                evaluation = _failed(request, str(error))
             except Exception as error:
-                evaluation = _failed(job, f"{type(error).__name__}: {first_line(error)}")
+                evaluation = _failed(request, f"{type(error).__name__}: {first_line(error)}")
             connection.send(evaluation)
     except (EOFError, OSError):
         pass  # the one who trains is gone

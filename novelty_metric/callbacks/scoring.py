@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.callbacks.evaluation import Evaluation, Job
+from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import plain_torch, randomness_kept
 from novelty_metric.crystal import first_line
@@ -30,7 +30,7 @@ log = logging.getLogger("novelty_metric")
 class _Problem:
     """Why a process could not do its part; `of_settings` if they are to blame."""
 
-    said: str
+    message: str
     of_settings: bool
 
 
@@ -73,7 +73,7 @@ class Scorer:
         self._ranks = ranks
         self._prepared = False
 
-    def score(self, job: Job, folder: Path | None) -> Evaluation:
+    def score(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
         """The evaluation of all shares, the same in every process; rank 0 saves its report.
 
         Raises
@@ -83,11 +83,11 @@ class Scorer:
         """
         with randomness_kept(), plain_torch(), libraries_quiet():
             try:
-                return self._score(job, folder)
+                return self._score(request, folder)
             except NoveltyMetricError:
                 raise
             except _Failed as failure:
-                return Evaluation(epoch=job.epoch, step=job.step, error=str(failure))
+                return Evaluation(epoch=request.epoch, step=request.step, error=str(failure))
             finally:
                 self._metric.reset()
 
@@ -95,15 +95,15 @@ class Scorer:
         """Stop the metric's worker processes and close its cache."""
         self._metric.close()
 
-    def _score(self, job: Job, folder: Path | None) -> Evaluation:
+    def _score(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
         self.prepare()
         started = time.monotonic()
         deadline = None if self._budget is None else started + self._budget
         metric = self._metric
-        shares = self._shares(metric, job, deadline)
+        shares = self._shares(metric, request, deadline)
         if deadline is not None and all(share.none_relaxed for share in shares):
             metric = metric.search_only()
-            shares = self._shares(metric, job, self._after(started, _LATEST_SEARCH))
+            shares = self._shares(metric, request, self._after(started, _LATEST_SEARCH))
         if len(shares) > 1:
             metric.reset()
             for share in shares:
@@ -118,8 +118,8 @@ class Scorer:
             except InputError as error:
                 problem = str(error)
         return Evaluation(
-            epoch=job.epoch,
-            step=job.step,
+            epoch=request.epoch,
+            step=request.step,
             report=report,
             error=problem,
             # Not of each its own: the evaluation is the same in all.
@@ -150,13 +150,13 @@ class Scorer:
         self._prepared = True
 
     def _shares(
-        self, metric: SubstitutionNovelty, job: Job, deadline: float | None
+        self, metric: SubstitutionNovelty, request: EvaluationRequest, deadline: float | None
     ) -> list[_Share]:
         found: list[_Share] = []
 
         def score() -> None:
             metric.reset()
-            metric.update(job.structures, job.ids)
+            metric.update(request.structures, request.ids)
             report = metric.compute(deadline=deadline)
             searched_only = report.context.potential is None
             state = metric.state()
@@ -174,7 +174,7 @@ class Scorer:
         for rank, problem in enumerate(gathered):
             if isinstance(problem, _Problem):
                 where = f"in process {rank}: " if len(gathered) > 1 else ""
-                raise (InputError if problem.of_settings else _Failed)(where + problem.said)
+                raise (InputError if problem.of_settings else _Failed)(where + problem.message)
 
 
 @contextmanager
@@ -194,11 +194,11 @@ def _lines_on(metric: SubstitutionNovelty) -> Iterator[None]:
 
 def _write(line: str) -> None:
     """To the log where it takes such lines, or else to where a batch job keeps what it printed."""
-    said = f"novelty, preparing: {line}"
+    message = f"novelty, preparing: {line}"
     if log.isEnabledFor(logging.INFO):
-        log.info(said)
+        log.info(message)
     else:
-        print(said, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
 
 
 class _Failed(Exception):
@@ -211,6 +211,6 @@ def _attempt(work: Callable[[], None]) -> _Problem | None:
     except NoveltyMetricError as error:
         return _Problem(str(error), of_settings=True)
     except Exception as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        return _Problem(said, of_settings=False)
+        message = f"{type(error).__name__}: {first_line(error)}"
+        return _Problem(message, of_settings=False)
     return None

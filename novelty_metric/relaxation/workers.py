@@ -39,7 +39,7 @@ class _Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Assignment:
     task: RelaxTask
     settings: RelaxSettings
 
@@ -65,7 +65,7 @@ class Workers:
         self._context: OwnContext | None = None
         self._workers: list[_Worker] = []
         self._alone: _Worker | None = None
-        self._suspects: deque[_Job] = deque()
+        self._suspects: deque[_Assignment] = deque()
         self._next_number = 0
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Workers:
     def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
         """Begin a relaxation; only where there is room."""
         worker = next(w for w in self._workers if w.wants and w is not self._alone)
-        self._send_job(worker, _Job(task, settings))
+        self._assign(worker, _Assignment(task, settings))
 
     def step(self, seconds: float | None = None) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """Wait until a worker says something, no longer than that; gives what has ended."""
@@ -92,7 +92,7 @@ class Workers:
                 if self.has_room:
                     return  # a crystal that waits can be added now
             elif self._alone.wants:
-                self._send_job(self._alone, self._suspects.popleft())
+                self._assign(self._alone, self._suspects.popleft())
         for worker, kind, number, content in self._heard(seconds):
             if kind is None:
                 lost = list(worker.under_way.values())
@@ -100,11 +100,11 @@ class Workers:
                     self._suspects.extend(lost)
                     continue
                 self._alone = None
-                for job in lost:
+                for assignment in lost:
                     died = Relaxation(
                         structure=None, error="the worker process died", repeatable=False
                     )
-                    yield job.task, died
+                    yield assignment.task, died
             elif kind == _DONE:
                 yield worker.under_way.pop(number).task, content
 
@@ -177,12 +177,12 @@ class Workers:
             worker.wants = worker.wants or kind == _WANT
             yield worker, kind, number, content
 
-    def _send_job(self, worker: _Worker, job: _Job) -> None:
+    def _assign(self, worker: _Worker, assignment: _Assignment) -> None:
         self._next_number += 1
         worker.wants = False
-        worker.under_way[self._next_number] = job
+        worker.under_way[self._next_number] = assignment
         # Not its key, which belongs to the caller.
-        content = job.task.structure, job.task.early_stopping, job.settings
+        content = assignment.task.structure, assignment.task.early_stopping, assignment.settings
         worker.process.send((_RELAX, self._next_number, content))
 
     def _forget(self, worker: _Worker, death: WorkerDiedError) -> None:

@@ -108,13 +108,13 @@ def row_of(report: NoveltyReport, identifier: str) -> int:
     near = near or difflib.get_close_matches(identifier, rows, n=3)
     if not rows:
         raise InputError(f"no sample {identifier!r}: the run has no sample")
-    said = "did you mean" if near else "there are"
+    text = "did you mean" if near else "there are"
     names = near or list(rows)[:3]
     others = "" if near or len(rows) <= len(names) else f" and {len(rows) - len(names)} more"
     *first, last = map(repr, names)
     listed = f"{', '.join(first)} or {last}" if near and first else ", ".join([*first, last])
     end = "?" if near else ""
-    raise InputError(f"no sample {identifier!r} in the run; {said} {listed}{others}{end}")
+    raise InputError(f"no sample {identifier!r} in the run; {text} {listed}{others}{end}")
 
 
 def folder_name(identifier: str) -> str:
@@ -201,24 +201,24 @@ def _matching(result: CrystalResult) -> list[tuple[str, str]]:
     rule = "StructureMatcher() with its defaults"
     duplicate = result.verdict == Verdict.DUPLICATE
     if result.novel_by_matching:
-        said = f"{rule} accepts no crystal of the reference: novel in S.U.N."
+        text = f"{rule} accepts no crystal of the reference: novel in S.U.N."
         if duplicate:
-            said = (
+            text = (
                 f"{rule} refuses this pair and every other crystal of the reference: novel in "
                 "S.U.N. The duplicate test also compares supercells, and does not scale volumes"
             )
     elif result.matching_id is None:  # a report of before it was kept
         return []
     elif duplicate and result.matching_id == result.parent_id:
-        said = f"{rule} accepts this pair too: not novel in S.U.N."
+        text = f"{rule} accepts this pair too: not novel in S.U.N."
     elif duplicate:
-        said = f"{rule} refuses this pair, and accepts {result.matching_id}: not novel in S.U.N."
+        text = f"{rule} refuses this pair, and accepts {result.matching_id}: not novel in S.U.N."
     else:
-        said = (
+        text = (
             f"{rule} accepts {result.matching_id}: not novel in S.U.N. It scales volumes, which "
             "the duplicate test does not"
         )
-    return [("plain matching", said)]
+    return [("plain matching", text)]
 
 
 def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:

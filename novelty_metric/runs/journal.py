@@ -64,7 +64,6 @@ class Journal:
         self.path = folder / JOURNAL_FILE
         self._written = time.monotonic()
         self._waiting = False
-        own = json.dumps({"schema": SCHEMA_VERSION, **identity}, sort_keys=True)
         try:
             self._connection = sqlite3.connect(
                 # As an address, so that a folder's name may hold any bytes.
@@ -74,47 +73,49 @@ class Journal:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            # One process alone: no file of shared memory, which network file systems can't hold.
-            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute("BEGIN EXCLUSIVE")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)"
-            )
-            kept = self._about("identity")
-            smaller = None if kept is None else self._kept_draw()
-            other = _other_run(kept, own, smaller, draw)
-            if other is not None:
-                if not overwrite:
-                    self._connection.execute("ROLLBACK")
-                    self._connection.close()
-                    raise InputError(
-                        f"{folder} holds an unfinished run {other}, name another folder, or add "
-                        "overwrite=true"
-                    )
-                for table in ("rows", "earlier"):
-                    self._connection.execute(f"DROP TABLE IF EXISTS {table}")
-                self._connection.execute("DELETE FROM about")
-                smaller = None
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS rows "
-                "(position INTEGER PRIMARY KEY, formula TEXT, comparable INTEGER, row BLOB)"
-            )
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS earlier (id TEXT PRIMARY KEY, row BLOB)"
-            )
-            if smaller is not None and smaller != draw:
-                self._set_all_aside()
-            for name, value in (("identity", own), ("draw", json.dumps(astuple(draw)))):
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value)
-                )
-            self._connection.execute("COMMIT")
+            self._begin(folder, identity, draw, overwrite=overwrite)
         except sqlite3.Error as error:
             if "I/O" in str(error):
                 time.sleep(_ENDING)
-            raise self._said(error) from error
+            raise self._input_error(error) from error
+
+    def _begin(
+        self, folder: Path, identity: Mapping[str, Any], draw: Draw, *, overwrite: bool
+    ) -> None:
+        """Make the tables, or take over what a run of the same identity has left."""
+        own = json.dumps({"schema": SCHEMA_VERSION, **identity}, sort_keys=True)
+        execute = self._connection.execute
+        # One process alone: no file of shared memory, which network file systems can't hold.
+        execute("PRAGMA locking_mode=EXCLUSIVE")
+        execute("PRAGMA journal_mode=WAL")
+        execute("PRAGMA synchronous=FULL")
+        execute("BEGIN EXCLUSIVE")
+        execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
+        kept = self._about("identity")
+        smaller = None if kept is None else self._kept_draw()
+        other = _other_run(kept, own, smaller, draw)
+        if other is not None:
+            if not overwrite:
+                execute("ROLLBACK")
+                self._connection.close()
+                raise InputError(
+                    f"{folder} holds an unfinished run {other}, name another folder, or add "
+                    "overwrite=true"
+                )
+            for table in ("rows", "earlier"):
+                execute(f"DROP TABLE IF EXISTS {table}")
+            execute("DELETE FROM about")
+            smaller = None
+        execute(
+            "CREATE TABLE IF NOT EXISTS rows "
+            "(position INTEGER PRIMARY KEY, formula TEXT, comparable INTEGER, row BLOB)"
+        )
+        execute("CREATE TABLE IF NOT EXISTS earlier (id TEXT PRIMARY KEY, row BLOB)")
+        if smaller is not None and smaller != draw:
+            self._set_all_aside()
+        for name, value in (("identity", own), ("draw", json.dumps(astuple(draw)))):
+            execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+        execute("COMMIT")
 
     # Writing
 
@@ -131,7 +132,7 @@ class Journal:
                 (position, row.formula, comparable, packed),
             )
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._input_error(error) from error
         self.flush(force=False)
 
     def add_earlier(self, rows: Iterable[CrystalResult], seconds: Mapping[str, float]) -> None:
@@ -152,7 +153,7 @@ class Journal:
             self._connection.execute("INSERT INTO about VALUES ('earlier', 'added')")
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._input_error(error) from error
         self.add_seconds(seconds)
 
     def set_aside(self, row: CrystalResult) -> None:
@@ -163,7 +164,7 @@ class Journal:
                 "INSERT OR REPLACE INTO earlier VALUES (?, ?)", (row.id, packed)
             )
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._input_error(error) from error
 
     def take_earlier(self, identifier: str) -> CrystalResult | None:
         """The row of that id of a smaller draw; it waits no longer."""
@@ -177,7 +178,7 @@ class Journal:
                 self._waiting = True
             self._connection.execute("DELETE FROM earlier WHERE id = ?", (identifier,))
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._input_error(error) from error
         return row_from_json(zlib.decompress(row[0]))
 
     @property
@@ -193,7 +194,7 @@ class Journal:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._input_error(error) from error
         self._waiting, self._written = False, now
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
@@ -206,7 +207,7 @@ class Journal:
                 "INSERT OR REPLACE INTO about VALUES ('seconds', ?)", (json.dumps(total),)
             )
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._input_error(error) from error
 
     # Reading
 
@@ -287,21 +288,21 @@ class Journal:
         row = found.fetchone()
         return None if row is None else str(row[0])
 
-    def _said(self, error: sqlite3.Error) -> InputError:
+    def _input_error(self, error: sqlite3.Error) -> InputError:
         self._waiting = False  # SQLite has taken back what it could not write
-        said = str(error)
-        if "locked" in said or ("I/O" in said and not self.path.exists()):
+        message = str(error)
+        if "locked" in message or ("I/O" in message and not self.path.exists()):
             return InputError(
                 f"another process is at work in {self.path.parent}; wait for it, or name "
                 "another folder with out="
             )
-        if "full" in said:
+        if "full" in message:
             return InputError(
                 f"the disk of {self.path.parent} is full; what is finished is kept: make room and "
                 "give the same command again"
             )
         return InputError(
-            f"{self.path} can't be used ({said}); what it holds is kept: mend that and give the "
+            f"{self.path} can't be used ({message}); what it holds is kept: mend that and give the "
             "same command again, or name another folder with out="
         )
 

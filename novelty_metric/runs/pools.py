@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.support.cores import usable_cores
 from novelty_metric.support.processes import require_guarded_script
@@ -125,8 +126,8 @@ def dask(
     except Exception as error:
         if opened is not None:
             opened.close()
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"executor: the Dask cluster can't be made: {said[0]}") from error
+        reason = first_line(error)
+        raise InputError(f"executor: the Dask cluster can't be made: {reason}") from error
     try:
         # A part whose worker died is given to another one by Dask itself.
         searching = client.get_executor(pure=False, retries=2)

@@ -164,7 +164,7 @@ class Case:
         except CrystalError as error:
             self.error = str(error)
         except Exception as error:  # a foreign object may break anywhere; it stays one row
-            self.error = f"the crystal can't be used ({_said(error)})"
+            self.error = f"the crystal can't be used ({_message(error)})"
 
     def take_relaxation(self, result: Relaxation) -> None:
         """Step 2: what became of the sample itself."""
@@ -273,7 +273,7 @@ class Case:
             except (CrystalError, TooMuchToCompareError) as failure:
                 error = str(failure)
             except Exception as failure:  # the matcher may break on an odd cell; it stays one row
-                error = f"the match failed ({_said(failure)})"
+                error = f"the match failed ({_message(failure)})"
         for position in positions:
             self.tried[position] = dataclasses.replace(
                 self.tried[position],
@@ -334,25 +334,55 @@ class Case:
         reference : Reference, optional
             The one that was searched, for the crystal of the parent.
         """
+        common = self._sample_fields() | {
+            "duplicate_group": group,
+            "matching_group": matching_group,
+            "structures": self._records(reference),
+        }
+        if self.error is not None:
+            return CrystalResult(**common, error=self.error)
+        common |= self._screening_fields(protocol)
+        verdict, reason = self.decide()
+        matching = self.matching_index
+        common |= {
+            "verdict": verdict,
+            "error": reason,
+            "novel_by_matching": matching is None if self.matching_tested else None,
+            "matching_id": None
+            if matching is None or reference is None
+            else reference.ids[matching],
+            "matching_error": self.matching_error,
+        }
+        if self.duplicate is not None:
+            return CrystalResult(**common, **self._duplicate_fields(self.duplicate))
+        if not self.searched:
+            return CrystalResult(**common)
+        return CrystalResult(
+            **common,
+            **self._parent_fields(),
+            kind=self._kind() if exhaustive and not self.out_of_time else None,
+            n_parents=len(self.tried),
+            parents=tuple(self.tried),
+        )
+
+    def _sample_fields(self) -> dict[str, Any]:
+        """What a row says of the sample itself."""
         cleaned = self.cleaned
-        common: dict[str, Any] = {
+        return {
             "id": self.sample.id,
             "source": self.sample.source or None,
             "readable": self.sample.structure is not None,
             "formula": cleaned.composition.reduced_formula if cleaned is not None else None,
             "n_sites": len(cleaned) if cleaned is not None else None,
-            "seconds": self.seconds,
-            "n_relaxations": self.n_relaxations,
-            "duplicate_group": group,
-            "matching_group": matching_group,
             "shortest_distance": self.shortest_distance,
             "volume_per_atom": cleaned.volume / len(cleaned) if cleaned is not None else None,
-            "structures": self._records(reference),
+            "seconds": self.seconds,
+            "n_relaxations": self.n_relaxations,
         }
-        if self.error is not None:
-            return CrystalResult(**common, error=self.error)
-        verdict, reason = self.decide()
-        common |= {
+
+    def _screening_fields(self, protocol: Protocol) -> dict[str, Any]:
+        """What a row says of steps 1 to 5."""
+        return {
             "space_group": self.symmetry.space_group if self.symmetry else None,
             "crystal_system": self.symmetry.crystal_system if self.symmetry else None,
             "smact_valid": self.smact_valid,
@@ -364,44 +394,35 @@ class Case:
             "decomposition": self.decomposition,
             "energy_suspect": self._is_suspect(protocol),
             "eligible": self.eligible,
-            "verdict": verdict,
-            "novel_by_matching": self.matching_index is None if self.matching_tested else None,
-            "matching_id": None
-            if self.matching_index is None or reference is None
-            else reference.ids[self.matching_index],
-            "matching_error": self.matching_error,
-            "error": reason,
         }
-        if self.duplicate is not None:
-            return CrystalResult(
-                **common,
-                parent_id=self.duplicate.parent_id,
-                match_rms=self.duplicate.match_rms,
-                sample_cells=self.duplicate.sample_cells,
-                parent_cells=self.duplicate.parent_cells,
-                cost=0.0,
-                share_exchanged=0.0,
-            )
-        if not self.searched:
-            return CrystalResult(**common)
+
+    @staticmethod
+    def _duplicate_fields(found: DuplicateMatch) -> dict[str, Any]:
+        """What a row says of the reference crystal that the sample equals."""
+        return {
+            "parent_id": found.parent_id,
+            "match_rms": found.match_rms,
+            "sample_cells": found.sample_cells,
+            "parent_cells": found.parent_cells,
+            "cost": 0.0,
+            "share_exchanged": 0.0,
+        }
+
+    def _parent_fields(self) -> dict[str, Any]:
+        """What a row says of the parent that is shown, if there is one."""
         shown = self._shown_parent()
-        if shown is not None:
-            parent = shown.parent
-            common |= {
-                "parent_id": parent.parent_id,
-                "element_map": parent.element_map,
-                "cost": parent.cost,
-                "match_rms": parent.match_rms,
-                "confirm_rms": shown.confirm_rms,
-                "share_exchanged": parent.share_exchanged,
-                "route": parent.route if shown.confirmed else None,
-            }
-        return CrystalResult(
-            **common,
-            kind=self._kind() if exhaustive and not self.out_of_time else None,
-            n_parents=len(self.tried),
-            parents=tuple(self.tried),
-        )
+        if shown is None:
+            return {}
+        parent = shown.parent
+        return {
+            "parent_id": parent.parent_id,
+            "element_map": parent.element_map,
+            "cost": parent.cost,
+            "match_rms": parent.match_rms,
+            "confirm_rms": shown.confirm_rms,
+            "share_exchanged": parent.share_exchanged,
+            "route": parent.route if shown.confirmed else None,
+        }
 
     def _is_suspect(self, protocol: Protocol) -> bool | None:
         """Whether its energy lies too far below known compounds to be believed.
@@ -467,5 +488,5 @@ def _name(parent: Parent) -> str:
     return f"parent {parent.parent_id} ({parent.route} {parent.rank})"
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {crystal.first_line(error)}"
