@@ -10,9 +10,9 @@ from novelty_metric import cli
 _ABOUT = """\
 # Commands
 
-What `--help` prints. Exit status, of every verb: 0 done; 1 a check found something wrong; 2 the
-call or its input can't be used, and one line on standard error says what, where, and what to do;
-3 interrupted, and the same command goes on where it stopped.
+This page shows what `--help` prints. Every verb has the same exit status: 0 done; 1 a check failed;
+2 the call or its input cannot be used, and one line on standard error says what, where, and what to
+do; 3 interrupted, and the same command continues where it stopped.
 """
 
 

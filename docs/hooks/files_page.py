@@ -15,36 +15,36 @@ from novelty_metric.report.novelty_report import NoveltyReport
 _ABOUT = f"""\
 # Files of a run
 
-What `novelty-metric score … out=DIR` and `report.save(DIR)` write, and `NoveltyReport.load(DIR)`
-reads back. Each file carries the version of its schema, now {SCHEMA_VERSION}.
+`novelty-metric score … out=DIR` and `report.save(DIR)` write these files, and
+`NoveltyReport.load(DIR)` reads them. Each file contains the version of its schema, now {SCHEMA_VERSION}.
 
 ## report.json
 
-One object. Shares are `{{"value", "low", "high"}}` with their 95 % interval, bounds
-`{{"low", "high"}}`; what can't be computed is `null`. `novelty_is_bound` says that nothing
-was relaxed: `novelty` is then the least that it can be, and `novelty_bounds` hold what is known.
-`timings` are the seconds of each step,
-summed over the commands that the run took; starting Python, loading libraries, reading the samples
-and writing files are no steps.
+The file holds one object. Proportions are `{{"value", "low", "high"}}` with their 95 % interval,
+bounds are `{{"low", "high"}}`. A value that cannot be computed is `null`. `novelty_is_bound` is true
+if nothing was relaxed; `novelty` is then its lower bound, and `novelty_bounds` gives both bounds.
+`timings` are the seconds of each step, summed over the commands of the run. They do not include the
+start of Python, the import of libraries, the reading of samples and the writing of files.
 """
 ABOUT_FILES = {
-    "verdicts.parquet": "A row per sample in input order, none left out; `verdicts.csv` holds the "
-    "same. `verdict` is empty, with the reason in `error`, for what was not scored. For an "
-    "unmatched crystal the columns of the parent are those of the cheapest candidate. "
-    "`element_map` is JSON from each element of the parent to the new ones with their numbers of "
-    "sites.",
+    "verdicts.parquet": "A row per sample in input order, for all samples; `verdicts.csv` holds "
+    "the same. If a sample was not scored, `verdict` is empty and `error` gives the reason. For an "
+    "unmatched crystal, the columns of the parent describe the cheapest candidate. "
+    "`element_map` is JSON that maps each element of the parent to the new elements with their "
+    "numbers of sites.",
     "parents.parquet": "A row per candidate parent; `rank` counts from 1 within a route.",
-    "quality.parquet": "A row per sample: as it was generated, and plain matching of what was "
-    "compared, pymatgen's `StructureMatcher()` with its defaults. `novel_by_matching` is empty, "
-    "with the reason in `matching_error`, where that did not end; `matching_id` is the reference "
-    "crystal that it accepts, `matching_group` numbers the equal samples. Of a duplicate, "
-    "`sample_cells` and `parent_cells` say how many reduced cells the duplicate test compared: one "
-    "of them is 1, and the other is the multiple of a supercell. `decomposition` is what the hull "
-    "is made of at its composition: JSON from each formula to its share of the atoms.",
-    "evidence.parquet": "What else is known of each candidate: its position in the reference, its "
+    "quality.parquet": "A row per sample: the crystal as generated, and plain matching of the "
+    "crystal that was compared (pymatgen's `StructureMatcher()` with its defaults). If plain matching did "
+    "not finish, `novel_by_matching` is empty and `matching_error` gives the reason. "
+    "`matching_id` is the matching reference crystal; `matching_group` numbers the groups of equal "
+    "samples. For a duplicate, `sample_cells` and `parent_cells` are the numbers of reduced cells "
+    "that the duplicate test compared: one of them is 1, and the other is the multiple of a "
+    "supercell. `decomposition` gives the phases of the hull at the composition: JSON that maps "
+    "each formula to its share of the atoms.",
+    "evidence.parquet": "More data on each candidate: its position in the reference, its "
     "supercell, the new elements in the order of its sites, and how its relaxation ended. `row` is "
     "the position of the sample in `verdicts.parquet`.",
-    "structures.parquet": "The crystals themselves, where the run kept them: `role` says which "
+    "structures.parquet": "The crystals, if the run stored them: `role` says which "
     "crystal of the row it is. `novelty-metric explain` writes them as CIF.",
 }
 

@@ -24,30 +24,30 @@ from novelty_metric.testing.declarations import add_options, add_short_names
 _ABOUT = """\
 # Settings
 
-Every setting of `novelty-metric score`, with its default. They are a [Hydra](https://hydra.cc)
-config: `key=value` on the command line changes one, `group=name` chooses a config of a group, and
-`--config-dir DIR` adds your own (`DIR/model/mine.yaml`). `novelty-metric score --cfg job …` prints
-what a command comes to. Arguments of the Python classes are on the page of the
-[Python API](api.md).
+This page lists every setting of `novelty-metric score` with its default. The settings are a
+[Hydra](https://hydra.cc) config: `key=value` on the command line changes a setting, `group=name`
+selects a config of a group, and `--config-dir DIR` adds your own configs (`DIR/model/mine.yaml`).
+`novelty-metric score --cfg job …` prints the resulting settings of a command. The page
+[Python API](api.md) describes the arguments of the Python classes.
 """
 GROUP_TITLES = {
-    "model": "Who made the samples, how its files are read, and what it was trained on.",
-    "reference": "What the samples are compared with; `reference=FILE` takes a prepared file.",
+    "model": "The model that made the samples: how its files are read, and its training set.",
+    "reference": "The crystals to compare with; `reference=FILE` takes a prepared file.",
     "protocol": "The tolerances and limits of the method.",
     "relaxer": "The potential that relaxes.",
-    "hull": "What energies above hull are measured from: [hulls](hulls.md).",
-    "logger": "Where a report goes beside the files.",
-    "executor": "Where parts of the samples are scored: [cluster](cluster.md).",
-    "recipe": "Several settings at once.",
+    "hull": "The hull for energies above hull: [hulls](hulls.md).",
+    "logger": "Loggers that receive the report, in addition to the files.",
+    "executor": "Processes or machines that score parts of the samples: [cluster](cluster.md).",
+    "recipe": "Sets of settings.",
 }
 ENVIRONMENT = {
-    "NOVELTY_METRIC_CACHE": "Folder of finished relaxations and of references by name, instead of "
+    "NOVELTY_METRIC_CACHE": "Folder for finished relaxations and named references, instead of "
     "the user's cache folder of the operating system.",
-    DEBUG_VARIABLE: "`1`: show the traceback behind an error's line, and what libraries print.",
+    DEBUG_VARIABLE: "`1`: show the traceback of an error, and the output of libraries.",
 }
 _INTERNAL = ("defaults", "hydra")
 _HYDRA = ("_recursive_", "_convert_")
-_TARGET = "The class that is made; the keys beside this one are its arguments."
+_TARGET = "The class; the other keys at this level are its arguments."
 _SELECT = re.compile(r"\$\{oc\.select:(?P<key>[^,}]+),(?P<other>[^}]+)\}")
 
 
@@ -196,8 +196,8 @@ def _models() -> str:
     found = {config.name: config for config in configs("model")}
     generic = found.pop("generic")
     parts = [f"### model=generic\n\n{prose(generic.about)}\n", _table(generic, prefix="model.")]
-    parts.append("### Published models\n\nWhat each sets; the rest is as in `generic`.\n")
-    parts[-1] += "\nWhere they are from and what they write: [models](models.md).\n"
+    parts.append("### Published models\n\nSettings of each model; the rest is as in `generic`.\n")
+    parts[-1] += "\nTheir sources and their files: [models](models.md).\n"
     left_out = ("name", "title", "writes", "paper", "repository", "citation")
     rows = []
     for config in found.values():
@@ -229,7 +229,7 @@ def _table(config: ConfigFile, prefix: str = "") -> str:
 def _value(text: str) -> str:
     """A default in words, where it is taken from another setting."""
     if text == "???":
-        return "to be given"
+        return "required"
     selected = _SELECT.fullmatch(text)
     if selected is not None:
         return f"that of {code(selected['key'])}, else {code(selected['other'])}"
