@@ -16,13 +16,15 @@ _ABOUT = f"""\
 # Files of a run
 
 `novelty-metric score … out=DIR` and `report.save(DIR)` write these files, and
-`NoveltyReport.load(DIR)` reads them. Each file contains the version of its schema, now {SCHEMA_VERSION}.
+`NoveltyReport.load(DIR)` reads them. Each file contains the version of its schema, now
+{SCHEMA_VERSION}.
 
 ## report.json
 
 The file holds one object. Proportions are `{{"value", "low", "high"}}` with their 95 % interval,
-bounds are `{{"low", "high"}}`. A value that cannot be computed is `null`. `novelty_is_bound` is true
-if nothing was relaxed; `novelty` is then its lower bound, and `novelty_bounds` gives both bounds.
+bounds are `{{"low", "high"}}`. A value that cannot be computed is `null`. `novelty_is_bound` is
+true if nothing was relaxed; `novelty` is then its lower bound, and `novelty_bounds` gives both
+bounds.
 `timings` are the seconds of each step, summed over the commands of the run. They do not include the
 start of Python, the import of libraries, the reading of samples and the writing of files.
 """
@@ -34,8 +36,8 @@ ABOUT_FILES = {
     "numbers of sites.",
     "parents.parquet": "A row per candidate parent; `rank` counts from 1 within a route.",
     "quality.parquet": "A row per sample: the crystal as generated, and plain matching of the "
-    "crystal that was compared (pymatgen's `StructureMatcher()` with its defaults). If plain matching did "
-    "not finish, `novel_by_matching` is empty and `matching_error` gives the reason. "
+    "crystal that was compared (pymatgen's `StructureMatcher()` with its defaults). If plain "
+    "matching did not finish, `novel_by_matching` is empty and `matching_error` gives the reason. "
     "`matching_id` is the matching reference crystal; `matching_group` numbers the groups of equal "
     "samples. For a duplicate, `sample_cells` and `parent_cells` are the numbers of reduced cells "
     "that the duplicate test compared: one of them is 1, and the other is the multiple of a "
