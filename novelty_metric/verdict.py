@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 if TYPE_CHECKING:
     from novelty_metric.crystal_records import CrystalRecords
@@ -34,6 +34,29 @@ class Kind(StrEnum):
     BOTH = "both"
     LATTICE_SITES = "lattice_sites"
     WYCKOFF = "wyckoff"
+
+
+RMS = "(V/N)^(1/3)"
+PETTIFOR = "modified Pettifor number"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a field is in the files of a report; its Arrow type follows from its own.
+
+    Attributes
+    ----------
+    unit : str
+        ``"1"`` for a number without one, ``"JSON"`` for text that holds a mapping or a list.
+    meaning : str
+        Empty where the name says it.
+    file : str
+        Which of the files with a row per sample has it: ``"verdicts"`` or ``"quality"``.
+    """
+
+    unit: str
+    meaning: str = ""
+    file: str = "verdicts"
 
 
 Supercell = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
@@ -66,16 +89,21 @@ class Parent:
         Share of the sites whose element changes, from 0 to 1.
     """
 
-    route: Route
-    rank: int
-    index: int
-    parent_id: str
-    cost: float
-    match_rms: float | None
-    supercell: Supercell | None
-    elements: tuple[str, ...]
-    element_map: Mapping[str, Mapping[str, int]]
-    share_exchanged: float
+    route: Annotated[Route, Column("", "on which the parent was found")]
+    rank: Annotated[int, Column("1", "from 1, cheapest first, within the route")]
+    index: Annotated[int, Column("1", "position in the reference")]
+    parent_id: Annotated[str, Column("", "reference crystal: parent, or original of a duplicate")]
+    cost: Annotated[float, Column(PETTIFOR, "mean difference over the atoms")]
+    match_rms: Annotated[float | None, Column(RMS, "distance of the sites in the geometric match")]
+    supercell: Annotated[
+        Supercell | None,
+        Column("JSON", "matrix for the reduced parent; null if it is not expanded"),
+    ]
+    elements: Annotated[tuple[str, ...], Column("", "new element on each site")]
+    element_map: Annotated[
+        Mapping[str, Mapping[str, int]], Column("JSON", "new elements by element of the parent")
+    ]
+    share_exchanged: Annotated[float, Column("1", "share of the sites whose element changes")]
 
     @property
     def order(self) -> tuple[float, bool, int]:
@@ -97,15 +125,15 @@ class TriedParent:
     """
 
     parent: Parent
-    relaxed: bool = False
-    converged: bool | None = None
-    confirmed: bool | None = None
-    confirm_rms: float | None = None
-    steps: int | None = None
-    ended_early: str | None = None
-    energy_per_atom: float | None = None
-    volume_ratio: float | None = None
-    error: str | None = None
+    relaxed: Annotated[bool, Column("")] = False
+    converged: Annotated[bool | None, Column("")] = None
+    confirmed: Annotated[bool | None, Column("", "matches the crystal once relaxed")] = None
+    confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
+    steps: Annotated[int | None, Column("1", "of its relaxation")] = None
+    ended_early: Annotated[str | None, Column("", "accepted or refused before it converged")] = None
+    energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
+    volume_ratio: Annotated[float | None, Column("1", "volume over that before")] = None
+    error: Annotated[str | None, Column("", "why a relaxation that was run gave nothing")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,45 +177,76 @@ class CrystalResult:
     tell.
     """
 
-    id: str
-    source: str | None = None
-    formula: str | None = None
-    n_sites: int | None = None
-    space_group: int | None = None
-    crystal_system: str | None = None
-    smact_valid: bool | None = None
-    converged: bool | None = None
-    energy_per_atom: float | None = None
-    e_above_hull: float | None = None
-    energy_suspect: bool | None = None
-    eligible: bool | None = None
-    verdict: Verdict | None = None
-    route: Route | None = None
-    kind: Kind | None = None
-    parent_id: str | None = None
-    element_map: Mapping[str, Mapping[str, int]] | None = None
-    cost: float | None = None
-    match_rms: float | None = None
-    confirm_rms: float | None = None
-    share_exchanged: float | None = None
-    n_parents: int | None = None
-    duplicate_group: int | None = None
-    n_relaxations: int | None = None
-    seconds: float | None = None
-    error: str | None = None
+    id: Annotated[str, Column("", "name of the sample, unique in the run")]
+    source: Annotated[str | None, Column("", "its file and position there")] = None
+    formula: Annotated[str | None, Column("", "reduced formula")] = None
+    n_sites: Annotated[int | None, Column("1", "sites of the crystal as it was generated")] = None
+    space_group: Annotated[int | None, Column("1", "number of the space group")] = None
+    crystal_system: Annotated[str | None, Column("")] = None
+    smact_valid: Annotated[bool | None, Column("", "charge can be neutral, by SMACT")] = None
+    converged: Annotated[bool | None, Column("", "its relaxation converged")] = None
+    energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
+    e_above_hull: Annotated[float | None, Column("eV/atom", "distance from the hull")] = None
+    energy_suspect: Annotated[
+        bool | None, Column("", "so far below the hull that the energy is doubted")
+    ] = None
+    eligible: Annotated[bool | None, Column("", "counted in the novelty")] = None
+    verdict: Annotated[Verdict | None, Column("")] = None
+    route: Annotated[Route | None, Column("", "on which the parent was found")] = None
+    kind: Annotated[Kind | None, Column("", "routes that hold a confirmed parent")] = None
+    parent_id: Annotated[
+        str | None, Column("", "reference crystal: parent, or original of a duplicate")
+    ] = None
+    element_map: Annotated[
+        Mapping[str, Mapping[str, int]] | None,
+        Column("JSON", "new elements by element of the parent"),
+    ] = None
+    cost: Annotated[float | None, Column(PETTIFOR, "mean difference over the atoms")] = None
+    match_rms: Annotated[
+        float | None, Column(RMS, "distance of the sites in the geometric match")
+    ] = None
+    confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
+    share_exchanged: Annotated[
+        float | None, Column("1", "share of the sites whose element changes")
+    ] = None
+    n_parents: Annotated[int | None, Column("1", "candidate parents")] = None
+    duplicate_group: Annotated[
+        int | None, Column("1", "number of its group of equal samples, from 0")
+    ] = None
+    n_relaxations: Annotated[int | None, Column("1", "relaxations of parents")] = None
+    seconds: Annotated[float | None, Column("s", "time that it took")] = None
+    error: Annotated[str | None, Column("", "why it was not scored, or is undecided")] = None
     readable: bool = True
     parents: tuple[TriedParent, ...] = ()
-    shortest_distance: float | None = None
-    volume_per_atom: float | None = None
-    novel_by_matching: bool | None = None
-    matching_id: str | None = None
-    matching_error: str | None = None
-    matching_group: int | None = None
-    sample_cells: int | None = None
-    parent_cells: int | None = None
-    given_energy: float | None = None
-    n_competing: int | None = None
-    decomposition: Mapping[str, float] | None = None
+    shortest_distance: Annotated[
+        float | None,
+        Column("angstrom", "between two atoms, images included, as generated", "quality"),
+    ] = None
+    volume_per_atom: Annotated[float | None, Column("angstrom^3", "as generated", "quality")] = None
+    novel_by_matching: Annotated[
+        bool | None,
+        Column("", "pymatgen's StructureMatcher() accepts no reference crystal", "quality"),
+    ] = None
+    matching_id: Annotated[str | None, Column("", "the one that it accepts", "quality")] = None
+    matching_error: Annotated[str | None, Column("", "why that is not known", "quality")] = None
+    matching_group: Annotated[
+        int | None, Column("1", "number of its group of equal samples by that rule", "quality")
+    ] = None
+    sample_cells: Annotated[
+        int | None,
+        Column("1", "reduced cells of the sample that the duplicate test compared", "quality"),
+    ] = None
+    parent_cells: Annotated[int | None, Column("1", "and of the other crystal", "quality")] = None
+    given_energy: Annotated[
+        float | None, Column("eV/atom", "the one that came with the sample", "quality")
+    ] = None
+    n_competing: Annotated[
+        int | None, Column("1", "compositions of compounds in its chemical system", "quality")
+    ] = None
+    decomposition: Annotated[
+        Mapping[str, float] | None,
+        Column("JSON", "share of the atoms by formula of the hull there", "quality"),
+    ] = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -65,9 +65,11 @@ def markdown() -> str:
     parts = [_ABOUT, table(["key", "keys in it"], keys)]
     for name, columns in COLUMNS.items():
         rows = (
-            [code(key), escaped(str(kind)), escaped(unit)] for key, (kind, unit) in columns.items()
+            [code(key), *map(escaped, (str(column.type), column.unit, column.meaning))]
+            for key, column in columns.items()
         )
-        parts += [f"## {name}\n", f"{ABOUT_FILES[name]}\n", table(["column", "type", "unit"], rows)]
+        heads = ["column", "type", "unit", "meaning"]
+        parts += [f"## {name}\n", f"{ABOUT_FILES[name]}\n", table(heads, rows)]
     return "\n".join(parts)
 
 

@@ -22,9 +22,9 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
@@ -42,7 +42,7 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.quality import stable, structurally_valid
 from novelty_metric.report.rows import ENUMS, record_from
 from novelty_metric.screening.composition import DEFAULT_SET
-from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
+from novelty_metric.verdict import Column, CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
 SCHEMA_VERSION = 2
 OLDER_VERSIONS = (1,)
@@ -51,108 +51,85 @@ LATER_COLUMNS = ("source",)
 """Columns of `verdicts.parquet` that the older versions lack."""
 SCHEMA_KEY = b"novelty_metric_schema"
 
-_RMS = "(V/N)^(1/3)"
-_PETTIFOR = "modified Pettifor number"
-# Column: Arrow type and unit, in the order of the files.
-_VERDICTS: dict[str, tuple[pa.DataType, str]] = {
-    "id": (pa.string(), ""),
-    "source": (pa.string(), ""),
-    "formula": (pa.string(), ""),
-    "n_sites": (pa.int64(), "1"),
-    "space_group": (pa.int64(), "1"),
-    "crystal_system": (pa.string(), ""),
-    "smact_valid": (pa.bool_(), ""),
-    "converged": (pa.bool_(), ""),
-    "energy_per_atom": (pa.float64(), "eV/atom"),
-    "e_above_hull": (pa.float64(), "eV/atom"),
-    "energy_suspect": (pa.bool_(), ""),
-    "eligible": (pa.bool_(), ""),
-    "verdict": (pa.string(), ""),
-    "route": (pa.string(), ""),
-    "kind": (pa.string(), ""),
-    "parent_id": (pa.string(), ""),
-    "element_map": (pa.string(), "JSON"),
-    "cost": (pa.float64(), _PETTIFOR),
-    "match_rms": (pa.float64(), _RMS),
-    "confirm_rms": (pa.float64(), _RMS),
-    "share_exchanged": (pa.float64(), "1"),
-    "n_parents": (pa.int64(), "1"),
-    "duplicate_group": (pa.int64(), "1"),
-    "n_relaxations": (pa.int64(), "1"),
-    "seconds": (pa.float64(), "s"),
-    "error": (pa.string(), ""),
+
+@dataclass(frozen=True, slots=True)
+class FileColumn:
+    """A column of a file: its Arrow type, its unit and what it means."""
+
+    type: pa.DataType
+    unit: str = ""
+    meaning: str = ""
+
+
+_ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+
+
+def _declared(*owners: type) -> dict[str, tuple[Column, FileColumn]]:
+    """The columns that the fields of dataclasses declare; of one name the first one counts."""
+    found: dict[str, tuple[Column, FileColumn]] = {}
+    for owner in owners:
+        for name, hint in get_type_hints(owner, localns=_LATER_NAMES, include_extras=True).items():
+            declared = getattr(hint, "__metadata__", ())
+            if not declared:
+                continue
+            kind = hint.__origin__
+            arrow = _ARROW_TYPES.get((get_args(kind) or (kind,))[0], pa.string())
+            if kind == tuple[str, ...]:
+                arrow = pa.list_(pa.string())
+            column = declared[0]
+            found.setdefault(name, (column, FileColumn(arrow, column.unit, column.meaning)))
+    return found
+
+
+_LATER_NAMES = {"CrystalRecords": CrystalRecords}
+_OF_ROW = _declared(CrystalResult)
+_OF_PARENT = {name: column for name, (_, column) in _declared(Parent, TriedParent).items()}
+_FLAG, _INDEX = FileColumn(pa.bool_()), FileColumn(pa.int64(), "1", "position in verdicts.parquet")
+_ID = _OF_ROW["id"][1]
+_VERDICTS = {name: column for name, (own, column) in _OF_ROW.items() if own.file == "verdicts"}
+_KEPT_QUALITY = {name: column for name, (own, column) in _OF_ROW.items() if own.file == "quality"}
+"""Fields of a result that stand in `quality.parquet`."""
+_QUALITY = {
+    "id": _ID,
+    **{name: _KEPT_QUALITY[name] for name in ("shortest_distance", "volume_per_atom")},
+    "structurally_valid": _FLAG,
+    "stable": _FLAG,
+    **_KEPT_QUALITY,
+    "no_competing_compound": _FLAG,
 }
-_PARENTS: dict[str, tuple[pa.DataType, str]] = {
-    "id": (pa.string(), ""),
-    "route": (pa.string(), ""),
-    "rank": (pa.int64(), "1"),
-    "parent_id": (pa.string(), ""),
-    "cost": (pa.float64(), _PETTIFOR),
-    "match_rms": (pa.float64(), _RMS),
-    "confirm_rms": (pa.float64(), _RMS),
-    "element_map": (pa.string(), "JSON"),
-    "relaxed": (pa.bool_(), ""),
-    "converged": (pa.bool_(), ""),
-    "confirmed": (pa.bool_(), ""),
+_PARENTS = {
+    "id": _ID,
+    **{
+        name: _OF_PARENT[name]
+        for name in (
+            *("route", "rank", "parent_id", "cost", "match_rms", "confirm_rms", "element_map"),
+            *("relaxed", "converged", "confirmed"),
+        )
+    },
 }
-# `row` is the position of the sample in `verdicts.parquet`, `index` that of the parent in the
-# reference, `elements` the new element on each site of the parent (of its supercell, if any).
-_EVIDENCE: dict[str, tuple[pa.DataType, str]] = {
-    "row": (pa.int64(), "1"),
-    "index": (pa.int64(), "1"),
-    "supercell": (pa.string(), "JSON"),
-    "elements": (pa.list_(pa.string()), ""),
-    "share_exchanged": (pa.float64(), "1"),
-    "steps": (pa.int64(), "1"),
-    "ended_early": (pa.string(), ""),
-    "energy_per_atom": (pa.float64(), "eV/atom"),
-    "volume_ratio": (pa.float64(), "1"),
-    "error": (pa.string(), ""),
+_EVIDENCE = {
+    "row": _INDEX,
+    **{name: column for name, column in _OF_PARENT.items() if name not in _PARENTS},
 }
-# `novel_by_matching`, `matching_id`, `matching_error` and `matching_group` are of pymatgen's
-# `StructureMatcher()` with its defaults; `sample_cells` and `parent_cells` are the numbers of
-# reduced cells that the duplicate test compared.
-_QUALITY: dict[str, tuple[pa.DataType, str]] = {
-    "id": (pa.string(), ""),
-    "shortest_distance": (pa.float64(), "angstrom"),
-    "volume_per_atom": (pa.float64(), "angstrom^3"),
-    "structurally_valid": (pa.bool_(), ""),
-    "stable": (pa.bool_(), ""),
-    "novel_by_matching": (pa.bool_(), ""),
-    "matching_id": (pa.string(), ""),
-    "matching_error": (pa.string(), ""),
-    "matching_group": (pa.int64(), "1"),
-    "sample_cells": (pa.int64(), "1"),
-    "parent_cells": (pa.int64(), "1"),
-    "given_energy": (pa.float64(), "eV/atom"),
-    "n_competing": (pa.int64(), "1"),
-    "decomposition": (pa.string(), "JSON"),
-    "no_competing_compound": (pa.bool_(), ""),
+_STRUCTURES = {
+    "row": _INDEX,
+    "role": FileColumn(pa.string(), "", "which crystal of the row it is"),
+    "lattice": FileColumn(pa.list_(pa.float64()), "angstrom", "its vectors, one after the other"),
+    "numbers": FileColumn(pa.list_(pa.uint8()), "1", "atomic numbers"),
+    "frac_coords": FileColumn(pa.list_(pa.float64()), "1", "of the sites, one after the other"),
 }
-# `row` is the position of the sample in `verdicts.parquet`, `role` a field of `CrystalRecords`;
-# the vectors of the lattice and the coordinates of the sites one after the other.
-_STRUCTURES: dict[str, tuple[pa.DataType, str]] = {
-    "row": (pa.int64(), "1"),
-    "role": (pa.string(), ""),
-    "lattice": (pa.list_(pa.float64()), "angstrom"),
-    "numbers": (pa.list_(pa.uint8()), "1"),
-    "frac_coords": (pa.list_(pa.float64()), "1"),
-}
-_DERIVED_QUALITY = ("id", "structurally_valid", "stable", "decomposition", "no_competing_compound")
-_KEPT_QUALITY = tuple(name for name in _QUALITY if name not in _DERIVED_QUALITY)
-"""Fields of a result that stand in `quality.parquet` as they are."""
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 _ROWS_AT_ONCE = 5000
 """Rows of a report that are made into tables together."""
 
-COLUMNS: dict[str, dict[str, tuple[pa.DataType, str]]] = {
+COLUMNS: dict[str, dict[str, FileColumn]] = {
     "verdicts.parquet": _VERDICTS,
     "parents.parquet": _PARENTS,
     _QUALITY_FILE: _QUALITY,
     "evidence.parquet": _EVIDENCE,
     _STRUCTURES_FILE: _STRUCTURES,
 }
-"""Columns of each file, with their Arrow type and unit."""
+"""The columns of each file."""
 REPORT_FILES = ("report.json", "verdicts.csv", *COLUMNS)
 """Names of all that `save_report` writes."""
 VERDICT_COLUMNS = tuple(_VERDICTS)
@@ -179,30 +156,40 @@ def _parent_rows(results: Sequence[CrystalResult]) -> Iterable[tuple[object, ...
     return ((tried, tried.parent, result) for result in results for tried in result.parents)
 
 
-def _frame(
-    schema: Mapping[str, tuple[pa.DataType, str]], rows: Iterable[tuple[object, ...]]
-) -> pd.DataFrame:
+def _frame(schema: Mapping[str, FileColumn], rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in schema}
     for sources in rows:
         for name, values in columns.items():
-            source = next(source for source in sources if hasattr(source, name))
-            value = getattr(source, name)
+            value = _first(sources, name)
             if name == "element_map" and value is not None:
                 value = json.dumps({old: dict(new) for old, new in value.items()})
             values.append(str(value) if isinstance(value, (Verdict, Route, Kind)) else value)
     return pd.DataFrame(
         {
-            name: pd.array(values, dtype=_FRAME_TYPES.get(schema[name][0], "float64"))
+            name: pd.array(values, dtype=_FRAME_TYPES.get(schema[name].type, "float64"))
             for name, values in columns.items()
         }
     )
 
 
-def _schema(columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Schema:
+def _first(sources: tuple[object, ...], name: str) -> Any:
+    """The value of the first of these that has it."""
+    return next(getattr(source, name) for source in sources if hasattr(source, name))
+
+
+def _schema(columns: Mapping[str, FileColumn]) -> pa.Schema:
     return pa.schema(
         [
-            pa.field(name, kind, metadata={"unit": unit} if unit else None)
-            for name, (kind, unit) in columns.items()
+            pa.field(
+                name,
+                column.type,
+                metadata={
+                    key: said
+                    for key, said in (("unit", column.unit), ("meaning", column.meaning))
+                    if said
+                },
+            )
+            for name, column in columns.items()
         ]
     )
 
@@ -211,15 +198,8 @@ def _evidence(results: Sequence[CrystalResult], first: int) -> pa.Table:
     rows = [
         {
             "row": row,
-            "index": tried.parent.index,
+            **{name: _first((tried, tried.parent), name) for name in _EVIDENCE if name != "row"},
             "supercell": json.dumps(tried.parent.supercell),
-            "elements": list(tried.parent.elements),
-            "share_exchanged": tried.parent.share_exchanged,
-            "steps": tried.steps,
-            "ended_early": tried.ended_early,
-            "energy_per_atom": tried.energy_per_atom,
-            "volume_ratio": tried.volume_ratio,
-            "error": tried.error,
         }
         for row, result in enumerate(results, start=first)
         for tried in result.parents
@@ -506,7 +486,7 @@ class _Files:
         return self._folder / f".{name}.{os.getpid()}.tmp"
 
 
-def _to_table(frame: pd.DataFrame, columns: Mapping[str, tuple[pa.DataType, str]]) -> pa.Table:
+def _to_table(frame: pd.DataFrame, columns: Mapping[str, FileColumn]) -> pa.Table:
     # With pandas' own metadata, so that `pandas.read_parquet` gives the same types as `to_frame`.
     return pa.Table.from_pandas(frame, schema=_schema(columns), preserve_index=False)
 

@@ -151,7 +151,7 @@ def test_files_show_every_column() -> None:
     page = html.unescape(files_page.markdown())
     assert set(VERDICT_COLUMNS) | set(PARENT_COLUMNS) <= set(rows(page))
     assert set(files_page.COLUMNS) == set(files_page.ABOUT_FILES)
-    assert rows(page)["e_above_hull"] == ["double", "eV/atom"]
+    assert rows(page)["e_above_hull"] == ["double", "eV/atom", "distance from the hull"]
 
 
 @pytest.mark.parametrize(
