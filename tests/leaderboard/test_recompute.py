@@ -16,8 +16,9 @@ from board_files import edit_submission, replace_table
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.add import _training_set
-from novelty_metric.leaderboard.recompute import differences
+from novelty_metric.leaderboard.recompute import _relaxer, differences
 from novelty_metric.leaderboard.submission import parse
+from novelty_metric.relaxation.potentials import SevenNet
 from novelty_metric.verdict import CrystalResult, Verdict
 
 
@@ -109,6 +110,25 @@ def test_a_wrong_training_set_is_caught(mine: Path, capsys: pytest.CaptureFixtur
     assert main(["leaderboard", "check", str(mine / "board")]) == 0  # in itself it is right
     assert check(mine, "--recompute") == 1
     assert "not the same training set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "relaxer"),
+    [
+        ("chgnet", "chgnet"),
+        ("mace-medium-mpa-0", "mace"),
+        ("mace-mpa-0", "mace"),
+        ("sevennet-0", "sevennet"),
+        ("sevennet-l3i5", SevenNet(model="7net-l3i5", device="cpu")),
+    ],
+)
+def test_every_published_potential_is_recomputed_with_its_own_model(
+    mine: Path, name: str, relaxer: object
+) -> None:
+    potential = {"name": name, "version": "1", "weights_hash": "a"}
+    edit_submission(mine / "board", lambda c: c["scored"].update(potential=potential), "mine")
+    submission = parse((mine / "board" / "submissions" / "mine.yaml").read_text())
+    assert _relaxer(submission, "cpu") == relaxer
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ase.units import GPa
 from pymatgen.core import Lattice, Structure
 from tiny_mace import write_tiny_mace
 
+from novelty_metric import Protocol, SubstitutionNovelty
 from novelty_metric.reference import open_reference
 from novelty_metric.relaxation import RelaxSettings
 from novelty_metric.relaxation.base import Evaluation, Geometry
@@ -231,6 +232,25 @@ def test_the_weights_are_those_of_the_registry(subject: Subject) -> None:
         return
     expected = [one for each in POTENTIALS.values() for one in each.models if one.name == info.name]
     assert [one.weights_hash for one in expected] == [info.weights_hash]
+
+
+@pytest.mark.parametrize("registered", POTENTIALS.values(), ids=POTENTIALS)
+def test_the_metric_takes_it_by_its_name(
+    registered: RegisteredPotential, crystals: list[Structure]
+) -> None:
+    pytest.importorskip(registered.module, reason=f"{registered.package} is not installed")
+    if registered.key == "mace":
+        pytest.skip("the published weights of MACE have to be downloaded")
+    protocol = Protocol(max_steps=2)
+    metric = SubstitutionNovelty(
+        "aflow", protocol, relaxer=registered.key, hull="none", device="cpu", cache=False
+    )
+    context = metric([crystals[1]]).context
+    assert context.potential == make_potential(registered.key, device="cpu").info
+    title = registered.models[0].title
+    assert context.protocol_text == (
+        f"paper settings (modified: max_steps=2), {title} in place of MACE-MPA-0"
+    )
 
 
 def test_sevennet_refuses_a_crystal_with_too_many_bonds_and_no_other(

@@ -401,6 +401,13 @@ def test_bounds_hold_the_truth_whatever_is_not_known() -> None:
     [
         (Protocol.named("paper"), "chgnet", "paper settings, CHGNet in place of MACE-MPA-0"),
         (Protocol.named("paper"), "MACE-MPA-0", "paper settings"),
+        (Protocol.named("paper"), "mace-medium-mpa-0", "paper settings"),
+        (
+            Protocol.named("paper"),
+            "mace-file-mpa-0",
+            "paper settings, mace-file-mpa-0 in place of MACE-MPA-0",
+        ),
+        (Protocol.named("fast"), "sevennet-0", "fast settings, SevenNet-0 in place of MACE-MPA-0"),
         (Protocol.named("fast"), "CHGNet", "fast settings, CHGNet in place of MACE-MPA-0"),
         (Protocol.named("fast"), "mace-mpa-0", "fast settings, MACE-MPA-0"),
         (
