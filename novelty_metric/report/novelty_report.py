@@ -31,7 +31,7 @@ from novelty_metric.report.plain_values import plain_row
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
 from novelty_metric.report.real_crystals import BesideRealCrystals, beside_real_crystals
 from novelty_metric.support.statistics import Bounds, Interval, wilson
-from novelty_metric.support.text import percent
+from novelty_metric.support.text import Limits, percent
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -394,6 +394,7 @@ class NoveltyReport:
             "n_out_of_time": float(self.left_out[ExclusionReason.OUT_OF_TIME.value]),
         }
         values.update({verdict: share.value for verdict, share in self.fractions.items()})
+        values.update(_beside_values(self.beside_real_crystals))
         return {
             f"{prefix}/{name}": value
             for name, value in values.items()
@@ -470,9 +471,23 @@ class NoveltyReport:
         )
 
 
-def _ends(name: str, interval: Interval | Bounds | None) -> dict[str, float | None]:
+def _ends(name: str, interval: Limits | None) -> dict[str, float | None]:
     """The two ends of an interval, or of bounds, by name."""
     return {f"{name}_{end}": getattr(interval, end, None) for end in ("low", "high")}
+
+
+def _beside_values(beside: BesideRealCrystals | None) -> dict[str, float | None]:
+    """The comparison with real crystals as numbers by name."""
+    if beside is None:
+        return {}
+    ratio, expected = beside.novelty_ratio, beside.standardised
+    return {
+        "base_rate": beside.base_rate.value,
+        "ratio": None if ratio is None else ratio.value,
+        **_ends("ratio_ci", ratio),
+        "ratio_for_systems": None if expected is None else expected.ratio.value,
+        "copying_z": beside.copying_z,
+    }
 
 
 def _unique(results: Iterable[CrystalResult]) -> int:

@@ -55,6 +55,12 @@ _COLOURS = {
     Verdict.UNMATCHED: "green",
     Verdict.UNDECIDED: "magenta",
 }
+_ABBREVIATIONS = {
+    Verdict.DUPLICATE: "dupl.",
+    Verdict.SUBSTITUTED: "subst.",
+    Verdict.UNMATCHED: "unm.",
+    Verdict.UNDECIDED: "undec.",
+}
 
 
 def without_trailing_blanks(text: str) -> str:
@@ -141,6 +147,8 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
             f"between {percent(bounds.low, 1)} and {percent(bounds.high, 1)}"
             "  whatever the unfinished work would have said"
         )
+    for text in base_rate_lines(report):
+        console.print(Text(text))
     found = report.novel_yield_interval
     most = report.novel_yield_bounds.high
     generated = f"  unique new ones of {report.n_generated} generated"
@@ -160,8 +168,6 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
         if score.low is not None and score.high is not None:
             line.append(f" (95 %: {score.low:.3f}-{score.high:.3f})", "not bold")
         console.print(line)
-    for text in base_rate_lines(report):
-        console.print(Text(text))
 
 
 def _verdict_table(report: NoveltyReport) -> Table:
@@ -190,8 +196,8 @@ def _system_table(report: NoveltyReport) -> Table:
     table.add_column("eligible")
     table.add_column("sum", justify="right")
     for verdict in Verdict:
-        table.add_column(verdict.value, justify="right")
-    table.add_column("novelty, %", justify="right")
+        table.add_column(_ABBREVIATIONS[verdict], justify="right")
+    table.add_column("novelty, %", justify="right", no_wrap=True)
     calibrated = report.beside_real_crystals is not None
     if calibrated:
         table.add_column("real", justify="right", no_wrap=True)

@@ -159,6 +159,9 @@ def test_a_report_finds_its_calibration_and_only_its_own(small: Reference, tmp_p
     assert beside.novelty_ratio.value == 0.0
     assert beside.copying_z is not None
     assert beside.copying_z < 0
+    scalars = report.scalars()
+    assert scalars["novelty/ratio"] == scalars["novelty/ratio_ci_low"] == 0.0
+    assert scalars["novelty/base_rate"] == found.base_rate.value
     report.save(tmp_path / "out")
     read = load_report(tmp_path / "out")
     assert read.context.calibration == found
