@@ -28,8 +28,8 @@ class Log:
         try:
             self._reports.log_report(report, folder=folder)
         except Exception as error:
-            said = f"{type(error).__name__}: {first_line(error)}"
-            print(f"novelty-metric: warning: W&B failed ({said})", file=sys.stderr)
+            message = f"{type(error).__name__}: {first_line(error)}"
+            print(f"novelty-metric: warning: W&B failed ({message})", file=sys.stderr)
             return
         run = self._reports.run
         # A run that is offline warns if it is asked for its address.

@@ -218,7 +218,7 @@ def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
         try:
             main(job)()
         except (HydraException, OmegaConfBaseException) as error:
-            raise InputError(_launcher_words(str(error), sweep.hydra)) from error
+            raise InputError(_launcher_message(str(error), sweep.hydra)) from error
 
 
 def _logging_words(given: Sequence[str]) -> list[str]:
@@ -260,16 +260,16 @@ def _called_with(words: Sequence[str]) -> Iterator[None]:
             os.environ[_FULL_ERROR] = full_error
 
 
-def _launcher_words(said: str, words: Sequence[str]) -> str:
+def _launcher_message(message: str, words: Sequence[str]) -> str:
     launchers = [word.split("=", 1)[1] for word in words if word.startswith("hydra/launcher=")]
     for launcher in launchers:
         extra = launcher.split("_", 1)[0]
-        if f"hydra/launcher/{launcher}" in said and extra in ("joblib", "submitit"):
+        if f"hydra/launcher/{launcher}" in message and extra in ("joblib", "submitit"):
             return (
                 f"the launcher {launcher} is not installed; "
                 f"pip install 'novelty-metric[{extra}]' brings it"
             )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"Hydra can't launch the runs: {' '.join(lines)[:300]}"
 
 
@@ -295,8 +295,8 @@ def job(config: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     word = {"number": int(own.num), "name": name, "error": error}
     (folder / JOB_FILE).write_text(json.dumps(word) + "\n", encoding="utf-8")
-    said = error if error is not None else summary.headline(report, known=known)
-    print(f"{name}: {said}", flush=True)
+    message = error if error is not None else summary.headline(report, known=known)
+    print(f"{name}: {message}", flush=True)
 
 
 def _report(

@@ -305,8 +305,8 @@ def instance(name: str, given: str | Mapping[str, Any]) -> Any:
         # Hydra would read text such as ${x} a second time.
         return get_object(given["_target_"])(**values)
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{name}={given['_target_']} can't be made: {said[0]}") from error
+        message = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{name}={given['_target_']} can't be made: {message[0]}") from error
 
 
 def print_for(

@@ -321,11 +321,11 @@ def _option_blocks(options: Sequence[Option | str]) -> list[str]:
 
 
 def _option_lines(option: Option, width: int) -> list[str]:
-    said = option.help if isinstance(option.help, str) else option.help()
+    about = option.help if isinstance(option.help, str) else option.help()
     if option.default is not None:
-        said += f" ({option.default})"
+        about += f" ({option.default})"
     lines: list[str] = []
-    for part in said.split("\n"):
+    for part in about.split("\n"):
         wrapped = textwrap.wrap(part, _WIDTH - width, break_on_hyphens=False)
         lines += [part] if part.startswith(" ") else wrapped
     written = f"  {option.written}"

@@ -60,12 +60,12 @@ def headline(report: NoveltyReport, *, known: bool) -> str:
     """One line on a report."""
     counted = f"{report.counts['unmatched']} of {report.n_eligible} eligible"
     if report.novelty is None:
-        words = f"{report.headline}, none of {len(report.results)} is eligible"
+        line = f"{report.headline}, none of {len(report.results)} is eligible"
     elif report.novelty_is_bound:
-        words = f"{report.headline}, {counted} unmatched, {report.counts['undecided']} undecided"
+        line = f"{report.headline}, {counted} unmatched, {report.counts['undecided']} undecided"
     else:
-        words = f"novelty {novelty_cell(report, 1, pad=False)} %, {counted}"
-    return f"{words} (was there already)" if known else words
+        line = f"novelty {novelty_cell(report, 1, pad=False)} %, {counted}"
+    return f"{line} (was there already)" if known else line
 
 
 def show(reports: Mapping[str, NoveltyReport]) -> None:

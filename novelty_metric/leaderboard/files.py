@@ -110,5 +110,5 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
     except (pa.ArrowException, OSError) as error:
         raise InputError("it is no Parquet file, or is damaged") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"a value can be in no verdicts.parquet ({said})") from error
+        message = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"a value can be in no verdicts.parquet ({message})") from error

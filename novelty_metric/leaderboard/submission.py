@@ -30,6 +30,7 @@ from novelty_metric.support.validation import (
     adapter,
     validated,
 )
+from novelty_metric.support.yaml_text import load_yaml_once
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -324,29 +325,11 @@ def load_yaml(text: str) -> Any:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise InputError(f"line {line} is nested too deep")
-        return yaml.load(text, Loader=_once_loader())
+        return load_yaml_once(text)
     except yaml.YAMLError as error:
         raise InputError(f"it is no YAML: {' '.join(str(error).split())[:200]}") from error
     except (ValueError, OverflowError) as error:  # a date or a number that can be none
         raise InputError(f"a value can't be read ({error}); put it in quotes") from error
-
-
-def _once_loader() -> type:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[Any] = set()
-            for key, _ in node.value:
-                name = key.value if isinstance(key, yaml.ScalarNode) else None
-                if name is None or name in seen:
-                    line = key.start_mark.line + 1
-                    said = f"{name!r} is given twice" if name is not None else "a key is no text"
-                    raise InputError(f"line {line}: {said}")
-                seen.add(name)
-            return super().construct_mapping(node, deep)
-
-    return Loader
 
 
 def _agree(submission: Submission) -> None:

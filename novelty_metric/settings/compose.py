@@ -130,7 +130,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         except (HydraException, OmegaConfBaseException) as error:
             unknown = re.search(r"Could not override '([^']+)'", str(error))
             if unknown is None:
-                raise InputError(_hydra_words(error)) from error
+                raise InputError(_hydra_message(error)) from error
             is_choice = re.compile(rf"(?:{'|'.join(GROUPS)})=")
             groups = [word for word in translated if is_choice.match(word)]
             known = compose("config", overrides=[*search, *groups])
@@ -259,11 +259,11 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"no {what} named {name!r}; known: {', '.join(shown)}"
 
 
-def _hydra_words(error: Exception) -> str:
+def _hydra_message(error: Exception) -> str:
     """What Hydra says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0] if lines else type(error).__name__
-    quoted = re.match(r"(?:Error parsing override|Ambiguous value for argument) '(.*)'$", said)
+    message = lines[0] if lines else type(error).__name__
+    quoted = re.match(r"(?:Error parsing override|Ambiguous value for argument) '(.*)'$", message)
     if quoted is not None:
         return f"{quoted.group(1)!r} can't be read; put the value in quotes if it is text"
-    return f"the settings can't be read: {said}"
+    return f"the settings can't be read: {message}"

@@ -341,15 +341,15 @@ def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     old, new = settings_that_matter(before), settings_that_matter(now)
-    words = []
+    changes = []
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) == new.get(name):
             continue
         if name == SAMPLES_HASH:
-            words.append("other samples")
+            changes.append("other samples")
         else:
-            words.append(f"{name} was {old.get(name)}, is {new.get(name)}")
-    return ", ".join(words[:3]) + (" and more" if len(words) > 3 else "")
+            changes.append(f"{name} was {old.get(name)}, is {new.get(name)}")
+    return ", ".join(changes[:3]) + (" and more" if len(changes) > 3 else "")
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -202,9 +202,9 @@ class BaselineStore:
             AttributeError,
             InputError,
         ) as error:
-            said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            message = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(
-                f"{path} is no baseline that can be read ({said}); "
+                f"{path} is no baseline that can be read ({message}); "
                 "restore it, or write it anew with --novelty-update"
             ) from error
 

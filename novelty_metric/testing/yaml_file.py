@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from novelty_metric.errors import InputError
+from novelty_metric.support.yaml_text import load_yaml_once
 from novelty_metric.testing.names import SESSION, marker_name
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def read_yaml_check(path: Path) -> NoveltyCheck:
     from novelty_metric.testing.checks import read_check
 
     try:
-        content = _load(path.read_text(encoding="utf-8"))
+        content = load_yaml_once(path.read_text(encoding="utf-8"))
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} can't be read ({error})") from error
     except yaml.YAMLError as error:
@@ -82,21 +85,3 @@ def read_yaml_check(path: Path) -> NoveltyCheck:
         )
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
-
-
-def _load(text: str) -> Any:
-    """YAML in which a key that is given twice is an error, as it is not in PyYAML."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key, _ in node.value:
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    return yaml.load(text, Loader)
