@@ -9,6 +9,7 @@ from tables import code, escaped, table
 
 from novelty_metric.protocol import Protocol
 from novelty_metric.report.context import RunContext
+from novelty_metric.report.crystals import PROPERTIES
 from novelty_metric.report.files import COLUMNS, SCHEMA_VERSION, summary
 from novelty_metric.report.novelty_report import NoveltyReport
 
@@ -27,6 +28,16 @@ true if nothing was relaxed; `novelty` is then its lower bound, and `novelty_bou
 bounds.
 `timings` are the seconds of each step, summed over the commands of the run. They do not include the
 start of Python, the import of libraries, the reading of samples and the writing of files.
+
+## crystals.extxyz
+
+The relaxed crystals, if the run stored them, as extended XYZ. ASE reads the file with
+`ase.io.read(file, ":")`. They are the crystals with the role `relaxed` in `structures.parquet`, in
+the same order. The comment line of each holds
+{", ".join(map(code, PROPERTIES))}; an unknown value is absent.
+`energy` is the energy of the whole cell in eV (`Atoms.get_potential_energy()` returns it);
+`energy_per_atom` and `e_above_hull` are in eV/atom. `novelty-metric export` writes the crystals in
+other formats, or the crystals of one verdict.
 """
 ABOUT_FILES = {
     "verdicts.parquet": "A row per sample in input order, for all samples; `verdicts.csv` holds "

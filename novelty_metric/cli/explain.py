@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from novelty_metric.cli.options import Option, Verb, parse
-from novelty_metric.errors import InputError
+from novelty_metric.cli.run_folder import RUN, run_folder
 from novelty_metric.support.folders import user_path
 
 VERB = Verb(
@@ -25,7 +24,7 @@ crystals are written as CIF:
   parent_relaxed.cif      and relaxed: what has to match that
 """,
     options=(
-        Option("run", "DIR", "folder that `novelty-metric score ... out=DIR` wrote", user_path),
+        RUN,
         Option(
             "out",
             "DIR",
@@ -50,9 +49,7 @@ def run(words: list[str]) -> int:
     """
     given = parse(VERB, words)
     (identifier,) = given.names
-    if "run" not in given:
-        raise InputError("explain needs run=DIR: the folder that `score ... out=DIR` wrote")
-    folder = _run_folder(given["run"])
+    folder = run_folder(given)
 
     from novelty_metric.report.explanation import (
         TEXT_FILE,
@@ -85,18 +82,3 @@ def run(words: list[str]) -> int:
     if not files:
         print("No crystal was kept for this sample.")
     return 0
-
-
-def _run_folder(folder: Path) -> Path:
-    if not folder.exists():
-        raise InputError(f"run={folder}: no such folder")
-    if (folder / "report.json").exists():
-        return folder
-    inside = sorted(path.parent.name for path in folder.glob("*/report.json"))
-    if inside:
-        raise InputError(
-            f"run={folder} holds {len(inside)} runs; name one of them: run={folder / inside[0]}"
-        )
-    raise InputError(
-        f"run={folder} is no run: it has no report.json; name what `score ... out=DIR` wrote"
-    )

@@ -321,6 +321,6 @@ def print_for(
         print("\nNothing was written; add out=DIR to keep a row per crystal.")
     else:
         shown = printable(settings.out, console)
-        print(f"\nWritten to {shown}: report.json, config.json, verdicts.csv, and as Parquet")
-        print("verdicts, parents, quality, evidence and structures.")
+        print(f"\nWritten to {shown}: report.json, config.json, verdicts.csv, crystals.extxyz,")
+        print("and as Parquet verdicts, parents, quality, evidence and structures.")
         print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")

@@ -129,7 +129,8 @@ packaged reference.
             "\n  parents.parquet     a row per candidate parent"
             "\n  quality.parquet     a row per sample: validity, energy"
             "\n  evidence.parquet    what else is known of each parent"
-            "\n  structures.parquet  the crystals, for `explain`, `report`",
+            "\n  structures.parquet  the crystals, for `explain`, `report`"
+            "\n  crystals.extxyz     the relaxed crystals, for ASE and others",
         ),
         _setting("overwrite", "true", "replace a report of other settings"),
         _setting(

@@ -1,4 +1,4 @@
-"""The files of a report: `verdicts.parquet`, `verdicts.csv`, `parents.parquet`, `report.json`.
+"""The files of a report: tables, crystals and `report.json`.
 
 Imported only when a report is tabulated, written or read: pandas and pyarrow are needed here.
 
@@ -119,6 +119,9 @@ _STRUCTURES = {
     "frac_coords": FileColumn(pa.list_(pa.float64()), "1", "of the sites, one after the other"),
 }
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
+CRYSTALS_FILE = "crystals.extxyz"
+_FILES_OF_CRYSTALS = (_STRUCTURES_FILE, CRYSTALS_FILE)
+"""Those that are written only where the results hold crystals."""
 _ROWS_AT_ONCE = 5000
 """Rows of a report that are made into tables together."""
 
@@ -130,7 +133,7 @@ COLUMNS: dict[str, dict[str, FileColumn]] = {
     _STRUCTURES_FILE: _STRUCTURES,
 }
 """The columns of each file."""
-REPORT_FILES = ("report.json", "verdicts.csv", *COLUMNS)
+REPORT_FILES = ("report.json", "verdicts.csv", CRYSTALS_FILE, *COLUMNS)
 """Names of all that `save_report` writes."""
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
@@ -378,6 +381,8 @@ def save_report(
     InputError
         If the folder can't be written.
     """
+    from novelty_metric.report.crystals import extxyz
+
     threshold = report.context.protocol.metastable
     files = _Files(folder)
     try:
@@ -393,6 +398,7 @@ def save_report(
             structures = _structures(some, first)
             if len(structures) or _STRUCTURES_FILE in files.hashes:
                 files.append(_STRUCTURES_FILE, structures)
+                files.append_text(CRYSTALS_FILE, extxyz(some))
             first += len(some)
         content = summary(report)
         content["files"] = {
@@ -402,8 +408,8 @@ def save_report(
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         files.put_in_place()
         write_atomically(folder / "report.json", text.encode())
-        if _STRUCTURES_FILE not in files.hashes:  # that of a report which was replaced
-            (folder / _STRUCTURES_FILE).unlink(missing_ok=True)
+        for name in set(_FILES_OF_CRYSTALS) - files.hashes.keys():
+            (folder / name).unlink(missing_ok=True)  # that of a report which was replaced
     except OSError as error:
         raise InputError(
             f"the report can't be written to {folder} ({error.strerror or error}); "

@@ -36,6 +36,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pymatgen.core import Structure
 
 
 @dataclass(frozen=True, repr=False)
@@ -414,6 +415,28 @@ class NoveltyReport:
         from novelty_metric.report.files import parents_frame
 
         return parents_frame(self.results)
+
+    def crystals(self, verdict: Verdict | str | None = None) -> list[Structure]:
+        """The crystals that were compared, relaxed if the run relaxes, as pymatgen Structures.
+
+        The ``properties`` of each are ``id``, ``verdict``, ``eligible``, ``energy`` (eV, of the
+        cell), ``energy_per_atom`` and ``e_above_hull`` (eV/atom), and ``parent``; what is not known
+        is None. Samples that were not relaxed, such as unreadable ones, are left out.
+
+        Parameters
+        ----------
+        verdict : Verdict or str, optional
+            Such as ``unmatched``; by default the crystals of all verdicts, and of none. Crystals
+            that are not eligible can have a verdict too.
+
+        Raises
+        ------
+        InputError
+            If there is no such verdict, or the report was loaded without ``structures=True``.
+        """
+        from novelty_metric.report.crystals import structures_of
+
+        return structures_of(self, verdict)
 
     def save(self, folder: str | Path) -> Path:
         """Write the report to a folder, which is made if it does not exist; see `report.files`.

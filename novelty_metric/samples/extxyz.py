@@ -8,7 +8,9 @@ the next one.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,6 +139,7 @@ _PIECE = re.compile(
     | \[(?P<brackets>(?:[^\]\\]|\\.)*)(?:\]|\\?$)""",
     re.VERBOSE | re.DOTALL,
 )
+_JSON_MARK = "_JSON "
 _ESCAPED = re.compile(r"\\([\\\"'{}\[\]=\s])")
 
 
@@ -168,7 +171,16 @@ def comment(frame: Frame) -> dict[str, str]:
             text = ("" if begins else text or "") + _ESCAPED.sub(r"\1", inside)
     if key is not None and text is not None:
         info[key] = text
-    return info
+    return {key: _json_text(text) for key, text in info.items()}
+
+
+def _json_text(text: str) -> str:
+    """The text in a value such as ``_JSON "007"``, as ASE keeps a text that looks like a number."""
+    if text.startswith(_JSON_MARK):
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(text.removeprefix(_JSON_MARK))
+            return content if isinstance(content, str) else text
+    return text
 
 
 def _value(info: Mapping[str, str], name: str) -> str | None:

@@ -1,0 +1,36 @@
+"""The folder of one run, as it is named with ``run=DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from novelty_metric.cli.options import Option, Words
+from novelty_metric.errors import InputError
+from novelty_metric.support.folders import user_path
+
+RUN = Option("run", "DIR", "folder that `novelty-metric score ... out=DIR` wrote", user_path)
+
+
+def run_folder(given: Words) -> Path:
+    """The folder that was named.
+
+    Raises
+    ------
+    InputError
+        If none was, or it holds no run or several.
+    """
+    if "run" not in given:
+        raise InputError(f"{given.verb} needs run=DIR: the folder that `score ... out=DIR` wrote")
+    folder: Path = given["run"]
+    if not folder.exists():
+        raise InputError(f"run={folder}: no such folder")
+    if (folder / "report.json").exists():
+        return folder
+    inside = sorted(path.parent.name for path in folder.glob("*/report.json"))
+    if inside:
+        raise InputError(
+            f"run={folder} holds {len(inside)} runs; name one of them: run={folder / inside[0]}"
+        )
+    raise InputError(
+        f"run={folder} is no run: it has no report.json; name what `score ... out=DIR` wrote"
+    )

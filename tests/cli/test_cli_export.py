@@ -1,0 +1,78 @@
+"""``novelty-metric export``: crystals of a run in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase.io
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty
+from novelty_metric.cli import main
+
+FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+
+
+def rocksalt(a: float, first: str, second: str) -> Structure:
+    moved = [[x + 0.5, y, z] for x, y, z in FACES]
+    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A searched run: two copies, and a crystal with elements exchanged."""
+    reference = Reference.from_structures([rocksalt(5.64, "Na", "Cl")], ids=["salt"], name="one")
+    metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
+    folder = tmp_path_factory.mktemp("run")
+    samples = [rocksalt(5.7, "Na", "Cl"), rocksalt(6.29, "K", "Cl"), rocksalt(5.6, "Na", "Cl")]
+    metric(samples, ids=["copy_1", "swap_1", "copy_2"]).save(folder)
+    return folder
+
+
+def test_crystals_of_one_verdict(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "copies.extxyz"
+    assert main(["export", f"run={run}", "verdict=duplicate", f"out={out}"]) == 0
+    assert capsys.readouterr().out == f"Written to {out}: 2 crystals, 2 of them eligible\n"
+    assert [atoms.info["id"] for atoms in ase.io.read(out, ":")] == ["copy_1", "copy_2"]
+
+
+def test_all_crystals_are_those_of_the_folder(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.extxyz"
+    assert main(["export", f"run={run}", f"out={out}"]) == 0
+    assert out.read_text() == (run / "crystals.extxyz").read_text()
+    report = NoveltyReport.load(run, structures=True)
+    found = [atoms.info["id"] for atoms in ase.io.read(out, ":")]
+    assert found == [crystal.properties["id"] for crystal in report.crystals()]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["out=x.csv"], "export needs run=DIR: the folder"),
+        (["run={run}"], "export needs out=FILE, such as out=crystals.extxyz"),
+        (["run={run}", "out=x.pdf"], "x.pdf has no known format; name a file that ends in"),
+        (["run={run}", "out=x.csv", "verdict=novel"], "verdict is 'novel'; it must be duplicate"),
+        (["run={run}", "out=x.csv", "verdict=unmatched"], "there is no unmatched crystal"),
+        (["run=nowhere", "out=x.csv"], "run=nowhere: no such folder"),
+        (["run={run}", "out={run}/verdicts.csv/x.csv"], "verdicts.csv/x.csv can't be written"),
+        (["run={run}", "out={run}/verdicts.csv"], "is a file of the run; name another"),
+        (["run={run}", "out={run}/report.json"], "is a file of the run; name another"),
+    ],
+)
+def test_calls_that_cannot_be_used(
+    words: list[str],
+    said: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    given = [word.format(run=run).replace("out=x", f"out={tmp_path / 'x'}") for word in words]
+    assert main(["export", *given]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err and captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
