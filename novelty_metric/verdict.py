@@ -155,26 +155,18 @@ class DuplicateMatch:
 class CrystalResult:
     """The row of one sample: verdict and evidence.
 
-    Energies in eV/atom, distances in (V/N)^(1/3). `verdict` is None, with the reason in `error`,
-    for what could not be scored. For an unmatched or undecided crystal the parent fields describe
-    the cheapest parent tried. `source` is the file of the sample and its position there, or the
-    position among the structures that were given. `duplicate_group` numbers groups of equal
-    samples, from 0.
+    Each `Column` says what its field means. `verdict` is None, with the reason in `error`, for what
+    could not be scored. For an unmatched or undecided crystal the parent fields describe the
+    cheapest parent tried.
 
-    `shortest_distance` (Å, images included) and `volume_per_atom` (Å³) are those of the crystal as
-    it was generated. `novel_by_matching` tells whether pymatgen's `StructureMatcher()` with its
-    defaults accepts no crystal of the reference: another rule than that of the duplicate test.
-    `matching_id` is the one that it accepts, that of the duplicate if it accepts that. Where both
-    are None, `matching_error` says why. `matching_group` numbers the groups of equal samples by
-    that rule. `sample_cells` and `parent_cells` are those of `DuplicateMatch`. `structures` are the
+    `novel_by_matching` is by another rule than that of the duplicate test, pymatgen's
+    `StructureMatcher()` with its defaults; where it and `matching_id` are None, `matching_error`
+    says why. `sample_cells` and `parent_cells` are those of `DuplicateMatch`. `structures` are the
     crystals themselves; a report read back from files leaves them there.
 
-    `given_energy` is the one that came with the sample, if such energies were asked for:
-    `e_above_hull` is then measured from it, and not from the potential's `energy_per_atom`.
-    `decomposition` is what the hull is made of at the crystal's composition: the formula of each
-    crystal there with its share of the atoms. `n_competing` counts the compositions of compounds
-    that the hull knows inside the crystal's chemical system. Both are None where the hull does not
-    tell.
+    Where `given_energy` is known, `e_above_hull` is measured from it, and not from the potential's
+    `energy_per_atom`. `decomposition` is what the hull is made of at the crystal's composition;
+    it and `n_competing` are None where the hull does not tell.
     """
 
     id: Annotated[str, Column("", "name of the sample, unique in the run")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from novelty_metric.cli.options import Option, Verb, one_of, parse
+from novelty_metric.cli.options import Option, Verb, parse
 from novelty_metric.errors import InputError
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.folders import user_path
@@ -29,7 +29,6 @@ would be by the chance of a draw alone.
             "content",
             "pair crystals that are the same, whatever their ids and order: one cell with the same "
             "atoms, up to what file formats round",
-            read=one_of("id", "content"),
         ),
         Option("--all", help="list every crystal that changed, not only the first 20"),
         Option("--spread", help="mean and spread over the runs"),

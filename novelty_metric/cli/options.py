@@ -278,7 +278,8 @@ class _Reader:
         verb, names = self._verb, self._words.names
         if verb.least <= len(names) <= verb.most:
             return
-        given = f"{len(names)} were given: {', '.join(names)}" if names else "none was given"
+        were = "was" if len(names) == 1 else "were"
+        given = f"{len(names)} {were} given: {', '.join(names)}" if names else "none was given"
         hint = f"; {verb.hint()}" if verb.hint is not None else f", {given}"
         raise InputError(f"{self._name} {verb.needs}{hint}")
 

@@ -134,7 +134,7 @@ def test_runs_of_other_settings_are_warned_of(
     ("words", "complaint"),
     [
         ([], "needs two or more runs, none was given"),
-        (["a"], "needs two or more runs, 1 were given: a"),
+        (["a"], "needs two or more runs, 1 was given: a"),
         (["none", "none"], "none/report.json can't be read"),
         (["a", "--every"], "no option named --every"),
     ],
