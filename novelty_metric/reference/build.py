@@ -217,7 +217,7 @@ def _prepared_chunks(
                 yield _finished(parts, *waiting.popleft())
     except BrokenExecutor as error:
         raise InputError(
-            "a worker process died; what is finished is kept: try workers=1"
+            "a worker process died; finished crystals are kept: try workers=1"
         ) from error
 
 

@@ -84,7 +84,7 @@ def fetch_reference(
 
     if name not in PUBLISHED:
         if name in NAMED:
-            raise InputError(f"reference {name!r} comes with the package; there is none to fetch")
+            raise InputError(f"reference {name!r} is part of the package; it need not be fetched")
         hint = near_or_known(name, PUBLISHED)
         raise InputError(f"no reference named {name!r}; {hint}")
     target = reference_path(name)
@@ -129,8 +129,8 @@ def _download(name: str, published: PublishedFile, path: Path, tell: StageProgre
     except Unreachable as error:
         hash_text = f" ({published.hash_text})" if published.hash_text else ""
         raise InputError(
-            f"{error}; on a machine with a network fetch {published.url}{hash_text}, see "
-            f"{published.page}, then put it at {path} and give the same command again, or give "
+            f"{error}; on a machine with a network download {published.url}{hash_text} (see "
+            f"{published.page}), copy it to {path} and repeat the command, or run "
             f"`novelty-metric reference fetch {name} --from FILE`"
         ) from error
 
@@ -162,7 +162,7 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
             path.unlink()
             raise InputError(f"{told}; it was removed, the same command downloads it again")
         raise InputError(
-            f"{told}; for a reference of your own from it: `novelty-metric reference build "
+            f"{told}; to make your own reference from it: `novelty-metric reference build "
             f"{path} out=FILE.arrow`"
         )
     rows = "" if published.rows is None else f" and its {published.rows:,} rows"
@@ -224,6 +224,6 @@ def _check_table(name: str, path: Path, published: PublishedFile) -> None:
     if published.rows is not None and n_rows != published.rows:
         raise InputError(
             f"{path}: not the published table of {name}: {n_rows:,} rows, and {published.rows:,} "
-            f"are published; for a reference of your own from it: `novelty-metric reference build "
+            f"are published; to make your own reference from it: `novelty-metric reference build "
             f"{path} out=FILE.arrow`"
         )

@@ -430,7 +430,7 @@ def _listed(block: _Block) -> Operations | None:
             raise UnreadableCrystal("two lists of symmetry operations differ")
         found = operations
     if found is None and any(map(_MAGNETIC_NAME.match, block.values)):
-        raise UnreadableCrystal("names a magnetic space group, but lists no operations")
+        raise UnreadableCrystal("a magnetic space group is named, but no operations are listed")
     return found
 
 
@@ -545,8 +545,8 @@ def _refuse_multiplicities(block: _Block, n_sites: int) -> None:
     total = sum(float(number[1]) if number else 1.0 for number in numbers)
     if total > n_sites + 0.5:
         raise UnreadableCrystal(
-            f"the multiplicities of the sites say {total:g} atoms, but no symmetry operation "
-            f"makes them of the {n_sites} that are listed"
+            f"the multiplicities of the sites give {total:g} atoms, but {n_sites} are listed, and "
+            "no symmetry operation makes the others"
         )
 
 
@@ -566,8 +566,8 @@ def _fitting(
         return crystals[0]
     if len(fitting) > 1 and not _are_equal([crystal.structure(lattice) for crystal in fitting]):
         raise UnreadableCrystal(
-            f"the space group has {len(fitting)} origins or settings, and nothing tells which: "
-            "name it with its choice, such as :1 or :2, or list the symmetry operations"
+            f"the space group has {len(fitting)} origins or settings, and the file does not say "
+            "which: name it with its choice, such as :1 or :2, or list the symmetry operations"
         )
     return fitting[0]
 

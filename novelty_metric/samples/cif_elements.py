@@ -53,13 +53,13 @@ def site_symbol(type_symbol: str | None, label: str | None, formula: frozenset[s
         return told[0]
     if possible:
         raise UnreadableCrystal(
-            f"the label {one_line(repr(label), 40)} does not tell the element, and there is no "
-            "_atom_site_type_symbol"
+            f"the label {one_line(repr(label), 40)} does not determine the element, and there is "
+            "no _atom_site_type_symbol"
         )
     if type_symbol is not None:
         raise UnreadableCrystal(
-            f"{type_symbol!r} is not an element, nor does the label {one_line(repr(label), 40)} "
-            "begin with one"
+            f"{type_symbol!r} is not an element, and the label {one_line(repr(label), 40)} does "
+            "not begin with one"
         )
     raise UnreadableCrystal(f"{one_line(repr(label), 40)} is not an element")
 

@@ -59,12 +59,12 @@ def _detect(path: Path) -> str:
         with open_binary(path) as file:
             head = file.read(_HEAD_BYTES)
         if not head:
-            raise InputError(f"{path}: the file is empty once decompressed")
+            raise InputError(f"{path}: the file is empty after decompression")
         inside = _read_in_place(head)
         if inside is not None:
             raise InputError(
-                f"{path}: {inside} compressed once more with {outside}; decompress it once "
-                "and name the result"
+                f"{path}: {inside} compressed a second time with {outside}; decompress it "
+                "once and give the result"
             )
     elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _detect_zip(path)

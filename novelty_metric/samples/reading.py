@@ -85,7 +85,7 @@ def read_samples(
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
     if seed is not None and limit is None:
-        raise InputError(f"seed is {seed}, but nothing is drawn; say how many with limit=N")
+        raise InputError(f"seed is {seed}, but there is no limit; give limit=N, the number to draw")
     options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
     sources = _sources(path, format, options)
     for source in sources:
@@ -290,11 +290,14 @@ def _format(path: Path, format: str | None, options: ReadOptions) -> Format:
         raise InputError(f"{path}: no such file or folder")
     entry = FORMATS[found]
     if options.column is not None and not entry.takes_column:
-        raise InputError(f"{path}: column={options.column} is for tables, and this is {found}")
+        raise InputError(
+            f"{path}: column={options.column} is only for tables, but this file is {found}"
+        )
     for setting in ("id_column", "energies"):
         name = getattr(options, setting)
         if name is not None and not entry.takes_id_column:
             raise InputError(
-                f"{path}: {setting}={name} is for tables, JSON and extxyz, and this is {found}"
+                f"{path}: {setting}={name} is only for tables, JSON and extxyz, but this file is "
+                f"{found}"
             )
     return entry

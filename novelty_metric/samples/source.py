@@ -218,8 +218,8 @@ def damaged(path: Path, error: Exception, n_read: int = 0) -> InputError:
         return InputError(f"{path}: can't be read ({one_line(error)})")
     after = f" after {n_read} crystals" if n_read else ""
     return InputError(
-        f"{path}: damaged, cut short, or not what it is taken for{after} ({one_line(error)}); "
-        "copy it again"
+        f"{path}: damaged, cut short, or in another format than expected{after} ({one_line(error)})"
+        "; copy it again"
     )
 
 

@@ -172,7 +172,7 @@ def _only(path: Path, columns: Sequence[str], name: str) -> int:
 def _refuse_twins(path: Path, columns: Sequence[str], name: str) -> None:
     """Refuse a column whose name another one has: which is meant can't be said."""
     if list(columns).count(name) > 1:
-        raise InputError(f"{path}: two columns are called {name!r}; give one another name")
+        raise InputError(f"{path}: two columns are called {name!r}; rename one of them")
 
 
 def _listed(columns: Sequence[str]) -> str:

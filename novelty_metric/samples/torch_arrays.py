@@ -149,7 +149,7 @@ def flat_crystals(
     if cartesian and lattices is None:
         raise InputError(
             f"{path}: Cartesian coordinates need the cell vectors, an array lattices (M, 3, 3); "
-            "lengths and angles do not say how the cell is turned"
+            "lengths and angles do not give the orientation of the cell"
         )
     if lengths is not None and lattices is not None:
         _check_lattices(lengths, lattices, path)
@@ -222,7 +222,7 @@ def _in_degrees(angles: Array, unit: str, path: Path) -> Array:
         )
     if unit == "radians" and largest > math.pi:
         raise InputError(
-            f"{path}: an angle is {largest:.4g}, which can't be radians as arrays.angles says"
+            f"{path}: an angle is {largest:.4g}; this cannot be radians, which arrays.angles gives"
         )
     return np.degrees(angles) if unit == "radians" else angles
 

@@ -71,7 +71,7 @@ def load(path: Path, *, allow_pickle: bool) -> Any:
             ) from error
         raise InputError(
             f"{path}: holds an object of {name}, which is not loaded because it could run code; "
-            "allow_pickle=true loads it, for a file that you trust"
+            "allow_pickle=true loads it; use it only for a file that you trust"
         ) from error
 
 

@@ -349,10 +349,10 @@ def test_without_a_network_it_says_what_to_do(
     assert out == "" and err.count("\n") == 1
     assert "http://127.0.0.1:9/train.csv: can't be reached" in err
     assert (
-        "fetch http://127.0.0.1:9/train.csv (git blob b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f)"
+        "download http://127.0.0.1:9/train.csv (git blob b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f)"
         in err
     )
-    assert f"put it at {cache}/downloads/mp_20/train.csv" in err
+    assert f"copy it to {cache}/downloads/mp_20/train.csv" in err
     assert "`novelty-metric reference fetch mp_20 --from FILE`" in err
 
 
@@ -376,7 +376,7 @@ def test_the_command(
         (["fetch", "mp_20", "perov_5"], "needs one NAME"),
         (["fetch", "mp20"], "no reference named 'mp20'; did you mean 'mp_20'?"),
         (["fetch", "icsd"], "no reference named 'icsd'; known: mp_20"),
-        (["fetch", "aflow"], "comes with the package"),
+        (["fetch", "aflow"], "is part of the package"),
         (["fetch", "mp_20", "--from", str(tmp_path / "none")], "no such file"),
         (["fetch", "mp_20", "out=x"], "no setting named 'out'; known: workers"),
         (["fetch", "mp_20", "workers=0"], "workers is '0'"),

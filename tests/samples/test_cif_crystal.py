@@ -73,7 +73,7 @@ FOUR = "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 4"
         (cif(more=f"{NAMED}\n{FOUR}\n{IDENTITY}"), "lists no operation but the identity"),
         (
             cif("Li1 0 0 0 1\nOH1 .5 .5 .5 1", columns=(COLUMNS[0], *COLUMNS[2:])),
-            "the label 'OH1' does not tell the element",
+            "the label 'OH1' does not determine the element",
         ),
         (
             cif(
@@ -107,7 +107,7 @@ def test_the_shared_cases(shared_data: Path) -> None:
         "hydrogen_on_oxygen": "coincident atoms",
         "identity_only_z4": "lists no operation but the identity",
         "missing_coordinate": "unknown ('.')",
-        "oh_label": "does not tell the element",
+        "oh_label": "does not determine the element",
         "setting_suffix": "Si8",
         "upper_case_loop": "Na1Cl1",
     }
@@ -168,11 +168,11 @@ def test_angles_that_are_absent_are_90() -> None:
         (None, "CA1", "Ca O3", "Ca"),
         (None, "CA1", "C2 H6", "C"),
         (None, "OH1", "Li O", "O"),
-        (None, "CA1", "", "does not tell the element"),
-        (None, "HO1", "", "does not tell the element"),
-        (None, "CO1", "Co C", "does not tell the element"),
-        (None, "OH1", "Li O H", "does not tell the element"),
-        (None, "OH", "", "does not tell the element"),
+        (None, "CA1", "", "does not determine the element"),
+        (None, "HO1", "", "does not determine the element"),
+        (None, "CO1", "Co C", "does not determine the element"),
+        (None, "OH1", "Li O H", "does not determine the element"),
+        (None, "OH", "", "does not determine the element"),
         (None, "Wat1", "", "is not an element"),
         (None, "T1", "", "is not an element"),
         (None, "M1", "", "is not an element"),
@@ -363,7 +363,7 @@ def test_operations_and_names(group: str, expected: str) -> None:
 def test_multiplicities_that_nothing_makes() -> None:
     columns = (*COLUMNS, "_atom_site_symmetry_multiplicity")
     rows = SALT.replace(" 1\n", " 1 4\n") + " 4"
-    assert "say 8 atoms" in outcome(cif(rows, columns=columns))
+    assert "give 8 atoms" in outcome(cif(rows, columns=columns))
     assert outcome(cif(rows, NAMED, columns=columns)) == "Na4Cl4"
 
 
@@ -374,8 +374,8 @@ def test_magnetic_files() -> None:
         "x+1/2,y,z+1/2,-1\nx+1/2,y+1/2,z,+1"
     )
     assert outcome(cif(more=f"_space_group_magn.number_BNS 2.7\n{magnetic}")) == "Na4Cl4"
-    assert "lists no operations" in outcome(cif(more="_space_group_magn.number_BNS 2.7"))
-    assert "lists no operations" in outcome(cif(more="_magnetic_space_group.name_BNS 'P -1'"))
+    assert "no operations are listed" in outcome(cif(more="_space_group_magn.number_BNS 2.7"))
+    assert "no operations are listed" in outcome(cif(more="_magnetic_space_group.name_BNS 'P -1'"))
     for tag in ("_cell_modulation_dimension 1", "_space_group_ssg_name 'Fm-3m(00g)'"):
         assert "modulated" in outcome(cif(more=tag))
 

@@ -61,7 +61,7 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     (tmp_path / "blank.csv").write_text(" \n\n")
     assert "the file is empty" in refusal(tmp_path / "blank.csv")
     (tmp_path / "empty.gz").write_bytes(gzip.compress(b""))
-    assert "empty once decompressed" in refusal(tmp_path / "empty.gz")
+    assert "empty after decompression" in refusal(tmp_path / "empty.gz")
     os.mkfifo(tmp_path / "pipe")
     assert "neither a file nor a folder" in refusal(tmp_path / "pipe")
 
@@ -87,7 +87,7 @@ def test_unknown_formats(tmp_path: Path) -> None:
 def test_options(crystals: list[Structure], tmp_path: Path) -> None:
     path = write_json(crystals, tmp_path)
     assert refusal(path, format="xyz").startswith("no format named 'xyz'; known: cif,")
-    assert "column=cif is for tables, and this is json" in refusal(path, column="cif")
+    assert "column=cif is only for tables, but this file is json" in refusal(path, column="cif")
     assert "must be a whole number above 0" in refusal(path, limit=0)
     with pytest.raises(InputError, match="no such file"):
         count_hint(tmp_path / "none")

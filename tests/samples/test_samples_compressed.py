@@ -112,8 +112,8 @@ def test_what_is_compressed_once_more_is_called_by_its_name(
     with pytest.raises(InputError) as caught:
         read_samples(path)
     assert str(caught.value) == (
-        f"{path}: {what} compressed once more with {names[suffix]}; decompress it once and name "
-        "the result"
+        f"{path}: {what} compressed a second time with {names[suffix]}; decompress it once and "
+        "give the result"
     )
 
 

@@ -99,6 +99,6 @@ def test_what_has_no_energies_is_one_clear_error(tmp_path: Path) -> None:
             next(read_samples(path, energies="e_pbe"))
     SALT.to(filename=str(tmp_path / "gen.cif"))
     with pytest.raises(
-        InputError, match=r"energies=dft is for tables, JSON and extxyz, and .* cif"
+        InputError, match=r"energies=dft is only for tables, JSON and extxyz, but .* cif"
     ):
         read_samples(tmp_path / "gen.cif", energies="dft")

@@ -173,7 +173,7 @@ def test_formats_without_ids_refuse_a_column_of_them(
 ) -> None:
     for layout in ("cif", "cif zip", "pt"):
         path = WRITERS[layout][1](crystals, tmp_path)
-        with pytest.raises(InputError, match="id_column=x is for tables, JSON and extxyz"):
+        with pytest.raises(InputError, match="id_column=x is only for tables, JSON and extxyz"):
             read_samples(path, id_column="x")
 
 
@@ -204,7 +204,9 @@ def test_two_columns_of_one_name(crystals: list[Structure], tmp_path: Path) -> N
             (["id", "made", "made"], ["a", iron, salt]),
             (["id", "id", "cif"], ["a", "b", iron]),
         ]:
-            with pytest.raises(InputError, match=r"x\.\w+: two columns are called '\w+'; give one"):
+            with pytest.raises(
+                InputError, match=r"x\.\w+: two columns are called '\w+'; rename one"
+            ):
                 read_samples(written(kind, names, row))
         with pytest.raises(InputError, match="two columns are called 'cif'"):
             read_samples(written(kind, ["cif", "cif"], [iron, salt]), column="cif")

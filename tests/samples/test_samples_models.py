@@ -422,7 +422,7 @@ def test_units_can_be_said_and_are_never_mistaken_in_silence(tmp_path: Path) -> 
     with pytest.raises(InputError, match="look like radians"):
         read("diffcsp", saved(radians, path))
     assert oddities("diffcsp", path, "model.arrays.angles=radians") == []
-    with pytest.raises(InputError, match="can't be radians"):
+    with pytest.raises(InputError, match="cannot be radians"):
         read("diffcsp", saved(arrays, path), "model.arrays.angles=radians")
     for unit, factor in (("nm", 0.1), ("bohr", 1 / 0.529177210544)):
         saved({**arrays, "lengths": arrays["lengths"] * factor}, path)

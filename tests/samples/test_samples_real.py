@@ -124,5 +124,5 @@ def test_small_files_that_failed(shared_data: Path) -> None:
     for name, crystals in expected.items():
         samples = list(read_samples(cases / name))
         assert [(s.id, s.structure and s.structure.formula) for s in samples] == crystals
-    with pytest.raises(InputError, match="two columns are called 'cif'; give one another name"):
+    with pytest.raises(InputError, match="two columns are called 'cif'; rename one of them"):
         read_samples(cases / "two_columns_of_one_name.parquet")
