@@ -115,9 +115,7 @@ class WandbReports:
                     where = self._run.url if online else self._run.dir
                     log.info("novelty is logged to W&B: %s", where)
             except ModuleNotFoundError as error:
-                self._failure = InputError(
-                    f'W&B is not installed ({error}); pip install "novelty-metric[wandb]"'
-                )
+                self._failure = InputError(f"W&B is not installed ({error}); pip install wandb")
                 raise self._failure from error
             except Exception as error:  # of many types, some of them W&B's own
                 self._failure = InputError(
