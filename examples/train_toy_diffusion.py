@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from novelty_metric import Reference, open_reference
-from novelty_metric.figures.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
+from novelty_metric.report.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 
 ANIONS = frozenset(Element(symbol).Z for symbol in ("N", "O", "F", "S", "Cl", "Se", "Br", "I"))
 

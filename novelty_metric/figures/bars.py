@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.style import COLUMN
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:

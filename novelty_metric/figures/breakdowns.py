@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.style import (
     COLUMN,
     FONT,
@@ -19,6 +18,7 @@ from novelty_metric.figures.style import (
     new_figure,
     say_nothing_to_show,
 )
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import Kind, Verdict
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from novelty_metric.figures.breakdowns import NOTHING
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.style import (
     COLUMN,
     FONT,
@@ -18,6 +17,7 @@ from novelty_metric.figures.style import (
     legend_above,
     new_figure,
 )
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:

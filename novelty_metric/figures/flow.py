@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from novelty_metric.figures.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 from novelty_metric.figures.style import INK, PAGE, SMALL, new_figure, say_nothing_to_show
+from novelty_metric.report.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:

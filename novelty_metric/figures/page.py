@@ -7,7 +7,7 @@ import io
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.figures.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
+from novelty_metric.report.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 from novelty_metric.support.text import percent
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.style import (
     COLUMN,
     INK,
@@ -13,6 +12,7 @@ from novelty_metric.figures.style import (
     legend_above,
     new_figure,
 )
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.style import (
     FONT,
     GRID,
@@ -19,6 +18,7 @@ from novelty_metric.figures.style import (
     new_figure,
     say_nothing_to_show,
 )
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.search.pettifor import ORDER, pettifor_number
 from novelty_metric.verdict import Verdict
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 

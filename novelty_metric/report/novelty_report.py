@@ -198,6 +198,11 @@ class NoveltyReport:
             f"eligible, against {reference}>"
         )
 
+    def _repr_html_(self) -> str:
+        from novelty_metric.report.notebook import report_html
+
+        return report_html(self)
+
     @property
     def headline(self) -> str:
         """The novelty in words, in per cent, or the most that it can be where nothing was relaxed.

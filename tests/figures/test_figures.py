@@ -16,11 +16,11 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.figures import FIGURES, Needs, draw_figures
 from novelty_metric.figures.breakdowns import kinds_of_substituted, verdicts_by_crystal_system
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.flow import verdict_flow
 from novelty_metric.figures.style import COLUMN, PAGE, to_png, to_svg
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
+from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Kind, Verdict

@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 import pytest
 
-from novelty_metric.figures.colors import VERDICT_COLORS
 from novelty_metric.figures.page import SVG, data_uri, environment, percent, svg
+from novelty_metric.report.colors import VERDICT_COLORS
 
 PAGE = """\
 {% extends "base.html.jinja" %}
