@@ -184,7 +184,9 @@ def test_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
     assert_same(scored(tmp_path, packaged(), make_pool=make, part=8), whole)
 
 
-@pytest.mark.parametrize("always", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(
+    "always", [pytest.param(False, marks=[pytest.mark.slow, pytest.mark.processes]), True]
+)
 def test_a_worker_that_dies_takes_nothing_with_it(
     always: bool, whole: Path, tmp_path: Path
 ) -> None:
