@@ -24,7 +24,7 @@ from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_pictu
 from novelty_metric.figures.style import COLUMN
 from novelty_metric.report.breakdown import UNKNOWN, Group
 from novelty_metric.report.exclusion import ExclusionReason
-from novelty_metric.report.explanation import hull_words
+from novelty_metric.report.explanation import hull_label
 from novelty_metric.report.files import read_all_structures, with_structures
 from novelty_metric.report.graded import crystal_score
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -174,7 +174,7 @@ def report_page(
         crystals=_crystals(runs, n_crystals),
         figures_folder=figures,
         facts={name: _facts(report) for name, report in reports.items()},
-        hull_words=hull_words,
+        hull_label=hull_label,
         share_text=partial(percent_interval, dash="–", none="–"),
         estimate_text=estimate_text,
         bounds_text=partial(percent_range, dash="–", none="–"),

@@ -138,7 +138,7 @@ def relax_one(structure: Structure, evaluator: Evaluator, settings: RelaxSetting
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that there was no memory left, in any of the ways that torch has."""
-    said = str(error).lower()
+    message = str(error).lower()
     return isinstance(error, MemoryError) or any(
-        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+        text in message for text in ("out of memory", "can't allocate memory", "not enough memory")
     )

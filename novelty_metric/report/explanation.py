@@ -152,12 +152,12 @@ def write_crystals(crystals: Mapping[str, Structure], folder: Path) -> list[str]
 
 
 def _title(result: CrystalResult) -> str:
-    words = [word for word in (result.formula,) if word]
+    parts = [part for part in (result.formula,) if part]
     if result.n_sites is not None:
-        words.append(f"{result.n_sites} sites")
+        parts.append(f"{result.n_sites} sites")
     if result.space_group is not None:
-        words.append(f"{result.crystal_system}, space group {result.space_group}")
-    return f"{result.id}  {', '.join(words)}".rstrip()
+        parts.append(f"{result.crystal_system}, space group {result.space_group}")
+    return f"{result.id}  {', '.join(parts)}".rstrip()
 
 
 def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> str:
@@ -245,8 +245,8 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
         if result.energy_suspect:
             energy += "; suspect: the hull lacks its compounds, or the potential fails"
         facts.append(("energy", energy))
-    if words := hull_words(result):
-        facts.append(("hull", words))
+    if text := hull_label(result):
+        facts.append(("hull", text))
     if result.shortest_distance is not None and result.volume_per_atom is not None:
         valid = "valid" if structurally_valid(result) else "not valid"
         facts.append(
@@ -259,7 +259,7 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
     return facts
 
 
-def hull_words(result: CrystalResult) -> str:
+def hull_label(result: CrystalResult) -> str:
     """What the hull is made of at the crystal's composition, in words; empty if not known."""
     products, count = result.decomposition, result.n_competing
     if products is None or result.e_above_hull is None:
@@ -273,11 +273,11 @@ def hull_words(result: CrystalResult) -> str:
             lacks = f"the {compounds} known in its chemical system {lie} above them"
         return f"{mixture}, the elements alone; {lacks}"
     if len(products) == 1:
-        words = f"{mixture}, of the same composition"
+        label = f"{mixture}, of the same composition"
     else:
         verb = "decomposes into" if result.e_above_hull > 0 else "more stable than"
-        words = f"{verb} {mixture}"
-    return f"{words}; {compounds} known in its chemical system" if count else words
+        label = f"{verb} {mixture}"
+    return f"{label}; {compounds} known in its chemical system" if count else label
 
 
 def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:
@@ -329,12 +329,12 @@ def _own_formula(result: CrystalResult) -> str | None:
 
 
 def _elements(element_map: Mapping[str, Mapping[str, int]]) -> str:
-    words = []
+    parts = []
     for old, new in element_map.items():
         for name, count in new.items():
             sites = f"{count} site{'' if count == 1 else 's'}"
-            words.append(f"{old} stays ({sites})" if name == old else f"{old} -> {name} ({sites})")
-    return ", ".join(words)
+            parts.append(f"{old} stays ({sites})" if name == old else f"{old} -> {name} ({sites})")
+    return ", ".join(parts)
 
 
 def _what(tried: TriedParent) -> str:
@@ -361,15 +361,15 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
         return "not relaxed"
     if tried.error is not None:
         return f"nothing learned: {tried.error}"
-    words = []
+    parts = []
     if tried.steps is not None:
-        words.append(f"{tried.steps} steps")
+        parts.append(f"{tried.steps} steps")
     if tried.energy_per_atom is not None and result.energy_per_atom is not None:
         above = tried.energy_per_atom - result.energy_per_atom
-        words.append(f"{above:+.3f} eV/atom from the crystal")
+        parts.append(f"{above:+.3f} eV/atom from the crystal")
     if tried.volume_ratio is not None:
-        words.append(f"volume times {tried.volume_ratio:.2f}")
-    after = f" ({', '.join(words)})" if words else ""
+        parts.append(f"volume times {tried.volume_ratio:.2f}")
+    after = f" ({', '.join(parts)})" if parts else ""
     if tried.confirmed:
         rms = "" if tried.confirm_rms is None else f" at RMS {tried.confirm_rms:.4f}"
         return f"confirmed{rms}{after}"

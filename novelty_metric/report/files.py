@@ -187,9 +187,9 @@ def _schema(columns: Mapping[str, FileColumn]) -> pa.Schema:
                 name,
                 column.type,
                 metadata={
-                    key: said
-                    for key, said in (("unit", column.unit), ("meaning", column.meaning))
-                    if said
+                    key: text
+                    for key, text in (("unit", column.unit), ("meaning", column.meaning))
+                    if text
                 },
             )
             for name, column in columns.items()

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
 from novelty_metric.crystal_records import CrystalRecords
-from novelty_metric.report.explanation import explain, folder_name, hull_words
+from novelty_metric.report.explanation import explain, folder_name, hull_label
 from novelty_metric.report.files import read_structures
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
@@ -234,5 +234,5 @@ def test_what_the_hull_is_made_of_in_words(
         n_competing=count,
         decomposition=dict.fromkeys(products, 1 / len(products)),
     )
-    assert words in hull_words(row)
-    assert hull_words(dataclasses.replace(row, decomposition=None)) == ""
+    assert words in hull_label(row)
+    assert hull_label(dataclasses.replace(row, decomposition=None)) == ""
