@@ -192,10 +192,10 @@ def test_one_run_is_named_after_its_model(cif: Path, fake: type[FakeMetric]) -> 
 
 
 def test_a_launcher_that_is_not_installed_says_what_brings_it() -> None:
-    from novelty_metric.cli.multirun import _launcher_words
+    from novelty_metric.cli.multirun import _launcher_message
 
     said = "In 'hydra/config': Could not find 'hydra/launcher/submitit_slurm'"
-    assert _launcher_words(said, ["hydra/launcher=submitit_slurm"]) == (
+    assert _launcher_message(said, ["hydra/launcher=submitit_slurm"]) == (
         "the launcher submitit_slurm is not installed; pip install 'novelty-metric[submitit]' "
         "brings it"
     )
