@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
     except KeyboardInterrupt:
-        kept = "nothing was kept" if "cache=false" in words else "what is finished is kept"
+        kept = "nothing was kept" if "cache=false" in words else "finished crystals are kept"
         command = shlex.join(["novelty-metric", *map(_without_secret, words)])
         _complain(f"interrupted; {kept}, go on with: {command}")
         return INTERRUPTED

@@ -296,7 +296,7 @@ def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, s
     tolerance = f"tolerance {report.context.protocol.stol:g}, in (V/N)^(1/3)"
     distances = []
     if result.match_rms is not None:
-        distances.append(f"RMS {result.match_rms:.4f} from the parent as it stands")
+        distances.append(f"RMS {result.match_rms:.4f} from the parent before its relaxation")
     if result.confirm_rms is not None:
         distances.append(f"RMS {result.confirm_rms:.4f} from the parent relaxed")
     if distances:
@@ -374,7 +374,7 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
         rms = "" if tried.confirm_rms is None else f" at RMS {tried.confirm_rms:.4f}"
         return f"confirmed{rms}{after}"
     if tried.ended_early == Ended.REFUSED:
-        return f"refused on its way: its energy leads elsewhere{after}"
+        return f"refused early: its energy rules the sample out{after}"
     if tried.converged is not True:
         return f"open: it does not match, and was still moving{after}"
     return f"refused: it relaxed to something else{after}"

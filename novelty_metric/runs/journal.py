@@ -298,8 +298,8 @@ class Journal:
             )
         if "full" in message:
             return InputError(
-                f"the disk of {self.path.parent} is full; what is finished is kept: make room and "
-                "give the same command again"
+                f"the disk of {self.path.parent} is full; finished crystals are kept: make room "
+                "and give the same command again"
             )
         return InputError(
             f"{self.path} can't be used ({message}); what it holds is kept: mend that and give the "

@@ -145,13 +145,13 @@ def _print_headline(report: NoveltyReport, console: Console) -> None:
     if bounds is not None and bounds.low < bounds.high:
         console.print(
             f"between {percent(bounds.low, 1)} and {percent(bounds.high, 1)}"
-            "  whatever the unfinished work would have said"
+            "  for any outcome of the unfinished relaxations"
         )
     for text in base_rate_lines(report):
         console.print(Text(text))
     found = report.novel_yield_interval
     most = report.novel_yield_bounds.high
-    generated = f"  unique new ones of {report.n_generated} generated"
+    generated = f"  unique unmatched crystals of {report.n_generated} generated"
     if report.novelty_is_bound:
         line = Text(f"novel yield at most {percent(most, 1)}", style="bold")
         line.append(generated, "not bold")
@@ -454,10 +454,10 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         before = variation.setting
     console.print(table)
     console.print(
-        "\n* as the protocol has it. Novelty in %, its change in points, with 95 % intervals, that "
+        "\n* value of the protocol. Novelty in %, its change in points, with 95 % intervals, that "
         "of the change for paired samples; other: crystals with another verdict. tol. x: factor of "
         "ltol, stol and angle_tol; fixed: in the duplicate test and the confirmation alone, with "
-        "the parents as they are; again: parents searched again with it as well."
+        "the same parents; again: parents searched again with this setting."
     )
     for agreement in found.agreements:
         _print_agreement(agreement, console)
@@ -591,7 +591,7 @@ def print_spread(found: SpreadReport, console: Console) -> None:
     console.print(table)
     console.print(
         "\nshares of crystals in %, graded novelty from 0 to 1; sd: standard deviation between the "
-        "runs; a few runs say little of it"
+        "runs; a few runs give a poor estimate"
     )
     for mismatch in found.mismatches:
         console.print(f"warning: {mismatch}: not the same measurement", style="yellow")

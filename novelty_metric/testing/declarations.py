@@ -42,7 +42,7 @@ def add_options(parser: pytest.Parser) -> None:
         f"(default: {FAIL})",
     )
     group.addoption(
-        "--novelty-report", metavar="PATH", help="write what was found to this file, as JSON"
+        "--novelty-report", metavar="PATH", help="write the results to this file, as JSON"
     )
     parser.addini(
         "novelty_metric", "always run the tests marked `novelty`", type="bool", default=False
@@ -52,7 +52,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("novelty_fail", "as --novelty-fail")
     parser.addini("novelty_report", "as --novelty-report, from the ini file's folder")
     parser.addini("novelty_files", "YAML files that are novelty tests", default=FILES)
-    parser.addini("novelty_reference", "reference of tests that name none")
+    parser.addini("novelty_reference", "reference for tests that name no other")
     parser.addini("novelty_protocol", "protocol of tests that name none")
     parser.addini("novelty_relaxer", "relaxer of tests that name none")
     parser.addini("novelty_hull", "hull of tests that name none")

@@ -653,7 +653,7 @@ def test_interruption_says_how_to_go_on(
     out, err = capfd.readouterr()
     assert out == ""
     assert err == (
-        "novelty-metric: interrupted; what is finished is kept, go on with: "
+        "novelty-metric: interrupted; finished crystals are kept, go on with: "
         f"novelty-metric score 'samples={source}'\n"
     )
     assert main(["score", f"samples={source}", "cache=false"]) == 3

@@ -47,7 +47,7 @@ def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
     text = text_of(report_page([Run(name="diffcsp", report=report)]))
     assert "Novelty of diffcsp Against mine, 27,136 crystals" in text
     assert "novelty29.4 %10 of 34 eligible; 95 %: 16.8–46.2" in text
-    assert "novel yield20.0 %unique new ones of 50 generated; 95 %: 11.2–33.0" in text
+    assert "novel yield20.0 %unique unmatched crystals of 50 generated; 95 %: 11.2–33.0" in text
     assert "substituted1955.9 [39.5–71.1]" in text
     assert "composition refused by SMACT16" in text
     assert "c" * 64 in text and "spglib 2.7.1" in text and "refuse_early=0.2" in text

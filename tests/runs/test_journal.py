@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     journal.flush()
     pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
     journal._connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(InputError, match=r"disk of .* is full; what is finished is kept"):
+    with pytest.raises(InputError, match=r"disk of .* is full; finished crystals are kept"):
         for number in range(20, 2000):
             journal.add(number, row(number))
             journal.flush()

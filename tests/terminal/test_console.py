@@ -91,7 +91,9 @@ def test_table_says_what_was_found() -> None:
     assert lines[0].startswith("novelty 1.2 %  12 of 1013 eligible unmatched (95 %: 0.7-2.1 %)")
     assert "between 1.2 % and 1.4 %" in lines[1]
     assert lines[2].startswith("base rate of real crystals unknown: novelty-metric reference calib")
-    assert lines[3].startswith("novel yield 1.2 % (at most 1.4 %)  unique new ones of 1016")
+    assert lines[3].startswith(
+        "novel yield 1.2 % (at most 1.4 %)  unique unmatched crystals of 1016"
+    )
     rows = {line.split("  ")[0]: line.split() for line in lines}
     assert rows["duplicate"][1] == "1000"
     assert rows["undecided"][1] == "1"
