@@ -177,8 +177,8 @@ def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> s
                 "Wyckoff letters"
             )
         return (
-            f"none of its {result.n_parents} candidate parents, elements exchanged and relaxed "
-            "once, matches it"
+            f"no match after relaxation: {result.n_parents} candidate parents, each relaxed once "
+            "with the elements of the sample"
         )
     return result.error or "no reason was kept"
 
