@@ -60,6 +60,7 @@ class WorkerProcess:
         daemon: bool = True,
     ) -> None:
         self.connection, theirs = context.Pipe()
+        self._closing = threading.Lock()
         self._process = context.Process(
             target=_work, args=(work, theirs, arguments), name=name, daemon=daemon
         )
@@ -82,7 +83,7 @@ class WorkerProcess:
         try:
             return self.connection.recv()
         except (EOFError, OSError):
-            self.connection.close()
+            self._close()
             self._process.join()
             raise WorkerDiedError(self._process.exitcode) from None
 
@@ -101,12 +102,17 @@ class WorkerProcess:
         if at_once:
             self._process.terminate()
         else:
-            self.connection.close()
+            self._close()
         self._process.join(timeout=_PATIENCE)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self.connection.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Close the connection once, although two threads may find the process dead."""
+        with self._closing:
+            self.connection.close()
 
 
 @contextmanager

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,3 +113,39 @@ def is_running(pid: int) -> bool:
     # One that has ended waits for nobody to ask for its status.
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_worker_may_be_ended_while_another_thread_waits_for_it() -> None:
+    for _ in range(3):
+        worker = WorkerProcess(OwnContext(), echo, "!")
+        worker.send("sleep")
+        assert worker.receive() == "asleep"
+        deaths: list[WorkerDiedError] = []
+
+        def wait_for_it(worker: WorkerProcess = worker, deaths: Any = deaths) -> None:
+            try:
+                worker.receive()
+            except WorkerDiedError as death:
+                deaths.append(death)
+
+        waiting = threading.Thread(target=wait_for_it)
+        waiting.start()
+        worker.end(at_once=True)
+        waiting.join()
+        assert len(deaths) == 1
+
+
+def test_a_connection_is_closed_by_one_thread_at_a_time() -> None:
+    inside: list[int] = []
+
+    class Slow:
+        def close(self) -> None:
+            inside.append(len(inside))
+            time.sleep(0.05)
+            assert inside.pop() == 0  # nobody else came in
+
+    worker = WorkerProcess(OwnContext(), echo, "!")
+    worker.end(at_once=False)
+    worker.connection = Slow()  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: worker._close(), range(2)))
