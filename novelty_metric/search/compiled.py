@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from novelty_metric.search.cells import FirstMatch
 from novelty_metric.search.pettifor import pettifor_numbers
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.reference import Reference
-    from novelty_metric.search.matching import BareCell
+    from novelty_metric.search.cells import BareCell
 
 
 def load_kernels(name: str = "kernels") -> ModuleType | None:
@@ -27,7 +28,7 @@ def load_kernels(name: str = "kernels") -> ModuleType | None:
     Parameters
     ----------
     name : str
-        ``"kernels"``, the pair test, ``"kernel_bounds"`` or ``"kernel_families"``.
+        ``"kernels"``, the pair test, or ``"kernels.cheap_bounds"``.
     """
     try:
         return importlib.import_module(f"novelty_metric.search.{name}")
@@ -78,46 +79,6 @@ class Work:
         self._left -= int(of_a_pair[0])
 
 
-class FirstMatch(NamedTuple):
-    """The first match of a pair that pymatgen may accept: it refuses all that come before.
-
-    Attributes
-    ----------
-    vectors : int64, (V, 3)
-        Coefficients of the lattice vectors of the source (the crystal with fewer sites, or G) from
-        which pymatgen picks three, in its order.
-    places : tuple of int
-        Which three span the lattice of that match.
-    site : int
-        The site of G, or of its supercell, that pymatgen moves T's first site onto; 0, before
-        which there is none, if that is not known.
-    surely_near : bool
-        Whether the lattice is within pymatgen's tolerances by more than rounding.
-    """
-
-    vectors: np.ndarray
-    places: tuple[int, int, int]
-    site: int
-    surely_near: bool
-
-    @classmethod
-    def of(cls, vectors: np.ndarray, found: np.ndarray | None) -> FirstMatch | None:
-        """From what `kernels.cost_of_first_match` gives."""
-        if found is None:
-            return None
-        a, b, c, site, surely_near = found.tolist()
-        return cls(vectors, (a, b, c), site, bool(surely_near))
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """Coefficients of the three vectors, int64 (3, 3)."""
-        return self.vectors[list(self.places)]
-
-
-_BEFORE_FAMILIES = 256
-"""Pairs that are tested before families of reference crystals are: most searches end sooner."""
-
-
 class CompiledTest:
     """Refusals and costs of pairs of one generated crystal, before pymatgen is asked.
 
@@ -130,8 +91,6 @@ class CompiledTest:
     reference : Reference
     protocol : Protocol
         Its tolerances.
-    families : Families, optional
-        Of the reference, from `kernel_families.find_families`.
     effort : float
         Share of `MOST_WORK` that may be done, from 0 to 1.
     """
@@ -142,7 +101,6 @@ class CompiledTest:
         generated: Structure | BareCell,
         reference: Reference,
         protocol: Protocol,
-        families: Any = None,
         *,
         effort: float = 1.0,
     ) -> None:
@@ -159,9 +117,6 @@ class CompiledTest:
         )
         self._pettifor = pettifor_numbers(generated.atomic_numbers)
         self._points = PointsAround(self._lattice)
-        self._families = families
-        self._known: Any = None  # the same, with what is found out of them
-        self._tested = 0
         self._effort = effort
         self._work = np.array([0, int(effort * MOST_WORK)], dtype=np.int64)
         self._tolerances = {
@@ -181,20 +136,12 @@ class CompiledTest:
         Returns
         -------
         passed : bool, (C,)
-        given_up : bool, (C,)
+        work_limit_reached : bool, (C,)
             Those of which nothing is known, as there was too much to compare.
         """
         self._work[1] += int(self._effort * MOST_WORK_OF_A_PAIR * len(indices))
-        families = None
-        if self._families is not None and self._tested >= _BEFORE_FAMILIES:
-            if self._known is None:
-                self._known = self._families.unknown()
-            families = self._known
-        steps = self._kernels.furthest_steps(
-            self._pairs, indices, self._work, families, **self._tolerances
-        )
-        self._tested += len(indices)
-        return steps == self._kernels.LET_THROUGH, steps == self._kernels.GIVEN_UP
+        steps = self._kernels.furthest_steps(self._pairs, indices, self._work, **self._tolerances)
+        return steps == self._kernels.LET_THROUGH, steps == self._kernels.WORK_LIMIT_REACHED
 
     def first_match(self, index: int) -> tuple[bool, float, FirstMatch | None]:
         """What the match with that reference crystal costs at least, and where pymatgen finds it.
@@ -202,7 +149,7 @@ class CompiledTest:
         Returns
         -------
         bool
-            Whether it was not given up, as `passes` may.
+            Whether it was finished within the work limit.
         float
             Lower bound of the cost of the atom map, nearly always the cost itself. Infinite if
             pymatgen refuses the pair, negative if nothing could be found out.
@@ -231,7 +178,7 @@ class CompiledTest:
             self._work,
             **self._tolerances,
         )
-        finished = answer != self._kernels.GIVEN_UP
+        finished = answer != self._kernels.WORK_LIMIT_REACHED
         if np.isfinite(cost) and _too_many_mappings(vectors, source, target, ltol):
             finished = False
         return finished, cost, FirstMatch.of(vectors, found)
@@ -260,8 +207,8 @@ def where_equal(
     Returns
     -------
     bool or None
-        False if pymatgen refuses the pair, True if it might accept it, None if that was given up,
-        as there was too much to compare.
+        False if pymatgen refuses the pair, True if it might accept it, None if the work
+        limit was reached first.
     FirstMatch or None
         Without its `site`: the pair is compared from another first site of T.
     """
@@ -292,9 +239,11 @@ def where_equal(
         angle_tol=protocol.angle_tol,
     )
     work.add(of_this_pair)
-    if answer not in (kernels.GIVEN_UP, kernels.LET_THROUGH):
+    if answer not in (kernels.WORK_LIMIT_REACHED, kernels.LET_THROUGH):
         return False, None
-    if answer == kernels.GIVEN_UP or _too_many_mappings(vectors, source, target, protocol.ltol):
+    if answer == kernels.WORK_LIMIT_REACHED or _too_many_mappings(
+        vectors, source, target, protocol.ltol
+    ):
         return None, None
     first = FirstMatch.of(vectors, found)
     return True, None if first is None else first._replace(site=0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from novelty_metric.search.bounds import (
     cells_of_reference,
     may_match,
 )
+from novelty_metric.search.cells import BareCell
 from novelty_metric.search.compiled import CompiledTest, load_kernels
 from novelty_metric.search.lattice_sites import RankedMatch, search_lattice_sites
-from novelty_metric.search.matching import BareCell, Matching
+from novelty_metric.search.matching import Matching
 from novelty_metric.search.pettifor import pettifor_numbers, symbol
 from novelty_metric.search.plain_matching import PlainTest
 from novelty_metric.search.wyckoff import RankedOrbits, WyckoffIndex
@@ -103,8 +104,7 @@ class ParentSearch:
         self.protocol = protocol
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
-        self._kernel_bounds = load_kernels("kernel_bounds") if compiled else None
-        self._kernel_families = load_kernels("kernel_families") if compiled else None
+        self._kernel_bounds = load_kernels("kernels.cheap_bounds") if compiled else None
 
     @property
     def compiled(self) -> bool:
@@ -125,23 +125,13 @@ class ParentSearch:
         return WyckoffIndex(self.reference, self._bounds)
 
     @cached_property
-    def _families(self) -> Any:
-        """Reference crystals that are refused together where they can be; None: each alone."""
-        if self._kernel_families is None:
-            return None
-        reference = self.reference
-        return self._kernel_families.find_families(
-            reference.lattices, reference.offsets, reference.frac_coords
-        )
-
-    @cached_property
     def _compositions(self) -> duplicates.CompositionIndex:
         return duplicates.CompositionIndex(self.reference)
 
     def prepare(self) -> None:
         """Build every index, and compile, now rather than at the first question."""
         with _without_collecting():
-            _ = self._cells, self._bounds, self._wyckoff, self._compositions, self._families
+            _ = self._cells, self._bounds, self._wyckoff, self._compositions
             if len(self.reference):
                 self.may_match(self.reference.structure(0), np.zeros(1, dtype=np.int64))
 
@@ -284,14 +274,7 @@ class ParentSearch:
         """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
         if self._kernels is None:
             return None
-        return CompiledTest(
-            self._kernels,
-            generated,
-            self.reference,
-            self.protocol,
-            self._families,
-            effort=effort,
-        )
+        return CompiledTest(self._kernels, generated, self.reference, self.protocol, effort=effort)
 
     def group_equal(
         self, structures: Sequence[Structure], too_late: Callable[[], bool] = duplicates.never

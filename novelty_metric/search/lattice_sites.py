@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from novelty_metric.search.cells import BareCell
 from novelty_metric.search.compiled import TooMuchToCompareError
-from novelty_metric.search.matching import BareCell, MatcherWork
+from novelty_metric.search.matching import MatcherWork
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 from novelty_metric.search.ranking import Cheapest, Key
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
-    from novelty_metric.search.compiled import CompiledTest, FirstMatch
+    from novelty_metric.search.cells import FirstMatch
+    from novelty_metric.search.compiled import CompiledTest
     from novelty_metric.search.matching import FrameworkMatch, Matching
 
 _FIRST_BATCH = 32

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pymatgen.core.structure_matcher import StructureMatcher
 
     from novelty_metric.protocol import Protocol
-    from novelty_metric.search.compiled import FirstMatch
+    from novelty_metric.search.cells import BareCell, FirstMatch
     from novelty_metric.verdict import Supercell
 
 
@@ -48,57 +48,6 @@ class FrameworkMatch:
     rms: float
     sites: tuple[int, ...]
     supercell: Supercell | None
-
-
-@dataclass(frozen=True)
-class BareCell:
-    """As much of a `Structure` as the search looks at, without its sites: arrays made once.
-
-    Attributes
-    ----------
-    lattice : Lattice
-    frac_coords : float64, (n_sites, 3)
-    atomic_numbers : int64, (n_sites,)
-    """
-
-    lattice: Lattice
-    frac_coords: np.ndarray
-    atomic_numbers: np.ndarray
-
-    @classmethod
-    def of(
-        cls, matrix: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray
-    ) -> BareCell:
-        """A cell from arrays.
-
-        Parameters
-        ----------
-        matrix : float64, (3, 3)
-            Cell vectors as rows (Å).
-        frac_coords : float64, (n_sites, 3)
-        atomic_numbers : integer, (n_sites,)
-        """
-        from pymatgen.core import Lattice
-
-        numbers = np.array(atomic_numbers, dtype=np.int64)
-        return cls(Lattice(np.array(matrix)), np.array(frac_coords), numbers)
-
-    @classmethod
-    def of_structure(cls, structure: Structure) -> BareCell:
-        """The cell of a crystal."""
-        numbers = np.array(structure.atomic_numbers, dtype=np.int64)
-        return cls(structure.lattice, np.asarray(structure.frac_coords, dtype=np.float64), numbers)
-
-    @cached_property
-    def cart_coords(self) -> np.ndarray:
-        """Cartesian coordinates (Å), float64 (n_sites, 3), as those of a `Structure`'s sites.
-
-        Row by row, as a site does it: one product for all may round otherwise.
-        """
-        return np.array([np.dot(row, self.lattice.matrix) for row in self.frac_coords])
-
-    def __len__(self) -> int:
-        return len(self.frac_coords)
 
 
 MOST_MATCHES = 80_000.0

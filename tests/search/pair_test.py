@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +18,6 @@ def steps(
     generated: Structure,
     reference: Reference,
     indices: Sequence[int] | np.ndarray,
-    families: Any = None,
 ) -> np.ndarray:
     """How far each pair comes, at pymatgen's tolerances of the protocol."""
     from novelty_metric.search.kernels import Pairs, furthest_steps
@@ -31,7 +32,6 @@ def steps(
         ),
         np.array(indices, dtype=np.int64),
         np.array([0, 10**12]),
-        families,
         ltol=0.2,
         stol=0.3,
         angle_tol=5.0,
@@ -39,21 +39,27 @@ def steps(
 
 
 class FromPython:
-    """The functions of `kernels` that only compiled ones can call, to be called from here.
+    """The functions of the room `kernels` that only compiled ones can call, to be called from here.
 
     Others, and without compilation all, are as they are.
     """
 
     def __init__(self, kernels: Any) -> None:
-        self._kernels = kernels
+        self._files = [
+            importlib.import_module(f"{kernels.__name__}.{file.name}")
+            for file in pkgutil.iter_modules(kernels.__path__)
+        ]
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._kernels, name)
-        return caller(value) if hasattr(value, "py_func") else value
+        for file in self._files:
+            if hasattr(file, name):
+                value = getattr(file, name)
+                return caller(value) if hasattr(value, "py_func") else value
+        raise AttributeError(name)
 
 
 def caller(function: Any) -> Callable[..., Any]:
-    from novelty_metric.search.by_reference import ByReference, handed
+    from novelty_metric.search.kernels.by_reference import ByReference, to_kernel
 
     def call(*arguments: Any) -> Any:
         by_reference = [isinstance(a, ByReference) for a in arguments]
@@ -61,7 +67,7 @@ def caller(function: Any) -> Callable[..., Any]:
             type(a) if b else None for a, b in zip(arguments, by_reference, strict=True)
         )
         return compiled_caller(function, classes)(
-            *(handed(a) if b else a for a, b in zip(arguments, by_reference, strict=True))
+            *(to_kernel(a) if b else a for a, b in zip(arguments, by_reference, strict=True))
         )
 
     return call
@@ -69,12 +75,14 @@ def caller(function: Any) -> Callable[..., Any]:
 
 @cache
 def compiled_caller(function: Any, classes: tuple[type | None, ...]) -> Any:
-    from novelty_metric.search.by_reference import taken
-    from novelty_metric.search.kernels import compiled
+    from novelty_metric.search.kernels.by_reference import from_kernel
+    from novelty_metric.search.kernels.compilation import compiled
 
     names = [f"a{i}" for i in range(len(classes))]
     passed = [n if c is None else f"take_{n}({n})" for n, c in zip(names, classes, strict=True)]
-    scope = {f"take_{n}": taken(c) for n, c in zip(names, classes, strict=True) if c is not None}
+    scope = {
+        f"take_{n}": from_kernel(c) for n, c in zip(names, classes, strict=True) if c is not None
+    }
     code = f"def call({', '.join(names)}):\n    return function({', '.join(passed)})\n"
     exec(code, scope | {"function": function}, scope)
     return compiled(scope["call"], cache=False)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
-from novelty_metric.search.by_reference import ByReference, handed, taken
-from novelty_metric.search.kernels import compiled
+from novelty_metric.search.kernels.by_reference import ByReference, from_kernel, to_kernel
+from novelty_metric.search.kernels.compilation import compiled
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Outer(ByReference):
     marks: np.ndarray
 
 
-take = taken(Outer)
+take = from_kernel(Outer)
 
 
 def look(outer: Outer, i: int) -> int:
@@ -63,7 +63,7 @@ def test_compiled_functions_read_and_write_the_arrays() -> None:
         outer = made(n, rng)
         counts = outer.inner.counts.copy()
         out = np.zeros(n, dtype=np.int64)
-        answer = quick_work(handed(outer), out)
+        answer = quick_work(to_kernel(outer), out)
         assert np.array_equal(outer.inner.counts, counts + 1)
         assert np.array_equal(out, 101 * (counts + outer.marks) + 1)
         want = 0.0
@@ -80,7 +80,7 @@ def test_read_only_arrays_and_parts_are_taken() -> None:
     outer = Outer(outer.values, outer.inner, marks)
     out = np.zeros(4, dtype=np.int64)
     before = outer.inner.counts + marks
-    quick_work(handed(outer), out)
+    quick_work(to_kernel(outer), out)
     assert np.array_equal(out, 101 * before + 1)
 
 
@@ -100,4 +100,4 @@ def test_an_unknown_field_does_not_compile() -> None:
         return take(table).nothing  # type: ignore[attr-defined]
 
     with pytest.raises(Exception, match="nothing"):
-        compiled(wrong, cache=False)(handed(outer))
+        compiled(wrong, cache=False)(to_kernel(outer))

@@ -114,7 +114,7 @@ def test_assignment_is_that_of_scipy() -> None:
             scratch = kernels.Scratch.empty(n)
             rows, columns = linear_sum_assignment(cost)
             total = cost[rows, columns].sum()
-            feasible = kernels._assign(cost, n, scratch)
+            feasible = kernels.assign(cost, n, scratch)
             assert feasible == (total < kernels.FORBIDDEN / 10)
             if feasible:
                 assert cost[rows, scratch.ints[1]].sum() == pytest.approx(total)
@@ -137,9 +137,7 @@ def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
             lattice = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
         scratch = kernels.Scratch.empty(1)
         out = scratch.reductions
-        count = kernels._reductions(
-            lattice.matrix, 0.7, out, scratch.small, np.zeros(3), np.empty((0, 6))
-        )
+        count = kernels.reduced_forms(lattice.matrix, 0.7, out, scratch.small)
         several += count > 1
         assert count == 1 or tied
         want = lattice.lll_matrix
@@ -161,7 +159,7 @@ def test_mean_cell_is_that_of_pymatgen() -> None:
             kernels.cell_parameters(lattice.matrix, out)
             assert np.allclose(out, [*lattice.lengths, *np.radians(lattice.angles)])
         average = np.empty((3, 3))
-        kernels._average_cell(*parameters, average)
+        kernels.average_cell(*parameters, average)
         mean = (np.array(one.parameters) + np.array(other.parameters)) / 2
         assert np.allclose(average, Lattice.from_parameters(*mean).matrix)
 
@@ -179,7 +177,7 @@ def test_supercell_sites_are_those_of_pymatgen() -> None:
         want = (frac @ np.linalg.inv(matrix))[:, None] + points[None]
         want = want.reshape(-1, 3)
         have = np.empty((3, 3 * fu))
-        assert kernels._expand(frac, 3, matrix, fu, have, kernels.Scratch.empty(3 * fu))
+        assert kernels.supercell_sites(frac, 3, matrix, fu, have, kernels.Scratch.empty(3 * fu))
         assert np.allclose(have.T, want - np.floor(want), atol=1e-9)
         done += 1
 
@@ -214,7 +212,7 @@ def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Ref
     counts = []
     for structure in [perovskite, from_oxygen, *reference]:
         operations = np.empty((48, 6), np.int64)
-        count = kernels._operations_at_first(
+        count = kernels.operations_at_first(
             structure.lattice.matrix, structure.frac_coords, len(structure), operations
         )
         have = {tuple(row) for row in operations[:count].tolist()}
@@ -228,7 +226,7 @@ def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Ref
 def test_equivalent_lattices_and_no_others_share_a_class() -> None:
     rng = np.random.default_rng(4)
     operations = np.empty((48, 6), np.int64)
-    count = kernels._operations_at_first(
+    count = kernels.operations_at_first(
         np.diag([3.0, 3.0, 5.0]), np.array([[0.1, 0.2, 0.3]]), 1, operations
     )
     assert count == 16
@@ -237,7 +235,7 @@ def test_equivalent_lattices_and_no_others_share_a_class() -> None:
         turn[range(3), row[:3]] = row[3:]
     for of_source in (False, True):
         matrices = [rng.integers(-2, 3, (3, 3)) for _ in range(40)]
-        codes = [kernels._class_of(m, operations, count, of_source) for m in matrices]
+        codes = [kernels.class_of(m, operations, count, of_source) for m in matrices]
         for (one, code), (other, another) in itertools.combinations(
             zip(matrices, codes, strict=True), 2
         ):
@@ -246,8 +244,8 @@ def test_equivalent_lattices_and_no_others_share_a_class() -> None:
             assert (code == another) == equal
         for matrix, code in zip(matrices, codes, strict=True):
             for moved in matrix @ turns if of_source else turns @ matrix:
-                assert kernels._class_of(moved, operations, count, of_source) == code
-    assert kernels._class_of(np.full((3, 3), 16), operations, count, True) == -1
+                assert kernels.class_of(moved, operations, count, of_source) == code
+    assert kernels.class_of(np.full((3, 3), 16), operations, count, True) == -1
 
 
 def test_a_reduction_that_only_exchanges_is_foretold() -> None:
@@ -258,7 +256,7 @@ def test_a_reduction_that_only_exchanges_is_foretold() -> None:
         target = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(80, 100, 3))
         parameters = np.empty(6)
         kernels.cell_parameters(target.matrix, parameters)
-        if not kernels._only_exchanged_by_reduction(parameters, 0.2, tolerance):
+        if not kernels.only_exchanged_by_reduction(parameters, 0.2, tolerance):
             continue
         foretold += 1
         for _ in range(6):

@@ -13,7 +13,8 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search import compiled
 from novelty_metric.search import matching as matching_module
-from novelty_metric.search.compiled import FirstMatch, TooMuchToCompareError, lattice_points
+from novelty_metric.search.cells import FirstMatch
+from novelty_metric.search.compiled import TooMuchToCompareError, lattice_points
 from novelty_metric.search.matching import (
     MOST_MATCHES,
     BareCell,

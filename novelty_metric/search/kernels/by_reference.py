@@ -3,10 +3,6 @@
 A named tuple of arrays goes from one compiled function to the next by value, with seven or more
 words for each array. For some fifty arrays that is hundreds of words at every call, and much of the
 time that it takes to compile them.
-
-numba's cache of a function does not see what changes here: delete its ``*.nbi`` after that.
-
-This module imports numba and is itself imported only on use.
 """
 
 from __future__ import annotations
@@ -111,13 +107,13 @@ _KINDS: dict[type, tuple[Fields, list[Any]]] = {}
 register_model(Fields)(models.OpaqueModel)
 
 
-def handed(value: Any) -> Any:
-    """What to hand to a compiled function that uses `taken`: a plain array, which is quick."""
+def to_kernel(value: Any) -> Any:
+    """What a compiled function with `from_kernel` is called with: a plain array, which is quick."""
     return value if _not_compiling() else value._table
 
 
-def taken(of: type[T]) -> Callable[[Any], T]:
-    """A function for use in compiled ones: the object of such a class that was `handed` to them.
+def from_kernel(of: type[T]) -> Callable[[Any], T]:
+    """A function for use in compiled ones: the object of such a class that `to_kernel` gave.
 
     One object has to be made before they are compiled.
     """

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from novelty_metric.search.bounds import ANGLE_SLACK, COEFFICIENTS, SLACK, Cells
-from novelty_metric.search.kernels import compiled, given, inner, internal, inverted
+from novelty_metric.search.kernels.compilation import compiled, given, internal
+from novelty_metric.search.kernels.geometry import inner, inverted
 from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
 
 

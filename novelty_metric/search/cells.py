@@ -1,0 +1,99 @@
+"""Cells as the search looks at them, and where in a walk over lattices two of them first match."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymatgen.core import Lattice, Structure
+
+
+@dataclass(frozen=True)
+class BareCell:
+    """As much of a `Structure` as the search looks at, without its sites: arrays made once.
+
+    Attributes
+    ----------
+    lattice : Lattice
+    frac_coords : float64, (n_sites, 3)
+    atomic_numbers : int64, (n_sites,)
+    """
+
+    lattice: Lattice
+    frac_coords: np.ndarray
+    atomic_numbers: np.ndarray
+
+    @classmethod
+    def of(
+        cls, matrix: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray
+    ) -> BareCell:
+        """A cell from arrays.
+
+        Parameters
+        ----------
+        matrix : float64, (3, 3)
+            Cell vectors as rows (Å).
+        frac_coords : float64, (n_sites, 3)
+        atomic_numbers : integer, (n_sites,)
+        """
+        from pymatgen.core import Lattice
+
+        numbers = np.array(atomic_numbers, dtype=np.int64)
+        return cls(Lattice(np.array(matrix)), np.array(frac_coords), numbers)
+
+    @classmethod
+    def of_structure(cls, structure: Structure) -> BareCell:
+        """The cell of a crystal."""
+        numbers = np.array(structure.atomic_numbers, dtype=np.int64)
+        return cls(structure.lattice, np.asarray(structure.frac_coords, dtype=np.float64), numbers)
+
+    @cached_property
+    def cart_coords(self) -> np.ndarray:
+        """Cartesian coordinates (Å), float64 (n_sites, 3), as those of a `Structure`'s sites.
+
+        Row by row, as a site does it: one product for all may round otherwise.
+        """
+        return np.array([np.dot(row, self.lattice.matrix) for row in self.frac_coords])
+
+    def __len__(self) -> int:
+        return len(self.frac_coords)
+
+
+class FirstMatch(NamedTuple):
+    """The first match of a pair that pymatgen may accept: it refuses all that come before.
+
+    Attributes
+    ----------
+    vectors : int64, (V, 3)
+        Coefficients of the lattice vectors of the source (the crystal with fewer sites, or G) from
+        which pymatgen picks three, in its order.
+    places : tuple of int
+        Which three span the lattice of that match.
+    site : int
+        The site of G, or of its supercell, that pymatgen moves T's first site onto; 0, before
+        which there is none, if that is not known.
+    surely_near : bool
+        Whether the lattice is within pymatgen's tolerances by more than rounding.
+    """
+
+    vectors: np.ndarray
+    places: tuple[int, int, int]
+    site: int
+    surely_near: bool
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, found: np.ndarray | None) -> FirstMatch | None:
+        """From what `kernels.cost_of_first_match` gives."""
+        if found is None:
+            return None
+        a, b, c, site, surely_near = found.tolist()
+        return cls(vectors, (a, b, c), site, bool(surely_near))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Coefficients of the three vectors, int64 (3, 3)."""
+        return self.vectors[list(self.places)]

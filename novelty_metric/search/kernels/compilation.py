@@ -1,0 +1,75 @@
+"""How the functions of this room are compiled, and where that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _digest_of_room() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_ROOM = _digest_of_room()
+"""Of all files of this room. numba compares only the file of the function itself with its cache,
+which would then hold what functions of other files were before."""
+
+
+def compiled(function: Function, *, cache: bool = True, **options: Any) -> Function:
+    """Compile for calls from Python: without the interpreter lock, and cached on disk if possible.
+
+    numba keeps its cache beside the module, or in the user's cache folder if that is read-only. If
+    neither can be written it raises at once; then the cache is done without. It is found by the
+    name of the function, which therefore tells the state of this room.
+
+    Arrays are not counted as they are handed around, so none may be made inside. numba does without
+    that where its run-time for memory is off, an option that it does not document.
+    """
+    # With NumPy's error model a division needs no check for zero, which would keep loops scalar.
+    if cache:
+        function.__qualname__ += f"-{_ROOM}"
+    options |= {"cache": cache, "nogil": True, "error_model": "numpy", "_nrt": False}
+    njit: Any = numba.njit
+    while True:
+        try:
+            return cast("Function", njit(**options)(function))
+        except KeyError:
+            del options["_nrt"]
+        except RuntimeError:
+            if not options["cache"]:
+                raise
+            options["cache"] = False
+
+
+def internal(function: Function) -> Function:
+    """`compiled`, and only for other compiled functions to call, without what Python needs for it.
+
+    Called from Python it takes the process down.
+    """
+    return compiled(function, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def inlined(function: Function) -> Function:
+    """`internal`, and written out where it is called: a level less to optimise and to assemble."""
+    return compiled(function, cache=False, inline="always")
+
+
+def given(values: np.ndarray, dtype: type) -> np.ndarray:
+    """An array as the kernels take it: read-only, so that they are compiled for one kind only."""
+    view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+VALUES = np.arange(3)
+"""Numbers that are no literals to numba, which would compile a function once for each number."""
