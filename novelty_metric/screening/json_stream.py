@@ -1,4 +1,8 @@
-"""JSON that may be larger than memory, read value by value."""
+"""JSON that may be larger than memory, read value by value.
+
+`ijson` takes about as long (``benchmarks/json_stream.py``), but it has to be told where the values
+stand, which differs from file to file, and it refuses NaN and Infinity, which Python writes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Characters read at a time."""
 
 WHOLE = 1 << 24
@@ -103,7 +107,7 @@ class _Reader:
             except json.JSONDecodeError as error:
                 if first in "[{" and len(self._text) - self._at > self._whole:
                     return False, None
-                if not self._read():
+                if not self._read(self._whole if first in "[{" else 1):
                     after = self._text[error.pos : error.pos + 20]
                     told = f" at {after!r}" if after else ", where it ends"
                     raise ValueError(f"{error.msg}{told}") from error
@@ -120,17 +124,17 @@ class _Reader:
             raise ValueError("an object has a key that is no text")
         return key
 
-    def _read(self) -> bool:
-        """Whether there is more; drops what was understood."""
-        if self._ended:
-            return False
-        more = self._stream.read(self._chunk)
-        if not more:
-            self._ended = True
-            return False
-        self._text = self._text[self._at :] + more
-        self._at = 0
-        return True
+    def _read(self, least: int = 1) -> bool:
+        """Whether there is more; drops what was understood, and reads on to so many characters."""
+        parts = [self._text[self._at :]]
+        size = len(parts[0])
+        while not self._ended and (len(parts) == 1 or size < least):
+            parts.append(self._stream.read(self._chunk))
+            size += len(parts[-1])
+            self._ended = not parts[-1]
+        more = size > len(parts[0])
+        self._text, self._at = "".join(parts), 0
+        return more
 
 
 def _walk(reader: _Reader, where: str) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """`CompiledTest`: what the kernels say about one generated crystal against the reference.
 
-numba is imported when one is made; `load_kernels` says whether that will work.
+numba is imported when one is made.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from novelty_metric.errors import InputError
 from novelty_metric.search.cells import FirstMatch
 from novelty_metric.search.pettifor import pettifor_numbers
 
@@ -22,18 +23,26 @@ if TYPE_CHECKING:
     from novelty_metric.search.cells import BareCell
 
 
-def load_kernels(name: str = "kernels") -> ModuleType | None:
-    """A module of compiled functions, or None where numba is missing or does not fit NumPy.
+def load_kernels(name: str = "kernels") -> ModuleType:
+    """A module of compiled functions.
 
     Parameters
     ----------
     name : str
         ``"kernels"``, the pair test, or ``"kernels.cheap_bounds"``.
+
+    Raises
+    ------
+    InputError
+        If numba is missing or does not fit NumPy.
     """
     try:
         return importlib.import_module(f"novelty_metric.search.{name}")
-    except ImportError:
-        return None
+    except ImportError as error:
+        raise InputError(
+            f"the search can't be compiled: numba can't be imported ({error}); install one that "
+            f"fits NumPy {np.__version__}, with: pip install --upgrade numba"
+        ) from error
 
 
 MOST_WORK = 2 * 10**9

@@ -82,13 +82,13 @@ class ParentSearch:
         Its tolerances, `k` and `max_pair_tests`. Past that limit the result says so in
         `ParentsResult.unfinished`, unless nothing that was left could have mattered.
     compiled : bool
-        Put pairs to the compiled test first, if numba is installed. It changes no answer, only the
+        Put pairs to the compiled test first. It changes no answer, only the
         time: pymatgen still decides on, and maps, every pair that the compiled test lets through.
 
     Raises
     ------
     InputError
-        If the reference was prepared with other symmetry settings.
+        If the reference was prepared with other symmetry settings, or numba can't be imported.
     """
 
     def __init__(
@@ -104,7 +104,6 @@ class ParentSearch:
         self.protocol = protocol
         self.matching = Matching(protocol)
         self._kernels = load_kernels() if compiled else None
-        self._kernel_bounds = load_kernels("kernels.cheap_bounds") if compiled else None
 
     @property
     def compiled(self) -> bool:
@@ -133,6 +132,7 @@ class ParentSearch:
         with _without_collecting():
             _ = self._cells, self._bounds, self._wyckoff, self._compositions
             if len(self.reference):
+                self._candidates(BareCell.of_structure(self.reference.structure(0)))
                 self.may_match(self.reference.structure(0), np.zeros(1, dtype=np.int64))
 
     def duplicate(
@@ -217,19 +217,17 @@ class ParentSearch:
         """
         k = self.protocol.k + (leave_out is not None)
         own = BareCell.of_structure(generated)
-        candidates = self._bounds.candidates(
-            pettifor_numbers(own.atomic_numbers),
-            self._cell(own),
-            self._cells,
-            ltol=self.protocol.ltol,
-            look=None if self._kernel_bounds is None else self._kernel_bounds.look,
-        )
         by_sites = search_lattice_sites(
             own,
             self.reference,
             self.matching,
+<<<<<<< HEAD
             candidates,
             k=k,
+=======
+            self._candidates(own),
+            k=self.protocol.k,
+>>>>>>> 9f0678b (Search: cheap bounds are compiled only; NumPy's are the oracle of the tests. JSON: fewer attempts at large values)
             compiled=self.compiled_test(own, effort),
             max_pair_tests=self.protocol.max_pair_tests or None,
         )
@@ -301,15 +299,20 @@ class ParentSearch:
     def _plain(self) -> PlainTest:
         return PlainTest(self._kernels)
 
+    def _candidates(self, own: BareCell) -> tuple[np.ndarray, np.ndarray]:
+        return self._bounds.candidates(
+            pettifor_numbers(own.atomic_numbers),
+            self._cell(own),
+            self._cells,
+            ltol=self.protocol.ltol,
+        )
+
     def _cells_at(self, indices: np.ndarray) -> Cells:
         return self._cells.take(self._bounds.place[indices])
 
     def _cell(self, structure: Structure | BareCell) -> Cells:
         lattice, n_sites = np.asarray(structure.lattice.matrix), len(structure)
         tolerances = {"ltol": self.protocol.ltol, "angle_tol": self.protocol.angle_tol}
-        if self._kernel_bounds is not None:
-            found: Cells = self._kernel_bounds.cell(lattice, n_sites, **tolerances)
-            return found
         return Cells.of(lattice[None], np.array([n_sites]), **tolerances)
 
     def _parent(self, route: Route, rank: int, found: RankedMatch | RankedOrbits) -> Parent:

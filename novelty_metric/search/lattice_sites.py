@@ -1,11 +1,12 @@
 """Route 1: parents by a purely geometric match of lattice and sites.
 
-pymatgen is imported only through the matcher that is handed in.
+pymatgen is imported only through the matcher that is passed in.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ _HUNDREDS = 512
 _LARGEST_BATCH = 4096
 _SORTED_FIRST = 256
 
-_PASSED, _RAISED, _GIVEN_UP = "passed", "raised", "given up"
+_PASSED, _RAISED, _WORK_LIMIT_REACHED = "passed", "raised", "work limit reached"
 """What is known of a pair that waits: it may match; so, and what it costs; nothing."""
 
 
@@ -87,39 +88,19 @@ def search_lattice_sites(
         left that could have mattered. The count is of the pairs that a search in the order of the
         first bounds has to look at; it is the same with and without `compiled`.
     """
-    indices, lower = candidates
-    order, known = _in_order(lower, _SORTED_FIRST if max_pair_tests is None else len(lower))
-    indices, lower = indices[order], lower[order]
-    n_sites = reference.n_sites[indices]
-    end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
-
-    def key_at(place: int) -> Key:
-        return float(lower[place]), int(n_sites[place]), int(indices[place])
-
+    queue = _Queue(candidates, reference, max_pair_tests)
     best: Cheapest[RankedMatch] = Cheapest(k)
     work = MatcherWork()
-    unfinished: list[str] = []
+    undecided = _Undecided(reference)
     waiting: list[tuple[Key, str]] = []  # with what is known
     first: dict[int, FirstMatch | None] = {}
-    place, n_given_up, first_given_up = 0, 0, ""
-    while waiting or place < end:
-        if place == known < end:
-            order, more = _in_order(lower[known:], 4 * known)
-            for values in (indices, lower, n_sites):
-                values[known:] = values[known:][order]
-            known += more
-        if not waiting or (place < end and key_at(place) < waiting[0][0]):
-            if best.certain_before(key_at(place)):
+    while waiting or queue.place < queue.end:
+        queue.sort_next()
+        if not waiting or (queue.place < queue.end and queue.key() < waiting[0][0]):
+            if best.certain_before(queue.key()):
                 break
-            stop = _end_of_batch(lower, place, min(end, known), best)
-            passed, given_up = np.ones(stop - place, dtype=bool), np.zeros(0, dtype=bool)
-            if compiled is not None:
-                passed, given_up = compiled.passes(indices[place:stop])
-            for at in (np.flatnonzero(passed) + place).tolist():
-                heapq.heappush(waiting, (key_at(at), _PASSED))
-            for at in (np.flatnonzero(given_up) + place).tolist():
-                heapq.heappush(waiting, (key_at(at), _GIVEN_UP))
-            place = stop
+            for entry in queue.batch(best, compiled):
+                heapq.heappush(waiting, entry)
             continue
         key, known_of_it = heapq.heappop(waiting)
         if best.certain_before(key):
@@ -128,14 +109,13 @@ def search_lattice_sites(
         if compiled is not None and known_of_it == _PASSED:
             finished, cost, first[index] = compiled.first_match(index)
             if not finished:
-                known_of_it = _GIVEN_UP
+                known_of_it = _WORK_LIMIT_REACHED
             elif cost > bound:
                 if np.isfinite(cost):
                     heapq.heappush(waiting, ((cost, size, index), _RAISED))
                 continue
-        if known_of_it == _GIVEN_UP:
-            n_given_up += 1
-            first_given_up = first_given_up or reference.ids[index]
+        if known_of_it == _WORK_LIMIT_REACHED:
+            undecided.over_limit.append(index)
             continue
         try:
             sites = reference.sites(index)
@@ -144,38 +124,119 @@ def search_lattice_sites(
             )
             match = matching.framework_match(generated, parent, first.pop(index, None), work)
         except TooMuchToCompareError:
-            n_given_up += 1
-            first_given_up = first_given_up or reference.ids[index]
+            undecided.over_limit.append(index)
             continue
         except (ValueError, np.linalg.LinAlgError) as error:
-            unfinished.append(
-                f"pymatgen failed on the match with {reference.ids[index]!r} ({error})"
-            )
+            undecided.failed.append((index, str(error)))
             continue
-        if match is None:
-            continue
-        ranked = _ranked(index, generated.atomic_numbers, parent.atomic_numbers, match)
-        best.offer((ranked.cost, size, index), ranked)
+        if match is not None:
+            ranked = _ranked(index, generated.atomic_numbers, parent.atomic_numbers, match)
+            best.offer((ranked.cost, size, index), ranked)
 
-    if n_given_up:
-        unfinished.append(
-            f"too much to compare: the lattice-and-sites match with {n_given_up} reference "
-            f"crystals was given up, the first of them {first_given_up!r}"
-        )
     kept = best.in_order()
-    tests = end
-    if len(kept) == k:
-        cost, size, index = kept[-1][0]
-        later = (lower > cost) | (
-            (lower == cost) & ((n_sites > size) | ((n_sites == size) & (indices > index)))
-        )
-        tests = min(end, len(indices) - int(later.sum()))
-    if end < len(indices) and not best.certain_before(key_at(end)):
+    unfinished = undecided.reasons()
+    n_left = queue.n_untested(best)
+    if n_left:
         unfinished.append(
             f"lattice-and-sites search stopped at max_pair_tests={max_pair_tests}, "
-            f"{len(indices) - end} reference crystals untested"
+            f"{n_left} reference crystals untested"
         )
+    tests = queue.n_tested(kept[-1][0] if len(kept) == k else None)
     return LatticeSitesResult(tuple(ranked for _, ranked in kept), tuple(unfinished), tests)
+
+
+class _Undecided:
+    """Pairs of which it was not found out whether they match, and why."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._ids = reference.ids
+        self.over_limit: list[int] = []
+        self.failed: list[tuple[int, str]] = []
+
+    def reasons(self) -> list[str]:
+        reasons = [
+            f"pymatgen failed on the match with {self._ids[index]!r} ({error})"
+            for index, error in self.failed
+        ]
+        if self.over_limit:
+            reasons.append(
+                f"too much to compare: the lattice-and-sites match with {len(self.over_limit)} "
+                "reference crystals reached the work limit, the first of them "
+                f"{self._ids[self.over_limit[0]]!r}"
+            )
+        return reasons
+
+
+class _Queue:
+    """Candidates in the order of their keys, sorted only as far as the search comes.
+
+    Attributes
+    ----------
+    place : int
+        Of the next candidate.
+    end : int
+        Where the search has to stop.
+    """
+
+    def __init__(
+        self,
+        candidates: tuple[np.ndarray, np.ndarray],
+        reference: Reference,
+        max_pair_tests: int | None,
+    ) -> None:
+        indices, lower = candidates
+        limited = max_pair_tests is not None
+        order, self._sorted = _in_order(lower, len(lower) if limited else _SORTED_FIRST)
+        self._indices, self._lower = indices[order], lower[order]
+        self._n_sites = reference.n_sites[self._indices]
+        self.place = 0
+        self.end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
+
+    def key(self) -> Key:
+        """That of the next candidate."""
+        return self._key_at(self.place)
+
+    def _key_at(self, place: int) -> Key:
+        return float(self._lower[place]), int(self._n_sites[place]), int(self._indices[place])
+
+    def sort_next(self) -> None:
+        """Sort further candidates if all sorted ones were looked at."""
+        known = self._sorted
+        if self.place == known < self.end:
+            order, more = _in_order(self._lower[known:], 4 * known)
+            for values in (self._indices, self._lower, self._n_sites):
+                values[known:] = values[known:][order]
+            self._sorted += more
+
+    def batch(
+        self, best: Cheapest[RankedMatch], compiled: CompiledTest | None
+    ) -> Iterator[tuple[Key, str]]:
+        """Those of the next candidates that are not refused, with what is known of each."""
+        start, end = self.place, min(self.end, self._sorted)
+        self.place = stop = _end_of_batch(self._lower, start, end, best)
+        if compiled is None:
+            yield from ((self._key_at(place), _PASSED) for place in range(start, stop))
+            return
+        passed, limit_reached = compiled.passes(self._indices[start:stop])
+        for known, places in ((_PASSED, passed), (_WORK_LIMIT_REACHED, limit_reached)):
+            for at in (np.flatnonzero(places) + start).tolist():
+                yield self._key_at(at), known
+
+    def n_untested(self, best: Cheapest[RankedMatch]) -> int:
+        """How many candidates past the end could have mattered."""
+        left = len(self._indices) - self.end
+        return 0 if left == 0 or best.certain_before(self._key_at(self.end)) else left
+
+    def n_tested(self, worst: Key | None) -> int:
+        """How many have to be looked at in the order of their bounds, with the worst key kept."""
+        if worst is None:
+            return self.end
+        cost, size, index = worst
+        lower, n_sites = self._lower, self._n_sites
+        later = (lower > cost) | (
+            (lower == cost) & ((n_sites > size) | ((n_sites == size) & (self._indices > index)))
+        )
+        return min(self.end, len(lower) - int(later.sum()))
 
 
 def _in_order(lower: np.ndarray, count: int) -> tuple[np.ndarray, int]:

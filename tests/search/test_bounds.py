@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import bounds_oracle
 import numpy as np
 import pytest
+from bounds_oracle import cells_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
@@ -14,14 +16,7 @@ from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatche
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search import pettifor
-from novelty_metric.search.bounds import (
-    Cells,
-    CostBounds,
-    cells_of_reference,
-    may_match,
-    successive_minima,
-    volume_window,
-)
+from novelty_metric.search.bounds import Cells, CostBounds, cells_of_reference, may_match
 from novelty_metric.search.matching import Matching, commensurate
 
 MATCHER = StructureMatcher(
@@ -90,9 +85,9 @@ def test_successive_minima_are_lower_bounds_and_mostly_exact_for_niggli_cells(
     niggli = lattice.get_niggli_reduced_lattice()
     want = brute_minima(niggli.matrix)
     horizon = 3 / max(niggli.reciprocal_lattice_crystallographic.lengths)
-    have = successive_minima(niggli.matrix[None])[0]
+    have = cells(niggli, 1).minima[0]
     assert np.allclose(have, np.minimum(want, horizon), rtol=1e-9)
-    assert (successive_minima((skewed @ niggli.matrix)[None])[0] <= want * (1 + 1e-9)).all()
+    assert (cells(Lattice(skewed @ niggli.matrix), 1).minima[0] <= want * (1 + 1e-9)).all()
 
 
 def brute_minima(matrix: np.ndarray) -> np.ndarray:
@@ -112,7 +107,8 @@ def brute_minima(matrix: np.ndarray) -> np.ndarray:
 @given(lattices, st.integers(0, 2**32 - 1))
 def test_volume_window_holds_every_cell_within_the_tolerances(lattice: Lattice, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    smallest, largest = volume_window(lattice.matrix[None], ltol=0.2, angle_tol=5.0)
+    one = cells(lattice, 1)
+    smallest, largest = one.smallest, one.largest
     assert smallest[0] < lattice.volume < largest[0]
     lengths = np.array(lattice.lengths) * 1.2 ** rng.choice([-1, 1, 0.3], size=(200, 3))
     angles = np.array(lattice.angles) + rng.choice([-5, 5, 0.1], size=(200, 3))
@@ -181,3 +177,41 @@ def test_bounds_go_only_to_commensurate_crystals() -> None:
 def test_incommensurate_sizes_are_refused(one: int, other: int) -> None:
     lattice = Lattice.cubic(4)
     assert not may_match(cells(lattice, one), cells(lattice, other), ltol=0.2).any()
+
+
+def test_compiled_bounds_are_those_of_numpy(
+    reference: Reference, diffcsp: list[Structure], protocol: Protocol
+) -> None:
+    tolerances = {"ltol": protocol.ltol, "angle_tol": protocol.angle_tol}
+    slanted = np.array([[3.0, 0, 0], [2.9, 0.4, 0], [40.0, 0.1, 2.0]])  # not reduced
+    others = [s.lattice.matrix for s in diffcsp]
+    lattices = np.array([*reference.lattices, *others, slanted, 4 * np.eye(3)])
+    sizes = np.arange(1, len(lattices) + 1)
+    have, want = Cells.of(lattices, sizes, **tolerances), cells_of(lattices, sizes, **tolerances)
+    for name in Cells.__slots__:
+        one, other = getattr(have, name), getattr(want, name)
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-11)
+
+
+def test_compiled_candidates_are_those_of_numpy(
+    reference: Reference, diffcsp: list[Structure], protocol: Protocol
+) -> None:
+    table = CostBounds(reference)
+    references = cells_of_reference(reference, protocol)
+    shares = []
+    odd = diffcsp[0].copy()
+    odd.replace(0, "Rf")  # without a number
+    for generated in [*diffcsp, odd, *list(reference)[::40]]:
+        cell = cells(generated.lattice, len(generated))
+        possible = bounds_oracle.may_match(cell, references, ltol=0.2)
+        assert np.array_equal(may_match(cell, references, ltol=0.2), possible)
+        numbers = pettifor.pettifor_numbers(generated.atomic_numbers)
+        found, costs = table.candidates(numbers, cell, references.take(table.order), ltol=0.2)
+        assert sorted(found.tolist()) == np.flatnonzero(possible).tolist()
+        for index, cost in zip(found.tolist(), costs.tolist(), strict=True):
+            other = pettifor.pettifor_numbers(reference.numbers[reference.sites(index)])
+            want = bounds_oracle.cost_bounds(np.sort(numbers), np.sort(other)[None])
+            assert cost == want[0]
+        shares.append(len(found) / len(reference))
+    assert 0.01 < np.mean(shares) < 0.5

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from shaken import disguise
 
 from novelty_metric.crystal import symmetry
+from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search.engine import ParentSearch
@@ -77,15 +78,14 @@ def test_the_search_answers_the_same_with_and_without(
         assert limits[0].parents(structure, found) == limits[1].parents(structure, found)
 
 
-def test_without_numba_the_search_goes_on(
-    reference: Reference, disguised: list[Structure], protocol: Protocol, monkeypatch
+def test_without_numba_the_error_says_what_to_install(
+    reference: Reference, protocol: Protocol, monkeypatch
 ) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "novelty_metric.search.kernels", None)
-    search = ParentSearch(reference, protocol)
-    assert not search.compiled
-    assert search.parents(disguised[0], None).parents
+    with pytest.raises(InputError, match=r"numba can't be imported .*pip install --upgrade numba"):
+        ParentSearch(reference, protocol)
 
 
 def test_a_cache_that_can_not_be_written_is_done_without(monkeypatch) -> None:

@@ -13,15 +13,9 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search import compiled
 from novelty_metric.search import matching as matching_module
-from novelty_metric.search.cells import FirstMatch
+from novelty_metric.search.cells import BareCell, FirstMatch
 from novelty_metric.search.compiled import TooMuchToCompareError, lattice_points
-from novelty_metric.search.matching import (
-    MOST_MATCHES,
-    BareCell,
-    MatcherWork,
-    Matching,
-    commensurate,
-)
+from novelty_metric.search.matching import MOST_MATCHES, MatcherWork, Matching, commensurate
 
 TOLERANCES = {"ltol": 0.2, "stol": 0.3, "angle_tol": 5, "scale": False}
 REDUCED = {

@@ -1,150 +1,58 @@
-"""Cheap refusals and cost bounds over a whole reference in one compiled pass; bounds of a cell.
+"""Cheap refusals and cost bounds, compiled over many crystals: what `bounds` hands out.
 
-What `bounds.may_match` and `bounds.CostBounds` say of many pairs at once, crystal by crystal: most
-fall to the first comparison, and nothing is written for them. On a large reference the passes over
-arrays in memory take longer than the arithmetic.
-
-This module imports numba and is itself imported only on use.
+They go crystal by crystal: most fall to the first comparison, and nothing is written for them. On a
+large reference passes over whole arrays in memory take longer than the arithmetic.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from novelty_metric.search.bounds import ANGLE_SLACK, COEFFICIENTS, SLACK, Cells
 from novelty_metric.search.kernels.compilation import compiled, given, internal
 from novelty_metric.search.kernels.geometry import inner, inverted
 from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
 
+if TYPE_CHECKING:
+    from novelty_metric.search.bounds import Cells
 
-@internal
-def _without_number(pettifor: np.ndarray) -> int:
-    """How many have no number: in order, they come last."""
-    count = 0
-    while count < len(pettifor) and pettifor[len(pettifor) - 1 - count] == NONE:
-        count += 1
-    return count
+SLACK = 1e-9
+"""Relative slack of every comparison, far above rounding, so that rounding refuses nothing."""
 
-
-@internal
-def _bound(
-    own: np.ndarray, own_without: int, other: np.ndarray, other_without: int, n_common: int
-) -> float:
-    """`CostBounds` of one pair, of sorted numbers."""
-    if own_without > 0 or other_without > 0:
-        own_share = own_without * (n_common // len(own))
-        return WITHOUT_NUMBER * max(own_share, other_without * (n_common // len(other))) / n_common
-    total = np.int64(0)  # the numbers are unsigned: their differences must not be
-    if len(own) == n_common:
-        step = n_common // len(other)
-        for i in range(n_common):
-            total += abs(np.int64(own[i]) - np.int64(other[i // step]))
-    else:
-        step = n_common // len(own)
-        for i in range(n_common):
-            total += abs(np.int64(own[i // step]) - np.int64(other[i]))
-    # Summed in integers and divided once: equal sums give equal floats, as in `map_cost`.
-    return total / n_common
+ANGLE_SLACK = 1e-6
+"""Degrees."""
 
 
-@compiled
-def _look(  # noqa: PLR0917
-    pettifor: np.ndarray,
-    window: tuple[float, float, float],
-    minima: np.ndarray,
-    lengths: np.ndarray,
-    volumes: np.ndarray,
-    smallest: np.ndarray,
-    largest: np.ndarray,
-    all_minima: np.ndarray,
-    all_lengths: np.ndarray,
-    numbers: np.ndarray,
-    reach: float,
-    found: np.ndarray,
-    bounds: np.ndarray,
-) -> int:
-    n, size = len(pettifor), numbers.shape[1]
-    n_common = max(n, size)
-    without = _without_number(pettifor)
-    expanded = window[0] * size / n
-    times = n / size
-    count = 0
-    for i in range(len(volumes)):
-        if size >= n:
-            if expanded < smallest[i] or expanded > largest[i]:
-                continue
-            if (
-                minima[0] >= reach * all_lengths[i, 0]
-                or minima[1] >= reach * all_lengths[i, 1]
-                or minima[2] >= reach * all_lengths[i, 2]
-            ):
-                continue
-        else:
-            volume = volumes[i] * times
-            if volume < window[1] or volume > window[2]:
-                continue
-            if (
-                all_minima[i, 0] >= reach * lengths[0]
-                or all_minima[i, 1] >= reach * lengths[1]
-                or all_minima[i, 2] >= reach * lengths[2]
-            ):
-                continue
-        other = numbers[i]
-        found[count] = i
-        bounds[count] = _bound(pettifor, without, other, _without_number(other), n_common)
-        count += 1
-    return count
+def _half_grid(largest: int) -> np.ndarray:
+    axis = np.arange(-largest, largest + 1)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid[len(grid) // 2 + 1 :]  # of v and -v one; without zero
 
 
-def look(
-    pettifor: np.ndarray, generated: Cells, references: Cells, numbers: np.ndarray, *, reach: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which crystals of one size might match, and what a match costs at least.
-
-    Parameters
-    ----------
-    pettifor : uint8, (n_sites,)
-        Modified Pettifor numbers of the generated crystal, sorted.
-    generated : Cells
-        Its cell.
-    references : Cells
-        M cells of m sites; one number of sites divides the other.
-    numbers : uint8, (M, m)
-        Their numbers, sorted.
-    reach : float
-        What a minimum may come to, in lengths of the target.
-
-    Returns
-    -------
-    found : int64, (C,)
-        Which of the M are not refused.
-    bounds : float64, (C,)
-    """
-    found = np.empty(len(numbers), dtype=np.int64)
-    bounds = np.empty(len(numbers))
-    count = _look(
-        given(pettifor, np.uint8),
-        (float(generated.volume[0]), float(generated.smallest[0]), float(generated.largest[0])),
-        given(generated.minima[0], np.float64),
-        given(generated.lengths[0], np.float64),
-        given(references.volume, np.float64),
-        given(references.smallest, np.float64),
-        given(references.largest, np.float64),
-        given(references.minima, np.float64),
-        given(references.lengths, np.float64),
-        given(numbers, np.uint8),
-        float(reach),
-        found,
-        bounds,
-    )
-    return found[:count], bounds[:count]
+COEFFICIENTS = _half_grid(2)
+"""Of the lattice vectors that are looked at for the successive minima, (62, 3)."""
 
 
 @internal
 def _minima(
     lattice: np.ndarray, inverse: np.ndarray, coefficients: np.ndarray, minima: np.ndarray
 ) -> None:
-    """`bounds.successive_minima` of one lattice, into `minima`."""
+    """Lower bounds of the three successive minima of a lattice (Å), into `minima`.
+
+    Exact for reduced cells, unless one vector is longer than three times the least distance of
+    lattice planes.
+
+    The k-th successive minimum is the smallest r such that k linearly independent lattice vectors
+    are no longer than r.
+
+    Proof that the result is a lower bound. A lattice vector v has the coefficients x_i = v·b*_i, b*
+    the reciprocal basis, so |x_i| ≤ |v||b*_i|. All vectors with coefficients from -2 to 2 are
+    looked at, hence a vector that is not has some |x_i| ≥ 3 and |v| ≥ R = 3/max|b*_i|. Either the
+    k-th minimum is reached by vectors that were looked at, among which taking the shortest
+    independent ones greedily gives it, or one of the vectors is at least R long. So the smaller of
+    the two values is a lower bound. No property of the cell was used.
+    """
     first, second = 0, 0
     for k in range(3):
         shortest = np.inf
@@ -185,7 +93,24 @@ def _volumes(  # noqa: PLR0917
     low: np.ndarray,
     high: np.ndarray,
 ) -> tuple[float, float]:
-    """`bounds.volume_window` of one cell; `reach` is the tolerance of angles in radians."""
+    """Bounds of the volume of a cell within the tolerances of a given target cell (Å³).
+
+    Proof. The volume is abc·√g with g(x, y, z) = 1 + 2xyz − x² − y² − z² of the cosines of the
+    angles. Each length lies between l/(1+ltol) and l·(1+ltol). Each cosine lies in an interval,
+    the cosine being monotone from 0 to 180°. In each variable alone g is a parabola that opens
+    downwards, so its least value over the box of intervals is at a corner. From above, xyz is
+    linear in each variable, hence greatest at a corner, and the squares are at least the squares of
+    the points of the intervals nearest to zero; g is at most 1.
+
+    Parameters
+    ----------
+    lengths, cosines : (3,)
+        Of the target.
+    reach : float
+        Tolerance of angles (radians).
+    low, high : (3,)
+        Written over.
+    """
     nearest = 0.0
     for k in range(3):
         angle = np.arccos(min(1.0, max(-1.0, cosines[k])))
@@ -207,59 +132,284 @@ def _volumes(  # noqa: PLR0917
 
 
 @compiled
-def _cell(  # noqa: PLR0917
-    lattice: np.ndarray,
+def _cells(  # noqa: PLR0917
+    lattices: np.ndarray,
     coefficients: np.ndarray,
     ltol: float,
     reach: float,
+    volume: np.ndarray,
     minima: np.ndarray,
     lengths: np.ndarray,
-    inverse: np.ndarray,
+    smallest: np.ndarray,
+    largest: np.ndarray,
     small: np.ndarray,
-) -> tuple[float, float, float]:
-    """Volume, least and greatest of a partner's; the last two, both (3, 3), are written over."""
-    cosines = small[0]
-    volume = abs(inverted(lattice, inverse))
-    _minima(lattice, inverse, coefficients, minima)
-    for k in range(3):
-        lengths[k] = np.sqrt(inner(lattice[k], lattice[k]))
-    for k in range(3):
-        one, other = (k + 1) % 3, (k + 2) % 3
-        cosines[k] = inner(lattice[one], lattice[other]) / (lengths[one] * lengths[other])
-    smallest, largest = _volumes(lengths, cosines, ltol, reach, small[1], small[2])
-    return volume, smallest, largest
+) -> None:
+    """`Cells` of many lattices; `small`, (4, 3, 3), is written over."""
+    inverse, cosines = small[0], small[1, 0]
+    for i in range(len(lattices)):
+        lattice, length = lattices[i], lengths[i]
+        volume[i] = abs(inverted(lattice, inverse))
+        _minima(lattice, inverse, coefficients, minima[i])
+        for k in range(3):
+            length[k] = np.sqrt(inner(lattice[k], lattice[k]))
+        for k in range(3):
+            one, other = (k + 1) % 3, (k + 2) % 3
+            cosines[k] = inner(lattice[one], lattice[other]) / (length[one] * length[other])
+        smallest[i], largest[i] = _volumes(length, cosines, ltol, reach, small[2, 0], small[3, 0])
 
 
-def cell(lattice: np.ndarray, n_sites: int, *, ltol: float, angle_tol: float) -> Cells:
-    """`Cells.of` for one cell, whose arrays over many would take a hundred times longer.
-
-    Parameters
-    ----------
-    lattice : float64, (3, 3)
-        Cell vectors as rows (Å).
-    n_sites : int
-    ltol : float
-        Fractional length tolerance.
-    angle_tol : float
-        Degrees.
-    """
-    minima, lengths = np.empty((1, 3)), np.empty((1, 3))
-    volume, smallest, largest = _cell(
-        given(lattice, np.float64),
+def cells(
+    lattices: np.ndarray, n_sites: np.ndarray, *, ltol: float, angle_tol: float
+) -> tuple[np.ndarray, ...]:
+    """The fields of `Cells.of`, in their order."""
+    lattices = given(np.asarray(lattices).reshape(-1, 3, 3), np.float64)
+    count = len(lattices)
+    volume, smallest, largest = np.empty(count), np.empty(count), np.empty(count)
+    minima, lengths = np.empty((count, 3)), np.empty((count, 3))
+    _cells(
+        lattices,
         given(COEFFICIENTS, np.int64),
         float(ltol),
         float(np.radians(angle_tol + ANGLE_SLACK)),
-        minima[0],
-        lengths[0],
-        np.empty((3, 3)),
-        np.empty((3, 3)),
-    )
-    lengths.sort()
-    return Cells(
-        np.array([n_sites]),
-        np.array([volume]),
+        volume,
         minima,
         lengths,
-        np.array([smallest]),
-        np.array([largest]),
+        smallest,
+        largest,
+        np.empty((4, 3, 3)),
     )
+    lengths.sort(axis=1)
+    return np.asarray(n_sites, dtype=np.int64), volume, minima, lengths, smallest, largest
+
+
+@internal
+def _fits(  # noqa: PLR0917
+    i: int,
+    n: int,
+    size: int,
+    window: tuple[float, float, float],
+    minima: np.ndarray,
+    lengths: np.ndarray,
+    volumes: np.ndarray,
+    smallest: np.ndarray,
+    largest: np.ndarray,
+    all_minima: np.ndarray,
+    all_lengths: np.ndarray,
+    reach: float,
+) -> bool:
+    """Whether one of many cells, of `size` sites, is not refused; see `bounds.may_match`.
+
+    Parameters
+    ----------
+    window : tuple
+        Volume of the generated crystal's cell, of `n` sites, and the least and greatest of a
+        partner's.
+    """
+    if size >= n:
+        expanded = window[0] * size / n
+        if expanded < smallest[i] or expanded > largest[i]:
+            return False
+        return (
+            minima[0] < reach * all_lengths[i, 0]
+            and minima[1] < reach * all_lengths[i, 1]
+            and minima[2] < reach * all_lengths[i, 2]
+        )
+    volume = volumes[i] * (n / size)
+    if volume < window[1] or volume > window[2]:
+        return False
+    return (
+        all_minima[i, 0] < reach * lengths[0]
+        and all_minima[i, 1] < reach * lengths[1]
+        and all_minima[i, 2] < reach * lengths[2]
+    )
+
+
+@compiled
+def _may_match(  # noqa: PLR0917
+    n: int,
+    sizes: np.ndarray,
+    window: tuple[float, float, float],
+    minima: np.ndarray,
+    lengths: np.ndarray,
+    volumes: np.ndarray,
+    smallest: np.ndarray,
+    largest: np.ndarray,
+    all_minima: np.ndarray,
+    all_lengths: np.ndarray,
+    reach: float,
+    possible: np.ndarray,
+) -> None:
+    for i in range(len(sizes)):
+        size = sizes[i]
+        possible[i] = (size % n == 0 or n % size == 0) and _fits(
+            i,
+            n,
+            size,
+            window,
+            minima,
+            lengths,
+            volumes,
+            smallest,
+            largest,
+            all_minima,
+            all_lengths,
+            reach,
+        )
+
+
+def _as_given(generated: Cells, references: Cells) -> Any:
+    """Arguments of `_may_match` and `_look`, from `window` to `all_lengths`, in their order."""
+    return (
+        (float(generated.volume[0]), float(generated.smallest[0]), float(generated.largest[0])),
+        given(generated.minima[0], np.float64),
+        given(generated.lengths[0], np.float64),
+        given(references.volume, np.float64),
+        given(references.smallest, np.float64),
+        given(references.largest, np.float64),
+        given(references.minima, np.float64),
+        given(references.lengths, np.float64),
+    )
+
+
+def _reach(ltol: float) -> float:
+    """What a minimum of the source may come to, in lengths of the target."""
+    return float((1 + ltol) * (1 + SLACK))
+
+
+def may_match(generated: Cells, references: Cells, ltol: float) -> np.ndarray:
+    """See `bounds.may_match`."""
+    possible = np.empty(len(references.n_sites), dtype=np.bool_)
+    _may_match(  # type: ignore[call-arg]
+        int(generated.n_sites[0]),
+        given(references.n_sites, np.int64),
+        *_as_given(generated, references),
+        _reach(ltol),
+        possible,
+    )
+    return possible
+
+
+@internal
+def _without_number(pettifor: np.ndarray) -> int:
+    """How many have no number: in order, they come last."""
+    count = 0
+    while count < len(pettifor) and pettifor[len(pettifor) - 1 - count] == NONE:
+        count += 1
+    return count
+
+
+@internal
+def _bound(
+    own: np.ndarray, own_without: int, other: np.ndarray, other_without: int, n_common: int
+) -> float:
+    """See `bounds.CostBounds`: of one pair, of sorted numbers."""
+    if own_without > 0 or other_without > 0:
+        own_share = own_without * (n_common // len(own))
+        return WITHOUT_NUMBER * max(own_share, other_without * (n_common // len(other))) / n_common
+    total = np.int64(0)  # the numbers are unsigned: their differences must not be
+    if len(own) == n_common:
+        step = n_common // len(other)
+        for i in range(n_common):
+            total += abs(np.int64(own[i]) - np.int64(other[i // step]))
+    else:
+        step = n_common // len(own)
+        for i in range(n_common):
+            total += abs(np.int64(own[i // step]) - np.int64(other[i]))
+    # Summed in integers and divided once: equal sums give equal floats, as in `map_cost`.
+    return total / n_common
+
+
+@compiled
+def _cost_bounds(
+    pettifor: np.ndarray, numbers: np.ndarray, rows: np.ndarray, bounds: np.ndarray
+) -> None:
+    without, n_common = _without_number(pettifor), max(len(pettifor), numbers.shape[1])
+    for i in range(len(rows)):
+        other = numbers[rows[i]]
+        bounds[i] = _bound(pettifor, without, other, _without_number(other), n_common)
+
+
+def cost_bounds(pettifor: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Bounds of one list of sorted numbers, (n,), against some rows of others, (M, m)."""
+    bounds = np.empty(len(rows))
+    _cost_bounds(given(pettifor, np.uint8), given(numbers, np.uint8), given(rows, np.int64), bounds)
+    return bounds
+
+
+@compiled
+def _look(  # noqa: PLR0917
+    pettifor: np.ndarray,
+    window: tuple[float, float, float],
+    minima: np.ndarray,
+    lengths: np.ndarray,
+    volumes: np.ndarray,
+    smallest: np.ndarray,
+    largest: np.ndarray,
+    all_minima: np.ndarray,
+    all_lengths: np.ndarray,
+    numbers: np.ndarray,
+    reach: float,
+    found: np.ndarray,
+    bounds: np.ndarray,
+) -> int:
+    n, size = len(pettifor), numbers.shape[1]
+    n_common = max(n, size)
+    without = _without_number(pettifor)
+    count = 0
+    for i in range(len(volumes)):
+        if _fits(
+            i,
+            n,
+            size,
+            window,
+            minima,
+            lengths,
+            volumes,
+            smallest,
+            largest,
+            all_minima,
+            all_lengths,
+            reach,
+        ):
+            other = numbers[i]
+            found[count] = i
+            bounds[count] = _bound(pettifor, without, other, _without_number(other), n_common)
+            count += 1
+    return count
+
+
+def look(
+    pettifor: np.ndarray, generated: Cells, references: Cells, numbers: np.ndarray, ltol: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which crystals of one size might match, and what a match costs at least.
+
+    Parameters
+    ----------
+    pettifor : uint8, (n_sites,)
+        Modified Pettifor numbers of the generated crystal, sorted.
+    generated : Cells
+        Its cell.
+    references : Cells
+        M cells of m sites; one number of sites divides the other.
+    numbers : uint8, (M, m)
+        Their numbers, sorted.
+    ltol : float
+        Fractional length tolerance.
+
+    Returns
+    -------
+    found : int64, (C,)
+        Which of the M are not refused.
+    bounds : float64, (C,)
+    """
+    found = np.empty(len(numbers), dtype=np.int64)
+    bounds = np.empty(len(numbers))
+    count = _look(  # type: ignore[call-arg]
+        given(pettifor, np.uint8),
+        *_as_given(generated, references),
+        given(numbers, np.uint8),
+        _reach(ltol),
+        found,
+        bounds,
+    )
+    return found[:count], bounds[:count]

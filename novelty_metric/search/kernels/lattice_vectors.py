@@ -11,7 +11,7 @@ from novelty_metric.search.kernels.memory import Vectors
 
 
 @internal
-def _bounds_of_pair(target: np.ndarray, ltol: float, angle_tol: float, bounds: np.ndarray) -> None:
+def bounds_of_target(target: np.ndarray, ltol: float, angle_tol: float, bounds: np.ndarray) -> None:
     """Lengths and cosines of the vectors that may stand for the target's, into ``scratch.bounds``.
 
     Most pairs end here or soon after: without a single angle.

@@ -20,8 +20,8 @@ from novelty_metric.search.kernels.equivalent_lattices import (
 )
 from novelty_metric.search.kernels.geometry import cell_parameters
 from novelty_metric.search.kernels.lattice_vectors import (
-    _bounds_of_pair,
     at_angle,
+    bounds_of_target,
     given_vectors,
     length_shells,
     place_of,
@@ -69,7 +69,7 @@ def pair_test(  # noqa: PLR0917
     to_the_first = len(in_order) > 0
     wanted, parameters = scratch.parameters[0], scratch.parameters[1]
     bounds = scratch.bounds
-    _bounds_of_pair(target, ltol, angle_tol, bounds)
+    bounds_of_target(target, ltol, angle_tol, bounds)
     shortest = min(bounds[0, 0], bounds[0, 1], bounds[0, 2])
     longest = max(bounds[1, 0], bounds[1, 1], bounds[1, 2])
     vectors, start, stop = scratch.found, 0, 0
