@@ -221,13 +221,8 @@ class ParentSearch:
             own,
             self.reference,
             self.matching,
-<<<<<<< HEAD
-            candidates,
-            k=k,
-=======
             self._candidates(own),
-            k=self.protocol.k,
->>>>>>> 9f0678b (Search: cheap bounds are compiled only; NumPy's are the oracle of the tests. JSON: fewer attempts at large values)
+            k=k,
             compiled=self.compiled_test(own, effort),
             max_pair_tests=self.protocol.max_pair_tests or None,
         )
