@@ -93,14 +93,14 @@ def fetch_reference(
             reference=open_reference(name), path=target, sha256=None, checked="was there already"
         )
     published = PUBLISHED[name]
-    tell = progress or _tell_nobody
+    on_progress = progress or _ignore
     path = source
     fresh = False
     if path is None:
         path = downloads_folder(name) / published.file_name
         fresh = not path.exists()
         if fresh:
-            _download(name, published, path, tell)
+            _download(name, published, path, on_progress)
     sha256, checked = _recognised(name, path, published, fresh=fresh)
     table = _table(name, path, published)
     _check_table(name, table, published)
@@ -110,7 +110,7 @@ def fetch_reference(
         name=name,
         workers=workers,
         column="cif",
-        progress=lambda done, total: tell("prepare reference", done, total),
+        progress=lambda done, total: on_progress("prepare reference", done, total),
     )
     note = {"url": published.url, "sha256": sha256, "checked": checked}
     target.with_suffix(".source.json").write_text(json.dumps(note, indent=2) + "\n", "utf-8")
@@ -119,13 +119,15 @@ def fetch_reference(
     return Fetched(reference=reference, path=target, sha256=sha256, checked=checked)
 
 
-def _tell_nobody(stage: str, done: int, total: int | None) -> None:
+def _ignore(stage: str, done: int, total: int | None) -> None:
     pass
 
 
-def _download(name: str, published: PublishedFile, path: Path, tell: StageProgress) -> None:
+def _download(name: str, published: PublishedFile, path: Path, on_progress: StageProgress) -> None:
     try:
-        download(published.url, path, progress=lambda done, total: tell("download", done, total))
+        download(
+            published.url, path, progress=lambda done, total: on_progress("download", done, total)
+        )
     except Unreachable as error:
         hash_text = f" ({published.hash_text})" if published.hash_text else ""
         raise InputError(
@@ -150,19 +152,21 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror or error})") from error
     found = {"sha256": sha256, "git_blob": blob}
-    for kind, words in (("git_blob", "git blob"), ("sha256", "SHA-256")):
+    for kind, label in (("git_blob", "git blob"), ("sha256", "SHA-256")):
         expected = getattr(published, kind)
         if expected is None:
             continue
         if expected == found[kind]:
-            return sha256, f"{words} {expected} is that of the published file"
-        told = f"{path}: not the published {published.file_name} of {name}: {words} {expected} was "
-        told += f"expected, {found[kind]} found ({size} bytes)"
+            return sha256, f"{label} {expected} is that of the published file"
+        reason = (
+            f"{path}: not the published {published.file_name} of {name}: {label} {expected} was "
+        )
+        reason += f"expected, {found[kind]} found ({size} bytes)"
         if fresh:
             path.unlink()
-            raise InputError(f"{told}; it was removed, the same command downloads it again")
+            raise InputError(f"{reason}; it was removed, the same command downloads it again")
         raise InputError(
-            f"{told}; to make your own reference from it: `novelty-metric reference build "
+            f"{reason}; to make your own reference from it: `novelty-metric reference build "
             f"{path} out=FILE.arrow`"
         )
     rows = "" if published.rows is None else f" and its {published.rows:,} rows"

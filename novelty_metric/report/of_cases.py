@@ -35,7 +35,7 @@ def report_of(pipeline: Pipeline, cases: Sequence[Case]) -> NoveltyReport:
         *implausible((case.as_read, case.error) for case in cases),
         *(odd_energies(results) if pipeline.rules.sample_energies is not None else ()),
         *_late(cases),
-        *warnings_of(groups.duplicates.given_up, groups.matching.given_up),
+        *warnings_of(groups.duplicates.work_limit_reached, groups.matching.work_limit_reached),
     )
     context = run_context(pipeline, seconds=pipeline.clock.seconds, warnings=warnings)
     return NoveltyReport.from_results(results, context)

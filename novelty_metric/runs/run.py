@@ -118,7 +118,7 @@ class Run:
         self._told: list[str] = []
         self._seen = Plausibility()
         self._known_groups: NDArray[np.int64] | None = None
-        self._given_up = (0, 0)
+        self._work_limit_reached = (0, 0)
         self._done = 0
         # Positions are of this draw; a log of another one has rows by their ids alone.
         self._log_prefix = f"{draw.limit}-{draw.seed}-"
@@ -146,7 +146,7 @@ class Run:
             If the journal can't be written, or no worker can do the work.
         """
         self._metric.prepare()
-        self._known_groups, self._given_up = None, (0, 0)
+        self._known_groups, self._work_limit_reached = None, (0, 0)
         self._done = len(self.journal)
         self._tell()
         try:
@@ -175,7 +175,7 @@ class Run:
         for place, row in enumerate(self.journal.rows()):
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(_grouped(row, groups[:, place])))
-        warnings = [*self._notes, *seen.findings(), *warnings_of(*self._given_up)]
+        warnings = [*self._notes, *seen.findings(), *warnings_of(*self._work_limit_reached)]
         context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
         if context.sample_energies is not None:
             warnings += odd_energies(slim)
@@ -362,7 +362,7 @@ class Run:
         first = np.full((2, len(self.journal)), -1, dtype=np.int64)
         own = np.fromiter(self.journal.positions(), dtype=np.int64)
         first[:, own] = own
-        given_up = np.zeros(2, dtype=np.int64)
+        work_limit_reached = np.zeros(2, dtype=np.int64)
         compared = 0
         pipeline, stage = self._metric.pipeline, "group equal samples"
         self._progress(stage, 0, len(own))
@@ -370,7 +370,7 @@ class Run:
             found = pipeline.group_equal([_reduced(row) for _, row in members])
             for rule, groups in enumerate((found.duplicates, found.matching)):
                 opened: dict[int, int] = {}
-                given_up[rule] += groups.given_up
+                work_limit_reached[rule] += groups.work_limit_reached
                 for (position, _), group in zip(members, groups.number, strict=True):
                     first[rule, position] = opened.setdefault(group, position)
             compared += len(members)
@@ -381,7 +381,7 @@ class Run:
         for numbers in first:
             numbers[own] = np.unique(numbers[own], return_inverse=True)[1]
         self._known_groups = first
-        self._given_up = (int(given_up[0]), int(given_up[1]))
+        self._work_limit_reached = (int(work_limit_reached[0]), int(work_limit_reached[1]))
         return first
 
     def _tell(self) -> None:

@@ -427,8 +427,10 @@ def possible_settings(names: Iterable[GroupName], matrix: NDArray[np.float64]) -
     halls = [hall for hall in first.halls if all(hall in name.halls for name in others)]
     numbers = {name.number for name in names if name.halls}
     if not halls or len({of_hall(hall).number for hall in halls} | numbers) > 1:
-        told = " and ".join(dict.fromkeys(one_line(repr(name.text), 40) for name in names))
-        raise UnreadableCrystal(f"the space groups {told} contradict each other")
+        names_in_conflict = " and ".join(
+            dict.fromkeys(one_line(repr(name.text), 40) for name in names)
+        )
+        raise UnreadableCrystal(f"the space groups {names_in_conflict} contradict each other")
     settings = [of_hall(hall) for hall in halls]
     misfits = [setting.misfit(matrix) for setting in settings]
     fitting = [s for s, misfit in zip(settings, misfits, strict=True) if misfit <= METRIC_TOLERANCE]

@@ -191,8 +191,8 @@ def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> Ent
             if entries is not None:
                 return entries
         with path.open("rb") as file:
-            told = _Told(cast("IO[bytes]", file), size, progress)
-            entries = _parse(path, told)
+            counted = _ProgressFile(cast("IO[bytes]", file), size, progress)
+            entries = _parse(path, counted)
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror or error})") from error
     if kept is not None:
@@ -200,7 +200,7 @@ def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> Ent
     return entries
 
 
-def _parse(path: Path, file: _Told) -> Entries:
+def _parse(path: Path, file: _ProgressFile) -> Entries:
     buffered = io.BufferedReader(file, 1 << 20)
     stream: IO[bytes] = buffered
     if buffered.peek(2)[:2] == b"\x1f\x8b":
@@ -212,8 +212,8 @@ def _parse(path: Path, file: _Told) -> Entries:
     except EntryError as error:
         raise InputError(f"{path}: {error}") from error
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not JSON, or cut short ({told})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not JSON, or cut short ({reason})") from error
     file.finished()
     if not rows:
         raise InputError(
@@ -222,8 +222,8 @@ def _parse(path: Path, file: _Told) -> Entries:
     return Entries.of(rows)
 
 
-class _Told(io.RawIOBase):
-    """A file that tells how much of it was read."""
+class _ProgressFile(io.RawIOBase):
+    """A file that reports how much of it was read."""
 
     def __init__(self, file: IO[bytes], size: int, progress: ProgressCallback) -> None:
         self._file, self._size, self._progress = file, size, progress

@@ -88,8 +88,8 @@ class _Reader:
         """
         found = self.next_character()
         if found != wanted:
-            told = f"{found!r} was found" if found else "it ends"
-            raise ValueError(f"{told} where {wanted!r} belongs")
+            reason = f"{found!r} was found" if found else "it ends"
+            raise ValueError(f"{reason} where {wanted!r} belongs")
         self._at += 1
 
     def value(self) -> tuple[bool, Any]:
@@ -109,8 +109,8 @@ class _Reader:
                     return False, None
                 if not self._read(self._whole if first in "[{" else 1):
                     after = self._text[error.pos : error.pos + 20]
-                    told = f" at {after!r}" if after else ", where it ends"
-                    raise ValueError(f"{error.msg}{told}") from error
+                    place = f" at {after!r}" if after else ", where it ends"
+                    raise ValueError(f"{error.msg}{place}") from error
                 continue
             except RecursionError as error:
                 raise ValueError("it is nested too deeply") from error

@@ -280,9 +280,9 @@ def _materials(path: Path, progress: ProgressCallback) -> Iterator[Material]:
                 yield Material(row[formula], _number(row[energy]), _number(row[above]))
             progress(stage, number, number)
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: damaged or cut short ({told}); remove it, and it is downloaded again"
+            f"{path}: damaged or cut short ({reason}); remove it, and it is downloaded again"
         ) from error
 
 
@@ -338,10 +338,10 @@ def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> P
         download(wanted.url, path, progress=lambda done, total: progress(stage, done, total))
         found = _md5(path)
     except (InputError, OSError) as error:
-        told = str(error).removeprefix(f"{wanted.url}: ")
+        reason = str(error).removeprefix(f"{wanted.url}: ")
         raise InputError(
-            f"hull={_NAME} needs {path.name}, and {wanted.url} was not downloaded ({told}); fetch "
-            f"it on another machine ({f'MD5 {wanted.md5}, ' if wanted.md5 else ''}listed at "
+            f"hull={_NAME} needs {path.name}, and {wanted.url} was not downloaded ({reason}); "
+            f"fetch it on another machine ({f'MD5 {wanted.md5}, ' if wanted.md5 else ''}listed at "
             f"{ARTICLE}), put it at {path} and give the same command again, or name the folder "
             f"above {wanted.path} by {CACHE_VARIABLES[0]}"
         ) from error
@@ -370,9 +370,9 @@ def _unpickled(path: Path) -> Entries:
     except EntryError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a pickle can break on anything
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: no phase diagram can be read from it ({told}); the entries it was made of, "
+            f"{path}: no phase diagram can be read from it ({reason}); the entries it was made of, "
             f"{ENTRIES.url}, can stand at {path.parent.parent / ENTRIES.path} instead"
         ) from error
 

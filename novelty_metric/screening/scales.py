@@ -89,9 +89,9 @@ def energies_scale(which: Energies) -> EnergyScale:
 
 def materials_project_scale(*, uncorrected: bool = False) -> EnergyScale:
     """The scale of the Materials Project's own energies, with the MP2020 corrections or without."""
-    words = "without" if uncorrected else "with"
+    label = "without" if uncorrected else "with"
     return EnergyScale(
-        name=f"Materials Project energies {words} the MP2020 corrections",
+        name=f"Materials Project energies {label} the MP2020 corrections",
         elemental=elemental_energies(),
         uncorrected=uncorrected,
     )

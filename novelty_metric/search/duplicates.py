@@ -1,6 +1,6 @@
 """Equal crystals: generated ones in the reference, and among themselves.
 
-pymatgen is imported only through the matcher that is handed in.
+pymatgen is imported only through the matcher that is passed in.
 """
 
 from __future__ import annotations
@@ -258,13 +258,13 @@ class Groups:
     ----------
     number : list of int
         That of each crystal's group; groups are numbered from 0 by their first crystal.
-    given_up : int
+    work_limit_reached : int
         Pairs with too much to compare. They count as equal, so that what is not known adds no new
         crystal.
     """
 
     number: list[int]
-    given_up: int
+    work_limit_reached: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ class SampleGroups:
 
 
 def warnings_of(duplicates: int, matching: int) -> list[str]:
-    """What a report says of so many pairs of samples that were given up, if there are any.
+    """What a report says of pairs of samples that reached the work limit, if there are any.
 
     Parameters
     ----------
@@ -293,10 +293,10 @@ def warnings_of(duplicates: int, matching: int) -> list[str]:
     """
     rules = ((duplicates, ""), (matching, " in the figures of plain matching"))
     return [
-        f"{'1 pair' if given_up == 1 else f'{given_up} pairs'} of samples of one composition had "
+        f"{'1 pair' if count == 1 else f'{count} pairs'} of samples of one composition had "
         f"too much to compare and count as equal{where}"
-        for given_up, where in rules
-        if given_up
+        for count, where in rules
+        if count
     ]
 
 
@@ -331,7 +331,7 @@ def group_equal(
     work = Work()
     n_pairs = 0
     groups = [-1] * len(structures)
-    given_up = 0
+    work_limit_reached = 0
     by_composition: dict[object, list[int]] = {}
     for place, structure in enumerate(structures):
         by_composition.setdefault(composition_key(structure.atomic_numbers), []).append(place)
@@ -356,9 +356,9 @@ def group_equal(
                         raise TooMuchToCompareError
                     equal[at] = test.rms(ready[first], ready[others[at]], work) is not None
                 except TooMuchToCompareError:
-                    given_up += 1
+                    work_limit_reached += 1
             for other in others[equal].tolist():
                 groups[places[other]] = places[first]
             left = others[~equal]
     number = {first: position for position, first in enumerate(sorted(firsts))}
-    return Groups([number[first] for first in groups], given_up)
+    return Groups([number[first] for first in groups], work_limit_reached)

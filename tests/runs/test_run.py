@@ -119,9 +119,9 @@ def test_too_much_to_compare_is_undecided_and_counts_as_equal(
     with metric(scope="all") as own:
         own.update_samples(samples)
         report = own.compute()
-    given_up = [row for row in report.results if "too much to compare with" in (row.error or "")]
-    assert given_up
-    assert all(row.verdict is Verdict.UNDECIDED for row in given_up)
+    undecided = [row for row in report.results if "too much to compare with" in (row.error or "")]
+    assert undecided
+    assert all(row.verdict is Verdict.UNDECIDED for row in undecided)
     assert not any(row.verdict is Verdict.DUPLICATE for row in report.results)
     groups = [row.duplicate_group for row in report.results]
     assert groups[:12] == groups[12:]

@@ -142,11 +142,11 @@ def test_too_much_to_compare_leaves_the_search_unfinished(
     assert not certain[1].any()
     monkeypatch.setattr(compiled, "MOST_WORK", 0)
     monkeypatch.setattr(compiled, "MOST_WORK_OF_A_PAIR", 20)
-    passed, given_up = search.compiled_test(generated).passes(indices)
-    assert given_up.sum() > 5
-    # What is known in spite of it is as it was; the rest is given up.
-    assert np.array_equal(passed[~given_up], certain[0][~given_up])
-    assert not passed[given_up].any()
+    passed, work_limit_reached = search.compiled_test(generated).passes(indices)
+    assert work_limit_reached.sum() > 5
+    # What is known in spite of it is as it was; the rest reached the limit.
+    assert np.array_equal(passed[~work_limit_reached], certain[0][~work_limit_reached])
+    assert not passed[work_limit_reached].any()
     result = search.parents(generated, None)
     assert any(text.startswith("too much to compare") for text in result.unfinished)
     assert not any(text.startswith("too much") for text in whole.unfinished)
@@ -159,8 +159,8 @@ def test_hundreds_of_sites_on_a_small_cell_end() -> None:
     small = Structure(Lattice.cubic(4.9), ["Cu"] * 4, faces).get_primitive_structure()
     search = ParentSearch(Reference.from_structures([small]), Protocol())
     test = search.compiled_test(large)
-    passed, given_up = test.passes(np.array([0]))
-    assert given_up.all() or not passed.any()
+    passed, work_limit_reached = test.passes(np.array([0]))
+    assert work_limit_reached.all() or not passed.any()
     assert test._work[0] < 2 * compiled.MOST_WORK
 
 

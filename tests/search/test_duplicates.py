@@ -170,9 +170,11 @@ def test_hundreds_of_sites_of_one_element_end(
     )
     protocol = Protocol()
     groups = group_equal([one, other], protocol)
-    assert groups.given_up == (n_sites == (300, 1))  # millions of lattices, 300 translations each
-    assert groups.number == ([0, 0] if groups.given_up else [0, 1])
-    if groups.given_up:
+    assert groups.work_limit_reached == (
+        n_sites == (300, 1)
+    )  # millions of lattices, 300 translations each
+    assert groups.number == ([0, 0] if groups.work_limit_reached else [0, 1])
+    if groups.work_limit_reached:
         with pytest.raises(TooMuchToCompareError):
             EqualTest(Matching(protocol), protocol, kernels).rms(one, other)
 
@@ -188,11 +190,11 @@ def test_past_the_limits_of_a_grouping_what_may_be_equal_counts_as_equal(
     with monkeypatch.context() as patch:
         patch.setattr(duplicates, "MOST_PAIRS", 3)
         groups = duplicates.group_equal(different, test)
-        assert (groups.number, groups.given_up) == ([0, 1, 1, 1], 2)
+        assert (groups.number, groups.work_limit_reached) == ([0, 1, 1, 1], 2)
     monkeypatch.setattr(compiled, "MOST_WORK_OF_ALL_EQUALS", 0)
     monkeypatch.setattr(compiled, "MOST_WORK_OF_A_PAIR", 1)
     groups = duplicates.group_equal(different, test)
-    assert (groups.number, groups.given_up) == ([0, 0, 0, 0], 3)
+    assert (groups.number, groups.work_limit_reached) == ([0, 0, 0, 0], 3)
 
 
 def test_where_rounding_exchanges_the_two_the_compiled_test_does_so_too() -> None:
