@@ -35,23 +35,19 @@ class Cells:
     Attributes
     ----------
     n_sites : int64, (M,)
-    volume : float64, (M,)
-        Å³.
-    minima : float64, (M, 3)
-        Lower bounds of the successive minima of the lattice (Å), see `cheap_bounds._minima`.
-    lengths : float64, (M, 3)
-        Lengths of the cell vectors in increasing order (Å).
-    smallest, largest : float64, (M,)
-        Bounds of the volume of a cell whose lengths and angles are within the tolerances of this
-        one's (Å³), see `cheap_bounds._volumes`.
+    rows : float64, (M, 9)
+        Of each cell, one after the other:
+
+        - its volume (Å³);
+        - least and greatest volume of a cell whose lengths and angles are within the tolerances of
+          this one's (Å³), see `cheap_bounds._volumes`;
+        - lower bounds of the three successive minima of the lattice (Å), see
+          `cheap_bounds._minima`;
+        - lengths of the cell vectors in increasing order (Å).
     """
 
     n_sites: np.ndarray
-    volume: np.ndarray
-    minima: np.ndarray
-    lengths: np.ndarray
-    smallest: np.ndarray
-    largest: np.ndarray
+    rows: np.ndarray
 
     @classmethod
     def of(
@@ -70,18 +66,12 @@ class Cells:
             Degrees.
         """
         cells = load_kernels("kernels.cheap_bounds").cells
-        return cls(*cells(lattices, n_sites, ltol=ltol, angle_tol=angle_tol))
+        rows = cells(lattices, ltol=ltol, angle_tol=angle_tol)
+        return cls(np.asarray(n_sites, dtype=np.int64), rows)
 
     def take(self, indices: np.ndarray | slice) -> Cells:
         """The cells at those positions; of a range without a copy."""
-        return Cells(
-            self.n_sites[indices],
-            self.volume[indices],
-            self.minima[indices],
-            self.lengths[indices],
-            self.smallest[indices],
-            self.largest[indices],
-        )
+        return Cells(self.n_sites[indices], self.rows[indices])
 
 
 def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray:

@@ -15,14 +15,10 @@ _SHORTEST = 13
 def cells_of(lattices: np.ndarray, n_sites: np.ndarray, *, ltol: float, angle_tol: float) -> Cells:
     """As `Cells.of`."""
     smallest, largest = volume_window(lattices, ltol=ltol, angle_tol=angle_tol)
-    return Cells(
-        n_sites=np.asarray(n_sites, dtype=np.int64),
-        volume=np.abs(np.linalg.det(lattices)),
-        minima=successive_minima(lattices),
-        lengths=np.sort(np.linalg.norm(lattices, axis=2), axis=1),
-        smallest=smallest,
-        largest=largest,
-    )
+    volumes = np.stack([np.abs(np.linalg.det(lattices)), smallest, largest], axis=1)
+    lengths = np.sort(np.linalg.norm(lattices, axis=2), axis=1)
+    rows = np.concatenate([volumes, successive_minima(lattices), lengths], axis=1)
+    return Cells(np.asarray(n_sites, dtype=np.int64), rows)
 
 
 def successive_minima(lattices: np.ndarray) -> np.ndarray:
@@ -104,14 +100,14 @@ def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray
 
 def _volume_fits(generated: Cells, references: Cells) -> np.ndarray:
     """Whether the source's volume, times fu, lies in the target's window."""
-    n_generated, volume = int(generated.n_sites[0]), float(generated.volume[0])
+    n_generated, volume = int(generated.n_sites[0]), float(generated.rows[0, 0])
     n_sites = references.n_sites
     expanded = n_sites * (volume / n_generated)
-    other = references.volume * (n_generated / n_sites)
+    other = references.rows[:, 0] * (n_generated / n_sites)
     return np.where(
         n_sites >= n_generated,
-        (expanded >= references.smallest) & (expanded <= references.largest),
-        (other >= generated.smallest[0]) & (other <= generated.largest[0]),
+        (expanded >= references.rows[:, 1]) & (expanded <= references.rows[:, 2]),
+        (other >= generated.rows[0, 1]) & (other <= generated.rows[0, 2]),
     )
 
 
@@ -121,8 +117,8 @@ def _shells_filled(generated: Cells, references: Cells, *, ltol: float) -> np.nd
     larger = references.n_sites >= int(generated.n_sites[0])
     filled = np.ones(len(larger), dtype=bool)
     for k in range(3):
-        shortest = np.where(larger, generated.minima[0, k], references.minima[:, k])
-        longest = np.where(larger, references.lengths[:, k], generated.lengths[0, k])
+        shortest = np.where(larger, generated.rows[0, 3 + k], references.rows[:, 3 + k])
+        longest = np.where(larger, references.rows[:, 6 + k], generated.rows[0, 6 + k])
         filled &= shortest < reach * longest
     return filled
 

@@ -6,7 +6,7 @@ large reference passes over whole arrays in memory take longer than the arithmet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,10 @@ def _half_grid(largest: int) -> np.ndarray:
 
 COEFFICIENTS = _half_grid(2)
 """Of the lattice vectors that are looked at for the successive minima, (62, 3)."""
+
+
+VOLUME, SMALLEST, LARGEST, MINIMA, LENGTHS = 0, 1, 2, 3, 6
+"""Columns of `bounds.Cells.rows`; three of the minima, and of the lengths."""
 
 
 @internal
@@ -137,138 +141,77 @@ def _cells(  # noqa: PLR0917
     coefficients: np.ndarray,
     ltol: float,
     reach: float,
-    volume: np.ndarray,
-    minima: np.ndarray,
-    lengths: np.ndarray,
-    smallest: np.ndarray,
-    largest: np.ndarray,
+    rows: np.ndarray,
     small: np.ndarray,
 ) -> None:
-    """`Cells` of many lattices; `small`, (4, 3, 3), is written over."""
-    inverse, cosines = small[0], small[1, 0]
+    """The rows of `bounds.Cells` of many lattices; `small`, (5, 3, 3), is written over."""
+    inverse, cosines, lengths = small[0], small[1, 0], small[2, 0]
     for i in range(len(lattices)):
-        lattice, length = lattices[i], lengths[i]
-        volume[i] = abs(inverted(lattice, inverse))
-        _minima(lattice, inverse, coefficients, minima[i])
+        lattice, row = lattices[i], rows[i]
+        row[VOLUME] = abs(inverted(lattice, inverse))
+        _minima(lattice, inverse, coefficients, row[MINIMA : MINIMA + 3])
         for k in range(3):
-            length[k] = np.sqrt(inner(lattice[k], lattice[k]))
+            lengths[k] = np.sqrt(inner(lattice[k], lattice[k]))
         for k in range(3):
             one, other = (k + 1) % 3, (k + 2) % 3
-            cosines[k] = inner(lattice[one], lattice[other]) / (length[one] * length[other])
-        smallest[i], largest[i] = _volumes(length, cosines, ltol, reach, small[2, 0], small[3, 0])
+            cosines[k] = inner(lattice[one], lattice[other]) / (lengths[one] * lengths[other])
+        row[SMALLEST], row[LARGEST] = _volumes(
+            lengths, cosines, ltol, reach, small[3, 0], small[4, 0]
+        )
+        a, b, c = lengths
+        row[LENGTHS] = min(a, b, c)
+        row[LENGTHS + 1] = max(min(a, b), min(max(a, b), c))
+        row[LENGTHS + 2] = max(a, b, c)
 
 
-def cells(
-    lattices: np.ndarray, n_sites: np.ndarray, *, ltol: float, angle_tol: float
-) -> tuple[np.ndarray, ...]:
-    """The fields of `Cells.of`, in their order."""
+def cells(lattices: np.ndarray, *, ltol: float, angle_tol: float) -> np.ndarray:
+    """The rows of `bounds.Cells.of`, float64 (M, 9)."""
     lattices = given(np.asarray(lattices).reshape(-1, 3, 3), np.float64)
-    count = len(lattices)
-    volume, smallest, largest = np.empty(count), np.empty(count), np.empty(count)
-    minima, lengths = np.empty((count, 3)), np.empty((count, 3))
+    rows = np.empty((len(lattices), 9))
     _cells(
         lattices,
         given(COEFFICIENTS, np.int64),
         float(ltol),
         float(np.radians(angle_tol + ANGLE_SLACK)),
-        volume,
-        minima,
-        lengths,
-        smallest,
-        largest,
-        np.empty((4, 3, 3)),
+        rows,
+        np.empty((5, 3, 3)),
     )
-    lengths.sort(axis=1)
-    return np.asarray(n_sites, dtype=np.int64), volume, minima, lengths, smallest, largest
+    return rows
 
 
 @internal
-def _fits(  # noqa: PLR0917
-    i: int,
-    n: int,
-    size: int,
-    window: tuple[float, float, float],
-    minima: np.ndarray,
-    lengths: np.ndarray,
-    volumes: np.ndarray,
-    smallest: np.ndarray,
-    largest: np.ndarray,
-    all_minima: np.ndarray,
-    all_lengths: np.ndarray,
-    reach: float,
-) -> bool:
-    """Whether one of many cells, of `size` sites, is not refused; see `bounds.may_match`.
-
-    Parameters
-    ----------
-    window : tuple
-        Volume of the generated crystal's cell, of `n` sites, and the least and greatest of a
-        partner's.
-    """
+def _fits(own: np.ndarray, n: int, other: np.ndarray, size: int, reach: float) -> bool:
+    """Whether a pair is not refused, see `bounds.may_match`: rows of cells of `n`, `size` sites."""
     if size >= n:
-        expanded = window[0] * size / n
-        if expanded < smallest[i] or expanded > largest[i]:
+        expanded = own[VOLUME] * size / n
+        if expanded < other[SMALLEST] or expanded > other[LARGEST]:
             return False
-        return (
-            minima[0] < reach * all_lengths[i, 0]
-            and minima[1] < reach * all_lengths[i, 1]
-            and minima[2] < reach * all_lengths[i, 2]
-        )
-    volume = volumes[i] * (n / size)
-    if volume < window[1] or volume > window[2]:
-        return False
+        source, target = own, other
+    else:
+        expanded = other[VOLUME] * (n / size)
+        if expanded < own[SMALLEST] or expanded > own[LARGEST]:
+            return False
+        source, target = other, own
     return (
-        all_minima[i, 0] < reach * lengths[0]
-        and all_minima[i, 1] < reach * lengths[1]
-        and all_minima[i, 2] < reach * lengths[2]
+        source[MINIMA] < reach * target[LENGTHS]
+        and source[MINIMA + 1] < reach * target[LENGTHS + 1]
+        and source[MINIMA + 2] < reach * target[LENGTHS + 2]
     )
 
 
 @compiled
 def _may_match(  # noqa: PLR0917
+    own: np.ndarray,
     n: int,
+    others: np.ndarray,
     sizes: np.ndarray,
-    window: tuple[float, float, float],
-    minima: np.ndarray,
-    lengths: np.ndarray,
-    volumes: np.ndarray,
-    smallest: np.ndarray,
-    largest: np.ndarray,
-    all_minima: np.ndarray,
-    all_lengths: np.ndarray,
     reach: float,
     possible: np.ndarray,
 ) -> None:
     for i in range(len(sizes)):
         size = sizes[i]
-        possible[i] = (size % n == 0 or n % size == 0) and _fits(
-            i,
-            n,
-            size,
-            window,
-            minima,
-            lengths,
-            volumes,
-            smallest,
-            largest,
-            all_minima,
-            all_lengths,
-            reach,
-        )
-
-
-def _as_given(generated: Cells, references: Cells) -> Any:
-    """Arguments of `_may_match` and `_look`, from `window` to `all_lengths`, in their order."""
-    return (
-        (float(generated.volume[0]), float(generated.smallest[0]), float(generated.largest[0])),
-        given(generated.minima[0], np.float64),
-        given(generated.lengths[0], np.float64),
-        given(references.volume, np.float64),
-        given(references.smallest, np.float64),
-        given(references.largest, np.float64),
-        given(references.minima, np.float64),
-        given(references.lengths, np.float64),
-    )
+        commensurate = size % n == 0 or n % size == 0
+        possible[i] = commensurate and _fits(own, n, others[i], size, reach)
 
 
 def _reach(ltol: float) -> float:
@@ -279,10 +222,11 @@ def _reach(ltol: float) -> float:
 def may_match(generated: Cells, references: Cells, ltol: float) -> np.ndarray:
     """See `bounds.may_match`."""
     possible = np.empty(len(references.n_sites), dtype=np.bool_)
-    _may_match(  # type: ignore[call-arg]
+    _may_match(
+        given(generated.rows[0], np.float64),
         int(generated.n_sites[0]),
+        given(references.rows, np.float64),
         given(references.n_sites, np.int64),
-        *_as_given(generated, references),
         _reach(ltol),
         possible,
     )
@@ -339,14 +283,8 @@ def cost_bounds(pettifor: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> 
 @compiled
 def _look(  # noqa: PLR0917
     pettifor: np.ndarray,
-    window: tuple[float, float, float],
-    minima: np.ndarray,
-    lengths: np.ndarray,
-    volumes: np.ndarray,
-    smallest: np.ndarray,
-    largest: np.ndarray,
-    all_minima: np.ndarray,
-    all_lengths: np.ndarray,
+    own: np.ndarray,
+    others: np.ndarray,
     numbers: np.ndarray,
     reach: float,
     found: np.ndarray,
@@ -356,21 +294,8 @@ def _look(  # noqa: PLR0917
     n_common = max(n, size)
     without = _without_number(pettifor)
     count = 0
-    for i in range(len(volumes)):
-        if _fits(
-            i,
-            n,
-            size,
-            window,
-            minima,
-            lengths,
-            volumes,
-            smallest,
-            largest,
-            all_minima,
-            all_lengths,
-            reach,
-        ):
+    for i in range(len(others)):
+        if _fits(own, n, others[i], size, reach):
             other = numbers[i]
             found[count] = i
             bounds[count] = _bound(pettifor, without, other, _without_number(other), n_common)
@@ -404,9 +329,10 @@ def look(
     """
     found = np.empty(len(numbers), dtype=np.int64)
     bounds = np.empty(len(numbers))
-    count = _look(  # type: ignore[call-arg]
+    count = _look(
         given(pettifor, np.uint8),
-        *_as_given(generated, references),
+        given(generated.rows[0], np.float64),
+        given(references.rows, np.float64),
         given(numbers, np.uint8),
         _reach(ltol),
         found,
