@@ -232,7 +232,7 @@ class NoveltyReport:
 
     @property
     def novelty_interval(self) -> Interval | None:
-        """The headline with its 95 % interval (chance alone, not the undecided)."""
+        """The headline with its 95 % interval (sampling noise, not the undecided)."""
         return self.fractions.get(Verdict.UNMATCHED.value)
 
     @cached_property

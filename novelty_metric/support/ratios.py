@@ -25,6 +25,15 @@ class Ratio:
     low: float
     high: float
 
+    @property
+    def text(self) -> str:
+        """Such as ``4.7 [3.1-7.0]``; without an upper limit ``at least 3.3``."""
+        if self.value is None:
+            return "unknown"
+        if not math.isfinite(self.high):
+            return f"at least {self.low:.1f}"
+        return f"{self.value:.1f} [{self.low:.1f}-{self.high:.1f}]"
+
 
 @dataclass(frozen=True, slots=True)
 class Stratum:

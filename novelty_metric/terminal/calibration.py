@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -17,16 +16,6 @@ if TYPE_CHECKING:
 
     from novelty_metric.reference.calibration import Calibration
     from novelty_metric.report.novelty_report import NoveltyReport
-    from novelty_metric.support.ratios import Ratio
-
-
-def times(ratio: Ratio) -> str:
-    """A ratio with its interval, such as ``4.7 [3.1-7.0]``; without an upper limit ``>= 3.3``."""
-    if ratio.value is None:
-        return "unknown"
-    if not math.isfinite(ratio.high):
-        return f"at least {ratio.low:.1f}"
-    return f"{ratio.value:.1f} [{ratio.low:.1f}-{ratio.high:.1f}]"
 
 
 def base_rate_lines(report: NoveltyReport) -> list[str]:
@@ -42,9 +31,9 @@ def base_rate_lines(report: NoveltyReport) -> list[str]:
     lines = [f"real crystals, left out of this reference: {rate} unmatched, n = {beside.n}"]
     ratios = []
     if beside.novelty_ratio is not None:
-        ratios.append(f"novelty ratio {times(beside.novelty_ratio)}")
+        ratios.append(f"novelty ratio {beside.novelty_ratio.text}")
     if beside.standardised is not None:
-        ratios.append(f"for its crystal systems {times(beside.standardised.ratio)}")
+        ratios.append(f"for its crystal systems {beside.standardised.ratio.text}")
     return [*lines, "  ".join(ratios)] if ratios else lines
 
 

@@ -537,7 +537,7 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     console.print(table)
     console.print(
         "\n%: share with the right answer (held_out: with that verdict, where none is right or "
-        "wrong); bounds: whatever the undecided would have said. sens. (sensitivity): of crystals "
+        "wrong); bounds: for any outcome of the undecided. sens. (sensitivity): of crystals "
         "that are so, those that are called so; spec. (specificity): of those that are not, those "
         "that are not called so; known: duplicate or substituted. method, code: wrong answers that "
         "the published method gives too, and those that are this program's own."

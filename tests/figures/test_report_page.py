@@ -26,6 +26,7 @@ from novelty_metric.figures.report_page import (
     report_page,
 )
 from novelty_metric.figures.style import COLUMN, PAGE
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.report.novelty_report import NoveltyReport
 
 NASTY = "<script>document.title='run'</script>\"'&{{ 7*7 }}$x^2"
@@ -52,6 +53,27 @@ def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
     assert "composition refused by SMACT16" in text
     assert "c" * 64 in text and "spglib 2.7.1" in text and "refuse_early=0.2" in text
     assert "More than chance?" not in text and "Crystals beside" not in text
+
+
+@pytest.mark.parametrize(
+    ("n_new", "said"),
+    [
+        (5, "novelty ratio5.995 %: 2.2–15.4; real crystals: 5.0 % of 100 unmatched"),
+        (0, "novelty ratioat least 7.9real crystals: 0.0 % of 100 unmatched"),
+    ],
+)
+def test_a_calibrated_run_is_compared_with_real_crystals(
+    make_report: Callable[..., NoveltyReport], n_new: int, said: str
+) -> None:
+    crystals = tuple(
+        LeftOutCrystal(i, "cubic", True, "unmatched" if i < n_new else "substituted", 1.0)
+        for i in range(100)
+    )
+    made = make_report(duplicate=5, substituted=19, unmatched=10)
+    context = dataclasses.replace(made.context, calibration=Calibration("key", 0, crystals))
+    report = NoveltyReport.from_results(made.results, context)
+    assert said in text_of(report_page([Run(name="mine", report=report)]))
+    assert "novelty ratio" not in text_of(report_page([Run(name="mine", report=made)]))
 
 
 def test_a_run_that_relaxed_nothing_has_a_bound(

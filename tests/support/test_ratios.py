@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from novelty_metric.support.ratios import (
+    Ratio,
     Stratum,
     copying_z,
     koopman,
@@ -56,6 +57,12 @@ def score(ratio: float, first: tuple[int, int], second: tuple[int, int]) -> floa
         (x1 - n1 * one) ** 2 / (n1 * one * (1 - one))
         + (x2 - n2 * two) ** 2 / (n2 * two * (1 - two))
     )
+
+
+def test_ratios_as_text() -> None:
+    assert Ratio(4.66, 3.12, 7.04).text == "4.7 [3.1-7.0]"
+    assert Ratio(None, 0.0, math.inf).text == "unknown"
+    assert Ratio(math.inf, 3.3, math.inf).text == "at least 3.3"
 
 
 def test_no_hits_and_no_crystals() -> None:

@@ -11,8 +11,7 @@ from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.ratios import Ratio
-from novelty_metric.terminal.calibration import base_rate_lines, print_calibration, times
+from novelty_metric.terminal.calibration import base_rate_lines, print_calibration
 from novelty_metric.terminal.console import print_report
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -72,12 +71,6 @@ def test_without_a_calibration_one_line_says_how_to_get_it() -> None:
     ]
     row = next(line for line in printed(report(None)).splitlines() if line.startswith("cubic"))
     assert " of " not in row
-
-
-def test_ratios_without_a_limit() -> None:
-    assert times(Ratio(None, 0.0, float("inf"))) == "unknown"
-    assert times(Ratio(float("inf"), 3.3, float("inf"))) == "at least 3.3"
-    assert times(Ratio(0.0, 0.0, 0.61)) == "0.0 [0.0-0.6]"
 
 
 def test_a_calibration_is_printed_by_verdict_and_crystal_system() -> None:
