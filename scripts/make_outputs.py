@@ -7,6 +7,7 @@ is no difference: see `same`.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -155,6 +156,11 @@ def same(one: str, other: str) -> bool:
 
 def main() -> int:
     """Write the blocks, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--check", action="store_true", help="only name blocks that are out of date"
+    )
+    check_only = parser.parse_args().check
     code = 0
     for block in BLOCKS:
         page = ROOT / block.page
@@ -165,7 +171,7 @@ def main() -> int:
         if same(place["output"], made):
             continue
         print(f"{block.page}: the output that begins with {block.begins!r} differs")
-        if "--check" in sys.argv[1:]:
+        if check_only:
             code = 1
         else:
             start, end = place.span("output")
