@@ -50,7 +50,7 @@ class FrameworkMatch:
     supercell: Supercell | None
 
 
-MOST_MATCHES = 80_000.0
+MOST_MATCHES = 50_000.0
 """Translations of a crystal of a few sites that pymatgen measures the distances of, for a crystal
 in search of parents, a duplicate test with one crystal, or a confirmation: some seconds."""
 
