@@ -61,7 +61,7 @@ from novelty_metric.screening.composition import smact_valid
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.formation_energies import MP_20, FormationEnergies
 from novelty_metric.screening.formation_hull import FormationHull, Mp20Hull
-from novelty_metric.screening.hull import Energies, Hull, ReferenceHull
+from novelty_metric.screening.hull import Energies, Hull, ReferenceHull, hull_without
 from novelty_metric.screening.own_scale import (
     Offsets,
     element_fractions,
@@ -362,31 +362,29 @@ def print_real(rows: pd.DataFrame, hulls: list[str]) -> None:
         )
 
 
-def without_composition(key: CompositionKey) -> FormationHull:
+_OPEN = Mp20Hull().open("chgnet")
+_PLACES = {key: at for at, key in enumerate(_OPEN.known.compositions.keys())}
+
+
+def without_composition(key: CompositionKey) -> Hull:
     """The packaged hull on CHGNet's scale without one compound; elements stay."""
-    return _changed(key, lambda known, at: np.nan if len(key) > 1 else known.energies[at])
+    return hull_without(_OPEN, key)
 
 
 def without_own(offsets: Offsets) -> Callable[[CompositionKey], FormationHull]:
     """The same, with the published energy of one compound, moved by the offsets."""
     published = FormationEnergies.read(MP_20)
     moved = published.energies + element_fractions(published.compositions) @ offsets.per_element
-    return lambda key: _changed(key, lambda known, at: moved[at])
 
+    def changed(key: CompositionKey) -> FormationHull:
+        known, at = _OPEN.known, _PLACES[key]
+        energies = known.energies.copy()
+        energies[at] = moved[at]
+        return FormationHull(
+            FormationEnergies(known.compositions, energies, known.on_hull, known.about), _OPEN.scale
+        )
 
-_OPEN = Mp20Hull().open("chgnet")
-_PLACES = {key: at for at, key in enumerate(_OPEN.known.compositions.keys())}
-
-
-def _changed(
-    key: CompositionKey, energy: Callable[[FormationEnergies, int], float]
-) -> FormationHull:
-    known = _OPEN.known
-    energies = known.energies.copy()
-    at = _PLACES[key]
-    energies[at] = energy(known, at)
-    changed = FormationEnergies(known.compositions, energies, known.on_hull, known.about)
-    return FormationHull(changed, _OPEN.scale)
+    return changed
 
 
 # Scale, time, and single points
