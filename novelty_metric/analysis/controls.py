@@ -168,7 +168,7 @@ class ControlsResult:
         InputError
             If the folder can't be written.
         """
-        from novelty_metric.report.files import write_atomically
+        from novelty_metric.support.folders import write_atomically
 
         text = io.StringIO(newline="")
         names = [column.name for column in dataclasses.fields(ControlCase)]

@@ -112,7 +112,8 @@ class Sensitivity:
         InputError
             If the folder can't be written.
         """
-        from novelty_metric.report.files import summary, write_atomically
+        from novelty_metric.report.files import summary
+        from novelty_metric.support.folders import write_atomically
 
         rows = [_row(variation) for variation in self.variations]
         text = io.StringIO(newline="")

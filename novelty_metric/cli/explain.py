@@ -58,8 +58,9 @@ def run(words: list[str]) -> int:
         row_of,
         write_crystals,
     )
-    from novelty_metric.report.files import read_structures, write_atomically
+    from novelty_metric.report.files import read_structures
     from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.support.folders import write_atomically
     from novelty_metric.terminal.console import (
         print_explanation,
         printable,

@@ -77,7 +77,7 @@ def run(words: list[str]) -> int:
 
     with quiet():
         from novelty_metric.figures.report_page import report_page
-        from novelty_metric.report.files import write_atomically
+        from novelty_metric.support.folders import write_atomically
 
         runs = _runs(folders, given["reference"])
         page = report_page(runs, n_crystals=given["crystals"], figures=figures, out=out)

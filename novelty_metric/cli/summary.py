@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.report.files import write_atomically
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.folders import write_atomically
 from novelty_metric.support.text import percent_interval, percent_range
 from novelty_metric.terminal.console import novelty_cell, stdout_console
 from novelty_metric.verdict import Verdict

@@ -47,7 +47,7 @@ def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
     InputError
         If the folder can't be written.
     """
-    from novelty_metric.report.files import write_atomically
+    from novelty_metric.support.folders import write_atomically
 
     stem = re.sub(r"[^\w.+-]+", "_", name).strip("._")[:100] or "picture"
     files = [folder / f"{stem}.{suffix}" for suffix in _SUFFIXES]

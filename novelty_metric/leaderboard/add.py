@@ -312,7 +312,7 @@ def _samples(
 
 
 def _write(board: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
-    from novelty_metric.report.files import write_atomically
+    from novelty_metric.support.folders import write_atomically
 
     try:
         for file, content in files.items():

@@ -47,7 +47,7 @@ def build(folder: Path, out: Path | None = None) -> tuple[Path, ...]:
     InputError
         If a submission does not pass the check, or the folder can't be written.
     """
-    from novelty_metric.report.files import write_atomically
+    from novelty_metric.support.folders import write_atomically
 
     made = outputs(folder)
     place = folder if out is None else out

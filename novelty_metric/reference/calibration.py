@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference.energies import beside_store, writable
+from novelty_metric.support.folders import write_atomically
 from novelty_metric.support.statistics import Interval, wilson
 
 if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
+    from novelty_metric.verdict import CrystalResult
 
 SUFFIX = ".calibration.json"
 _FORMAT = "novelty-metric calibration"
@@ -73,12 +74,8 @@ class Calibration:
 
     def counts(self, verdict: str) -> dict[str, tuple[int, int]]:
         """Eligible crystals of a verdict, and all eligible ones, by crystal system."""
-        found: dict[str, tuple[int, int]] = {}
-        for crystal in self.crystals:
-            if crystal.eligible and crystal.crystal_system is not None:
-                hits, total = found.get(crystal.crystal_system, (0, 0))
-                found[crystal.crystal_system] = hits + (crystal.verdict == verdict), total + 1
-        return found
+        eligible = (one for one in self.crystals if one.eligible and one.crystal_system is not None)
+        return count_by_system(eligible, verdict)
 
     def count(self, verdict: str) -> tuple[int, int]:
         """Eligible crystals of a verdict, and all eligible ones."""
@@ -123,6 +120,18 @@ class Calibration:
             return cls(str(content["key"]), int(content["seed"]), crystals)
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"damaged ({type(error).__name__}: {error})") from error
+
+
+def count_by_system(
+    crystals: Iterable[LeftOutCrystal | CrystalResult], verdict: str
+) -> dict[str, tuple[int, int]]:
+    """Crystals of a verdict, and all, by crystal system; those without one under ``""``."""
+    found: dict[str, tuple[int, int]] = {}
+    for crystal in crystals:
+        system = crystal.crystal_system or ""
+        hits, total = found.get(system, (0, 0))
+        found[system] = hits + (crystal.verdict == verdict), total + 1
+    return found
 
 
 def calibration_key(settings: Mapping[str, Any]) -> str:
@@ -177,13 +186,10 @@ def save_calibration(reference: Reference, calibration: Calibration) -> Path:
         If neither can be written.
     """
     path = writable(calibration_files(reference, calibration.key))
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(calibration.to_dict(), ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        passing.write_text(json.dumps(calibration.to_dict(), ensure_ascii=False), encoding="utf-8")
-        passing.replace(path)
+        write_atomically(path, text.encode())
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
-    finally:
-        passing.unlink(missing_ok=True)
     return path

@@ -74,7 +74,7 @@ def export(
         If the ending or the verdict is not known, there is no such crystal, the report was read
         without crystals, or the file can't be written.
     """
-    from novelty_metric.report.files import write_atomically
+    from novelty_metric.support.folders import write_atomically
 
     form = format_of(out)
     chosen = _chosen(report, verdict)

@@ -133,7 +133,7 @@ def write_crystals(crystals: Mapping[str, Structure], folder: Path) -> list[str]
     InputError
         If the folder can't be written.
     """
-    from novelty_metric.report.files import write_atomically
+    from novelty_metric.support.folders import write_atomically
 
     names = []
     try:

@@ -42,6 +42,7 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.quality import stable, structurally_valid
 from novelty_metric.report.rows import ENUMS, record_from
 from novelty_metric.screening.composition import DEFAULT_SET
+from novelty_metric.support.folders import write_atomically
 from novelty_metric.verdict import Column, CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
 SCHEMA_VERSION = 2
@@ -495,19 +496,6 @@ class _Files:
 def _to_table(frame: pd.DataFrame, columns: Mapping[str, FileColumn]) -> pa.Table:
     # With pandas' own metadata, so that `pandas.read_parquet` gives the same types as `to_frame`.
     return pa.Table.from_pandas(frame, schema=_schema(columns), preserve_index=False)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # Reading

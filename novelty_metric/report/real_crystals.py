@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from novelty_metric.reference.calibration import Calibration
+from novelty_metric.reference.calibration import Calibration, count_by_system
 from novelty_metric.support.ratios import (
     Ratio,
     Standardised,
@@ -68,7 +68,7 @@ def beside_real_crystals(
         base_rate=calibration.base_rate,
         by_crystal_system=base,
         novelty_ratio=koopman(_count(eligible, unmatched), calibration.count(unmatched)),
-        standardised=standardised(strata_of(_by_system(eligible), base)),
+        standardised=standardised(strata_of(count_by_system(eligible, unmatched), base)),
         duplicate_ratio=koopman(_count(eligible, duplicate), calibration.count(duplicate)),
         copying_z=copying_z(
             [_distance(result.verdict, result.cost) for result in eligible if _decided(result)],
@@ -83,17 +83,6 @@ def beside_real_crystals(
 
 def _count(eligible: Sequence[CrystalResult], verdict: str) -> tuple[int, int]:
     return sum(result.verdict == verdict for result in eligible), len(eligible)
-
-
-def _by_system(eligible: Sequence[CrystalResult]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for result in eligible:
-        hits, total = found.get(result.crystal_system or "", (0, 0))
-        found[result.crystal_system or ""] = (
-            hits + (result.verdict == Verdict.UNMATCHED),
-            total + 1,
-        )
-    return found
 
 
 def _decided(result: CrystalResult) -> bool:

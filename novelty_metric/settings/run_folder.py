@@ -235,7 +235,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
     Absolute paths are kept as seen from the folder too: it may be moved together with them.
     """
-    from novelty_metric.report.files import write_atomically
+    from novelty_metric.support.folders import write_atomically
 
     relative = {}
     for name in _PATHS:

@@ -1,4 +1,4 @@
-"""Where the package keeps what it ships, and what it makes on a user's machine."""
+"""Where the package keeps what it ships and what it makes, and how it writes a file."""
 
 from __future__ import annotations
 
@@ -23,3 +23,16 @@ def user_path(text: str) -> Path:
     """A path as typed; ``~/`` is the home folder, which shells leave alone after ``=``."""
     path = Path(text)
     return path.expanduser() if text.startswith("~/") and not path.exists() else path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
