@@ -10,11 +10,13 @@ import importlib.metadata
 import io
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.relaxation.potentials import (
     PublishedModel,
     RegisteredPotential,
@@ -93,6 +95,36 @@ def package_version(potential: RegisteredPotential) -> str:
 def settings_of(potential: Any) -> dict[str, Any]:
     """The settings of a potential's dataclass without what it has loaded, for pickling."""
     return {field.name: getattr(potential, field.name) for field in dataclasses.fields(potential)}
+
+
+class ModelByName:
+    """What the dataclasses of potentials share whose ``relaxer.model`` is a name or a file."""
+
+    registered: ClassVar[RegisteredPotential]
+    model: str
+    device: str | None
+    name: str | None
+
+    @cached_property
+    def info(self) -> PotentialInfo:
+        """The model's name, the version of its package and SHA-256 of the weights."""
+        digest = self._weights_hash()
+        return PotentialInfo(
+            name=self.name or model_name(self.registered, self.model, digest),
+            version=package_version(self.registered),
+            weights_hash=digest,
+        )
+
+    def _weights_hash(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def device_name(self) -> str:
+        """Kind of device that it works on."""
+        return best_device(self.device).split(":")[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return settings_of(self)
 
 
 def weights_hash(*models: Any) -> str:

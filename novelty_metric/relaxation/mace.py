@@ -8,23 +8,20 @@ from typing import Any
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator
 from novelty_metric.relaxation.loading import (
+    ModelByName,
     best_device,
     importing,
     model_file,
-    model_name,
-    package_version,
     quiet,
-    settings_of,
     weights_hash,
 )
 from novelty_metric.relaxation.potentials import MACE
 
 
 @dataclass
-class Mace:
+class Mace(ModelByName):
     """MACE, one crystal at a time; by default MACE-MPA-0, the paper's.
 
     Parameters
@@ -47,6 +44,7 @@ class Mace:
     such energies. Source: Batatia et al., arXiv 2401.00096.
     """
 
+    registered = MACE
     model: str = MACE.models[0].setting
     device: str | None = None
     dtype: str = "float64"
@@ -81,25 +79,10 @@ class Mace:
                     f"MACE can't load {self.model!r} on {device!r}: {first_line(error)}"
                 ) from error
 
-    @cached_property
-    def info(self) -> PotentialInfo:
-        """The model's name, the version of ``mace-torch`` and SHA-256 of the weights."""
-        digest = weights_hash(*self._calculator.models)
-        return PotentialInfo(
-            name=self.name or model_name(MACE, self.model, digest),
-            version=package_version(MACE),
-            weights_hash=digest,
-        )
-
-    @property
-    def device_name(self) -> str:
-        """Kind of device that it works on."""
-        return best_device(self.device).split(":")[0]
+    def _weights_hash(self) -> str:
+        return weights_hash(*self._calculator.models)
 
     def evaluator(self) -> Evaluator:
         """MACE's own calculator."""
         elements = frozenset(int(number) for number in self._calculator.z_table.zs)
         return AseEvaluator(self._calculator, elements)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return settings_of(self)

@@ -11,16 +11,14 @@ import numpy as np
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.relaxation.base import Evaluation, Geometry, PotentialInfo
+from novelty_metric.relaxation.base import Evaluation, Geometry
 from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator, unknown_element
 from novelty_metric.relaxation.loading import (
+    ModelByName,
     best_device,
     importing,
     model_file,
-    model_name,
-    package_version,
     quiet,
-    settings_of,
     tensors_hash,
 )
 from novelty_metric.relaxation.potentials import SEVENNET
@@ -45,7 +43,7 @@ MOST_BONDS = 15_000
 
 
 @dataclass
-class SevenNet:
+class SevenNet(ModelByName):
     """SevenNet with the weights that its wheel carries; works offline.
 
     Parameters
@@ -67,6 +65,7 @@ class SevenNet:
     must hold such energies. Source: Park et al., J. Chem. Theory Comput. 20, 4857 (2024).
     """
 
+    registered = SEVENNET
     model: str = SEVENNET.models[0].setting
     device: str | None = None
     batched: bool = True
@@ -97,20 +96,8 @@ class SevenNet:
                 raise self._can_not_load(error) from error
         return checkpoint
 
-    @cached_property
-    def info(self) -> PotentialInfo:
-        """The model's name, the version of ``sevenn`` and SHA-256 of the weights."""
-        digest = tensors_hash(self._checkpoint.model_state_dict)
-        return PotentialInfo(
-            name=self.name or model_name(SEVENNET, self.model, digest),
-            version=package_version(SEVENNET),
-            weights_hash=digest,
-        )
-
-    @property
-    def device_name(self) -> str:
-        """Kind of device that it works on."""
-        return best_device(self.device).split(":")[0]
+    def _weights_hash(self) -> str:
+        return tensors_hash(self._checkpoint.model_state_dict)
 
     def evaluator(self) -> Evaluator:
         """Batched, or SevenNet's own calculator."""
@@ -132,9 +119,6 @@ class SevenNet:
     def _can_not_load(self, error: Exception) -> InputError:
         where = best_device(self.device)
         return InputError(f"SevenNet can't load {self.model!r} on {where!r}: {first_line(error)}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return settings_of(self)
 
 
 class BatchedSevenNet:

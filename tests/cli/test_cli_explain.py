@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
+from rocksalt import rocksalt
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
@@ -16,13 +17,6 @@ from novelty_metric.report.explanation import explain, folder_name, hull_label
 from novelty_metric.report.files import read_structures
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
-
-FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-
-
-def rocksalt(a: float, first: str, second: str) -> Structure:
-    moved = [[x + 0.5, y, z] for x, y, z in FACES]
-    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
 
 
 @pytest.fixture(scope="module")

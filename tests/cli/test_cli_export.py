@@ -6,17 +6,10 @@ from pathlib import Path
 
 import ase.io
 import pytest
-from pymatgen.core import Lattice, Structure
+from rocksalt import rocksalt
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty
 from novelty_metric.cli import main
-
-FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-
-
-def rocksalt(a: float, first: str, second: str) -> Structure:
-    moved = [[x + 0.5, y, z] for x, y, z in FACES]
-    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
 
 
 @pytest.fixture(scope="module")
