@@ -52,7 +52,8 @@ def run(words: list[str]) -> int:
     folders = [user_path(name) for name in given.names]
     reports = [NoveltyReport.load(folder) for folder in folders]
 
-    from novelty_metric.terminal.console import print_comparison, print_spread, stdout_console
+    from novelty_metric.terminal.comparison import print_comparison, print_spread
+    from novelty_metric.terminal.console import stdout_console
 
     console = stdout_console(sys.stdout)
     if given["spread"] or len(reports) > 2:

@@ -114,7 +114,8 @@ def run(words: list[str]) -> int:
             )
         found.save(settings.out)
 
-    from novelty_metric.terminal.console import print_controls, printable, stdout_console
+    from novelty_metric.terminal.console import printable, stdout_console
+    from novelty_metric.terminal.controls import print_controls
 
     console = stdout_console(sys.stdout)
     print_controls(found, console)
@@ -144,7 +145,7 @@ def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> Cont
     with quiet() as terminal:
         from novelty_metric.analysis.controls import Control, run_controls
         from novelty_metric.samples import read_samples
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         held_out = None
         if given["held_out"] is not None:

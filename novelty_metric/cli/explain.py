@@ -61,12 +61,8 @@ def run(words: list[str]) -> int:
     from novelty_metric.report.files import read_structures
     from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.support.folders import write_atomically
-    from novelty_metric.terminal.console import (
-        print_explanation,
-        printable,
-        stdout_console,
-        without_trailing_blanks,
-    )
+    from novelty_metric.terminal.console import printable, stdout_console, without_trailing_blanks
+    from novelty_metric.terminal.explanation import print_explanation
 
     report = NoveltyReport.load(folder)
     row = row_of(report, identifier)

@@ -76,7 +76,7 @@ def run(words: list[str]) -> int:
 def _fetch(key: str | None, out: Path | None) -> FetchedHull:
     with quiet() as terminal:
         from novelty_metric.screening.mp_fetch import fetch_materials_project
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         with Progress(terminal) as progress:
             return fetch_materials_project(key, out=out, progress=progress)

@@ -100,7 +100,7 @@ def make_report(
         from novelty_metric.report.files import save_report
         from novelty_metric.report.novelty_report import NoveltyReport
         from novelty_metric.runs.run import Run
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         progress = opened.enter_context(Progress(terminal, wanted=settings.progress))
         metric = opened.enter_context(make_metric(settings, reference, progress))
@@ -313,7 +313,8 @@ def print_for(
     report: NoveltyReport, settings: ScoreSettings, *, seconds: float | None = None
 ) -> None:
     """The report on standard output, with where it was written, and what the command took (s)."""
-    from novelty_metric.terminal.console import print_report, printable, stdout_console
+    from novelty_metric.terminal.console import printable, stdout_console
+    from novelty_metric.terminal.full_report import print_report
 
     console = stdout_console(sys.stdout)
     print_report(report, console, seconds=seconds)

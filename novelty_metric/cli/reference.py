@@ -148,7 +148,7 @@ def _run_calibrate(given: Words) -> int:
     reference = one_run.check(settings, None)
     with quiet() as terminal:
         from novelty_metric.analysis.calibrate import calibrate
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         with (
             Progress(terminal, wanted=settings.progress) as progress,
@@ -176,7 +176,7 @@ def _print(path: Path, reference: Reference) -> None:
 def _fetch(name: str, source: Path | None, workers: int) -> Fetched:
     with quiet() as terminal:
         from novelty_metric.reference.fetch import fetch_reference
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         with Progress(terminal) as progress:
             return fetch_reference(name, source=source, workers=workers, progress=progress)
@@ -185,7 +185,7 @@ def _fetch(name: str, source: Path | None, workers: int) -> Fetched:
 def _build(sources: list[Path], given: Words) -> Reference:
     with quiet() as terminal:
         from novelty_metric.reference import build_reference
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         with Progress(terminal) as progress:
             return build_reference(

@@ -131,7 +131,9 @@ def _vary(
 ) -> None:
     with quiet() as terminal, TemporaryDirectory() as scratch:
         from novelty_metric.analysis.sensitivity import KS, SYMPRECS, TOLERANCES, sensitivity
-        from novelty_metric.terminal.console import Progress, print_sensitivity, stdout_console
+        from novelty_metric.terminal.console import stdout_console
+        from novelty_metric.terminal.progress import Progress
+        from novelty_metric.terminal.sensitivity import print_sensitivity
 
         # Without a cache every variation would relax the same parents again.
         cache = settings.cache or Path(scratch) / "relaxations.sqlite"

@@ -12,7 +12,8 @@ from novelty_metric.errors import InputError
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.folders import write_atomically
 from novelty_metric.support.text import percent_interval, percent_range
-from novelty_metric.terminal.console import novelty_cell, stdout_console
+from novelty_metric.terminal.console import stdout_console
+from novelty_metric.terminal.tables import novelty_cell, plain_table
 from novelty_metric.verdict import Verdict
 
 CSV_FILE = "summary.csv"
@@ -70,10 +71,7 @@ def headline(report: NoveltyReport, *, known: bool) -> str:
 
 def show(reports: Mapping[str, NoveltyReport]) -> None:
     """Print the table, narrow enough for a terminal."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    table = plain_table()
     table.add_column("run", overflow="fold", min_width=12)
     for column in ("n", "elig.", "dupl.", "subst.", "unm.", "undec."):
         table.add_column(column, justify="right", no_wrap=True)

@@ -175,7 +175,7 @@ def recompute(
 
     with quiet() as terminal:
         from novelty_metric.metric import SubstitutionNovelty
-        from novelty_metric.terminal.console import Progress
+        from novelty_metric.terminal.progress import Progress
 
         source = submission.samples
         settings = reading_settings(source.reader, source.format, source.column)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.support.statistics import wilson
 from novelty_metric.support.text import percent_interval
+from novelty_metric.terminal.tables import plain_table
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -59,14 +58,14 @@ def print_calibration(name: str, calibration: Calibration, console: Console) -> 
         f"{n_eligible} of {calibration.n_drawn} crystals of {name} are eligible; each was scored "
         "against the others"
     )
-    verdicts = Table(box=None, pad_edge=False)
+    verdicts = plain_table()
     verdicts.add_column("verdict")
     verdicts.add_column("crystals", justify="right")
     verdicts.add_column("% [95 % interval]", justify="right")
     for verdict in Verdict:
         hits, total = calibration.count(verdict)
         verdicts.add_row(verdict.value, str(hits), percent_interval(wilson(hits, total)))
-    systems = Table(box=None, pad_edge=False)
+    systems = plain_table()
     for column in ("eligible", "sum", "unmatched", "base rate, % [95 %]"):
         systems.add_column(column, justify="left" if column == "eligible" else "right")
     counts = calibration.counts(Verdict.UNMATCHED)

@@ -12,7 +12,7 @@ from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.terminal.calibration import base_rate_lines, print_calibration
-from novelty_metric.terminal.console import print_report
+from novelty_metric.terminal.full_report import print_report
 from novelty_metric.verdict import CrystalResult, Verdict
 
 POTENTIAL = PotentialInfo(name="still", version="1", weights_hash="0" * 64)

@@ -18,7 +18,10 @@ from novelty_metric.report.files import summary
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Estimate
 from novelty_metric.terminal import progress_lines
-from novelty_metric.terminal.console import Progress, print_report, print_spread, stdout_console
+from novelty_metric.terminal.comparison import print_spread
+from novelty_metric.terminal.console import stdout_console
+from novelty_metric.terminal.full_report import print_report
+from novelty_metric.terminal.progress import Progress
 from novelty_metric.verdict import CrystalResult, Verdict
 
 

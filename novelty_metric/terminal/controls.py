@@ -1,0 +1,66 @@
+"""The controls: shares of right answers, and the answers that were wrong."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from novelty_metric.analysis.controls import ControlsResult
+from novelty_metric.support.text import percent_interval, percent_range
+from novelty_metric.terminal.console import printable
+from novelty_metric.terminal.tables import plain_table
+
+
+def print_controls(found: ControlsResult, console: Console) -> None:
+    """Print the controls: shares of right answers, and the answers that were wrong."""
+    table = plain_table()
+    table.add_column("control", no_wrap=True)
+    table.add_column("measure", no_wrap=True)
+    for name in ("n", "% [95 %]", "bounds", "method", "code"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last = None
+    for row in found.rows:
+        share, bounds = row.share, row.bounds
+        open_ = bounds is not None and bounds.low < bounds.high
+        judged = row.control != last and not row.control.startswith("held_out")
+        table.add_row(
+            row.control if row.control != last else "",
+            _measure(row.measure),
+            str(row.n),
+            percent_interval(share, 0, pad=True),
+            percent_range(bounds, 0) if open_ else "",
+            str(row.method) if judged else "",
+            Text(str(row.code), style="red" if row.code else "") if judged else "",
+        )
+        last = row.control
+    console.print(table)
+    console.print(
+        "\n%: share with the right answer (held_out: with that verdict, where none is right or "
+        "wrong); bounds: for any outcome of the undecided. sens. (sensitivity): of crystals "
+        "that are so, those that are called so; spec. (specificity): of those that are not, those "
+        "that are not called so; known: duplicate or substituted. method, code: wrong answers that "
+        "the published method gives too, and those that are this program's own."
+    )
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for case in found.cases:
+        if case.fault is not None:
+            # A distance behind a comma is of one crystal alone.
+            key = (case.control, case.fault.value, case.why.split(", RMS")[0])
+            alike.setdefault(key, []).append(case.id)
+    if alike:
+        console.print("\nwrong answers, by the method or by the code:")
+    for (control, fault, why), names in alike.items():
+        line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"
+        style = "red" if fault == "code" else ""
+        console.print(Text(printable(line, console), style=style))
+    settings = found.settings
+    console.print(
+        f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
+    )
+
+
+def _measure(words: str) -> str:
+    """A control's measure, short enough for its column."""
+    for long, short in (("sensitivity", "sens."), ("specificity", "spec."), (", of ", ", ")):
+        words = words.replace(long, short)
+    return words

@@ -1,0 +1,174 @@
+"""All tables of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from novelty_metric.report.exclusion import ExclusionReason
+from novelty_metric.report.graded import QUANTILES
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Bounds, Interval
+from novelty_metric.support.text import percent_interval, percent_range
+from novelty_metric.terminal.calibration import base_rate_cell
+from novelty_metric.terminal.headline import print_headline
+from novelty_metric.terminal.run_settings import count_suspect, print_settings
+from novelty_metric.terminal.tables import (
+    VERDICT_ABBREVIATIONS,
+    VERDICT_STYLES,
+    estimate_cell,
+    plain_table,
+)
+from novelty_metric.verdict import Verdict
+
+
+def print_report(report: NoveltyReport, console: Console, *, seconds: float | None = None) -> None:
+    """Print a report: headline, verdicts, crystal systems, what was left out, and the settings.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        Wall time of the command, which the steps of the report do not add up to.
+    """
+    print_headline(report, console)
+    tables = [_verdict_table(report)]
+    if report.n_eligible:
+        tables.append(_system_table(report))
+    if report.graded.n:
+        tables.append(_nearest_table(report))
+    if report.n_read:
+        tables.append(_quality_table(report))
+    if any(report.left_out.values()):
+        tables.append(_left_out_table(report))
+    for table in tables:
+        console.print()
+        console.print(table)
+    console.print()
+    print_settings(report, console, seconds=seconds)
+
+
+def _verdict_table(report: NoveltyReport) -> Table:
+    table = plain_table()
+    table.add_column("verdict")
+    for name in ("eligible", "all"):
+        table.add_column(name, justify="right")
+        table.add_column("% [95 % interval]", justify="right")
+    for verdict in Verdict:
+        table.add_row(
+            Text(verdict.value, style=VERDICT_STYLES[verdict]),
+            str(report.counts[verdict]),
+            percent_interval(report.fractions.get(verdict.value), pad=True),
+            str(report.counts_all[verdict]),
+            percent_interval(report.fractions_all.get(verdict.value), pad=True),
+        )
+    n_searched = report.n_scored + report.n_not_searched
+    if report.n_not_searched:
+        table.add_row("not searched", "", "", str(report.n_not_searched), "")
+    table.add_row("sum", str(report.n_eligible), "", str(n_searched), "")
+    return table
+
+
+def _system_table(report: NoveltyReport) -> Table:
+    table = plain_table()
+    table.add_column("eligible")
+    table.add_column("sum", justify="right")
+    for verdict in Verdict:
+        table.add_column(VERDICT_ABBREVIATIONS[verdict], justify="right")
+    table.add_column("novelty, %", justify="right", no_wrap=True)
+    calibrated = report.beside_real_crystals is not None
+    if calibrated:
+        table.add_column("real", justify="right", no_wrap=True)
+    for name, group in report.breakdown("crystal_system").items():
+        counts = [str(group.counts[verdict]) for verdict in Verdict]
+        novelty = (
+            f"at most {100 * group.novelty_bounds.high:.0f}"
+            if report.novelty_is_bound
+            else percent_interval(group.novelty, 0, pad=True)
+        )
+        real = [base_rate_cell(report, str(name))] if calibrated else []
+        table.add_row(str(name), str(group.n), *counts, novelty, *real)
+    return table
+
+
+def _nearest_table(report: NoveltyReport) -> Table:
+    """How far the nearest parents are: mean and quantiles."""
+    graded = report.graded
+    table = plain_table()
+    table.add_column("nearest parent")
+    table.add_column("n", justify="right")
+    table.add_column("mean [95 %]", justify="right")
+    for level in QUANTILES:
+        table.add_column(f"{100 * level:g} %", justify="right")
+    for name, values, digits in (
+        ("Pettifor cost", graded.cost, 1),
+        ("RMS distance", graded.match_rms, 3),
+        ("share exchanged", graded.share_exchanged, 2),
+    ):
+        if values.mean is not None:
+            quantiles = [f"{value:.{digits}f}" for value in values.quantiles.values()]
+            table.add_row(name, str(values.n), estimate_cell(values.mean, digits), *quantiles)
+    none = graded.without_parent
+    if none is not None and none.value > 0:
+        table.add_row(
+            "no parent at all",
+            str(graded.n - graded.cost.n),
+            f"{percent_interval(none, pad=True)} %",
+        )
+    if graded.unknown:
+        table.add_row("not known", str(graded.unknown))
+    return table
+
+
+def _quality_table(report: NoveltyReport) -> Table:
+    """Headlines and the figures of earlier papers, with and without suspect energies."""
+    n_suspect = count_suspect(report)
+    reports = [report, report.without_suspect] if n_suspect else [report]
+    table = plain_table()
+    table.add_column("figure")
+    table.add_column("% [95 % interval]", justify="right")
+    table.add_column("bounds, %", justify="right")
+    if n_suspect:
+        of_them = f"({report.n_energy_suspect} eligible)"
+        table.add_column(f"without {n_suspect} suspect\n{of_them}", justify="right")
+
+    def add(
+        name: str,
+        share: Callable[[NoveltyReport], Interval | None],
+        bounds: Bounds | None = None,
+        *,
+        headline: bool = True,
+        is_bound: bool = False,
+    ) -> None:
+        found = [share(one) for one in (reports if headline else reports[:1])]
+        if found[0] is not None:
+            shown = [percent_interval(one, pad=True) for one in found]
+            if is_bound and bounds is not None:
+                shown[0] = f"at most {100 * bounds.high:.1f}"
+            table.add_row(name, shown[0], percent_range(bounds), *shown[1:])
+
+    new = {"is_bound": report.novelty_is_bound}
+    add("novelty, of the eligible", lambda one: one.novelty_interval, report.novelty_bounds, **new)
+    add("novel yield", lambda one: one.novel_yield_interval, report.novel_yield_bounds, **new)
+    add("valid: structure", lambda one: one.quality.structurally_valid, headline=False)
+    add("valid: composition (SMACT)", lambda one: one.quality.smact_valid, headline=False)
+    add("valid: both", lambda one: one.quality.valid, headline=False)
+    limit = report.quality.stable_threshold
+    add(f"stable (<= {limit:g} eV/atom)", lambda one: one.quality.stable)
+    add("unique", lambda one: one.quality.unique)
+    add("novel by plain matching", lambda one: one.quality.novel)
+    add("stable, unique, novel", lambda one: one.quality.sun, report.quality.sun_bounds)
+    add("  with <= 0 eV/atom", lambda one: one.quality.sun_on_hull)
+    return table
+
+
+def _left_out_table(report: NoveltyReport) -> Table:
+    table = plain_table()
+    table.add_column("not eligible")
+    table.add_column("crystals", justify="right")
+    for reason, count in report.left_out.items():
+        if count:
+            table.add_row(ExclusionReason(reason).label, str(count))
+    return table

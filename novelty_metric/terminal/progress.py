@@ -1,0 +1,75 @@
+"""Progress of a running metric: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TextIO
+
+import rich.progress
+from rich.console import Console
+
+from novelty_metric.terminal.progress_lines import ProgressLines
+
+
+class Progress:
+    """Bars of a running metric on a terminal; a line now and then where the stream is none.
+
+    An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within ``with``.
+
+    Parameters
+    ----------
+    stream : text stream
+        Usually standard error, so that results can be piped away.
+    wanted : bool
+        False shows nothing.
+    """
+
+    def __init__(self, stream: TextIO, *, wanted: bool = True) -> None:
+        console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+        self._bars: rich.progress.Progress | None = None
+        self._lines: ProgressLines | None = None
+        if wanted and not console.is_terminal:
+            self._lines = ProgressLines(
+                lambda line: print(f"novelty-metric: {line}", file=stream, flush=True)
+            )
+        elif wanted:
+            self._bars = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}", markup=False),
+                rich.progress.BarColumn(bar_width=24),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeElapsedColumn(),
+                rich.progress.TimeRemainingColumn(),
+                console=console,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+
+    def __enter__(self) -> Progress:
+        if self._bars is not None:
+            self._bars.start()
+        if self._lines is not None:
+            self._lines.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        if self._lines is not None:
+            self._lines.__exit__(kind, error, trace)
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Show where a stage stands."""
+        if self._lines is not None:
+            self._lines(stage, done, total)
+        if self._bars is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)

@@ -1,0 +1,77 @@
+"""What a report was made with: reference, protocol, potential, hull, times, warnings."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from novelty_metric.relaxation.potentials import model_title
+from novelty_metric.report.context import count_of_crystals
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.text import duration, percent, percent_range
+from novelty_metric.terminal.console import printable
+
+
+def count_suspect(report: NoveltyReport) -> int:
+    """Of all crystals, eligible or not, those whose energy can't be believed."""
+    return sum(result.energy_suspect is True for result in report.results)
+
+
+def print_settings(
+    report: NoveltyReport, console: Console, *, seconds: float | None = None
+) -> None:
+    """Print what a report was made with.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        Wall time of the command.
+    """
+    context = report.context
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+
+    def add(name: str, value: str, style: str = "") -> None:
+        grid.add_row(name, Text(printable(value, console), style=style))
+
+    digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
+    add(
+        "reference",
+        f"{context.reference_name} ({count_of_crystals(context.reference_size)}{digest})",
+    )
+    add("protocol", context.protocol_text)
+    potential = context.potential
+    title = "none" if potential is None else f"{model_title(potential.name)} {potential.version}"
+    add("potential", title)
+    add("hull", context.hull_text)
+    add("eligible", context.eligibility)
+    n_suspect = count_suspect(report)
+    if n_suspect:
+        trusted = report.novelty_without_suspect
+        without = "unknown"
+        if trusted is not None:
+            without = f"{percent(trusted.value, 1)} ({percent_range(trusted)} %)"
+        add(
+            "suspect",
+            f"{count_of_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, below "
+            f"{context.protocol.suspect:g} eV/atom above hull: the hull lacks their compounds, or "
+            f"the potential fails on them; novelty without them: {without}",
+            "yellow",
+        )
+    n_alone = report.n_no_competing_compound
+    if n_alone:
+        add(
+            "hull gaps",
+            f"no competing compound known for {count_of_crystals(n_alone)}, "
+            f"{report.n_stable_no_competing_compound} of the {report.n_stable} stable ones: their "
+            "energy above hull is measured from the elements alone",
+            "yellow",
+        )
+    steps = ", ".join(f"{step} {duration(took)}" for step, took in context.seconds.items())
+    if steps:
+        add("time", steps if seconds is None else f"{duration(seconds)} for this command; {steps}")
+    for line in context.warnings:
+        add("warning", line, "yellow")
+    console.print(grid)

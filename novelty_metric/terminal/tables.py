@@ -1,0 +1,57 @@
+"""What the tables of all outputs share: the frame, cells of figures, names and colours."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.statistics import Estimate
+from novelty_metric.support.text import percent_interval
+from novelty_metric.verdict import Verdict
+
+VERDICT_STYLES = {
+    Verdict.DUPLICATE: "red",
+    Verdict.SUBSTITUTED: "yellow",
+    Verdict.UNMATCHED: "green",
+    Verdict.UNDECIDED: "magenta",
+}
+VERDICT_ABBREVIATIONS = {
+    Verdict.DUPLICATE: "dupl.",
+    Verdict.SUBSTITUTED: "subst.",
+    Verdict.UNMATCHED: "unm.",
+    Verdict.UNDECIDED: "undec.",
+}
+
+
+def plain_table(*, gap: int = 1) -> Table:
+    """A table with a rule under its head and no frame.
+
+    Parameters
+    ----------
+    gap : int
+        Blanks on either side of the columns; a rule needs none.
+    """
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, gap),
+        collapse_padding=True,
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+def estimate_cell(mean: Estimate, digits: int) -> str:
+    """A mean with its 95 % interval, where that is known."""
+    value = f"{mean.value:.{digits}f}"
+    if mean.low is None or mean.high is None:
+        return value
+    return f"{value} [{mean.low:.{digits}f}-{mean.high:.{digits}f}]"
+
+
+def novelty_cell(report: NoveltyReport, digits: int = 0, *, pad: bool = True) -> str:
+    """Novelty in a column, in per cent; where nothing was relaxed, the most it can be."""
+    share, bounds = report.novelty_interval, report.novelty_bounds
+    if report.novelty_is_bound and bounds is not None:
+        return f"at most {100 * bounds.high:.{digits}f}"
+    return percent_interval(share, digits, pad=pad)
