@@ -160,18 +160,29 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
             process.kill()
 
 
-@pytest.fixture
-def open_page() -> Iterator[Callable[..., Any]]:
-    """Open a local page in headless Chromium: `open_page(path, width=1280, height=900)`.
-
-    The test fails if a page says anything wrong on its console, or asks for anything that is not
-    on this disk.
-    """
+@pytest.fixture(scope="module")  # not longer: while it runs, no test can use asyncio
+def chromium() -> Iterator[Any]:
+    """Headless Chromium, driven by Playwright."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium on this machine (install the package chromium)")
     playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Open a local page: `open_page(path, width=1280, height=900)`.
+
+    More words are options of Playwright's ``new_context``, such as ``color_scheme="dark"``. The
+    test fails if a page says anything wrong on its console, or asks for anything that is not on
+    this disk.
+    """
     problems: list[str] = []
+    contexts: list[Any] = []
 
     def requested(request: Any) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):
@@ -181,17 +192,17 @@ def open_page() -> Iterator[Callable[..., Any]]:
         if message.type in ("error", "warning"):
             problems.append(f"{message.type} on the console: {message.text}")
 
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    def open_one(path: Path, *, width: int = 1280, height: int = 900, **options: Any) -> Any:
+        viewport = {"width": width, "height": height}
+        contexts.append(chromium.new_context(viewport=viewport, **options))
+        page = contexts[-1].new_page()
+        page.on("request", requested)
+        page.on("console", said)
+        page.on("pageerror", lambda error: problems.append(f"error in the page: {error}"))
+        page.goto(path.resolve().as_uri())
+        return page
 
-        def open_one(path: Path, *, width: int = 1280, height: int = 900) -> Any:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.on("request", requested)
-            page.on("console", said)
-            page.on("pageerror", lambda error: problems.append(f"error in the page: {error}"))
-            page.goto(path.resolve().as_uri())
-            return page
-
-        yield open_one
-        browser.close()
+    yield open_one
+    for context in contexts:
+        context.close()
     assert not problems, problems

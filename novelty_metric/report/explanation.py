@@ -59,7 +59,7 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
         Its crystals, see `novelty_metric.report.files.read_structures`.
     """
     result = report.results[row]
-    shown = _shown(result)
+    shown = shown_parent(result)
     parent_formula = None
     if records.parent is not None:
         parent_formula = records.parent.to_structure().composition.reduced_formula
@@ -383,8 +383,8 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
 # Crystals
 
 
-def _shown(result: CrystalResult) -> TriedParent | None:
-    """The candidate that the row names."""
+def shown_parent(result: CrystalResult) -> TriedParent | None:
+    """The candidate parent that the row names; None for a duplicate, and where none was kept."""
     among = [tried for tried in result.parents if tried.confirmed] or result.parents
     named = [tried for tried in among if tried.parent.parent_id == result.parent_id]
     return min(named, key=lambda tried: tried.parent.order, default=None)

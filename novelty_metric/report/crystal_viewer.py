@@ -1,0 +1,295 @@
+"""What the viewer of crystals draws; the viewer itself is `crystal_viewer.js` beside this file.
+
+`viewer_data` makes the data of one crystal, `viewer_pair` those of a crystal and its parent, which
+are oriented alike. `viewer_script` is the JavaScript, whose ``mountCrystal(canvas, data)`` draws
+such data on a canvas that turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from novelty_metric.crystal import SHORTEST_PERIOD
+from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
+from novelty_metric.report.explanation import shown_parent
+from novelty_metric.scoring.substitution import substitute
+from novelty_metric.search.compiled import TooMuchToCompareError
+from novelty_metric.search.matching import MatcherWork
+from novelty_metric.verdict import CrystalResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymatgen.core import Structure
+
+ViewerData = dict[str, Any]
+
+MOST_SITES = 200
+"""Conventional cells with more sites are left to the primitive one."""
+_ON_FACE = 0.02
+"""Fractional distance from a face within which a site is drawn on the opposite one too."""
+_OLD = "element of the parent"
+
+
+@cache
+def viewer_script() -> str:
+    """The viewer: JavaScript that fetches nothing and defines nothing but functions."""
+    return files("novelty_metric.report").joinpath("crystal_viewer.js").read_text(encoding="utf-8")
+
+
+def viewer_data(record: CrystalRecord) -> ViewerData:
+    """The data of a crystal, in its conventional cell.
+
+    Parameters
+    ----------
+    record : CrystalRecord
+
+    Returns
+    -------
+    dict
+        What ``mountCrystal`` draws, ready for `json.dumps`: ``cell`` (vectors as rows, Å);
+        ``elements`` with their ``colors`` and ``radii`` (Å); for each site ``kinds`` (which
+        element) and ``positions`` (three fractional coordinates); ``images`` (four numbers each: a
+        site, and the cells to move a copy of it by) and ``exchanged`` (sites to be marked: none).
+        The colours are those of Jmol, the radii the covalent ones of Cordero et al. (2008), both
+        from ASE.
+    """
+    return _drawn(_Cell.of(record.to_structure(), []))[0]
+
+
+def viewer_pair(
+    result: CrystalResult, records: CrystalRecords
+) -> tuple[ViewerData | None, ViewerData | None]:
+    """The data of the crystal of a row and of the reference crystal that the row names.
+
+    Both are drawn in the conventional cell of the first one, turned and moved so that sites which
+    the atom map pairs lie at the same place; those whose element is exchanged are marked. Where
+    the two do not match, as some pairs of the Wyckoff route before the relaxation, each is drawn in
+    its own conventional cell. One that matches as a mirror image is drawn as the mirror image.
+
+    Parameters
+    ----------
+    result : CrystalResult
+    records : CrystalRecords
+        Its crystals, see `novelty_metric.report.files.read_all_structures`.
+
+    Returns
+    -------
+    tuple
+        As by `viewer_data`; None for a crystal that `records` lacks.
+
+    Raises
+    ------
+    ValueError
+        If the crystals are not those of the row.
+    """
+    crystal = records.generated if records.relaxed is None else records.relaxed
+    if crystal is None or records.parent is None:
+        first, second = (
+            None if one is None else viewer_data(one) for one in (crystal, records.parent)
+        )
+        return first, second
+    generated = crystal.to_structure()
+    filled = _filled(records.parent.to_structure(), result)
+    alike = _alike(generated, filled)
+    if alike is not None:
+        generated, filled = alike
+    old = filled.site_properties[_OLD]
+    new = [site.specie.symbol for site in filled]
+    exchanged = [
+        site for site, (one, other) in enumerate(zip(old, new, strict=True)) if one != other
+    ]
+    parent = _Cell.of(filled, exchanged, old)
+    if alike is not None:
+        first, second = _drawn(_Cell.of(generated, exchanged), parent)
+        return first, second
+    # The map is known by the sites of the parent: an element is marked if none of its sites had it.
+    kept = {one for one, other in zip(old, new, strict=True) if one == other}
+    changed = [site for site, one in enumerate(generated) if one.specie.symbol not in kept]
+    return _drawn(_Cell.of(generated, changed))[0], _drawn(parent)[0]
+
+
+def _filled(parent: Structure, result: CrystalResult) -> Structure:
+    """The parent with the elements that the atom map puts on it, and its own as a property."""
+    tried = shown_parent(result)
+    filled = parent.copy() if tried is None else substitute(parent, tried.parent)
+    # A supercell repeats each site in place.
+    own = np.repeat([site.specie.symbol for site in parent], len(filled) // len(parent))
+    filled.add_site_property(_OLD, own.tolist())
+    return filled
+
+
+def _alike(generated: Structure, filled: Structure) -> tuple[Structure, Structure] | None:
+    """The two in like cells with their sites in the same order, the larger one as it is.
+
+    None if they do not match, or if there is too much to compare.
+    """
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    # Wider than the search: it is only a matter of how they are drawn.
+    matcher = StructureMatcher(
+        ltol=0.3,
+        stol=0.5,
+        angle_tol=10,
+        primitive_cell=False,
+        attempt_supercell=True,
+        supercell_size="num_sites",
+    )
+    smaller = len(generated) < len(filled)
+    target, moved = (filled, generated) if smaller else (generated, filled)
+    try:
+        like = MatcherWork().counted(matcher).get_s2_like_s1(target, moved)
+    except (TooMuchToCompareError, ValueError, np.linalg.LinAlgError):
+        return None
+    if like is None or len(like) != len(target):
+        return None
+    return (like, target) if smaller else (target, like)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A crystal that is to be drawn: vectors as rows (Å), fractional coordinates, symbols."""
+
+    lattice: NDArray[Any]
+    frac_coords: NDArray[Any]
+    symbols: Sequence[str]
+    exchanged: Sequence[int]
+
+    @classmethod
+    def of(
+        cls, structure: Structure, exchanged: Sequence[int], symbols: Sequence[str] | None = None
+    ) -> _Cell:
+        """A crystal, with other symbols on its sites if they are given."""
+        own = [site.specie.symbol for site in structure]
+        return cls(
+            structure.lattice.matrix,
+            structure.frac_coords,
+            own if symbols is None else symbols,
+            exchanged,
+        )
+
+
+def _drawn(*cells: _Cell) -> list[ViewerData]:
+    """The data of crystals whose sites and cells correspond, in the conventional cell of the first.
+
+    Sites are moved into the cell, and repeated on its faces, as those of the first one are.
+    """
+    first = cells[0]
+    matrix, origin = _conventional(first)
+    inverse = np.linalg.inv(matrix)
+    points = _points(matrix)
+    moved = [
+        (cell.frac_coords[:, None] + points).reshape(-1, 3) @ inverse + origin for cell in cells
+    ]
+    outside = np.floor(moved[0] + _ON_FACE)
+    images = _images(moved[0] - outside)
+    lattice = _upright(matrix @ first.lattice)
+    return [
+        _data(
+            cell,
+            _turned(matrix @ cell.lattice, lattice),
+            coords - outside,
+            images,
+            n_each=len(points),
+        )
+        for cell, coords in zip(cells, moved, strict=True)
+    ]
+
+
+def _data(
+    cell: _Cell,
+    lattice: NDArray[Any],
+    frac_coords: NDArray[Any],
+    images: list[int],
+    *,
+    n_each: int,
+) -> ViewerData:
+    """The data of a crystal of whose sites each stands for `n_each`, one after the other."""
+    from ase.data import atomic_numbers, covalent_radii
+    from ase.data.colors import jmol_colors
+
+    elements = sorted(set(cell.symbols))
+    numbers = [atomic_numbers[name] for name in elements]
+    kinds = np.repeat([elements.index(name) for name in cell.symbols], n_each)
+    exchanged = (np.array(cell.exchanged, dtype=int)[:, None] * n_each + np.arange(n_each)).ravel()
+    return {
+        "cell": lattice.round(3).tolist(),
+        "elements": elements,
+        "colors": [
+            "#" + bytes((255 * jmol_colors[one]).round().astype(int).tolist()).hex()
+            for one in numbers
+        ],
+        "radii": [round(float(covalent_radii[one]), 2) for one in numbers],
+        "kinds": kinds.tolist(),
+        "positions": frac_coords.round(4).ravel().tolist(),
+        "images": images,
+        "exchanged": exchanged.tolist(),
+    }
+
+
+def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The vectors of the conventional cell in those of the cell, as rows, and where it begins.
+
+    A crystal that is hardly off its symmetry is drawn as if it had it. The cell itself is kept
+    where its symmetry is not found, is that of a smaller cell, or asks for too many sites.
+    """
+    import spglib
+    from ase.data import atomic_numbers
+
+    as_it_is = np.eye(3), np.zeros(3)
+    if np.linalg.norm(cell.lattice, axis=1).min() < SHORTEST_PERIOD:
+        return as_it_is
+    numbers = [atomic_numbers[name] for name in cell.symbols]
+    for tolerance in (0.1, 0.01):
+        try:
+            found = spglib.get_symmetry_dataset(
+                (cell.lattice.tolist(), cell.frac_coords.tolist(), numbers), symprec=tolerance
+            )
+        except Exception:  # spglib raises types of its own, which change by version
+            continue
+        if found is None:
+            continue
+        matrix = np.linalg.inv(found.transformation_matrix).T
+        whole = matrix.round()
+        if np.abs(matrix - whole).max() > 0.01:
+            continue
+        if round(abs(np.linalg.det(whole))) * len(numbers) <= MOST_SITES:
+            return whole, found.origin_shift
+    return as_it_is
+
+
+def _points(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The points of the lattice within a cell of it, in the vectors of the lattice."""
+    reach = np.abs(matrix).sum(axis=0).astype(int)
+    every = np.array(list(product(*(range(-far, far + 1) for far in reach))), dtype=float)
+    within = every @ np.linalg.inv(matrix) + 1e-6
+    return every[((within >= 0) & (within < 1)).all(axis=1)]
+
+
+def _images(frac_coords: NDArray[Any]) -> list[int]:
+    """Copies of the sites that are near a face on the opposite ones: a site, and its steps."""
+    found = []
+    for site, coords in enumerate(frac_coords):
+        steps = [(0, 1) if abs(x) <= _ON_FACE else (0,) for x in coords]
+        found += [number for step in product(*steps) if any(step) for number in (site, *step)]
+    return found
+
+
+def _upright(lattice: NDArray[Any]) -> NDArray[Any]:
+    """The same cell with a along x and b in the plane of x and y."""
+    turned = np.linalg.cholesky(lattice @ lattice.T)
+    if np.linalg.det(lattice) < 0:
+        turned[:, 2] *= -1
+    return turned
+
+
+def _turned(lattice: NDArray[Any], onto: NDArray[Any]) -> NDArray[Any]:
+    """A cell turned, or mirrored, so that its vectors lie nearest to those of another one."""
+    left, _, right = np.linalg.svd(lattice.T @ onto)
+    return lattice @ left @ right
