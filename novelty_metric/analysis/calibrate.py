@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.reference.calibration import (
     Calibration,
+    HeldOut,
     LeftOutCrystal,
+    Sensitivity,
     calibration_files,
     find_calibration,
     save_calibration,
@@ -27,11 +30,37 @@ if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.scoring.pipeline import Pipeline
 
+_Drawn = TypeVar("_Drawn")
 _AT_ONCE = 64
 """Crystals that are scored together: enough to fill the batches of a potential."""
 
 
-def calibrate(metric: SubstitutionNovelty, *, n: int = 300, seed: int = 0) -> Calibration:
+@dataclass(frozen=True)
+class HeldOutFile:
+    """Real crystals that are not in the reference, such as a validation set.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    sha256 : str
+        Of its content.
+    samples : sequence of Sample
+        Those that were drawn from it.
+    """
+
+    name: str
+    sha256: str
+    samples: Sequence[Sample]
+
+
+def calibrate(
+    metric: SubstitutionNovelty,
+    *,
+    n: int = 300,
+    seed: int = 0,
+    held_out: HeldOutFile | None = None,
+) -> Calibration:
     """Score crystals of the reference, and keep their verdicts beside the store.
 
     Each crystal is relaxed, screened and searched as a generated one is. It is itself absent from
@@ -46,6 +75,9 @@ def calibrate(metric: SubstitutionNovelty, *, n: int = 300, seed: int = 0) -> Ca
         Crystals to draw, all of them if the reference holds fewer.
     seed : int
         The same seed draws the same crystals, and a larger `n` the same ones and more.
+    held_out : HeldOutFile, optional
+        Crystals for a second estimate, drawn with the same seed. They are scored against the whole
+        reference; their compositions too are absent from the hull.
 
     Returns
     -------
@@ -63,56 +95,136 @@ def calibrate(metric: SubstitutionNovelty, *, n: int = 300, seed: int = 0) -> Ca
             "a calibration needs a potential, and its own energies; leave out relaxer=none and "
             "energies="
         )
-    order = np.random.default_rng(seed).permutation(len(metric.reference))[:n].tolist()
-    unfinished = writable(calibration_files(metric.reference, key))
-    unfinished = unfinished.with_name(unfinished.name + ".part")
-    known = _known(pipeline, key, unfinished)
-    waiting = [index for index in order if index not in known]
-    with _open(unfinished) as file:
-        for start in range(0, len(waiting), _AT_ONCE):
-            metric.progress("calibrate", len(order) - len(waiting) + start, len(order))
-            for found in _score(pipeline, waiting[start : start + _AT_ONCE]):
-                known[found.index] = found
-                file.write(json.dumps(list(vars(found).values())) + "\n")
-                file.flush()
-    metric.progress("calibrate", len(order), len(order))
-    calibration = Calibration(key, seed, tuple(known[index] for index in order))
-    save_calibration(metric.reference, calibration)
-    unfinished.unlink(missing_ok=True)
-    return calibration
+    reference = metric.reference
+    before = find_calibration(reference, key) or Calibration(key, seed, ())
+    drawn = np.random.default_rng(seed).permutation(len(reference))[:n].tolist()
+
+    def left_out(index: int) -> Case:
+        return Case(Sample(reference.ids[index], reference.structure(index)), leave_out=index)
+
+    path = writable(calibration_files(reference, key))
+    scored = _Scored(metric, path.with_name(f"{path.name}.part"), before.crystals)
+    found = replace(
+        before,
+        seed=seed,
+        crystals=scored.all_of("calibrate", {index: index for index in drawn}, left_out),
+        crystals_hash=reference.crystals_hash,
+    )
+    save_calibration(reference, found)
+    scored.forget()
+    if held_out is None:
+        return found
+    known = before.held_out
+    same = known is not None and known.sha256 == held_out.sha256
+    scored = _Scored(
+        metric,
+        path.with_name(f"{path.name}.{held_out.sha256[:12]}.part"),
+        known.crystals if known is not None and same else (),
+    )
+    samples = {sample.id: sample for sample in held_out.samples}
+    crystals = scored.all_of("held out", samples, Case)
+    found = replace(found, held_out=HeldOut(held_out.name, held_out.sha256, seed, crystals))
+    save_calibration(reference, found)
+    scored.forget()
+    return found
 
 
-def _score(pipeline: Pipeline, indices: list[int]) -> Iterator[LeftOutCrystal]:
-    reference = pipeline.resources.reference
-    cases = [
-        Case(Sample(reference.ids[index], reference.structure(index)), leave_out=index)
-        for index in indices
-    ]
+def keep_sensitivity(metric: SubstitutionNovelty, sensitivity: Sensitivity) -> bool:
+    """Keep what a control found beside the base rate of the same settings.
+
+    Returns
+    -------
+    bool
+        False where no calibration can belong to these settings.
+
+    Raises
+    ------
+    InputError
+        If nothing can be written.
+    """
+    key = key_of_calibration(metric.pipeline)
+    if key is None:
+        return False
+    reference = metric.reference
+    before = find_calibration(reference, key) or Calibration(key, 0, ())
+    found = replace(before, sensitivity=sensitivity, crystals_hash=reference.crystals_hash)
+    save_calibration(reference, found)
+    return True
+
+
+class _Scored:
+    """Real crystals that were scored, in this run or before, kept in a file as they come.
+
+    Parameters
+    ----------
+    unfinished : path
+        What an interrupted run has left.
+    before : sequence of LeftOutCrystal
+        Those of a finished one.
+    """
+
+    def __init__(
+        self,
+        metric: SubstitutionNovelty,
+        unfinished: Path,
+        before: Sequence[LeftOutCrystal],
+    ) -> None:
+        self._metric = metric
+        self._file = unfinished
+        self._known = {found.key: found for found in (*_read(unfinished), *before)}
+
+    def all_of(
+        self, stage: str, drawn: Mapping[Any, _Drawn], make: Callable[[_Drawn], Case]
+    ) -> tuple[LeftOutCrystal, ...]:
+        """Those that were drawn, in order; what is not known yet is made a case and scored.
+
+        Parameters
+        ----------
+        stage : str
+            What the progress is called.
+        drawn : mapping
+            By the key of the crystal.
+        make : callable
+        """
+        waiting = [one for key, one in drawn.items() if key not in self._known]
+        progress = self._metric.progress
+        with _open(self._file) as file:
+            for start in range(0, len(waiting), _AT_ONCE):
+                progress(stage, len(drawn) - len(waiting) + start, len(drawn))
+                cases = [make(one) for one in waiting[start : start + _AT_ONCE]]
+                for found in _score(self._metric.pipeline, cases):
+                    self._known[found.key] = found
+                    file.write(json.dumps(asdict(found)) + "\n")
+                    file.flush()
+        progress(stage, len(drawn), len(drawn))
+        return tuple(self._known[key] for key in drawn)
+
+    def forget(self) -> None:
+        """Delete the file of the unfinished run."""
+        self._file.unlink(missing_ok=True)
+
+
+def _score(pipeline: Pipeline, cases: list[Case]) -> Iterator[LeftOutCrystal]:
+    for case in cases:
+        case.unknown_to_hull = True
     pipeline.run(cases)
-    for index, case in zip(indices, cases, strict=True):
+    for case in cases:
         row = pipeline.row(case)
         yield LeftOutCrystal(
-            index=index,
+            index=case.leave_out,
             crystal_system=row.crystal_system,
             eligible=row.eligible is True and row.verdict is not None,
             verdict=None if row.verdict is None else row.verdict.value,
             cost=row.cost,
+            id=case.sample.id if case.leave_out is None else None,
         )
 
 
-def _known(pipeline: Pipeline, key: str, unfinished: Path) -> dict[int, LeftOutCrystal]:
-    """Crystals that a run before has scored, finished or not."""
-    reference = pipeline.resources.reference
-    known: dict[int, LeftOutCrystal] = {}
+def _read(unfinished: Path) -> Iterator[LeftOutCrystal]:
     if unfinished.exists():
         for line in unfinished.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, TypeError):  # a line that a kill cut off
-                found = LeftOutCrystal(*json.loads(line))
-                known[found.index] = found
-    before = find_calibration(reference, key)
-    if before is not None:
-        known.update((found.index, found) for found in before.crystals)
-    return known
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # a kill cut the line off
+                yield LeftOutCrystal.read(json.loads(line))
 
 
 def _open(path: Path) -> TextIO:

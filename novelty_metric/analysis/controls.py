@@ -24,6 +24,7 @@ import numpy as np
 from novelty_metric.analysis import control_crystals as made
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Sensitivity
 from novelty_metric.samples.base import Sample
 from novelty_metric.search.matching import matchers
 from novelty_metric.support.statistics import Bounds, Interval, share_bounds, wilson
@@ -42,6 +43,7 @@ DISTANCES = (0.05, 0.2, 0.5, 1.0)
 """Å that sites of a perturbed copy are moved by; the last two are near the tolerance and beyond."""
 STRAINS = (0.02, 0.05, 0.1, 0.25)
 """Largest strain of a strained copy; the last is beyond `ltol`, and shear may meet `angle_tol`."""
+_SENSITIVITY = "sensitivity, substituted"
 NEAR_RMS = 0.1
 """A match below this RMS, in (V/N)^(1/3), is one that nobody would call loose."""
 
@@ -159,6 +161,14 @@ class ControlsResult:
     rows: tuple[ControlRow, ...]
     cases: tuple[ControlCase, ...]
     reports: Mapping[str, NoveltyReport]
+
+    @property
+    def sensitivity(self) -> Sensitivity | None:
+        """Of the control `substituted`, if it was relaxed."""
+        for row in self.rows:
+            if (row.control, row.measure) == (Control.SUBSTITUTED, _SENSITIVITY):
+                return Sensitivity(row.hits, row.n)
+        return None
 
     def save(self, folder: Path) -> Path:
         """Write ``controls.json``, ``controls.csv`` and the reports.
@@ -632,7 +642,7 @@ def _rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow
             yield _row("known, of eligible", eligible, _KNOWN)
         elif name == Control.SUBSTITUTED:
             if relaxes:
-                yield _row("sensitivity, substituted", group, (Verdict.SUBSTITUTED.value,))
+                yield _row(_SENSITIVITY, group, (Verdict.SUBSTITUTED.value,))
             yield _source_row(group)
             yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
         elif name == Control.RANDOMISED:

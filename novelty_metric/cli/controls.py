@@ -81,6 +81,8 @@ does not. By default against the small packaged reference.
     closing="""\
 reference=, protocol=, relaxer=, hull=, workers=, device=, cache=, max_sites= and progress= are
 those of `novelty-metric score`. With relaxer=none only duplicates and the search are tested.
+The share of known substitutions that is found (control substituted) is kept beside the reference:
+reports show it beside the base rate of real crystals, which contains the same misses.
 
 examples
   novelty-metric controls relaxer=none out=controls
@@ -143,6 +145,7 @@ def _before(settings: ScoreSettings) -> Mapping[str, Any] | None:
 
 def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> ControlsResult:
     with quiet() as terminal:
+        from novelty_metric.analysis.calibrate import keep_sensitivity
         from novelty_metric.analysis.controls import Control, run_controls
         from novelty_metric.samples import read_samples
         from novelty_metric.terminal.progress import Progress
@@ -156,7 +159,7 @@ def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> Cont
             Progress(terminal, wanted=settings.progress) as progress,
             one_run.make_metric(settings, reference, progress, scope="all") as metric,
         ):
-            return run_controls(
+            found = run_controls(
                 metric,
                 n=given["n"],
                 seed=given["seed"],
@@ -164,3 +167,6 @@ def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> Cont
                 only=given["only"] or tuple(Control),
                 held_out=held_out,
             )
+            if found.sensitivity is not None:
+                keep_sensitivity(metric, found.sensitivity)
+            return found

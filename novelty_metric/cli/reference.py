@@ -14,8 +14,10 @@ from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
+    from novelty_metric.analysis.calibrate import HeldOutFile
     from novelty_metric.reference import Reference
     from novelty_metric.reference.fetch import Fetched
+    from novelty_metric.settings.score_settings import ScoreSettings
 
 
 def _published() -> str:
@@ -26,7 +28,7 @@ def _published() -> str:
 
 SETTINGS_OF_SCORE = (
     *("protocol", "relaxer", "hull", "workers", "device", "cache", "max_sites", "progress"),
-    "smact_oxidation_states",
+    *("smact_oxidation_states", "column", "format"),
 )
 _WORKERS = Option("workers", "N", "processes that prepare crystals", whole(1), 1)
 VERB = Verb(
@@ -85,9 +87,16 @@ command is run again, and n= can be raised.
                 Option("n", "N", "crystals to score", whole(1), 300),
                 Option("seed", "N", "the same seed draws the same crystals", whole(), 0),
                 Option(
-                    "protocol=, relaxer=, hull=, workers=, device=, cache=",
+                    "held_out",
+                    "FILE",
+                    "real crystals that the reference does not hold, such as a validation set: n "
+                    "of them are scored too, for a second estimate",
+                    user_path,
+                ),
+                Option(
+                    "protocol=, relaxer=, hull=, workers=, device=, cache=, column=, format=",
                     "",
-                    "as for `score`",
+                    "as for `score`; the last two are of the held-out file",
                     passed=True,
                 ),
             ),
@@ -104,6 +113,7 @@ examples
   novelty-metric reference build train.csv out=mp_20.arrow
   novelty-metric reference build train.csv val.csv out=mp_20_all.arrow workers=4
   novelty-metric reference calibrate mp_20 workers=2
+  novelty-metric reference calibrate mp_20 held_out=val.csv
 """,
 )
 
@@ -144,6 +154,8 @@ def _run_fetch(given: Words) -> int:
 
 def _run_calibrate(given: Words) -> int:
     (name,) = given.names
+    if "held_out" in given and not given["held_out"].exists():
+        raise InputError(f"held_out={given['held_out']}: no such file or folder")
     _, settings = one_run.settings_of(compose_config([f"reference={name}", *given.passed]))
     reference = one_run.check(settings, None)
     with quiet() as terminal:
@@ -154,13 +166,35 @@ def _run_calibrate(given: Words) -> int:
             Progress(terminal, wanted=settings.progress) as progress,
             one_run.make_metric(settings, reference, progress) as metric,
         ):
-            found = calibrate(metric, n=given["n"], seed=given["seed"])
+            found = calibrate(
+                metric, n=given["n"], seed=given["seed"], held_out=_held_out(given, settings)
+            )
 
     from novelty_metric.terminal.calibration import print_calibration
     from novelty_metric.terminal.console import stdout_console
 
     print_calibration(name, found, stdout_console(sys.stdout))
     return 0
+
+
+def _held_out(given: Words, settings: ScoreSettings) -> HeldOutFile | None:
+    if "held_out" not in given:
+        return None
+    from novelty_metric.analysis.calibrate import HeldOutFile
+    from novelty_metric.samples import read_samples
+    from novelty_metric.settings.run_folder import fingerprint
+
+    path = given["held_out"]
+    sha256 = fingerprint([path])
+    assert sha256 is not None
+    samples = read_samples(
+        path,
+        format=settings.format,
+        column=settings.column,
+        limit=given["n"],
+        seed=given["seed"],
+    )
+    return HeldOutFile(path.name, sha256, tuple(samples))
 
 
 def _print(path: Path, reference: Reference) -> None:

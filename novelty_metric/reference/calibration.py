@@ -6,17 +6,20 @@ store, in ``<store>.<key>.calibration.json``; packaged references carry theirs.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference.energies import beside_store, writable
 from novelty_metric.support.folders import write_atomically
-from novelty_metric.support.statistics import Interval, wilson
+from novelty_metric.support.statistics import Change, Interval, newcombe, wilson
+from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
@@ -29,42 +32,63 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class LeftOutCrystal:
-    """One crystal of the reference, scored against the others.
+    """One real crystal, scored against a reference that does not hold it.
 
     Attributes
     ----------
-    index : int
-        Its position in the reference.
+    index : int or None
+        Its position in the reference; None for a crystal that is not in it.
     crystal_system : str or None
     eligible : bool
     verdict : str or None
     cost : float or None
         Of its nearest parent; None where it has none.
+    id : str or None
+        Of a crystal that is not in the reference.
     """
 
-    index: int
+    index: int | None
     crystal_system: str | None
     eligible: bool
     verdict: str | None
     cost: float | None
+    id: str | None = None
+
+    @property
+    def key(self) -> int | str | None:
+        """What names it among those of its draw."""
+        return self.index if self.id is None else self.id
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> LeftOutCrystal:
+        """From the values of a file.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If they are not those of a crystal.
+        """
+        crystal = cls(**values)
+        if crystal.verdict is not None:
+            Verdict(crystal.verdict)
+        if not isinstance(crystal.eligible, bool):
+            raise TypeError(f"eligible is {crystal.eligible!r}")
+        if crystal.cost is not None and not math.isfinite(crystal.cost):
+            raise ValueError(f"cost is {crystal.cost!r}")
+        if isinstance(crystal.key, bool) or not isinstance(crystal.key, int | str):
+            raise TypeError(f"index is {crystal.index!r}")
+        return crystal
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Verdicts of real crystals that were left out of the reference one at a time.
+class RealCrystals:
+    """Counts over real crystals that were scored.
 
     Attributes
     ----------
-    key : str
-        Hash of all that decides the verdicts: see `calibration_key`.
-    seed : int
-        Of the draw.
     crystals : tuple of LeftOutCrystal
         In the order in which they were drawn.
     """
 
-    key: str
-    seed: int
     crystals: tuple[LeftOutCrystal, ...]
 
     @property
@@ -87,17 +111,99 @@ class Calibration:
         """Share of unmatched among the eligible, with its 95 % interval; None without any."""
         return wilson(*self.count("unmatched"))
 
+
+@dataclass(frozen=True)
+class HeldOut(RealCrystals):
+    """Verdicts of real crystals of a file, scored against the whole reference.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    sha256 : str
+        Of its content.
+    seed : int
+        Of the draw.
+    """
+
+    name: str
+    sha256: str
+    seed: int
+    crystals: tuple[LeftOutCrystal, ...]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Known substitutions of reference crystals, and those of them that are called so.
+
+    They are those of the control `substituted` of ``novelty-metric controls``: what is missed here
+    is missed among real and generated crystals too.
+    """
+
+    hits: int
+    total: int
+
+    @property
+    def share(self) -> Interval | None:
+        """Share that is found, with its 95 % interval."""
+        return wilson(self.hits, self.total)
+
+
+@dataclass(frozen=True)
+class Calibration(RealCrystals):
+    """Verdicts of real crystals that were left out of the reference one at a time.
+
+    Attributes
+    ----------
+    key : str
+        Hash of all that decides the verdicts: see `calibration_key`.
+    seed : int
+        Of the draw.
+    crystals : tuple of LeftOutCrystal
+        In the order in which they were drawn.
+    crystals_hash : str
+        Of the reference; empty in files of before it was kept.
+    held_out : HeldOut or None
+        A second estimate, by crystals that the reference does not hold.
+    sensitivity : Sensitivity or None
+        Of the method, if a control was run.
+    """
+
+    key: str
+    seed: int
+    crystals: tuple[LeftOutCrystal, ...]
+    crystals_hash: str = ""
+    held_out: HeldOut | None = None
+    sensitivity: Sensitivity | None = None
+
+    @property
+    def change_to_held_out(self) -> Change | None:
+        """Base rate of the held-out crystals minus that of those left out one at a time."""
+        if self.held_out is None:
+            return None
+        return newcombe(self.count("unmatched"), self.held_out.count("unmatched"))
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, which `from_dict` reads."""
-        names = [field.name for field in fields(LeftOutCrystal)]
-        return {
+        content: dict[str, Any] = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
             "key": self.key,
+            "crystals_hash": self.crystals_hash,
             "seed": self.seed,
-            "columns": names,
-            "crystals": [list(asdict(crystal).values()) for crystal in self.crystals],
+            **_table(self.crystals, "index"),
         }
+        if self.held_out is not None:
+            held_out = self.held_out
+            content["held_out"] = {
+                "name": held_out.name,
+                "sha256": held_out.sha256,
+                "seed": held_out.seed,
+                **_table(held_out.crystals, "id"),
+            }
+        if self.sensitivity is not None:
+            content["sensitivity"] = asdict(self.sensitivity)
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
@@ -113,13 +219,45 @@ class Calibration:
                 raise StoreError("not a calibration")
             if content["format_version"] > _FORMAT_VERSION:
                 raise StoreError("written by a newer novelty-metric; upgrade, or calibrate again")
-            names = content["columns"]
-            crystals = tuple(
-                LeftOutCrystal(**dict(zip(names, row, strict=True))) for row in content["crystals"]
+            held_out, sensitivity = content.get("held_out"), content.get("sensitivity")
+            return cls(
+                key=str(content["key"]),
+                seed=int(content["seed"]),
+                crystals=_crystals(content),
+                crystals_hash=str(content.get("crystals_hash", "")),
+                held_out=None
+                if held_out is None
+                else HeldOut(
+                    name=str(held_out["name"]),
+                    sha256=str(held_out["sha256"]),
+                    seed=int(held_out["seed"]),
+                    crystals=_crystals(held_out),
+                ),
+                sensitivity=None
+                if sensitivity is None
+                else Sensitivity(int(sensitivity["hits"]), int(sensitivity["total"])),
             )
-            return cls(str(content["key"]), int(content["seed"]), crystals)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"damaged ({type(error).__name__}: {error})") from error
+
+
+_COLUMNS = ("crystal_system", "eligible", "verdict", "cost")
+
+
+def _table(crystals: Iterable[LeftOutCrystal], label: str) -> dict[str, Any]:
+    """Crystals as columns and rows; the label is ``index`` or ``id``."""
+    columns = (label, *_COLUMNS)
+    rows = [[getattr(crystal, column) for column in columns] for crystal in crystals]
+    return {"columns": list(columns), "crystals": rows}
+
+
+def _crystals(content: Mapping[str, Any]) -> tuple[LeftOutCrystal, ...]:
+    """Crystals from `_table`."""
+    columns = content["columns"]
+    return tuple(
+        LeftOutCrystal.read({"index": None, **dict(zip(columns, row, strict=True))})
+        for row in content["crystals"]
+    )
 
 
 def count_by_system(
@@ -151,30 +289,61 @@ def find_calibration(reference: Reference, key: str) -> Calibration | None:
     Raises
     ------
     StoreError
-        If its file is damaged.
+        If its file is damaged or belongs to another reference.
     """
-    for path in calibration_files(reference, key):
+    files = calibration_files(reference, key)
+    own = writable(files)  # one that was made here comes before a packaged one
+    for path in (own, *(other for other in files if other != own)):
         if path.exists():
-            found = load_calibration(path)
-            if found.key == key:
-                return found
+            return load_calibration(path, reference)
     return None
 
 
-def load_calibration(path: Path) -> Calibration:
-    """Read a file of `save_calibration`.
+def check_calibrations(reference: Reference) -> None:
+    """Read all calibrations of a reference, so that a damaged one is noticed before hours of work.
 
     Raises
     ------
     StoreError
-        If it is damaged.
+        If a file is damaged or belongs to another reference.
     """
+    for pattern in beside_store(reference, f".*{SUFFIX}"):
+        name = glob.escape(pattern.name.removesuffix(f".*{SUFFIX}")) + f".*{SUFFIX}"
+        for path in sorted(pattern.parent.glob(name)):
+            load_calibration(path, reference)
+
+
+def load_calibration(path: Path, reference: Reference | None = None) -> Calibration:
+    """Read a file of `save_calibration`.
+
+    Parameters
+    ----------
+    reference : Reference, optional
+        The one that the file has to belong to.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged or belongs to another reference.
+    """
+    again = "delete it, and run `novelty-metric reference calibrate` again"
     try:
-        return Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: can't be read ({error}); delete it") from error
+        found = Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: damaged ({error}); {again}") from error
     except StoreError as error:
-        raise StoreError(f"{path}: {error}") from error
+        raise StoreError(f"{path}: {error}; {again}") from error
+    if not path.name.endswith(f".{found.key[:12]}{SUFFIX}"):
+        raise StoreError(f"{path}: holds the calibration of other settings; {again}")
+    if reference is not None and not _belongs(found, reference):
+        raise StoreError(f"{path}: made for other crystals than {reference.name!r}; {again}")
+    return found
+
+
+def _belongs(calibration: Calibration, reference: Reference) -> bool:
+    if calibration.crystals_hash:
+        return calibration.crystals_hash == reference.crystals_hash
+    return all(crystal.index in range(len(reference)) for crystal in calibration.crystals)
 
 
 def save_calibration(reference: Reference, calibration: Calibration) -> Path:

@@ -84,17 +84,16 @@ def open_reference(name_or_path: str | Path) -> Reference:
         If the name is unknown, its reference is not there yet, or the path is that of crystals
         that were not prepared.
     StoreError
-        If the file is missing, damaged, empty, of another kind or of a newer format.
+        If the file is missing, damaged, empty, of another kind or of a newer format, or a
+        calibration beside it is damaged or of another reference.
     """
-    from novelty_metric.reference.store import Reference
-
     text = os.fspath(name_or_path)
     is_name = isinstance(name_or_path, str) and Path(text).name == text and text not in ("", ".")
     if is_name and text in known_names():
         path = reference_path(text)
         if not path.exists():
             raise InputError(_not_there(text, path))
-        return Reference.open(path)
+        return _opened(path)
 
     if not text:
         raise InputError(f"no reference was named; known: {', '.join(known_names())}")
@@ -102,7 +101,7 @@ def open_reference(name_or_path: str | Path) -> Reference:
     if path.suffix == SUFFIX:
         if not path.exists():
             raise StoreError(f"{path}: no such file; {_how_to_build(path=path)}")
-        return Reference.open(path)
+        return _opened(path)
     if path.exists():
         out = path.resolve().name.split(".")[0] + SUFFIX
         raise InputError(
@@ -114,6 +113,15 @@ def open_reference(name_or_path: str | Path) -> Reference:
             f"no reference named {text!r}; known: {', '.join(known_names())}; {_how_to_build()}"
         )
     raise InputError(f"{path}: no such file; {_how_to_build()}")
+
+
+def _opened(path: Path) -> Reference:
+    from novelty_metric.reference.calibration import check_calibrations
+    from novelty_metric.reference.store import Reference
+
+    reference = Reference.open(path)
+    check_calibrations(reference)
+    return reference
 
 
 def _how_to_build(*, path: Path | None = None) -> str:

@@ -280,7 +280,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         },
         "left_out": report.left_out,
         "eligibility": context.eligibility,
-        "breakdowns": {by: _json(report.breakdown(by)) for by in BREAKDOWNS},
+        "breakdowns": {by: _breakdown(report, by) for by in BREAKDOWNS},
         "protocol": context.protocol_text,
         "protocol_settings": context.protocol.to_dict(),
         "potential": None if context.potential is None else asdict(context.potential),
@@ -306,6 +306,16 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         "warnings": list(context.warnings),
         "unreadable_rows": [i for i, result in enumerate(report.results) if not result.readable],
     }
+
+
+def _breakdown(report: NoveltyReport, by: str) -> dict[str, Any]:
+    """The groups; of crystal systems with the base rate of real crystals beside each."""
+    groups = {str(key): _json(group) for key, group in report.breakdown(by).items()}
+    beside = report.beside_real_crystals
+    if by == "crystal_system" and beside is not None:
+        for system, group in groups.items():
+            group["base_rate"] = _json(beside.base_rates.get(system))
+    return groups
 
 
 def _headlines(report: NoveltyReport) -> dict[str, Any]:

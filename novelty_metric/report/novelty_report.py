@@ -347,7 +347,9 @@ class NoveltyReport:
         """`breakdown` as a table: a row per group and verdict, in order.
 
         Columns: the name given as `by`, ``verdict``, ``count``, ``n`` (eligible crystals of the
-        group), ``fraction``, and ``low`` and ``high``, its 95 % interval (Wilson).
+        group), ``fraction``, and ``low`` and ``high``, its 95 % interval (Wilson). By crystal
+        system, if the reference is calibrated, also ``real``, ``real_low``, ``real_high`` and
+        ``n_real``: the same of real crystals.
 
         Raises
         ------
@@ -362,7 +364,22 @@ class NoveltyReport:
             for verdict, share in group.fractions.items()
         ]
         columns = [by, "verdict", "count", "n", "fraction", "low", "high"]
-        return pd.DataFrame(rows, columns=columns)
+        frame = pd.DataFrame(rows, columns=columns)
+        calibration = self.context.calibration
+        if by != "crystal_system" or calibration is None:
+            return frame
+        counts = {verdict.value: calibration.counts(verdict.value) for verdict in Verdict}
+        real = [
+            counts[verdict].get(str(system), (0, 0))
+            for system, verdict in zip(frame[by], frame["verdict"], strict=True)
+        ]
+        shares = [wilson(*found) or Interval(math.nan, math.nan, math.nan) for found in real]
+        return frame.assign(
+            real=[share.value for share in shares],
+            real_low=[share.low for share in shares],
+            real_high=[share.high for share in shares],
+            n_real=[total for _, total in real],
+        )
 
     @property
     def decided(self) -> float | None:

@@ -15,7 +15,7 @@ from novelty_metric.support.ratios import (
     standardised,
     strata_of,
 )
-from novelty_metric.support.statistics import Interval
+from novelty_metric.support.statistics import Interval, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
 
@@ -41,6 +41,11 @@ class BesideRealCrystals:
     copying_z : float or None
         Of the costs of the nearest parents: below −3 the model lies nearer to the reference than
         real crystals do.
+    held_out : Interval or None
+        A second estimate of the base rate, by real crystals that the reference does not hold.
+    sensitivity : Interval or None
+        Share of known substitutions that the method finds, if a control was run. What it misses
+        counts as unmatched, among the model's crystals and in the base rate.
     """
 
     n: int
@@ -50,6 +55,14 @@ class BesideRealCrystals:
     standardised: Standardised | None
     duplicate_ratio: Ratio | None
     copying_z: float | None
+    held_out: Interval | None = None
+    sensitivity: Interval | None = None
+
+    @property
+    def base_rates(self) -> dict[str, Interval]:
+        """Share of unmatched real crystals by crystal system, where there are any."""
+        rates = {name: wilson(*counts) for name, counts in self.by_crystal_system.items()}
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def beside_real_crystals(
@@ -78,6 +91,8 @@ def beside_real_crystals(
                 if crystal.eligible and crystal.verdict != Verdict.UNDECIDED.value
             ],
         ),
+        held_out=None if calibration.held_out is None else calibration.held_out.base_rate,
+        sensitivity=None if calibration.sensitivity is None else calibration.sensitivity.share,
     )
 
 

@@ -57,6 +57,8 @@ class Case:
     sample : Sample
     leave_out : int or None
         Position of a reference crystal that counts as absent, for a crystal of the reference.
+    unknown_to_hull : bool
+        The crystals of its composition count as absent from the hull, for a real crystal.
     cleaned, reduced : Structure or None
         As it came in, checked, its sites in `crystal.in_site_order`; and relaxed, primitive and
         Niggli-reduced.
@@ -103,6 +105,7 @@ class Case:
 
     sample: Sample
     leave_out: int | None = None
+    unknown_to_hull: bool = False
     cleaned: Structure | None = None
     reduced: Structure | None = None
     symmetry: crystal.Symmetry | None = None

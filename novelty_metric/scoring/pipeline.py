@@ -262,6 +262,7 @@ class Pipeline:
 
     def _measure_hull(self, case: Case) -> None:
         """Step 3: fill in how far a crystal lies above the hull."""
+        from novelty_metric.reference.store import composition_key
         from novelty_metric.screening.hull import hull_distance, hull_without
 
         assert case.cleaned is not None
@@ -269,8 +270,8 @@ class Pipeline:
         energy = case.energy_per_atom if own is None else case.take_given_energy(own)
         if hull is None or energy is None:
             return
-        if case.leave_out is not None:
-            hull = hull_without(hull, self.resources.reference.composition_key(case.leave_out))
+        if case.unknown_to_hull:
+            hull = hull_without(hull, composition_key(case.cleaned.atomic_numbers))
         try:
             found = hull_distance(
                 hull, case.cleaned.composition, energy, case.reduced or case.cleaned

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from novelty_metric.support.statistics import Z_95, Interval, wilson
+from novelty_metric.support.statistics import Z_95
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +112,29 @@ def koopman(first: tuple[int, int], second: tuple[int, int], *, z: float = Z_95)
     if n1 == 0 or n2 == 0:
         return None
     if x1 == 0 and x2 == 0:
-        return Ratio(None, 0.0, math.inf)
+        return _with_limits(None, 1.0, lambda _: 0.0)
     value = (x1 / n1) / (x2 / n2) if x2 else math.inf
+    likely = (x1 + 0.5) / (n1 + 0.5) / ((x2 + 0.5) / (n2 + 0.5))
+    return _with_limits(value, likely, lambda ratio: _score(ratio, x1, n1, x2, n2) - z * z)
 
-    def excess(log_ratio: float) -> float:
-        return _score(math.exp(log_ratio), x1, n1, x2, n2) - z * z
 
+def _with_limits(value: float | None, likely: float, excess: Callable[[float], float]) -> Ratio:
+    """A ratio with the limits of its score interval.
+
+    Parameters
+    ----------
+    value : float or None
+    likely : float
+        A finite ratio within the interval, for a value of 0 or infinity.
+    excess : callable
+        Score of a ratio above what the test allows.
+    """
+    if value is None:
+        return Ratio(None, 0.0, math.inf)
     # Away from a share of 0 the observed ratio is inside, and the score grows on both sides of it.
-    inside = math.log((x1 + 0.5) / (n1 + 0.5) / ((x2 + 0.5) / (n2 + 0.5)))
-    if x1 > 0 and x2 > 0:
-        inside = math.log(value)
-    low = 0.0 if x1 == 0 else math.exp(_root(excess, inside, -1.0))
-    high = math.inf if x2 == 0 else math.exp(_root(excess, inside, 1.0))
+    inside = math.log(value if 0 < value < math.inf else likely)
+    low = 0.0 if value == 0 else math.exp(_root(excess, inside, -1.0))
+    high = math.inf if value == math.inf else math.exp(_root(excess, inside, 1.0))
     return Ratio(value, low, high)
 
 
@@ -147,14 +158,14 @@ def _chi_squared(hits: int, total: int, share: float) -> float:
 
 
 def _root(excess: Callable[[float], float], inside: float, step: float) -> float:
-    """Where `excess` turns positive on the way from `inside`, by bisection."""
+    """Logarithm of the ratio where `excess` turns positive from `inside` on, by bisection."""
     outside = inside + step
-    while excess(outside) < 0 and abs(outside) < 100:
+    while excess(math.exp(outside)) < 0 and abs(outside) < 100:
         inside, outside = outside, outside + step
         step *= 2
-    for _ in range(80):
+    for _ in range(50):
         middle = (inside + outside) / 2
-        if excess(middle) < 0:
+        if excess(math.exp(middle)) < 0:
             inside = middle
         else:
             outside = middle
@@ -172,8 +183,9 @@ def standardised(strata: Sequence[Stratum]) -> Standardised | None:
     it and b_s the base rate. As some systems hold few real crystals, b_s is drawn towards the base
     rate b of all: ``b_s = (k_s + c b) / (m_s + c)`` for k_s hits of m_s, with c = 0.5 crystals.
 
-    The interval is MOVER-R of the model's share (Wilson) over the expected share, whose own limits
-    follow from those of the b_s (Wilson) by the method of variance estimates recovery.
+    The interval is Koopman's with one base rate per crystal system: a ratio t belongs to it if the
+    score test does not reject that the model's share is ``p = t Σ (n_s / n) b_s``, with p and the
+    b_s that are most likely under it. With one crystal system it is that of `koopman`, but for c.
 
     Returns
     -------
@@ -182,47 +194,91 @@ def standardised(strata: Sequence[Stratum]) -> Standardised | None:
 
     Notes
     -----
-    Source: A. Donner and G. Y. Zou, Stat. Methods Med. Res. 21, 347 (2012).
+    `benchmarks/ratios.py` measures how often the interval holds the true ratio.
     """
-    total = sum(stratum.total for stratum in strata)
-    base_total = sum(stratum.base_total for stratum in strata)
-    if total == 0 or base_total == 0:
+    if not any(stratum.total for stratum in strata):
         return None
-    observed = sum(stratum.hits for stratum in strata)
+    if not any(stratum.base_total for stratum in strata):
+        return None
+    observed, total = _of_model(strata)
+    rates = _rates(strata)
+    share = observed / total
+    expected = sum(rate.weight * rate.hits / rate.total for rate in rates)
+    value = share / expected if expected else math.inf if observed else None
+    likely = (observed + 0.5) / (total + 0.5) / (expected or 0.5)
+    ratio = _with_limits(value, likely, lambda ratio: score_of_ratio(ratio, strata) - Z_95 * Z_95)
+    return Standardised(observed, total * expected, ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """A base rate ``hits / total``, and its weight in the expected share."""
+
+    weight: float
+    hits: float
+    total: float
+
+
+def _of_model(strata: Sequence[Stratum]) -> tuple[int, int]:
+    return sum(stratum.hits for stratum in strata), sum(stratum.total for stratum in strata)
+
+
+def _rates(strata: Sequence[Stratum]) -> list[_Rate]:
+    """The base rates of the crystal systems of the model, drawn towards that of all."""
+    _, total = _of_model(strata)
+    base_total = sum(stratum.base_total for stratum in strata)
     crude = sum(stratum.base_hits for stratum in strata) / base_total
-    expected = below = above = 0.0
-    for stratum in strata:
-        if not stratum.total:
-            continue
-        weight = stratum.total / total
-        hits = stratum.base_hits + PRIOR_CRYSTALS * crude
-        share = wilson(hits, stratum.base_total + PRIOR_CRYSTALS)
-        assert share is not None
-        expected += weight * share.value
-        below += (weight * (share.value - share.low)) ** 2
-        above += (weight * (share.high - share.value)) ** 2
-    model = wilson(observed, total)
-    assert model is not None
-    limits = Interval(
-        expected, max(0.0, expected - math.sqrt(below)), min(1.0, expected + math.sqrt(above))
+    return [
+        _Rate(
+            stratum.total / total,
+            stratum.base_hits + PRIOR_CRYSTALS * crude,
+            stratum.base_total + PRIOR_CRYSTALS,
+        )
+        for stratum in strata
+        if stratum.total
+    ]
+
+
+def score_of_ratio(ratio: float, strata: Sequence[Stratum]) -> float:
+    """Chi-squared of ``p = ratio Σ weight b``, with the shares that are most likely under it.
+
+    They solve ``(hits − total p) / (p (1 − p)) = −λ``, and with the counts of each base rate
+    ``(hits − total b) / (b (1 − b)) = λ ratio weight``, for the λ that meets the condition; the sum
+    of Pearson's terms is then λ² times the variance of ``p − ratio Σ weight b``. The interval of
+    `standardised` holds the ratios with a score of at most z².
+    """
+    from scipy.optimize import brentq
+
+    hits, total = _of_model(strata)
+    rates = _rates(strata)
+
+    def shares(multiplier: float) -> tuple[float, list[float]]:
+        return _most_likely(hits, total, -multiplier), [
+            _most_likely(rate.hits, rate.total, multiplier * ratio * rate.weight) for rate in rates
+        ]
+
+    def gap(multiplier: float) -> float:
+        p, base = shares(multiplier)
+        return p - ratio * sum(rate.weight * b for rate, b in zip(rates, base, strict=True))
+
+    most = 1.0
+    while gap(most) < 0 or gap(-most) > 0:
+        most *= 8
+    multiplier = brentq(gap, -most, most, xtol=1e-9)
+    p, base = shares(multiplier)
+    variance = p * (1 - p) / total + sum(
+        (ratio * rate.weight) ** 2 * b * (1 - b) / rate.total
+        for rate, b in zip(rates, base, strict=True)
     )
-    return Standardised(observed, total * expected, _mover_ratio(model, limits))
+    return multiplier * multiplier * variance
 
 
-def _mover_ratio(first: Interval, second: Interval) -> Ratio:
-    """Ratio of two independent estimates from their limits."""
-    a, b = first.value, second.value
-    if b == 0:
-        low = 0.0 if a == 0 else first.low / second.high
-        return Ratio(None if a == 0 else math.inf, low, math.inf)
-    square = (a * b) ** 2
-    inner = square - first.low * second.high * (2 * a - first.low) * (2 * b - second.high)
-    bottom = second.high * (2 * b - second.high)
-    low = (a * b - math.sqrt(max(0.0, inner))) / bottom if bottom > 0 else first.low / second.high
-    inner = square - first.high * second.low * (2 * a - first.high) * (2 * b - second.low)
-    bottom = second.low * (2 * b - second.low)
-    high = (a * b + math.sqrt(max(0.0, inner))) / bottom if bottom > 0 else math.inf
-    return Ratio(a / b, max(0.0, low), high)
+def _most_likely(hits: float, total: float, pull: float) -> float:
+    """The share b from 0 to 1 with ``hits / b − (total − hits) / (1 − b) = pull``."""
+    centre = pull + total
+    root = math.sqrt(max(0.0, centre * centre - 4 * pull * hits))
+    # The smaller root, each time in the form that does not cancel.
+    return 2 * hits / (centre + root) if centre > 0 else (centre - root) / (2 * pull)
 
 
 def copying_z(generated: Sequence[float], left_out: Sequence[float]) -> float | None:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.support.statistics import wilson
-from novelty_metric.support.text import percent_interval
+from novelty_metric.support.text import percent_interval, points_interval
 from novelty_metric.terminal.tables import plain_table
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from novelty_metric.reference.calibration import Calibration
+    from novelty_metric.reference.calibration import Calibration, RealCrystals, Sensitivity
     from novelty_metric.report.novelty_report import NoveltyReport
 
 
@@ -60,11 +60,18 @@ def print_calibration(name: str, calibration: Calibration, console: Console) -> 
     )
     verdicts = plain_table()
     verdicts.add_column("verdict")
-    verdicts.add_column("crystals", justify="right")
-    verdicts.add_column("% [95 % interval]", justify="right")
+    shown: list[RealCrystals] = [calibration]
+    if calibration.held_out is not None:
+        shown.append(calibration.held_out)
+    for _ in shown:
+        verdicts.add_column("crystals", justify="right")
+        verdicts.add_column("% [95 % interval]", justify="right")
     for verdict in Verdict:
-        hits, total = calibration.count(verdict)
-        verdicts.add_row(verdict.value, str(hits), percent_interval(wilson(hits, total)))
+        cells = []
+        for some in shown:
+            hits, total = some.count(verdict)
+            cells += [str(hits), percent_interval(wilson(hits, total))]
+        verdicts.add_row(verdict.value, *cells)
     systems = plain_table()
     for column in ("eligible", "sum", "unmatched", "base rate, % [95 %]"):
         systems.add_column(column, justify="left" if column == "eligible" else "right")
@@ -74,8 +81,41 @@ def print_calibration(name: str, calibration: Calibration, console: Console) -> 
             hits, total = counts[system]
             rate = percent_interval(wilson(hits, total), 0)
             systems.add_row(system, str(total), str(hits), rate)
+    if calibration.held_out is not None:
+        held_out = calibration.held_out
+        console.print(
+            f"{held_out.count(Verdict.UNMATCHED)[1]} of {held_out.n_drawn} crystals of "
+            f"{held_out.name} are eligible; each was scored against all of {name} (columns to the "
+            "right)"
+        )
     for table in (verdicts, systems):
         console.print()
         console.print(table)
     console.print()
+    for line in agreement_lines(calibration):
+        console.print(line)
     console.print("Reports of the same settings now compare with these crystals.")
+
+
+def agreement_lines(calibration: Calibration) -> list[str]:
+    """Whether the two estimates of the base rate agree, and what the method misses."""
+    lines = []
+    change = calibration.change_to_held_out
+    if change is not None:
+        agree = "differ by more than chance" if change.beyond_noise else "agree"
+        lines.append(
+            f"The two base rates {agree}: held out minus left out "
+            f"{points_interval(change, 1)} percentage points."
+        )
+    if calibration.sensitivity is not None:
+        lines.append(sensitivity_line(calibration.sensitivity))
+    return lines
+
+
+def sensitivity_line(sensitivity: Sensitivity) -> str:
+    """How many known substitutions the method finds, such as 19 of 20."""
+    n, share = sensitivity.total, percent_interval(sensitivity.share, 0, unit=" %")
+    return (
+        f"The method finds {sensitivity.hits} of {n} known substitutions ({share}); "
+        "the base rate holds such misses too."
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pymatgen.core import Composition
 
 from novelty_metric import SubstitutionNovelty
-from novelty_metric.analysis.calibrate import calibrate
+from novelty_metric.analysis.calibrate import HeldOutFile, calibrate, keep_sensitivity
 from novelty_metric.cli import main
 from novelty_metric.crystal import symmetry
 from novelty_metric.errors import InputError, StoreError
@@ -24,11 +25,15 @@ from novelty_metric.reference.calibration import (
     SUFFIX,
     Calibration,
     LeftOutCrystal,
+    Sensitivity,
     find_calibration,
+    save_calibration,
 )
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.report.files import load_report
 from novelty_metric.report.real_crystals import beside_real_crystals
+from novelty_metric.samples.base import Sample
+from novelty_metric.scoring.case import Case
 from novelty_metric.screening.hull import LowerHull, hull_without
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -172,6 +177,45 @@ def test_a_report_finds_its_calibration_and_only_its_own(small: Reference, tmp_p
     assert other([small.structure(0)]).beside_real_crystals is None
 
 
+def test_the_base_rate_stands_beside_each_crystal_system(small: Reference, tmp_path: Path) -> None:
+    metric = metric_over(small)
+    found = calibrate(metric, n=N_CRYSTALS, held_out=held_out_file(3))
+    assert keep_sensitivity(metric, Sensitivity(17, 20))
+    report = metric([small.structure(index) for index in range(12)])
+    beside = report.beside_real_crystals
+    assert beside is not None
+    assert found.held_out is not None
+    assert beside.held_out == found.held_out.base_rate
+    assert beside.sensitivity is not None
+    assert beside.sensitivity.value == 0.85
+    report.save(tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    groups = content["breakdowns"]["crystal_system"]
+    counts = found.counts("unmatched")
+    assert groups
+    for system, group in groups.items():
+        hits, total = counts[system]
+        assert group["base_rate"]["value"] == hits / total
+    frame = report.breakdown_frame("crystal_system")
+    for row in frame[frame["verdict"] == "unmatched"].itertuples():
+        assert (row.real, row.n_real) == (
+            groups[row.crystal_system]["base_rate"]["value"],
+            counts[row.crystal_system][1],
+        )
+    assert "n_real" not in report.breakdown_frame("n_elements")
+
+
+def test_a_calibration_made_here_comes_before_the_packaged_one() -> None:
+    aflow = open_reference("aflow")
+    (packaged,) = Path(aflow.path).parent.glob(f"aflow*{SUFFIX}")
+    key = json.loads(packaged.read_text())["key"]
+    before = find_calibration(aflow, key)
+    assert before is not None
+    own = replace(before, sensitivity=Sensitivity(3, 4), crystals_hash=aflow.crystals_hash)
+    save_calibration(aflow, own)
+    assert find_calibration(aflow, key) == own
+
+
 def test_a_model_of_real_crystals_has_the_ratio_one() -> None:
     crystals = tuple(
         LeftOutCrystal(i, "cubic", True, "unmatched" if i % 5 == 0 else "substituted", i / 7)
@@ -202,12 +246,107 @@ def test_nothing_to_calibrate_with(small: Reference) -> None:
         calibrate(metric_over(small, relaxer=None))
 
 
-def test_a_damaged_calibration_is_named(small: Reference) -> None:
-    found = calibrate(metric_over(small), n=2)
-    (path,) = Path(os_cache()).rglob(f"*{SUFFIX}")
-    path.write_text('{"format": "novelty-metric calibration"}')
-    with pytest.raises(StoreError, match=r"calibration.json: damaged \(KeyError"):
-        find_calibration(small, found.key)
+@pytest.fixture
+def stored(small: Reference, tmp_path: Path) -> Path:
+    """A store with a calibration beside it."""
+    path = tmp_path / "small.arrow"
+    small.save(path)
+    calibrate(metric_over(open_reference(path)), n=3)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:40], "damaged"),
+        (lambda text: "[]", r"damaged \(TypeError"),
+        (lambda text: '{"format": "novelty-metric calibration"}', r"damaged \(KeyError"),
+        (lambda text: text.replace('"seed": 0', '"seed": null'), "damaged"),
+        (lambda text: text.replace("true", '"yes"'), "damaged"),
+        (lambda text: text.replace("substituted", "copied").replace("unmatched", "new"), "damaged"),
+        (lambda text: text.replace('"crystals_hash": "', '"crystals_hash": "0'), "other crystals"),
+        (lambda text: text.replace('"key": "', '"key": "0'), "other settings"),
+        (lambda text: text.replace('"format_version": 1', '"format_version": 9'), "newer"),
+    ],
+)
+def test_a_damaged_or_foreign_calibration_is_named_when_the_reference_is_opened(
+    stored: Path, damage: Callable[[str], str], message: str
+) -> None:
+    (path,) = stored.parent.glob(f"*{SUFFIX}")
+    before = path.read_text()
+    path.write_text(damage(before))
+    assert path.read_text() != before
+    with pytest.raises(StoreError, match=message) as caught:
+        open_reference(stored)
+    assert str(path) in str(caught.value)
+    assert "delete it" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_calibration_of_before_its_reference_was_named_is_read(stored: Path) -> None:
+    (path,) = stored.parent.glob(f"*{SUFFIX}")
+    content = json.loads(path.read_text())
+    del content["crystals_hash"]
+    path.write_text(json.dumps(content))
+    open_reference(stored)
+    content["crystals"][0][0] = N_CRYSTALS + 5  # no crystal of this reference
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="other crystals"):
+        open_reference(stored)
+
+
+def held_out_file(count: int, sha256: str = "abc") -> HeldOutFile:
+    """AFLOW prototypes that `small` lacks, one of them unreadable."""
+    aflow = open_reference("aflow")
+    samples = [Sample(f"real-{index}", aflow.structure(index)) for index in range(1, count)]
+    return HeldOutFile("val.csv", sha256, (*samples, Sample("broken", None, "no lattice")))
+
+
+def test_held_out_crystals_are_scored_against_the_whole_reference(
+    small: Reference, tmp_path: Path
+) -> None:
+    held_out = held_out_file(5)
+    found = calibrate(metric_over(small), n=4, held_out=held_out)
+    assert found.held_out is not None
+    assert found.held_out.n_drawn == 5
+    assert [one.id for one in found.held_out.crystals] == [one.id for one in held_out.samples]
+    for crystal, sample in zip(found.held_out.crystals[:-1], held_out.samples, strict=False):
+        (row,) = metric_over(small)([sample.structure]).results
+        assert (crystal.eligible, crystal.cost) == (row.eligible, row.cost)
+        assert crystal.verdict == (None if row.verdict is None else row.verdict.value)
+    assert not found.held_out.crystals[-1].eligible
+    change = found.change_to_held_out
+    assert change is not None
+    assert change.low < change.value < change.high
+    kept = calibrate(metric_over(small), n=6)  # the second estimate stays
+    assert kept.held_out == found.held_out
+    assert find_calibration(small, found.key) == kept
+    report = metric_over(small)([small.structure(0)])
+    report.save(tmp_path / "out")
+    assert load_report(tmp_path / "out").context.calibration == kept
+
+
+def test_held_out_crystals_are_scored_once(small: Reference) -> None:
+    calibrate(metric_over(small), n=4, held_out=held_out_file(4))
+    again, other = Still(), Still()
+    calibrate(metric_over(small, relaxer=again), n=4, held_out=held_out_file(4))
+    assert again.done == 0
+    calibrate(metric_over(small, relaxer=other), n=4, held_out=held_out_file(4, sha256="xyz"))
+    assert other.done > 0  # another file of the same name
+
+
+def test_the_hull_forgets_the_composition_of_a_held_out_crystal(small: Reference) -> None:
+    """A crystal far above its own composition's ground state is eligible once that is absent."""
+    metric = metric_over(small, hull="reference")
+    index = next(i for i in range(N_CRYSTALS) if len(small.composition_key(i)) > 1)
+    sample = Sample("mine", small.structure(index))
+    known, unknown = Case(sample), Case(sample, unknown_to_hull=True)
+    metric.pipeline.run([known, unknown])
+    assert known.e_above_hull is not None
+    assert unknown.e_above_hull is None or unknown.e_above_hull < known.e_above_hull + 1e-9
+    left_out = Case(sample, leave_out=index, unknown_to_hull=True)
+    metric.pipeline.run([left_out])
+    assert left_out.e_above_hull == unknown.e_above_hull
 
 
 def test_a_hull_without_a_composition() -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from novelty_metric.support.ratios import (
     Ratio,
     Stratum,
     copying_z,
     koopman,
+    score_of_ratio,
     standardised,
     strata_of,
 )
@@ -92,6 +93,77 @@ def test_coverage_of_the_ratio(n: int, share: float) -> None:
         assert ratio is not None
         hits += ratio.low <= share / base <= ratio.high
     assert 0.93 <= hits / draws <= 0.975
+
+
+@pytest.mark.parametrize(("n", "share"), [(30, 0.06), (300, 0.2), (3000, 0.01)])
+def test_coverage_of_observed_over_expected(n: int, share: float) -> None:
+    """For a model of cubic crystals mostly, of which hardly any real one is unmatched."""
+    rng = np.random.default_rng(3)
+    base_shares = np.array([0.11, 0.1, 0.07, 0.005, 0.002])
+    base_systems = np.array([0.06, 0.13, 0.36, 0.2, 0.25])
+    draws, hits = 1000, 0
+    for _ in range(draws):
+        totals = rng.multinomial(n, [0.05, 0.1, 0.2, 0.15, 0.5])
+        base_totals = rng.multinomial(300, base_systems)
+        base_hits = rng.binomial(base_totals, base_shares)
+        observed = [int(rng.binomial(n, share)), 0, 0, 0, 0]
+        counts = zip(observed, totals, base_hits, base_totals, strict=True)
+        strata = [Stratum(*map(int, stratum)) for stratum in counts]
+        truth = share / float(totals @ base_shares / n)
+        hits += score_of_ratio(truth, strata) <= 1.96**2  # then the interval holds it
+    assert 0.93 <= hits / draws <= 0.975
+
+
+def test_the_limits_of_observed_over_expected_are_where_the_likeliest_shares_are_refused() -> None:
+    """With the shares by a general optimiser in place of the multiplier."""
+    strata = [Stratum(4, 12, 2, 9), Stratum(1, 30, 3, 60), Stratum(0, 8, 0, 40)]
+    found = standardised(strata)
+    assert found is not None
+    for limit in (found.ratio.low, found.ratio.high):
+        assert score_of_sum(limit, strata) == pytest.approx(1.96**2, abs=2e-3)
+        assert score_of_ratio(limit, strata) == pytest.approx(1.96**2, abs=1e-3)
+
+
+def score_of_sum(ratio: float, strata: list[Stratum]) -> float:
+    crude = sum(s.base_hits for s in strata) / sum(s.base_total for s in strata)
+    hits = np.array([s.base_hits + 0.5 * crude for s in strata])
+    totals = np.array([s.base_total + 0.5 for s in strata])
+    n, x = sum(s.total for s in strata), sum(s.hits for s in strata)
+    weights = np.array([s.total / n for s in strata])
+
+    def unlikely(rates: np.ndarray) -> float:
+        p = ratio * weights @ rates
+        if p >= 1:
+            return 1e6
+        of_model = x * np.log(p) + (n - x) * np.log(1 - p)
+        return float(-of_model - hits @ np.log(rates) - (totals - hits) @ np.log(1 - rates))
+
+    found = optimize.minimize(
+        unlikely, hits / totals, bounds=[(1e-9, 1 - 1e-9)] * 3, tol=1e-14, method="Nelder-Mead",
+        options={"maxiter": 20_000, "xatol": 1e-12},
+    )  # fmt: skip
+    rates = found.x
+    p = ratio * weights @ rates
+    pearson = (hits - totals * rates) ** 2 / (totals * rates * (1 - rates))
+    return float((x - n * p) ** 2 / (n * p * (1 - p)) + pearson.sum())
+
+
+def test_one_crystal_system_is_koopmans_interval() -> None:
+    found, crude = standardised([Stratum(20, 100, 15, 300)]), koopman((20, 100), (15, 300))
+    assert found is not None
+    assert crude is not None
+    assert found.ratio.low == pytest.approx(crude.low, rel=1e-3)
+    assert found.ratio.high == pytest.approx(crude.high, rel=1e-3)
+
+
+def test_without_an_unmatched_real_crystal_only_the_lower_limit_is_known() -> None:
+    found = standardised([Stratum(3, 8, 0, 8), Stratum(0, 3, 0, 40)])
+    assert found is not None
+    assert (found.ratio.value, found.ratio.high) == (math.inf, math.inf)
+    assert 0 < found.ratio.low < math.inf
+    none = standardised([Stratum(0, 8, 0, 8)])
+    assert none is not None
+    assert (none.ratio.value, none.ratio.low, none.ratio.high) == (None, 0.0, math.inf)
 
 
 def test_expected_by_hand() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from novelty_metric.protocol import Protocol
-from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
+from novelty_metric.reference.calibration import (
+    Calibration,
+    HeldOut,
+    LeftOutCrystal,
+    Sensitivity,
+)
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.terminal.calibration import base_rate_lines, print_calibration
+from novelty_metric.terminal.calibration import agreement_lines, base_rate_lines, print_calibration
 from novelty_metric.terminal.full_report import print_report
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -82,3 +88,24 @@ def test_a_calibration_is_printed_by_verdict_and_crystal_system() -> None:
     )
     assert any(line.split()[:2] == ["unmatched", "6"] for line in lines)
     assert any(line.split()[:3] == ["cubic", "100", "6"] for line in lines)
+
+
+def test_both_estimates_are_printed_with_their_agreement_and_the_misses_of_the_method() -> None:
+    other = tuple(
+        LeftOutCrystal(None, "cubic", True, "unmatched" if i < 5 else "duplicate", 1.0, f"v{i}")
+        for i in range(50)
+    )
+    both = replace(
+        REAL, held_out=HeldOut("val.csv", "abc", 0, other), sensitivity=Sensitivity(19, 20)
+    )
+    stream = io.StringIO()
+    print_calibration("small", both, Console(file=stream, width=200))
+    lines = stream.getvalue().splitlines()
+    row = next(line.split() for line in lines if line.startswith("unmatched"))
+    assert row == ["unmatched", "6", "6.0", "[2.8-12.5]", "5", "10.0", "[4.3-21.4]"]
+    text = stream.getvalue()
+    assert "50 of 50 crystals of val.csv are eligible" in text
+    assert "The two base rates agree: held out minus left out +4.0 [" in text
+    assert "finds 19 of 20 known substitutions (95 % [76-99])" in text
+    many = replace(both, held_out=HeldOut("val.csv", "abc", 0, other[:6]))
+    assert agreement_lines(many)[0].startswith("The two base rates differ by more than chance")
