@@ -1,6 +1,6 @@
 """What each optimiser makes of the same substituted parents: steps, energies, answers.
 
-Takes the eligible crystals of each file that are no duplicates, relaxed with the first optimiser
+Takes the eligible crystals of each file that are not duplicates, relaxed with the first optimiser
 named, finds their parents in the reference, and relaxes those with every optimiser::
 
     python benchmarks/optimizers.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 20 --max-sites 14
@@ -91,7 +91,7 @@ def main() -> None:
 def find_starts(
     options: argparse.Namespace, protocol: Protocol, relaxer: PotentialRelaxer
 ) -> Iterator[Start]:
-    """Substituted parents of the eligible crystals that are no duplicates."""
+    """Substituted parents of the eligible crystals that are not duplicates."""
     reference = open_reference(options.reference)
     search = ParentSearch(reference, protocol)
     hull = ReferenceHull(reference, reference_energies(reference, relaxer))

@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def find_starts(options: argparse.Namespace) -> Iterator[Start]:
-    """Substituted parents of the crystals that are no duplicates, file by file in turn."""
+    """Substituted parents of the crystals that are not duplicates, file by file in turn."""
     protocol = Protocol.named("fast")
     reference = open_reference(options.reference)
     search = ParentSearch(reference, protocol)

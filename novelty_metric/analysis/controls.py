@@ -120,9 +120,9 @@ class ControlRow:
     hits : int
         Those with the right answer.
     share : Interval or None
-        hits / n, with its 95 % Wilson interval; undecided crystals are no hits.
+        hits / n, with its 95 % Wilson interval; undecided crystals are not hits.
     bounds : Bounds or None
-        Least and greatest share, whatever the undecided would have said.
+        Least and greatest share, for any outcome of the undecided crystals.
     counts : mapping
         Crystals per verdict.
     not_scored : int

@@ -132,7 +132,7 @@ class Fingerprints:
         Raises
         ------
         ValueError
-            If `symmetry` is none of these.
+            If `symmetry` is not one of these.
         """
         groups = np.array(self.space_groups, dtype=np.int64)
         ours = is_of_symmetry(groups, symmetry) & np.array(
@@ -344,7 +344,7 @@ def is_of_symmetry(space_groups: NDArray[Any], symmetry: str) -> NDArray[np.bool
     Raises
     ------
     ValueError
-        If `symmetry` is none of these.
+        If `symmetry` is not one of these.
     """
     if symmetry == "all":
         return np.ones(len(space_groups), dtype=bool)

@@ -90,7 +90,7 @@ class Draw:
     Attributes
     ----------
     structures : list
-        As many as were wanted; None for each that is missing or is no crystal.
+        As many as were wanted; None for each that is missing or is not a crystal.
     problem : str or None
         What was not as it should be, in a line.
     """
@@ -158,9 +158,9 @@ def _take(given: Any, count: int, found: list[Any]) -> str | None:
         _kind(item) for item in found[:count] if item is not None and not _is_crystal(item)
     )
     kinds = ", ".join(f"{number} times {kind}" for kind, number in odd.most_common(3))
-    no_crystals = f", and what is no crystal: {kinds}" if odd else ""
+    no_crystals = f", and what is not a crystal: {kinds}" if odd else ""
     if len(found) == count:
-        return f"gave what is no crystal {wanted}: {kinds}" if odd else None
+        return f"gave what is not a crystal {wanted}: {kinds}" if odd else None
     number = f"more than {count}" if len(found) > count else str(len(found))
     if isinstance(given, Sized):
         number = str(len(given))

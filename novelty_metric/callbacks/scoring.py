@@ -202,7 +202,7 @@ def _write(line: str) -> None:
 
 
 class _Failed(Exception):
-    """Something broke that is no fault of the settings."""
+    """Something broke that is not a fault of the settings."""
 
 
 def _attempt(work: Callable[[], None]) -> _Problem | None:

@@ -27,8 +27,8 @@ would be by the chance of a draw alone.
         Option(
             "by",
             "content",
-            "pair crystals that are the same, whatever their ids and order: one cell with the same "
-            "atoms, up to what file formats round",
+            "pair equal crystals, regardless of ids and order: the same cell and atoms, up to the "
+            "rounding of file formats",
         ),
         Option("--all", help="list every crystal that changed, not only the first 20"),
         Option("--spread", help="mean and spread over the runs"),

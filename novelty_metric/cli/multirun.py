@@ -124,7 +124,7 @@ def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
     Raises
     ------
     InputError
-        If a word is no override, or a group has no config of that name.
+        If a word is not an override, or a group has no config of that name.
     """
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

@@ -124,13 +124,13 @@ class Verb:
     closing : str
         The end of the help, such as examples.
     least, most : int
-        How many words there are that are no setting.
+        How many words there are that are not settings.
     needs : str
         What is said of another number, such as ``needs one ID``.
     hint : callable, optional
         Gives what to do then.
     any_name : bool
-        A word that is no known setting is such a word, even with an equals sign.
+        A word that is not a known setting is such a word, even with an equals sign.
     passes : tuple of str, or None
         Settings that are passed on to `score`; None: all that are not of this verb.
     verbs : tuple of Verb
@@ -166,7 +166,7 @@ class Words:
     verb : str
         That of `Verb.verbs` which was named.
     names, passed : list of str
-        Words that are no setting, and those that are passed on.
+        Words that are not settings, and those that are passed on.
     given : dict
         Values by the keys of the options that were given.
     """
@@ -252,7 +252,7 @@ class _Reader:
             raise InputError(f"{option.name} is {text!r}; it must be {error}") from None
 
     def _other(self, word: str) -> None:
-        """A word that is no option of this verb."""
+        """A word that is not an option of this verb."""
         verb, words = self._verb, self._words
         key, equals, _ = word.partition("=")
         is_setting = bool(equals) and key.isidentifier() and not Path(word).exists()

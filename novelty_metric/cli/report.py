@@ -108,7 +108,7 @@ def _run_folders(given: Sequence[Path]) -> list[Path]:
         inside = sorted(path.parent for path in folder.glob(f"*/{_REPORT}"))
         if not inside:
             raise InputError(
-                f"{folder} is no run: it has no {_REPORT}; name what `score ... out=DIR` wrote"
+                f"{folder} is not a run: it has no {_REPORT}; name what `score ... out=DIR` wrote"
             )
         folders += inside
     seen: set[Path] = set()
@@ -128,7 +128,7 @@ def _out(out: Path | None, given: Sequence[Path], folders: Sequence[Path]) -> Pa
     if out.is_dir():
         raise InputError(f"out={out} is a folder; name a file such as {out / _PAGE}")
     if out.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"out={out} is no page; name a file *.html")
+        raise InputError(f"out={out} is not a page; name a file *.html")
     return out
 
 

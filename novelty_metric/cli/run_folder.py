@@ -32,5 +32,5 @@ def run_folder(given: Words) -> Path:
             f"run={folder} holds {len(inside)} runs; name one of them: run={folder / inside[0]}"
         )
     raise InputError(
-        f"run={folder} is no run: it has no report.json; name what `score ... out=DIR` wrote"
+        f"run={folder} is not a run: it has no report.json; name what `score ... out=DIR` wrote"
     )

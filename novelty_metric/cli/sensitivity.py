@@ -36,7 +36,7 @@ def _list_of(kind: Callable[[str], Value], what: str) -> Callable[[str], tuple[V
             try:
                 values.append(kind(item.strip()))
             except ValueError:
-                raise ValueError(f"a list of {what}, and {item!r} is none of them") from None
+                raise ValueError(f"a list of {what}, and {item!r} is not one of them") from None
         return tuple(dict.fromkeys(values))
 
     return read
@@ -184,7 +184,7 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
         name = word.partition("=")[0]
         if name not in _BESIDE_A_RUN:
             raise InputError(
-                f"{word}: run={folder} settles what is scored and how; beside it only "
+                f"{word}: run={folder} fixes what is scored and how; with it only "
                 f"{', '.join(_BESIDE_A_RUN)} can be given"
             )
     content = run_folder.read_config(folder)

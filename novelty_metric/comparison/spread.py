@@ -29,7 +29,8 @@ class Spread:
         Standard deviation between the runs; None with fewer than two.
     by_chance : float or None
         What it would be if the runs differed by the chance of a draw alone:
-        sqrt(mean over the runs of p(1 − p) / n), with p the mean share. None for what is no share.
+        sqrt(mean over the runs of p(1 − p) / n), with p the mean share. None where it
+        is not a share.
     """
 
     name: str

@@ -202,7 +202,7 @@ def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: st
     Raises
     ------
     InputError
-        If that is not known, or not what was scored against, and it is no demonstration.
+        If that is not known, or not what was scored against, and it is not a demonstration.
     """
     from novelty_metric.settings.compose import choices, compose_config
     from novelty_metric.settings.model_settings import GENERIC
@@ -241,7 +241,7 @@ def _config(run: Path) -> Mapping[str, Any]:
             f"{run} does not say what was scored (config.json can't be read); score again with out="
         )
     if content.get("samples") is None:
-        raise InputError(f"{run} is of the packaged sample, which no model made")
+        raise InputError(f"{run} is of the packaged sample, which is not the output of a model")
     if content.get("allow_pickle"):
         raise InputError(
             f"{run} was read with allow_pickle=true; what others are to check has to be data: "

@@ -62,7 +62,7 @@ def check_folder(
     """
     inside = folder / FOLDER
     if not inside.is_dir():
-        raise InputError(f"{folder} is no leaderboard: it has no folder {FOLDER}/")
+        raise InputError(f"{folder} is not a leaderboard: it has no folder {FOLDER}/")
     files = sorted(path.name for path in inside.iterdir() if not path.name.startswith("."))
     if len(files) > MAX_SUBMISSIONS:
         raise InputError(f"{inside} holds {len(files)} files; at most {MAX_SUBMISSIONS} are read")

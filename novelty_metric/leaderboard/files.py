@@ -42,7 +42,7 @@ def read_inside(root: Path, name: str, *, most: int) -> bytes:
                 raise InputError(f"{name} is, or is behind, a link; put the file itself there")
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{name} is no file")
+            raise InputError(f"{name} is not a file")
         if found.st_size > most:
             raise InputError(f"{name} has {found.st_size:,} bytes; at most {most:,} are taken")
         with path.open("rb") as stream:
@@ -50,7 +50,7 @@ def read_inside(root: Path, name: str, *, most: int) -> bytes:
     except OSError as error:
         raise InputError(f"{name} can't be read ({error.strerror or error})") from error
     except ValueError as error:  # a name that can be none
-        raise InputError(f"{name!r} can be no file name") from error
+        raise InputError(f"{name!r} is not a valid file name") from error
     if len(content) > most:
         raise InputError(f"{name} has more than {most:,} bytes")
     return content
@@ -108,7 +108,7 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
         table = file.read(use_threads=False)
         return rows_of_table(table, unreadable=frozenset(unreadable))
     except (pa.ArrowException, OSError) as error:
-        raise InputError("it is no Parquet file, or is damaged") from error
+        raise InputError("it is not a Parquet file, or it is damaged") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         message = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"a value can be in no verdicts.parquet ({message})") from error
+        raise InputError(f"a value cannot be in a verdicts.parquet ({message})") from error

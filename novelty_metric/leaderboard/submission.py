@@ -327,7 +327,7 @@ def load_yaml(text: str) -> Any:
                 raise InputError(f"line {line} is nested too deep")
         return load_yaml_once(text)
     except yaml.YAMLError as error:
-        raise InputError(f"it is no YAML: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"it is not YAML: {' '.join(str(error).split())[:200]}") from error
     except (ValueError, OverflowError) as error:  # a date or a number that can be none
         raise InputError(f"a value can't be read ({error}); put it in quotes") from error
 

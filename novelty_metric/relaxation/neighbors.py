@@ -113,7 +113,7 @@ def find_neighbors(
     offsets = np.concatenate(([0], np.cumsum(sizes)))
     stacked = np.ascontiguousarray(np.stack(list(cells)), dtype=np.float64)
     sites = np.ascontiguousarray(np.concatenate(list(positions)), dtype=np.float64)
-    with np.errstate(invalid="ignore"):  # what is no number is refused below
+    with np.errstate(invalid="ignore"):  # what is not a number is refused below
         volumes = np.abs(np.linalg.det(stacked))
     if not (np.all(np.isfinite(sites)) and np.all(volumes > 0) and np.all(np.isfinite(volumes))):
         raise ValueError("a cell has no volume, or a position is not finite")

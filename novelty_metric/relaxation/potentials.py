@@ -218,7 +218,7 @@ ADAPTERS: Mapping[str, str] = MappingProxyType(
 
 
 def published_model(name: str) -> PublishedModel | None:
-    """The published model that a name in a report or a setting means; None if it is no known one.
+    """The published model of a name in a report or a setting; None if it is not known.
 
     Capitals, and ``_`` in place of ``-``, make no difference.
     """
@@ -227,7 +227,7 @@ def published_model(name: str) -> PublishedModel | None:
 
 
 def model_title(name: str) -> str:
-    """The name that people read, of a `PotentialInfo.name`; itself if it is no published model."""
+    """The display name of a `PotentialInfo.name`; the same name if it is not a published model."""
     found = published_model(name)
     return name if found is None else found.title
 

@@ -92,7 +92,7 @@ class PotentialRelaxer:
             if left is not None and left <= 0:
                 self.close()
                 return
-            # Not one by one: what the caller does in between is no part of the step.
+            # Not one by one: what the caller does in between is not part of the step.
             with self._alone():
                 ended = list(engine.step(left) if isinstance(engine, Workers) else engine.step())
             for task, result in ended:

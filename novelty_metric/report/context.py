@@ -55,7 +55,7 @@ class RunContext:
         System, processor, cores and device, as text.
     seconds : mapping
         Wall time per step, in order. Starting Python, loading libraries, reading the samples and
-        writing files are no steps.
+        writing files are not steps.
     warnings : tuple of str
     calibration : Calibration or None
         What real crystals of the reference score, if that was measured.

@@ -63,7 +63,7 @@ def exclusion_reason(result: CrystalResult) -> ExclusionReason | None:
 
 def could_become_eligible(result: CrystalResult, reason: ExclusionReason | None) -> bool:
     """Whether unfinished work, and not the crystal, keeps a sample from being eligible."""
-    # An error before the chemistry was checked means that the sample is no crystal.
+    # An error before the chemistry was checked means that the sample is not a crystal.
     return reason in _UNFINISHED and (
         result.smact_valid is True or reason == ExclusionReason.OUT_OF_TIME
     )

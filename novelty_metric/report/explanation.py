@@ -308,7 +308,7 @@ def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, s
 
 
 def _own_formula(result: CrystalResult) -> str | None:
-    """Why a crystal that has its own elements in a candidate parent's places is no duplicate."""
+    """Why a crystal that has its own elements in a candidate parent's places is not a duplicate."""
     if result.verdict == Verdict.DUPLICATE:
         return None
     own = [tried.parent for tried in result.parents if not tried.parent.share_exchanged]

@@ -276,7 +276,7 @@ class NoveltyReport:
 
         Notes
         -----
-        The count U of distinct novel crystals among n is no binomial one: of two equal crystals one
+        The count U of distinct novel crystals among n is not binomial: of two equal crystals one
         counts. It varies less than one, so that Wilson's interval of U / n holds its expectation at
         this n more often than in 95 % of the draws. By Efron and Stein, Ann. Stat. 9, 586 (1981),
         ``var(U) ≤ E[S](1 − E[S] / n)``, with S ≤ U the novel crystals that nothing else equals,
@@ -337,7 +337,7 @@ class NoveltyReport:
         Raises
         ------
         ValueError
-            If `by` is none of these.
+            If `by` is not one of these.
         """
         if by not in BREAKDOWNS:
             raise ValueError(f"no breakdown by {by!r}; known: {', '.join(BREAKDOWNS)}")

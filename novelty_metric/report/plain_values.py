@@ -62,6 +62,6 @@ def plain(value: Any) -> Any:
 def printable_text(text: str) -> str:
     """Text that UTF-8 can hold and that moves no cursor: what is neither is escaped.
 
-    File names may carry bytes that are no character, and strangers' names a terminal's commands.
+    File names may carry bytes that are not characters, and strangers' names a terminal's commands.
     """
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

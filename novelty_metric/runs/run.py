@@ -350,7 +350,7 @@ class Run:
         self._progress(stage, number, number)
 
     def _groups(self) -> NDArray[np.int64]:
-        """Numbers of the groups of equal crystals of each row, -1 for what is no crystal.
+        """Numbers of the groups of equal crystals of each row, -1 for what is not a crystal.
 
         Returns
         -------

@@ -63,7 +63,7 @@ class Entry:
 
     @classmethod
     def unreadable(cls, id: str | None, place: str, reason: str) -> Entry:
-        """An entry that is no crystal, with the reason."""
+        """An entry that is not a crystal, with the reason."""
 
         def refuse() -> NoReturn:
             raise ValueError(reason)

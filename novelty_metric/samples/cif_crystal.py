@@ -598,7 +598,7 @@ class _Assembled:
         Fractional, in the cell.
     labels : list of str
     fault : str or None
-        Why this is no crystal of the file.
+        Why this is not a crystal of the file.
     """
 
     operations: Operations

@@ -120,7 +120,7 @@ def listed_operations(texts: tuple[str, ...], centrings: tuple[str, ...] = ()) -
     Raises
     ------
     UnreadableCrystal
-        If one is no operation, there are too many, or they are not all of a group.
+        If one is not an operation, there are too many, or they are not all of a group.
     """
     if len(texts) * max(len(centrings), 1) > MAX_OPERATIONS:
         raise UnreadableCrystal(f"more than {MAX_OPERATIONS} symmetry operations")

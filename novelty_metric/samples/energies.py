@@ -13,7 +13,7 @@ from novelty_metric.samples.ids import wanted_name
 
 
 def finite_energy(value: Any) -> float | None:
-    """An energy as it stands in a file or in memory; None for what is no finite number."""
+    """An energy as it stands in a file or in memory; None for what is not a finite number."""
     if isinstance(value, bool):
         return None
     try:

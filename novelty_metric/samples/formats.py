@@ -42,7 +42,7 @@ class ArrayConvention:
     Raises
     ------
     InputError
-        If one of them is none of these.
+        If one of them is not one of these.
     """
 
     __pydantic_config__ = _NO_OTHER_KEYS

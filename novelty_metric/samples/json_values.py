@@ -1,4 +1,4 @@
-"""What JSON and JSON lines have in common: a value, its id, and what is no crystal at all."""
+"""What JSON and JSON lines have in common: a value, its id, and what is not a crystal at all."""
 
 from __future__ import annotations
 

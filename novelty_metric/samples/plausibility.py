@@ -35,10 +35,10 @@ MEDIAN_VOLUME = (4.0, 60.0)
 
 ENOUGH = 10
 REACH = 1.5
-"""Fractional coordinates of one crystal spread over more cells than this: they are no fractions."""
+"""Coordinates of one crystal that spread over more cells than this are not fractions of a cell."""
 
 COMPACT = 1.1
-"""All atoms of a crystal within this (Å) along every axis: the positions are no lengths."""
+"""All atoms of a crystal within this (Å) along every axis: the positions are not lengths."""
 
 COORDINATE_REACH = "coordinate_reach"
 """Property of a structure that keeps the spread which a reader's wrapping removed."""

@@ -247,7 +247,7 @@ def count_hint(
 
 
 def table_columns(path: Path | str, format: str) -> list[str] | None:
-    """Names of the columns of a table; None for what is no table, or has no header to be read."""
+    """Names of the columns of a table; None if it is not a table or has no readable header."""
     path = Path(path)
     try:
         if format == "csv":

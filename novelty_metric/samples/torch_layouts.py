@@ -56,7 +56,7 @@ def flowmm(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | 
         return None
     odd = [key for key, value in arrays.items() if not isinstance(value, list | tuple)]
     if odd:
-        raise InputError(f"{path}: num_atoms is a list of evaluations, but {odd[0]} is none")
+        raise InputError(f"{path}: num_atoms is a list of evaluations, but {odd[0]} is not a list")
     lengths = {key: len(value) for key, value in arrays.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key} {count}" for key, count in lengths.items())

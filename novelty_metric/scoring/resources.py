@@ -166,7 +166,7 @@ def check_sample_energies(hull: object, *, relax_samples: bool) -> None:
             "changes; add relax_samples=false, or leave the energies out"
         )
     if hull == "none":
-        raise InputError("the energies of the samples are held against a hull, and hull=none")
+        raise InputError("the energies of the samples need a hull, and hull=none")
     if hull == "reference":
         raise InputError(
             "hull=reference is made of the potential's energies, and those of the samples don't "

@@ -39,7 +39,7 @@ class SampleEnergies:
     Raises
     ------
     InputError
-        If one of them is none of these.
+        If one of them is not one of these.
     """
 
     per: str

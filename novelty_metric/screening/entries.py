@@ -95,7 +95,7 @@ class Entries:
         return self.energies
 
     def content_hash(self) -> str:
-        """SHA-256 over compositions, energies and corrections, in whatever order they stand."""
+        """SHA-256 over compositions, energies and corrections, in any order."""
         lines = sorted(
             f"{key} {energy!r} {correction!r}\n"
             for key, energy, correction in zip(
@@ -268,7 +268,7 @@ def _held(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 found += 1
                 yield at, entry
             if found == before and found:
-                raise EntryError(f"entry {prefix}{position} is none")
+                raise EntryError(f"entry {prefix}{position} is not an entry")
 
 
 def entry_row(entry: Mapping[str, Any], where: str) -> tuple[CompositionKey, float, float, str]:
@@ -318,7 +318,7 @@ def _amounts(composition: Any, name: str) -> dict[int, float]:
         try:
             composition = {str(e): n for e, n in Composition(composition).items()}
         except ValueError:
-            raise EntryError(f"the composition of {name}, {composition!r}, is none") from None
+            raise EntryError(f"the composition of {name}, {composition!r}, is not valid") from None
     amounts: dict[int, float] = {}
     if isinstance(composition, dict):
         for symbol, amount in composition.items():
@@ -331,7 +331,7 @@ def _amounts(composition: Any, name: str) -> dict[int, float]:
                 break
             amounts[number] = amounts.get(number, 0.0) + value
     if not amounts:
-        raise EntryError(f"the composition of {name}, {composition!r}, is none")
+        raise EntryError(f"the composition of {name}, {composition!r}, is not valid")
     return dict(sorted(amounts.items()))
 
 

@@ -202,7 +202,9 @@ class FormationEnergies:
     def _check(self) -> None:
         sizes, numbers = self.compositions.n_elements, self.compositions.numbers
         if not len(self) or not np.all(sizes > 0) or not np.all((numbers > 0) & (numbers < 128)):
-            raise ValueError("a composition without elements, or an atomic number that is none")
+            raise ValueError(
+                "a composition without elements, or a number that is not an atomic number"
+            )
         if not np.all(self.compositions.amounts > 0) or not np.all(np.isfinite(self.energies)):
             raise ValueError("an amount or an energy is not a usable number")
 

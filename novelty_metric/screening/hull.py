@@ -31,7 +31,7 @@ _CACHED_NUMBERS = 20_000
 _TIE = 1e-3
 """Mixtures whose energies differ by less (eV/atom) are equal: more is not known of any energy."""
 _LEAST_SHARE = 1e-6
-"""Share of the atoms below which a crystal is no part of a mixture, but rounding."""
+"""Share of the atoms below which a crystal is not part of a mixture, but rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def fitting_energies(potential: str, asked: str) -> Energies:
     Raises
     ------
     InputError
-        If `asked` is none of these, is ``auto`` and the potential is not a known one, or is
+        If `asked` is not one of these, is ``auto`` and the potential is not a known one, or is
         ``formation``, which no potential gives.
 
     Notes

@@ -122,7 +122,7 @@ class _Reader:
         """The next key of an object."""
         found, key = self.value()
         if not found or not isinstance(key, str):
-            raise ValueError("an object has a key that is no text")
+            raise ValueError("an object has a key that is not text")
         return key
 
     def _read(self, least: int = 1) -> bool:

@@ -85,7 +85,7 @@ def formation_energies(materials: Iterable[Material], about: About) -> Formation
     Raises
     ------
     ValueError
-        If a formula is none.
+        If a formula is not valid.
     """
     from pymatgen.core import Element
 
@@ -130,10 +130,10 @@ def composition_key_of(formula: str) -> CompositionKey:
         try:
             pieces = [(str(e), n) for e, n in Composition(formula).element_composition.items()]
         except ValueError:
-            raise ValueError(f"{formula!r} is no formula") from None
+            raise ValueError(f"{formula!r} is not a formula") from None
     for symbol, amount in pieces:
         if not Element.is_valid_symbol(symbol) or amount != round(amount) or amount <= 0:
-            raise ValueError(f"{formula!r} is no formula of elements in whole amounts")
+            raise ValueError(f"{formula!r} is not a formula of elements in whole amounts")
         number = _atomic_number(symbol)
         amounts[number] = amounts.get(number, 0) + round(amount)
     divisor = math.gcd(*amounts.values())

@@ -138,7 +138,7 @@ def _usable_key(given: str | None) -> str:
         )
     if not re.fullmatch(r"[A-Za-z0-9_-]+", key):  # also what requests would show in an error
         raise InputError(
-            f"{where} is no API key: one is made of letters and digits; see {KEY_PAGE}"
+            f"{where} is not an API key: a key is made of letters and digits; see {KEY_PAGE}"
         )
     return key
 
@@ -180,7 +180,9 @@ def _all_rows(
             total, page = int(answer["meta"]["total_doc"]), list(answer["data"])
             fields = [{name: row.get(name) for name in _FIELDS} for row in page]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{server.endpoint}: answers something else than materials") from error
+            raise InputError(
+                f"{server.endpoint}: answers with something other than materials"
+            ) from error
         if not page and skip < total:
             raise InputError(
                 f"{server.endpoint}: gave {skip} of {total} materials and then none; "

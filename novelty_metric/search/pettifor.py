@@ -64,7 +64,7 @@ def pettifor_number(element: int | str) -> int | None:
     Raises
     ------
     ValueError
-        If it is no element.
+        If it is not an element.
 
     Examples
     --------

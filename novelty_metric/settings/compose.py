@@ -105,7 +105,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
     Raises
     ------
     InputError
-        In one line, if a word is no override, a key or a group's config is unknown, or a value
+        In one line, if a word is not an override, a key or a group's config is unknown, or a value
         can't be read.
     """
     if config_dir is not None and not config_dir.is_dir():
@@ -162,7 +162,7 @@ def checked_sweep(word: str, config_dir: Path | None) -> str | None:
         translated = translate(f"{match['key']}={value.strip()}", config_dir)
         if len(translated) > 1:
             raise InputError(
-                f"{word}: {value!r} is no name; a file can't be one of several: give it a name in "
+                f"{word}: {value!r} is not a name; a file can't be one of several: name it in "
                 "a config of your own"
             )
         names.append(translated[0].split("=", 1)[1])
@@ -175,7 +175,7 @@ def translate(word: str, config_dir: Path | None) -> list[str]:
     Raises
     ------
     InputError
-        If it is no override, or a group has no config of that name.
+        If it is not an override, or a group has no config of that name.
     """
     if word.startswith("~"):
         raise InputError(f"{word}: a setting can't be removed; write {word[1:]}=null for none")

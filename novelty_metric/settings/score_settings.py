@@ -92,7 +92,7 @@ def _listed_names(text: str) -> list[str]:
 
 def _as_path(name: str, value: str) -> Path:
     if "\0" in value:
-        raise InputError(f"{name} is {value!r}, which can be no file name")
+        raise InputError(f"{name} is {value!r}, which is not a valid file name")
     return user_path(value)
 
 
@@ -105,7 +105,7 @@ def _fitting(text: str, model: str) -> list[Path]:
     try:
         found = list(anchor.glob(str(path.relative_to(anchor))))
     except ValueError as error:  # ** beside other characters
-        raise InputError(f"samples={named} is no pattern: {error}") from error
+        raise InputError(f"samples={named} is not a pattern: {error}") from error
     if not path.name.startswith("."):  # as in a shell
         found = [item for item in found if not item.name.startswith(".")]
     if not found:

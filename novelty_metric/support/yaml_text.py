@@ -26,7 +26,7 @@ def load_yaml_once(text: str) -> Any:
                 name = key.value if isinstance(key, yaml.ScalarNode) else None
                 if name is None or name in seen:
                     message = (
-                        "a key is no text" if name is None else f"the key {name!r} is given twice"
+                        "a key is not text" if name is None else f"the key {name!r} is given twice"
                     )
                     raise InputError(f"line {key.start_mark.line + 1}: {message}")
                 seen.add(name)

@@ -21,7 +21,7 @@ def without_trailing_blanks(text: str) -> str:
 
 
 class _WithoutTrailingBlanks:
-    """A stream that is no terminal, without the blanks that fill a table's last column."""
+    """A stream that is not a terminal, without the blanks that fill a table's last column."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Progress in plain lines, for streams that are no terminal, such as the log of a batch job."""
+"""Progress in plain lines, for streams that are not terminals, such as the log of a batch job."""
 
 from __future__ import annotations
 

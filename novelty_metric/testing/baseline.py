@@ -182,7 +182,7 @@ class BaselineStore:
         Raises
         ------
         InputError
-            If the file can't be read or is no baseline.
+            If the file can't be read or is not a baseline.
         """
         path = self.file(name)
         try:
@@ -204,7 +204,7 @@ class BaselineStore:
         ) as error:
             message = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(
-                f"{path} is no baseline that can be read ({message}); "
+                f"{path} is not a baseline that can be read ({message}); "
                 "restore it, or write it anew with --novelty-update"
             ) from error
 

@@ -90,7 +90,7 @@ class NoveltyCheck:
     format, column : str or None
         Of the samples.
     min_unmatched, max_duplicate : float or None
-        Shares of the eligible crystals, from 0 to 1, that must be kept whatever the baseline.
+        Shares of the eligible crystals, from 0 to 1, that must be kept regardless of the baseline.
     fail : tuple of Tolerance or None
     allow_empty : bool
         A check in which no crystal is eligible passes; without it, it fails.
@@ -119,7 +119,7 @@ class NoveltyCheck:
 
     @property
     def has_floor(self) -> bool:
-        """Whether a share has to be kept whatever the baseline."""
+        """Whether a share has to be kept regardless of the baseline."""
         return self.min_unmatched is not None or self.max_duplicate is not None
 
 

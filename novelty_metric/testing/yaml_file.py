@@ -57,7 +57,7 @@ def read_yaml_check(path: Path) -> NoveltyCheck:
     Raises
     ------
     InputError
-        In one line, if it is no mapping, a key is unknown, repeated or of the wrong kind, or
+        In one line, if it is not a mapping, a key is unknown, repeated or of the wrong kind, or
         `samples` is missing.
     """
     import yaml
@@ -71,7 +71,7 @@ def read_yaml_check(path: Path) -> NoveltyCheck:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} can't be read ({error})") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path.name} must hold keys with values, such as samples: generated.zip")
     if content.get("samples") is None:

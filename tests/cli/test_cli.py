@@ -787,11 +787,11 @@ def test_samples_are_files_lists_and_patterns(
     ("value", "message"),
     [
         ("none_*.cif", "samples=none_*.cif: fits no file or folder"),
-        ("a**b", "samples=a**b is no pattern"),
+        ("a**b", "samples=a**b is not a pattern"),
         ("[]", "samples=[] names no file"),
         (3, "samples is 3; it must be text, a list of texts, or null"),
         (["a", 3], "samples is ['a', 3]; it must be text"),
-        ("a\0*", "which can be no file name"),
+        ("a\0*", "which is not a valid file name"),
     ],
 )
 def test_samples_that_name_nothing_are_one_line(value: Any, message: str) -> None:

@@ -89,7 +89,7 @@ def test_an_id_cannot_lead_out_of_the_folder(run: Path, capsys: pytest.CaptureFi
         (["a", "run="], "run= has no value"),
         (["a", "run={run}/none"], "no such folder"),
         (["a", "run={run}/.."], "runs; name one of them"),
-        (["a", "run={empty}"], "is no run"),
+        (["a", "run={empty}"], "is not a run"),
         (["copy_1", "run={run}", "out={run}/report.json"], "can't be written"),
     ],
 )

@@ -72,7 +72,7 @@ def test_named_runs_are_told_apart_by_their_paths(runs: Path, tmp_path: Path) ->
     [
         ([], "report needs a run"),
         (["RUNS/nothing"], "no such folder"),
-        (["EMPTY"], "is no run: it has no report.json"),
+        (["EMPTY"], "is not a run: it has no report.json"),
         (["RUNS", "RUNS/model=a"], "named twice"),
         (["RUNS", "out=EMPTY"], "is a folder; name a file"),
         (["RUNS", "out=page.pdf"], "name a file *.html"),

@@ -82,9 +82,9 @@ def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         ("k=", "k= has no value"),
-        ("k=1,x", "k is '1,x'; it must be a list of whole numbers such as 1,2,3, and 'x' is none"),
-        ("k=1.5", "'1.5' is none of them"),
-        ("tolerances=half", "'half' is none of them"),
+        ("k=1,x", "k is '1,x'; it must be a list of whole numbers such as 1,2,3, and 'x' is not one of them"),
+        ("k=1.5", "'1.5' is not one of them"),
+        ("tolerances=half", "'half' is not one of them"),
         ("run=nowhere", "run=nowhere: no settings of a run are kept there"),
         ("protocol=pap", "did you mean 'paper'?"),
         ("potentials=mac", "did you mean 'mace'?"),

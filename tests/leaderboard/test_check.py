@@ -110,13 +110,13 @@ def test_an_edited_table_is_caught(board: Path, capsys: pytest.CaptureFixture[st
             lambda t: t.set_column(
                 t.column_names.index("verdict"), "verdict", pa.array(["best"] * len(t))
             ),
-            "can be in no verdicts.parquet",
+            "cannot be in a verdicts.parquet",
         ),
         (
             lambda t: t.set_column(
                 t.column_names.index("element_map"), "element_map", pa.array(["[" * 9999] * len(t))
             ),
-            "can be in no verdicts.parquet",
+            "cannot be in a verdicts.parquet",
         ),
     ],
 )
@@ -133,7 +133,7 @@ def test_an_odd_table_is_refused(
 def test_what_is_no_parquet_is_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for data in (b"", b"PAR1" * 100, (board / TABLE).read_bytes()[:-900]):
         replace_table(board, data)
-        assert "it is no Parquet file, or is damaged" in wrong(board, capsys)
+        assert "it is not a Parquet file, or it is damaged" in wrong(board, capsys)
 
 
 def test_a_table_that_unpacks_to_gigabytes_is_not_unpacked(
@@ -173,7 +173,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         read_inside(tmp_path, "pipe", most=10)
 
 
@@ -204,7 +204,7 @@ def test_two_training_sets_of_one_name_are_told(
 
 def test_the_call_is_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for words, said in (
-        (["check", str(tmp_path)], "is no leaderboard"),
+        (["check", str(tmp_path)], "is not a leaderboard"),
         (["check", str(BOARD), "nobody"], "no submission is named 'nobody'"),
         (["check", str(BOARD), "--recompute"], "--recompute needs --samples"),
         (["check", str(BOARD), "--samples", "x", "--recompute=0"], "a whole number of at least 1"),

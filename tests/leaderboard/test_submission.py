@@ -139,13 +139,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         ("!!python/object/apply:os.system ['true']", "has a tag"),
         ("model: !!str x", "has a tag"),
         ("model: A\nmodel: B", "'model' is given twice"),
-        ("? [a, b]\n: c", "a key is no text"),
-        ("model: [", "it is no YAML"),
+        ("? [a, b]\n: c", "a key is not text"),
+        ("model: [", "it is not YAML"),
         ("model: 2024-99-99", "can't be read"),
         ("- a", "must hold the keys"),
         ("", "must hold the keys"),
-        ("model: A\n---\nmodel: B", "it is no YAML"),
-        ("model: \x00", "it is no YAML"),
+        ("model: A\n---\nmodel: B", "it is not YAML"),
+        ("model: \x00", "it is not YAML"),
     ],
 )
 def test_odd_yaml_is_refused_in_a_line(text: str, said: str) -> None:

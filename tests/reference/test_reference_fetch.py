@@ -93,7 +93,7 @@ def served() -> Iterator[tuple[Served, str]]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(folder))
-    # Of a proxy that the machine may have, the loopback address is no business.
+    # Of a proxy that the machine may have, the loopback address is no concern.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download_module, "CHUNK_BYTES", BLOCK)
     return folder

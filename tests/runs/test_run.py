@@ -44,7 +44,7 @@ def metric(**options: Any) -> SubstitutionNovelty:
 
 def packaged() -> list[Sample]:
     found = list(read_samples(packaged_samples_path()))
-    # Copies and what is no crystal, in other parts than the first ones.
+    # Copies and what is not a crystal, in other parts than the first ones.
     again = [Sample(f"again-{sample.id}", sample.structure) for sample in found[:12]]
     return [*found, *again, Sample("broken", None, "cut short")]
 

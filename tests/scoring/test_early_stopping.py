@@ -157,7 +157,7 @@ def tried(**what: object) -> TriedParent:
     [
         ({"ended_early": "refused", "confirmed": False}, Verdict.UNMATCHED),
         ({"ended_early": "accepted", "confirmed": True}, Verdict.SUBSTITUTED),
-        # It should not be: then it is no refutation.
+        # It should not be: then it is not a refutation.
         ({"ended_early": "accepted", "confirmed": False}, Verdict.UNDECIDED),
         ({"ended_early": None, "confirmed": False}, Verdict.UNDECIDED),
         ({"ended_early": "refused", "confirmed": None, "error": "odd"}, Verdict.UNDECIDED),

@@ -174,16 +174,16 @@ BROKEN = {
     "no energy": ('[{"composition": {"Li": 1}}]', "entry 0 has no energy"),
     "no composition": ('[{"energy": 1, "entry_id": "x"}]', "entry x has no composition"),
     "energy as text": ('[{"composition": "Li", "energy": "-1"}]', "energy of entry 0 is '-1'"),
-    "energy that is no number": (
+    "energy that is not a number": (
         '[{"composition": "Li", "energy": NaN}]',
         "must be a finite number",
     ),
-    "unknown element": ('[{"composition": {"Xx": 1}, "energy": 1}]', "is none"),
-    "amount of nothing": ('[{"composition": {"Li": 0}, "energy": 1}]', "is none"),
-    "formula that is none": ('[{"composition": "L!", "energy": 1}]', "is none"),
+    "unknown element": ('[{"composition": {"Xx": 1}, "energy": 1}]', "is not valid"),
+    "amount of nothing": ('[{"composition": {"Li": 0}, "energy": 1}]', "is not valid"),
+    "formula that is none": ('[{"composition": "L!", "energy": 1}]', "is not valid"),
     "null in between": (
         '[{"composition": "Li", "energy": -1}, null]',
-        "entry 1 is none",
+        "entry 1 is not an entry",
     ),
     "free energy": (
         '[{"@class": "GibbsComputedStructureEntry", "composition": "Li", "energy": -1}]',

@@ -461,7 +461,10 @@ def test_formation_energies_of_samples(folder: Path) -> None:
         (lambda data: b"<html>", "damaged or cut short"),
         (lambda data: gzip.compress(b"a,b\n1,2\n"), "lacks one of the columns"),
         (lambda data: gzip.compress(gzip.decompress(data) + b"mp-9,X,1\n"), "has 3 fields"),
-        (lambda data: gzip.compress(gzip.decompress(data) + b"mp,Xy3,-1,0,G\n"), "'Xy3' is no"),
+        (
+            lambda data: gzip.compress(gzip.decompress(data) + b"mp,Xy3,-1,0,G\n"),
+            "'Xy3' is not a formula",
+        ),
         (lambda data: gzip.compress(gzip.decompress(data) + b"mp,MgO,a,0,G\n"), "'a'"),
     ],
 )

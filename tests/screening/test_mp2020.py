@@ -44,7 +44,7 @@ def by_pymatgen(composition: Composition, structure: Structure | None = None) ->
         ("Li2O2", 2 * -0.465 / 4),
         ("KO2", 2 * -0.161 / 3),
         ("AlNi", 0.0),
-        ("Cl2O7", 7 * -0.687 / 9),  # chlorine is no anion here
+        ("Cl2O7", 7 * -0.687 / 9),  # chlorine is not an anion here
     ],
 )
 def test_by_hand(formula: str, per_atom: float) -> None:

@@ -213,14 +213,14 @@ def test_errors_are_one_line_each(
     told = line("key=wrong", capsys=capsys)
     assert "refuses the API key (401)" in told and "wrong" not in told
     told = line(f"key={KEY} x", capsys=capsys)
-    assert "is no API key" in told
+    assert "is not an API key" in told
     for status in (302, 404):
         api.failures = [status]
         assert f"the server answers {status}" in line(f"key={KEY}", capsys=capsys)
     api.failures = ['{"data": 1}']
     assert "something else than materials" in line(f"key={KEY}", capsys=capsys)
     api.rows = [("Xx2", -1.0, 0.0)]
-    assert "'Xx2' is no formula" in line(f"key={KEY}", capsys=capsys)
+    assert "'Xx2' is not a formula" in line(f"key={KEY}", capsys=capsys)
     (tmp_path / "file").write_text("")
     out = f"out={tmp_path / 'file' / 'a.parquet'}"
     assert "can't be written" in line(f"key={KEY}", out, capsys=capsys)

@@ -158,8 +158,8 @@ def tampered(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "is no baseline that can be read"),
-        ("[]", "is no baseline that can be read"),
+        ("{", "is not a baseline that can be read"),
+        ("[]", "is not a baseline that can be read"),
         ("{}", "'schema_version' is missing"),
         (json.dumps(tampered(schema_version=9)), "its schema version is 9, 1 is known"),
         (json.dumps(tampered(crystals=[])), "it says 1 duplicate, its crystals say 0"),

@@ -121,12 +121,12 @@ def test_protocols_by_name_and_with_changes() -> None:
     [
         ("", "must hold keys with values"),
         ("- samples", "must hold keys with values"),
-        ("samples: [", "is no YAML"),
+        ("samples: [", "is not YAML"),
         ("samples: a\nsamples: b", "the key 'samples' is given twice"),
         ("model: x", "the key 'samples' is missing"),
         ("samples: a\nmin_unmached: 0.1", "no key named 'min_unmached'; did you mean"),
         ("samples: a\nlimit: many", "limit is 'many'"),
-        ("samples: !!python/object:os.system x", "is no YAML"),
+        ("samples: !!python/object:os.system x", "is not YAML"),
     ],
 )
 def test_a_yaml_file_that_cannot_be_used_is_refused_in_a_line(

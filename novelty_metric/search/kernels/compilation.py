@@ -72,4 +72,4 @@ def given(values: np.ndarray, dtype: type) -> np.ndarray:
 
 
 VALUES = np.arange(3)
-"""Numbers that are no literals to numba, which would compile a function once for each number."""
+"""Numbers that are not literals to numba, which would compile a function once for each number."""
