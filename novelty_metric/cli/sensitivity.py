@@ -36,7 +36,7 @@ def _list_of(kind: Callable[[str], Value], what: str) -> Callable[[str], tuple[V
             try:
                 values.append(kind(item.strip()))
             except ValueError:
-                raise ValueError(f"a list of {what}, and {item!r} is not one of them") from None
+                raise ValueError(f"a list of {what}, and {item!r} is not") from None
         return tuple(dict.fromkeys(values))
 
     return read
