@@ -57,23 +57,9 @@ def part(output: str, begins: str, n_lines: int | None = None) -> str:
     raise ValueError(f"no part of the output begins with {begins!r}:\n{output}")
 
 
-def shown_in_readme(output: str) -> str:
-    """The parts of `novelty-metric score` that the README shows."""
-    tables = ("novelty ", "verdict ", "eligible ", "nearest parent ")
-    return "\n".join(
-        [
-            "\n\n".join(part(output, begins) for begins in tables),
-            LEFT_OUT,
-            part(output, "not eligible ") + "\n",
-            part(output, "reference ", 2),
-            LEFT_OUT,
-        ]
-    )
-
-
 def readme(folder: Path) -> str:
     """The main command."""
-    return shown_in_readme(run(folder, "novelty_metric.cli", "score"))
+    return run(folder, "novelty_metric.cli", "score")
 
 
 def headline(folder: Path) -> str:

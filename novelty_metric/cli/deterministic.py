@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,18 @@ def differences(first: CrystalResult, second: CrystalResult) -> list[str]:
     return found
 
 
-def check(settings: ScoreSettings, reference: str | Path, config: dict[str, Any]) -> int:
+def check(
+    settings: ScoreSettings,
+    reference: str | Path,
+    config: dict[str, Any],
+    words: Sequence[str],
+) -> int:
     """Score twice, say whether the rows are equal; 1 where one is not."""
     make = functools.partial(one_run.make_report, reference=reference, config=config, whole=True)
     once = alone(settings)
     report = make(settings=once)
     second = make(settings=again(once))
-    one_run.print_for(report, settings)
+    one_run.print_for(report, settings, words)
     odd = {
         row.id: fields
         for row, other in zip(report.results, second.results, strict=True)

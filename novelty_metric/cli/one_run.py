@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from novelty_metric.cli import next_steps
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import choices
@@ -310,18 +310,31 @@ def instance(name: str, given: str | Mapping[str, Any]) -> Any:
 
 
 def print_for(
-    report: NoveltyReport, settings: ScoreSettings, *, seconds: float | None = None
+    report: NoveltyReport,
+    settings: ScoreSettings,
+    words: Sequence[str] = (),
+    *,
+    seconds: float | None = None,
 ) -> None:
-    """The report on standard output, with where it was written, and what the command took (s)."""
-    from novelty_metric.terminal.console import printable, stdout_console
+    """The report on standard output, with what to run next.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The settings as typed.
+    seconds : float, optional
+        What the command took.
+    """
+    from novelty_metric.terminal.console import stdout_console
     from novelty_metric.terminal.full_report import print_report
+    from novelty_metric.terminal.screen import print_screen
 
     console = stdout_console(sys.stdout)
-    print_report(report, console, seconds=seconds)
-    if settings.out is None:
-        print("\nNothing was written; add out=DIR to keep a row per crystal.")
-    else:
-        shown = printable(settings.out, console)
-        print(f"\nWritten to {shown}: report.json, config.json, verdicts.csv, crystals.extxyz,")
-        print("and as Parquet verdicts, parents, quality, evidence and structures.")
-        print(f"The evidence for one crystal: novelty-metric explain ID run={shlex.quote(shown)}")
+    calibrate = next_steps.calibrate(settings, words)
+    steps = next_steps.next_steps(report, settings, words)
+    if settings.detail == "short":
+        print_screen(report, console, calibrate=calibrate, steps=steps)
+        return
+    print_report(
+        report, console, calibrate=calibrate, steps=steps, out=settings.out, seconds=seconds
+    )

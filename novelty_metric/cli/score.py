@@ -116,6 +116,7 @@ packaged reference.
         _setting("part", "N", "samples that are scored together"),
         _setting("device", "NAME", "cpu, cuda or mps, instead of what the machine has"),
         _setting("cache", "true|false|FILE", "where finished relaxations are kept"),
+        _setting("detail", "full", "print all tables, not only the 30 lines that matter most"),
         _setting("progress", "false", "say nothing on standard error of how far the run is"),
         "what is kept",
         _setting(
@@ -140,6 +141,7 @@ packaged reference.
             "logger.mode=offline and the like",
         ),
         "options",
+        Option("--full", help="the same as detail=full"),
         Option(
             "--config-dir",
             "DIR",
@@ -192,6 +194,8 @@ def run(words: list[str]) -> int:
     """
     started = time.perf_counter()
     given = parse(VERB, words)
+    if given["full"]:
+        given.passed.append("detail=full")
     if given["multirun"]:
         if given["deterministic"]:
             raise InputError("--deterministic checks one run; leave out -m")
@@ -218,9 +222,9 @@ def run(words: list[str]) -> int:
     if given["deterministic"]:
         from novelty_metric.cli import deterministic
 
-        return deterministic.check(settings, reference, config)
+        return deterministic.check(settings, reference, config, given.passed)
     with logged(settings) as log:
         report = make_report(settings, reference, config)
-        print_for(report, settings, seconds=time.perf_counter() - started)
+        print_for(report, settings, given.passed, seconds=time.perf_counter() - started)
         log.send(report, settings.out)
     return 0

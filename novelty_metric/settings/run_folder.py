@@ -30,6 +30,7 @@ NO_MATTER = (
     "executor",
     "part",
     "progress",
+    "detail",
 )
 """Settings that change no answer; the samples are compared by content."""
 _NO_MATTER_INSIDE = ("model.formats", "relaxer.device", "relaxer.allow_pickle")

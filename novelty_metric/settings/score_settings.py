@@ -286,6 +286,8 @@ class ScoreSettings:
         Samples that are scored together; None: as fits the executor.
     progress : bool
         Say on standard error how far the run is.
+    detail : str
+        ``short`` prints what matters most, ``full`` all tables.
     """
 
     __pydantic_config__ = STRICT
@@ -323,6 +325,7 @@ class ScoreSettings:
     executor: Annotated[Mapping[str, Any] | None, _Named]
     part: Count | None
     progress: Flag
+    detail: Literal["short", "full"]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ScoreSettings:

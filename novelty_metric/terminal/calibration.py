@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.support.statistics import wilson
 from novelty_metric.support.text import percent_interval, points_interval
@@ -15,17 +17,24 @@ if TYPE_CHECKING:
 
     from novelty_metric.reference.calibration import Calibration, RealCrystals, Sensitivity
     from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.report.real_crystals import BesideRealCrystals
 
 
-def base_rate_lines(report: NoveltyReport) -> list[str]:
-    """What to read the headline against: real crystals, or how to have them scored."""
+def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
+    """What to read the headline against: real crystals, or how to have them scored.
+
+    Parameters
+    ----------
+    calibrate : str
+        The command that has them scored.
+    """
     if report.novelty is None or report.novelty_is_bound:
         return []
     beside = report.beside_real_crystals
     if beside is None:
         if report.context.sample_energies is not None:
             return []
-        return ["base rate of real crystals unknown: novelty-metric reference calibrate REFERENCE"]
+        return [Text(f"base rate of real crystals unknown: {calibrate}")]
     rate = percent_interval(beside.base_rate, 1, unit=" %")
     lines = [f"real crystals, left out of this reference: {rate} unmatched, n = {beside.n}"]
     ratios = []
@@ -33,16 +42,27 @@ def base_rate_lines(report: NoveltyReport) -> list[str]:
         ratios.append(f"novelty ratio {beside.novelty_ratio.text}")
     if beside.standardised is not None:
         ratios.append(f"for its crystal systems {beside.standardised.ratio.text}")
-    return [*lines, "  ".join(ratios)] if ratios else lines
+    if ratios:
+        lines.append("  ".join(ratios))
+    answer = _in_short(report, beside)
+    return [*map(Text, lines), *([] if answer is None else [Text(answer, style="bold")])]
 
 
-def base_rate_cell(report: NoveltyReport, crystal_system: str) -> str:
-    """Unmatched real crystals of a crystal system, such as ``3 of 26``."""
-    beside = report.beside_real_crystals
-    if beside is None:
-        return ""
-    hits, total = beside.by_crystal_system.get(crystal_system, (0, 0))
-    return f"{hits} of {total}"
+def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
+    """How the model compares with real crystals, in words; None where no ratio is known."""
+    expected = beside.standardised
+    ratio = beside.novelty_ratio if expected is None else expected.ratio
+    if ratio is None:
+        return None
+    real = "real crystals" + ("" if expected is None else " of its crystal systems")
+    if ratio.high < 1:
+        bounds = report.novelty_bounds
+        if bounds is not None and bounds.high >= beside.base_rate.value:
+            return "in short: less new than real crystals, unless the unfinished ones are new"
+        return f"in short: less new than {real}"
+    if ratio.low > 1:
+        return f"in short: newer than {real}"
+    return f"in short: as new as {real}, within sampling noise"
 
 
 def print_calibration(name: str, calibration: Calibration, console: Console) -> None:

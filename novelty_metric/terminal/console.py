@@ -42,6 +42,11 @@ def stdout_console(stream: TextIO) -> Console:
     return console if console.width <= WIDEST else _narrowed(console)
 
 
+def can_print(text: str, console: Console) -> bool:
+    """Whether the console can encode a text."""
+    return printable(text, console) == text
+
+
 def printable(text: object, console: Console) -> str:
     """The text with what a console can't encode replaced: it would end the program half-way."""
     return str(text).encode(console.encoding, "replace").decode(console.encoding)

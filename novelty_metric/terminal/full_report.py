@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -13,30 +14,41 @@ from novelty_metric.report.graded import QUANTILES
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Interval
 from novelty_metric.support.text import percent_interval, percent_range
-from novelty_metric.terminal.calibration import base_rate_cell
-from novelty_metric.terminal.headline import print_headline
+from novelty_metric.terminal.console import printable
+from novelty_metric.terminal.headline import CALIBRATE, headline_lines
 from novelty_metric.terminal.run_settings import count_suspect, print_settings
-from novelty_metric.terminal.tables import (
-    VERDICT_ABBREVIATIONS,
-    VERDICT_STYLES,
-    estimate_cell,
-    plain_table,
-)
+from novelty_metric.terminal.steps import NextStep, print_steps
+from novelty_metric.terminal.systems import system_table
+from novelty_metric.terminal.tables import VERDICT_STYLES, estimate_cell, plain_table
 from novelty_metric.verdict import Verdict
 
 
-def print_report(report: NoveltyReport, console: Console, *, seconds: float | None = None) -> None:
+def print_report(
+    report: NoveltyReport,
+    console: Console,
+    *,
+    calibrate: str = CALIBRATE,
+    steps: Sequence[NextStep] = (),
+    out: Path | None = None,
+    seconds: float | None = None,
+) -> None:
     """Print a report: headline, verdicts, crystal systems, what was left out, and the settings.
 
     Parameters
     ----------
+    calibrate : str
+        As for `novelty_metric.terminal.headline.headline_lines`.
+    steps : sequence of NextStep
+    out : path, optional
+        Folder that the report was written to.
     seconds : float, optional
         Wall time of the command, which the steps of the report do not add up to.
     """
-    print_headline(report, console)
+    for line in [*headline_lines(report, calibrate), *_graded(report)]:
+        console.print(line)
     tables = [_verdict_table(report)]
     if report.n_eligible:
-        tables.append(_system_table(report))
+        tables.append(system_table(report))
     if report.graded.n:
         tables.append(_nearest_table(report))
     if report.n_read:
@@ -48,6 +60,26 @@ def print_report(report: NoveltyReport, console: Console, *, seconds: float | No
         console.print(table)
     console.print()
     print_settings(report, console, seconds=seconds)
+    if out is not None:
+        shown = printable(out, console)
+        console.print(
+            f"\nWritten to {shown}: report.json, config.json, verdicts.csv, crystals.extxyz,"
+        )
+        console.print("and as Parquet verdicts, parents, quality, evidence and structures.")
+    if steps:
+        console.print()
+        print_steps(steps, console)
+
+
+def _graded(report: NoveltyReport) -> list[Text]:
+    score = report.graded.score
+    if score is None:
+        return []
+    line = Text(f"graded novelty {score.value:.3f}", style="bold")
+    line.append("  from 0 (copies) to 1 (no parent)", "not bold")
+    if score.low is not None and score.high is not None:
+        line.append(f" (95 %: {score.low:.3f}-{score.high:.3f})", "not bold")
+    return [line]
 
 
 def _verdict_table(report: NoveltyReport) -> Table:
@@ -68,28 +100,6 @@ def _verdict_table(report: NoveltyReport) -> Table:
     if report.n_not_searched:
         table.add_row("not searched", "", "", str(report.n_not_searched), "")
     table.add_row("sum", str(report.n_eligible), "", str(n_searched), "")
-    return table
-
-
-def _system_table(report: NoveltyReport) -> Table:
-    table = plain_table()
-    table.add_column("eligible")
-    table.add_column("sum", justify="right")
-    for verdict in Verdict:
-        table.add_column(VERDICT_ABBREVIATIONS[verdict], justify="right")
-    table.add_column("novelty, %", justify="right", no_wrap=True)
-    calibrated = report.beside_real_crystals is not None
-    if calibrated:
-        table.add_column("real", justify="right", no_wrap=True)
-    for name, group in report.breakdown("crystal_system").items():
-        counts = [str(group.counts[verdict]) for verdict in Verdict]
-        novelty = (
-            f"at most {100 * group.novelty_bounds.high:.0f}"
-            if report.novelty_is_bound
-            else percent_interval(group.novelty, 0, pad=True)
-        )
-        real = [base_rate_cell(report, str(name))] if calibrated else []
-        table.add_row(str(name), str(group.n), *counts, novelty, *real)
     return table
 
 

@@ -12,10 +12,53 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.text import duration, percent, percent_range
 from novelty_metric.terminal.console import printable
 
+COPYING_Z = -3.0
+"""Below this score of the copying test chance is no explanation."""
+
 
 def count_suspect(report: NoveltyReport) -> int:
     """Of all crystals, eligible or not, those whose energy can't be believed."""
     return sum(result.energy_suspect is True for result in report.results)
+
+
+def notes(report: NoveltyReport) -> list[tuple[str, str]]:
+    """What to be careful with, as names and texts, what matters most first."""
+    found = []
+    n_suspect = count_suspect(report)
+    if n_suspect:
+        trusted = report.novelty_without_suspect
+        without = "unknown"
+        if trusted is not None:
+            without = f"{percent(trusted.value, 1)} ({percent_range(trusted)} %)"
+        found.append(
+            (
+                "suspect",
+                f"{count_of_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, "
+                f"below {report.context.protocol.suspect:g} eV/atom above hull: the hull lacks "
+                "their compounds, or the potential fails on them; novelty without them: "
+                f"{without}",
+            )
+        )
+    n_alone = report.n_no_competing_compound
+    if n_alone:
+        found.append(
+            (
+                "hull gaps",
+                f"no competing compound known for {count_of_crystals(n_alone)}, "
+                f"{report.n_stable_no_competing_compound} of the {report.n_stable} stable ones: "
+                "their energy above hull is measured from the elements alone",
+            )
+        )
+    beside = report.beside_real_crystals
+    if beside is not None and beside.copying_z is not None and beside.copying_z < COPYING_Z:
+        found.append(
+            (
+                "copies",
+                "the crystals lie nearer to the reference than real crystals do "
+                f"(copying test: z = {beside.copying_z:.1f})",
+            )
+        )
+    return [*found, *(("warning", line) for line in report.context.warnings)]
 
 
 def print_settings(
@@ -47,31 +90,9 @@ def print_settings(
     add("potential", title)
     add("hull", context.hull_text)
     add("eligible", context.eligibility)
-    n_suspect = count_suspect(report)
-    if n_suspect:
-        trusted = report.novelty_without_suspect
-        without = "unknown"
-        if trusted is not None:
-            without = f"{percent(trusted.value, 1)} ({percent_range(trusted)} %)"
-        add(
-            "suspect",
-            f"{count_of_crystals(n_suspect)}, {report.n_energy_suspect} of them eligible, below "
-            f"{context.protocol.suspect:g} eV/atom above hull: the hull lacks their compounds, or "
-            f"the potential fails on them; novelty without them: {without}",
-            "yellow",
-        )
-    n_alone = report.n_no_competing_compound
-    if n_alone:
-        add(
-            "hull gaps",
-            f"no competing compound known for {count_of_crystals(n_alone)}, "
-            f"{report.n_stable_no_competing_compound} of the {report.n_stable} stable ones: their "
-            "energy above hull is measured from the elements alone",
-            "yellow",
-        )
     steps = ", ".join(f"{step} {duration(took)}" for step, took in context.seconds.items())
     if steps:
         add("time", steps if seconds is None else f"{duration(seconds)} for this command; {steps}")
-    for line in context.warnings:
-        add("warning", line, "yellow")
+    for name, text in notes(report):
+        add(name, text, "yellow")
     console.print(grid)

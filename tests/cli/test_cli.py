@@ -354,7 +354,7 @@ def test_screen_shows_the_report_and_nothing_of_the_libraries(
     assert err == ""
     assert out.startswith("novelty at most 100.0 %: nothing was relaxed")
     assert "noise" not in out and "CHGNet v0.3.0 initialized" not in out
-    assert "add out=DIR" in out
+    assert "out=run  # keeps a row per crystal" in out
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -362,7 +362,7 @@ def test_out_holds_the_report_and_the_settings(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", f"samples={cif}", "out=deep/run"]) == 0
-    assert "Written to deep/run" in capfd.readouterr().out
+    assert "novelty-metric report deep/run  #" in capfd.readouterr().out
     assert sorted(path.name for path in Path("deep/run").iterdir()) == [
         "config.json",
         "evidence.parquet",
@@ -379,8 +379,8 @@ def test_every_file_that_is_written_is_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["score", "relaxer=none", "limit=3", "workers=1", "out=run"]) == 0
-    said = capfd.readouterr().out.split("Written to run: ")[1].split("The evidence")[0]
+    assert main(["score", "relaxer=none", "limit=3", "workers=1", "out=run", "--full"]) == 0
+    said = capfd.readouterr().out.split("Written to run: ")[1].split("\n\n")[0]
     written = {path.name for path in Path("run").iterdir()}
     assert {name.split(".")[0] for name in written} <= set(re.findall(r"\w+", said))
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from novelty_metric.protocol import Protocol
@@ -68,15 +69,27 @@ def test_the_base_rate_and_the_ratios_follow_the_headline() -> None:
     assert "real crystals, left out of this reference: 6.0 % [2.8-12.5] unmatched, n = 100" in text
     assert "novelty ratio 2.0 [0.8-5.0]  for its crystal systems 2.0 [" in text
     row = next(line for line in text.splitlines() if line.startswith("cubic"))
-    assert row.endswith("6 of 100")
+    assert row.endswith("6 [ 3- 12]")
+
+
+@pytest.mark.parametrize(
+    ("n_unmatched", "answer"),
+    [
+        (0, "less new than real crystals of its crystal systems"),
+        (6, "as new as real crystals of its crystal systems, within sampling noise"),
+        (60, "newer than real crystals of its crystal systems"),
+    ],
+)
+def test_the_comparison_is_said_in_words(n_unmatched: int, answer: str) -> None:
+    assert f"in short: {answer}\n" in printed(report(REAL, n_unmatched))
 
 
 def test_without_a_calibration_one_line_says_how_to_get_it() -> None:
-    assert base_rate_lines(report(None)) == [
-        "base rate of real crystals unknown: novelty-metric reference calibrate REFERENCE"
-    ]
-    row = next(line for line in printed(report(None)).splitlines() if line.startswith("cubic"))
-    assert " of " not in row
+    (line,) = base_rate_lines(report(None), "novelty-metric reference calibrate mine.arrow")
+    assert line.plain == (
+        "base rate of real crystals unknown: novelty-metric reference calibrate mine.arrow"
+    )
+    assert "real, %" not in printed(report(None))
 
 
 def test_a_calibration_is_printed_by_verdict_and_crystal_system() -> None:

@@ -182,6 +182,8 @@ def test_search_alone_says_so() -> None:
     assert row.split()[-4:] == ["at", "most", "75.0", "25.0-75.0"]
     (row,) = [line for line in text.splitlines() if line.startswith("orthorhombic")]
     assert row.endswith("at most 75")
+    (row,) = [line for line in text.splitlines() if line.startswith("all")]
+    assert row.endswith("at most 75")
     assert headline in repr(searched) and len(repr(searched)) < 200
     assert summary(searched)["novelty_is_bound"] is True
     assert summary(report(rows))["novelty_is_bound"] is False

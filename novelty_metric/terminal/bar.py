@@ -1,0 +1,50 @@
+"""The verdicts of the eligible crystals as one bar, told apart without colour too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.text import Text
+
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.text import percent
+from novelty_metric.terminal.console import can_print
+from novelty_metric.terminal.tables import VERDICT_STYLES
+from novelty_metric.verdict import Verdict
+
+WIDTH = 72
+_BLOCKS = "░▒█?"
+_ASCII = "-=#?"
+
+
+def verdict_bar(report: NoveltyReport, console: Console) -> Group:
+    """The bar, and below it what its parts mean."""
+    blocks = _BLOCKS if can_print(_BLOCKS, console) else _ASCII
+    signs = dict(zip(Verdict, blocks, strict=True))
+    lengths = parts([report.counts[verdict] for verdict in Verdict], min(WIDTH, console.width))
+    bar, legend = Text(), Text()
+    for verdict, length in zip(Verdict, lengths, strict=True):
+        style = VERDICT_STYLES[verdict]
+        bar.append(signs[verdict] * length, style)
+        share = report.fractions[verdict.value].value
+        legend.append(signs[verdict], style)
+        legend.append(f" {verdict.value} {percent(share)}   ")
+    legend.rstrip()
+    return Group(bar, legend)
+
+
+def parts(counts: Sequence[int], length: int) -> list[int]:
+    """Lengths in whole characters that add up to `length`, in proportion to the counts.
+
+    What occurs has at least one character; the characters that rounding leaves over go to the
+    largest remainders.
+    """
+    total = sum(counts)
+    exact = [length * count / total for count in counts]
+    found = [max(int(part), count > 0) for part, count in zip(exact, counts, strict=True)]
+    while (left := length - sum(found)) != 0:
+        step = 1 if left > 0 else -1
+        open_ = [at for at, count in enumerate(counts) if count and found[at] + step >= 1]
+        found[max(open_, key=lambda at: step * (exact[at] - found[at]))] += step
+    return found

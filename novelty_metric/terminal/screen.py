@@ -1,0 +1,105 @@
+"""What `score` shows: at most `MOST_LINES` lines at 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from novelty_metric.report.context import count_of_crystals
+from novelty_metric.report.exclusion import ExclusionReason
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.terminal.bar import verdict_bar
+from novelty_metric.terminal.console import printable
+from novelty_metric.terminal.headline import CALIBRATE, headline_lines
+from novelty_metric.terminal.run_settings import notes
+from novelty_metric.terminal.steps import NextStep, print_steps, steps_height
+from novelty_metric.terminal.systems import system_table
+
+MOST_LINES = 30
+"""Lines of the screen at 80 columns or more, unless paths are longer than a line."""
+
+MOST_REASONS = 3
+"""Reasons why crystals are not eligible that are named."""
+
+
+def print_screen(
+    report: NoveltyReport,
+    console: Console,
+    *,
+    calibrate: str = CALIBRATE,
+    steps: Sequence[NextStep] = (),
+) -> None:
+    """Print what a report says, and what to look at next.
+
+    Parameters
+    ----------
+    calibrate : str
+        As for `novelty_metric.terminal.headline.headline_lines`.
+    steps : sequence of NextStep
+    """
+    top: list[RenderableType] = [*headline_lines(report, calibrate), ""]
+    if report.n_eligible:
+        top += [verdict_bar(report, console), system_table(report), ""]
+    facts = [("not eligible", _not_eligible(report)), ("against", _against(report))]
+    facts = [(name, text) for name, text in facts if text]
+    found = notes(report)
+    room = MOST_LINES - _height([*top, _grid(facts, console), ""], console)
+    while len(steps) > 1 and steps_height(steps, console) + bool(found) > room:
+        steps = steps[:-1]
+    shown = _fitting(found, console, room - steps_height(steps, console))
+    console.print(Group(*top, _grid([*facts, *shown], console)))
+    if steps:
+        console.print()
+        print_steps(steps, console)
+
+
+def _not_eligible(report: NoveltyReport) -> str:
+    counted = Counter(report.left_out)
+    named = [
+        f"{count} {ExclusionReason(reason).label}"
+        for reason, count in counted.most_common(MOST_REASONS)
+        if count
+    ]
+    others = counted.total() - sum(dict(counted.most_common(MOST_REASONS)).values())
+    if others:
+        named.append(f"{others} for other reasons")
+    return f"{counted.total()} of {len(report.results)}: {', '.join(named)}" if named else ""
+
+
+def _against(report: NoveltyReport) -> str:
+    context = report.context
+    of = f"{context.reference_name} ({count_of_crystals(context.reference_size)})"
+    return f"{of}; {context.protocol_text}"
+
+
+def _grid(rows: Iterable[tuple[str, str]], console: Console) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in rows:
+        grid.add_row(name, Text(printable(text, console)))
+    return grid
+
+
+def _height(parts: Sequence[RenderableType], console: Console) -> int:
+    return len(console.render_lines(Group(*parts), pad=False))
+
+
+def _fitting(
+    found: Sequence[tuple[str, str]], console: Console, room: int
+) -> list[tuple[str, str]]:
+    """As much of the notes as fits: whole, else a line each, else the first ones and a count."""
+    whole = list(found)
+    if not whole or _height([_grid(whole, console)], console) <= room:
+        return whole
+    width = console.width - 16
+    short = [(name, textwrap.shorten(text, width, placeholder=" ...")) for name, text in whole]
+    n_shown = len(short) if len(short) < room else max(room - 1, 0)
+    hidden = len(short) - n_shown
+    more = f"{hidden} more, and" if hidden else "shown"
+    return [*short[:n_shown], ("more", f"{more} in full with detail=full")]

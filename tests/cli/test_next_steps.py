@@ -1,0 +1,56 @@
+"""The commands that `score` names after a run can be run as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from novelty_metric.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("steps")
+
+
+WORDS = ["relaxer=none", "limit=3", "workers=1", "progress=false", "out=my run"]
+
+
+def commands(text: str) -> dict[str, list[str]]:
+    """The named commands by verb."""
+    lines = [line for line in text.splitlines() if line.startswith("novelty-metric ")]
+    found = [shlex.split(line, comments=True)[1:] for line in lines]
+    return {words[0]: words for words in found}
+
+
+def test_named_commands_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["score", *WORDS]) == 0
+    text = capfd.readouterr().out
+    named = commands(text)
+    assert set(named) == {"score", "explain", "report"}
+    assert main(named["explain"]) == 0
+    assert "duplicate" in capfd.readouterr().out  # the three are copies
+    assert main(named["score"]) == 0
+    full = capfd.readouterr().out
+    assert "nearest parent" in full and "nearest parent" not in text
+    assert main(["score", "--full", *WORDS]) == 0
+    again = capfd.readouterr().out
+    assert [line for line in full.splitlines() if not line.startswith(("time", " "))] == [
+        line for line in again.splitlines() if not line.startswith(("time", " "))
+    ]
+
+
+def test_without_out_the_command_that_keeps_the_rows_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    words = [word for word in WORDS if not word.startswith("out=")]
+    assert main(["score", *words]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    kept = shlex.join(["novelty-metric", "score", *words, "out=run"])
+    assert f"{kept}  # keeps a row per crystal" in lines
