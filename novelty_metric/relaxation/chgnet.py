@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.relaxation.evaluators import AseEvaluator, Evaluator
-from novelty_metric.relaxation.loading import quiet, settings_of, weights_hash
+from novelty_metric.relaxation.loading import (
+    best_device,
+    hash_by_file,
+    quiet,
+    settings_of,
+    tensors_hash,
+    weights_file,
+)
 from novelty_metric.relaxation.potentials import CHGNET
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
+
+    from novelty_metric.relaxation.chgnet_batch import ChgnetWeights
 
 
 @dataclass
@@ -38,31 +50,16 @@ class Chgnet:
     batched: bool = True
 
     @cached_property
-    def _model(self) -> Any:
-        # Or cuBLAS may add up in another order each time; read when it is first used.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        with quiet():
-            from chgnet.model import CHGNet
-
-            try:
-                return CHGNet.load(use_device=self.device, verbose=False)
-            except (RuntimeError, NotImplementedError, AssertionError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"CHGNet can't use device {self.device!r}: {reason}") from error
-
-    @cached_property
     def info(self) -> PotentialInfo:
         """Name, version and SHA-256 of the weights, tensor by tensor in order of name."""
-        return PotentialInfo(
-            name=CHGNET.models[0].name,
-            version=str(self._model.version),
-            weights_hash=weights_hash(self._model),
-        )
+        model = CHGNET.models[0]
+        digest = hash_by_file(CHGNET, model) or tensors_hash(self._weights.tensors)
+        return PotentialInfo(name=model.name, version=model.setting, weights_hash=digest)
 
     @property
     def device_name(self) -> str:
-        """Kind of device that the weights are on, such as ``"cpu"``."""
-        return str(next(self._model.parameters()).device.type)
+        """Kind of device that it works on, such as ``"cpu"``."""
+        return self._device.split(":")[0]
 
     def evaluator(self) -> Evaluator:
         """Batched, or CHGNet's own calculator."""
@@ -70,14 +67,16 @@ class Chgnet:
             return AseEvaluator(self.calculator())
         from novelty_metric.relaxation.chgnet_batch import BatchedChgnet
 
-        return BatchedChgnet(self._model)
+        with self._loading():
+            return BatchedChgnet(self._weights, self._device)
 
     def calculator(self) -> Calculator:
         """CHGNet's own calculator, asked for energy, forces and stress only.
 
         An atom with no neighbour within CHGNet's 6 Å is an error: its energy would mean nothing.
         """
-        with quiet():
+        with quiet(), self._loading():
+            from chgnet.model import CHGNet
             from chgnet.model.dynamics import CHGNetCalculator
 
             class _Calculator(CHGNetCalculator):
@@ -90,7 +89,35 @@ class Chgnet:
                 ) -> None:
                     super().calculate(atoms, properties, system_changes, task=task)
 
-            return _Calculator(self._model, use_device=self.device, on_isolated_atoms="error")
+            model = CHGNet.load(
+                model_name=CHGNET.models[0].setting, use_device=self._device, verbose=False
+            )
+            return _Calculator(model, use_device=self._device, on_isolated_atoms="error")
+
+    @cached_property
+    def _weights(self) -> ChgnetWeights:
+        from novelty_metric.relaxation.chgnet_batch import ChgnetWeights
+
+        return ChgnetWeights.read(weights_file(CHGNET, CHGNET.models[0]))
+
+    @property
+    def _device(self) -> str:
+        given = self.device or os.environ.get("CHGNET_DEVICE")
+        if given is None and sys.platform == "darwin":
+            import torch
+
+            given = "mps" if torch.backends.mps.is_available() else "cpu"
+        return best_device(given)
+
+    @contextlib.contextmanager
+    def _loading(self) -> Iterator[None]:
+        # Or cuBLAS may add up in another order each time; read when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        try:
+            yield
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"CHGNet can't use device {self._device!r}: {reason}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return settings_of(self)

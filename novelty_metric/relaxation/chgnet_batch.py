@@ -12,8 +12,9 @@ relaxation does not pay for what it never uses:
   the network. No graph of the gradient is kept, no magnetic moments, and not the last angle
   update, which nothing reads.
 
-The weights are taken from the loaded model by name. An architecture that is not that of the
-published weights 0.3.0 is refused, see `BatchedChgnet`.
+The weights are taken from the file of the wheel by name, without an import of CHGNet's package,
+which takes ASE's optimisers and matplotlib along: two thirds of the start of a process. An
+architecture that is not that of the published weights 0.3.0 is refused, see `BatchedChgnet`.
 
 Architecture: Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
 """
@@ -21,9 +22,10 @@ Architecture: Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 _SQRT_PI = math.sqrt(math.pi)
 
+_NORM_EPS = 1e-5
+"""Added to the variance by CHGNet's layer norms: the default of torch."""
+
 CPU_BUDGET = 3000.0
 """Bonds and angles of a batch on a processor: about eight crystals of ten atoms."""
 
@@ -47,6 +52,20 @@ GPU_BUDGET = 300_000.0
 
 BYTES_PER_COST = 30_000.0
 """Memory that a bond or an angle takes; 26,500 measured, on 200 crystals of MP-20."""
+
+
+@dataclass(frozen=True)
+class ChgnetWeights:
+    """What a file of weights holds: the settings of the network, and its tensors by name."""
+
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> ChgnetWeights:
+        """Read a file of CHGNet's wheel; no code in it is run."""
+        content = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        return cls(content["model_args"], content["state_dict"])
 
 
 @dataclass(frozen=True)
@@ -134,125 +153,125 @@ class BatchedChgnet:
 
     Parameters
     ----------
-    model : chgnet.model.CHGNet
-        Loaded, on its device.
+    weights : ChgnetWeights
+    device : str
     double : bool
         Work in double precision: slow, for checks.
 
     Raises
     ------
     ValueError
-        If the model has another architecture.
+        If the network has another architecture.
     """
 
-    def __init__(self, model: Any, *, double: bool = False) -> None:
-        _check_architecture(model)
-        self.device = next(model.parameters()).device
+    def __init__(
+        self, weights: ChgnetWeights, device: str = "cpu", *, double: bool = False
+    ) -> None:
+        _check_architecture(weights)
+        self.device = torch.device(device)
         self.dtype = torch.float64 if double else torch.float32
-        self.reach = float(model.graph_converter.atom_graph_cutoff)
-        self.short = float(model.graph_converter.bond_graph_cutoff)
+        self.reach = float(weights.settings["atom_graph_cutoff"])
+        self.short = float(weights.settings["bond_graph_cutoff"])
         with torch.no_grad():
-            self._take_weights(model)
+            self._take_weights(weights)
 
     # -- weights -----------------------------------------------------------------------------
 
-    def _take_weights(self, model: Any) -> None:
-        self._n_convolutions = len(model.atom_conv_layers)
-        basis = model.bond_basis_expansion
-        self._radial = self._kept(_exact(basis.rbf_expansion_ag.frequencies) / self.reach)
-        self._radial_short = self._kept(_exact(basis.rbf_expansion_bg.frequencies) / self.short)
-        self._envelopes = (
-            basis.rbf_expansion_ag.smooth_cutoff.p,
-            basis.rbf_expansion_bg.smooth_cutoff.p,
+    def _take_weights(self, weights: ChgnetWeights) -> None:
+        of = _Part(weights.tensors)
+        self._n_convolutions = int(weights.settings["n_conv"])
+        basis = of["bond_basis_expansion"]
+        self._radial = self._kept(_exact(basis.tensor("rbf_expansion_ag.frequencies")) / self.reach)
+        self._radial_short = self._kept(
+            _exact(basis.tensor("rbf_expansion_bg.frequencies")) / self.short
         )
-        fourier = model.angle_basis_expansion.fourier_expansion
-        self._angular = self._kept(_exact(fourier.frequencies))
-        self._atoms = self._kept(model.atom_embedding.embedding.weight)
-        reference = _exact(model.composition_model.fc.weight).numpy()
-        self._references = reference.ravel()
+        self._envelope = int(weights.settings["cutoff_coeff"])
+        self._angular = self._kept(
+            _exact(of.tensor("angle_basis_expansion.fourier_expansion.frequencies"))
+        )
+        self._atoms = self._kept(of.tensor("atom_embedding.embedding.weight"))
+        self._references = _exact(of.tensor("composition_model.fc.weight")).numpy().ravel()
+        self._take_atom_layers(of)
+        self._short_weights = self._kept(_matrix(of["bond_weights_bg"]) * math.sqrt(2 / self.short))
+        self._take_angle_layers(of)
+        self._readout_norm = self._norm(of["readout_norm"])
+        self._readout = [
+            (self._kept(_matrix(layer)), self._kept(layer.tensor("bias")))
+            for layer in _linear_layers(of["mlp"])
+        ]
 
-        bond_embedding = _matrix(model.bond_embedding)
+    def _take_atom_layers(self, of: _Part) -> None:
+        bond_embedding = _matrix(of["bond_embedding"])
         # What is a function of a bond's length alone, for all layers in one product.
-        parts = [_matrix(model.bond_weights_ag) * math.sqrt(2 / self.reach)]
+        parts = [_matrix(of["bond_weights_ag"]) * math.sqrt(2 / self.reach)]
         self._atom_centers: list[Tensor] = []
         self._atom_neighbors: list[Tensor] = []
         self._atom_bonds: list[Tensor] = []
         self._atom_biases: list[Tensor] = []
         self._atom_gates: list[_Gate] = []
         self._atom_outs: list[Tensor] = []
-        for layer in model.atom_conv_layers:
-            first, bias = _first_layer(layer.twoBody_atom)
+        for number in range(self._n_convolutions):
+            layer = of[f"atom_conv_layers.{number}"]
+            first, bias = _first_layer(layer["twoBody_atom"])
             center, bond, neighbor = first.split(64)
             parts.append(bond_embedding @ bond * math.sqrt(2 / self.reach))
             self._atom_centers.append(self._kept(center))
             self._atom_neighbors.append(self._kept(neighbor))
             self._atom_bonds.append(self._kept(bond))
             self._atom_biases.append(self._kept(bias))
-            self._atom_gates.append(self._gate(layer.twoBody_atom))
-            self._atom_outs.append(self._kept(_matrix(layer.mlp_out.layers[-1])))
+            self._atom_gates.append(self._gate(layer["twoBody_atom"]))
+            self._atom_outs.append(self._kept(_matrix(_linear_layers(layer["mlp_out"])[-1])))
         self._of_length = self._kept(torch.cat(parts, dim=1))
-        self._short_weights = self._kept(_matrix(model.bond_weights_bg) * math.sqrt(2 / self.short))
 
-        angle_embedding = _matrix(model.angle_embedding) / _SQRT_PI
+    def _take_angle_layers(self, of: _Part) -> None:
+        bond_embedding = _matrix(of["bond_embedding"])
+        angle_embedding = _matrix(of["angle_embedding"]) / _SQRT_PI
         angle_parts = []
         length_parts = []
         self._bond_layers: list[_AngleLayer] = []
         self._angle_layers: list[_AngleLayer] = []
         self._bond_outs: list[Tensor] = []
-        for kind, layers in (("bond", model.bond_conv_layers), ("angle", model.angle_layers)):
-            for number, layer in enumerate(layers):
-                if kind == "angle" and number == len(layers) - 1:
-                    continue  # nothing reads what it gives
-                first, bias = _first_layer(layer.twoBody_bond)
-                left, right, angle, center = first.split(64)
-                angle_parts.append(angle_embedding @ angle)
-                length_parts += [
-                    bond_embedding @ left * math.sqrt(2 / self.reach),
-                    bond_embedding @ right * math.sqrt(2 / self.reach),
-                ]
-                made = _AngleLayer(
-                    ends=self._kept(torch.cat([left, right], dim=1)),
-                    angle=self._kept(angle),
-                    center=self._kept(center),
-                    bias=self._kept(bias),
-                    gate=self._gate(layer.twoBody_bond),
-                )
-                if kind == "bond":
-                    self._bond_layers.append(made)
-                    self._bond_outs.append(self._kept(_matrix(layer.mlp_out.layers[-1])))
-                else:
-                    self._angle_layers.append(made)
+        # Nothing reads what the last layer on angles gives.
+        names = [f"bond_conv_layers.{number}" for number in range(self._n_convolutions - 1)]
+        names += [f"angle_layers.{number}" for number in range(self._n_convolutions - 2)]
+        for name in names:
+            layer = of[name]
+            first, bias = _first_layer(layer["twoBody_bond"])
+            left, right, angle, center = first.split(64)
+            angle_parts.append(angle_embedding @ angle)
+            length_parts += [
+                bond_embedding @ left * math.sqrt(2 / self.reach),
+                bond_embedding @ right * math.sqrt(2 / self.reach),
+            ]
+            made = _AngleLayer(
+                ends=self._kept(torch.cat([left, right], dim=1)),
+                angle=self._kept(angle),
+                center=self._kept(center),
+                bias=self._kept(bias),
+                gate=self._gate(layer["twoBody_bond"]),
+            )
+            if name.startswith("bond"):
+                self._bond_layers.append(made)
+                self._bond_outs.append(self._kept(_matrix(_linear_layers(layer["mlp_out"])[-1])))
+            else:
+                self._angle_layers.append(made)
         self._of_angle = self._kept(torch.cat(angle_parts, dim=1))
         self._of_short_length = self._kept(torch.cat(length_parts, dim=1))
-
-        norm = model.readout_norm
-        self._readout_norm = (
-            self._kept(norm.weight),
-            self._kept(norm.bias),
-            float(norm.eps),
-        )
-        self._readout = [
-            (self._kept(_matrix(layer)), self._kept(layer.bias))
-            for layer in model.mlp.layers
-            if isinstance(layer, torch.nn.Linear)
-        ]
 
     def _kept(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(dtype=self.dtype).to(device=self.device).contiguous()
 
-    def _gate(self, gated: Any) -> _Gate:
-        norms = tuple(
-            (self._kept(norm.weight), self._kept(norm.bias), float(norm.eps))
-            for norm in (gated.bn1, gated.bn2)
-        )
-        core, gate = gated.mlp_core.layers, gated.mlp_gate.layers
-        deep = len([layer for layer in core if isinstance(layer, torch.nn.Linear)]) == 2
+    def _norm(self, norm: _Part) -> tuple[Tensor, Tensor, float]:
+        return self._kept(norm.tensor("weight")), self._kept(norm.tensor("bias")), _NORM_EPS
+
+    def _gate(self, gated: _Part) -> _Gate:
+        core, gate = _linear_layers(gated["mlp_core"]), _linear_layers(gated["mlp_gate"])
         return _Gate(
             weights=(self._kept(_matrix(core[-1])), self._kept(_matrix(gate[-1])))
-            if deep
+            if len(core) == 2
             else None,
-            biases=(self._kept(core[-1].bias), self._kept(gate[-1].bias)),
-            norms=(norms[0], norms[1]),
+            biases=(self._kept(core[-1].tensor("bias")), self._kept(gate[-1].tensor("bias"))),
+            norms=(self._norm(gated["bn1"]), self._norm(gated["bn2"])),
         )
 
     # -- evaluation --------------------------------------------------------------------------
@@ -333,7 +352,7 @@ class BatchedChgnet:
         n_short, left, right = graph.n_short, graph.left, graph.right
         precise_lengths = torch.linalg.vector_norm(vectors, dim=1)
         lengths = precise_lengths.to(self.dtype)
-        basis = _radial_basis(lengths, self.reach, self._radial, self._envelopes[0])
+        basis = _radial_basis(lengths, self.reach, self._radial, self._envelope)
         # Split at once: the gradient of a slice would be a whole matrix of zeros each time.
         bond_weights, *of_length = (basis @ self._of_length).split(
             [64] + [128] * self._n_convolutions, dim=1
@@ -347,7 +366,7 @@ class BatchedChgnet:
             short = slice(0, n_short)
             unit = vectors[short] / precise_lengths[short, None]
             weights = (
-                _radial_basis(lengths[short], self.short, self._radial_short, self._envelopes[1])
+                _radial_basis(lengths[short], self.short, self._radial_short, self._envelope)
                 @ self._short_weights
             )
             cosines = (unit.index_select(0, left) * unit.index_select(0, right)).sum(1)
@@ -426,8 +445,8 @@ def _radial_basis(lengths: Tensor, reach: float, frequencies: Tensor, p: int) ->
     return torch.sin(lengths[:, None] * frequencies) * (envelope / lengths)[:, None]
 
 
-def _check_architecture(model: Any) -> None:
-    """Refuse a model whose network is not the one that is written here."""
+def _check_architecture(weights: ChgnetWeights) -> None:
+    """Refuse weights whose network is not the one that is written here."""
     wanted = {
         "atom_fea_dim": 64,
         "bond_fea_dim": 64,
@@ -445,17 +464,39 @@ def _check_architecture(model: Any) -> None:
         "non_linearity": "silu",
         "gMLP_norm": "layer",
         "readout_norm": "layer",
-        "mlp_out_bias": False,
     }
     for name, value in wanted.items():
-        found = model.model_args.get(name)
+        found = weights.settings.get(name)
         if found != value:
             raise ValueError(f"a CHGNet with {name}={found!r} is not supported; known: {value!r}")
 
 
-def _matrix(linear: Any) -> Tensor:
+@dataclass(frozen=True)
+class _Part:
+    """A part of the network: its tensors by their names in the whole of it."""
+
+    tensors: Mapping[str, Tensor]
+    name: str = ""
+
+    def __getitem__(self, name: str) -> _Part:
+        return _Part(self.tensors, f"{self.name}{name}.")
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[self.name + name]
+
+
+def _linear_layers(part: _Part) -> list[_Part]:
+    """The linear layers of a perceptron, in order; what lies between them has no weights."""
+    start = f"{part.name}layers."
+    numbers = {
+        int(key[len(start) :].split(".")[0]) for key in part.tensors if key.startswith(start)
+    }
+    return [part[f"layers.{number}"] for number in sorted(numbers)]
+
+
+def _matrix(linear: _Part) -> Tensor:
     """Weights of a linear layer in double precision, to be multiplied from the right."""
-    return _exact(linear.weight).T
+    return _exact(linear.tensor("weight")).T
 
 
 def _exact(tensor: Tensor) -> Tensor:
@@ -463,11 +504,10 @@ def _exact(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().double()
 
 
-def _first_layer(gated: Any) -> tuple[Tensor, Tensor]:
+def _first_layer(gated: _Part) -> tuple[Tensor, Tensor]:
     """First linear layers of core and gate side by side; a gate of one layer has its bias later."""
-    core = [layer for layer in gated.mlp_core.layers if isinstance(layer, torch.nn.Linear)]
-    gate = [layer for layer in gated.mlp_gate.layers if isinstance(layer, torch.nn.Linear)]
+    core, gate = _linear_layers(gated["mlp_core"])[0], _linear_layers(gated["mlp_gate"])[0]
     return (
-        torch.cat([_matrix(core[0]), _matrix(gate[0])], dim=1),
-        torch.cat([core[0].bias.detach(), gate[0].bias.detach()]),
+        torch.cat([_matrix(core), _matrix(gate)], dim=1),
+        torch.cat([core.tensor("bias"), gate.tensor("bias")]),
     )

@@ -7,7 +7,9 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import io
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -22,6 +24,9 @@ from novelty_metric.relaxation.potentials import (
     RegisteredPotential,
     missing_package,
 )
+
+_GPU_FILES = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
+"""In ``/dev``: of NVIDIA's cards and modules, of Windows' GPUs in its Linux, of AMD's cards."""
 
 
 @contextlib.contextmanager
@@ -84,6 +89,39 @@ def model_name(potential: RegisteredPotential, model: str, digest: str) -> str:
     return f"{potential.key}-file-{Path(model).stem}" if same is None else same.name
 
 
+def weights_file(potential: RegisteredPotential, model: PublishedModel) -> Path:
+    """The file of published weights in the installed package, which is not imported.
+
+    Raises
+    ------
+    InputError
+        If the package is missing, or holds no such file.
+    """
+    found = importlib.util.find_spec(potential.module.partition(".")[0])
+    if found is None or not found.submodule_search_locations:
+        raise missing_package(potential)
+    path = Path(found.submodule_search_locations[0]) / model.file
+    if not path.is_file():
+        raise InputError(
+            f"relaxer={potential.key}: {potential.package} {package_version(potential)} does not "
+            f"hold the weights of {model.title} ({model.file}); install another version of it"
+        )
+    return path
+
+
+def hash_by_file(potential: RegisteredPotential, model: PublishedModel) -> str | None:
+    """Hash of published weights whose file is known; None where only the weights can tell.
+
+    Neither the package nor torch is imported, so that a run that finds everything in the cache
+    does not wait for them.
+    """
+    if not model.file_hash:
+        return None
+    with weights_file(potential, model).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return model.weights_hash if digest == model.file_hash else None
+
+
 def package_version(potential: RegisteredPotential) -> str:
     """Installed version of a potential's package."""
     try:
@@ -108,7 +146,9 @@ class ModelByName:
     @cached_property
     def info(self) -> PotentialInfo:
         """The model's name, the version of its package and SHA-256 of the weights."""
-        digest = self._weights_hash()
+        published = self.registered.model(self.model)
+        digest = published and hash_by_file(self.registered, published)
+        digest = digest or self._weights_hash()
         return PotentialInfo(
             name=self.name or model_name(self.registered, self.model, digest),
             version=package_version(self.registered),
@@ -147,9 +187,16 @@ def best_device(device: str | None) -> str:
     """The device that was asked for; by default ``"cuda"`` where there is one, else ``"cpu"``."""
     if device is not None:
         return device
+    if sys.platform == "linux" and not _gpu_files():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _gpu_files() -> bool:
+    """Whether Linux has a file of a device that torch could compute on."""
+    return any(next(Path("/dev").glob(name), None) for name in _GPU_FILES)
 
 
 @contextlib.contextmanager

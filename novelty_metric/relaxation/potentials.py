@@ -89,6 +89,11 @@ class PublishedModel:
     trained_on : TrainedOn
     weights_hash : str or None
         SHA-256 of the weights; None where they were not at hand.
+    file : str
+        Where the package keeps them, below its folder; empty where it keeps none.
+    file_hash : str
+        SHA-256 of that file: a file with it holds weights with `weights_hash`, which is then known
+        without reading them.
     aliases : tuple of str
         Further names, also those of earlier reports.
     source : str
@@ -100,6 +105,8 @@ class PublishedModel:
     setting: str
     trained_on: TrainedOn
     weights_hash: str | None
+    file: str = ""
+    file_hash: str = ""
     aliases: tuple[str, ...] = ()
     source: str = ""
 
@@ -150,6 +157,8 @@ CHGNET = RegisteredPotential(
             setting="0.3.0",
             trained_on=TrainedOn.CORRECTED,
             weights_hash="5c53271ac57b035eae409b8f356044ecc4d07cc3dbb85552f176ade598818b70",
+            file="pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
+            file_hash="d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1",
             source="Deng et al., Nat. Mach. Intell. 5, 1031 (2023)",
         ),
     ),
@@ -187,6 +196,8 @@ SEVENNET = RegisteredPotential(
             setting="7net-0",
             trained_on=TrainedOn.UNCORRECTED,
             weights_hash="b9a396769d93c7773feaa501dc88430c38d97740d0cf4f31770e52f1292d800f",
+            file="pretrained_potentials/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+            file_hash="7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
             source="Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
         ),
         PublishedModel(
@@ -195,6 +206,8 @@ SEVENNET = RegisteredPotential(
             setting="7net-l3i5",
             trained_on=TrainedOn.UNCORRECTED,
             weights_hash="a103ef733a8b67e9a39965d5c66af6784545f6da5ec861f4bac1dfe0ab8381e9",
+            file="pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth",
+            file_hash="a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
             source="Park et al., J. Chem. Theory Comput. 20, 4857 (2024)",
         ),
     ),
@@ -282,9 +295,9 @@ def make_potential(key: str, *, device: str | None = None, **settings: Any) -> P
 
 def missing_package(potential: RegisteredPotential) -> InputError:
     """What to install for a potential whose package is missing."""
+    wanted = potential.package if potential.extra is None else f"novelty-metric[{potential.extra}]"
     return InputError(
-        f"relaxer={potential.key} needs {potential.package}; install it with "
-        f'pip install "novelty-metric[{potential.extra}]"'
+        f'relaxer={potential.key} needs {potential.package}; install it with pip install "{wanted}"'
     )
 
 

@@ -74,20 +74,25 @@ class PotentialRelaxer:
         deadline: float | None = None,
     ) -> Iterator[tuple[RelaxTask, Relaxation]]:
         """See `novelty_metric.relaxation.base.Relaxer.relax`."""
-        engine = self._start()
-        while queue or len(engine):
-            while queue and engine.has_room:
-                task = queue.popleft()
-                known = None
-                if self._cache is not None:
-                    known = self._cache.get(task, self.info, settings)
-                if known is not None:
-                    yield task, known
-                else:
-                    engine.add(task, settings)
-            if not queue and not len(engine):
+        self._drop_unfinished()
+        waiting: RelaxTask | None = None  # not in the cache
+        while queue or waiting is not None or self._is_busy:
+            while queue or waiting is not None:
+                if waiting is None:
+                    task = queue.popleft()
+                    known = self._known(task, settings)
+                    if known is not None:
+                        yield task, known
+                        continue
+                    waiting = task
+                if not self._started().has_room:
+                    break
+                self._started().add(waiting, settings)
+                waiting = None
+            if waiting is None and not self._is_busy:
                 # All came from the cache: workers that have asked already say nothing more.
                 continue
+            engine = self._started()
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 self.close()
@@ -103,7 +108,10 @@ class PotentialRelaxer:
 
     def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
         """See `novelty_metric.relaxation.base.Relaxer.energies`."""
-        engine = self._start()
+        if len(structures) == 0:
+            return
+        self._drop_unfinished()
+        engine = self._started()
         chunks = (
             [structures[at] for at in range(start, min(start + _ENERGY_CHUNK, len(structures)))]
             for start in range(0, len(structures), _ENERGY_CHUNK)
@@ -122,18 +130,27 @@ class PotentialRelaxer:
             self._engine.close()
         self._engine = None
 
-    def _start(self) -> InFlight | Workers:
+    def _known(self, task: RelaxTask, settings: RelaxSettings) -> Relaxation | None:
+        return None if self._cache is None else self._cache.get(task, self.info, settings)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._engine is not None and len(self._engine) > 0
+
+    def _started(self) -> InFlight | Workers:
+        """What relaxes. Begun only for work that is not in the cache: it takes seconds."""
         if self._engine is None:
             self._engine = (
                 InFlight(self._potential.evaluator())
                 if self._n_workers == 1
                 else Workers(self._potential, self._n_workers)
             )
-        elif len(self._engine):
-            # An iteration that was left early: its crystals are not those of this queue.
-            self.close()
-            return self._start()
         return self._engine
+
+    def _drop_unfinished(self) -> None:
+        """Forget an iteration that was left early: its crystals are not those of this queue."""
+        if self._is_busy:
+            self.close()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 
 import numpy as np
@@ -24,7 +25,7 @@ NEAR = RelaxSettings(fmax=0.05, max_steps=100, optimizer="bfgs_symmetric")
 
 @pytest.fixture(scope="module")
 def batched(chgnet: Chgnet) -> BatchedChgnet:
-    return BatchedChgnet(chgnet._model)
+    return BatchedChgnet(chgnet._weights)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_as_chgnet_itself_on_hundreds_of_real_crystals(
 
 
 def test_forces_and_stress_are_the_derivatives_in_double_precision(chgnet: Chgnet) -> None:
-    double = BatchedChgnet(chgnet._model, double=True)
+    double = BatchedChgnet(chgnet._weights, double=True)
     start = geometry_of(shaken(prototypes(40)[2], 3))
     found = double.evaluate([start])[0]
     rng = np.random.default_rng(1)
@@ -122,7 +123,7 @@ def test_forces_and_stress_are_the_derivatives_in_double_precision(chgnet: Chgne
 
 
 def test_single_precision_is_enough(chgnet: Chgnet, batched: BatchedChgnet) -> None:
-    double = BatchedChgnet(chgnet._model, double=True)
+    double = BatchedChgnet(chgnet._weights, double=True)
     geometries = [geometry_of(structure) for structure in prototypes(30)]
     for one, two in zip(batched.evaluate(geometries), double.evaluate(geometries), strict=True):
         if one.error is None:
@@ -201,10 +202,8 @@ def test_threads_are_given_back(chgnet: Chgnet) -> None:
 
 
 def test_another_architecture_is_refused(chgnet: Chgnet) -> None:
-    import copy
-
-    other = copy.copy(chgnet._model)
-    other.model_args = {**chgnet._model.model_args, "n_conv": 3}
+    given = chgnet._weights
+    other = dataclasses.replace(given, settings={**given.settings, "n_conv": 3})
     with pytest.raises(ValueError, match="n_conv=3"):
         BatchedChgnet(other)
 
@@ -221,7 +220,7 @@ def test_on_a_gpu_sums_are_reproducible_and_the_users_mode_comes_back() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_as_on_the_processor(batched: BatchedChgnet) -> None:
-    gpu = BatchedChgnet(Chgnet("cuda")._model)
+    gpu = BatchedChgnet(Chgnet("cuda")._weights, "cuda")
     geometries = [geometry_of(structure) for structure in prototypes(12)]
     first, again = gpu.evaluate(geometries), gpu.evaluate(geometries)
     for one, two, other in zip(first, again, batched.evaluate(geometries), strict=True):

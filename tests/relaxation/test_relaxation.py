@@ -286,4 +286,4 @@ def test_chgnet_refuses_an_atom_out_of_reach(chgnet):
 
 def test_unknown_device_is_an_input_error():
     with pytest.raises(InputError, match="device"):
-        _ = Chgnet("no-such-device").info
+        Chgnet("no-such-device").evaluator()

@@ -1,0 +1,81 @@
+"""What a run imports and starts: no more than it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric.protocol import Protocol
+from novelty_metric.relaxation import RelaxTask
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.loading import hash_by_file, tensors_hash, weights_file
+from novelty_metric.relaxation.potentials import CHGNET, SEVENNET, Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.scoring.rules import ScoringRules
+
+COPPER = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+
+WARM_RUN = """
+import json, multiprocessing, sys
+from pymatgen.core import Structure
+from novelty_metric import SubstitutionNovelty
+copper = Structure.from_str(sys.argv[1], fmt="json")
+with SubstitutionNovelty("aflow", relaxer="chgnet", cache=sys.argv[2], workers=2) as metric:
+    row = metric([copper]).results[0]
+    started = len(multiprocessing.active_children())
+heavy = {"torch", "chgnet", "matplotlib"} & set(sys.modules)
+print(json.dumps([row.verdict, row.energy_per_atom, started, sorted(heavy)]))
+"""
+
+
+def test_where_all_is_cached_no_torch_is_imported_and_no_worker_started(
+    chgnet: Chgnet, run_python: Callable[..., Any], tmp_path: Path
+) -> None:
+    cache = RelaxationCache(tmp_path / "relaxations.sqlite")
+    settings = ScoringRules(protocol=Protocol.named("fast")).relax_settings
+    queue = deque([RelaxTask("copper", COPPER)])
+    ((_, relaxed),) = PotentialRelaxer(chgnet, cache=cache).relax(queue, settings)
+    cache.close()
+    done = run_python("-c", WARM_RUN, COPPER.to_json(), cache.path, check=True)
+    verdict, energy, n_started, heavy = json.loads(done.stdout)
+    assert (verdict, energy) == ("duplicate", relaxed.energy_after)
+    assert n_started == 0 and heavy == []
+
+
+def test_a_worker_evaluates_chgnet_without_its_package(run_python: Callable[..., Any]) -> None:
+    code = (
+        "import sys; from novelty_metric.relaxation.potentials import Chgnet; "
+        "Chgnet('cpu').evaluator(); "
+        "print({'chgnet', 'matplotlib', 'ase.optimize'} & {*sys.modules})"
+    )
+    assert run_python("-c", code, check=True).stdout.strip() == "set()"
+
+
+def test_the_hash_of_a_known_file_is_that_of_its_weights(chgnet: Chgnet) -> None:
+    model = CHGNET.models[0]
+    assert hash_by_file(CHGNET, model) == tensors_hash(chgnet._weights.tensors)
+    assert chgnet.info.weights_hash == model.weights_hash
+
+
+@pytest.mark.parametrize("model", SEVENNET.models, ids=lambda model: model.name)
+def test_the_hash_of_a_known_file_of_sevennet_is_that_of_its_weights(model: Any) -> None:
+    import torch
+
+    pytest.importorskip("sevenn")
+    content = torch.load(weights_file(SEVENNET, model), map_location="cpu", weights_only=False)
+    assert hash_by_file(SEVENNET, model) == tensors_hash(content["model_state_dict"])
+
+
+def test_an_unknown_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of another version of the wheel."""
+    other = dataclasses.replace(CHGNET.models[0], file_hash="0" * 64)
+    assert hash_by_file(CHGNET, other) is None
+    monkeypatch.setattr("novelty_metric.relaxation.chgnet.hash_by_file", lambda *_: None)
+    assert Chgnet("cpu").info.weights_hash == CHGNET.models[0].weights_hash
