@@ -24,7 +24,8 @@ class Protocol:
         Moves allowed after the first evaluation.
     optimizer : str
         Optimiser of both relaxations: ``"lbfgs"``, as in the paper, ``"fire"``, or
-        ``"bfgs_symmetric"``, which needs a third of the steps and does not run away.
+        ``"bfgs_symmetric"``, which needs a third of the steps, does not run away, and relaxes the
+        primitive cell in place of a conventional one or a supercell.
     accept_early : float
         A parent that matches the generated crystal at an RMS below 0.1, and is within this of its
         energy (eV/atom), counts as relaxed to it. An approximation; 0, as in the paper, for none.

@@ -24,6 +24,7 @@ from novelty_metric.relaxation.base import (
     RelaxTask,
     TrajectoryLog,
 )
+from novelty_metric.relaxation.optimizers import RELAXES_PRIMITIVE_CELL
 from novelty_metric.relaxation.relaxation_run import replay
 from novelty_metric.support.folders import cache_folder
 
@@ -256,6 +257,8 @@ def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
     digest.update(np.ascontiguousarray(structure.frac_coords, dtype="<f8").tobytes())
     digest.update(info.key.encode())
     digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
+    if settings.optimizer in RELAXES_PRIMITIVE_CELL:
+        digest.update(b"primitive cell")  # earlier ones relaxed the cell as it was given
     if task.early_stopping is not None:
         digest.update(b"watched")  # which one does not matter: the trajectory is the same
     return digest.hexdigest()

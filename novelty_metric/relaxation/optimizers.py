@@ -38,6 +38,9 @@ class Optimizer(Protocol):
         ...
 
 
+RELAXES_PRIMITIVE_CELL = frozenset({"bfgs_symmetric"})
+"""Optimisers that keep the translations of the start, so that its primitive cell will do."""
+
 MAX_STEP = 0.2
 """Longest move of an atom (Å; a row of the coordinates) in one step, ASE's default."""
 

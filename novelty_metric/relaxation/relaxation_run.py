@@ -20,7 +20,12 @@ from novelty_metric.relaxation.base import (
     TrajectoryLog,
 )
 from novelty_metric.relaxation.frechet import FrechetCell
-from novelty_metric.relaxation.optimizers import Optimizer, make_optimizer
+from novelty_metric.relaxation.optimizers import (
+    RELAXES_PRIMITIVE_CELL,
+    Optimizer,
+    make_optimizer,
+)
+from novelty_metric.relaxation.primitive_cell import PrimitiveCell, primitive_cell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +62,9 @@ class RelaxationRun:
     -----
     Converged is a point whose largest force row, cell rows included, is below ``fmax``, as for
     ASE's optimisers. After ``max_steps`` moves the relaxation ends where the optimiser stands.
+
+    Where the optimiser is one of `RELAXES_PRIMITIVE_CELL`, a crystal whose cell is not the smallest
+    is relaxed in its primitive cell. All that is asked of the run is said in the given cell.
     """
 
     def __init__(
@@ -79,8 +87,12 @@ class RelaxationRun:
         self._steps_above = 0
         self._error: str | None = None
         self._repeatable = True
+        self._primitive: PrimitiveCell | None = None
         try:
-            self._cell = FrechetCell(right_handed(geometry_of(structure)))
+            given = right_handed(geometry_of(structure))
+            if settings.optimizer in RELAXES_PRIMITIVE_CELL:
+                self._primitive = primitive_cell(given)
+            self._cell = FrechetCell(given if self._primitive is None else self._primitive.geometry)
             self._x = self._cell.x0
             self._evaluate_next(self._x)
         except Exception as error:  # a foreign structure may break anywhere
@@ -122,8 +134,13 @@ class RelaxationRun:
     def _standing(self) -> Structure:
         """The crystal where the optimiser stands."""
         assert self._optimizer is not None
-        geometry = self._cell.geometry(self._optimizer.here.x)
+        geometry = self._given_cell(self._optimizer.here.x)
         return crystal_of(self._structure, geometry.cell, geometry.positions)
+
+    def _given_cell(self, x: NDArray[np.float64]) -> Geometry:
+        """The crystal at these coordinates, in the cell that was given."""
+        geometry = self._cell.geometry(x)
+        return geometry if self._primitive is None else self._primitive.given_cell(geometry)
 
     def _trajectory(self) -> TrajectoryLog | None:
         """The points at which early stopping was asked; None without it."""
@@ -166,7 +183,7 @@ class RelaxationRun:
             and self._early_stopping is not None
             and self._optimizer.here is there
         ):
-            here = self._cell.geometry(there.x)
+            here = self._given_cell(there.x)
             self._log.append((self._steps, energy, there.largest, here))
             self._ended = self._early_stopping.decide(energy, there.largest, self._standing)
         if self._converged or self._ended or self._steps >= self._settings.max_steps:
