@@ -24,6 +24,7 @@ from novelty_metric.support.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
+    from novelty_metric.reference.calibration import Calibration
     from novelty_metric.relaxation.base import Relaxer
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report.context import RunContext
@@ -353,6 +354,13 @@ class SubstitutionNovelty:
     def reference(self) -> Reference:
         """The reference, opened now if it was not before."""
         return self.pipeline.resources.reference
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What real crystals of the reference score with these settings, if that was measured."""
+        from novelty_metric.report.of_cases import calibration_of
+
+        return calibration_of(self.pipeline)
 
     @property
     def device(self) -> str | None:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from novelty_metric.comparison.permutation import Outcome, paired_p_value
+from novelty_metric.comparison.ratios import RatioChange, ratio_changes
 from novelty_metric.comparison.same_crystals import pairs_by_content
 from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
@@ -123,6 +124,8 @@ class Comparison:
         Both reports are over exactly these.
     changes : tuple of VerdictChange
         In the order of the later report.
+    ratios : tuple of RatioChange
+        To real crystals; empty where no reference is calibrated.
     mismatches : tuple of Mismatch
         Reference, protocol, potential, hull and the like: with any of these, the reports do not
         measure the same thing.
@@ -139,6 +142,7 @@ class Comparison:
     mismatches: tuple[Mismatch, ...]
     versions: tuple[Mismatch, ...]
     not_relaxed: tuple[str, ...] = ()
+    ratios: tuple[RatioChange, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -237,6 +241,7 @@ def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> C
             for name, report in (("before", before), ("after", after))
             if report.novelty_is_bound
         ),
+        ratios=ratio_changes(before, after),
     )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from novelty_metric.comparison.compare import Mismatch, context_mismatches
+from novelty_metric.comparison.ratios import NOVELTY_RATIO, OBSERVED_EXPECTED, observed_expected
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Estimate, Interval, mean_estimate
 from novelty_metric.verdict import Verdict
 
@@ -41,8 +43,8 @@ class Spread:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share of crystals, and not a mean of numbers from 0 to 1."""
-        return self.name != GRADED
+        """Whether it is a share of crystals."""
+        return self.name not in (GRADED, NOVELTY_RATIO, OBSERVED_EXPECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +79,33 @@ def spread(reports: Sequence[NoveltyReport]) -> SpreadReport:
     figures = [_spread(name, [share(one) for one in reports]) for name, share in _SHARES.items()]
     scores = [one.graded.score for one in reports]
     figures.append(_of(GRADED, [None if score is None else score.value for score in scores]))
+    figures += _ratios(reports)
     mismatches = [
         mismatch
         for other in reports[1:]
         for mismatch in context_mismatches(reports[0].context, other.context)
     ]
     return SpreadReport(figures=tuple(figures), mismatches=tuple(dict.fromkeys(mismatches)))
+
+
+def _ratios(reports: Sequence[NoveltyReport]) -> list[Spread]:
+    """The ratios to real crystals, where a reference is calibrated."""
+    besides = [report.beside_real_crystals for report in reports]
+    if not any(besides):
+        return []
+    crude = [None if beside is None else beside.novelty_ratio for beside in besides]
+    return [
+        _of(name, [_finite(ratio) for ratio in ratios], highest=math.inf)
+        for name, ratios in (
+            (NOVELTY_RATIO, crude),
+            (OBSERVED_EXPECTED, [observed_expected(beside) for beside in besides]),
+        )
+    ]
+
+
+def _finite(ratio: Ratio | None) -> float | None:
+    known = ratio is not None and ratio.value is not None and math.isfinite(ratio.value)
+    return ratio.value if known and ratio is not None else None
 
 
 def _share(interval: Interval | None, total: int) -> Share:
@@ -116,9 +139,15 @@ def _spread(name: str, shares: Sequence[Share]) -> Spread:
     return _of(name, [None if share is None else share[0] for share in shares], by_chance)
 
 
-def _of(name: str, values: Sequence[float | None], by_chance: float | None = None) -> Spread:
+def _of(
+    name: str,
+    values: Sequence[float | None],
+    by_chance: float | None = None,
+    *,
+    highest: float = 1.0,
+) -> Spread:
     known = [value for value in values if value is not None]
-    mean = mean_estimate(known, lowest=0.0, highest=1.0)
+    mean = mean_estimate(known, lowest=0.0, highest=highest)
     deviation = None
     if mean is not None and len(known) > 1:
         squares = math.fsum((value - mean.value) ** 2 for value in known)

@@ -71,7 +71,7 @@ def run_context(
         machine=this_machine(getattr(relaxer, "device_name", None)),
         seconds=dict(seconds),
         warnings=tuple(warnings),
-        calibration=_calibration_of(pipeline),
+        calibration=calibration_of(pipeline),
     )
 
 
@@ -95,7 +95,8 @@ def key_of_calibration(pipeline: Pipeline) -> str | None:
     )
 
 
-def _calibration_of(pipeline: Pipeline) -> Calibration | None:
+def calibration_of(pipeline: Pipeline) -> Calibration | None:
+    """The calibration of what a pipeline scores, if there is one."""
     key = key_of_calibration(pipeline)
     return None if key is None else find_calibration(pipeline.resources.reference, key)
 

@@ -43,6 +43,7 @@ def print_comparison(
             "" if difference.p_value is None else f"{difference.p_value:.2g}",
         )
     console.print(table)
+    _print_ratios(comparison, console)
     tests = {d.test.value for d in comparison.differences.values() if d.p_value is not None}
     console.print(f"\n95 % intervals; p by {', '.join(sorted(tests)) or 'no test'}")
     if not comparison.n_shared:
@@ -63,6 +64,23 @@ def print_comparison(
         console.print(f"warning: {warning}", style="yellow")
     for version in comparison.versions:
         console.print(f"other version: {version}")
+
+
+def _print_ratios(comparison: Comparison, console: Console) -> None:
+    """Print how both runs compare with real crystals."""
+    if not comparison.ratios:
+        return
+    table = plain_table()
+    table.add_column("to real crystals")
+    for name in ("before", "after", "after / before"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for ratio in comparison.ratios:
+        found = (ratio.before, ratio.after, ratio.change)
+        table.add_row(ratio.name, *("" if one is None else one.text for one in found))
+    console.print()
+    console.print(table)
+    if all(ratio.change is None for ratio in comparison.ratios):
+        console.print("not compared: the runs have different calibrations, or one has none")
 
 
 def _share_cells(share: Share) -> tuple[str, str]:
@@ -92,8 +110,8 @@ def print_spread(found: SpreadReport, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "\nshares of crystals in %, graded novelty from 0 to 1; sd: standard deviation between the "
-        "runs; a few runs give a poor estimate"
+        "\nshares of crystals in %, graded novelty from 0 to 1, ratios to real crystals; sd: "
+        "standard deviation between the runs; a few runs give a poor estimate"
     )
     for mismatch in found.mismatches:
         console.print(f"warning: {mismatch}: not the same measurement", style="yellow")

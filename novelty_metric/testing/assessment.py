@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from novelty_metric.comparison.compare import Comparison, Difference, compare
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.statistics import Interval, wilson
+from novelty_metric.support.ratios import Ratio
+from novelty_metric.support.statistics import Interval
 from novelty_metric.testing.checks import NoveltyCheck
 from novelty_metric.testing.tolerance import Tolerance
 
@@ -44,12 +45,26 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """A share that has to be kept, and is not."""
+    """A limit that has to be kept, and is not.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``min_unmatched``.
+    limit : float
+    found : Interval, Ratio or None
+        The share or the ratio; None where there is none.
+    total : int
+        Eligible crystals.
+    base_rate : Interval or None
+        Share of unmatched real crystals, of a ratio.
+    """
 
     name: str
     limit: float
-    share: Interval | None
+    found: Interval | Ratio | None
     total: int
+    base_rate: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,25 +118,39 @@ def _status(tolerance: Tolerance, difference: Difference) -> Status:
 
 
 def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> tuple[Floor, ...]:
-    """The shares of `min_unmatched` and `max_duplicate` that are not kept.
+    """The limits `min_unmatched`, `max_duplicate` and `min_ratio` that are not kept.
 
     These are limits on what was measured: no interval excuses them. With nothing eligible, a
-    least share is not kept, unless the check allows that.
+    least value is not kept, unless the check allows that.
     """
-    broken = []
-    for name, verdict, limit in (
-        ("min_unmatched", "unmatched", check.min_unmatched),
-        ("max_duplicate", "duplicate", check.max_duplicate),
-    ):
-        if limit is None:
-            continue
-        share = wilson(report.counts[verdict], report.n_eligible)
-        if share is None:
-            kept = name == "max_duplicate" or check.allow_empty
-        elif name == "min_unmatched":
-            kept = share.value >= limit - 1e-12
-        else:
-            kept = share.value <= limit + 1e-12
-        if not kept:
-            broken.append(Floor(name=name, limit=limit, share=share, total=report.n_eligible))
-    return tuple(broken)
+    beside = report.beside_real_crystals
+    floors = [
+        Floor(name=name, limit=limit, found=report.fractions.get(verdict), total=report.n_eligible)
+        for name, verdict, limit in (
+            ("min_unmatched", "unmatched", check.min_unmatched),
+            ("max_duplicate", "duplicate", check.max_duplicate),
+        )
+        if limit is not None
+    ]
+    if check.min_ratio is not None:
+        floors.append(
+            Floor(
+                name="min_ratio",
+                limit=check.min_ratio,
+                found=None if beside is None else beside.novelty_ratio,
+                total=report.n_eligible,
+                base_rate=None if beside is None else beside.base_rate,
+            )
+        )
+    return tuple(floor for floor in floors if not _kept(floor, check))
+
+
+def _kept(floor: Floor, check: NoveltyCheck) -> bool:
+    value = None if floor.found is None else floor.found.value
+    if value is None:
+        # Nothing is eligible; or of a ratio, it is not known.
+        return floor.name == "max_duplicate" or (not floor.total and check.allow_empty)
+    # What differs from the limit by rounding keeps it.
+    if floor.name == "max_duplicate":
+        return value <= floor.limit + 1e-12
+    return value >= floor.limit - 1e-12

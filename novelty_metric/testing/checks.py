@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import MinLen
-from pydantic import BeforeValidator, Strict, ValidationInfo
+from annotated_types import Ge, MinLen
+from pydantic import AllowInfNan, BeforeValidator, Strict, ValidationInfo
 
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Scope
@@ -27,6 +27,7 @@ from novelty_metric.support.validation import (
 )
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
+LeastRatio = Annotated[float, Strict(), AllowInfNan(False), Ge(0), MustBe("a number of at least 0")]
 Words = Annotated[str, Strict(), MinLen(1), MustBe("text")]
 
 
@@ -91,6 +92,8 @@ class NoveltyCheck:
         Of the samples.
     min_unmatched, max_duplicate : float or None
         Shares of the eligible crystals, from 0 to 1, that must be kept regardless of the baseline.
+    min_ratio : float or None
+        Novelty ratio, to real crystals, that must be kept regardless of the baseline.
     fail : tuple of Tolerance or None
     allow_empty : bool
         A check in which no crystal is eligible passes; without it, it fails.
@@ -114,13 +117,16 @@ class NoveltyCheck:
     column: Words | None = None
     min_unmatched: Share | None = None
     max_duplicate: Share | None = None
+    min_ratio: LeastRatio | None = None
     fail: Annotated[tuple[Tolerance, ...] | None, BeforeValidator(_tolerances)] = None
     allow_empty: Flag = False
 
     @property
     def has_floor(self) -> bool:
-        """Whether a share has to be kept regardless of the baseline."""
-        return self.min_unmatched is not None or self.max_duplicate is not None
+        """Whether a limit has to be kept regardless of the baseline."""
+        return any(
+            limit is not None for limit in (self.min_unmatched, self.max_duplicate, self.min_ratio)
+        )
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(NoveltyCheck))

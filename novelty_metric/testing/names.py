@@ -16,8 +16,8 @@ FIXTURES = ("novelty_regression", "novelty_metric")
 SESSION = "novelty-session"
 """Name under which the session with novelty tests is registered with pytest."""
 MARKER_HELP = (
-    "(model, samples, reference, min_unmatched, max_duplicate, ...): a test of the novelty "
-    "of generated crystals, run with "
+    "(model, samples, reference, min_unmatched, max_duplicate, min_ratio, ...): a test of the "
+    "novelty of generated crystals, run with "
 )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Change, Interval
 from novelty_metric.support.text import percent_interval
 from novelty_metric.testing.assessment import Assessment, Floor, Watched
@@ -53,6 +55,8 @@ class Record:
         Eligible crystals per verdict; `eligible` is their sum.
     shares : dict
         From verdict to value, low and high.
+    novelty_ratio : list or None
+        Value, low and high, None where infinite or unknown; None without a calibration.
     watched : list of dict
         See `watched_values`.
     changed : list of dict
@@ -77,6 +81,7 @@ class Record:
     eligible: int
     counts: dict[str, int]
     shares: dict[str, Numbers]
+    novelty_ratio: list[float | None] | None
     novel_yield: Numbers
     seconds: float
     baseline_path: str
@@ -100,6 +105,7 @@ class Record:
             eligible=report.n_eligible,
             counts=dict(report.counts),
             shares={name: numbers(share) for name, share in report.fractions.items()},
+            novelty_ratio=_ratio_numbers(report),
             novel_yield=numbers(report.novel_yield_interval),
             **given,
         )
@@ -119,6 +125,15 @@ class Record:
 def numbers(share: Interval | Change) -> Numbers:
     """Value, low and high."""
     return [share.value, share.low, share.high]
+
+
+def _ratio_numbers(report: NoveltyReport) -> list[float | None] | None:
+    beside = report.beside_real_crystals
+    if beside is None or beside.novelty_ratio is None:
+        return None
+    ratio = beside.novelty_ratio
+    values = (ratio.value, ratio.low, ratio.high)
+    return [value if value is not None and math.isfinite(value) else None for value in values]
 
 
 def watched_values(watched: Watched) -> dict[str, Any]:
@@ -141,16 +156,28 @@ def watched_values(watched: Watched) -> dict[str, Any]:
 
 
 def floor_line(floor: Floor) -> str:
-    """A share that is out of its limits, in a line."""
+    """A value that is out of its limits, in a line."""
     least = floor.name.startswith("min_")
-    share = floor.name.removeprefix("min_").removeprefix("max_")
+    name = floor.name.removeprefix("min_").removeprefix("max_")
     limit = f"{floor.name}={floor.limit:g}"
-    if floor.share is None:
-        return f"{share}: nothing is eligible, so {limit} is not kept"
-    found = floor.share
+    if isinstance(floor.found, Ratio) or name == "ratio":
+        name = "novelty ratio"
+    found = floor.found
+    if not floor.total:
+        return f"{name}: nothing is eligible, so {limit} is not kept"
+    if found is None:
+        return f"{name}: unknown, as the reference is not calibrated; {CALIBRATE}"
+    if found.value is None:
+        return f"{name}: unknown, as neither a generated nor a real crystal is unmatched"
+    if isinstance(found, Ratio):
+        real = percent_interval(floor.base_rate, unit=" %")
+        shown = f"{found.text} for {floor.total} eligible (real crystals: {real} unmatched)"
+    else:
+        shown = f"{percent_interval(found, unit=' %')} of {floor.total} eligible"
     inside = found.low <= floor.limit <= found.high
-    return (
-        f"{share} {percent_interval(found, unit=' %')} of {floor.total} eligible: "
-        f"{'below' if least else 'above'} {limit}"
-        + (" (which lies within the interval)" if inside else "")
+    return f"{name} {shown}: {'below' if least else 'above'} {limit}" + (
+        " (which lies within the interval)" if inside else ""
     )
+
+
+CALIBRATE = "run `novelty-metric reference calibrate REFERENCE` with the settings of the test"

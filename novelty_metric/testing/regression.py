@@ -15,7 +15,7 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing import baseline
 from novelty_metric.testing.assessment import Status, assess, broken_floors
 from novelty_metric.testing.checks import NoveltyCheck
-from novelty_metric.testing.record import FAILED, Outcome, Record, floor_line
+from novelty_metric.testing.record import CALIBRATE, FAILED, Outcome, Record, floor_line
 from novelty_metric.testing.text import empty_text, failure_text, version_line
 from novelty_metric.testing.tolerance import Tolerance
 
@@ -131,7 +131,12 @@ class NoveltyRegression:
         if samples is not None and not samples.exists():
             raise InputError(f"samples={samples}: no such file or folder")
         settings = self._metrics.settings(self.check)
-        self.metric()  # refuses what it does not know
+        metric = self.metric()  # refuses what it does not know
+        if self.check.min_ratio is not None and metric.calibration is None:
+            raise InputError(
+                f"min_ratio needs the novelty of real crystals, and the reference "
+                f"{settings['reference']} is not calibrated for these settings; {CALIBRATE}"
+            )
         before = None if self._options.update else self._store.read(self._name)
         from novelty_metric.reference import open_reference
 

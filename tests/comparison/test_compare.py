@@ -18,9 +18,11 @@ from scipy.stats import binomtest, fisher_exact
 from novelty_metric.comparison.compare import SHARES, ChangeTest, Comparison, compare
 from novelty_metric.comparison.permutation import Outcome, paired_p_value
 from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.ratios import koopman
 from novelty_metric.support.statistics import Change, newcombe, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 
@@ -464,3 +466,38 @@ def test_versions_are_told_apart() -> None:
     )
     assert [str(version) for version in found.versions] == ["pymatgen was 1, is 2"]
     assert found.warnings == ()
+
+
+REAL = tuple(
+    LeftOutCrystal(i, "cubic", True, "unmatched" if i < 6 else "substituted", 1.0)
+    for i in range(100)
+)
+
+
+def of_cubic(unmatched: int, calibration: Calibration | None, prefix: str = "") -> NoveltyReport:
+    verdicts = [Verdict.UNMATCHED] * unmatched + [Verdict.SUBSTITUTED] * (50 - unmatched)
+    rows = [row(f"{prefix}{i}", v, crystal_system="cubic") for i, v in enumerate(verdicts)]
+    return NoveltyReport.from_results(rows, context(calibration=calibration))
+
+
+def test_ratios_to_the_same_real_crystals_are_compared() -> None:
+    real = Calibration("key", 0, REAL)
+    found = compare(of_cubic(6, real), of_cubic(12, real, "b"))
+    crude, expected = found.ratios
+    assert (crude.name, expected.name) == ("novelty ratio", "observed / expected")
+    assert crude.before is not None
+    assert crude.after is not None
+    assert crude.before.value == pytest.approx(2)
+    assert crude.after.value == pytest.approx(4)
+    assert crude.change == koopman((12, 50), (6, 50))  # the base rate cancels
+    assert expected.change is None
+
+
+def test_ratios_to_other_real_crystals_are_not_compared() -> None:
+    real = Calibration("key", 0, REAL)
+    for other in (Calibration("other", 0, REAL), Calibration("key", 1, REAL[:90]), None):
+        crude, _ = compare(of_cubic(6, real), of_cubic(12, other, "b")).ratios
+        assert crude.change is None
+        assert crude.before is not None
+        assert (crude.after is None) == (other is None)
+    assert compare(of_cubic(6, None), of_cubic(12, None)).ratios == ()

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from novelty_metric.comparison.compare import compare
+from novelty_metric.comparison.spread import spread
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference.calibration import (
     Calibration,
@@ -19,6 +21,7 @@ from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.terminal.calibration import agreement_lines, base_rate_lines, print_calibration
+from novelty_metric.terminal.comparison import print_comparison
 from novelty_metric.terminal.full_report import print_report
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -122,3 +125,24 @@ def test_both_estimates_are_printed_with_their_agreement_and_the_misses_of_the_m
     assert "finds 19 of 20 known substitutions (95 % [76-99])" in text
     many = replace(both, held_out=HeldOut("val.csv", "abc", 0, other[:6]))
     assert agreement_lines(many)[0].startswith("The two base rates differ by more than chance")
+
+
+def test_a_comparison_shows_both_ratios() -> None:
+    stream = io.StringIO()
+    one, other = report(REAL, 6), report(REAL, 12)
+    print_comparison(compare(one, other), Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    row = next(line for line in lines if line.startswith("novelty ratio"))
+    assert row.split() == [
+        *("novelty", "ratio", "1.0", "[0.4-2.9]", "2.0", "[0.8-5.0]", "2.0", "[0.8-5.0]")
+    ]
+    stream.truncate(0)
+    print_comparison(compare(one, report(None)), Console(file=stream, width=100))
+    assert "not compared: the runs have different calibrations, or one has none" in (
+        stream.getvalue()
+    )
+    spread_of_two = spread([one, other])
+    ratio = next(figure for figure in spread_of_two.figures if figure.name == "novelty ratio")
+    assert ratio.values == pytest.approx((1.0, 2.0))
+    assert ratio.mean is not None
+    assert ratio.mean.value == pytest.approx(1.5)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing.assessment import Status, assess, broken_floors
 from novelty_metric.testing.checks import NoveltyCheck
+from novelty_metric.testing.record import floor_line
 from novelty_metric.testing.tolerance import parse_tolerances
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -129,3 +133,36 @@ def test_limits(given: dict[str, float], names: list[str]) -> None:
 def test_a_least_share_of_nothing_is_not_kept() -> None:
     check = NoveltyCheck(model="m", min_unmatched=0.0, max_duplicate=0.0)
     assert [floor.name for floor in broken_floors(check, report(0, 0))] == ["min_unmatched"]
+
+
+REAL = Calibration(
+    "key",
+    0,
+    tuple(
+        LeftOutCrystal(i, "cubic", True, "unmatched" if i < 20 else "substituted", 1.0)
+        for i in range(100)
+    ),
+)
+
+
+def calibrated(novel: int, eligible: int) -> NoveltyReport:
+    found = report(novel, eligible)
+    return dataclasses.replace(found, context=dataclasses.replace(found.context, calibration=REAL))
+
+
+def test_a_ratio_that_has_to_be_kept() -> None:
+    assert broken_floors(NoveltyCheck(model="m", min_ratio=1.5), calibrated(30, 100)) == ()
+    check = NoveltyCheck(model="m", min_ratio=1.6)
+    (floor,) = broken_floors(check, calibrated(30, 100))
+    assert floor_line(floor) == (
+        "novelty ratio 1.5 [0.9-2.5] for 100 eligible (real crystals: 20.0 % [13.3-28.9] unmatched)"
+        ": below min_ratio=1.6 (which lies within the interval)"
+    )
+    (floor,) = broken_floors(check, report(30, 100))
+    assert floor_line(floor) == (
+        "novelty ratio: unknown, as the reference is not calibrated; run `novelty-metric reference "
+        "calibrate REFERENCE` with the settings of the test"
+    )
+    (floor,) = broken_floors(check, calibrated(0, 0))
+    assert floor_line(floor) == "novelty ratio: nothing is eligible, so min_ratio=1.6 is not kept"
+    assert not broken_floors(dataclasses.replace(check, allow_empty=True), calibrated(0, 0))

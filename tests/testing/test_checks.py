@@ -44,6 +44,7 @@ def test_every_setting() -> None:
         column="cif",
         min_unmatched=0.1,
         max_duplicate=1,
+        min_ratio=1,
         fail="unmatched:-5%",
         allow_empty=True,
     )
@@ -82,6 +83,9 @@ def test_a_reference_is_a_name_or_a_file_beside_the_test(given: Any, kept: str) 
         ({"workers": 1.5}, "workers is 1.5"),
         ({"min_unmatched": 10}, "min_unmatched is 10; it must be a share from 0 to 1"),
         ({"min_unmatched": float("nan")}, "min_unmatched is nan; it must be a share"),
+        ({"min_ratio": -1}, "min_ratio is -1; it must be a number of at least 0"),
+        ({"min_ratio": float("inf")}, "min_ratio is inf; it must be finite"),
+        ({"min_ratio": "1"}, "min_ratio is '1'; it must be a number of at least 0"),
         ({"max_duplicate": "0.1"}, "max_duplicate is '0.1'; it must be a share"),
         ({"max_duplicate": True}, "max_duplicate is True; it must be a share"),
         ({"relax_samples": "no"}, "relax_samples is 'no'; it must be true or false"),

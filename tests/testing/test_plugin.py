@@ -483,6 +483,23 @@ def test_limits_of_the_marker(project: pytest.Pytester) -> None:
     run(project, "--novelty").assert_outcomes(passed=2)
 
 
+def test_a_least_ratio_needs_a_calibrated_reference(project: pytest.Pytester) -> None:
+    models(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.novelty(samples="ten.json", min_ratio=0.5)
+        def test_diffcsp(): pass
+        """,
+    )
+    result = run(project, "--novelty")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*min_ratio needs the novelty of real crystals, and the reference *three.arrow is not *"]
+    )
+
+
 def test_samples_are_checked_without_a_fixture(project: pytest.Pytester) -> None:
     models(
         project,

@@ -1,0 +1,82 @@
+"""Two runs beside the same real crystals: which one is newer, and by how much?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.real_crystals import BesideRealCrystals
+from novelty_metric.support.ratios import Ratio, koopman
+from novelty_metric.verdict import Verdict
+
+NOVELTY_RATIO = "novelty ratio"
+OBSERVED_EXPECTED = "observed / expected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioChange:
+    """A ratio to real crystals in two reports.
+
+    Attributes
+    ----------
+    name : str
+        `NOVELTY_RATIO` or `OBSERVED_EXPECTED`.
+    before, after : Ratio or None
+        None where the report has no calibration.
+    change : Ratio or None
+        after / before of the novelty ratio, with its 95 % interval; None where the calibrations
+        differ, and for `OBSERVED_EXPECTED`, whose base rates by crystal system do not cancel.
+    """
+
+    name: str
+    before: Ratio | None
+    after: Ratio | None
+    change: Ratio | None
+
+
+def ratio_changes(before: NoveltyReport, after: NoveltyReport) -> tuple[RatioChange, ...]:
+    """The ratios of two reports to real crystals; empty where neither has a calibration.
+
+    With one calibration in both, its base rate cancels in the quotient of the novelty ratios: its
+    interval is Koopman's for the two novelties, as for samples that have no crystal in common.
+    """
+    return tuple(_changes(before, after))
+
+
+def _changes(before: NoveltyReport, after: NoveltyReport) -> Iterator[RatioChange]:
+    one, other = before.beside_real_crystals, after.beside_real_crystals
+    if one is None and other is None:
+        return
+    change = None
+    if one is not None and other is not None and _same_real_crystals(before, after):
+        change = koopman(_unmatched(after), _unmatched(before))
+    yield RatioChange(
+        name=NOVELTY_RATIO,
+        before=None if one is None else one.novelty_ratio,
+        after=None if other is None else other.novelty_ratio,
+        change=change,
+    )
+    yield RatioChange(
+        name=OBSERVED_EXPECTED,
+        before=observed_expected(one),
+        after=observed_expected(other),
+        change=None,
+    )
+
+
+def observed_expected(beside: BesideRealCrystals | None) -> Ratio | None:
+    """Unmatched crystals over those that real crystals of the same crystal systems would give."""
+    if beside is None or beside.standardised is None:
+        return None
+    return beside.standardised.ratio
+
+
+def _same_real_crystals(before: NoveltyReport, after: NoveltyReport) -> bool:
+    one, other = before.context.calibration, after.context.calibration
+    assert one is not None and other is not None
+    return (one.key, one.crystals) == (other.key, other.crystals)
+
+
+def _unmatched(report: NoveltyReport) -> tuple[int, int]:
+    return report.counts[Verdict.UNMATCHED.value], report.n_eligible
