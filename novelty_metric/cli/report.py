@@ -21,9 +21,9 @@ VERB = Verb(
     usage="RUN [RUN ...] [KEY=VALUE ...]",
     about="""\
 Write a page on a run, or on several side by side: figures with intervals and tests, pictures with
-what they show, crystals beside their parents, settings and hashes. One HTML file that holds all it
-shows and fetches nothing. RUN is a folder that `novelty-metric score ... out=DIR` wrote; a folder
-of such folders, as `score -m` leaves, stands for all of them.
+what they show, crystals that turn beside their parents, settings and hashes. One HTML file that
+holds all it shows and fetches nothing. RUN is a folder that `novelty-metric score ... out=DIR`
+wrote; a folder of such folders, as `score -m` leaves, stands for all of them.
 """,
     options=(
         Option(
@@ -40,7 +40,7 @@ of such folders, as `score -m` leaves, stands for all of them.
             "the name in the report",
         ),
         Option("figures", "DIR", "write the pictures as PNG and SVG for papers too", user_path),
-        Option("crystals", "N", "crystals that are drawn, over all runs", whole(0, 500), 12),
+        Option("crystals", "N", "crystals with a card, over all runs", whole(0, 5000), 500),
     ),
     closing="""\
 examples

@@ -41,6 +41,7 @@ def environment() -> jinja2.Environment:
     }
     engine.globals["not_eligible_color"] = NOT_ELIGIBLE_COLOR
     engine.filters["percent"] = percent
+    engine.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return engine
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,18 +13,18 @@ from urllib.parse import quote
 from novelty_metric.comparison.compare import context_mismatches
 from novelty_metric.comparison.pairwise import Pair, pairwise
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
-from novelty_metric.crystal_records import CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.figures import FIGURES, FigureSpec, Needs
 from novelty_metric.figures.bars import verdict_bars
-from novelty_metric.figures.crystals import draw_pair, to_be_shown
-from novelty_metric.figures.page import data_uri, render
+from novelty_metric.figures.cards import VERDICT_ORDER, Card, cards_of
+from novelty_metric.figures.page import render
 from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
 from novelty_metric.figures.style import COLUMN
 from novelty_metric.report.breakdown import UNKNOWN, Group
+from novelty_metric.report.crystal_viewer import viewer_script
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import hull_label
-from novelty_metric.report.files import read_all_structures, with_structures
+from novelty_metric.report.files import with_structures
 from novelty_metric.report.graded import crystal_score
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Estimate, Interval
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
 
 MOST_UNMATCHED = 100
 """Unmatched crystals that are listed for a run."""
-MOST_CRYSTALS = 12
-"""Crystals that are drawn, over all runs, unless more are asked for."""
+MOST_CRYSTALS = 500
+"""Crystals that have a card, over all runs, unless more are asked for; a kilobyte or two each."""
 MOST_RUNS_DRAWN = 6
 """Runs of which every kind of picture is on the page."""
 MOST_SVG = 4_000_000
@@ -97,16 +96,6 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crystal:
-    """A crystal of a run beside the reference crystal that its row names."""
-
-    run: str
-    row: CrystalResult
-    parent_formula: str | None
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FigureRow:
     """A share of each run, with what unfinished work leaves open of it.
 
@@ -133,7 +122,7 @@ def report_page(
     runs : sequence of Run
         One, or several to be compared; their names differ.
     n_crystals : int
-        Crystals drawn beside their parents, over all runs.
+        Crystals that have a card, over all runs.
     figures : path, optional
         Folder that the pictures are also written to, as PNG and SVG for papers.
     out : path, optional
@@ -151,6 +140,7 @@ def report_page(
         raise ValueError("a page needs one run or more, each with its own name")
     n_pictures = min(len(runs), MOST_RUNS_DRAWN) * len(FIGURES)
     files = _Files(figures, out, min(LARGEST_SVG, MOST_SVG // n_pictures))
+    crystals = _crystals(runs, n_crystals)
     return render(
         "report.html.jinja",
         runs=runs,
@@ -171,7 +161,11 @@ def report_page(
         ],
         unmatched={name: _unmatched(report) for name, report in reports.items()},
         most_unmatched=MOST_UNMATCHED,
-        crystals=_crystals(runs, n_crystals),
+        cards=crystals,
+        address={(card.run, card.row.id): card.anchor for card in crystals},
+        n_read=sum(run.report.n_read for run in runs),
+        verdict_order=VERDICT_ORDER,
+        viewer_script=viewer_script(),
         figures_folder=figures,
         facts={name: _facts(report) for name, report in reports.items()},
         hull_label=hull_label,
@@ -457,33 +451,17 @@ def _counts(report: NoveltyReport) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items())
 
 
-def _crystals(runs: Sequence[Run], count: int) -> list[Crystal]:
-    """Crystals beside their parents, the runs in turn."""
-    per_run = [_crystals_of(run, -(-count // len(runs))) for run in runs]
-    in_turn = [one for group in zip_longest(*per_run) for one in group if one is not None]
-    return in_turn[:count]
-
-
-def _crystals_of(run: Run, count: int) -> list[Crystal]:
-    if run.folder is None or count < 1:
-        return []
-    positions = {row.id: position for position, row in enumerate(run.report.results)}
-    chosen = [positions[identifier] for identifier in to_be_shown(run.report, count)]
-    found = []
-    kept = read_all_structures(run.folder, chosen)
-    for position in chosen:
-        row, records = run.report.results[position], kept.get(position, CrystalRecords())
-        if records.generated is None and records.relaxed is None:
-            continue
-        parent = records.parent
-        try:
-            picture = draw_pair(replace(row, structures=records), dpi=110, titled=False)
-            formula = None if parent is None else parent.to_structure().composition.reduced_formula
-        except (TypeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"{run.folder}: the crystals of {row.id!r} can't be drawn ({error}); score again"
-            ) from error
-        found.append(
-            Crystal(run=run.name, row=row, parent_formula=formula, source=data_uri(picture))
+def _crystals(runs: Sequence[Run], count: int) -> list[Card]:
+    """Crystals beside their parents, as many of each run."""
+    return [
+        card
+        for place, run in enumerate(runs, start=1)
+        if run.folder is not None
+        for card in cards_of(
+            run.report,
+            run.folder,
+            count // len(runs),
+            run=run.name,
+            prefix="crystal-" if len(runs) == 1 else f"crystal-{place}-",
         )
-    return found
+    ]

@@ -173,7 +173,7 @@ function mountCrystal(canvas, data, view = crystalView()) {
       context.stroke();
       if (!one.marked) return;
       /* Of the colour of the text within one of the background: seen on every element. */
-      for (const [wide, rgb] of [[4.5, paper], [2, crystalMix(ink, paper, far)]]) {
+      for (const [wide, rgb] of [[4, paper], [1.5, crystalMix(ink, paper, far)]]) {
         context.strokeStyle = paint(rgb);
         context.lineWidth = wide * dots;
         context.beginPath();

@@ -42,7 +42,8 @@ def test_a_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<h1>Novelty of a</h1>" in text
     assert "1 of 2 eligible crystals are undecided" in text
-    assert text.count('alt="KBr beside NaCl"') == 1
+    assert text.count('<article class="card"') == 2
+    assert 'aria-label="NaCl, the reference crystal"' in text
 
 
 def test_a_folder_of_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +79,7 @@ def test_named_runs_are_told_apart_by_their_paths(runs: Path, tmp_path: Path) ->
         (["RUNS", "out=page.pdf"], "name a file *.html"),
         (["RUNS", "out="], "out= has no value"),
         (["RUNS", "out=a.html", "out=b.html"], "given twice"),
-        (["RUNS", "crystals=some"], "must be a whole number from 0 to 500"),
+        (["RUNS", "crystals=some"], "must be a whole number from 0 to 5000"),
         (["RUNS", "figures=RUNS/one.arrow"], "is a file; name a folder"),
         (["RUNS", "reference=nothing"], "no reference named 'nothing'"),
         (["RUNS", "reference=aflow"], "holds other crystals"),

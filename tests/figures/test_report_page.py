@@ -96,7 +96,7 @@ def test_the_unmatched_furthest_from_a_parent_come_first(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
     page = report_page([Run(name="a", report=make_report(unmatched=4, duplicate=1))])
-    listed = re.findall(r"<tr><td>(gen-unmatched-\d)</td>", page)
+    listed = re.findall(r"<td>(gen-unmatched-\d)</td>", page)
     # Numbers 1 and 3 have no parent at all; 2 has a larger cost than 0.
     assert listed == [f"gen-unmatched-{number}" for number in (1, 3, 2, 0)]
 
@@ -214,7 +214,8 @@ def test_in_a_browser(
     out.write_text(report_page(runs, n_crystals=6), encoding="utf-8")
     page = open_page(out, width=width)
     pictures = page.locator("img")
-    assert pictures.count() >= 7
+    assert pictures.count() >= n_runs
+    assert page.locator(".card").count() == 6
     sizes = pictures.evaluate_all("all => all.map(one => one.complete && one.naturalWidth)")
     assert all(size > 50 for size in sizes)
     assert all(pictures.evaluate_all("all => all.map(one => one.alt.length > 5)"))
@@ -232,6 +233,109 @@ def test_in_a_browser(
         page.keyboard.press("Enter")
         names = table.locator("tbody th").all_inner_texts()
         assert names == ["model-2", "model-1", "model-0"]
+
+
+@pytest.fixture
+def crystals_page(
+    make_run: Callable[..., Path], tmp_path: Path, open_page: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The page of a run with crystals of three verdicts, and some that were not scored."""
+
+    def opened(*, width: int = 1280, **counts: int) -> Any:
+        given = counts or {"unmatched": 3, "substituted": 6, "duplicate": 4}
+        folder = make_run("a b/c#d%e", **given)
+        run = Run(name="run", report=NoveltyReport.load(folder), folder=folder)
+        out = tmp_path / "page.html"
+        out.write_text(report_page([run]), encoding="utf-8")
+        return open_page(out, width=width)
+
+    return opened
+
+
+def shown_cards(page: Any) -> list[str]:
+    """Ids of the cards that are shown, in order."""
+    cards = page.locator(".card:not([hidden])")
+    ids: list[str] = cards.evaluate_all("all => all.map(one => one.id)")
+    return [name.removeprefix("crystal-a b/c#d%e-") for name in ids]
+
+
+def test_crystals_are_chosen_and_sorted(crystals_page: Callable[..., Any]) -> None:
+    page = crystals_page()
+    form = page.locator("#filter")
+    status = form.locator("output")
+    every = shown_cards(page)
+    assert [name.split("-")[0] for name in every] == (
+        ["unmatched"] * 3 + ["substituted"] * 6 + ["duplicate"] * 4
+    )
+    assert status.inner_text() == "13 of 13 crystals"
+    form.get_by_label("duplicate 4").uncheck()
+    form.get_by_label("Crystal system").select_option("triclinic")
+    assert shown_cards(page) == ["unmatched-2", "substituted-2", "substituted-5"]
+    form.get_by_label("Above hull, at most").fill("0.02")
+    assert shown_cards(page) == ["unmatched-2", "substituted-2"]
+    assert status.inner_text() == "2 of 13 crystals"
+    form.get_by_role("button", name="Clear").click()
+    page.wait_for_selector("#filter output:text('13 of 13')")
+    assert shown_cards(page) == every
+    for elements, n_shown in (("K", 13), ("br k", 13), ("KBr", 13), ("Na", 0), ("B", 0)):
+        form.get_by_label("Contains").fill(elements)
+        assert len(shown_cards(page)) == n_shown, elements
+    form.get_by_label("Contains").fill("")
+    # Neither parent has this id, but for every second unmatched one.
+    form.get_by_label("Search").fill("MP-1 unmatched")
+    assert shown_cards(page) == ["unmatched-0", "unmatched-2"]
+    page.keyboard.press("Enter")  # sends nothing
+    form.get_by_label("Search").fill("")
+    form.get_by_label("Sort by").select_option("cost, greatest first")
+    assert shown_cards(page)[:2] == ["substituted-5", "substituted-4"]
+    assert shown_cards(page)[-1] == "unmatched-1"  # has no cost
+
+
+def test_a_link_leads_to_a_crystal_and_back(crystals_page: Callable[..., Any]) -> None:
+    page = crystals_page()
+    page.get_by_label("unmatched 3").uncheck()
+    page.locator("#unmatched ~ .scroll a", has_text="unmatched-2").click()
+    card = page.locator(".card:target")
+    assert card.is_visible() and "unmatched-2" in card.inner_text()
+    assert page.get_by_label("unmatched 3").is_checked()
+    page.wait_for_selector(".card:target.drawn")
+    assert page.evaluate(
+        "document.querySelector('.card:target').getBoundingClientRect().top < innerHeight"
+    )
+    page.go_back()
+    assert page.locator(".card:target").count() == 0 and "#" not in page.url
+    address = page.locator(".card a").first.evaluate("link => link.href")
+    page.goto(address)
+    page.reload()
+    assert page.locator(".card:target").count() == 1
+
+
+def test_crystals_are_drawn_when_seen_and_turn_together(
+    crystals_page: Callable[..., Any],
+) -> None:
+    page = crystals_page(unmatched=1, substituted=60, width=390)
+    page.locator("#settings").scroll_into_view_if_needed()
+    card = page.locator(".card").nth(1)
+    card.scroll_into_view_if_needed()
+    page.wait_for_selector(".card:nth-child(2).drawn")
+    assert 1 < page.locator(".card.drawn").count() < 15
+    canvases = card.locator("canvas")
+    picture = "all => all.map(one => one.toDataURL())"
+    before = canvases.evaluate_all(picture)
+    assert len(before) == 2 and min(map(len, before)) > 3000
+    canvases.first.focus()
+    page.keyboard.press("ArrowLeft")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    after = canvases.evaluate_all(picture)
+    assert after[0] != before[0] and after[1] != before[1]
+    assert card.locator(".element").all_inner_texts() == ["Br", "K", "Cl", "Na"]
+    assert all(canvases.evaluate_all("all => all.map(one => one.ariaLabel.length > 5)"))
+    # What has left the screen gives its memory back; on paper the first ones are drawn.
+    page.locator("#settings").scroll_into_view_if_needed()
+    page.wait_for_selector(".card:nth-child(2):not(.drawn)")
+    assert canvases.first.evaluate("one => one.width") == 0
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert card.evaluate("one => one.matches('.drawn')")
 
 
 def test_pictures_are_written_for_papers(
@@ -279,7 +383,7 @@ def test_a_large_run_has_a_small_page(make_report: Callable[..., NoveltyReport])
     report = make_report(duplicate=2000, substituted=4000, unmatched=4000)
     page = report_page([Run(name="a", report=report)])
     assert len(page) < 1_000_000
-    assert len(re.findall(r"<tr><td>gen-unmatched", page)) == MOST_UNMATCHED
+    assert len(re.findall(r"<td>gen-unmatched", page)) == MOST_UNMATCHED
     assert f"{MOST_UNMATCHED} of 4000" in page
 
 
