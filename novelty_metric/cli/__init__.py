@@ -31,7 +31,7 @@ VERBS = {
         "what changed between two reports; of more, such as seeds, the spread",
     ),
     "sensitivity": ("[run=DIR] [KEY=VALUE ...]", "how much the answer depends on the settings"),
-    "explain": ("ID run=DIR", "one crystal's evidence, with CIFs"),
+    "explain": ("ID run=DIR | FILE", "one crystal's evidence, with CIFs"),
     "export": ("run=DIR out=FILE [verdict=NAME]", "the relaxed crystals in one file"),
     "report": ("RUN [RUN ...]", "a page with pictures of runs"),
     "controls": ("[KEY=VALUE ...]", "cases whose right answer is known"),

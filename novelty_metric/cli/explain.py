@@ -1,20 +1,33 @@
-"""``novelty-metric explain``."""
+"""``novelty-metric explain``: a crystal of a run, or one that no run has scored."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Option, Verb, parse
+from novelty_metric.cli.options import Option, Verb, Words, parse
 from novelty_metric.cli.run_folder import RUN, run_folder
+from novelty_metric.errors import InputError
 from novelty_metric.support.folders import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from novelty_metric.report.explanation import Explanation
+    from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.samples import Sample
+    from novelty_metric.settings.score_settings import ScoreSettings
 
 VERB = Verb(
     name="explain",
-    usage="ID run=DIR [out=DIR]",
+    usage="ID run=DIR [out=DIR]\nFILE reference=NAME|FILE [KEY=VALUE ...]",
     about="""\
-Show the evidence for one crystal of a run: its verdict and why, its parent and the elements
-exchanged, costs, distances, energies, and every candidate parent with what became of it. The
-crystals are written as CIF:
+Show the evidence for one crystal: its verdict and why, its parent and the elements exchanged,
+costs, distances, energies, and every candidate parent with what became of it. The crystal is one
+of a run, or the one in a file: then only this crystal and its candidate parents are relaxed, also
+where it is not eligible. The crystals are written as CIF, of a file only with out=:
 
   generated.cif           as it came in
   relaxed.cif             relaxed and reduced: what was compared; of a run that
@@ -31,11 +44,42 @@ crystals are written as CIF:
             "where the files go (default: explain/ID in the folder of the run)",
             user_path,
         ),
+        Option("id", "ID", "the crystal, of a file with several"),
+        Option(
+            "reference=, relaxer=, protocol=, model=, ...",
+            "",
+            "for a FILE, as for `score`; relaxer=none searches only, in about a second",
+            passed=True,
+        ),
     ),
+    closing="""\
+examples
+  novelty-metric explain mp-12 run=run
+  novelty-metric explain crystal.cif reference=mp_20
+  novelty-metric explain samples.extxyz id=17 reference=mine.arrow relaxer=none
+""",
+)
+
+_OF_RUN = Verb(
+    name="explain",
+    options=tuple(o for o in VERB.own if o.name != "id"),
     least=1,
     most=1,
     needs="needs one ID",
     any_name=True,
+)
+_OF_FILE = Verb(
+    name="explain",
+    options=tuple(o for o in VERB.own if o.name != "run"),
+    least=1,
+    most=1,
+    needs="needs one FILE, or an ID and run=DIR",
+    passes=(
+        *("reference", "model", "protocol", "relaxer", "hull", "relax_samples", "max_sites"),
+        *("energies", "energies_per", "energies_scale", "smact_oxidation_states", "exhaustive"),
+        *("format", "column", "id_column", "allow_pickle", "device", "workers", "cache"),
+        *("progress",),
+    ),
 )
 
 
@@ -45,31 +89,118 @@ def run(words: list[str]) -> int:
     Raises
     ------
     InputError
-        If the call or the run can't be used, or has no such crystal.
+        If the call, the run or the file can't be used, or has no such crystal.
     """
-    given = parse(VERB, words)
+    if any(word.startswith("run=") for word in words):
+        return _explain_of_run(parse(_OF_RUN, words))
+    return _explain_of_file(parse(_OF_FILE, words))
+
+
+def _explain_of_run(given: Words) -> int:
     (identifier,) = given.names
     folder = run_folder(given)
 
-    from novelty_metric.report.explanation import (
-        TEXT_FILE,
-        explain,
-        folder_name,
-        row_of,
-        write_crystals,
-    )
+    from novelty_metric.report.explanation import explain, folder_name, row_of
     from novelty_metric.report.files import read_structures
     from novelty_metric.report.novelty_report import NoveltyReport
-    from novelty_metric.support.folders import write_atomically
-    from novelty_metric.terminal.console import printable, stdout_console, without_trailing_blanks
-    from novelty_metric.terminal.explanation import print_explanation
 
     report = NoveltyReport.load(folder)
     row = row_of(report, identifier)
     found = explain(report, row, read_structures(folder, row))
-    out = given["out"] or folder / "explain" / folder_name(identifier)
-    files = write_crystals(found.crystals, out)
+    _show(found, given["out"] or folder / "explain" / folder_name(identifier))
+    return 0
+
+
+def _explain_of_file(given: Words) -> int:
+    from novelty_metric.cli import one_run
+    from novelty_metric.settings.compose import compose_config
+
+    (name,) = given.names
+    path = user_path(name)
+    if not path.exists():
+        raise InputError(f"{name}: no such file; a crystal of a run is named with run=DIR")
+    _, settings = one_run.settings_of(compose_config(given.passed))
+    found, report = _scored(path, given["id"], settings)
+    _show(found, given["out"])
+
+    from novelty_metric.terminal.screen import against
+
+    print(f"\nagainst {against(report)}")
+    for line in report.context.warnings:
+        print(f"warning: {line}")
+    return 0
+
+
+def _scored(
+    path: Path, identifier: str | None, settings: ScoreSettings
+) -> tuple[Explanation, NoveltyReport]:
+    """Score the one crystal of a file."""
+    from novelty_metric.cli import one_run
+    from novelty_metric.support.quiet import quiet
+
+    settings = dataclasses.replace(settings, samples=(path,))
+    reference = one_run.check(settings, None)
+    with quiet() as terminal:
+        from novelty_metric.crystal_records import CrystalRecords
+        from novelty_metric.report.explanation import explain
+        from novelty_metric.terminal.progress import Progress
+
+        sample = _one_of(one_run.read_settings(settings), path, identifier)
+        with (
+            Progress(terminal, wanted=settings.progress) as progress,
+            one_run.make_metric(settings, reference, progress, scope="all") as metric,
+        ):
+            metric.update_samples([sample])
+            report = metric.compute()
+            records = report.results[0].structures or CrystalRecords()
+            return explain(report, 0, records), report
+
+
+def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sample:
+    """The sample of that id, or the only one.
+
+    Raises
+    ------
+    InputError
+        If there is none, it can't be read, or there are several and no id was given.
+    """
+    from novelty_metric.report.explanation import no_such_sample
+
+    found: Sample | None = None
+    others = []
+    for sample in samples:
+        if identifier not in (None, sample.id):
+            others.append(sample.id)
+            continue
+        if found is not None:
+            ids = f"{found.id}, {sample.id}, ..."
+            raise InputError(f"{path} holds several crystals ({ids}); name one: id=ID")
+        found = sample
+        if identifier is not None:
+            break
+    if found is None:
+        raise InputError(no_such_sample(identifier or "", others, str(path)))
+    if found.structure is None:
+        raise InputError(f"{found.source or path} can't be read: {found.error}")
+    return found
+
+
+def _show(found: Explanation, out: Path | None) -> None:
+    """Print the evidence, and write it with its crystals to a folder, if there is one."""
+    from novelty_metric.report.explanation import TEXT_FILE, write_crystals
+    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.terminal.console import (
+        printable,
+        stdout_console,
+        without_trailing_blanks,
+    )
+    from novelty_metric.terminal.explanation import print_explanation
+
     console = stdout_console(sys.stdout)
+    if out is None:
+        print_explanation(found, console)
+        return
+    files = write_crystals(found.crystals, out)
     print_explanation(found, console)
     with console.capture() as captured:
         print_explanation(found, console)
@@ -78,4 +209,3 @@ def run(words: list[str]) -> int:
     print(f"\nWritten to {shown}: {', '.join([TEXT_FILE, *files])}")
     if not files:
         print("No crystal was kept for this sample.")
-    return 0

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +66,7 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
     facts = [
         ("verdict", result.verdict.value if result.verdict is not None else "none"),
         ("why", _why(report, result, parent_formula)),
+        *([("source", result.source)] if result.source else []),
         *_screening(report, result),
         *_geometry(report, result),
         *_matching(result),
@@ -103,18 +104,32 @@ def row_of(report: NoveltyReport, identifier: str) -> int:
     rows = {result.id: row for row, result in enumerate(report.results)}
     if identifier in rows:
         return rows[identifier]
+    raise InputError(no_such_sample(identifier, rows, "the run"))
+
+
+def no_such_sample(identifier: str, known: Iterable[str], where: str) -> str:
+    """The line on an id that no sample has; it names the nearest.
+
+    Parameters
+    ----------
+    known : iterable of str
+        The ids that samples have.
+    where : str
+        Such as ``the run``.
+    """
+    ids = list(known)
     folded = identifier.casefold()
-    near = [name for name in rows if folded and folded in name.casefold()][:3]
-    near = near or difflib.get_close_matches(identifier, rows, n=3)
-    if not rows:
-        raise InputError(f"no sample {identifier!r}: the run has no sample")
+    near = [name for name in ids if folded and folded in name.casefold()][:3]
+    near = near or difflib.get_close_matches(identifier, ids, n=3)
+    if not ids:
+        return f"no sample {identifier!r}: {where} has no sample"
     text = "did you mean" if near else "there are"
-    names = near or list(rows)[:3]
-    others = "" if near or len(rows) <= len(names) else f" and {len(rows) - len(names)} more"
+    names = near or ids[:3]
+    others = "" if near or len(ids) <= len(names) else f" and {len(ids) - len(names)} more"
     *first, last = map(repr, names)
     listed = f"{', '.join(first)} or {last}" if near and first else ", ".join([*first, last])
     end = "?" if near else ""
-    raise InputError(f"no sample {identifier!r} in the run; {text} {listed}{others}{end}")
+    return f"no sample {identifier!r} in {where}; {text} {listed}{others}{end}"
 
 
 def folder_name(identifier: str) -> str:

@@ -23,7 +23,8 @@ def print_explanation(found: Explanation, console: Console) -> None:
         grid.add_row(name, Text(printable(text, console), style=style))
     console.print(grid)
     if found.candidates:
-        console.print(f"\n{len(found.candidates)} candidate parents")
+        n = len(found.candidates)
+        console.print(f"\n{n} candidate parent{'' if n == 1 else 's'}")
     for what, outcome in found.candidates:
         console.print(Text(f"  {printable(what, console)}"), soft_wrap=True)
         style = "green" if outcome.startswith("confirmed") else ""

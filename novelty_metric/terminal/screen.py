@@ -45,7 +45,7 @@ def print_screen(
     top: list[RenderableType] = [*headline_lines(report, calibrate), ""]
     if report.n_eligible:
         top += [verdict_bar(report, console), system_table(report), ""]
-    facts = [("not eligible", _not_eligible(report)), ("against", _against(report))]
+    facts = [("not eligible", _not_eligible(report)), ("against", against(report))]
     facts = [(name, text) for name, text in facts if text]
     found = notes(report)
     room = MOST_LINES - _height([*top, _grid(facts, console), ""], console)
@@ -71,7 +71,8 @@ def _not_eligible(report: NoveltyReport) -> str:
     return f"{counted.total()} of {len(report.results)}: {', '.join(named)}" if named else ""
 
 
-def _against(report: NoveltyReport) -> str:
+def against(report: NoveltyReport) -> str:
+    """What was scored against, and how, in a line."""
     context = report.context
     of = f"{context.reference_name} ({count_of_crystals(context.reference_size)})"
     return f"{of}; {context.protocol_text}"

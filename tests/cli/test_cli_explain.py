@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids=["copy_1", "swap_1", "../bad"],
     ).save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of two crystals and a broken one."""
+    path = tmp_path_factory.mktemp("two") / "two.json"
+    crystals = [rocksalt(5.64, "Na", "Cl").as_dict(), rocksalt(6.29, "K", "Br").as_dict()]
+    records = [{"id": "salt", "structure": crystals[0]}, {"structure": crystals[1]}, {"id": "2"}]
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_a_crystal_of_a_file_needs_no_run(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "salt.arrow"
+    Reference.from_structures([rocksalt(5.64, "Na", "Cl")], ids=["salt"], name="one").save(path)
+    words = [f"reference={path}", "relaxer=none", f"out={tmp_path / 'here'}"]
+    assert main(["explain", str(two), "id=two-1", *words]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "KBr, 8 sites, cubic, space group 225 verdict undecided" in text
+    assert "source two.json:row 1" in text
+    assert "lattice and sites 1: salt NaCl" in text
+    assert "against one (1 crystal)" in text
+    assert (tmp_path / "here" / "parent_substituted.cif").exists()
 
 
 def test_a_candidate_in_words_and_crystals(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,13 +103,23 @@ def test_an_id_cannot_lead_out_of_the_folder(run: Path, capsys: pytest.CaptureFi
     )
 
 
+@pytest.fixture
+def places(run: Path, two: Path, tmp_path: Path) -> dict[str, Path]:
+    return {"run": run, "two": two, "empty": tmp_path}
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["swap_2", "run={run}"], "did you mean 'swap_1'"),
         (["SWAP", "run={run}"], "did you mean 'swap_1'"),
         (["zzz", "run={run}"], "there are 'copy_1', 'swap_1', '../bad'"),
-        (["swap_1"], "needs run=DIR"),
+        (["swap_1"], "swap_1: no such file; a crystal of a run is named with run=DIR"),
+        ([], "needs one FILE, or an ID and run=DIR, none was given"),
+        (["{two}"], "holds several crystals (salt, two-1, ...); name one: id=ID"),
+        (["{two}", "id=sal"], "no sample 'sal' in {two}; did you mean 'salt'?"),
+        (["{two}", "id=2", "relaxer=none"], "two.json:row 2 can't be read: "),
+        (["{two}", "id=salt", "out=here", "limit=2"], "no setting named 'limit'"),
         (["run={run}"], "needs one ID, none was given"),
         (["a", "b", "run={run}"], "2 were given: a, b"),
         (["a", "run="], "run= has no value"),
@@ -96,13 +132,12 @@ def test_an_id_cannot_lead_out_of_the_folder(run: Path, capsys: pytest.CaptureFi
 def test_calls_that_cannot_be_used(
     words: list[str],
     complaint: str,
-    run: Path,
-    tmp_path: Path,
+    places: dict[str, Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["explain", *(word.format(run=run, empty=tmp_path) for word in words)]) == 2
+    assert main(["explain", *(word.format(**places) for word in words)]) == 2
     err = capsys.readouterr().err
-    assert complaint in err and err.count("\n") == 1
+    assert complaint.format(**places) in err and err.count("\n") == 1
 
 
 def test_crystals_come_back_exactly(run: Path) -> None:
