@@ -68,7 +68,7 @@ def viewer_pair(
 ) -> tuple[ViewerData | None, ViewerData | None]:
     """The data of the crystal of a row and of the reference crystal that the row names.
 
-    Both are drawn in the conventional cell of the first one, turned and moved so that sites which
+    Both are drawn in the conventional cell of the larger one, turned and moved so that sites which
     the atom map pairs lie at the same place; those whose element is exchanged are marked. Where
     the two do not match, as some pairs of the Wyckoff route before the relaxation, each is drawn in
     its own conventional cell. One that matches as a mirror image is drawn as the mirror image.
@@ -176,12 +176,12 @@ class _Cell:
 
 
 def _drawn(*cells: _Cell) -> list[ViewerData]:
-    """The data of crystals whose sites and cells correspond, in the conventional cell of the first.
+    """The data of crystals whose sites and cells correspond, in the conventional cell of one.
 
     Sites are moved into the cell, and repeated on its faces, as those of the first one are.
     """
-    first = cells[0]
-    matrix, origin = _conventional(first)
+    known = (found for cell in cells if (found := _conventional(cell)) is not None)
+    matrix, origin = next(known, (np.eye(3), np.zeros(3)))
     inverse = np.linalg.inv(matrix)
     points = _points(matrix)
     moved = [
@@ -189,7 +189,7 @@ def _drawn(*cells: _Cell) -> list[ViewerData]:
     ]
     outside = np.floor(moved[0] + _ON_FACE)
     images = _images(moved[0] - outside)
-    lattice = _upright(matrix @ first.lattice)
+    lattice = _upright(matrix @ cells[0].lattice)
     return [
         _data(
             cell,
@@ -233,18 +233,17 @@ def _data(
     }
 
 
-def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]]:
+def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """The vectors of the conventional cell in those of the cell, as rows, and where it begins.
 
-    A crystal that is hardly off its symmetry is drawn as if it had it. The cell itself is kept
-    where its symmetry is not found, is that of a smaller cell, or asks for too many sites.
+    A crystal that is hardly off its symmetry is drawn as if it had it. None where the symmetry is
+    not found, is that of a smaller cell, or asks for too many sites.
     """
     import spglib
     from ase.data import atomic_numbers
 
-    as_it_is = np.eye(3), np.zeros(3)
     if np.linalg.norm(cell.lattice, axis=1).min() < SHORTEST_PERIOD:
-        return as_it_is
+        return None
     numbers = [atomic_numbers[name] for name in cell.symbols]
     for tolerance in (0.1, 0.01):
         try:
@@ -261,7 +260,7 @@ def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]]:
             continue
         if round(abs(np.linalg.det(whole))) * len(numbers) <= MOST_SITES:
             return whole, found.origin_shift
-    return as_it_is
+    return None
 
 
 def _points(matrix: NDArray[Any]) -> NDArray[Any]:

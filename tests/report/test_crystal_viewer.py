@@ -173,6 +173,17 @@ def test_supercells_of_either_are_drawn() -> None:
         assert np.allclose(first["cell"], second["cell"])
 
 
+def test_a_larger_parent_lends_its_conventional_cell() -> None:
+    """Simple cubic polonium, on whose sites rock salt has two elements in turn."""
+    small = Structure(Lattice.cubic(3), ["Po"], [[0, 0, 0]])
+    large = reduce(
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(6), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    )
+    first, second = pair(small, large, ["Po", "Po"])
+    assert np.allclose(second["cell"], 6 * np.eye(3), atol=1e-3)
+    assert np.allclose(first["cell"], second["cell"])
+
+
 def test_a_pair_that_does_not_match_is_drawn_each_for_itself() -> None:
     generated, parent = known("corundum"), known("corundum")
     parent.scale_lattice(2 * parent.volume)
