@@ -77,6 +77,9 @@ class SubstitutionNovelty:
         Relax every parent, also after one is confirmed; fills `kind`.
     relax_samples : bool
         False takes the samples as already relaxed.
+    leave_one_out : bool
+        True for samples that are crystals of the reference, under their ids: each is scored against
+        the reference without itself, and the hull without its composition.
     energies_per, energies_scale : str, optional
         What the energies are that `update` is given: ``"atom"`` or ``"cell"``; and
         ``"corrected"`` or ``"uncorrected"`` total energies with the Materials Project's settings,
@@ -137,6 +140,7 @@ class SubstitutionNovelty:
         scope: str = "eligible",
         exhaustive: bool = False,
         relax_samples: bool = True,
+        leave_one_out: bool = False,
         energies_per: str | None = None,
         energies_scale: str | None = None,
         workers: int | None = 1,
@@ -151,6 +155,7 @@ class SubstitutionNovelty:
             scope=scope,
             exhaustive=exhaustive,
             relax_samples=relax_samples,
+            leave_one_out=leave_one_out,
             max_sites=max_sites,
             smact_oxidation_states=smact_oxidation_states,
             sample_energies=SampleEnergies.asked(energies_per, energies_scale),
@@ -526,6 +531,7 @@ class SubstitutionNovelty:
             "scope": rules.scope,
             "exhaustive": rules.exhaustive,
             "relax_samples": rules.relax_samples,
+            "leave_one_out": rules.leave_one_out,
             "energies": rules.sample_energies,
             "max_sites": rules.max_sites,
             "smact_oxidation_states": rules.oxidation_states_name,

@@ -64,33 +64,6 @@ def supercell(structure: Structure, rng: np.random.Generator) -> Structure:
     return Structure(larger.lattice, [larger[i].specie for i in order], larger.frac_coords[order])
 
 
-def perturbed(structure: Structure, rng: np.random.Generator, distance: float) -> Structure:
-    """Every site moved by `distance` (Å) in a direction of its own."""
-    from pymatgen.core import Structure
-
-    steps = rng.normal(size=(len(structure), 3))
-    steps *= distance / np.linalg.norm(steps, axis=1)[:, None]
-    return Structure(
-        structure.lattice,
-        structure.species,
-        structure.cart_coords + steps,
-        coords_are_cartesian=True,
-    )
-
-
-def strained(structure: Structure, rng: np.random.Generator, size: float) -> Structure:
-    """The cell under a symmetric strain along random axes, of `size` along the largest."""
-    from pymatgen.core import Structure
-
-    axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    amounts = rng.uniform(-1, 1, size=3)
-    amounts *= size / np.abs(amounts).max()
-    strain = axes @ np.diag(amounts) @ axes.T
-    return Structure(
-        structure.lattice.matrix @ (np.eye(3) + strain), structure.species, structure.frac_coords
-    )
-
-
 def substituted(  # noqa: PLR0917
     structure: Structure,
     orbits: np.ndarray,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.analysis import control_crystals as made
+from novelty_metric.baselines import distortion
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference.calibration import Sensitivity
@@ -376,10 +377,10 @@ def _makers(
         yield control.value, lambda i, rng: made.supercell(crystal(i), rng)
     elif control is Control.PERTURBED:
         for distance in DISTANCES:
-            yield f"perturbed {distance:g} A", _distorted(reference, made.perturbed, distance)
+            yield f"perturbed {distance:g} A", _distorted(reference, distortion.perturbed, distance)
     elif control is Control.STRAINED:
         for strain in STRAINS:
-            yield f"strained {100 * strain:g} %", _distorted(reference, made.strained, strain)
+            yield f"strained {100 * strain:g} %", _distorted(reference, distortion.strained, strain)
     elif control is Control.RELAXED:
         yield control.value, lambda i, rng: crystal(i).copy()
     elif control is Control.SUBSTITUTED:

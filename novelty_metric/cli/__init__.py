@@ -34,6 +34,10 @@ VERBS = {
     "explain": ("ID run=DIR | FILE", "one crystal's evidence, with CIFs"),
     "export": ("run=DIR out=FILE [verdict=NAME]", "the relaxed crystals in one file"),
     "report": ("RUN [RUN ...]", "a page with pictures of runs"),
+    "baseline": (
+        "NAME reference=REF out=FILE",
+        "crystals of a null model, which a model has to beat",
+    ),
     "controls": ("[KEY=VALUE ...]", "cases whose right answer is known"),
     "reference": (
         "build|fetch ...",

@@ -204,6 +204,7 @@ def make_metric(
         scope=settings.scope if scope is None else scope,
         exhaustive=settings.exhaustive,
         relax_samples=settings.relax_samples,
+        leave_one_out=settings.leave_one_out,
         energies_per=settings.energies_per,
         energies_scale=settings.energies_scale,
         workers=settings.workers,

@@ -90,6 +90,12 @@ packaged reference.
         ),
         _setting("relax_samples", "false", "take the samples as already relaxed"),
         _setting(
+            "leave_one_out",
+            "true",
+            "the samples are crystals of the reference, under their ids: each is scored against "
+            "the others",
+        ),
+        _setting(
             "energies",
             "NAME",
             "distances from the hull by the samples' own energies (eV): column of a table, "

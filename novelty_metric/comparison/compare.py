@@ -264,7 +264,7 @@ def context_mismatches(before: RunContext, after: RunContext) -> tuple[Mismatch,
         note("potential", _potential(before), _potential(after))
     if _hull(before) != _hull(after):
         note("hull", *_hull_words(before, after))
-    for name in ("scope", "relax_samples", "smact_oxidation_states"):
+    for name in ("scope", "relax_samples", "leave_one_out", "smact_oxidation_states"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             note(name, str(old), str(new))

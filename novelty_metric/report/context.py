@@ -45,6 +45,8 @@ class RunContext:
         Every candidate parent was relaxed, not only up to the first that confirms.
     relax_samples : bool
         False if the samples were taken as already relaxed.
+    leave_one_out : bool
+        The samples are crystals of the reference, each scored against the others.
     smact_oxidation_states : str
         The set of oxidation states that charge neutrality was tested with.
     n_generated : int or None
@@ -71,6 +73,7 @@ class RunContext:
     scope: str = "eligible"
     exhaustive: bool = False
     relax_samples: bool = True
+    leave_one_out: bool = False
     smact_oxidation_states: str = DEFAULT_SET
     n_generated: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -295,6 +295,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "scope": context.scope,
             "exhaustive": context.exhaustive,
             "relax_samples": context.relax_samples,
+            "leave_one_out": context.leave_one_out,
             "smact_oxidation_states": context.smact_oxidation_states,
             "n_generated": context.n_generated,
         },
@@ -358,6 +359,7 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         scope=run["scope"],
         exhaustive=run["exhaustive"],
         relax_samples=run["relax_samples"],
+        leave_one_out=run.get("leave_one_out", False),  # reports of before it was known
         # Reports of before it could be chosen.
         smact_oxidation_states=run.get("smact_oxidation_states", DEFAULT_SET),
         n_generated=run["n_generated"],

@@ -66,6 +66,7 @@ def run_context(
         scope=rules.scope,
         exhaustive=rules.exhaustive,
         relax_samples=rules.relax_samples,
+        leave_one_out=rules.leave_one_out,
         smact_oxidation_states=rules.oxidation_states_name,
         versions=installed_versions(),
         machine=this_machine(getattr(relaxer, "device_name", None)),

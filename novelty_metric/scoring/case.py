@@ -206,6 +206,21 @@ class Case:
             angle_tolerance=protocol.symmetry_angle_tolerance,
         )
 
+    def leave_itself_out(self, reference: Reference) -> None:
+        """Have the reference crystal of its id count as absent; another sample is an error."""
+        from novelty_metric.reference.store import composition_key
+
+        assert self.cleaned is not None
+        try:
+            index = reference.position(self.sample.id)
+        except KeyError:
+            self.error = "leave_one_out=true: the reference holds no crystal of this id"
+            return
+        if composition_key(self.cleaned.atomic_numbers) != reference.composition_key(index):
+            self.error = "leave_one_out=true: the reference crystal of this id is another one"
+            return
+        self.leave_out = index
+
     def normalised(self, *, with_symmetry: bool) -> Case:
         """The same sample as it was after its relaxation, or after its reduction.
 
@@ -216,6 +231,7 @@ class Case:
         """
         return Case(
             self.sample,
+            leave_out=self.leave_out,
             cleaned=self.cleaned,
             shortest_distance=self.shortest_distance,
             reduced=self.reduced if with_symmetry else None,

@@ -122,6 +122,8 @@ class Pipeline:
         for case in self.clock.each("check", cases):
             if case.cleaned is None:
                 case.check(self.rules.max_sites)
+            if self.rules.leave_one_out and case.error is None:
+                case.leave_itself_out(self.resources.reference)
 
     def normalise(self, cases: Iterable[Case]) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""

@@ -39,6 +39,7 @@ class ScoringRules:
     scope: str = "eligible"
     exhaustive: bool = False
     relax_samples: bool = True
+    leave_one_out: bool = False
     max_sites: int | None = MAX_SITES
     smact_oxidation_states: str | Path | None = None
     sample_energies: SampleEnergies | None = None

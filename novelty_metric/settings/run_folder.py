@@ -42,6 +42,9 @@ _RELATIVE = "relative_paths"
 _DRAW = ("limit", "seed")
 """Settings that say which samples are scored: the rows of fewer are kept."""
 
+_ADDED = {"leave_one_out": False}
+"""Settings that a folder of an older version lacks, with what held then."""
+
 _OTHER_VERBS = (
     *("summary.csv", "summary.md", "sensitivity.csv", "sensitivity.json"),
     *("controls.csv", "controls.json", "report.html", "explain", "parts", "job.json"),
@@ -332,7 +335,7 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
 
 def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change an answer, each by its dotted name."""
-    flat = _flat(config)
+    flat = {**_ADDED, **_flat(config)}
     return {
         name: value
         for name, value in flat.items()

@@ -264,7 +264,7 @@ class ScoreSettings:
         Named after its preset, with what was changed: ``fast (modified: fmax=0.02)``.
     relaxer, hull : str or mapping
         Name; or a mapping with ``_target_``, to be instantiated.
-    relax_samples, exhaustive : bool
+    relax_samples, leave_one_out, exhaustive : bool
     scope : str
     limit, max_sites : int or None
     seed : int or None
@@ -305,6 +305,7 @@ class ScoreSettings:
     relaxer: Annotated[str | Mapping[str, Any], _Named]
     hull: Annotated[str | Mapping[str, Any], _Named]
     relax_samples: Flag
+    leave_one_out: Flag
     scope: Scope
     exhaustive: Flag
     limit: Count | None

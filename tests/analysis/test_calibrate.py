@@ -123,6 +123,29 @@ def test_a_calibration_scores_each_crystal_against_the_others(small: Reference) 
     assert len({crystal.index for crystal in found.crystals}) == 10
 
 
+def test_samples_that_leave_themselves_out_get_the_rows_of_a_calibration(small: Reference) -> None:
+    """With a hull too, from which the composition is left out."""
+    found = calibrate(metric_over(small, hull="reference"), n=N_CRYSTALS)
+    ids = [small.ids[crystal.index] for crystal in found.crystals]
+    structures = [small.structure(crystal.index) for crystal in found.crystals]
+    metric = metric_over(small, hull="reference", leave_one_out=True)
+    report = metric([*structures, structures[0], structures[1]], [*ids, "no id", ids[0] + "x"])
+    for crystal, row in zip(found.crystals, report.results, strict=False):
+        assert row.eligible == crystal.eligible
+        assert row.verdict == crystal.verdict
+        assert row.cost == crystal.cost
+    assert report.context.leave_one_out
+    for row in report.results[-2:]:
+        assert row.error == "leave_one_out=true: the reference holds no crystal of this id"
+    assert len({crystal.verdict for crystal in found.crystals}) > 1
+
+
+def test_another_crystal_under_an_id_of_the_reference_is_an_error(small: Reference) -> None:
+    metric = metric_over(small, leave_one_out=True)
+    (row,) = metric([small.structure(1)], [small.ids[0]]).results
+    assert row.error == "leave_one_out=true: the reference crystal of this id is another one"
+
+
 def test_an_interrupted_calibration_goes_on(
     small: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import InputError, Reference, SubstitutionNovelty, open_reference
 from novelty_metric.analysis import control_crystals as made
 from novelty_metric.analysis.controls import Control, ControlsResult, run_controls
+from novelty_metric.baselines import distortion
 from novelty_metric.cli import main
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.samples.base import Sample
@@ -63,10 +64,10 @@ def test_another_description_is_the_same_crystal(seed: int) -> None:
 
 def test_distortions_have_their_size() -> None:
     rng = np.random.default_rng(1)
-    moved = made.perturbed(RUTILE, rng, 0.2)
+    moved = distortion.perturbed(RUTILE, rng, 0.2)
     steps = [a.distance(b) for a, b in zip(RUTILE, moved, strict=True)]
     assert steps == pytest.approx([0.2] * 6)
-    bent = made.strained(RUTILE, rng, 0.1)
+    bent = distortion.strained(RUTILE, rng, 0.1)
     change = np.linalg.inv(RUTILE.lattice.matrix) @ bent.lattice.matrix - np.eye(3)
     assert np.abs(np.linalg.eigvalsh((change + change.T) / 2)).max() == pytest.approx(0.1)
 

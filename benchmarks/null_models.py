@@ -1,0 +1,102 @@
+"""What the null models rest on, and how they score.
+
+    python benchmarks/null_models.py pairs REFERENCE [--crystals N]
+
+counts, for real crystals beside their cheapest candidate parents, how many Wyckoff orbits have
+another element, and how far it is on the modified Pettifor scale: the table `PAIRS_BY_DISTANCE` of
+`random_substitution`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from novelty_metric.crystal import Symmetry
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference import Reference, open_reference
+from novelty_metric.search.engine import ParentSearch
+from novelty_metric.search.pettifor import pettifor_number
+from novelty_metric.verdict import Parent
+
+
+def symmetry_of(reference: Reference, index: int) -> Symmetry | None:
+    """The symmetry of a reference crystal, as it is stored."""
+    if reference.space_groups[index] == 0:
+        return None
+    sites = reference.sites(index)
+    return Symmetry(
+        int(reference.space_groups[index]),
+        tuple(map(chr, reference.wyckoff_letters[sites].tolist())),
+        tuple(reference.orbits[sites].tolist()),
+    )
+
+
+def cheapest(search: ParentSearch, index: int) -> Parent | None:
+    """The cheapest candidate among the other crystals; None if it is of another size or none."""
+    reference = search.reference
+    structure = reference.structure(index)
+    found = search.parents(structure, symmetry_of(reference, index), leave_out=index).parents
+    best = min(found, key=lambda parent: parent.order, default=None)
+    return None if best is None or best.supercell is not None else best
+
+
+def exchanged_orbits(reference: Reference, parent: Parent) -> tuple[int, list[int]]:
+    """Orbits of the parent, and the distances of those with another element.
+
+    Where the sites of an orbit get several elements, the most frequent one counts.
+    """
+    sites = reference.sites(parent.index)
+    orbits = reference.orbits[sites]
+    distances = []
+    names = np.unique(orbits)
+    for orbit in names:
+        members = np.flatnonzero(orbits == orbit)
+        ((new, _),) = Counter(parent.elements[at] for at in members).most_common(1)
+        places = (
+            pettifor_number(int(reference.numbers[sites][members[0]])),
+            pettifor_number(new),
+        )
+        if None not in places and places[0] != places[1]:
+            distances.append(abs(places[0] - places[1]))
+    return len(names), distances
+
+
+def pairs(options: argparse.Namespace) -> None:
+    """Print the table, and the share of orbits that were exchanged."""
+    reference = open_reference(options.reference)
+    protocol = dataclasses.replace(Protocol.named("fast"), name="one parent", k=1)
+    search = ParentSearch(reference, protocol)
+    count = len(reference) if options.crystals is None else options.crystals
+    n_pairs, n_orbits, distances = 0, 0, Counter()
+    for index in np.random.default_rng(0).permutation(len(reference))[:count].tolist():
+        parent = cheapest(search, index)
+        if parent is None or parent.share_exchanged == 0:
+            continue
+        orbits, exchanged = exchanged_orbits(reference, parent)
+        n_pairs += 1
+        n_orbits += orbits
+        distances.update(exchanged)
+    total = distances.total()
+    print(f"{count} crystals, {n_pairs} pairs; {total} of {n_orbits} orbits exchanged: ", end="")
+    print(f"{total / n_orbits:.4f}")
+    print([distances[d] for d in range(103)])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parts = parser.add_subparsers(required=True)
+    one = parts.add_parser("pairs")
+    one.add_argument("reference")
+    one.add_argument("--crystals", type=int)
+    one.set_defaults(run=pairs)
+    options = parser.parse_args(arguments)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What a null model is and gives, and what the generators share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.errors import InputError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.reference import Reference
+
+MOST_DRAWS = 2000
+"""Draws for one crystal. If none of so many will do, there is an error and no endless search."""
+
+
+@dataclass(frozen=True)
+class NullCrystal:
+    """A crystal of a null model.
+
+    Attributes
+    ----------
+    id : str
+    structure : Structure
+    parent_id : str or None
+        Reference crystal that it was made from.
+    exchanged : str
+        Elements that were exchanged, such as ``Na->K O->S``; empty: none.
+    """
+
+    id: str
+    structure: Structure
+    parent_id: str | None = None
+    exchanged: str = ""
+
+
+Generator = Callable[["Reference", int, int], Iterator[NullCrystal]]
+"""From a reference, a number of crystals and a seed to crystals.
+
+The same seed gives the same crystals, and a larger number the same ones and more.
+"""
+
+
+@dataclass(frozen=True)
+class NullModel:
+    """A null model by name.
+
+    Attributes
+    ----------
+    name, does, source : str
+        `does` is a phrase for the help; `source` a citation, empty without one.
+    generator : callable
+    leave_one_out : bool
+        Its crystals are those of the reference: each has to be scored against the others.
+    """
+
+    name: str
+    does: str
+    source: str
+    generator: Generator
+    leave_one_out: bool = False
+
+    def generate(self, reference: Reference, *, n: int, seed: int = 0) -> Iterator[NullCrystal]:
+        """Make crystals.
+
+        Parameters
+        ----------
+        reference : Reference
+        n : int
+        seed : int
+
+        Raises
+        ------
+        InputError
+            If the reference holds no suitable crystals, or a package is missing.
+        """
+        return self.generator(reference, n, seed)
+
+
+Draw = tuple["Structure", "int | None", str]
+"""A crystal, the position of its parent, and the elements that were exchanged."""
+
+
+def crystals(
+    name: str,
+    reference: Reference,
+    n: int,
+    seed: int,
+    draw: Callable[[np.random.Generator], Draw | None],
+) -> Iterator[NullCrystal]:
+    """Draw until n crystals are there; each has random numbers of its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the null model.
+    draw : callable
+        Makes one crystal, or None if these random numbers give none.
+
+    Raises
+    ------
+    InputError
+        If `MOST_DRAWS` draws in a row give none.
+    """
+    for place in range(n):
+        rng = np.random.default_rng((seed, place))
+        for _ in range(MOST_DRAWS):
+            made = draw(rng)
+            if made is not None:
+                structure, parent, exchanged = made
+                parent_id = None if parent is None else reference.ids[parent]
+                yield NullCrystal(f"{name}-{seed}-{place}", structure, parent_id, exchanged)
+                break
+        else:
+            raise InputError(
+                f"{name}: {MOST_DRAWS:,} draws gave no crystal number {place + 1} of {n}; the "
+                f"reference {reference.name} ({len(reference):,} crystals) is too small for it, or "
+                "its crystals are not suitable"
+            )
+
+
+def suitable(name: str, reference: Reference, which: np.ndarray, what: str) -> np.ndarray:
+    """Positions (int64) of the reference crystals that a null model can use.
+
+    Parameters
+    ----------
+    name : str
+        Of the null model.
+    which : bool, (M,)
+    what : str
+        What they are, for the error.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = np.flatnonzero(which)
+    if len(found) == 0:
+        raise InputError(
+            f"{name}: none of the {len(reference):,} crystals of the reference "
+            f"{reference.name} is {what}"
+        )
+    return found
+
+
+def in_words(pairs: Iterable[tuple[str, str]]) -> str:
+    """Elements that were exchanged, such as ``Na->K O->S``, from old and new ones; each once."""
+    return " ".join(dict.fromkeys(f"{old}->{new}" for old, new in pairs if old != new))
+
+
+def with_elements(
+    structure: Structure, numbers: np.ndarray, *, lengths_by: float = 1.0
+) -> Structure:
+    """The crystal with other elements on its sites.
+
+    Parameters
+    ----------
+    numbers : int, (n_sites,)
+        Atomic numbers.
+    lengths_by : float
+        Factor of the cell's lengths.
+    """
+    from pymatgen.core import Element, Lattice, Structure
+
+    return Structure(
+        Lattice(structure.lattice.matrix * lengths_by),
+        [Element.from_Z(int(number)) for number in numbers],
+        structure.frac_coords,
+        to_unit_cell=False,
+    )
+
+
+def elements_of(reference: Reference) -> np.ndarray:
+    """Atomic numbers of the elements in a reference, increasing."""
+    return np.unique(reference.numbers).astype(np.int64)

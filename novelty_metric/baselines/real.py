@@ -1,0 +1,52 @@
+"""Null models of real crystals: left out of the reference, or distorted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.baselines.base import Draw, NullCrystal, crystals
+from novelty_metric.baselines.distortion import perturbed as moved
+from novelty_metric.baselines.distortion import strained
+from novelty_metric.errors import InputError
+
+if TYPE_CHECKING:
+    from novelty_metric.reference import Reference
+
+DISTANCE = 0.3
+"""By which `perturbed` moves each site (Å)."""
+
+STRAIN = 0.05
+"""Of the cell by `perturbed`, along the axis where it is largest."""
+
+_STREAM = 1
+"""Tells the draw of `held_out` from that of a calibration with the same seed."""
+
+
+def held_out(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
+    """Crystals of the reference under their own ids, each at most once.
+
+    They are to be scored with ``leave_one_out=true``: each against all others.
+    """
+    if n > len(reference):
+        raise InputError(
+            f"held_out: the reference {reference.name} holds {len(reference):,} crystals; "
+            f"n={n} asks for more"
+        )
+    order = np.random.default_rng((seed, _STREAM)).permutation(len(reference))
+    for index in order[:n].tolist():
+        name = reference.ids[index]
+        yield NullCrystal(name, reference.structure(index), name)
+
+
+def perturbed(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
+    """Crystals of the reference, each site moved by `DISTANCE`, the cell strained by `STRAIN`."""
+
+    def draw(rng: np.random.Generator) -> Draw:
+        index = int(rng.integers(len(reference)))
+        structure = moved(strained(reference.structure(index), rng, STRAIN), rng, DISTANCE)
+        return structure, index, ""
+
+    return crystals("perturbed", reference, n, seed, draw)

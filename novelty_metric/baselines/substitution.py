@@ -1,0 +1,99 @@
+"""Null model `random_substitution`: elements exchanged orbit by orbit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.baselines.base import (
+    Draw,
+    NullCrystal,
+    crystals,
+    elements_of,
+    in_words,
+    suitable,
+    with_elements,
+)
+from novelty_metric.search.pettifor import NONE, pettifor_numbers, symbol
+
+if TYPE_CHECKING:
+    from novelty_metric.reference import Reference
+
+PROBABILITY = 0.3149
+"""With which the element of an orbit is exchanged.
+
+Source: the code of the paper's authors (Negishi and Walsh, arXiv 2606.23166), August 2026.
+"""
+
+PAIRS_BY_DISTANCE: tuple[int, ...] = (
+    *(0, 19867, 4302, 1867, 1095, 1497, 786, 523, 324, 381),
+    *(211, 229, 192, 198, 195, 205, 176, 181, 174, 119),
+    *(110, 78, 87, 85, 80, 79, 59, 49, 72, 78),
+    *(60, 55, 41, 38, 56, 42, 37, 27, 42, 60),
+    *(55, 71, 65, 54, 22, 34, 23, 27, 12, 17),
+    *(18, 7, 15, 14, 9, 28, 33, 46, 26, 29),
+    *(29, 22, 9, 10, 10, 22, 20, 22, 24, 2),
+    *(12, 25, 18, 16, 12, 6, 8, 13, 12, 4),
+    *(12, 19, 11, 18, 9, 41, 16, 22, 11, 13),
+    *(17, 11, 7, 6, 2, 5, 0, 0, 0, 0),
+    *(0, 0, 0),
+)
+"""Exchanged orbits of real pairs by the difference of modified Pettifor numbers, from 0.
+
+Source: each of 24,264 crystals of MP-20 beside its cheapest candidate parent among the others, with
+the same number of sites and another composition; ``benchmarks/null_models.py pairs`` counts them.
+"""
+
+
+def random_substitution(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
+    """Reference crystals, some Wyckoff orbits of which have another element.
+
+    The distance of the new element from the old one, in modified Pettifor numbers, is drawn as
+    among real pairs (`PAIRS_BY_DISTANCE`), from the distances at which the reference has an
+    element; then one of these elements. The cell stays, and nothing asks for neutral charges. In a
+    crystal with few orbits often none is exchanged: such a crystal is a copy.
+    """
+    usable = suitable(
+        "random_substitution", reference, reference.space_groups > 0, "of known space group"
+    )
+    replacements = _Replacements(elements_of(reference))
+
+    def draw(rng: np.random.Generator) -> Draw | None:
+        index = int(rng.choice(usable))
+        sites = reference.sites(index)
+        orbits, old = reference.orbits[sites], reference.numbers[sites].astype(np.int64)
+        new = old.copy()
+        for orbit in np.unique(orbits):
+            if rng.random() < PROBABILITY:
+                new[orbits == orbit] = replacements.draw(int(old[orbit]), rng)
+        exchanged = [(symbol(int(a)), symbol(int(b))) for a, b in zip(old, new, strict=True)]
+        structure = with_elements(reference.structure(index), new)
+        return structure, index, in_words(exchanged)
+
+    return crystals("random_substitution", reference, n, seed, draw)
+
+
+class _Replacements:
+    """Draws a replacement for an element."""
+
+    def __init__(self, elements: np.ndarray) -> None:
+        """Take the elements to draw from, as atomic numbers."""
+        self._elements = elements[pettifor_numbers(elements) != NONE]
+        self._weights: dict[int, np.ndarray] = {}
+
+    def draw(self, old: int, rng: np.random.Generator) -> int:
+        """The replacement; the element itself if there is no other."""
+        weights = self._weights.setdefault(old, self._weights_of(old))
+        total = weights.sum()
+        return old if total == 0 else int(rng.choice(self._elements, p=weights / total))
+
+    def _weights_of(self, old: int) -> np.ndarray:
+        place = int(pettifor_numbers(old))
+        if place == NONE:
+            return np.zeros(len(self._elements))
+        distances = np.abs(pettifor_numbers(self._elements).astype(np.int64) - place)
+        counts = np.array(PAIRS_BY_DISTANCE, dtype=float)[distances]
+        # Two elements at one distance share its weight.
+        return counts / np.bincount(distances)[distances]

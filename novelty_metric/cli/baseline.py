@@ -1,0 +1,113 @@
+"""``novelty-metric baseline``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from novelty_metric.baselines import NULL_MODELS
+from novelty_metric.cli.options import Option, Verb, Words, parse, whole
+from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.support.folders import user_path
+from novelty_metric.support.quiet import quiet
+
+if TYPE_CHECKING:
+    from novelty_metric.baselines import NullCrystal, NullModel
+
+
+VERB = Verb(
+    name="baseline",
+    usage="NAME reference=REF out=FILE [n=N] [seed=N]",
+    about="""\
+Make crystals with a null model: a generator that needs a reference and no training. Score them as
+those of a model that was trained on this reference; your model has to beat them.
+""",
+    options=(
+        "NAME",
+        *(Option(model.name, help=model.does, passed=True) for model in NULL_MODELS.values()),
+        "settings",
+        Option(
+            "reference", "NAME|FILE", "the reference that the crystals are made from", user_path
+        ),
+        Option("n", "N", "crystals to make", whole(1, 10**6), 1000),
+        Option(
+            "seed",
+            "N",
+            "the same seed makes the same crystals, and a larger n= the same ones and more",
+            whole(),
+            0,
+        ),
+        Option(
+            "out",
+            "FILE",
+            "the file; one of that name is replaced. Its ending is the format, as for `export`: "
+            "*.extxyz, *.xyz, *.zip, *.csv or *.json. Each crystal has its id, the parent it was "
+            "made from and the elements that were exchanged",
+            user_path,
+        ),
+    ),
+    closing="""\
+examples
+  novelty-metric baseline ion_exchange reference=mp_20 out=ion_exchange.extxyz
+  novelty-metric score samples=ion_exchange.extxyz reference=mp_20 out=runs/ion_exchange
+
+  novelty-metric baseline held_out reference=mp_20 n=500 seed=1 out=held_out.extxyz
+  novelty-metric score samples=held_out.extxyz reference=mp_20 leave_one_out=true
+""",
+    least=1,
+    most=1,
+    needs="needs one NAME",
+    hint=lambda: "`novelty-metric baseline --help` shows the null models",
+)
+
+
+def run(words: list[str]) -> int:
+    """Run the verb on the words after it.
+
+    Raises
+    ------
+    InputError
+        If the call or its input can't be used.
+    """
+    given = parse(VERB, words)
+    (name,) = given.names
+    if name not in NULL_MODELS:
+        raise InputError(f"no null model named {name!r}; {near_or_known(name, NULL_MODELS)}")
+    for needed in ("reference", "out"):
+        if needed not in given:
+            raise InputError(
+                f"baseline needs {needed}=: write novelty-metric baseline {VERB.usage}"
+            )
+    model, out = NULL_MODELS[name], given["out"]
+    made = _make(model, given, out)
+
+    from novelty_metric.terminal.console import printable, stdout_console
+
+    shown = printable(out, stdout_console(sys.stdout))
+    parents = len({crystal.parent_id for crystal in made})
+    print(f"Written to {shown}: {len(made)} crystals from {parents} reference crystals")
+    score = ["novelty-metric", "score", f"samples={shown}", f"reference={given['reference']}"]
+    if model.leave_one_out:
+        score.append("leave_one_out=true")
+    print(f"Score them: {shlex.join(score)}")
+    return 0
+
+
+def _make(model: NullModel, given: Words, out: Path) -> list[NullCrystal]:
+    with quiet() as terminal:
+        from novelty_metric.baselines.files import write
+        from novelty_metric.reference.named import open_reference
+        from novelty_metric.report.crystal_files import format_of
+        from novelty_metric.terminal.progress import Progress
+
+        format_of(out)  # before anything is made
+        reference = open_reference(str(given["reference"]))
+        made: list[NullCrystal] = []
+        with Progress(terminal) as progress:
+            for crystal in model.generate(reference, n=given["n"], seed=given["seed"]):
+                made.append(crystal)
+                progress("make crystals", len(made), given["n"])
+        write(made, out)
+    return made
