@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from novelty_metric.cli.options import Option, Verb, parse
 from novelty_metric.errors import InputError
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.folders import user_path
+
+
+def _picture(text: str) -> Path:
+    path = user_path(text)
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise ValueError("a file *.svg or *.png")
+    return path
+
 
 VERB = Verb(
     name="compare",
@@ -32,6 +42,12 @@ would be by the chance of a draw alone.
         ),
         Option("--all", help="list every crystal that changed, not only the first 20"),
         Option("--spread", help="mean and spread over the runs"),
+        Option(
+            "figure",
+            "FILE.svg",
+            "draw the novelty ratios of the runs beside real crystals; .svg or .png",
+            _picture,
+        ),
     ),
     least=2,
     most=10**6,
@@ -56,6 +72,8 @@ def run(words: list[str]) -> int:
     from novelty_metric.terminal.console import stdout_console
 
     console = stdout_console(sys.stdout)
+    if given["figure"] is not None:
+        _draw(given["figure"], folders, reports)
     if given["spread"] or len(reports) > 2:
         if "by" in given:
             raise InputError(f"by={by} is for two runs; leave it out")
@@ -76,3 +94,31 @@ def run(words: list[str]) -> int:
     if by == "id" and not comparison.n_shared:
         print("by=content pairs the same crystals under other ids")
     return 0
+
+
+def _draw(path: Path, folders: Sequence[Path], reports: Sequence[NoveltyReport]) -> None:
+    """Draw the novelty ratios.
+
+    Raises
+    ------
+    InputError
+        If no run is calibrated, or the file can't be written.
+    """
+    if not any(report.beside_real_crystals for report in reports):
+        raise InputError(
+            f"figure={path}: no run was scored against a calibrated reference "
+            "(novelty-metric reference calibrate)"
+        )
+    from novelty_metric.figures.ratios import novelty_ratios
+    from novelty_metric.figures.style import to_png, to_svg
+    from novelty_metric.support.folders import write_atomically
+
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    figure = novelty_ratios(dict(zip(names, reports, strict=True)))
+    content = to_svg(figure).encode() if path.suffix.lower() == ".svg" else to_png(figure)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise InputError(f"figure={path} can't be written ({error.strerror or error})") from error

@@ -61,6 +61,14 @@ class FigureSpec:
 
 FIGURES: tuple[FigureSpec, ...] = (
     FigureSpec(
+        "novelty_ratio",
+        "Beside real crystals",
+        "The novelty divided by that of real crystals which the reference does not hold, with its "
+        "95 % interval: at 1 the crystals are as often unmatched as real ones. The diamond takes "
+        "the crystal systems into account.",
+        "ratios",
+    ),
+    FigureSpec(
         "verdict_flow",
         "From generated to verdict",
         "How many of the generated crystals are eligible, why the others are not, and what became "

@@ -19,6 +19,7 @@ from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.cards import VERDICT_ORDER, Card, cards_of
 from novelty_metric.figures.page import render
 from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
+from novelty_metric.figures.ratios import novelty_ratios
 from novelty_metric.figures.style import COLUMN
 from novelty_metric.report.breakdown import UNKNOWN, Group
 from novelty_metric.report.crystal_viewer import viewer_script
@@ -148,6 +149,7 @@ def report_page(
         verdicts=[verdict.value for verdict in Verdict],
         mismatches=_mismatches(runs),
         verdicts_picture=_verdicts(reports, files) if len(runs) > 1 else None,
+        ratios_picture=_ratios(reports, files),
         sections=list(_sections(runs[:MOST_RUNS_DRAWN], files)),
         all_drawn=len(runs) <= MOST_RUNS_DRAWN,
         pairs=_pairs(reports),
@@ -360,10 +362,26 @@ def _verdicts(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn:
     return files.drawn(verdict_bars(reports), run="", key="verdicts", alt=alt)
 
 
+def _ratios(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn | None:
+    """The novelty ratios of the runs beside real crystals, for the top of the page."""
+    besides = {name: report.beside_real_crystals for name, report in reports.items()}
+    if not any(besides.values()):
+        return None
+    texts = [
+        f"{name}: {beside.novelty_ratio.text}"
+        for name, beside in besides.items()
+        if beside is not None and beside.novelty_ratio is not None
+    ]
+    alt = f"Novelty ratio to real crystals, with 95 % intervals. {'; '.join(texts)}"
+    return files.drawn(novelty_ratios(reports), run="", key="novelty_ratios", alt=alt)
+
+
 def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
     """The pictures, kind by kind."""
     sources = [_Sources(run) for run in runs]
     for spec in FIGURES:
+        if spec.name == "novelty_ratio":  # it is at the top, for all runs together
+            continue
         drawn, missing = [], []
         for source in sources:
             try:

@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric.cli import main
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -162,6 +163,26 @@ def test_several_runs_show_their_spread(tmp_path: Path, capsys: pytest.CaptureFi
     assert out.split()[0] == "figure" and "figure, %" not in out
     assert main(["compare", "--spread", *runs[:2]]) == 0
     assert "standard deviation between the runs" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_ratios_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crystals = tuple(
+        LeftOutCrystal(i, "cubic", True, "unmatched" if i < 6 else "substituted", 1.0)
+        for i in range(100)
+    )
+    real = dataclasses.replace(CONTEXT, calibration=Calibration("key", 0, crystals))
+    runs = [saved(tmp_path / name, n, real) for name, n in (("one", 6), ("two", 12))]
+    picture = tmp_path / "ratios.svg"
+    assert main(["compare", *runs, f"figure={picture}"]) == 0
+    drawn = picture.read_text()
+    assert ">two<" in drawn
+    assert "real crystals (100)" in drawn
+    assert "novelty ratio" in capsys.readouterr().out
+    plain = [saved(tmp_path / name, n) for name, n in (("three", 6), ("four", 12))]
+    assert main(["compare", *plain, f"figure={picture}"]) == 2
+    assert "no run was scored against a calibrated reference" in capsys.readouterr().err
+    assert main(["compare", *runs, "figure=ratios.txt"]) == 2
+    assert "a file *.svg or *.png" in capsys.readouterr().err
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

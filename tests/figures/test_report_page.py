@@ -72,8 +72,12 @@ def test_a_calibrated_run_is_compared_with_real_crystals(
     made = make_report(duplicate=5, substituted=19, unmatched=10)
     context = dataclasses.replace(made.context, calibration=Calibration("key", 0, crystals))
     report = NoveltyReport.from_results(made.results, context)
-    assert said in text_of(report_page([Run(name="mine", report=report)]))
-    assert "novelty ratio" not in text_of(report_page([Run(name="mine", report=made)]))
+    page = report_page([Run(name="mine", report=report)])
+    assert said in text_of(page)
+    assert page.count('alt="Novelty ratio to real crystals, with 95 % intervals. mine: ') == 1
+    without = report_page([Run(name="mine", report=made)])
+    assert "novelty ratio" not in text_of(without)
+    assert 'alt="Novelty ratio' not in without
 
 
 def test_a_run_that_relaxed_nothing_has_a_bound(
