@@ -15,6 +15,8 @@ from novelty_metric.search.duplicates import warnings_of
 from novelty_metric.support.versions import installed_versions, this_machine
 
 if TYPE_CHECKING:
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.relaxation.base import PotentialInfo
     from novelty_metric.scoring.case import Case
     from novelty_metric.scoring.pipeline import Pipeline
 
@@ -79,19 +81,48 @@ def run_context(
 def key_of_calibration(pipeline: Pipeline) -> str | None:
     """Key of the calibration that fits what a pipeline scores; None if none can."""
     rules, resources = pipeline.rules, pipeline.resources
-    if resources.relaxer is None or rules.sample_energies is not None:
+    return _key(
+        crystals_hash=resources.reference.crystals_hash,
+        protocol=rules.protocol,
+        potential=None if resources.relaxer is None else resources.relaxer.info,
+        hull=_described_hull(pipeline),
+        relax_samples=rules.relax_samples,
+        smact_oxidation_states=rules.oxidation_states_name,
+    )
+
+
+def key_of_context(context: RunContext) -> str | None:
+    """Key of the calibration that fits a report, which may be made later than the report."""
+    return _key(
+        crystals_hash=context.crystals_hash,
+        protocol=context.protocol,
+        potential=context.potential,
+        hull=context.hull,
+        relax_samples=context.relax_samples,
+        smact_oxidation_states=context.smact_oxidation_states,
+    )
+
+
+def _key(
+    *,
+    crystals_hash: str,
+    protocol: Protocol,
+    potential: PotentialInfo | None,
+    hull: Mapping[str, Any],
+    relax_samples: bool,
+    smact_oxidation_states: str,
+) -> str | None:
+    if potential is None or "sample_energies" in hull:
         return None
-    hull = {k: v for k, v in _described_hull(pipeline).items() if k not in HULL_REMARKS}
-    protocol = {k: v for k, v in rules.protocol.to_dict().items() if k != "name"}
     return calibration_key(
         {
-            "reference": resources.reference.crystals_hash,
-            "protocol": protocol,
-            "potential": resources.relaxer.info.key,
-            "weights": resources.relaxer.info.weights_hash,
-            "hull": plain(hull),
-            "relax_samples": rules.relax_samples,
-            "smact_oxidation_states": rules.oxidation_states_name,
+            "reference": crystals_hash,
+            "protocol": {k: v for k, v in protocol.to_dict().items() if k != "name"},
+            "potential": potential.key,
+            "weights": potential.weights_hash,
+            "hull": plain({k: v for k, v in hull.items() if k not in HULL_REMARKS}),
+            "relax_samples": relax_samples,
+            "smact_oxidation_states": smact_oxidation_states,
         }
     )
 

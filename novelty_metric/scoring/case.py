@@ -219,7 +219,7 @@ class Case:
         if composition_key(self.cleaned.atomic_numbers) != reference.composition_key(index):
             self.error = "leave_one_out=true: the reference crystal of this id is another one"
             return
-        self.leave_out = index
+        self.leave_out, self.unknown_to_hull = index, True
 
     def normalised(self, *, with_symmetry: bool) -> Case:
         """The same sample as it was after its relaxation, or after its reduction.
