@@ -8,10 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
+from novelty_metric.report.reward import is_crystal
 from novelty_metric.samples.base import Sample
 from novelty_metric.samples.energies import finite_energy
 from novelty_metric.scoring.case import Case
@@ -23,12 +26,15 @@ from novelty_metric.scoring.step_clock import StepClock
 from novelty_metric.support.progress import ProgressCallback
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from novelty_metric.reference import Reference
     from novelty_metric.reference.calibration import Calibration
     from novelty_metric.relaxation.base import Relaxer
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report.context import RunContext
     from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.report.reward import Reward
     from novelty_metric.screening.hull import Hull, HullSource
     from novelty_metric.search.engine import ParentsResult
 
@@ -176,6 +182,7 @@ class SubstitutionNovelty:
     def _forget(self) -> None:
         """Have nothing open and no samples."""
         self._pipeline: Pipeline | None = None
+        self._search: Pipeline | None = None
         self._samples: list[Sample] = []
         self._cases: dict[str, Case] = {}
         self._begun: dict[str, Case] = {}
@@ -205,7 +212,7 @@ class SubstitutionNovelty:
             If the numbers of ids, energies and structures differ, an id was used before, or the
             metric was not told what the energies are; then nothing is added.
         """
-        if hasattr(structures, "lattice") or hasattr(structures, "get_scaled_positions"):
+        if is_crystal(structures):
             raise InputError("a single crystal was given; give a list of them")
         structures = list(structures)
         if ids is not None and len(ids) != len(structures):
@@ -303,6 +310,84 @@ class SubstitutionNovelty:
         finally:
             self._samples, self._cases, self._clock.seconds = kept
 
+    @overload
+    def reward(self, structures: Structure) -> float: ...
+
+    @overload
+    def reward(self, structures: Iterable[Any]) -> np.ndarray: ...
+
+    def reward(self, structures: Any) -> float | np.ndarray:
+        """Graded novelty of each crystal: 0 for a copy, 1 where no reference crystal is near.
+
+        For reinforcement and active learning. It searches only: nothing is relaxed, neither the
+        potential nor the hull is opened, and the crystals are not added to the metric::
+
+            reward = 0                 if the crystal is a duplicate of a reference crystal
+                     min(1, c / 102)   if it has candidate parents; c is the least cost of one
+                     1                 if it has none
+
+        where c is the mean modified Pettifor distance over the atoms between the crystal and the
+        parent, and 102 the largest. A crystal that can't be scored gets 0: it is not a crystal, it
+        is disordered, it has more than `max_sites` sites, or its search reached a limit before a
+        parent was found. `reward_details` gives the reason.
+
+        Parameters
+        ----------
+        structures : pymatgen Structure or ASE Atoms, or an iterable of them
+            As generated. They are reduced, and not relaxed.
+
+        Returns
+        -------
+        float, or float64 (N,)
+            For a single crystal, and for N of them. Finite, from 0 to 1.
+
+        Notes
+        -----
+        It is `novelty_metric.report.graded.crystal_score` of the rows that ``relaxer=None`` and
+        ``scope="all"`` give. It tells nothing of stability: an unstable crystal has no parent
+        either, so combine it with an energy, or with a test of validity. This method and the metric
+        can be pickled; another process opens the reference itself. With ``workers=N``, N threads
+        search.
+
+        Raises
+        ------
+        InputError
+            If the reference can't be used.
+
+        Examples
+        --------
+        >>> from pymatgen.core import Lattice, Structure
+        >>> from novelty_metric import SubstitutionNovelty
+        >>> metric = SubstitutionNovelty(reference="aflow")
+        >>> sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+        >>> metric.reward(Structure(Lattice.cubic(4.12), ["Cs", "Cl"], sites))
+        0.0
+        >>> metric.reward([Structure(Lattice.cubic(4.29), ["Cs", "Br"], sites)]).round(4).tolist()
+        [0.0049]
+        """
+        if is_crystal(structures):
+            return self.reward_details([structures])[0].value
+        return np.array([one.value for one in self.reward_details(structures)], dtype=np.float64)
+
+    def reward_details(self, structures: Iterable[Any]) -> list[Reward]:
+        """The same for several crystals, each with the nearest reference crystal, or the reason.
+
+        Raises
+        ------
+        InputError
+            If the reference can't be used.
+        """
+        from novelty_metric.report.reward import rewards
+
+        if self._search is None:
+            # One parent is enough for the least cost; a potential would only be loaded.
+            protocol = dataclasses.replace(self.protocol, k=1)
+            rules = ScoringRules(protocol=protocol, max_sites=self.rules.max_sites)
+            clock = StepClock(None)
+            resources = Resources.open(self.spec.search_only, rules, clock.progress)
+            self._search = Pipeline(rules, resources, clock)
+        return rewards(self._search, structures)
+
     def prepare(self) -> None:
         """Open the reference, the potential and the hull now rather than at the first `compute`.
 
@@ -329,6 +414,7 @@ class SubstitutionNovelty:
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
+        self._search = None
 
     def __enter__(self) -> SubstitutionNovelty:
         return self
@@ -543,7 +629,7 @@ class SubstitutionNovelty:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process opens what it needs itself.
-        return {**self.__dict__, "_pipeline": None}
+        return {**self.__dict__, "_pipeline": None, "_search": None}
 
 
 def _begun(case: Case, before: ScoringRules, now: ScoringRules) -> Case:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from novelty_metric import SubstitutionNovelty
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "model_repository"
 
@@ -116,3 +119,14 @@ def test_its_novelty_tests_pass(repository: Path, run: Callable[..., Any]) -> No
     assert "3 passed" in done.stdout
     checks = json.loads((repository / "novelty.json").read_text())["checks"]
     assert [check["outcome"] for check in checks] == ["ok", "ok"]
+
+
+def test_a_policy_learns_from_the_reward(capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(EXAMPLE.parent / "reward_training.py"))
+    for at in range(len(example["PROTOTYPES"])):
+        crystal = example["build"]((at, 1, 1))  # NaCl
+        radii = sum(float(site.specie.average_ionic_radius) for site in crystal)
+        assert crystal.distance_matrix[0, 1] == pytest.approx(radii)
+    curve = example["train"](SubstitutionNovelty("aflow"), n_steps=25, n_crystals=16)
+    assert sum(curve[-5:]) > 1.3 * sum(curve[:5])
+    assert len(capsys.readouterr().out.splitlines()) == 3

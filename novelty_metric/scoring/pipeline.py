@@ -149,14 +149,28 @@ class Pipeline:
             if case.eligible and case.out_of_time:
                 case.eligible = None
 
-    def search(self, cases: Iterable[Case]) -> None:
-        """Steps 6 to 10, which need no potential: duplicates and candidate parents."""
+    def search(self, cases: Iterable[Case], *, plain_matching: bool = True) -> None:
+        """Steps 6 to 10, which need no potential: duplicates and candidate parents.
+
+        Parameters
+        ----------
+        cases : iterable of Case
+        plain_matching : bool
+            As for `find_duplicates`.
+        """
         cases = [case for case in cases if case.error is None and case.reduced is not None]
-        self.find_duplicates(cases)
+        self.find_duplicates(cases, plain_matching=plain_matching)
         self.find_parents(cases)
 
-    def find_duplicates(self, cases: Sequence[Case]) -> None:
-        """Step 6, for every crystal; and the search for an equal one by plain matching."""
+    def find_duplicates(self, cases: Sequence[Case], *, plain_matching: bool = True) -> None:
+        """Step 6, for every crystal.
+
+        Parameters
+        ----------
+        cases : sequence of Case
+        plain_matching : bool
+            Look for an equal crystal by plain matching too, which no verdict depends on.
+        """
         search = self.resources.search
         for case in self.clock.each("find duplicates", cases):
             assert case.reduced is not None
@@ -164,6 +178,8 @@ class Pipeline:
                 case.duplicate = search.duplicate(case.reduced, leave_out=case.leave_out)
             except Exception as error:  # the matcher may break on an odd cell; it stays one row
                 case.unfinished += (f"the duplicate test failed ({first_line(error)})",)
+            if not plain_matching:
+                continue
             try:
                 case.matching_index = search.plain_match(
                     case.reduced, case.duplicate, leave_out=case.leave_out

@@ -1,0 +1,71 @@
+"""Graded novelty of single crystals, from the search alone: a reward for a model in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from novelty_metric.report.graded import crystal_score
+from novelty_metric.samples.base import Sample
+from novelty_metric.scoring.case import Case
+
+if TYPE_CHECKING:
+    from novelty_metric.scoring.pipeline import Pipeline
+
+UNKNOWN = 0.0
+"""Reward where the search gives none: a model must not gain by what can't be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What a crystal is worth, and why.
+
+    Attributes
+    ----------
+    value : float
+        From 0 to 1; see `novelty_metric.SubstitutionNovelty.reward`.
+    parent_id : str or None
+        The reference crystal that it equals, else its cheapest candidate parent.
+    cost : float or None
+        Mean modified Pettifor distance from that; None where there is none.
+    reason : str or None
+        Why the value is 0 for a crystal that could not be scored.
+    """
+
+    value: float
+    parent_id: str | None = None
+    cost: float | None = None
+    reason: str | None = None
+
+
+def is_crystal(given: object) -> bool:
+    """Whether it is a pymatgen Structure or ASE Atoms, and not several of them."""
+    return hasattr(given, "lattice") or hasattr(given, "get_scaled_positions")
+
+
+def rewards(pipeline: Pipeline, structures: Iterable[Any]) -> list[Reward]:
+    """The rewards of these crystals, in order.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Without a potential.
+    structures : iterable of pymatgen Structure or ASE Atoms
+        What is none of them gets `UNKNOWN`, with the reason.
+    """
+    cases: Sequence[Case] = [
+        Case(Sample(str(at), structure)) for at, structure in enumerate(structures)
+    ]
+    pipeline.check(cases)
+    pipeline.normalise(cases)
+    pipeline.search(cases, plain_matching=False)
+    return [_reward(pipeline, case) for case in cases]
+
+
+def _reward(pipeline: Pipeline, case: Case) -> Reward:
+    row = pipeline.row(case)
+    value = crystal_score(row)
+    if value is None or row.verdict is None:
+        return Reward(UNKNOWN, reason=row.error)
+    return Reward(value, row.parent_id, row.cost)
