@@ -248,7 +248,7 @@ def test_the_command(tmp_path: Path, hull: Path, capsys: pytest.CaptureFixture[s
     words = [f"samples={tmp_path / 'gen.csv'}", "hull=file", f"hull.file={hull}"]
     own = ["energies=e_cell", "energies_per=cell", "energies_scale=corrected"]
     out = f"out={tmp_path / 'run'}"
-    assert main(command(*words, *own, "relax_samples=false", out)) == 0
+    assert main(command(*words, *own, "relax_samples=false", out, "--full")) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "distances by the samples' own total energies with the MP2020 corrections" in shown
     report = NoveltyReport.load(tmp_path / "run")
