@@ -396,11 +396,7 @@ class SubstitutionNovelty:
         InputError
             If one of them can't be used.
         """
-        search, step = self.pipeline.resources.search, "prepare search"
-        with self._clock.timed(step):
-            self.progress(step, 0, 1)
-            search.prepare()
-            self.progress(step, 1, 1)
+        self.pipeline.prepare_search()
 
     def reset(self) -> None:
         """Forget every sample; what was opened stays open."""

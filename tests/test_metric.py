@@ -1001,6 +1001,7 @@ def test_progress_goes_from_nothing_to_all(room: int, exhaustive: bool) -> None:
         "relax samples",
         "reduce",
         "screen",
+        "prepare search",
         "find duplicates",
         "search parents",
         "relax parents",

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from novelty_metric.relaxation.bond_gradients import batch_budget, evaluations_of, reproducible
-from novelty_metric.relaxation.neighbors import Neighbors, find_neighbors
+from novelty_metric.relaxation.neighbors import Neighbors, compile_kernels, find_neighbors
 
 if TYPE_CHECKING:
     from novelty_metric.relaxation.base import Evaluation, Geometry
@@ -284,6 +284,10 @@ class BatchedChgnet:
             reach=self.reach,
             short=self.short,
         )
+
+    def compile_kernels(self) -> None:
+        """Compile the search for bonds and angles."""
+        compile_kernels()
 
     @cached_property
     def budget(self) -> float:

@@ -133,6 +133,11 @@ def find_neighbors(
     )
 
 
+def compile_kernels() -> None:
+    """Compile what `find_neighbors` calls, some seconds; or read it from the disk."""
+    find_neighbors([np.eye(3)], [np.zeros((1, 3))], reach=1.5, short=1.5)
+
+
 def _expected(volumes: NDArray[np.float64], sizes: NDArray[np.int64], reach: float) -> float:
     """About as many bonds as there will be: sites times half the neighbours in a sphere."""
     in_sphere = 4 / 3 * np.pi * (reach + 1) ** 3 * sizes / volumes

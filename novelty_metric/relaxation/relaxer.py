@@ -62,6 +62,11 @@ class PotentialRelaxer:
         return self._potential.info
 
     @property
+    def n_workers(self) -> int:
+        """Processes that relax; 1 is this one."""
+        return self._n_workers
+
+    @property
     def device_name(self) -> str:
         """Where the potential runs, such as ``cpu`` or ``cuda``."""
         return self._potential.device_name

@@ -148,6 +148,12 @@ class BatchedSevenNet:
         self._kinds = np.asarray(network.z_to_onehot_tensor.cpu(), dtype=np.int64)
         self._elements = frozenset(network.type_map)
 
+    def compile_kernels(self) -> None:
+        """Compile the search for bonds."""
+        from novelty_metric.relaxation.neighbors import compile_kernels
+
+        compile_kernels()
+
     @cached_property
     def budget(self) -> float:
         """Bonds that are evaluated together."""

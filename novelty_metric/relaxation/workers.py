@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.evaluators import Evaluator
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.loading import quiet
 from novelty_metric.relaxation.potentials import Potential
@@ -24,6 +25,9 @@ from novelty_metric.support.workers import WorkerDiedError, WorkerProcess
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+_TURN_SECONDS = 60.0
+"""How long at most a worker waits for another one to compile; longer, it compiles too."""
 
 _WANT, _RELAX, _DONE, _ENERGIES, _FAILED = "want", "relax", "done", "energies", "failed"
 
@@ -63,6 +67,7 @@ class Workers:
         self._potential = potential
         self._count = count
         self._context: OwnContext | None = None
+        self._turn: Any = None
         self._workers: list[_Worker] = []
         self._alone: _Worker | None = None
         self._suspects: deque[_Assignment] = deque()
@@ -149,8 +154,10 @@ class Workers:
         """Have as many workers as wanted."""
         if self._context is None:
             self._context = OwnContext()
+            self._turn = self._context.Lock()
         while len(self._workers) < self._count:
-            self._workers.append(_Worker(WorkerProcess(self._context, _work, self._potential)))
+            process = WorkerProcess(self._context, _work, self._potential, self._turn)
+            self._workers.append(_Worker(process))
 
     def _heard(
         self, seconds: float | None = None
@@ -194,7 +201,7 @@ class Workers:
             raise InputError(f"a worker process ended at its start ({death}); try workers=1")
 
 
-def _work(connection: Connection, potential: Potential) -> None:
+def _work(connection: Connection, potential: Potential, turn: Any) -> None:
     """The life of a worker process."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
@@ -203,7 +210,9 @@ def _work(connection: Connection, potential: Potential) -> None:
             import torch
 
             torch.set_num_threads(1)
-            flight = InFlight(potential.evaluator())
+            evaluator = potential.evaluator()
+            _compile(evaluator, turn)
+            flight = InFlight(evaluator)
     except Exception as error:
         message = str(error) if isinstance(error, NoveltyMetricError) else first_line(error)
         connection.send((_FAILED, 0, message))
@@ -233,6 +242,19 @@ def _work(connection: Connection, potential: Potential) -> None:
                 ended = list(flight.step())
             for task, result in ended:
                 connection.send((_DONE, task.key, result))
+
+
+def _compile(evaluator: Evaluator, turn: Any) -> None:
+    """Compile what the evaluator needs: the first worker does it, the others read it from disk."""
+    compile_kernels = getattr(evaluator, "compile_kernels", None)  # few evaluators have any
+    if compile_kernels is None:
+        return
+    had_turn = turn.acquire(timeout=_TURN_SECONDS)  # not for ever: who has it may have been killed
+    try:
+        compile_kernels()
+    finally:
+        if had_turn:
+            turn.release()
 
 
 def single_points(flight: InFlight, structures: Sequence[Structure]) -> list[float]:

@@ -126,7 +126,7 @@ def _open(spec: RunSpec) -> Pipeline:
         with clock.timed("open"):
             resources = Resources.open(spec.resources, spec.rules, clock.progress)
         with clock.timed("prepare search"):
-            resources.search.prepare()
+            resources.prepare_search()
         reference = resources.reference
         if reference.store_hash != spec.store_hash:
             raise InputError(

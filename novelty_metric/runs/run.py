@@ -145,7 +145,10 @@ class Run:
         InputError
             If the journal can't be written, or no worker can do the work.
         """
-        self._metric.prepare()
+        if self._make_pool is None:
+            _ = self._metric.pipeline  # the search is compiled while the samples relax
+        else:
+            self._metric.prepare()
         self._known_groups, self._work_limit_reached = None, (0, 0)
         self._done = len(self.journal)
         self._tell()

@@ -54,6 +54,7 @@ class Pipeline:
         self.rules = rules
         self.resources = resources
         self.clock = clock
+        self._search_is_ready = False
 
     def run(self, cases: Sequence[Case], on_settled: Callable[[Case], None] = _ignore) -> None:
         """All steps.
@@ -127,6 +128,7 @@ class Pipeline:
 
     def normalise(self, cases: Iterable[Case]) -> None:
         """Steps 2 and 4: relax, reduce, symmetry."""
+        self.resources.compile_ahead()
         cases = [case for case in cases if _is_usable(case)]
         as_given = [case for case in cases if case.converged is None]
         relaxer = self.resources.relaxer
@@ -159,8 +161,21 @@ class Pipeline:
             As for `find_duplicates`.
         """
         cases = [case for case in cases if case.error is None and case.reduced is not None]
+        if cases:
+            self.prepare_search()
         self.find_duplicates(cases, plain_matching=plain_matching)
         self.find_parents(cases)
+
+    def prepare_search(self) -> None:
+        """Have the search compiled, and its indices built, if they are not."""
+        if self._search_is_ready:
+            return
+        step = "prepare search"
+        with self.clock.timed(step):
+            self.clock.progress(step, 0, 1)
+            self.resources.prepare_search()
+            self.clock.progress(step, 1, 1)
+        self._search_is_ready = True
 
     def find_duplicates(self, cases: Sequence[Case], *, plain_matching: bool = True) -> None:
         """Step 6, for every crystal.
@@ -195,8 +210,6 @@ class Pipeline:
             for case in cases
             if case.duplicate is None and (case.eligible is not False or self.rules.scope == "all")
         ]
-        if any(case.found is None for case in wanted):
-            self.resources.parent_search.prepare()
         stage = "search parents"
         with self.clock.timed(stage), ThreadPoolExecutor(self.resources.threads) as pool:
             try:

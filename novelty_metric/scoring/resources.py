@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import make_potential, registered
 from novelty_metric.support.cores import usable_cores
+from novelty_metric.support.processes import OwnContext
+from novelty_metric.support.workers import WorkerDiedError, WorkerProcess
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
@@ -100,6 +104,7 @@ class Resources:
     hull: Hull | None = None
     _owns_relaxer: bool = False
     _cache: RelaxationCache | None = None
+    _compilation: WorkerProcess | None = None
 
     @classmethod
     def open(cls, spec: ResourceSpec, rules: ScoringRules, progress: ProgressCallback) -> Resources:
@@ -129,8 +134,41 @@ class Resources:
         """Threads of the search."""
         return self.spec.workers or usable_cores()
 
+    def compile_ahead(self) -> None:
+        """Begin to compile the search in another process, where it never was on this machine.
+
+        Only beside a relaxer that has processes too, whose scripts have the guard for that.
+        """
+        from novelty_metric.search.compiled import is_compiled
+
+        if self._has_processes and self._compilation is None and not is_compiled():
+            self._compilation = WorkerProcess(OwnContext(), _compile_search, name="compiler")
+
+    def prepare_search(self) -> None:
+        """Have the search compiled and its indices built."""
+        from novelty_metric.search.compiled import note_compiled
+
+        if self._compilation is not None:
+            with contextlib.suppress(WorkerDiedError):  # then it is compiled here
+                self._compilation.receive()
+            self._end_compilation()
+        self.search.prepare()
+        self.parent_search.prepare()
+        if self._has_processes:
+            note_compiled()
+
+    @property
+    def _has_processes(self) -> bool:
+        return getattr(self.relaxer, "n_workers", 1) > 1
+
+    def _end_compilation(self) -> None:
+        if self._compilation is not None:
+            self._compilation.end(at_once=True)
+            self._compilation = None
+
     def close(self) -> None:
         """Close what was opened here."""
+        self._end_compilation()
         if self._owns_relaxer and self.relaxer is not None:
             self.relaxer.close()
         if self._cache is not None:
@@ -150,6 +188,16 @@ class Resources:
             make_potential(given, device=self.spec.device) if isinstance(given, str) else given
         )
         self.relaxer = PotentialRelaxer(potential, workers=self.spec.workers, cache=self._cache)
+
+
+def _compile_search(connection: Connection) -> None:
+    """Compile the search, for any reference, into numba's cache on disk."""
+    from novelty_metric.protocol import Protocol
+    from novelty_metric.reference import open_reference
+    from novelty_metric.search.engine import ParentSearch
+
+    ParentSearch(open_reference("aflow"), Protocol.named("fast")).prepare()
+    connection.send(None)
 
 
 def check_sample_energies(hull: object, *, relax_samples: bool) -> None:

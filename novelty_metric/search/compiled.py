@@ -5,7 +5,9 @@ numba is imported when one is made.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import numpy as np
 from novelty_metric.errors import InputError
 from novelty_metric.search.cells import FirstMatch
 from novelty_metric.search.pettifor import pettifor_numbers
+from novelty_metric.support.folders import cache_folder
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -43,6 +46,25 @@ def load_kernels(name: str = "kernels") -> ModuleType:
             f"the search can't be compiled: numba can't be imported ({error}); install one that "
             f"fits NumPy {np.__version__}, with: pip install --upgrade numba"
         ) from error
+
+
+def is_compiled() -> bool:
+    """Whether the kernels were compiled on this machine before, so that numba has them on disk."""
+    return _note().is_file()
+
+
+def note_compiled() -> None:
+    """Note for later runs that the kernels are compiled."""
+    with contextlib.suppress(OSError):  # then the next run looks ahead in vain
+        if not _note().exists():
+            _note().parent.mkdir(parents=True, exist_ok=True)
+            _note().touch()
+
+
+def _note() -> Path:
+    from novelty_metric.search.kernels.compilation import CACHE_KEY
+
+    return cache_folder() / "compiled" / CACHE_KEY
 
 
 MOST_WORK = 2 * 10**9

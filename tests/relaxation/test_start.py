@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import deque
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation import RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.loading import hash_by_file, tensors_hash, weights_file
-from novelty_metric.relaxation.potentials import CHGNET, SEVENNET, Chgnet
+from novelty_metric.relaxation.potentials import CHGNET, SEVENNET, AseCalculator, Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.scoring.resources import Resources, ResourceSpec
 from novelty_metric.scoring.rules import ScoringRules
+from novelty_metric.search.compiled import is_compiled
+from novelty_metric.support.processes import OwnContext
+from novelty_metric.support.progress import no_progress
+from novelty_metric.support.workers import WorkerProcess
 
 COPPER = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
 
@@ -56,6 +62,46 @@ def test_a_worker_evaluates_chgnet_without_its_package(run_python: Callable[...,
         "print({'chgnet', 'matplotlib', 'ase.optimize'} & {*sys.modules})"
     )
     assert run_python("-c", code, check=True).stdout.strip() == "set()"
+
+
+def test_the_search_is_compiled_in_another_process_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
+    emt = AseCalculator({"_target_": "ase.calculators.emt.EMT"}, name="emt", version="1")
+
+    def opened(workers: int) -> Resources:
+        spec = ResourceSpec(
+            reference="aflow", relaxer=emt, hull="none", workers=workers, cache=False
+        )
+        return Resources.open(spec, ScoringRules(protocol=Protocol.named("fast")), no_progress)
+
+    alone, beside = opened(1), opened(2)
+    alone.compile_ahead()
+    assert alone._compilation is None
+    beside.compile_ahead()
+    compiler = beside._compilation
+    assert compiler is not None and not is_compiled()
+    beside.prepare_search()
+    assert beside._compilation is None and is_compiled()
+    beside.compile_ahead()
+    assert beside._compilation is None
+
+
+def test_where_the_compiling_process_dies_the_search_is_compiled_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
+    spec = ResourceSpec(reference="aflow", relaxer=None, hull="none")
+    resources = Resources.open(spec, ScoringRules(protocol=Protocol.named("fast")), no_progress)
+    resources._compilation = WorkerProcess(OwnContext(), _die)
+    resources.prepare_search()
+    assert resources._compilation is None
+    assert resources.search.duplicate(resources.reference.structure(0)) is not None
+
+
+def _die(connection: Connection) -> None:
+    raise SystemExit(9)
 
 
 def test_the_hash_of_a_known_file_is_that_of_its_weights(chgnet: Chgnet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,6 +24,10 @@ def _digest_of_room() -> str:
 _ROOM = _digest_of_room()
 """Of all files of this room. numba compares only the file of the function itself with its cache,
 which would then hold what functions of other files were before."""
+
+_PLACE = [_ROOM, str(Path(__file__).parent), numba.__version__, os.environ.get("NUMBA_CACHE_DIR")]
+CACHE_KEY = hashlib.sha256(repr(_PLACE).encode()).hexdigest()[:16]
+"""Of what was compiled, and of where numba keeps it."""
 
 
 def compiled(function: Function, *, cache: bool = True, **options: Any) -> Function:
