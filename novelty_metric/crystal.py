@@ -235,6 +235,48 @@ def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) ->
     )
 
 
+def symmetrised(
+    structure: Structure, *, widest: float, symprec: float, angle_tolerance: float
+) -> Structure | None:
+    """The crystal of highest symmetry that is found near this one.
+
+    Parameters
+    ----------
+    structure : Structure
+        Primitive.
+    widest, symprec : float
+        Largest distance tolerance that is tried (Å), and the one of the usual symmetry search.
+    angle_tolerance : float
+        Degrees.
+
+    Returns
+    -------
+    Structure or None
+        Reduced; None where no tolerance shows more symmetry than `symprec`.
+    """
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    if min(structure.lattice.abc) < SHORTEST_PERIOD:
+        return None
+    try:
+        usual = SpacegroupAnalyzer(structure, symprec, angle_tolerance)
+        n_operations = len(usual.get_symmetry_operations())
+        best: SpacegroupAnalyzer | None = None
+        for share in (1.0, 0.5, 0.2):
+            wide = SpacegroupAnalyzer(structure, max(symprec, share * widest), angle_tolerance)
+            found = len(wide.get_symmetry_operations())
+            if found > n_operations:
+                best, n_operations = wide, found
+        if best is None:
+            return None
+        ideal = reduce(best.get_primitive_standard_structure())
+    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+        return None
+    if ideal.composition.reduced_composition != structure.composition.reduced_composition:
+        return None
+    return in_site_order(ideal)
+
+
 _LAST_OF_SYSTEM = (
     (2, "triclinic"),
     (15, "monoclinic"),

@@ -8,6 +8,10 @@ from typing import Any, Literal, get_args
 
 from novelty_metric.errors import InputError
 
+Minima = Literal["keep", "check", "escape"]
+MINIMA = get_args(Minima)
+"""What is done where a relaxation may have ended on a saddle."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
@@ -30,10 +34,18 @@ class Protocol:
         A parent that matches the generated crystal at an RMS below 0.1, and is within this of its
         energy (eV/atom), counts as relaxed to it. An approximation; 0, as in the paper, for none.
     refuse_early : float
-        A parent that does not match, and whose energy per atom differs from that of the generated
-        crystal by more than this length (Å) times its largest force, once all forces are below
-        1 eV/Å, counts as relaxed to something else; so does one that lies 0.02 eV/atom below. An
-        approximation; 0, as in the paper, for none.
+        A parent of the Wyckoff route that does not match, has no force above 0.1 eV/Å, and lies
+        more than 0.05 eV/atom and this length (Å) times its largest force above the generated
+        crystal, counts as relaxed to something else. An approximation; 0, as in the paper, for
+        none.
+    minima : str
+        What is done where a relaxation may have ended on a saddle. ``"keep"``, as in the paper:
+        nothing. ``"check"``: for each sample, how far below the next minimum lies is told.
+        ``"escape"``: the relaxation goes on to that minimum, for samples and for those parents
+        that a verdict may depend on.
+    symmetrise : float
+        Higher symmetry of a relaxed sample is looked for up to this distance (Å), and taken where
+        the energy does not rise by it. 0, as in the paper, for none.
     metastable : float
         Largest energy above hull of an eligible crystal (eV/atom).
     suspect : float
@@ -63,6 +75,8 @@ class Protocol:
     optimizer: str = "lbfgs"
     accept_early: float = 0.0
     refuse_early: float = 0.0
+    minima: Minima = "keep"
+    symmetrise: float = 0.0
     metastable: float = 0.1
     suspect: float = -0.2
     ltol: float = 0.2
@@ -79,7 +93,7 @@ class Protocol:
                 raise InputError(
                     f"protocol.{field} is {getattr(self, field)!r}; it must be above 0"
                 )
-        for field in ("accept_early", "refuse_early"):
+        for field in ("accept_early", "refuse_early", "symmetrise"):
             if not getattr(self, field) >= 0:
                 raise InputError(
                     f"protocol.{field} is {getattr(self, field)!r}; it must be 0 or more"
@@ -90,6 +104,8 @@ class Protocol:
                 raise InputError(
                     f"protocol.{field} is {value!r}; it must be a positive whole number"
                 )
+        if self.minima not in MINIMA:
+            raise InputError(f"protocol.minima is {self.minima!r}; known: {', '.join(MINIMA)}")
         if self.optimizer not in OPTIMIZERS:
             raise InputError(
                 f"protocol.optimizer is {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}"
@@ -129,6 +145,8 @@ PRESETS: dict[str, Protocol] = {
         max_steps=300,
         optimizer="bfgs_symmetric",
         accept_early=0.02,
-        refuse_early=0.2,
+        refuse_early=1.0,
+        minima="escape",
+        symmetrise=0.1,
     ),
 }

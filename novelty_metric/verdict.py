@@ -239,6 +239,13 @@ class CrystalResult:
         Mapping[str, float] | None,
         Column("JSON", "share of the atoms by formula of the hull there", "quality"),
     ] = None
+    saddle: Annotated[
+        bool | None, Column("", "its relaxation came to rest on a saddle", "quality")
+    ] = None
+    energy_below: Annotated[
+        float | None,
+        Column("eV/atom", "the lowest minimum found lies so far below that rest", "quality"),
+    ] = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
 
     @property

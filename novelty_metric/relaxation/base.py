@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymatgen.core import Structure
 
+    from novelty_metric.protocol import Minima
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaxSettings:
@@ -136,11 +138,16 @@ class TrajectoryLog:
 
 @dataclass(frozen=True, slots=True)
 class RelaxTask:
-    """A crystal that waits for relaxation; `key` comes back with its result."""
+    """A crystal that waits for relaxation; `key` comes back with its result.
+
+    With `minima` other than ``"keep"``, its end is checked for being a saddle: ``"escape"`` goes on
+    from there to a minimum, ``"check"`` does so too, but only to say how far below it lies.
+    """
 
     key: Hashable
     structure: Structure
     early_stopping: EarlyStopping | None = None
+    minima: Minima = "keep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +163,12 @@ class Relaxation:
     converged : bool
     ended : Ended or None
         Why early stopping ended it, before it converged.
+    saddle : bool or None
+        It came to rest on a saddle on its way or at its end; None where that was not checked.
+    energy_below : float or None
+        How far below the first point of rest the lowest one lies that was found (eV/atom).
     steps : int
-        Moves made.
+        Moves made, those of the checks included.
     seconds : float
     error : str or None
         Why it failed, in one line.
@@ -174,6 +185,8 @@ class Relaxation:
     energy_after: float | None = None
     converged: bool = False
     ended: Ended | None = None
+    saddle: bool | None = None
+    energy_below: float | None = None
     steps: int = 0
     seconds: float = 0.0
     error: str | None = None

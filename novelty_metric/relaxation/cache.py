@@ -259,6 +259,8 @@ def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
     digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
     if settings.optimizer in RELAXES_PRIMITIVE_CELL:
         digest.update(b"primitive cell")  # earlier ones relaxed the cell as it was given
+    if task.minima != "keep":
+        digest.update(task.minima.encode())
     if task.early_stopping is not None:
         digest.update(b"watched")  # which one does not matter: the trajectory is the same
     return digest.hexdigest()
@@ -279,6 +281,8 @@ def _written(result: Relaxation) -> str:
             "energy_after": result.energy_after,
             "converged": result.converged,
             "ended": result.ended,
+            "saddle": result.saddle,
+            "energy_below": result.energy_below,
             "steps": result.steps,
             "seconds": result.seconds,
             "error": result.error,

@@ -59,7 +59,7 @@ class InFlight:
     def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
         """Begin a relaxation."""
         started = time.perf_counter()
-        run = RelaxationRun(task.structure, settings, task.early_stopping)
+        run = RelaxationRun(task.structure, settings, task.early_stopping, task.minima)
         cost = 0.0
         if run.geometry is not None:
             try:

@@ -94,9 +94,7 @@ class SymmetricBFGS:
         self._fmax = fmax
         self._n_sites = cell.n_sites
         self._strain_scale = strain_scale(cell.start.volume)
-        # From the filter's coordinates, where the cell counts as `n_sites` · U, to c·U.
-        self._scale = np.ones((self._n_sites + 3, 1))
-        self._scale[self._n_sites :] = self._strain_scale / self._n_sites
+        self._scale = coordinate_scale(cell)
         self._everything = free_coordinates(self._n_sites, [np.eye(3)], [np.arange(self._n_sites)])
         self._basis = free_coordinates(self._n_sites, *symmetry_operations(cell.start))
         self._first = first_hessian(cell.start)
@@ -164,6 +162,13 @@ class SymmetricBFGS:
 
     def _gradient(self, point: Point) -> NDArray[np.float64]:
         return np.asarray((-point.forces / self._scale).ravel())
+
+
+def coordinate_scale(cell: FrechetCell) -> NDArray[np.float64]:
+    """Factor of each row from the filter's coordinates, with `n_sites` · U for the cell, to c·U."""
+    scale = np.ones((cell.n_sites + 3, 1))
+    scale[cell.n_sites :] = strain_scale(cell.start.volume) / cell.n_sites
+    return scale
 
 
 def _longest(rows: NDArray[np.float64]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from novelty_metric.relaxation.base import (
     TrajectoryLog,
 )
 from novelty_metric.relaxation.frechet import FrechetCell
+from novelty_metric.relaxation.minima import MinimumCheck
 from novelty_metric.relaxation.optimizers import (
     RELAXES_PRIMITIVE_CELL,
     Optimizer,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymatgen.core import Structure
 
+    from novelty_metric.protocol import Minima
+
 VOLUME_PER_ATOM = (2.0, 1000.0)
 """A cell outside this range (Å³ per atom) has collapsed or flown apart: the relaxation ends."""
 
@@ -39,6 +43,18 @@ EXPLODED = 3.0
 `EXPLODED_STEPS`. Relaxations go downhill; one that overshoots comes back within a few steps."""
 
 EXPLODED_STEPS = 25
+
+
+MOST_DESCENTS = 3
+"""Saddles from which one relaxation goes down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A crystal at rest, and its energy (eV/atom)."""
+
+    structure: Structure
+    energy: float
 
 
 class RelaxationRun:
@@ -50,6 +66,8 @@ class RelaxationRun:
     settings : RelaxSettings
     early_stopping : EarlyStopping, optional
         May end it before it has converged.
+    minima : str
+        What is done at its end; see `RelaxTask`.
 
     Attributes
     ----------
@@ -62,6 +80,8 @@ class RelaxationRun:
     -----
     Converged is a point whose largest force row, cell rows included, is below ``fmax``, as for
     ASE's optimisers. After ``max_steps`` moves the relaxation ends where the optimiser stands.
+    The way down from a saddle is a relaxation of its own, with as many moves; at most
+    `MOST_DESCENTS` of them are made. One that fails leaves the saddle as the result.
 
     Where the optimiser is one of `RELAXES_PRIMITIVE_CELL`, a crystal whose cell is not the smallest
     is relaxed in its primitive cell. All that is asked of the run is said in the given cell.
@@ -72,12 +92,18 @@ class RelaxationRun:
         structure: Structure,
         settings: RelaxSettings,
         early_stopping: EarlyStopping | None = None,
+        minima: Minima = "keep",
     ) -> None:
         self.seconds = 0.0
         self.geometry: Geometry | None = None
         self._structure = structure
         self._settings = settings
         self._early_stopping = early_stopping
+        self._minima = minima
+        self._check: MinimumCheck | None = None
+        self._saddles: list[_Rest] = []
+        self._checked = False
+        self._moves_before = 0
         self._log: list[tuple[int, float, float, Geometry]] = []
         self._ended: Ended | None = None
         self._optimizer: Optimizer | None = None
@@ -105,7 +131,10 @@ class RelaxationRun:
             self._fail(evaluation.error, repeatable=evaluation.repeatable)
             return
         try:
-            self._advance(evaluation)
+            if self._check is not None:
+                self._advance_check(self._check, evaluation)
+            else:
+                self._advance(evaluation)
         except Exception as error:  # linear algebra may break on odd numbers
             self._fail(first_line(error), repeatable=False)
 
@@ -114,6 +143,7 @@ class RelaxationRun:
         assert self.geometry is None
         common: dict[str, Any] = {
             "energy_before": self._energy_before,
+            "saddle": bool(self._saddles) if self._checked else None,
             "steps": self._steps,
             "seconds": self.seconds,
             "trajectory": self._trajectory(),
@@ -122,14 +152,21 @@ class RelaxationRun:
             return Relaxation(
                 structure=None, error=self._error, repeatable=self._repeatable, **common
             )
-        assert self._optimizer is not None
+        end = self._saddles[-1] if self._saddles and self._optimizer is None else self._rest()
+        first = self._saddles[0] if self._saddles else end
+        shown = first if self._minima == "check" else end
         return Relaxation(
-            structure=self._standing(),
-            energy_after=self._optimizer.here.energy / self._cell.n_sites,
-            converged=self._converged,
+            structure=shown.structure,
+            energy_after=shown.energy,
+            converged=self._converged or shown is not end,
             ended=self._ended,
+            energy_below=first.energy - end.energy if self._checked else None,
             **common,
         )
+
+    def _rest(self) -> _Rest:
+        assert self._optimizer is not None
+        return _Rest(self._standing(), self._optimizer.here.energy / self._cell.n_sites)
 
     def _standing(self) -> Structure:
         """The crystal where the optimiser stands."""
@@ -186,11 +223,39 @@ class RelaxationRun:
             here = self._given_cell(there.x)
             self._log.append((self._steps, energy, there.largest, here))
             self._ended = self._early_stopping.decide(energy, there.largest, self._standing)
-        if self._converged or self._ended or self._steps >= self._settings.max_steps:
+        if self._converged and self._minima != "keep" and len(self._saddles) < MOST_DESCENTS:
+            self._begin_check(evaluation)
+            return
+        moves = self._steps - self._moves_before
+        if self._converged or self._ended or moves >= self._settings.max_steps:
             self.geometry = None
             return
         self._steps += 1
         self._evaluate_next(self._optimizer.propose())
+
+    def _begin_check(self, evaluation: Evaluation) -> None:
+        """Whether the point that was just evaluated is a saddle."""
+        assert self.geometry is not None
+        self._checked = True
+        self._check = MinimumCheck(self.geometry, evaluation)
+        self.geometry = self._check.geometry
+        self._steps += 1
+
+    def _advance_check(self, check: MinimumCheck, evaluation: Evaluation) -> None:
+        """Take an answer that the check has asked for; go down if it has found a saddle."""
+        check.tell(evaluation)
+        self.geometry = check.geometry
+        if self.geometry is not None:
+            self._steps += 1
+            return
+        self._check = None
+        if check.way_down is not None:
+            self._saddles.append(self._rest())
+            self._optimizer, self._converged = None, False
+            self._steps += 1
+            self._moves_before = self._steps
+            self._cell = FrechetCell(check.way_down)
+            self._evaluate_next(self._cell.x0)
 
     def _evaluate_next(self, x: NDArray[np.float64]) -> None:
         """Have this point evaluated next, if it is still a crystal."""
@@ -205,7 +270,15 @@ class RelaxationRun:
             self._x, self.geometry = x, geometry
 
     def _fail(self, reason: str, *, repeatable: bool = True) -> None:
-        self.geometry, self._error, self._repeatable = None, reason, repeatable
+        self.geometry = None
+        if self._checked and repeatable:
+            # What was at rest stays the result: beyond it, nothing was to be had.
+            self._converged = True
+            self._check = None
+            if self._saddles:
+                self._optimizer = None
+            return
+        self._error, self._repeatable = reason, repeatable
 
 
 def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relaxation | None:

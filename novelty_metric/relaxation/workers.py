@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import math
 import os
 import sys
@@ -189,7 +190,7 @@ class Workers:
         worker.wants = False
         worker.under_way[self._next_number] = assignment
         # Not its key, which belongs to the caller.
-        content = assignment.task.structure, assignment.task.early_stopping, assignment.settings
+        content = dataclasses.replace(assignment.task, key=self._next_number), assignment.settings
         worker.process.send((_RELAX, self._next_number, content))
 
     def _forget(self, worker: _Worker, death: WorkerDiedError) -> None:
@@ -232,8 +233,7 @@ def _work(connection: Connection, potential: Potential, turn: Any) -> None:
                         energies = single_points(flight, content)
                     connection.send((_ENERGIES, number, energies))
                 else:
-                    structure, early_stopping, settings = content
-                    waiting.append((RelaxTask(number, structure, early_stopping), settings))
+                    waiting.append(content)
                 break
             while waiting and flight.has_room:
                 task, settings = waiting.popleft()

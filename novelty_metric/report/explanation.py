@@ -257,6 +257,11 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
             energy += f", {result.e_above_hull:+.4f} from the hull (metastable: up to {limit:g})"
         if result.converged is False:
             energy += ", relaxation not converged"
+        if result.saddle:
+            left = report.context.protocol.minima == "escape"
+            energy += "; the relaxation left a saddle point" if left else "; on a saddle point"
+            if result.energy_below is not None:
+                energy += f" {result.energy_below:.4f} eV/atom above a minimum"
         if result.energy_suspect:
             energy += "; suspect: the hull lacks its compounds, or the potential fails"
         facts.append(("energy", energy))
@@ -389,7 +394,7 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
         rms = "" if tried.confirm_rms is None else f" at RMS {tried.confirm_rms:.4f}"
         return f"confirmed{rms}{after}"
     if tried.ended_early == Ended.REFUSED:
-        return f"refused early: its energy rules the sample out{after}"
+        return f"refused early: nearly at rest, far above the sample{after}"
     if tried.converged is not True:
         return f"open: it does not match, and was still moving{after}"
     return f"refused: it relaxed to something else{after}"

@@ -275,6 +275,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
             "not_searched": report.n_not_searched,
             "eligible": report.n_eligible,
             "energy_suspect": report.n_energy_suspect,
+            "saddles": report.n_saddles,
             "no_competing_compound": report.n_no_competing_compound,
             "stable_no_competing_compound": report.n_stable_no_competing_compound,
         },

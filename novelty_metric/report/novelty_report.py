@@ -141,6 +141,11 @@ class NoveltyReport:
         return sum(result.energy_suspect is True for result in self._eligible)
 
     @property
+    def n_saddles(self) -> int:
+        """Crystals, of those that were checked, whose relaxation came to rest on a saddle."""
+        return sum(result.saddle is True for result in self.results)
+
+    @property
     def n_no_competing_compound(self) -> int:
         """Crystals whose energy above hull is measured from the elements alone."""
         return sum(result.no_competing_compound is True for result in self.results)

@@ -15,6 +15,7 @@ from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
+from novelty_metric.scoring.early_stopping import NEAR_ENERGY
 from novelty_metric.search.compiled import TooMuchToCompareError
 from novelty_metric.verdict import (
     CrystalResult,
@@ -37,15 +38,22 @@ if TYPE_CHECKING:
     from novelty_metric.search.matching import Matching
 
 
+BELOW = 0.02
+"""A parent that rests further below the crystal (eV/atom) can't lead to it: energies only fall."""
+
+
 @dataclass(frozen=True)
 class Substituted:
     """A parent with its elements exchanged, waiting for its relaxation.
 
-    `positions` are those of the parents it stands for: both routes may name the same one.
+    `positions` are those of the parents it stands for: both routes may name the same one. One that
+    came to rest and did not match waits once more where that may have been a saddle: `rest` is what
+    became of it.
     """
 
     structure: Structure
     positions: tuple[int, ...]
+    rest: Relaxation | None = None
 
 
 @dataclass(eq=False)
@@ -96,6 +104,8 @@ class Case:
         Relaxations not yet asked for, cheap parents first.
     relaxed_parents : dict
         Last geometry of each candidate that was relaxed, by its position in `tried`.
+    at_rest : list of Substituted
+        Those that came to rest and did not match.
     out_of_time : bool
         A deadline came before one of its steps was done.
     n_relaxations : int
@@ -131,6 +141,7 @@ class Case:
     tried: list[TriedParent] = field(default_factory=list)
     waiting: deque[Substituted] = field(default_factory=deque)
     relaxed_parents: dict[int, CrystalRecord] = field(default_factory=dict)
+    at_rest: list[Substituted] = field(default_factory=list)
     out_of_time: bool = False
     n_relaxations: int = 0
     seconds: float = 0.0
@@ -176,6 +187,40 @@ class Case:
         self.energy_per_atom = result.energy_after
         self.n_relaxations += 1
         self.seconds += result.seconds
+
+    def take_symmetric(self, result: Relaxation, rise: float) -> None:
+        """Go on with the crystal of higher symmetry, unless its energy (eV/atom) is higher."""
+        before = self.relaxation
+        assert before is not None
+        if result.error is not None or not result.converged or result.energy_after is None:
+            return
+        if before.energy_after is None or result.energy_after > before.energy_after + rise:
+            return
+        self.relaxation = dataclasses.replace(
+            before,
+            structure=result.structure,
+            energy_after=result.energy_after,
+            steps=before.steps + result.steps + 1,
+        )
+        self.energy_per_atom = result.energy_after
+
+    def take_descent(self, result: Relaxation) -> bool:
+        """Whether the crystal rested on a saddle and left it.
+
+        Then all that followed from its geometry is forgotten.
+        """
+        rest = self.relaxation
+        assert rest is not None
+        moved = bool(result.saddle) and result.converged and result.structure is not None
+        if not moved:
+            self.relaxation = dataclasses.replace(rest, saddle=result.saddle)
+            return False
+        self.relaxation = dataclasses.replace(result, steps=rest.steps + result.steps + 1)
+        self.energy_per_atom = result.energy_after
+        self.seconds += result.seconds
+        self.reduced = self.symmetry = self.duplicate = self.found = None
+        self.unfinished, self.tried, self.at_rest, self.relaxed_parents = (), [], [], {}
+        return True
 
     def take_given_energy(self, energies: SampleEnergies) -> float | None:
         """The energy that came with the sample (eV/atom), which counts as relaxed."""
@@ -263,6 +308,20 @@ class Case:
             for at in positions.values()
         )
 
+    def wait_for_descents(self) -> None:
+        """Have those parents wait once more that may rest on a saddle above the crystal.
+
+        Those of the lattice-and-sites route, which matched as they stood; and of the others those
+        that rest near the energy of the crystal.
+        """
+        for parent in self.at_rest:
+            assert parent.rest is not None and parent.rest.energy_after is not None
+            assert self.energy_per_atom is not None
+            above = parent.rest.energy_after - self.energy_per_atom
+            routes = {self.tried[position].parent.route for position in parent.positions}
+            if above > -BELOW and (above < NEAR_ENERGY or Route.LATTICE_SITES in routes):
+                self.waiting.append(parent)
+
     def confirm(
         self,
         positions: tuple[int, ...],
@@ -270,11 +329,13 @@ class Case:
         matching: Matching,
         *,
         before: Structure | None = None,
+        rest: Relaxation | None = None,
     ) -> None:
         """Step 12: does the relaxed parent match the crystal?
 
         A parent that used up its steps is tested from its last geometry. A relaxation that failed
-        confirms nothing and refutes nothing.
+        confirms nothing and refutes nothing. `rest` is where the same parent had come to rest
+        before it was looked at once more.
         """
         assert self.reduced is not None
         rms: float | None = None
@@ -293,6 +354,8 @@ class Case:
                 error = str(failure)
             except Exception as failure:  # the matcher may break on an odd cell; it stays one row
                 error = f"the match failed ({_message(failure)})"
+            if before is not None and error is None and rms is None and result.converged:
+                self.at_rest.append(Substituted(before, positions, rest=result))
         for position in positions:
             self.tried[position] = dataclasses.replace(
                 self.tried[position],
@@ -300,7 +363,7 @@ class Case:
                 converged=result.converged,
                 confirmed=None if error is not None else rms is not None,
                 confirm_rms=rms,
-                steps=result.steps,
+                steps=result.steps + (0 if rest is None else rest.steps + 1),
                 ended_early=result.ended,
                 energy_per_atom=result.energy_after,
                 volume_ratio=volume_ratio,
@@ -406,6 +469,8 @@ class Case:
             "crystal_system": self.symmetry.crystal_system if self.symmetry else None,
             "smact_valid": self.smact_valid,
             "converged": self.converged,
+            "saddle": None if self.relaxation is None else self.relaxation.saddle,
+            "energy_below": None if self.relaxation is None else self.relaxation.energy_below,
             "energy_per_atom": self.energy_per_atom,
             "e_above_hull": self.e_above_hull,
             "given_energy": self.given_energy,

@@ -1,9 +1,8 @@
 """Ends the relaxation of a substituted parent as soon as its answer can be told.
 
-Both rules are approximations: `paper` has neither. The generated crystal is a minimum of the
-potential, and its energy is known. A parent that already matches it and is hardly higher is in its
-valley; one that does not match and whose forces are too small to bring its energy there is in
-another.
+Both rules are approximations: `paper` has neither. The energy of the relaxed crystal is known. A
+parent that already matches it and is hardly higher is in its valley. One that does not match, lies
+far above it and has nearly come to rest ends there.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ NEAR = 0.1
 """RMS site distance, in (V/N)^(1/3), up to which a match is near enough to be in the valley of the
 generated crystal; the confirmation itself allows 0.3."""
 
-SMALL_FORCE = 1.0
+NEARLY_AT_REST = 0.1
 """Before the largest force row (eV/Å) is below this, nothing is refused."""
 
-BELOW = 0.02
-"""A parent this far below the generated crystal (eV/atom) that does not match is refused: its
-energy only falls."""
+NEAR_ENERGY = 0.05
+"""Within this above the generated crystal (eV/atom) nothing is refused, and a parent at rest is
+checked for being on a saddle from which a way leads to the crystal."""
 
 
 @dataclass(eq=False)
@@ -81,7 +80,7 @@ class MatchStopping:
             rms = self._match(structure())
             return Ended.ACCEPTED if rms is not None and rms < NEAR else None
         reach = self.protocol.refuse_early * largest_force
-        if reach and ((largest_force < SMALL_FORCE and abs(above) > reach) or above < -BELOW):
+        if reach and largest_force < NEARLY_AT_REST and above > max(reach, NEAR_ENERGY):
             return Ended.REFUSED if self._match(structure()) is None else None
         return None
 

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from novelty_metric import crystal
 from novelty_metric.crystal import first_line
+from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import EarlyStopping, Relaxation, Relaxer, RelaxTask
 from novelty_metric.samples.base import Sample
-from novelty_metric.scoring.case import Case, relaxation_failure
+from novelty_metric.scoring.case import Case, Substituted, relaxation_failure
 from novelty_metric.scoring.resources import Resources
 from novelty_metric.scoring.rules import ScoringRules
 from novelty_metric.scoring.step_clock import StepClock
 from novelty_metric.screening.composition import load_oxidation_states, smact_valid
 from novelty_metric.search.compiled import LONGEST_SEARCH
-from novelty_metric.verdict import CrystalResult, TriedParent
+from novelty_metric.verdict import CrystalResult, Route, TriedParent, Verdict
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+    from novelty_metric.screening.composition import OxidationStates
     from novelty_metric.search.duplicates import SampleGroups
+
+SAME_ENERGY = 0.0005
+"""A crystal of higher symmetry whose energy is higher by no more than this (eV/atom) is taken:
+`fmax` leaves as much undecided."""
 
 _AT_ONCE = 16
 """Crystals that are taken to their end together where there is a deadline."""
@@ -134,6 +144,7 @@ class Pipeline:
         relaxer = self.resources.relaxer
         if relaxer is not None and self.rules.relax_samples:
             self._relax_samples(as_given, relaxer)
+            self._symmetrise(as_given, relaxer)
         elif relaxer is not None:
             self._take_energies(as_given, relaxer)
         for case in self.clock.each("reduce", [case for case in cases if case.reduced is None]):
@@ -141,15 +152,15 @@ class Pipeline:
 
     def screen(self, cases: Iterable[Case]) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
-        oxidation_states = load_oxidation_states(self.rules.smact_oxidation_states)
-        for case in self.clock.each("screen", [case for case in cases if _is_usable(case)]):
-            assert case.cleaned is not None
-            case.smact_valid = smact_valid(case.cleaned.composition, oxidation_states)
-            self._measure_hull(case)
-            case.not_eligible_because = self._not_eligible(case)
-            case.eligible = case.not_eligible_because is None
-            if case.eligible and case.out_of_time:
-                case.eligible = None
+        cases = [case for case in cases if _is_usable(case)]
+        for case in self.clock.each("screen", cases):
+            self._screen(case)
+        highest = self.rules.protocol.metastable
+        self._leave_saddles(
+            case
+            for case in cases
+            if case.converged and (case.e_above_hull or 0) > highest and self._is_in_scope(case)
+        )
 
     def search(self, cases: Iterable[Case], *, plain_matching: bool = True) -> None:
         """Steps 6 to 10, which need no potential: duplicates and candidate parents.
@@ -229,20 +240,26 @@ class Pipeline:
         on_settled : callable
             Takes each case once, as soon as nothing can change it any more.
         """
-        pending = dict.fromkeys(cases)
+        settled: set[Case] = set()
 
         def settle(case: Case) -> None:
-            if case in pending:
-                del pending[case]
+            if case not in settled and not self._is_worth_another_look(case):
+                settled.add(case)
                 on_settled(case)
 
-        for case in list(pending):
-            if case.error is not None or not case.tried:
-                settle(case)
-        if self.resources.relaxer is not None:
-            self._relax_parents(list(pending), self.resources.relaxer, settle)
-        for case in list(pending):
-            settle(case)
+        cases = list(cases)
+        self._relax_parents(cases, settle)
+        moved = self._leave_saddles(case for case in cases if case not in settled)
+        self.search(moved)
+        self._relax_parents(moved, settle)
+        self._descend_parents([case for case in cases if case not in settled])
+        for case in cases:
+            if case not in settled:
+                on_settled(case)
+
+    @cached_property
+    def _oxidation_states(self) -> OxidationStates:
+        return load_oxidation_states(self.rules.smact_oxidation_states)
 
     # -- parts of them -----------------------------------------------------------------------
 
@@ -251,7 +268,8 @@ class Pipeline:
         queue: deque[RelaxTask] = deque()
         for case in cases:
             assert case.cleaned is not None
-            queue.append(RelaxTask(case, case.cleaned))
+            check = self.rules.protocol.minima == "check" and self._is_in_scope(case)
+            queue.append(RelaxTask(case, case.cleaned, minima="check" if check else "keep"))
         with self.clock.timed(stage):
             self.clock.progress(stage, 0, len(cases))
             for done, (task, result) in enumerate(self._relaxed(relaxer, queue), start=1):
@@ -261,6 +279,37 @@ class Pipeline:
         if self.clock.deadline is not None:
             for case in cases:
                 case.out_of_time = case.relaxation is None
+
+    def _symmetrise(self, cases: list[Case], relaxer: Relaxer) -> None:
+        """Samples that are nearly of a higher symmetry take it, where no energy speaks against."""
+        protocol, stage = self.rules.protocol, "symmetry of samples"
+        if not protocol.symmetrise:
+            return
+        queue: deque[RelaxTask] = deque()
+        for case in self.clock.each(stage, [case for case in cases if case.converged]):
+            assert case.relaxation is not None
+            if case.relaxation.structure is None or not self._is_in_scope(case):
+                continue
+            with contextlib.suppress(CrystalError):  # the step that reduces it says so
+                ideal = crystal.symmetrised(
+                    crystal.reduce(case.relaxation.structure),
+                    widest=protocol.symmetrise,
+                    symprec=protocol.symprec,
+                    angle_tolerance=protocol.symmetry_angle_tolerance,
+                )
+                if ideal is not None:
+                    queue.append(RelaxTask(case, ideal))
+        with self.clock.timed(stage):
+            for task, result in self._relaxed(relaxer, queue):
+                assert isinstance(task.key, Case)
+                task.key.take_symmetric(result, SAME_ENERGY)
+
+    def _is_in_scope(self, case: Case) -> bool:
+        """Whether a sample can come to be searched for parents, by its composition."""
+        assert case.cleaned is not None
+        return self.rules.scope == "all" or smact_valid(
+            case.cleaned.composition, self._oxidation_states
+        )
 
     def _take_energies(self, cases: list[Case], relaxer: Relaxer) -> None:
         """Samples that come relaxed: only their energy is needed."""
@@ -290,6 +339,16 @@ class Pipeline:
             yield found
             if self.clock.deadline_passed():
                 return
+
+    def _screen(self, case: Case) -> None:
+        """Steps 1, 3 and 5 for one crystal."""
+        assert case.cleaned is not None
+        case.smact_valid = smact_valid(case.cleaned.composition, self._oxidation_states)
+        self._measure_hull(case)
+        case.not_eligible_because = self._not_eligible(case)
+        case.eligible = case.not_eligible_because is None
+        if case.eligible and case.out_of_time:
+            case.eligible = None
 
     def _measure_hull(self, case: Case) -> None:
         """Step 3: fill in how far a crystal lies above the hull."""
@@ -362,14 +421,28 @@ class Pipeline:
         case.unfinished += found.unfinished
         case.tried = [TriedParent(parent=parent) for parent in found.parents]
 
-    def _relax_parents(
-        self, cases: list[Case], relaxer: Relaxer, settle: Callable[[Case], None]
-    ) -> None:
-        stage = "relax parents"
-        with self.clock.timed(stage):
-            for case in cases:
+    def _relax_parents(self, cases: Sequence[Case], settle: Callable[[Case], None]) -> None:
+        """Substitute and relax the candidates of each case, until one confirms."""
+        relaxer = self.resources.relaxer
+        open_cases = [case for case in cases if case.error is None and case.tried]
+        if relaxer is not None:
+            for case in open_cases:
                 case.substitute_parents(self.resources.reference)
+            self._relax_waiting("relax parents", open_cases, relaxer, settle)
+        for case in cases:
+            settle(case)
+
+    def _relax_waiting(
+        self,
+        stage: str,
+        cases: Sequence[Case],
+        relaxer: Relaxer,
+        settle: Callable[[Case], None] = _ignore,
+    ) -> None:
+        """Relax and confirm what waits in each case, one after the other or all at once."""
+        with self.clock.timed(stage):
             total = sum(len(case.waiting) for case in cases)
+            left = {case: len(case.waiting) for case in cases}
             queue: deque[RelaxTask] = deque()
             for case in cases:
                 self._enqueue(case, queue)
@@ -378,52 +451,98 @@ class Pipeline:
                 assert isinstance(task.key, _Candidate)
                 case = task.key.case
                 self._confirm(case, task, result)
+                left[case] -= 1
                 if case.confirmed and not self.rules.exhaustive:
                     total -= len(case.waiting)
                     case.waiting.clear()
+                    left[case] = 0
                 elif not self.rules.exhaustive:
                     self._enqueue(case, queue)
-                if self._is_settled(case):
+                if not left[case]:
                     settle(case)
                 self.clock.progress(stage, done, total)
         if self.clock.deadline is not None:
             for case in cases:
-                case.out_of_time = case.out_of_time or not self._is_settled(case)
+                case.out_of_time = case.out_of_time or bool(left[case])
 
     def _confirm(self, case: Case, task: RelaxTask, result: Relaxation) -> None:
         """Step 12 for a parent that was relaxed."""
         assert isinstance(task.key, _Candidate)
-        case.n_relaxations += 1
+        case.n_relaxations += task.key.substituted.rest is None
         case.seconds += result.seconds
         with case.clock():
             case.confirm(
                 task.key.positions,
                 result,
                 self.resources.search.matching,
-                before=task.structure,
+                before=task.key.substituted.structure,
+                rest=task.key.substituted.rest,
             )
 
-    def _is_settled(self, case: Case) -> bool:
-        """Whether no relaxation of a parent is left to be made."""
-        if case.confirmed and not self.rules.exhaustive:
-            return True
-        return all(tried.relaxed for tried in case.tried)
+    def _is_worth_another_look(self, case: Case) -> bool:
+        """Whether it came out unmatched, and a way down from a saddle could change that."""
+        return (
+            self.rules.protocol.minima == "escape"
+            and self.resources.relaxer is not None
+            and case.error is None
+            and case.energy_per_atom is not None
+            and case.decide()[0] == Verdict.UNMATCHED
+        )
+
+    def _leave_saddles(self, cases: Iterable[Case]) -> list[Case]:
+        """Samples that rest on a saddle go on to a minimum; gives those that did."""
+        relaxer, stage = self.resources.relaxer, "saddles of samples"
+        if relaxer is None or self.rules.protocol.minima != "escape":
+            return []
+        queue: deque[RelaxTask] = deque()
+        for case in cases:
+            rest = case.relaxation
+            if rest is not None and rest.structure is not None and rest.saddle is None:
+                queue.append(RelaxTask(case, rest.structure, minima="escape"))
+        moved = []
+        with self.clock.timed(stage):
+            for task, result in self._relaxed(relaxer, queue):
+                assert isinstance(task.key, Case)
+                if task.key.take_descent(result):
+                    moved.append(task.key)
+        self._symmetrise(moved, relaxer)
+        for case in self.clock.each("reduce", moved):
+            case.reduce(self.rules.protocol)
+            self._screen(case)
+        return moved
+
+    def _descend_parents(self, cases: Sequence[Case]) -> None:
+        """Parents that may rest on a saddle go on to a minimum, and are confirmed from there."""
+        relaxer = self.resources.relaxer
+        if relaxer is None or self.rules.protocol.minima != "escape":
+            return
+        for case in cases:
+            case.wait_for_descents()
+        self._relax_waiting("saddles of parents", cases, relaxer)
 
     def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
         """Put the next parent on the queue, or all of them where all are wanted."""
         while case.waiting:
             parent = case.waiting.popleft()
-            key = _Candidate(case, parent.positions)
-            queue.append(RelaxTask(key, parent.structure, self._early_stopping(case)))
+            key, stopping = _Candidate(case, parent), self._early_stopping(case, parent)
+            if parent.rest is None:
+                queue.append(RelaxTask(key, parent.structure, stopping))
+            else:
+                assert parent.rest.structure is not None
+                queue.append(RelaxTask(key, parent.rest.structure, stopping, minima="escape"))
             if not self.rules.exhaustive:
                 return
 
-    def _early_stopping(self, case: Case) -> EarlyStopping | None:
-        """Early stopping for the relaxations of its parents, if the protocol wants that.
+    def _early_stopping(self, case: Case, parent: Substituted) -> EarlyStopping | None:
+        """Early stopping for the relaxation of a parent, if the protocol wants that.
 
-        Needs a crystal that is at its minimum, with its energy.
+        Needs a crystal that is at rest, with its energy. What matched as it stood, or is on its way
+        down from a saddle, is not refused before it has come to rest.
         """
         protocol = self.rules.protocol
+        routes = {case.tried[position].parent.route for position in parent.positions}
+        if parent.rest is not None or Route.LATTICE_SITES in routes:
+            protocol = dataclasses.replace(protocol, refuse_early=0.0)
         wanted = protocol.accept_early > 0 or protocol.refuse_early > 0
         if not wanted or case.reduced is None or not case.converged:
             return None
@@ -436,10 +555,15 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """Key of a parent's relaxation: whose it is, and which candidates it serves."""
+    """Key of a parent's relaxation: whose it is, and what is relaxed."""
 
     case: Case
-    positions: tuple[int, ...]
+    substituted: Substituted
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Of the candidates that it serves."""
+        return self.substituted.positions
 
 
 def _is_usable(case: Case) -> bool:

@@ -39,6 +39,14 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
                 f"{without}",
             )
         )
+    if report.n_saddles and report.context.protocol.minima == "check":
+        found.append(
+            (
+                "saddles",
+                f"{count_of_crystals(report.n_saddles)} at rest on a saddle point: each has a "
+                "minimum of lower energy, and minima=escape goes there",
+            )
+        )
     n_alone = report.n_no_competing_compound
     if n_alone:
         found.append(

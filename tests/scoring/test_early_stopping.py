@@ -13,14 +13,14 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import Sample, SubstitutionNovelty, crystal
 from novelty_metric.protocol import Protocol
-from novelty_metric.relaxation import Ended, RelaxSettings
+from novelty_metric.relaxation import Ended, Relaxation, RelaxSettings
 from novelty_metric.relaxation.evaluators import AseEvaluator
 from novelty_metric.relaxation.relaxation_run import RelaxationRun, geometry_of
-from novelty_metric.scoring.case import Case
-from novelty_metric.scoring.early_stopping import BELOW, NEAR, SMALL_FORCE, MatchStopping
+from novelty_metric.scoring.case import Case, Substituted
+from novelty_metric.scoring.early_stopping import NEAR, NEAR_ENERGY, NEARLY_AT_REST, MatchStopping
 from novelty_metric.verdict import Parent, Route, TriedParent, Verdict
 
-FAST = Protocol(name="own", accept_early=0.01, refuse_early=0.5)
+FAST = Protocol(name="own", accept_early=0.01, refuse_early=2.0)
 ENERGY = -3.0
 
 
@@ -54,12 +54,14 @@ def outcome(
         (0.02, 0.3, SAME, None),  # matches, but may still go elsewhere
         (0.5, 0.1, SAME, None),
         (-0.5, 0.1, SAME, None),
-        (0.005, 0.3, OTHER, None),  # may come out equal
-        (0.14, 0.3, OTHER, None),  # 0.3 eV/Å over 0.5 Å is 0.15 eV
-        (0.16, 0.3, OTHER, Ended.REFUSED),
-        (9.0, 1.1 * SMALL_FORCE, OTHER, None),
-        (-0.03, 7.0, OTHER, Ended.REFUSED),
-        (-0.9 * BELOW, 0.3, OTHER, None),
+        (0.005, 0.01, OTHER, None),  # may come out equal
+        (0.9 * NEAR_ENERGY, 0.01, OTHER, None),
+        (1.1 * NEAR_ENERGY, 0.01, OTHER, Ended.REFUSED),
+        (1.1 * NEAR_ENERGY, 0.01, SAME, None),
+        (9.0, 1.1 * NEARLY_AT_REST, OTHER, None),
+        (0.19, 0.095, OTHER, None),  # 0.095 eV/Å over 2 Å is 0.19 eV
+        (0.2, 0.095, OTHER, Ended.REFUSED),
+        (-0.5, 0.01, OTHER, None),  # the crystal may be on a saddle itself
     ],
 )
 def test_the_rules(
@@ -91,7 +93,7 @@ def test_each_rule_has_a_switch_of_its_own() -> None:
     assert outcome(only_accept, 0.001, 0.1, SAME) is Ended.ACCEPTED
     assert outcome(only_accept, -1.0, 0.1, OTHER) is None
     assert outcome(only_refuse, 0.001, 0.1, SAME) is None
-    assert outcome(only_refuse, 0.5, 0.1, OTHER) is Ended.REFUSED
+    assert outcome(only_refuse, 0.5, 0.05, OTHER) is Ended.REFUSED
 
 
 def test_early_stopping_can_be_sent_to_a_worker() -> None:
@@ -174,13 +176,25 @@ def test_only_a_crystal_at_its_minimum_is_compared_with() -> None:
     case = Case(Sample("a", SALT))
     case.reduced, case.converged, case.energy_per_atom = SALT, True, ENERGY
     fast = SubstitutionNovelty(protocol=FAST, relaxer=None).pipeline
-    stopping = fast._early_stopping(case)
+    case.tried = [tried(), tried()]
+    case.tried[1] = dataclasses.replace(
+        case.tried[1],
+        parent=dataclasses.replace(case.tried[1].parent, route=Route.LATTICE_SITES, match_rms=0.2),
+    )
+    other_route, both_routes = Substituted(SALT, (0,)), Substituted(SALT, (0, 1))
+    stopping = fast._early_stopping(case, other_route)
     assert isinstance(stopping, MatchStopping)
     assert (stopping.generated, stopping.energy_per_atom) == (SALT, ENERGY)
     assert stopping.protocol == FAST
+    # What matched as it stood, or comes down from a saddle, is never refused early.
+    at_rest = dataclasses.replace(other_route, rest=Relaxation(structure=SALT, converged=True))
+    for careful in (both_routes, at_rest):
+        stopping = fast._early_stopping(case, careful)
+        assert isinstance(stopping, MatchStopping)
+        assert stopping.protocol == dataclasses.replace(FAST, refuse_early=0.0)
     paper = SubstitutionNovelty(protocol="paper", relaxer=None).pipeline
-    assert paper._early_stopping(case) is None
+    assert paper._early_stopping(case, other_route) is None
     case.converged = False
-    assert fast._early_stopping(case) is None
+    assert fast._early_stopping(case, other_route) is None
     case.converged, case.energy_per_atom = True, None
-    assert fast._early_stopping(case) is None
+    assert fast._early_stopping(case, other_route) is None

@@ -1,0 +1,125 @@
+"""How many crystals that *are* substitutions come out as such, and what that costs.
+
+Ion-exchanged crystals are made of known prototypes and relaxed by their authors with other means,
+so that what is not found here is missed. Draws crystals, scores those of at most so many sites
+under each of the settings against one reference, and prints the share found with its 95 % interval,
+the force evaluations, and every miss with what became of its candidates::
+
+    python benchmarks/sensitivity_control.py STORE.arrow Ion-Exchange.zip --limit 50 --seed 1 \
+        --settings fast:refuse_early=0 fast --out OUT.jsonl
+
+Settings are named as in `protocols.py`. Relaxations are cached, so an interrupted run goes on where
+it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from protocols import Counted, describe, protocol, say
+
+from novelty_metric import NoveltyReport, Sample, SubstitutionNovelty, crystal, read_samples
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.support.statistics import wilson
+from novelty_metric.verdict import CrystalResult, Verdict
+
+
+def main() -> None:
+    """Score with each of the settings, print what is found and what is not."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("reference")
+    parser.add_argument("samples", type=Path)
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--max-sites", type=int, default=20)
+    parser.add_argument("--only", nargs="+", help="crystals by formula")
+    parser.add_argument("--settings", nargs="+", default=["fast"])
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None, help="one JSON line for each miss")
+    options = parser.parse_args()
+
+    samples = list(chosen(options))
+    cache = RelaxationCache(options.cache)
+    for words in options.settings:
+        relaxer = Counted(PotentialRelaxer(Chgnet(), workers=1, cache=cache))
+        metric = SubstitutionNovelty(
+            options.reference,
+            protocol(words)[0],
+            relaxer=relaxer,
+            hull="none",
+            progress=lambda stage, done, total, words=words: say(words, stage, done, total),
+        )
+        metric.update_samples(samples)
+        report = metric.compute()
+        relaxer.close()
+        describe(words, report, relaxer)
+        print_found(report)
+        if options.out is not None:
+            write_misses(options.out, words, report)
+        sys.stdout.flush()
+    cache.close()
+
+
+def chosen(options: argparse.Namespace) -> Iterator[Sample]:
+    """The crystals drawn whose primitive cell is small enough, in that cell."""
+    for sample in read_samples(options.samples, limit=options.limit, seed=options.seed):
+        if sample.structure is None:
+            continue
+        cell = crystal.reduce(crystal.clean(sample.structure))
+        wanted = not options.only or cell.composition.reduced_formula in options.only
+        if wanted and len(cell) <= options.max_sites:
+            yield dataclasses.replace(sample, structure=cell)
+
+
+def print_found(report: NoveltyReport) -> None:
+    """Print the share found, and the misses."""
+    eligible = [result for result in report.results if result.eligible]
+    missed = [result for result in eligible if not is_found(result)]
+    share = wilson(len(eligible) - len(missed), len(eligible))
+    if share is not None:
+        print(
+            f"  found {len(eligible) - len(missed)} of {len(eligible)}"
+            f" [{share.low:.2f}-{share.high:.2f}]"
+        )
+    for result in missed:
+        print(f"  missed: {result.formula} ({result.id}), {result.verdict} {result.error or ''}")
+        for tried in result.parents:
+            energy = "no energy"
+            if tried.energy_per_atom is not None and result.energy_per_atom is not None:
+                energy = f"{1000 * (tried.energy_per_atom - result.energy_per_atom):+.1f} meV/atom"
+            print(
+                f"    {tried.parent.parent_id} ({tried.parent.route} {tried.parent.rank}),"
+                f" cost {tried.parent.cost:.2f}, match RMS {tried.parent.match_rms},"
+                f" {energy}, {tried.steps} steps,"
+                f" {tried.ended_early or tried.error or f'converged {tried.converged}'}"
+            )
+
+
+def is_found(result: CrystalResult) -> bool:
+    """Whether it is a duplicate or substituted."""
+    return result.verdict in (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
+
+
+def evidence(result: CrystalResult) -> dict[str, Any]:
+    """The row as plain values, without its crystals."""
+    return dataclasses.asdict(dataclasses.replace(result, structures=None))
+
+
+def write_misses(path: Path, words: str, report: NoveltyReport) -> None:
+    """Add what is missed to a file of JSON lines."""
+    with path.open("a") as file:
+        for result in report.results:
+            if result.eligible and not is_found(result):
+                file.write(json.dumps({"settings": words, **evidence(result)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
