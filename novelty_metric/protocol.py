@@ -75,7 +75,7 @@ class Protocol:
     optimizer: str = "lbfgs"
     accept_early: float = 0.0
     refuse_early: float = 0.0
-    minima: Minima = "keep"
+    minima: str = "keep"
     symmetrise: float = 0.0
     metastable: float = 0.1
     suspect: float = -0.2

@@ -41,7 +41,8 @@ from novelty_metric.screening.entries import EntriesHull
 from novelty_metric.verdict import Kind, Route
 
 ROOT = Path(__file__).resolve().parents[1]
-FAST = Protocol.named("fast")
+FAST = dataclasses.replace(Protocol.named("fast"), minima="keep", symmetrise=0.0)
+"""What is relaxed once more is the matter of `tests/scoring/test_saddles.py`."""
 FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
 
@@ -1062,7 +1063,9 @@ def test_chgnet_on_three_crystals_with_cache(
     assert (swap.parent_id, swap.route) == ("salt", Route.WYCKOFF)
     assert copy.parent_id == "salt"
     assert (alone.n_parents, alone.eligible) == (0, True)
-    assert counted == ["MgO", "NaCl", "KMgF3", "MgO"]
+    # What came out unmatched is looked at once more, for being on a saddle.
+    assert counted == ["MgO", "NaCl", "KMgF3", "MgO", "KMgF3"]
+    assert alone.saddle is False
     assert first.context.potential is not None and first.context.potential.name == "chgnet"
     # Leaving the block closed the cache.
     with pytest.raises(sqlite3.ProgrammingError):
@@ -1070,7 +1073,7 @@ def test_chgnet_on_three_crystals_with_cache(
 
     with SubstitutionNovelty(**options) as metric:
         second = metric(few_crystals, ["MgO", "NaCl", "KMgF3"])
-    assert counted == ["MgO", "NaCl", "KMgF3", "MgO"]
+    assert counted == ["MgO", "NaCl", "KMgF3", "MgO", "KMgF3"]
     assert rows(second) == rows(first)
 
 
@@ -1121,6 +1124,8 @@ RIGHT = {
     "strained": (None, False),
     "broken": (None, None),
 }
+ALSO_FOUND = {"other-SnF4-type-SnF4": ("substituted", True)}
+"""Cubic SiF4 with tin rests on a saddle; the way down from it ends in this type."""
 
 
 @pytest.fixture(scope="module")
@@ -1138,7 +1143,7 @@ def test_the_packaged_sample_comes_out_right(packaged: tuple[NoveltyReport, Path
     kinds = {row.id.partition("-")[0] for row in report.results}
     assert kinds == set(RIGHT)
     for row in report.results:
-        expected = RIGHT[row.id.partition("-")[0]]
+        expected = ALSO_FOUND.get(row.id, RIGHT[row.id.partition("-")[0]])
         assert (row.verdict, row.eligible) == expected, (row.id, row.error)
     assert report.n_eligible >= 30
     assert report.counts["undecided"] == 0
@@ -1161,7 +1166,7 @@ def test_the_packaged_sample_says_why(packaged: tuple[NoveltyReport, Path]) -> N
         else:
             assert row.error is None
             assert row.e_above_hull is not None and row.e_above_hull <= 0.1
-        if kind in ("copy", "swap"):
+        if kind in ("copy", "swap") or row.id in ALSO_FOUND:
             assert row.parent_id in open_reference("aflow").ids
     assert report.n_unreadable == 1
 

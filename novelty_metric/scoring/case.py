@@ -188,10 +188,26 @@ class Case:
         self.n_relaxations += 1
         self.seconds += result.seconds
 
+    def symmetrised(self, protocol: Protocol) -> Structure | None:
+        """The crystal of higher symmetry near the relaxed one, if there is one."""
+        if not self.converged or self.relaxation is None or self.relaxation.structure is None:
+            return None
+        try:
+            with self.clock():
+                return crystal.symmetrised(
+                    crystal.reduce(self.relaxation.structure),
+                    widest=protocol.symmetrise,
+                    symprec=protocol.symprec,
+                    angle_tolerance=protocol.symmetry_angle_tolerance,
+                )
+        except CrystalError:
+            return None  # the step that reduces it says so
+
     def take_symmetric(self, result: Relaxation, rise: float) -> None:
         """Go on with the crystal of higher symmetry, unless its energy (eV/atom) is higher."""
         before = self.relaxation
         assert before is not None
+        self.seconds += result.seconds
         if result.error is not None or not result.converged or result.energy_after is None:
             return
         if before.energy_after is None or result.energy_after > before.energy_after + rise:
@@ -211,13 +227,13 @@ class Case:
         """
         rest = self.relaxation
         assert rest is not None
+        self.seconds += result.seconds
         moved = bool(result.saddle) and result.converged and result.structure is not None
         if not moved:
             self.relaxation = dataclasses.replace(rest, saddle=result.saddle)
             return False
         self.relaxation = dataclasses.replace(result, steps=rest.steps + result.steps + 1)
         self.energy_per_atom = result.energy_after
-        self.seconds += result.seconds
         self.reduced = self.symmetry = self.duplicate = self.found = None
         self.unfinished, self.tried, self.at_rest, self.relaxed_parents = (), [], [], {}
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import math
@@ -13,9 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from novelty_metric import crystal
 from novelty_metric.crystal import first_line
-from novelty_metric.errors import CrystalError
 from novelty_metric.relaxation.base import EarlyStopping, Relaxation, Relaxer, RelaxTask
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.case import Case, Substituted, relaxation_failure
@@ -157,9 +154,11 @@ class Pipeline:
             self._screen(case)
         highest = self.rules.protocol.metastable
         self._leave_saddles(
-            case
-            for case in cases
-            if case.converged and (case.e_above_hull or 0) > highest and self._is_in_scope(case)
+            [
+                case
+                for case in cases
+                if case.converged and (case.e_above_hull or 0) > highest and self._is_in_scope(case)
+            ]
         )
 
     def search(self, cases: Iterable[Case], *, plain_matching: bool = True) -> None:
@@ -249,9 +248,10 @@ class Pipeline:
 
         cases = list(cases)
         self._relax_parents(cases, settle)
-        moved = self._leave_saddles(case for case in cases if case not in settled)
-        self.search(moved)
-        self._relax_parents(moved, settle)
+        moved = self._leave_saddles([case for case in cases if case not in settled])
+        if moved:
+            self.search(moved)
+            self._relax_parents(moved, settle)
         self._descend_parents([case for case in cases if case not in settled])
         for case in cases:
             if case not in settled:
@@ -286,23 +286,18 @@ class Pipeline:
         if not protocol.symmetrise:
             return
         queue: deque[RelaxTask] = deque()
-        for case in self.clock.each(stage, [case for case in cases if case.converged]):
-            assert case.relaxation is not None
-            if case.relaxation.structure is None or not self._is_in_scope(case):
-                continue
-            with contextlib.suppress(CrystalError):  # the step that reduces it says so
-                ideal = crystal.symmetrised(
-                    crystal.reduce(case.relaxation.structure),
-                    widest=protocol.symmetrise,
-                    symprec=protocol.symprec,
-                    angle_tolerance=protocol.symmetry_angle_tolerance,
-                )
+        with self.clock.timed(stage):
+            for case in cases:
+                if self.clock.deadline_passed() or not self._is_in_scope(case):
+                    continue
+                ideal = case.symmetrised(protocol)
                 if ideal is not None:
                     queue.append(RelaxTask(case, ideal))
-        with self.clock.timed(stage):
-            for task, result in self._relaxed(relaxer, queue):
+            waiting = len(queue)
+            for done, (task, result) in enumerate(self._relaxed(relaxer, queue), start=1):
                 assert isinstance(task.key, Case)
                 task.key.take_symmetric(result, SAME_ENERGY)
+                self.clock.progress(stage, done, waiting)
 
     def _is_in_scope(self, case: Case) -> bool:
         """Whether a sample can come to be searched for parents, by its composition."""
@@ -489,7 +484,7 @@ class Pipeline:
             and case.decide()[0] == Verdict.UNMATCHED
         )
 
-    def _leave_saddles(self, cases: Iterable[Case]) -> list[Case]:
+    def _leave_saddles(self, cases: Sequence[Case]) -> list[Case]:
         """Samples that rest on a saddle go on to a minimum; gives those that did."""
         relaxer, stage = self.resources.relaxer, "saddles of samples"
         if relaxer is None or self.rules.protocol.minima != "escape":
@@ -499,12 +494,18 @@ class Pipeline:
             rest = case.relaxation
             if rest is not None and rest.structure is not None and rest.saddle is None:
                 queue.append(RelaxTask(case, rest.structure, minima="escape"))
+        open_cases = {task.key for task in queue}
         moved = []
         with self.clock.timed(stage):
-            for task, result in self._relaxed(relaxer, queue):
+            for done, (task, result) in enumerate(self._relaxed(relaxer, queue), start=1):
                 assert isinstance(task.key, Case)
+                open_cases.remove(task.key)
                 if task.key.take_descent(result):
                     moved.append(task.key)
+                self.clock.progress(stage, done, done + len(open_cases))
+        for case in cases:
+            # Without an answer, only a deadline left it; it may be on a saddle.
+            case.out_of_time = case.out_of_time or case in open_cases
         self._symmetrise(moved, relaxer)
         for case in self.clock.each("reduce", moved):
             case.reduce(self.rules.protocol)
@@ -518,7 +519,9 @@ class Pipeline:
             return
         for case in cases:
             case.wait_for_descents()
-        self._relax_waiting("saddles of parents", cases, relaxer)
+        cases = [case for case in cases if case.waiting]
+        if cases:
+            self._relax_waiting("saddles of parents", cases, relaxer)
 
     def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
         """Put the next parent on the queue, or all of them where all are wanted."""
