@@ -130,3 +130,21 @@ def test_a_policy_learns_from_the_reward(capsys: pytest.CaptureFixture[str]) -> 
     curve = example["train"](SubstitutionNovelty("aflow"), n_steps=25, n_crystals=16)
     assert sum(curve[-5:]) > 1.3 * sum(curve[:5])
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_notebook_runs() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.read(EXAMPLE.parent / "quickstart.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # none is kept in the repository
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    shown = [
+        output.get("data", {})
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
+    pages = "".join(data.get("text/html", "") for data in shown)
+    assert "novelty at most" in pages and "mountCrystal" in pages
+    assert any("image/png" in data for data in shown)
+    assert shown[-1]["text/plain"].startswith("array([1.")

@@ -6,11 +6,14 @@ and its reference if there is one, allow. matplotlib is imported when something 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -213,3 +216,28 @@ def draw_figures(
     for spec in FIGURES:
         if spec.needs in sources:
             yield spec, spec.draw(sources[spec.needs])
+
+
+def draw_figure(report: NoveltyReport, name: str, reference: Reference | None = None) -> Figure:
+    """One figure of a report, which a notebook shows; see `NoveltyReport.figure`."""
+    known = {spec.name: spec for spec in FIGURES}
+    if name not in known:
+        raise InputError(f"no figure named {name!r}; {near_or_known(name, known)}")
+    figure = known[name].draw(_source(report, known[name], reference))
+    from novelty_metric.figures.style import to_png
+
+    # Notebooks know the figures of pyplot alone, which keeps every one of them open.
+    figure._repr_png_ = functools.partial(to_png, figure, dpi=120)  # type: ignore[attr-defined]
+    return figure
+
+
+def _source(report: NoveltyReport, spec: FigureSpec, reference: Reference | None) -> Any:
+    """What a figure is drawn from."""
+    if spec.needs is Needs.REPORT:
+        return report
+    if reference is None:
+        raise InputError(f"the figure {spec.name} needs reference=: what was scored against")
+    from novelty_metric.analysis import fingerprint_analysis, prototype_coverage
+
+    analyse = prototype_coverage if spec.needs is Needs.COVERAGE else fingerprint_analysis
+    return analyse(report, reference)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from novelty_metric.crystal_records import CrystalRecords
 from novelty_metric.errors import InputError
-from novelty_metric.figures.crystals import to_be_shown
 from novelty_metric.report.crystal_viewer import ViewerData, viewer_pair
+from novelty_metric.report.crystals import to_be_shown
 from novelty_metric.report.files import read_all_structures
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import io
-from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import symmetry
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
-from novelty_metric.verdict import CrystalResult, Verdict
+from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from novelty_metric.report.novelty_report import NoveltyReport
 
 _ROTATION = "-75x,-20y,0z"
 _MAX_SITES = 200
 """Conventional cells with more sites are left to the primitive one."""
-
-
-def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
-    """Ids of some scored crystals, the verdicts in turn, the unmatched first."""
-    order = (Verdict.UNMATCHED, Verdict.SUBSTITUTED, Verdict.DUPLICATE, Verdict.UNDECIDED)
-    ids = [[row.id for row in report.results if row.verdict is verdict] for verdict in order]
-    in_turn = chain.from_iterable(zip_longest(*ids))
-    return list(islice((name for name in in_turn if name is not None), count))
 
 
 def draw_pair(row: CrystalResult, *, dpi: int = 80, titled: bool = True) -> bytes:

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.figures.crystals import draw_pair, to_be_shown
+from novelty_metric.figures.crystals import draw_pair
+from novelty_metric.report.crystals import to_be_shown
 from novelty_metric.support.quiet import libraries_quiet
 from novelty_metric.verdict import CrystalResult, Verdict
 

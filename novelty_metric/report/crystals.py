@@ -8,6 +8,7 @@ for: pymatgen and ASE are needed here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,14 @@ PROPERTIES = (
     "parent",
 )
 """What is told of each crystal; `energy` is that of the whole cell (eV)."""
+
+
+def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
+    """Ids of some scored crystals, the verdicts in turn, the unmatched first."""
+    order = (Verdict.UNMATCHED, Verdict.SUBSTITUTED, Verdict.DUPLICATE, Verdict.UNDECIDED)
+    ids = [[row.id for row in report.results if row.verdict is verdict] for verdict in order]
+    in_turn = chain.from_iterable(zip_longest(*ids))
+    return list(islice((name for name in in_turn if name is not None), count))
 
 
 def structures_of(report: NoveltyReport, verdict: Verdict | str | None = None) -> list[Structure]:

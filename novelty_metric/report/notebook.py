@@ -1,24 +1,45 @@
-"""A report as a notebook shows it: HTML without a script or a style sheet, every text escaped."""
+"""A report as a notebook shows it: HTML that fetches nothing, every text escaped.
+
+Where the report holds its crystals, some of them turn: the viewer is written into the HTML.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from html import escape
 from typing import TYPE_CHECKING
 
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.support.text import percent, percent_interval
-from novelty_metric.verdict import Verdict
+from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from novelty_metric.report.breakdown import Group
     from novelty_metric.report.novelty_report import NoveltyReport
 
+MOST_CRYSTALS = 4
+"""Crystals that are shown, the verdicts in turn."""
+_CANVAS = "width:180px;height:180px"
+_MOUNT = """
+/* Of several outputs with the same crystals each is drawn once. */
+const place = document.querySelector('[data-crystals="KEY"]:not([data-drawn])');
+if (place) {
+  place.dataset.drawn = "";
+  DATA.forEach((pair, at) => {
+    const canvases = place.children[at].querySelectorAll("canvas"), view = crystalView();
+    pair.forEach((data, side) => mountCrystal(canvases[side], data, view));
+  });
+}
+"""
+
 
 def report_html(report: NoveltyReport) -> str:
-    """The headline, the verdicts of the eligible crystals as a bar, the table by crystal system."""
+    """The headline, the verdicts as a bar, the table by crystal system, and some crystals."""
     parts = [_headline(report)]
     if report.n_eligible:
         parts += [_bar(report), _table(report)]
+    parts += _crystals(report)
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -60,19 +81,59 @@ def _bar(report: NoveltyReport) -> str:
 
 def _table(report: NoveltyReport) -> str:
     names = ["crystal system", "eligible", *Verdict, "novelty, % [95 % interval]"]
+    if report.beside_real_crystals is not None:
+        names.append("real crystals, %")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = "".join(
-        f'<tr><th scope="row">{escape(str(name))}</th>{_cells(report, group)}</tr>'
+        f'<tr><th scope="row">{escape(str(name))}</th>{_cells(report, str(name), group)}</tr>'
         for name, group in report.breakdown("crystal_system").items()
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _cells(report: NoveltyReport, group: Group) -> str:
+def _cells(report: NoveltyReport, system: str, group: Group) -> str:
     novelty = (
         f"at most {100 * group.novelty_bounds.high:.0f}"
         if report.novelty_is_bound
         else percent_interval(group.novelty, 0, dash="–")
     )
     values = [group.n, *(group.counts[verdict] for verdict in Verdict), novelty]
+    if report.beside_real_crystals is not None:
+        rate = report.beside_real_crystals.base_rates.get(system)
+        values.append(percent_interval(rate, 0, dash="–", none="–"))
     return "".join(f"<td>{value}</td>" for value in values)
+
+
+def _crystals(report: NoveltyReport) -> list[str]:
+    """Crystals beside the reference crystals that their rows name; none if none was kept."""
+    if not any(row.structures is not None for row in report.results):
+        return []
+    from novelty_metric.report.crystal_viewer import viewer_pair, viewer_script
+    from novelty_metric.report.crystals import to_be_shown
+
+    rows = {row.id: row for row in report.results}
+    pairs, figures = [], []
+    for name in to_be_shown(report, MOST_CRYSTALS):
+        row = rows[name]
+        if row.structures is None:
+            continue
+        pairs.append([one for one in viewer_pair(row, row.structures) if one is not None])
+        canvases = "".join(f'<canvas style="{_CANVAS}"></canvas>' for _ in pairs[-1])
+        figures.append(f'<div style="margin:0 2em 1em 0">{canvases}<br>{_caption(row)}</div>')
+    # "<" would end the script early.
+    data = json.dumps(pairs, separators=(",", ":")).replace("<", "\\u003c")
+    key = hashlib.sha256(data.encode()).hexdigest()[:12]
+    shown = f'<div data-crystals="{key}" style="display:flex;flex-wrap:wrap">'
+    mount = _MOUNT.replace("KEY", key).replace("DATA", data)
+    return [
+        f"{shown}{''.join(figures)}</div><script>(() => {{{viewer_script()}{mount}}})();</script>"
+    ]
+
+
+def _caption(row: CrystalResult) -> str:
+    parts = [row.id, row.formula, None if row.verdict is None else row.verdict.value]
+    text = ", ".join(part for part in parts if part)
+    if row.parent_id is not None:
+        text += f"; right: {row.parent_id}"
+        text += "" if row.cost is None else f", cost {row.cost:.2f}"
+    return escape(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,10 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from pymatgen.core import Structure
+
+    from novelty_metric.reference import Reference
 
 
 @dataclass(frozen=True, repr=False)
@@ -464,6 +468,26 @@ class NoveltyReport:
         from novelty_metric.report.crystals import structures_of
 
         return structures_of(self, verdict)
+
+    def figure(self, name: str, reference: Reference | None = None) -> Figure:
+        """A picture of the report, such as ``verdicts_by_crystal_system``, by matplotlib.
+
+        Parameters
+        ----------
+        name : str
+            A name of `novelty_metric.figures.FIGURES`.
+        reference : Reference, optional
+            What was scored against, for the figures of prototypes and fingerprints.
+
+        Raises
+        ------
+        InputError
+            If there is no such figure, or it needs the reference or the crystals.
+        """
+        # The room of the pictures lies above this one, which knows it by name alone.
+        figures = importlib.import_module("novelty_metric.figures")
+        drawn: Figure = figures.draw_figure(self, name, reference)
+        return drawn
 
     def save(self, folder: str | Path) -> Path:
         """Write the report to a folder, which is made if it does not exist; see `report.files`.

@@ -64,10 +64,6 @@ class BesideRealCrystals:
         rates = {name: wilson(*counts) for name, counts in self.by_crystal_system.items()}
         return {name: rate for name, rate in rates.items() if rate is not None}
 
-    def of_system(self, name: str) -> tuple[int, int]:
-        """(unmatched, eligible) crystals of the calibration in a crystal system."""
-        return self.by_crystal_system.get(name, (0, 0))
-
 
 def beside_real_crystals(
     eligible: Sequence[CrystalResult], calibration: Calibration | None

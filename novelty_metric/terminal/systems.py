@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.statistics import Interval, wilson
+from novelty_metric.support.statistics import Interval
 from novelty_metric.support.text import percent_interval
 from novelty_metric.terminal.tables import VERDICT_ABBREVIATIONS, novelty_cell, plain_table
 from novelty_metric.verdict import Verdict
@@ -33,7 +33,7 @@ def system_table(report: NoveltyReport) -> Table:
             else _cell(group.novelty)
         )
         counts = [str(group.counts[verdict]) for verdict in Verdict]
-        real = [] if beside is None else [_cell(wilson(*beside.of_system(str(name))))]
+        real = [] if beside is None else [_cell(beside.base_rates.get(str(name)))]
         table.add_row(str(name), str(group.n), *counts, novelty, *real)
     counts = [str(report.counts[verdict]) for verdict in Verdict]
     real = [] if beside is None else [_cell(beside.base_rate)]

@@ -21,8 +21,8 @@ from pymatgen.core import Lattice, Structure
 
 from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
-from novelty_metric.figures.crystals import to_be_shown
 from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.report.crystals import to_be_shown
 
 
 def salt(a: float, first: str, second: str) -> Structure:

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from pymatgen.core import Lattice, Structure
 
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
+from novelty_metric.errors import InputError
 from novelty_metric.figures import FIGURES, Needs, draw_figures
 from novelty_metric.figures.breakdowns import kinds_of_substituted, verdicts_by_crystal_system
 from novelty_metric.figures.flow import verdict_flow
@@ -187,3 +188,24 @@ def test_the_list_loads_no_library(run_python: Callable[..., Any]) -> None:
     )
     done = run_python("-c", code, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_report_draws_its_figures_by_name() -> None:
+    report = REPORTS["one"]
+    figure = report.figure("verdict_flow")
+    assert isinstance(figure, Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    reference = Reference.from_structures([cube(4.1)], ids=["t"], name="r")
+    assert isinstance(report.figure("prototype_overlap", reference), Figure)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("verdict_flo", "did you mean 'verdict_flow'"),
+        ("prototype_overlap", "needs reference="),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused(name: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        REPORTS["one"].figure(name)

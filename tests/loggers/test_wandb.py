@@ -15,8 +15,9 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import NoveltyReport, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
-from novelty_metric.figures.crystals import draw_pair, to_be_shown
+from novelty_metric.figures.crystals import draw_pair
 from novelty_metric.loggers.wandb import WandbReports
+from novelty_metric.report.crystals import to_be_shown
 from novelty_metric.verdict import CrystalResult
 
 wandb = pytest.importorskip("wandb")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
 
+from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
+from novelty_metric.report.crystal_viewer import viewer_script
+from novelty_metric.report.notebook import MOST_CRYSTALS
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -130,6 +136,8 @@ def test_the_base_rate_of_a_calibrated_reference() -> None:
     shown = Parts(report_of(MIXED, calibration=calibration)._repr_html_())
     assert "base rate of 4 real crystals, % [95 % interval]: 25.0 [4.6–69.9]" in shown.text
     assert "base rate" not in Parts(report_of(MIXED)._repr_html_()).text
+    assert shown.rows[0][-1] == "real crystals, %"
+    assert [row[-1] for row in shown.rows[1:]] == ["–", "25 [5–70]"]
 
 
 def test_nothing_eligible() -> None:
@@ -162,3 +170,60 @@ def test_a_notebook_shows_it() -> None:
     report = report_of(MIXED)
     shown, _ = formatters.DisplayFormatter().format(report)
     assert shown["text/html"] == report._repr_html_()
+
+
+# Crystals that turn
+
+
+def searched(name: str = "it") -> NoveltyReport:
+    """A crystal that has a parent, with its crystals."""
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    reference = Reference.from_structures(
+        [Structure(Lattice.cubic(4.1), ["Cs", "Cl"], sites)], ids=["<salt>"], name="one"
+    )
+    metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
+    return metric([Structure(Lattice.cubic(4.3), ["Cs", "Br"], sites)], ids=[name])
+
+
+def test_crystals_lie_beside_their_parents() -> None:
+    text = searched()._repr_html_()
+    markup, _, script = text.partition("<script>")
+    shown = Parts(markup + "</div>")
+    assert [tag for tag, _ in shown.elements].count("canvas") == 2
+    assert "it, CsBr, undecided; right: <salt>, cost 0.50" in shown.text
+    assert viewer_script() in script and script.count("</script>") == 1
+    for foreign in ("http://", "https://", "import(", "src="):
+        assert foreign not in text
+    # A report that was read without its crystals shows none.
+    assert "<canvas" not in report_of(MIXED)._repr_html_()
+
+
+def test_no_more_crystals_than_a_screen_holds() -> None:
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    crystal = Structure(Lattice.cubic(4.3), ["Cs", "Br"], sites)
+    reference = Reference.from_structures([crystal], ids=["salt"], name="one")
+    report = SubstitutionNovelty(reference, relaxer=None, hull="none")([crystal] * 9)
+    assert report._repr_html_().count("<canvas") == 2 * MOST_CRYSTALS
+
+
+def test_crystals_turn_in_a_browser(tmp_path: Path, open_page: Callable[..., Any]) -> None:
+    shown = searched("</script><script>alert(1)</script>")._repr_html_()
+    path = tmp_path / "notebook.html"
+    # The same output twice, as two cells show it.
+    path.write_text(f"<!doctype html><meta charset=utf-8><body>{shown}{shown}</body>")
+    page = open_page(path)
+
+    def pictures() -> list[str]:
+        found: list[str] = page.evaluate(
+            "[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())"
+        )
+        return found
+
+    before = pictures()
+    assert len(before) == 4 and all(len(picture) > 2000 for picture in before)
+    canvas = page.locator("canvas").first
+    canvas.focus()
+    canvas.press("ArrowLeft")
+    page.wait_for_timeout(100)
+    changed = [one != other for one, other in zip(before, pictures(), strict=True)]
+    assert changed == [True, True, False, False]
