@@ -44,7 +44,7 @@ class Evaluation:
     error : str or None
         Why it failed, in one line.
     seconds : float
-        Wall time of the scoring.
+        Wall time of the scoring; in the first one also of what was opened and prepared for it.
     folder : Path or None
         Where the report was saved.
     prefix : str

@@ -96,8 +96,9 @@ class Scorer:
         self._metric.close()
 
     def _score(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
+        begun = time.monotonic()
         self.prepare()
-        started = time.monotonic()
+        started = time.monotonic()  # the budget is for the evaluation
         deadline = None if self._budget is None else started + self._budget
         metric = self._metric
         shares = self._shares(metric, request, deadline)
@@ -110,7 +111,7 @@ class Scorer:
                 metric.merge(share.state)
         report = metric.report(deadline=self._after(started, _LATEST_REPORT))
         first = self._ranks.own == 0
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - begun
         problem = None
         if folder is not None and first:
             try:

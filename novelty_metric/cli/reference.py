@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from novelty_metric.cli import one_run
 from novelty_metric.cli.options import Option, Verb, Words, parse, whole
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
@@ -30,7 +31,15 @@ SETTINGS_OF_SCORE = (
     *("protocol", "relaxer", "hull", "workers", "device", "cache", "max_sites", "progress"),
     *("smact_oxidation_states", "column", "format"),
 )
+SETTINGS_OF_ENERGIES = ("relaxer", "hull", "device")
 _WORKERS = Option("workers", "N", "processes that prepare crystals", whole(1), 1)
+_ENERGIES = Option(
+    "relaxer=, hull=, device=",
+    "",
+    "as for `score`: also compute now, with this potential, the energies of the crystals that the "
+    "hull needs; otherwise the first run computes them",
+    passed=True,
+)
 VERB = Verb(
     name="reference",
     needs_verb=True,
@@ -50,10 +59,12 @@ build goes on when the same command is run again.
                 ),
                 Option("column", "NAME", "column of a table that holds the crystals"),
                 _WORKERS,
+                _ENERGIES,
             ),
             least=1,
             most=10**6,
             needs="needs a SOURCE: the file or folder of the crystals",
+            passes=SETTINGS_OF_ENERGIES,
         ),
         Verb(
             name="fetch",
@@ -68,7 +79,9 @@ What is fetched and made is kept in your cache folder.
                 Option("NAME", help=_published, passed=True),
                 Option("--from", "FILE", "a copy of the published file", user_path),
                 _WORKERS,
+                _ENERGIES,
             ),
+            passes=SETTINGS_OF_ENERGIES,
             least=1,
             most=1,
             needs="needs one NAME",
@@ -138,7 +151,9 @@ def _run_build(given: Words) -> int:
     for source in sources:
         if not source.exists():
             raise InputError(f"{source}: no such file or folder")
+    settings = _settings_of_energies(given["out"], given)
     _print(given["out"], _build(sources, given))
+    _compute_energies(settings)
     return 0
 
 
@@ -146,10 +161,38 @@ def _run_fetch(given: Words) -> int:
     (name,), source = given.names, given["from"]
     if source is not None and not source.is_file():
         raise InputError(f"--from {source}: no such file")
+    settings = _settings_of_energies(name, given)
     fetched = _fetch(name, source, given["workers"])
     _print(fetched.path, fetched.reference)
     print(f"{name}: {fetched.checked}")
+    _compute_energies(settings)
     return 0
+
+
+def _settings_of_energies(reference: str | Path, given: Words) -> ScoreSettings | None:
+    """What the energies of a reference are computed with; None where no potential is named."""
+    if not given.passed:
+        return None
+    words = [f"reference={reference}", f"workers={given['workers']}", *given.passed]
+    return one_run.settings_of(compose_config(words))[1]
+
+
+def _compute_energies(settings: ScoreSettings | None) -> None:
+    """Open the hull, which computes and keeps what it needs of the reference."""
+    if settings is None:
+        return
+    reference = one_run.check(settings, None)
+    with quiet() as terminal:
+        from novelty_metric.terminal.progress import Progress
+
+        with (
+            Progress(terminal) as progress,
+            one_run.make_metric(settings, reference, progress) as metric,
+        ):
+            resources = metric.pipeline.resources
+    if resources.relaxer is not None and resources.hull is not None:
+        title = model_title(resources.relaxer.info.name)
+        print(f"the energies that the hull needs are computed with {title}")
 
 
 def _run_calibrate(given: Words) -> int:

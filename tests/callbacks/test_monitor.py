@@ -326,7 +326,8 @@ def test_a_long_preparation_says_that_it_goes_on(
     metric = SubstitutionNovelty(**settings)
     monkeypatch.setattr(metric, "prepare", lambda: time.sleep(1.0))
     with NoveltyMonitor(sampler, metric, n_samples=1) as monitor:
-        monitor.step(0)
+        (found,) = monitor.step(0)
+    assert found.seconds >= 1.0  # the preparation is counted
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("novelty, preparing: the reference") for line in lines) >= 2
 

@@ -597,6 +597,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("reference build .", "needs out=FILE.arrow"),
         ("reference build . out=x.arrow workers=0", "workers is '0'"),
         ("reference build . out=", "out= has no value"),
+        ("reference build . out=x.arrow relaxer=x", "no relaxer named 'x'"),
     ],
 )
 def test_one_line_says_what_is_wrong(

@@ -6,15 +6,18 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from novelty_metric.cli import main
 from novelty_metric.errors import StoreError
 from novelty_metric.reference import Reference, energies, open_reference, reference_energies
-from novelty_metric.reference.energies import energy_files, save_energies
+from novelty_metric.reference.energies import energy_files, load_energies, save_energies
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 
 class ToyRelaxer:
@@ -219,3 +222,22 @@ def test_only_those_wanted(reference: Reference) -> None:
         reference_energies(reference, done, wanted=wanted), EXPECTED, rtol=1e-12
     )
     assert done.seen == []
+
+
+def test_build_computes_the_energies_that_the_hull_needs(
+    chgnet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    salt.to(str(tmp_path / "salt.cif"))
+    store = tmp_path / "salt.arrow"
+    words = ["reference", "build", str(tmp_path / "salt.cif"), f"out={store}"]
+    assert main([*words, "relaxer=chgnet", "hull=reference"]) == 0
+    assert "energies that the hull needs are computed with CHGNet" in capsys.readouterr().out
+    reference = Reference.open(store)
+    (path, _) = energy_files(reference, chgnet.info)
+    energies, done = load_energies(path, reference, chgnet.info)
+    assert done.all()
+    expected = next(PotentialRelaxer(chgnet).energies([reference.structure(0)]))
+    assert energies[0] == pytest.approx(expected, abs=1e-6)
