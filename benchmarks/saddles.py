@@ -1,0 +1,138 @@
+"""How well saddles are told from minima, with a shake as the yardstick.
+
+Relaxes generated crystals with the settings of `fast`, checks each for resting on a saddle, and
+relaxes it once more with its sites moved by 0.05 Å and its cell strained by 1 % at random. A
+crystal that the shake takes down by more than 0.005 eV/atom rested on a saddle. Prints how many of
+these the check finds, how many others it calls saddles, and how many crystals lie more than 0.02
+eV/atom above what the shake reaches, before and after the escape::
+
+    python benchmarks/saddles.py SAMPLES [SAMPLES ...] --crystals 20 --max-sites 10
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric import crystal, read_samples
+from novelty_metric.errors import CrystalError
+from novelty_metric.protocol import Minima, Protocol
+from novelty_metric.relaxation import Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.potentials import Chgnet
+from novelty_metric.relaxation.relaxer import PotentialRelaxer
+from novelty_metric.screening.composition import smact_valid
+from novelty_metric.support.statistics import wilson
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+SHAKE, STRAIN = 0.05, 0.01
+"""Å, and the standard deviation of the strain."""
+
+LOWER, FAR = 0.005, 0.02
+"""eV/atom by which a shake goes down from a saddle, and from one that matters."""
+
+
+def main() -> None:
+    """Relax, check, shake, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("samples", nargs="+", type=Path)
+    parser.add_argument("--crystals", type=int, default=20, help="from each file")
+    parser.add_argument("--max-sites", type=int, default=10)
+    options = parser.parse_args()
+    cells = [
+        cell for path in options.samples for cell in islice(chosen(path, options), options.crystals)
+    ]
+    relaxer = PotentialRelaxer(Chgnet(), workers=1, cache=RelaxationCache())
+    rests = [rest for rest in relaxed(relaxer, cells) if rest.converged and rest.structure]
+    at_rest = [rest.structure for rest in rests if rest.structure is not None]
+    escaped = relaxed(relaxer, at_rest, "escape")
+    shaken = relaxed(relaxer, [shake(cell, seed) for seed, cell in enumerate(at_rest)])
+    rows = [
+        (
+            one.structure.composition.reduced_formula if one.structure is not None else "",
+            one.energy_after - other.energy_after,
+            two.energy_after - other.energy_after,
+            two.saddle,
+            two.steps + 1,
+        )
+        for one, two, other in zip(rests, escaped, shaken, strict=True)
+        if one.energy_after is not None
+        and two.energy_after is not None
+        and other.energy_after is not None
+        and other.converged
+    ]
+    for formula, before, after, saddle, evaluations in rows:
+        if saddle or before > LOWER:
+            print(
+                f"  {formula}: saddle {saddle}, {before:.4f} eV/atom above the shaken one,"
+                f" {after:.4f} after the escape, {evaluations} evaluations"
+            )
+    say("saddles found", [saddle for _, before, _, saddle, _ in rows if before > LOWER])
+    say(
+        "minima called saddles",
+        [
+            saddle and after > before - LOWER
+            for _, before, after, saddle, _ in rows
+            if before <= LOWER
+        ],
+    )
+    say("far above the shaken one, before", [before > FAR for _, before, _, _, _ in rows])
+    say("far above the shaken one, after", [after > FAR for _, _, after, _, _ in rows])
+    checks = [evaluations for _, _, _, saddle, evaluations in rows if not saddle]
+    print(f"evaluations of a check that finds a minimum: {np.mean(checks):.1f}")
+
+
+def chosen(path: Path, options: argparse.Namespace) -> Iterator[Structure]:
+    """The crystals of a file that are small and pass SMACT, in their primitive cells."""
+    for sample in read_samples(path):
+        try:
+            cell = crystal.reduce(crystal.clean(sample.structure))
+        except CrystalError:
+            continue
+        if len(cell) <= options.max_sites and smact_valid(cell.composition):
+            yield cell
+
+
+def relaxed(
+    relaxer: PotentialRelaxer, cells: list[Structure], minima: Minima = "keep"
+) -> list[Relaxation]:
+    """Each crystal relaxed with the settings of `fast`, in order."""
+    fast = Protocol.named("fast")
+    settings = RelaxSettings(fmax=fast.fmax, max_steps=fast.max_steps, optimizer=fast.optimizer)
+    queue = deque(RelaxTask(at, cell, minima=minima) for at, cell in enumerate(cells))
+    found = {task.key: result for task, result in relaxer.relax(queue, settings)}
+    return [found[at] for at in range(len(cells))]
+
+
+def shake(cell: Structure, seed: int) -> Structure:
+    """The crystal with its sites moved and its cell strained at random."""
+    numbers = np.random.default_rng(seed)
+    strain = numbers.normal(scale=STRAIN, size=(3, 3))
+    moved = type(cell)(
+        cell.lattice.matrix @ (np.eye(3) + (strain + strain.T) / 2), cell.species, cell.frac_coords
+    )
+    moves = numbers.normal(size=(len(cell), 3))
+    moves *= SHAKE / np.linalg.norm(moves, axis=1, keepdims=True)
+    for site, move in enumerate(moves):
+        moved.translate_sites([site], move, frac_coords=False)
+    return moved
+
+
+def say(what: str, answers: list[bool | None]) -> None:
+    """Print a share with its 95 % interval."""
+    n = sum(map(bool, answers))
+    share = wilson(n, len(answers))
+    interval = "" if share is None else f" [{share.low:.2f}-{share.high:.2f}]"
+    print(f"{what}: {n} of {len(answers)}{interval}")
+
+
+if __name__ == "__main__":
+    main()
