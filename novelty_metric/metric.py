@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report.context import RunContext
     from novelty_metric.report.novelty_report import NoveltyReport
+    from novelty_metric.report.rediscovery import TestSet
     from novelty_metric.report.reward import Reward
     from novelty_metric.screening.hull import Hull, HullSource
     from novelty_metric.search.engine import ParentsResult
+    from novelty_metric.verdict import CrystalResult
 
 _GRACE = 0.25
 """Share of the time until a deadline for which steps without relaxation may go on beyond it."""
@@ -83,6 +85,9 @@ class SubstitutionNovelty:
         Relax every parent, also after one is confirmed; fills `kind`.
     relax_samples : bool
         False takes the samples as already relaxed.
+    rediscover : str or path, optional
+        Real crystals that the model did not see, such as a test set: `NoveltyReport.rediscovery`
+        then tells how many of them the samples match. A column ``year`` of a table is kept.
     leave_one_out : bool
         True for samples that are crystals of the reference, under their ids: each is scored against
         the reference without itself, and the hull without its composition.
@@ -147,6 +152,7 @@ class SubstitutionNovelty:
         exhaustive: bool = False,
         relax_samples: bool = True,
         leave_one_out: bool = False,
+        rediscover: str | Path | None = None,
         energies_per: str | None = None,
         energies_scale: str | None = None,
         workers: int | None = 1,
@@ -177,11 +183,13 @@ class SubstitutionNovelty:
         if self.rules.sample_energies is not None:
             check_sample_energies(hull, relax_samples=relax_samples)
         self._clock = StepClock(progress)
+        self._rediscover = None if rediscover is None else Path(rediscover).expanduser()
         self._forget()
 
     def _forget(self) -> None:
         """Have nothing open and no samples."""
         self._pipeline: Pipeline | None = None
+        self._test_set: TestSet | None = None
         self._search: Pipeline | None = None
         self._samples: list[Sample] = []
         self._cases: dict[str, Case] = {}
@@ -601,7 +609,31 @@ class SubstitutionNovelty:
         from novelty_metric.report.of_cases import report_of
 
         ordered = [self._cases[sample.id] for sample in self._samples if sample.id in self._cases]
-        return report_of(self.pipeline, ordered)
+        report = report_of(self.pipeline, ordered)
+        return self.with_rediscovery(report, report.results)
+
+    def with_rediscovery(
+        self, report: NoveltyReport, rows: Iterable[CrystalResult]
+    ) -> NoveltyReport:
+        """The report with what the samples rediscover, if `rediscover` names a test set.
+
+        Parameters
+        ----------
+        report : NoveltyReport
+        rows : iterable of CrystalResult
+            Its rows with their crystals.
+        """
+        path = self._rediscover
+        if path is None:
+            return report
+        from novelty_metric.report import rediscovery
+
+        search = self.pipeline.resources.search
+        if self._test_set is None:
+            crystals = rediscovery.read_test_set(path)
+            self._test_set = rediscovery.TestSet(path.name, crystals, search)
+        found = rediscovery.rediscover(rows, self._test_set, search)
+        return rediscovery.with_rediscovery(report, found)
 
     def _identity(self) -> dict[str, Any]:
         """What two metrics must share to be merged."""

@@ -59,6 +59,8 @@ def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
     for path in settings.samples:
         if not path.exists():
             raise InputError(f"samples={path}: no such file or folder")
+    if settings.rediscover is not None and not settings.rediscover.exists():
+        raise InputError(f"rediscover={settings.rediscover}: no such file or folder")
     return reference
 
 
@@ -127,7 +129,7 @@ def make_report(
         if smaller is not None:
             run.keep(smaller)
         run.score(samples)
-        report = run.report()
+        report = metric.with_rediscovery(run.report(), run.rows())
         if settings.out is not None:
             # The settings go first: a report without them could not be continued.
             run_folder.write_config(settings.out, config)
@@ -205,6 +207,7 @@ def make_metric(
         exhaustive=settings.exhaustive,
         relax_samples=settings.relax_samples,
         leave_one_out=settings.leave_one_out,
+        rediscover=settings.rediscover,
         energies_per=settings.energies_per,
         energies_scale=settings.energies_scale,
         workers=settings.workers,

@@ -96,6 +96,11 @@ packaged reference.
             "the others",
         ),
         _setting(
+            "rediscover",
+            "FILE",
+            "real crystals that the model did not see: how many of them the samples match",
+        ),
+        _setting(
             "energies",
             "NAME",
             "distances from the hull by the samples' own energies (eV): column of a table, "

@@ -250,6 +250,7 @@ def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
         ("novel by plain matching", lambda one: one.quality.novel, nothing),
         ("stable, unique, novel", lambda one: one.quality.sun, lambda one: one.quality.sun_bounds),
         ("the same, on the hull", lambda one: one.quality.sun_on_hull, nothing),
+        ("crystals of the test set rediscovered", _rediscovered, nothing),
     ]
     found = [
         FigureRow(
@@ -272,6 +273,10 @@ def _systems(reports: Sequence[NoveltyReport]) -> dict[str | int, list[Group | N
         for name in order
         if any(name in found for found in groups)
     }
+
+
+def _rediscovered(report: NoveltyReport) -> Interval | None:
+    return None if report.rediscovery is None else report.rediscovery.share
 
 
 def _without_suspect(report: NoveltyReport) -> Interval | None:

@@ -14,6 +14,7 @@ from novelty_metric.screening.composition import DEFAULT_SET
 if TYPE_CHECKING:
     from novelty_metric.reference.calibration import Calibration
     from novelty_metric.relaxation.base import PotentialInfo
+    from novelty_metric.report.rediscovery import Rediscovery
 
 HULL_REMARKS = ("reference", "file", "note")
 """Facts of a hull that decide nothing: its crystals and entries are in the hashes."""
@@ -61,6 +62,8 @@ class RunContext:
     warnings : tuple of str
     calibration : Calibration or None
         What real crystals of the reference score, if that was measured.
+    rediscovery : Rediscovery or None
+        Crystals of a test set that the samples match, if one was named.
     """
 
     protocol: Protocol
@@ -81,6 +84,7 @@ class RunContext:
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    rediscovery: Rediscovery | None = None
 
     def __post_init__(self) -> None:
         # Plain values, so that a report read back from files equals the one that was written.

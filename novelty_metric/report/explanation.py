@@ -78,6 +78,10 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
         and other.duplicate_group == result.duplicate_group
         and other.id != result.id
     ]
+    again = () if report.rediscovery is None else report.rediscovery.of_sample(result.id)
+    if again:
+        assert report.rediscovery is not None
+        facts.append(("rediscovers", f"{', '.join(again)} of {report.rediscovery.name}"))
     if equal:
         more = f" and {len(equal) - _MOST_NAMED} more" if len(equal) > _MOST_NAMED else ""
         facts.append(("equal to", f"the samples {', '.join(equal[:_MOST_NAMED])}{more}"))

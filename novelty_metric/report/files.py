@@ -40,6 +40,7 @@ from novelty_metric.report.breakdown import BREAKDOWNS
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.quality import stable, structurally_valid
+from novelty_metric.report.rediscovery import Rediscovery
 from novelty_metric.report.rows import ENUMS, record_from
 from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.support.folders import write_atomically
@@ -302,6 +303,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         },
         "calibration": None if context.calibration is None else context.calibration.to_dict(),
         "beside_real_crystals": _json(report.beside_real_crystals),
+        "rediscovery": None if context.rediscovery is None else context.rediscovery.to_dict(),
         "versions": context.versions,
         "machine": context.machine,
         "timings": context.seconds,
@@ -367,11 +369,16 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         versions=content["versions"],
         machine=content.get("machine", {}),  # reports of before it was kept
         calibration=_calibration(content.get("calibration")),
+        rediscovery=_rediscovery(content.get("rediscovery")),
     )
 
 
 def _calibration(content: Mapping[str, Any] | None) -> Calibration | None:
     return None if content is None else Calibration.from_dict(content)
+
+
+def _rediscovery(content: Mapping[str, Any] | None) -> Rediscovery | None:
+    return None if content is None else Rediscovery.from_dict(content)
 
 
 # Writing

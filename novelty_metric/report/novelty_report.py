@@ -31,6 +31,7 @@ from novelty_metric.report.graded import GradedNovelty, graded_novelty
 from novelty_metric.report.plain_values import plain_row
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
 from novelty_metric.report.real_crystals import BesideRealCrystals, beside_real_crystals
+from novelty_metric.report.rediscovery import Rediscovery
 from novelty_metric.support.statistics import Bounds, Interval, wilson
 from novelty_metric.support.text import Limits, percent
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -323,6 +324,11 @@ class NoveltyReport:
         """The base rate and the ratios to it; None if the reference is not calibrated."""
         return beside_real_crystals(self._eligible, self.context.calibration)
 
+    @property
+    def rediscovery(self) -> Rediscovery | None:
+        """Crystals of a test set that the samples match; None if none was named."""
+        return self.context.rediscovery
+
     @cached_property
     def quality(self) -> Quality:
         """Validity, and stable, unique and novel by plain matching."""
@@ -427,6 +433,10 @@ class NoveltyReport:
         }
         values.update({verdict: share.value for verdict, share in self.fractions.items()})
         values.update(_beside_values(self.beside_real_crystals))
+        if self.rediscovery is not None:
+            values["n_rediscovered"] = float(len(self.rediscovery.found))
+            share = self.rediscovery.share
+            values["rediscovered"] = None if share is None else share.value
         return {
             f"{prefix}/{name}": value
             for name, value in values.items()

@@ -189,7 +189,7 @@ class ParentSearch:
             generated,
             self.reference,
             self._compositions,
-            test=self._plain,
+            test=self.plain,
             duplicate=duplicate,
             leave_out=leave_out,
         )
@@ -283,7 +283,7 @@ class ParentSearch:
         """
         return duplicates.SampleGroups(
             duplicates.group_equal(structures, self._equal, too_late),
-            duplicates.group_equal(structures, self._plain, too_late),
+            duplicates.group_equal(structures, self.plain, too_late),
         )
 
     @cached_property
@@ -291,7 +291,8 @@ class ParentSearch:
         return duplicates.EqualTest(self.matching, self.protocol, self._kernels)
 
     @cached_property
-    def _plain(self) -> PlainTest:
+    def plain(self) -> PlainTest:
+        """Plain matching of two crystals."""
         return PlainTest(self._kernels)
 
     def _candidates(self, own: BareCell) -> tuple[np.ndarray, np.ndarray]:

@@ -31,11 +31,12 @@ NO_MATTER = (
     "part",
     "progress",
     "detail",
+    "rediscover",
 )
 """Settings that change no answer; the samples are compared by content."""
 _NO_MATTER_INSIDE = ("model.formats", "relaxer.device", "relaxer.allow_pickle")
 """Settings of a group that change no answer."""
-_PATHS = ("samples", "reference.path", "hull.file", "cache", "relaxer.model")
+_PATHS = ("samples", "reference.path", "hull.file", "cache", "relaxer.model", "rediscover")
 """Settings that may be paths."""
 _RELATIVE = "relative_paths"
 """Key of the settings under which these paths stand once more, as seen from the folder."""

@@ -6,9 +6,11 @@ from rich.text import Text
 
 from novelty_metric.report.context import count_of_crystals
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.text import percent, percent_range
+from novelty_metric.report.rediscovery import Rediscovery
+from novelty_metric.support.text import percent, percent_interval, percent_range
 from novelty_metric.terminal.calibration import base_rate_lines
 
+_MOST_YEARS = 4
 CALIBRATE = "novelty-metric reference calibrate REFERENCE"
 
 
@@ -31,7 +33,17 @@ def headline_lines(report: NoveltyReport, calibrate: str = CALIBRATE) -> list[Te
         )
     lines += base_rate_lines(report, calibrate)
     lines.append(_novel_yield(report))
+    if report.rediscovery is not None:
+        lines.append(Text(rediscovery_line(report.rediscovery)))
     return lines
+
+
+def rediscovery_line(found: Rediscovery) -> str:
+    """How many crystals of the test set the samples match; by year where there are few years."""
+    share = percent_interval(found.share, 1, unit=" %", none="none is new to the reference")
+    years = ", ".join(f"{year}: {hits} of {n}" for year, (hits, n) in found.by_year().items())
+    line = f"rediscovered {len(found.found)} of {found.total} crystals of {found.name} ({share})"
+    return f"{line}; {years}" if 0 < len(found.years) <= _MOST_YEARS else line
 
 
 def _novelty(report: NoveltyReport) -> Text:

@@ -28,6 +28,7 @@ from novelty_metric.figures.report_page import (
 from novelty_metric.figures.style import COLUMN, PAGE
 from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.rediscovery import Rediscovered, Rediscovery, with_rediscovery
 
 NASTY = "<script>document.title='run'</script>\"'&{{ 7*7 }}$x^2"
 
@@ -78,6 +79,17 @@ def test_a_calibrated_run_is_compared_with_real_crystals(
     without = report_page([Run(name="mine", report=made)])
     assert "novelty ratio" not in text_of(without)
     assert 'alt="Novelty ratio' not in without
+
+
+def test_what_a_run_rediscovers(make_report: Callable[..., NoveltyReport]) -> None:
+    made = make_report(duplicate=5, unmatched=1)
+    found = Rediscovery("test.csv", 200, 0, 0, 0, (Rediscovered("mp-1", None, ("gen_1",)),), {})
+    report = with_rediscovery(made, found)
+    page = report_page([Run(name="mine", report=report), Run(name="other", report=made)])
+    assert "crystals of the test set rediscovered" in text_of(page)
+    alone = text_of(report_page([Run(name="mine", report=report)]))
+    assert "rediscovered1of 200 crystals of test.csv; 95 %: 0.5 [0.1–2.8] %" in alone
+    assert "rediscovered" not in text_of(report_page([Run(name="other", report=made)]))
 
 
 def test_a_run_that_relaxed_nothing_has_a_bound(
