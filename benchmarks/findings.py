@@ -15,9 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from novelty_metric import NoveltyReport
-from novelty_metric.baselines import NULL_MODELS
 from novelty_metric.errors import InputError
-from novelty_metric.figures.ratios import novelty_ratios
+from novelty_metric.figures.ratios import is_null_model, novelty_ratios
 from novelty_metric.figures.style import to_png
 from novelty_metric.reference.calibration import Calibration, LeftOutCrystal, load_calibration
 from novelty_metric.report.of_cases import key_of_context
@@ -47,12 +46,6 @@ def load(folder: Path, calibration: Calibration | None) -> NoveltyReport:
     return replace(report, context=replace(report.context, calibration=calibration))
 
 
-def is_null(name: str, report: NoveltyReport) -> bool:
-    """Whether a run is of a null model: by its name, or by the ids that `baseline` writes."""
-    first = report.results[0].id
-    return name in NULL_MODELS or any(first.startswith(f"{null}-") for null in NULL_MODELS)
-
-
 def beside_of(report: NoveltyReport) -> BesideRealCrystals:
     beside = report.beside_real_crystals
     if beside is None:
@@ -74,7 +67,7 @@ def row(name: str, report: NoveltyReport) -> list[str]:
     expected, z = beside.standardised, beside.copying_z
     low = sum(one.crystal_system in LOW_SYMMETRY for one in report.eligible)
     return [
-        f"{name} (null model)" if is_null(name, report) else name,
+        f"{name} (null model)" if is_null_model(name, report) else name,
         f"{report.counts['unmatched']} of {report.n_eligible}",
         percent_interval(report.novelty_interval, none="–"),
         percent_interval(wilson(low, report.n_eligible), 0, none="–"),
@@ -143,8 +136,7 @@ def main() -> None:
         [by_symmetry("real crystals", real), *systems],
     )
     if options.picture is not None:
-        nulls = [name for name, report in ordered.items() if is_null(name, report)]
-        options.picture.write_bytes(to_png(novelty_ratios(ordered, nulls=nulls), dpi=130))
+        options.picture.write_bytes(to_png(novelty_ratios(ordered), dpi=130))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,15 @@ def novelty_ratio(report: NoveltyReport) -> Figure:
     return novelty_ratios({"these crystals": report})
 
 
-def novelty_ratios(reports: Mapping[str, NoveltyReport], *, nulls: Collection[str] = ()) -> Figure:
+def is_null_model(name: str, report: NoveltyReport) -> bool:
+    """Whether a run is of a null model: by its name, or by the ids that `baseline` writes."""
+    from novelty_metric.baselines import NULL_MODELS
+
+    first = report.results[0].id if report.results else ""
+    return name in NULL_MODELS or any(first.startswith(f"{null}-") for null in NULL_MODELS)
+
+
+def novelty_ratios(reports: Mapping[str, NoveltyReport]) -> Figure:
     """Novelty ratios of several reports with their 95 % intervals, on a logarithmic axis.
 
     Real crystals are at 1; their interval is that of the base rate, which the intervals of the
@@ -60,9 +68,7 @@ def novelty_ratios(reports: Mapping[str, NoveltyReport], *, nulls: Collection[st
     Parameters
     ----------
     reports : mapping
-        By name, drawn from the top.
-    nulls : collection of str
-        Names of those that are null models.
+        By name, drawn from the top; null models in grey, see `is_null_model`.
     """
     besides = {name: report.beside_real_crystals for name, report in reports.items()}
     rows = [
@@ -70,7 +76,7 @@ def novelty_ratios(reports: Mapping[str, NoveltyReport], *, nulls: Collection[st
             name,
             None if beside is None else beside.novelty_ratio,
             observed_expected(beside),
-            _NULL if name in nulls else _MODEL,
+            _NULL if is_null_model(name, reports[name]) else _MODEL,
             "not calibrated" if beside is None else "none eligible",
         )
         for name, beside in besides.items()

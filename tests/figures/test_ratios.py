@@ -56,7 +56,7 @@ def words(figure: Figure) -> list[str]:
 
 
 def test_a_row_per_run_and_real_crystals_at_one() -> None:
-    figure = novelty_ratios({"a": report(10), "b": report(25)}, nulls=["b"])
+    figure = novelty_ratios({"a": report(10), "perturbed": report(25)})
     assert dots(figure, "o") == [
         (pytest.approx(2), 0.0),
         (pytest.approx(5), 1.0),
@@ -66,7 +66,7 @@ def test_a_row_per_run_and_real_crystals_at_one() -> None:
     assert words(figure)[0].startswith("2.0 [")
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["a", "b", "real crystals (100)"]
+    assert names == ["a", "perturbed", "real crystals (100)"]
     own, of_null = (line.get_color() for line in axes.lines if line.get_marker() == "D")
     assert own != of_null
 
