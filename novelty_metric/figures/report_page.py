@@ -483,7 +483,7 @@ def _crystals(runs: Sequence[Run], count: int) -> list[Card]:
         for card in cards_of(
             run.report,
             run.folder,
-            count // len(runs),
+            (count + len(runs) - place) // len(runs),
             run=run.name,
             prefix="crystal-" if len(runs) == 1 else f"crystal-{place}-",
         )
