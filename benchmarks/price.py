@@ -20,7 +20,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -45,10 +45,13 @@ PARTS = {
     "reduction": ("reduce",),
     "screen": ("screen",),
     "search": ("find duplicates", "search parents", "group equal samples"),
-    "samples": ("relax samples",),
-    "parents": ("relax parents",),
+    "samples": ("relax samples", "symmetry of samples", "saddles of samples"),
+    "parents": ("relax parents", "saddles of parents"),
 }
 """Parts of the price: the steps of a pipeline that each adds up."""
+
+OPENING = ("open", "prepare search", "energies of the reference")
+"""Steps that are made once, and count in no price."""
 
 
 class ProcessorClock(StepClock):
@@ -196,12 +199,11 @@ def price_of(path: Path, options: Any, counted: Counted, plain: Evaluator) -> Pr
     plain_seconds = seconds_of_plain_calls(samples, plain)
     report = metric.compute()
     plain_seconds = (plain_seconds + seconds_of_plain_calls(samples, plain)) / 2
-    seconds = metric._clock.seconds
     return Price(
         file=path.name,
         n_crystals=len(samples),
         plain=plain_seconds,
-        parts={part: sum(seconds[step] for step in steps) for part, steps in PARTS.items()},
+        parts=parts_of(metric._clock.seconds),
         evaluating=counted.seconds,
         n_evaluations=counted.n_evaluations,
         n_sites=counted.n_sites,
@@ -209,6 +211,14 @@ def price_of(path: Path, options: Any, counted: Counted, plain: Evaluator) -> Pr
             row.id: None if row.verdict is None else str(row.verdict) for row in report.results
         },
     )
+
+
+def parts_of(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The time of each part; what belongs to none is a part of its own."""
+    parts = {part: sum(seconds.get(step, 0.0) for step in steps) for part, steps in PARTS.items()}
+    known = {step for steps in PARTS.values() for step in steps} | {*OPENING}
+    parts["others"] = sum(value for step, value in seconds.items() if step not in known)
+    return parts
 
 
 def seconds_of_plain_calls(samples: Sequence[Sample], plain: Evaluator) -> float:
