@@ -11,9 +11,11 @@ led to. This script counts, over real crystals, how often a description changes
 - the map alone (another placement of the same elements, at the same cost),
 - the duplicate found, and the parents that the whole search ranks,
 
-and says for every pair that changed what differed between the two descriptions::
+and says for every pair that changed what differed between the two descriptions, for one of the two
+rules by which a map is chosen (``protocol.map``)::
 
-    python benchmarks/invariance.py --crystals 40 --references 400 --reference STORE.arrow \\
+    python benchmarks/invariance.py --map best --crystals 40 --references 400 \\
+        --reference STORE.arrow \\
         --samples SHARED/data/generated/diffcsp/DiffCSP_mp_20.pt
 """
 
@@ -30,7 +32,7 @@ from pymatgen.core import Structure
 
 from novelty_metric.crystal import clean, reduce, symmetry
 from novelty_metric.errors import CrystalError
-from novelty_metric.protocol import Protocol
+from novelty_metric.protocol import MAPS, Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.search.bounds import may_match
 from novelty_metric.search.engine import ParentSearch
@@ -65,13 +67,16 @@ class Tally:
 def matches(
     search: ParentSearch, generated: Structure, indices: np.ndarray
 ) -> dict[int, FrameworkMatch]:
-    """Geometric matches of one crystal with those reference crystals, as pymatgen finds them."""
+    """Geometric matches of one crystal with those reference crystals, by the protocol's rule."""
     compiled = search.compiled_test(generated)
-    if compiled is not None:
-        indices = indices[compiled.passes(indices)[0]]
+    assert compiled is not None
     found = {}
-    for index in indices.tolist():
-        match = search.matching.framework_match(generated, search.reference.structure(index))
+    for index in indices[compiled.passes(indices)[0]].tolist():
+        if compiled.best:
+            cheapest = compiled.cheapest_map(index)
+            match = None if cheapest is None else cheapest[1]
+        else:
+            match = search.matching.framework_match(generated, search.reference.structure(index))
         if match is not None:
             found[index] = match
     return found
@@ -167,16 +172,20 @@ def anchor_tally(
     """Compare the geometric matches when only the order of T's sites changes: another anchor."""
     tally = Tally()
     reference = search.reference
-    again = [Structure.from_sites([s[i] for i in rng.permutation(len(s))]) for s in reference]
+    again = Reference.from_structures(
+        [Structure.from_sites([s[i] for i in rng.permutation(len(s))]) for s in reference]
+    )
+    other_search = ParentSearch(again, search.protocol)
     for crystal in crystals:
         indices = usable(reference, crystal)
         cell = search._cell(crystal)
         indices = indices[may_match(cell, search._cells_at(indices), ltol=search.protocol.ltol)]
         tally.crystals += 1
         tally.pairs += len(indices)
+        found = [matches(s, crystal, indices) for s in (search, other_search)]
         for index in indices.tolist():
-            parents = (reference.structure(index), again[index])
-            one, other = (search.matching.framework_match(crystal, p) for p in parents)
+            parents = (reference.structure(index), again.structure(index))
+            one, other = (of_search.get(index) for of_search in found)
             tally.matching += one is not None
             if one is not None and other is not None:
                 costs = {cost_of(crystal, p, m) for p, m in zip(parents, (one, other), strict=True)}
@@ -225,6 +234,7 @@ def main() -> int:
     parser.add_argument("--references", type=int, default=400)
     parser.add_argument("--reference", type=Path, required=True, help="a prepared reference")
     parser.add_argument("--samples", type=Path, required=True, help="a .pt file of DiffCSP")
+    parser.add_argument("--map", choices=MAPS, default="first", help="protocol.map")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -241,7 +251,7 @@ def main() -> int:
             whole.structure(others[i]) for i in rng.permutation(len(others))[: 2 * options.crystals]
         ],
     }
-    search = ParentSearch(reference, Protocol())
+    search = ParentSearch(reference, Protocol(map=options.map))
     for source, structures in sources.items():
         print(source, flush=True)
         crystals = []

@@ -59,6 +59,10 @@ class Protocol:
         Angle tolerance of the symmetry search (degrees).
     k : int
         Cheapest parents kept per route.
+    map : str
+        Which atom map of a parent counts: ``"first"``, as in the paper, the first that pymatgen
+        finds, or ``"best"``, the one of least cost among all matches within the tolerances, which
+        does not depend on how the crystals are written down.
     max_pair_tests : int
         Most reference crystals that the lattice-and-sites route looks at for one crystal; past it
         the crystal is undecided if a parent could have been missed. 0, as in the paper, for no
@@ -85,6 +89,7 @@ class Protocol:
     symprec: float = 0.01
     symmetry_angle_tolerance: float = 5.0
     k: int = 3
+    map: str = "first"
     max_pair_tests: int = 0
 
     def __post_init__(self) -> None:
@@ -110,6 +115,8 @@ class Protocol:
             raise InputError(
                 f"protocol.optimizer is {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}"
             )
+        if self.map not in MAPS:
+            raise InputError(f"protocol.map is {self.map!r}; known: {', '.join(MAPS)}")
 
     @classmethod
     def named(cls, name: str) -> Protocol:
@@ -135,6 +142,8 @@ SCOPES = get_args(Scope)
 """Which crystals are searched for parents."""
 
 OPTIMIZERS = ("lbfgs", "fire", "bfgs_symmetric")
+
+MAPS = ("first", "best")
 
 PRESETS: dict[str, Protocol] = {
     "paper": Protocol(),

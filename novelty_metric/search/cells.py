@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from pymatgen.core import Lattice, Structure
+
+    from novelty_metric.verdict import Supercell
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,25 @@ class BareCell:
         return len(self.frac_coords)
 
 
+@dataclass(frozen=True, slots=True)
+class FrameworkMatch:
+    """A purely geometric match of a generated crystal G with a reference crystal T.
+
+    Attributes
+    ----------
+    rms : float
+        RMS site distance in (V/N)^(1/3).
+    sites : tuple of int
+        For each site of T, or of T's supercell if there is one, the site of G that lies on it.
+    supercell : 3×3 integers or None
+        Matrix for ``T.make_supercell``; None unless G has more sites than T.
+    """
+
+    rms: float
+    sites: tuple[int, ...]
+    supercell: Supercell | None
+
+
 class FirstMatch(NamedTuple):
     """The first match of a pair that pymatgen may accept: it refuses all that come before.
 
@@ -97,3 +118,9 @@ class FirstMatch(NamedTuple):
     def matrix(self) -> np.ndarray:
         """Coefficients of the three vectors, int64 (3, 3)."""
         return self.vectors[list(self.places)]
+
+
+def supercell_of(matrix: Any) -> Supercell:
+    """A matrix of integers as a `Supercell`."""
+    rows = [tuple(int(value) for value in row) for row in np.asarray(matrix).tolist()]
+    return tuple(rows)  # type: ignore[return-value]

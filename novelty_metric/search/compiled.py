@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from novelty_metric.errors import InputError
-from novelty_metric.search.cells import FirstMatch
-from novelty_metric.search.pettifor import pettifor_numbers
+from novelty_metric.search.cells import FirstMatch, FrameworkMatch, supercell_of
 from novelty_metric.support.folders import cache_folder
 
 if TYPE_CHECKING:
@@ -142,11 +141,14 @@ class CompiledTest:
         self._pairs = kernels.Pairs.of(
             self._lattice,
             generated.frac_coords,
+            generated.atomic_numbers,
             reference.lattices,
             reference.offsets,
             reference.frac_coords,
+            reference.numbers,
         )
-        self._pettifor = pettifor_numbers(generated.atomic_numbers)
+        self._n_sites = len(generated)
+        self.best = protocol.map == "best"
         self._points = PointsAround(self._lattice)
         self._effort = effort
         self._work = np.array([0, int(effort * MOST_WORK)], dtype=np.int64)
@@ -158,6 +160,8 @@ class CompiledTest:
 
     def passes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pairs pymatgen might accept; it refuses every other one.
+
+        With ``map=best`` those that match, see `lattice_sites`.
 
         Parameters
         ----------
@@ -171,7 +175,9 @@ class CompiledTest:
             Those of which nothing is known, as there was too much to compare.
         """
         self._work[1] += int(self._effort * MOST_WORK_OF_A_PAIR * len(indices))
-        steps = self._kernels.furthest_steps(self._pairs, indices, self._work, **self._tolerances)
+        steps = self._kernels.furthest_steps(
+            self._pairs, indices, self._work, every=self.best, **self._tolerances
+        )
         return steps == self._kernels.LET_THROUGH, steps == self._kernels.WORK_LIMIT_REACHED
 
     def first_match(self, index: int) -> tuple[bool, float, FirstMatch | None]:
@@ -191,7 +197,7 @@ class CompiledTest:
         lattice = np.array(reference.lattices[index], dtype=np.float64)
         n_sites = sites.stop - sites.start
         ltol = self._tolerances["ltol"]
-        if n_sites >= len(self._pettifor):
+        if n_sites >= self._n_sites:
             source, target = self._lattice, lattice
         else:
             source, target = lattice, self._lattice
@@ -203,8 +209,6 @@ class CompiledTest:
         answer, cost, found = self._kernels.cost_of_first_match(
             self._pairs,
             index,
-            self._pettifor,
-            pettifor_numbers(reference.numbers[sites]),
             vectors,
             self._work,
             **self._tolerances,
@@ -213,6 +217,26 @@ class CompiledTest:
         if np.isfinite(cost) and _too_many_mappings(vectors, source, target, ltol):
             finished = False
         return finished, cost, FirstMatch.of(vectors, found)
+
+    def cheapest_map(self, index: int) -> tuple[float, FrameworkMatch] | None:
+        """The cheapest map of all matches with that reference crystal, and its cost; or None.
+
+        Raises
+        ------
+        TooMuchToCompareError
+            If it was not found out within the work limit.
+        """
+        answer, cost, rms, sites, lattice = self._kernels.cheapest_map(
+            self._pairs, index, self._work, **self._tolerances
+        )
+        if answer == self._kernels.WORK_LIMIT_REACHED:
+            raise TooMuchToCompareError("too much to compare")
+        if not np.isfinite(cost):
+            return None
+        n_reference = int(self._reference.n_sites[index])
+        copies = max(1, n_reference // self._n_sites)
+        supercell = None if n_reference >= self._n_sites else supercell_of(lattice)
+        return cost, FrameworkMatch(rms, tuple((sites // copies).tolist()), supercell)
 
 
 def where_equal(
@@ -259,10 +283,10 @@ def where_equal(
     answer, found = kernels.first_equal(
         lattices[0],
         np.array(generated.frac_coords, dtype=np.float64),
-        np.array(generated.atomic_numbers, dtype=np.int64),
+        np.array(generated.atomic_numbers),
         lattices[1],
         np.array(other.frac_coords, dtype=np.float64),
-        np.array(other.atomic_numbers, dtype=np.int64),
+        np.array(other.atomic_numbers),
         vectors,
         of_this_pair,
         ltol=protocol.ltol,

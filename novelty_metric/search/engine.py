@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from novelty_metric.errors import InputError
 from novelty_metric.search import duplicates
 from novelty_metric.search.bounds import (
     Cells,
@@ -100,6 +101,8 @@ class ParentSearch:
     ) -> None:
         """Index the reference."""
         reference.require(protocol)
+        if protocol.map == "best" and not compiled:
+            raise InputError("protocol.map=best needs the compiled search")
         self.reference = reference
         self.protocol = protocol
         self.matching = Matching(protocol)

@@ -1,5 +1,31 @@
 """Route 1: parents by a purely geometric match of lattice and sites.
 
+Which atom map of a pair counts is a setting, ``protocol.map``.
+
+``first``, as in the paper: the map of the first match in pymatgen's order. It depends on the order
+of the sites and on the choice of the cell.
+
+``best``: the map of least cost among all matches. Those are defined without an order:
+
+- *lattices*: all triples of vectors of the smaller crystal's lattice (of G's, if both have as many
+  sites) whose lengths and angles are within the tolerances of the reduced cell of the larger, and
+  whose determinant is ± the ratio of the numbers of sites. These are pymatgen's. The sites of both
+  are compared on the cell of the mean lengths and angles;
+- *translations*: each site of T's rarest element onto each site of G (the element of the lowest
+  Pettifor number, if several are as rare; all elements without a number count as one);
+- *assignment*: the one of the least sum of squared distances, shortest images, where no site goes
+  further than 2 ``stol`` (V/N)^(1/3), the sphere inside pymatgen's window. Elements play no part;
+- *acceptance*: the RMS distance is below ``stol`` after one more shift by the mean. Where several
+  assignments, or images, are equally near (to 1e-7), it is the RMS before that shift, which is the
+  same for all of them; each of them is then a match.
+
+Of maps of equal cost the one of the least RMS is taken (to 1e-4), then of the least sum of squares
+of the differences, then the first that was found. That last choice can change the placement of
+the elements with the description of a crystal, but no cost.
+
+``best`` neither refuses nor accepts exactly the pairs of ``first``: that moves only T's first site
+onto the sites of G, and its window is a box.
+
 pymatgen is imported only through the matcher that is passed in.
 """
 
@@ -94,6 +120,7 @@ def search_lattice_sites(
     undecided = _Undecided(reference)
     waiting: list[tuple[Key, str]] = []  # with what is known
     first: dict[int, FirstMatch | None] = {}
+    cheapest: dict[int, FrameworkMatch] = {}
     while waiting or queue.place < queue.end:
         queue.sort_next()
         if not waiting or (queue.place < queue.end and queue.key() < waiting[0][0]):
@@ -106,7 +133,19 @@ def search_lattice_sites(
         if best.certain_before(key):
             break
         bound, size, index = key
-        if compiled is not None and known_of_it == _PASSED:
+        if compiled is not None and compiled.best and known_of_it == _PASSED:
+            try:
+                found = compiled.cheapest_map(index)
+            except TooMuchToCompareError:
+                undecided.over_limit.append(index)
+                continue
+            if found is None:
+                continue
+            cost, cheapest[index] = found
+            if cost > bound:
+                heapq.heappush(waiting, ((cost, size, index), _RAISED))
+                continue
+        elif compiled is not None and known_of_it == _PASSED:
             finished, cost, first[index] = compiled.first_match(index)
             if not finished:
                 known_of_it = _WORK_LIMIT_REACHED
@@ -122,7 +161,9 @@ def search_lattice_sites(
             parent = BareCell.of(
                 reference.lattices[index], reference.frac_coords[sites], reference.numbers[sites]
             )
-            match = matching.framework_match(generated, parent, first.pop(index, None), work)
+            match = cheapest.pop(index, None)
+            if match is None:
+                match = matching.framework_match(generated, parent, first.pop(index, None), work)
         except TooMuchToCompareError:
             undecided.over_limit.append(index)
             continue

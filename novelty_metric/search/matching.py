@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from novelty_metric.primitive import niggli, primitive
 from novelty_metric.search.bounds import Cells, may_match
+from novelty_metric.search.cells import FrameworkMatch, supercell_of
 from novelty_metric.search.compiled import TooMuchToCompareError, load_kernels, where_equal
 
 if TYPE_CHECKING:
@@ -28,26 +28,6 @@ if TYPE_CHECKING:
 
     from novelty_metric.protocol import Protocol
     from novelty_metric.search.cells import BareCell, FirstMatch
-    from novelty_metric.verdict import Supercell
-
-
-@dataclass(frozen=True, slots=True)
-class FrameworkMatch:
-    """A purely geometric match of a generated crystal G with a reference crystal T.
-
-    Attributes
-    ----------
-    rms : float
-        RMS site distance in (V/N)^(1/3).
-    sites : tuple of int
-        For each site of T, or of T's supercell if there is one, the site of G that lies on it.
-    supercell : 3×3 integers or None
-        Matrix for ``T.make_supercell``; None unless G has more sites than T.
-    """
-
-    rms: float
-    sites: tuple[int, ...]
-    supercell: Supercell | None
 
 
 MOST_MATCHES = 50_000.0
@@ -303,7 +283,7 @@ class Matching:
         # if T is the larger. pymatgen expands site by site (a a b b …), hence the division.
         if n_reference > n_generated:
             return FrameworkMatch(float(rms), tuple(int(j) // fu for j in mapping), None)
-        supercell = None if n_reference == n_generated else _supercell(matrix)
+        supercell = None if n_reference == n_generated else supercell_of(matrix)
         return FrameworkMatch(float(rms), tuple(int(j) for j in mapping), supercell)
 
 
@@ -388,8 +368,3 @@ def _match_rms(
         return None
     # Without `use_rms` the value compared is the largest distance; the distances come second.
     return float(np.sqrt(np.mean(np.square(match[1]))))
-
-
-def _supercell(matrix: Any) -> Supercell:
-    rows = [tuple(int(value) for value in row) for row in np.asarray(matrix).tolist()]
-    return tuple(rows)  # type: ignore[return-value]

@@ -26,9 +26,11 @@ def steps(
         Pairs.of(
             generated.lattice.matrix,
             generated.frac_coords,
+            generated.atomic_numbers,
             reference.lattices,
             reference.offsets,
             reference.frac_coords,
+            reference.numbers,
         ),
         np.array(indices, dtype=np.int64),
         np.array([0, 10**12]),

@@ -212,8 +212,13 @@ def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Ref
     counts = []
     for structure in [perovskite, from_oxygen, *reference]:
         operations = np.empty((48, 6), np.int64)
-        count = kernels.operations_at_first(
-            structure.lattice.matrix, structure.frac_coords, len(structure), operations
+        count = kernels.operations_of(
+            structure.lattice.matrix,
+            structure.frac_coords,
+            np.array(structure.atomic_numbers),
+            len(structure),
+            False,
+            operations,
         )
         have = {tuple(row) for row in operations[:count].tolist()}
         assert brute_force_operations(structure, 1e-12) <= have
@@ -226,8 +231,13 @@ def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Ref
 def test_equivalent_lattices_and_no_others_share_a_class() -> None:
     rng = np.random.default_rng(4)
     operations = np.empty((48, 6), np.int64)
-    count = kernels.operations_at_first(
-        np.diag([3.0, 3.0, 5.0]), np.array([[0.1, 0.2, 0.3]]), 1, operations
+    count = kernels.operations_of(
+        np.diag([3.0, 3.0, 5.0]),
+        np.array([[0.1, 0.2, 0.3]]),
+        np.array([1]),
+        1,
+        False,
+        operations,
     )
     assert count == 16
     turns = np.zeros((count, 3, 3), np.int64)
@@ -273,6 +283,14 @@ def test_a_reduction_that_only_exchanges_is_foretold() -> None:
 
 def test_inversion_about_the_first_site() -> None:
     frac = np.array([[0.1, 0.2, 0.3], [0.4, 0.9, 0.15], [0.8, 0.5, 0.45]])
-    assert kernels._inverted_about_first(np.ascontiguousarray(frac.T), 3)
-    frac[2, 0] += 1e-6
-    assert not kernels._inverted_about_first(np.ascontiguousarray(frac.T), 3)
+    scratch = kernels.scratch_for(3)
+    scratch.every[0], scratch.labels[1, :3] = 0, (1, 2, 2)
+    coords = np.ascontiguousarray(frac.T)
+    assert kernels.inverted_about_first(coords, 3, scratch)
+    scratch.every[0] = 1
+    assert kernels.inverted_about_first(coords, 3, scratch)
+    scratch.labels[1, 2] = 3
+    assert not kernels.inverted_about_first(coords, 3, scratch)
+    scratch.every[0] = 0
+    coords[0, 2] += 1e-6
+    assert not kernels.inverted_about_first(coords, 3, scratch)

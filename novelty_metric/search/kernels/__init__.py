@@ -32,7 +32,12 @@ from novelty_metric.search.kernels.constants import (
     WORK_LIMIT_REACHED,
 )
 from novelty_metric.search.kernels.memory import Pairs
-from novelty_metric.search.kernels.scan import cost_of_first_match, first_equal, furthest_steps
+from novelty_metric.search.kernels.scan import (
+    cheapest_map,
+    cost_of_first_match,
+    first_equal,
+    furthest_steps,
+)
 
 __all__ = [
     "ACCEPTED",
@@ -43,6 +48,7 @@ __all__ = [
     "TOO_FAR",
     "WORK_LIMIT_REACHED",
     "Pairs",
+    "cheapest_map",
     "cost_of_first_match",
     "first_equal",
     "furthest_steps",

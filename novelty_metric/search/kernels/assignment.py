@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from novelty_metric.search.kernels.compilation import internal
-from novelty_metric.search.kernels.constants import FORBIDDEN, IMAGES_TIE
+from novelty_metric.search.kernels.constants import FORBIDDEN, IMAGES_TIE, SQUARES
 from novelty_metric.search.kernels.coverage import count_marked
 from novelty_metric.search.kernels.distances import distance_of
 from novelty_metric.search.kernels.memory import Scratch, row_width
@@ -215,23 +215,28 @@ def assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
 def least_site_cost(scratch: Scratch, n: int) -> float:
     """Least sum of differences of Pettifor numbers over assignments of entries still marked.
 
-    Marked are the entries of `allowed` above 0.
+    Marked are the entries of `allowed` above 0. Leaves each row's column in ``scratch.ints[1]``.
+    Where all matches count, of equal sums the one with the least sum of squares, which comes on top
+    with the weight `SQUARES`.
     """
     site_cost, labels = scratch.site_cost, scratch.labels
     width = row_width(n)
     total = 0.0
     several = False
+    weight = SQUARES if scratch.every[0] else 0.0
     for i in range(n):
         marked = 0
         for j in range(n):
             site_cost[i, j] = FORBIDDEN
             if scratch.allowed[i * width + j] > 0:
                 one, other = labels[0, j], labels[1, i]
-                step = abs(one - other)
+                step = float(abs(one - other))
                 if NONE in (one, other):
-                    step = WITHOUT_NUMBER
+                    step = float(WITHOUT_NUMBER)
+                step += weight * step * step
                 site_cost[i, j] = step
                 total += step
+                scratch.ints[1, i] = j
                 marked += 1
         several |= marked > 1
     if not several:

@@ -21,6 +21,12 @@ IMAGES_TIE, ON_EDGE = 1, 2
 REFUSED, UNSURE, SURE = range(3)
 """What one lattice and translation come to: pymatgen refuses it, may take it, or takes it."""
 
+ANY_MATCH, CHEAPEST_MAP = 1, 2
+"""What is asked of all matches of a pair: whether there is one, or which map is the cheapest."""
+
+SQUARES = 2.0**-27
+"""Weight of a squared difference of Pettifor numbers beside the difference: it only breaks ties."""
+
 NO_VECTORS, NO_LATTICE, NOT_COVERED, TOO_FAR, LET_THROUGH, ACCEPTED, WORK_LIMIT_REACHED = range(7)
 """How far a pair came: no lattice vectors of the right lengths; none that span a cell with the
 right angles and volume; no translation that covers all sites; none whose RMS is small enough; a

@@ -90,6 +90,15 @@ def mark(  # noqa: PLR0917
 
 
 @internal
+def mark_same(n: int, scratch: Scratch) -> None:
+    """Mark the pairs of sites with equal labels, in ``scratch.same``."""
+    for i in range(n):
+        for j in range(n):
+            marked = scratch.labels[0, j] == scratch.labels[1, i]
+            scratch.same[i * row_width(n) + j] = marked
+
+
+@internal
 def _as_whole(window: float) -> int:
     """A window in `WHOLE`ths; at half a period it holds everything."""
     return int(max(0.0, min(window, 0.5)) * WHOLE)

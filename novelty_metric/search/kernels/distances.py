@@ -35,7 +35,8 @@ def distance_of(  # noqa: PLR0917
     tie = False
     if best > scratch.reductions.safe[variant]:
         images = scratch.reductions.images[variant]
-        dx, dy, dz = vector_as_wrapped(i, j, start, variant, scratch)
+        if not scratch.every[0]:
+            dx, dy, dz = vector_as_wrapped(i, j, start, variant, scratch)
         best, at, tie = _nearest_image(dx, dy, dz, images, scratch.squares)
         dx, dy, dz = dx + images[0, at], dy + images[1, at], dz + images[2, at]
     vectors[place, 0] = dx

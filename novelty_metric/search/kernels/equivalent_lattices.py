@@ -10,10 +10,15 @@ from novelty_metric.search.kernels.geometry import inner
 
 
 @internal
-def operations_at_first(
-    lattice: np.ndarray, frac: np.ndarray, n: int, operations: np.ndarray
+def operations_of(  # noqa: PLR0917
+    lattice: np.ndarray,
+    frac: np.ndarray,
+    numbers: np.ndarray,
+    n: int,
+    every: bool,
+    operations: np.ndarray,
 ) -> int:
-    """Symmetry operations of a crystal that fix its first site and only exchange or turn its axes.
+    """Symmetry operations of a crystal that only exchange or turn its axes.
 
     Operations by all but rounding, that is: those of a crystal symmetric within a tolerance, as
     symmetry searches find them, would not do.
@@ -21,6 +26,10 @@ def operations_at_first(
     Parameters
     ----------
     lattice, frac : (3, 3), (n, 3)
+    numbers : integer, (n,)
+        Equal for equal elements.
+    every : bool
+        All that keep the elements. Else those that fix the first site, whatever the elements.
     operations : int64, (48, 6)
         Axis i goes to axis ``operations[m, i]``, with the sign ``operations[m, 3 + i]``.
 
@@ -37,8 +46,12 @@ def operations_at_first(
         operation[0], operation[1], operation[2] = one, other, 3 - one - other
         for k in range(3):
             operation[3 + k] = 1 - 2 * (choice >> k & 1)
-        if _keeps_metric(lattice, operation) and _keeps_sites(frac, n, operation):
-            found += 1
+        if not _keeps_metric(lattice, operation):
+            continue
+        for to in range(n if every else 1):
+            if _keeps_sites(frac, numbers, n, to, every, operation):
+                found += 1
+                break
     return found
 
 
@@ -57,14 +70,21 @@ def _keeps_metric(lattice: np.ndarray, operation: np.ndarray) -> bool:
 
 
 @internal
-def _keeps_sites(frac: np.ndarray, n: int, operation: np.ndarray) -> bool:
-    """Whether exchanged and turned axes, about the first site, bring every site onto one."""
+def _keeps_sites(  # noqa: PLR0917
+    frac: np.ndarray,
+    numbers: np.ndarray,
+    n: int,
+    to: int,
+    with_elements: bool,
+    operation: np.ndarray,
+) -> bool:
+    """Whether exchanged and turned axes, the first site brought onto another, keep all sites."""
     p, q, r = operation[0], operation[1], operation[2]
     for i in range(n):
         # x = Σ xᵢ aᵢ goes to Σ xᵢ ± a of `operation[i]`.
-        image_p = operation[3] * (frac[i, 0] - frac[0, 0]) + frac[0, p]
-        image_q = operation[4] * (frac[i, 1] - frac[0, 1]) + frac[0, q]
-        image_r = operation[5] * (frac[i, 2] - frac[0, 2]) + frac[0, r]
+        image_p = operation[3] * (frac[i, 0] - frac[0, 0]) + frac[to, p]
+        image_q = operation[4] * (frac[i, 1] - frac[0, 1]) + frac[to, q]
+        image_r = operation[5] * (frac[i, 2] - frac[0, 2]) + frac[to, r]
         found = 0
         for j in range(n):
             dp, dq, dr = frac[j, p] - image_p, frac[j, q] - image_q, frac[j, r] - image_r
@@ -72,6 +92,7 @@ def _keeps_sites(frac: np.ndarray, n: int, operation: np.ndarray) -> bool:
                 (abs(dp - np.rint(dp)) < SLACK / 10)
                 & (abs(dq - np.rint(dq)) < SLACK / 10)
                 & (abs(dr - np.rint(dr)) < SLACK / 10)
+                & (not with_elements | (numbers[i] == numbers[j]))
             )
         if not found:
             return False
@@ -87,7 +108,7 @@ def class_of(matrix: np.ndarray, operations: np.ndarray, count: int, of_source: 
     matrix : int64, (3, 3)
         Coefficients of the source's vectors.
     operations, count
-        From `operations_at_first`, of T.
+        From `operations_of`, of T.
     of_source : bool
         T is the source, and not the target.
     """

@@ -64,11 +64,15 @@ class Scratch(ByReference):
     images; `small` 3×3 matrices; `parameters` lengths and angles of cells, (2, 6); `labels` the
     elements of the two sides, (2, N), as modified Pettifor numbers, or as numbers that have to be
     equal where `by_element` says so, (1,); `same` then marks the pairs of sites with equal ones,
-    laid out as `allowed`, and `same_words` is that memory as words; `matrix` the coefficients of
-    the lattice in hand; `first_match`, (5,), what `cost_of_first_match` gives; `work` how much was
-    compared, and how much may be, about nanoseconds; `windows`, (2, 3), pymatgen's on the mean
-    cell, a little wider, a little narrower; `bounds`, (4, 3), least and greatest lengths of lattice
-    vectors, cosines of the angles between them.
+    laid out as `allowed`, and `same_words` is that memory as words; `every`, (1,), whether all
+    matches count, and what is asked of them; `anchors` then marks T's sites that are moved onto
+    those of G, `least`, (4,), holds cost, RMS and weighted cost of the cheapest map, and the mean
+    square of the one in hand, `atom_map` G's site for each of T's, `map_lattice` its lattice;
+    `matrix` the coefficients of the lattice in hand; `first_match`, (5,), what
+    `cost_of_first_match` gives; `work` how much was compared, and how much may be, about
+    nanoseconds; `windows`, (2, 3), pymatgen's on the mean cell, a little wider, a little narrower;
+    `bounds`, (4, 3), least and greatest lengths of lattice vectors, cosines of the angles between
+    them.
     """
 
     reductions: Reductions
@@ -106,6 +110,11 @@ class Scratch(ByReference):
     by_element: np.ndarray
     same: np.ndarray
     same_words: np.ndarray
+    every: np.ndarray
+    anchors: np.ndarray
+    least: np.ndarray
+    atom_map: np.ndarray
+    map_lattice: np.ndarray
     matrix: np.ndarray
     first_match: np.ndarray
     work: np.ndarray
@@ -160,6 +169,11 @@ class Scratch(ByReference):
             np.zeros(1, np.int64),
             same_words.view(np.uint8),
             same_words,
+            np.zeros(1, np.int64),
+            np.empty(most, np.uint8),
+            np.empty(4),
+            np.empty(most, np.int64),
+            np.empty((3, 3), np.int64),
             np.empty((3, 3), np.int64),
             np.full(5, -1, np.int64),
             np.zeros(2, np.int64),
@@ -170,33 +184,40 @@ class Scratch(ByReference):
 
 @dataclass(frozen=True)
 class Pairs(ByReference):
-    """A generated crystal and a reference: `lattice` (3, 3) and `frac` (n, 3) of the one.
+    """A generated crystal, `lattice` (3, 3), `frac` (n, 3) and `numbers`, and a reference.
 
-    Of the other `lattices` (N, 3, 3), `offsets`, int64 (N + 1,), and `fracs` (ΣN, 3).
+    Of that `lattices` (N, 3, 3), `offsets`, int64 (N + 1,), `fracs` (ΣN, 3) and `all_numbers`.
+    Numbers, uint8, are atomic ones.
     """
 
     lattice: np.ndarray
     frac: np.ndarray
+    numbers: np.ndarray
     lattices: np.ndarray
     offsets: np.ndarray
     fracs: np.ndarray
+    all_numbers: np.ndarray
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0917
         cls,
         lattice: np.ndarray,
         frac_coords: np.ndarray,
+        numbers: np.ndarray,
         lattices: np.ndarray,
         offsets: np.ndarray,
         all_frac_coords: np.ndarray,
+        all_numbers: np.ndarray,
     ) -> Pairs:
         """From arrays of any kind, whose values are copied only if they have to be converted."""
         return cls(
             np.ascontiguousarray(lattice, dtype=np.float64),
             np.ascontiguousarray(frac_coords, dtype=np.float64),
+            np.ascontiguousarray(numbers, dtype=np.uint8),
             np.ascontiguousarray(lattices, dtype=np.float64),
             np.ascontiguousarray(offsets, dtype=np.int64),
             np.ascontiguousarray(all_frac_coords, dtype=np.float64),
+            np.ascontiguousarray(all_numbers, dtype=np.uint8),
         )
 
 

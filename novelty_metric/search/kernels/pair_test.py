@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from novelty_metric.search.kernels.cheapest_map import mark_anchors, matches_on_lattice
 from novelty_metric.search.kernels.compilation import inlined
 from novelty_metric.search.kernels.constants import (
     ACCEPTED,
+    CHEAPEST_MAP,
     LET_THROUGH,
     MOST_CLASSES,
     NO_LATTICE,
     NO_VECTORS,
     WORK_LIMIT_REACHED,
 )
+from novelty_metric.search.kernels.coverage import mark_same
 from novelty_metric.search.kernels.equivalent_lattices import (
     class_of,
     only_exchanged_by_reduction,
-    operations_at_first,
+    operations_of,
 )
 from novelty_metric.search.kernels.geometry import cell_parameters
 from novelty_metric.search.kernels.lattice_vectors import (
@@ -31,6 +34,7 @@ from novelty_metric.search.kernels.lattice_vectors import (
 from novelty_metric.search.kernels.memory import Pairs, Scratch
 from novelty_metric.search.kernels.supercell import supercell_sites
 from novelty_metric.search.kernels.translations import lattice_test
+from novelty_metric.search.pettifor import BY_ATOMIC_NUMBER
 
 
 @inlined
@@ -52,11 +56,15 @@ def pair_test(  # noqa: PLR0917
     up to the first match that pymatgen surely accepts; the second value is then a lower bound of
     the sum of site costs (-1: unknown, infinite: refused). Without, the first match that it may
     accept ends the test; ``scratch.own`` then holds, if `n_own` is not negative, so many of G's
-    lattice vectors by length: all that are not too long for this and other T.
+    lattice vectors by length: all that are not too long for this and other T. With
+    ``scratch.every`` all matches count: the first ends the test, or the second value is the least
+    cost of all of them, and the map is kept.
     """
     lattice, frac, other_lattice = pairs.lattice, pairs.frac, pairs.lattices[index]
     other_frac = pairs.fracs[pairs.offsets[index] : pairs.offsets[index + 1]]
+    other_numbers = pairs.all_numbers[pairs.offsets[index] : pairs.offsets[index + 1]]
     n_first, n_second = len(frac), len(other_frac)
+    every = scratch.every[0]
     expand_first = n_second >= n_first
     if expand_first:
         source, target, fu, n = lattice, other_lattice, n_second // n_first, n_second
@@ -148,13 +156,20 @@ def pair_test(  # noqa: PLR0917
                 if first_lattice:
                     first_lattice = False
                     cell_parameters(target, wanted)
-                    by_class &= not expand_first or only_exchanged_by_reduction(
-                        wanted, ltol, tolerance
+                    by_class &= (
+                        every > 0
+                        or not expand_first
+                        or only_exchanged_by_reduction(wanted, ltol, tolerance)
                     )
                 if by_class:
                     if n_operations == 0:
-                        n_operations = operations_at_first(
-                            other_lattice, other_frac, n_second, operations
+                        n_operations = operations_of(
+                            other_lattice,
+                            other_frac,
+                            other_numbers,
+                            n_second,
+                            every > 0,
+                            operations,
                         )
                     if n_operations > 1:
                         code = class_of(matrix, operations, n_operations, not expand_first)
@@ -172,25 +187,43 @@ def pair_test(  # noqa: PLR0917
                     for i in range(n):
                         for k in range(3):
                             kept[k, i] = large[i, k] - np.floor(large[i, k])
+                        one = pairs.numbers[i * n_first // n]
+                        other = other_numbers[i * n_second // n]
+                        if not scratch.by_element[0]:
+                            one, other = BY_ATOMIC_NUMBER[one], BY_ATOMIC_NUMBER[other]
+                        scratch.labels[0, i], scratch.labels[1, i] = one, other
+                    if scratch.by_element[0]:
+                        mark_same(n, scratch)
+                    if every:
+                        mark_anchors(n, scratch)
                 if not supercell_sites(small, n_small, matrix, fu, expanded, scratch):
                     return LET_THROUGH, -1.0
-                answer, cost = lattice_test(
-                    parameters,
-                    wanted,
-                    n,
-                    expand_first,
-                    fu,
-                    stol,
-                    sure,
-                    to_the_first,
-                    scratch,
-                )
+                answer, cost = 0, 0.0
+                if every:
+                    answer = matches_on_lattice(
+                        parameters, wanted, n, expand_first, fu, stol, scratch
+                    )
+                    cost = -1.0 if answer == WORK_LIMIT_REACHED else scratch.least[0]
+                else:
+                    answer, cost = lattice_test(
+                        parameters,
+                        wanted,
+                        n,
+                        expand_first,
+                        fu,
+                        stol,
+                        sure,
+                        to_the_first,
+                        scratch,
+                    )
                 if cost < 0:
                     return max(answer, LET_THROUGH), -1.0
                 if to_the_first and answer >= LET_THROUGH > came_to:
                     first_match[0], first_match[1], first_match[2], first_match[4] = a, b, c, sure
                 lowest = min(lowest, cost)
                 came_to = max(came_to, min(answer, LET_THROUGH))
-                if answer == ACCEPTED or (answer == LET_THROUGH and not to_the_first):
+                if answer == ACCEPTED or (
+                    answer == LET_THROUGH and not to_the_first and every != CHEAPEST_MAP
+                ):
                     return LET_THROUGH, lowest
     return came_to, lowest

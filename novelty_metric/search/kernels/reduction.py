@@ -51,6 +51,27 @@ def reduced_forms(cell: np.ndarray, reach: float, out: Reductions, small: np.nda
 
 
 @internal
+def one_reduced_form(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarray) -> bool:
+    """The first of `reduced_forms`, without what else rounding might lead to.
+
+    Returns
+    -------
+    bool
+        Whether the reduction ends.
+    """
+    inverse, mapping, reduced = small[4], small[5], small[0]
+    if _lll(cell, VALUES[0], reduced, mapping, small) < 0:
+        return False
+    _known_reduction(mapping, cell, VALUES[0], out)
+    _describe(VALUES[0], mapping, inverse, out)
+    inverted(reduced, inverse)
+    for k in range(3):
+        square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
+        out.windows[0, k] = 2 * np.sqrt(square) * reach
+    return True
+
+
+@internal
 def _lll(
     cell: np.ndarray, choices: int, reduced: np.ndarray, mapping: np.ndarray, small: np.ndarray
 ) -> int:

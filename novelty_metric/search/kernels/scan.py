@@ -8,10 +8,16 @@ import numpy as np
 
 from novelty_metric.search.kernels.by_reference import from_kernel, to_kernel
 from novelty_metric.search.kernels.compilation import compiled, given
-from novelty_metric.search.kernels.constants import LET_THROUGH, MOST_VECTORS, WORK_LIMIT_REACHED
+from novelty_metric.search.kernels.constants import (
+    ANY_MATCH,
+    CHEAPEST_MAP,
+    LET_THROUGH,
+    MOST_VECTORS,
+    WORK_LIMIT_REACHED,
+)
 from novelty_metric.search.kernels.geometry import inner
 from novelty_metric.search.kernels.lattice_vectors import order_by_length, vectors_between
-from novelty_metric.search.kernels.memory import Pairs, Scratch, row_width, scratch_for
+from novelty_metric.search.kernels.memory import Pairs, Scratch, scratch_for
 from novelty_metric.search.kernels.pair_test import pair_test
 
 _pairs_from, _scratch_from = from_kernel(Pairs), from_kernel(Scratch)
@@ -21,12 +27,11 @@ _pairs_from, _scratch_from = from_kernel(Pairs), from_kernel(Scratch)
 def _scan(  # noqa: PLR0917
     pairs_table: Any,
     indices: np.ndarray,
-    labels: np.ndarray,
-    other_labels: np.ndarray,
     ltol: float,
     stol: float,
     angle_tol: float,
     by_element: int,
+    every: int,
     in_order: np.ndarray,
     work: np.ndarray,
     answers: np.ndarray,
@@ -47,9 +52,11 @@ def _scan(  # noqa: PLR0917
                 longest = max(longest, inner(vector, vector))
     for k in range(2):
         scratch.work[k] = work[k]
-    scratch.by_element[0] = by_element
+    scratch.by_element[0], scratch.every[0] = by_element, every
     for k in range(5):
         scratch.first_match[k] = -1
+    for k in range(3):
+        scratch.least[k] = np.inf
     n_own = -len(in_order)
     if n_own == 0:
         n_own = vectors_between(
@@ -57,16 +64,6 @@ def _scan(  # noqa: PLR0917
         )
         if n_own > 0:
             order_by_length(scratch.own, n_own)
-    else:
-        most = max(n, len(other_labels))
-        for i in range(most):
-            scratch.labels[0, i] = labels[i * n // most]
-            scratch.labels[1, i] = other_labels[i * len(other_labels) // most]
-        if by_element:
-            for i in range(most):
-                for j in range(most):
-                    marked = scratch.labels[0, j] == scratch.labels[1, i]
-                    scratch.same[i * row_width(most) + j] = marked
     for place in range(len(indices)):
         answers[place], costs[place] = pair_test(
             indices[place], ltol, stol, angle_tol, in_order, n_own, pairs, scratch
@@ -75,7 +72,6 @@ def _scan(  # noqa: PLR0917
         work[k] = scratch.work[k]
 
 
-_NONE = given(np.zeros(0), np.int64)
 _NO_VECTORS = given(np.zeros((0, 3)), np.int64)
 
 
@@ -87,6 +83,7 @@ def furthest_steps(
     ltol: float,
     stol: float,
     angle_tol: float,
+    every: bool = False,
 ) -> np.ndarray:
     """How far each pair comes; pymatgen refuses all that are not let through.
 
@@ -102,6 +99,8 @@ def furthest_steps(
         `WORK_LIMIT_REACHED`.
     ltol, stol, angle_tol : float
         The matcher's tolerances; degrees.
+    every : bool
+        All matches count, see `cheapest_map`: then exactly those that have one are let through.
 
     Returns
     -------
@@ -114,12 +113,11 @@ def furthest_steps(
     _scan(
         to_kernel(pairs),
         given(indices, np.int64),
-        _NONE,
-        _NONE,
         float(ltol),
         float(stol),
         float(angle_tol),
         0,
+        ANY_MATCH if every else 0,
         _NO_VECTORS,
         work,
         answers,
@@ -129,11 +127,9 @@ def furthest_steps(
     return answers
 
 
-def cost_of_first_match(  # noqa: PLR0917
+def cost_of_first_match(
     pairs: Pairs,
     index: int,
-    pettifor: np.ndarray,
-    other_pettifor: np.ndarray,
     in_order: np.ndarray,
     work: np.ndarray,
     *,
@@ -155,8 +151,6 @@ def cost_of_first_match(  # noqa: PLR0917
         The generated crystal G and the reference, reduced.
     index : int
         Which crystal of the reference is T.
-    pettifor, other_pettifor : uint8, (n,), (m,)
-        Their modified Pettifor numbers.
     in_order : int64, (V, 3)
         Coefficients of the vectors of the source's lattice (the crystal with fewer sites, or G)
         that are no longer than (1 + ltol) times the target's longest cell vector, in the order in
@@ -182,26 +176,80 @@ def cost_of_first_match(  # noqa: PLR0917
     """
     if len(in_order) == 0:
         return LET_THROUGH, -1.0, None
-    n_sites, other_n_sites = len(pettifor), len(other_pettifor)
     answer, cost = np.empty(1, dtype=np.uint8), np.empty(1)
-    scratch = scratch_for(max(n_sites, other_n_sites))
+    most = _most_sites(pairs, index)
+    scratch = scratch_for(most)
     _scan(
         to_kernel(pairs),
         given(np.array([index]), np.int64),
-        given(pettifor, np.int64),
-        given(other_pettifor, np.int64),
         float(ltol),
         float(stol),
         float(angle_tol),
         int(by_element),
+        0,
         given(in_order, np.int64),
         work,
         answer,
         cost,
         to_kernel(scratch),
     )
-    lowest = float(cost[0]) / max(n_sites, other_n_sites)
+    lowest = float(cost[0]) / most
     return int(answer[0]), lowest, scratch.first_match.copy() if 0 <= lowest < np.inf else None
+
+
+def cheapest_map(
+    pairs: Pairs,
+    index: int,
+    work: np.ndarray,
+    *,
+    ltol: float,
+    stol: float,
+    angle_tol: float,
+) -> tuple[int, float, float, np.ndarray, np.ndarray]:
+    """The atom map of least cost among all matches of one pair.
+
+    Parameters
+    ----------
+    pairs, index, work, ltol, stol, angle_tol
+        As for `cost_of_first_match`.
+
+    Returns
+    -------
+    int
+        How far the pair came.
+    float
+        Mean cost over sites, as `pettifor.map_cost`; infinite if the pair does not match.
+    float
+        RMS distance in (V/N)^(1/3).
+    int64, (N,)
+        G's site for each of T's sites, both expanded to as many as the larger crystal has.
+    int64, (3, 3)
+        Coefficients of the lattice vectors of the smaller crystal (of G if they have as many).
+    """
+    answer, cost = np.empty(1, dtype=np.uint8), np.empty(1)
+    most = _most_sites(pairs, index)
+    scratch = scratch_for(most)
+    _scan(
+        to_kernel(pairs),
+        given(np.array([index]), np.int64),
+        float(ltol),
+        float(stol),
+        float(angle_tol),
+        0,
+        CHEAPEST_MAP,
+        _NO_VECTORS,
+        work,
+        answer,
+        cost,
+        to_kernel(scratch),
+    )
+    lowest, rms = scratch.least[:2].tolist()
+    sites = scratch.atom_map[:most].copy()
+    return int(answer[0]), lowest / most, rms, sites, scratch.map_lattice.copy()
+
+
+def _most_sites(pairs: Pairs, index: int) -> int:
+    return max(len(pairs.frac), int(pairs.offsets[index + 1] - pairs.offsets[index]))
 
 
 def first_equal(  # noqa: PLR0917
@@ -248,13 +296,13 @@ def first_equal(  # noqa: PLR0917
         Pairs.of(
             lattice,
             frac_coords,
+            numbers,
             other_lattice[None],
             np.array([0, len(order)]),
             other_frac_coords[order],
+            other_numbers[order],
         ),
         0,
-        numbers,
-        other_numbers[order],
         in_order,
         work,
         ltol=ltol,

@@ -9,6 +9,7 @@ from novelty_metric.search.kernels.compilation import internal
 from novelty_metric.search.kernels.constants import (
     ACCEPTED,
     EDGE,
+    IMAGES_TIE,
     LET_THROUGH,
     NOT_COVERED,
     ON_EDGE,
@@ -20,6 +21,7 @@ from novelty_metric.search.kernels.constants import (
     WORK_LIMIT_REACHED,
 )
 from novelty_metric.search.kernels.coverage import differences, mark
+from novelty_metric.search.kernels.distances import distance_of
 from novelty_metric.search.kernels.geometry import average_cell, inner, inverted
 from novelty_metric.search.kernels.memory import Scratch, row_width
 from novelty_metric.search.kernels.reduction import reduced_forms
@@ -87,7 +89,7 @@ def lattice_test(  # noqa: PLR0917
     lowest = np.inf
     for turned in range(1 if in_order else 2):
         if turned:
-            if _inverted_about_first(second, n):
+            if inverted_about_first(second, n, scratch):
                 break
             for k in range(3):
                 for i in range(n):
@@ -116,8 +118,8 @@ def lattice_test(  # noqa: PLR0917
                 continue
             if not on_reduced:
                 for variant in range(variants):
-                    _wrap_onto(first, backs[variant], n, scratch.first_reduced[variant])
-                    _wrap_onto(second, backs[variant], n, scratch.second_reduced[variant])
+                    wrap_onto(first, backs[variant], n, scratch.first_reduced[variant])
+                    wrap_onto(second, backs[variant], n, scratch.second_reduced[variant])
                 on_reduced = True
             worst = SURE
             for variant in range(variants):
@@ -162,7 +164,9 @@ def site_test(  # noqa: PLR0917
 ) -> tuple[int, float]:
     """Distances on a reduced cell, assignment, translation, RMS; T's first site on G's `start`.
 
-    After `mark`.
+    After `mark`. Where all matches count, a sphere takes the place of pymatgen's window, and where
+    several assignments are equally near the RMS is that before the last shift, which is the same
+    for all of them: the answer is never `UNSURE`. The mean square goes to ``scratch.least[3]``.
 
     Parameters
     ----------
@@ -179,6 +183,9 @@ def site_test(  # noqa: PLR0917
         Lower bound of the sum of differences of Pettifor numbers over the map, unless refused.
     """
     allowed, vectors, doubt = scratch.allowed, scratch.vectors, scratch.doubt
+    every = scratch.every[0] > 0
+    if every:
+        keep_near(n, start, variant, 2 * stol / normalization, scratch)
     # Whatever lies on an edge is marked as allowed: if even so there is no way, there is none.
     refused = (stol * (1 + EDGE) / normalization) ** 2
     left = settle(n, start, variant, n * refused * (1 + EDGE), scratch)
@@ -201,7 +208,7 @@ def site_test(  # noqa: PLR0917
         for q in range(left):
             place = rows[p] * width + columns[q]
             doubts |= allowed[place] * (doubt[place] & ON_EDGE)
-    if doubts & ON_EDGE:
+    if doubts & ON_EDGE and not every:
         return UNSURE, least_site_cost(scratch, n) if with_cost else 0.0
     # Only entries without reduced cost take part in assignments of (nearly) equal cost; they alone
     # stay marked in `allowed`.
@@ -214,6 +221,13 @@ def site_test(  # noqa: PLR0917
                 allowed[rows[p] * width + columns[q]] = 0
             elif columns[q] != column_of[rows[p]]:
                 tied = True
+    if every:
+        tied = (doubts & IMAGES_TIE) > 0 or (tied and _other_assignment(n, left, scratch))
+        square = total / n if tied else total / n - inner(own, own) / (n * n)
+        scratch.least[3] = max(0.0, square) * normalization**2
+        if scratch.least[3] >= stol**2:
+            return REFUSED, 0.0
+        return SURE, least_site_cost(scratch, n) if with_cost else 0.0
     nearest = furthest = inner(own, own)
     if tied:
         nearest, furthest = tied_sums(n, start, variant, scratch)
@@ -229,6 +243,42 @@ def site_test(  # noqa: PLR0917
         greatest = largest**2
     answer = UNSURE if greatest >= (stol * (1 - EDGE)) ** 2 else SURE
     return answer, least_site_cost(scratch, n) if with_cost else 0.0
+
+
+@internal
+def keep_near(n: int, start: int, variant: int, furthest: float, scratch: Scratch) -> None:
+    """Of the pairs of sites that are marked keep those up to a distance (Å)."""
+    width = row_width(n)
+    for i in range(n):
+        for j in range(n):
+            if scratch.allowed[i * width + j]:
+                square = distance_of(i, j, start, width, variant, scratch)
+                scratch.allowed[i * width + j] = square < furthest * furthest
+
+
+@internal
+def _other_assignment(n: int, left: int, scratch: Scratch) -> bool:
+    """Whether the entries still marked hold a second assignment of the sites that had a choice.
+
+    A row leads to another if its site may go where the other's goes. A second assignment is a
+    circle of rows: rows that lead to none are taken out until nothing changes.
+    """
+    rows, column_of, out = scratch.rest[0], scratch.settled[1], scratch.flags[0]
+    width = row_width(n)
+    for p in range(left):
+        out[p] = False
+    kept, changed = left, True
+    while changed:
+        changed = False
+        for p in range(left):
+            leads = False
+            for q in range(left):
+                marked = scratch.allowed[rows[p] * width + column_of[rows[q]]] > 0
+                leads |= (q != p) & (not out[q]) & marked
+            if not leads and not out[p]:
+                out[p] = changed = True
+                kept -= 1
+    return kept > 0
 
 
 @internal
@@ -251,7 +301,7 @@ def _largest_from_mean(n: int, scratch: Scratch) -> float:
 
 
 @internal
-def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) -> None:
+def wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) -> None:
     """Fractional coordinates, (3, n), on another cell, wrapped into it."""
     for k in range(3):
         for i in range(n):
@@ -264,8 +314,12 @@ def _wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) 
 
 
 @internal
-def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
-    """Whether wrapped sites, (3, n), are inverted into themselves at the first, all but exactly."""
+def inverted_about_first(coords: np.ndarray, n: int, scratch: Scratch) -> bool:
+    """Whether T's sites, wrapped, (3, n), are inverted into themselves at the first.
+
+    All but exactly. Where all matches count, elements included.
+    """
+    labels, any_element = scratch.labels[1], scratch.every[0] == 0
     x, y, z = 2 * coords[0, 0], 2 * coords[1, 0], 2 * coords[2, 0]
     for i in range(n):
         found = 0
@@ -277,6 +331,7 @@ def _inverted_about_first(coords: np.ndarray, n: int) -> bool:
                 (abs(dx - np.rint(dx)) < SLACK / 10)
                 & (abs(dy - np.rint(dy)) < SLACK / 10)
                 & (abs(dz - np.rint(dz)) < SLACK / 10)
+                & (any_element | (labels[i] == labels[j]))
             )
         if not found:
             return False
