@@ -124,7 +124,7 @@ class ParentSearch:
 
     @cached_property
     def _wyckoff(self) -> WyckoffIndex:
-        return WyckoffIndex(self.reference, self._bounds)
+        return WyckoffIndex(self.reference, self._bounds, best=self.protocol.map == "best")
 
     @cached_property
     def _compositions(self) -> duplicates.CompositionIndex:
@@ -231,6 +231,7 @@ class ParentSearch:
         )
         by_letters = self._wyckoff.search(
             own.atomic_numbers,
+            np.asarray(own.lattice.matrix),
             own.frac_coords,
             symmetry,
             k=k,

@@ -1,5 +1,9 @@
 """Route 2: parents with the same space group and the same occupied Wyckoff positions.
 
+With ``protocol.map`` at ``first``, as in the paper, orbits that share a letter are paired by the
+distances of their representatives, which depend on the origin and on the cell. With ``best`` it is
+by cost: see `cheapest_pairing`.
+
 pymatgen's table of relabellings is read on first use.
 """
 
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER, pettifor_numbers
+from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER, pettifor_numbers, site_costs
 from novelty_metric.search.ranking import Cheapest
 
 if TYPE_CHECKING:
@@ -256,7 +260,7 @@ class WyckoffIndex:
     map of the atoms exists.
     """
 
-    def __init__(self, reference: Reference, bounds: CostBounds) -> None:
+    def __init__(self, reference: Reference, bounds: CostBounds, *, best: bool = False) -> None:
         """Index a reference.
 
         Parameters
@@ -264,7 +268,10 @@ class WyckoffIndex:
         reference : Reference
         bounds : CostBounds
             Of that reference.
+        best : bool
+            Pair orbits by `cheapest_pairing`, else by `pair_orbits`.
         """
+        self._best = best
         self._reference = reference
         self._bounds = bounds
         # Crystals of one model are alike, and ask for the same few again and again.
@@ -300,6 +307,7 @@ class WyckoffIndex:
     def search(
         self,
         numbers: np.ndarray,
+        lattice: np.ndarray,
         frac_coords: np.ndarray,
         symmetry: Symmetry | None,
         *,
@@ -311,6 +319,8 @@ class WyckoffIndex:
         ----------
         numbers : integer, (n_sites,)
             Atomic numbers of the generated crystal, clean and reduced.
+        lattice : float64, (3, 3)
+            Cell vectors as rows (Å).
         frac_coords : float64, (n_sites, 3)
         symmetry : Symmetry or None
             Of that cell; None leaves the route unfinished.
@@ -325,12 +335,13 @@ class WyckoffIndex:
             np.asarray(frac_coords, dtype=np.float64),
             pettifor,
         )
+        pair = cheapest_pairing if self._best else pair_orbits
         best: Cheapest[Pairing] = Cheapest(k)
         found = self.candidates(symmetry.space_group, generated)
         for bound, index in self._in_order(pettifor, found):
             if best.certain_before((bound, len(numbers), index)):
                 break
-            pairing = pair_orbits(generated, self._orbits(index), symmetry.space_group)
+            pairing = pair(generated, self._orbits(index), symmetry.space_group)
             if pairing is not None:
                 best.offer((pairing.cost, len(numbers), index), pairing)
         unfinished = []
@@ -344,8 +355,14 @@ class WyckoffIndex:
                 "could not be determined"
             )
         parents = []
+        own = surroundings(lattice, frac_coords) if self._best and best.in_order() else None
         for (cost, _, index), pairing in best.in_order():
-            sites = map_sites(generated, self._orbits(index), pairing)
+            parent = self._orbits(index)
+            if own is not None:
+                its = surroundings(np.asarray(self._reference.lattices[index]), parent.frac_coords)
+                found_again = cheapest_pairing(generated, parent, symmetry.space_group, (own, its))
+                pairing = found_again or pairing
+            sites = map_sites(generated, parent, pairing)
             on_parent = np.asarray(self._reference.numbers[self._reference.sites(index)])
             parents.append(
                 RankedOrbits(index, cost, sites, on_parent.astype(np.int64), numbers[list(sites)])
@@ -385,6 +402,137 @@ class Pairing(NamedTuple):
     partners: Letters
     columns: tuple[list[int], ...]
     cost: float
+
+
+Weight = tuple[int, int, int]
+"""Sums over sites: differences of Pettifor numbers, their squares, unlikeness of surroundings."""
+
+
+def cheapest_pairing(
+    generated: Orbits,
+    parent: Orbits,
+    space_group: int,
+    around: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Pairing | None:
+    """The pairing of orbits and the relabelling of least cost.
+
+    Any orbit of G may go to any of T with the letter that the relabelling gives it; no coordinates
+    are compared, so that neither the origin nor the cell is of any matter. Of equal costs the
+    pairing with the least sum of squares of the differences is taken, then the one whose paired
+    orbits have the most similar surroundings, then the first relabelling.
+
+    Parameters
+    ----------
+    around : tuple of float64, (n_sites, M)
+        `surroundings` of G and of T. Without them they play no part; the cost is the same.
+
+    Returns
+    -------
+    Pairing or None
+        None if no relabelling fits.
+    """
+    n_sites = len(generated)
+    if n_sites != len(parent):
+        return None
+    paired: dict[tuple[int, int], tuple[list[int], Weight]] = {}
+    best: tuple[Weight, Pairing] | None = None
+    letters = generated.letters
+    wanted = [generated.sizes[letter] for letter in letters]
+    per_orbit = [sizes[0] for sizes in wanted]  # orbits of one letter are of one size
+    for partners in partner_letters(space_group, letters):
+        if [parent.sizes.get(partner) for partner in partners] != wanted:
+            continue
+        for pair in zip(letters, partners, strict=True):
+            if pair not in paired:
+                paired[pair] = _cheapest_of_letter(generated, parent, *pair, around)
+        found = [paired[pair] for pair in zip(letters, partners, strict=True)]
+        total, squares, unlike = (
+            sum(size * weight[place] for size, (_, weight) in zip(per_orbit, found, strict=True))
+            for place in range(3)
+        )
+        weight = (total, squares, unlike)
+        if best is None or weight < best[0]:
+            columns = tuple(columns for columns, _ in found)
+            best = weight, Pairing(partners, columns, total / n_sites)
+    return None if best is None else best[1]
+
+
+_UNLIKE = 2**14
+_SQUARES = 2**20
+"""Sums of whole numbers below 2^53 are exact: those of one letter are, for 64 orbits of it."""
+
+
+def _cheapest_of_letter(
+    generated: Orbits,
+    parent: Orbits,
+    letter: int,
+    partner: int,
+    around: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[list[int], Weight]:
+    """For each orbit of G with a letter T's orbit of the partner, and the sums over orbits."""
+    ours, theirs = (
+        np.array(numbers, dtype=np.uint8)
+        for numbers in (generated.numbers[letter], parent.numbers[partner])
+    )
+    steps = site_costs(ours[:, None], theirs[None])
+    unlike = np.zeros_like(steps)
+    if around is not None:
+        own, its = (
+            np.array([distances[sites].mean(axis=0) for sites in orbits])
+            for distances, orbits in zip(
+                around, (generated.members[letter], parent.members[partner]), strict=True
+            )
+        )
+        apart = np.abs(own[:, None] - its[None]).mean(axis=2)
+        unlike = np.rint(np.minimum(apart, 1.0) * (_UNLIKE - 1)).astype(np.int64)
+    weights = (steps * _SQUARES + steps**2) * _SQUARES + unlike
+    rows, columns = linear_sum_assignment(weights.astype(np.float64))
+    chosen = steps[rows, columns]
+    return columns.tolist(), (
+        int(chosen.sum()),
+        int((chosen**2).sum()),
+        int(unlike[rows, columns].sum()),
+    )
+
+
+NEIGHBOURS = 12
+
+
+def surroundings(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
+    """Distances of each site to its nearest neighbours in (V/N)^(1/3), increasing.
+
+    They do not depend on the origin, the cell or the elements.
+
+    Returns
+    -------
+    float64, (n_sites, NEIGHBOURS)
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    lattice = np.ascontiguousarray(lattice, dtype=np.float64)
+    cart = np.ascontiguousarray(frac_coords @ lattice)
+    n_sites = len(cart)
+    unit = (abs(np.linalg.det(lattice)) / n_sites) ** (1 / 3)
+    reach = 2 * unit
+    while True:
+        centers, _, _, distances = find_points_in_spheres(
+            all_coords=cart,
+            center_coords=cart,
+            r=reach,
+            pbc=np.ones(3, dtype=np.int64),
+            lattice=lattice,
+            tol=1e-8,
+        )
+        centers, distances = centers[distances > 1e-8], distances[distances > 1e-8]
+        counts = np.bincount(centers, minlength=n_sites)
+        if counts.min() >= NEIGHBOURS:
+            break
+        reach *= 1.3
+    order = np.lexsort((distances, centers))
+    starts = np.cumsum(counts) - counts
+    places = starts[:, None] + np.arange(NEIGHBOURS)
+    nearest: np.ndarray = distances[order][places] / unit
+    return nearest
 
 
 Pair = tuple[list[int], list[int]]

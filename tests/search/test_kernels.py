@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pair_test import FromPython, steps
 from pymatgen.core import Lattice, Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from pymatgen.util.coord import lattice_points_in_supercell
 from scipy.optimize import linear_sum_assignment
 from shaken import disguise
@@ -226,6 +227,22 @@ def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Ref
         counts.append(count)
     assert counts[:2] == [48, 16]
     assert 20 < sum(count > 1 for count in counts) < len(counts)
+
+
+def test_operations_that_keep_the_elements_may_move_the_first_site() -> None:
+    chain = [[0.1, 0.2, 0.3], [0.6, 0.7, 0.8], [0.6, 0.2, 0.3]]
+    for lattice, names, sites in [
+        (Lattice.cubic(3), ["Cs", "Cl"], [[0.1] * 3, [0.6] * 3]),
+        (Lattice.tetragonal(3, 5), ["Cs", "Cl", "Cs"], chain),
+        (Lattice.tetragonal(3, 5), ["Cs", "Cs", "Cl"], chain),
+        (Lattice.orthorhombic(3, 4, 5), ["Li", "Li", "O"], [[0.1, 0, 0], [0.9, 0, 0.5], [0, 0, 0]]),
+    ]:
+        structure = Structure(lattice, names, sites)
+        arguments = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+        operations = np.empty((48, 6), np.int64)
+        count = kernels.operations_of(*map(np.array, arguments), len(sites), True, operations)
+        rotations = SpacegroupAnalyzer(structure, symprec=1e-6).get_symmetry_dataset().rotations
+        assert count == len({turn.tobytes() for turn in rotations})
 
 
 def test_equivalent_lattices_and_no_others_share_a_class() -> None:

@@ -99,6 +99,7 @@ def test_a_moved_origin_is_found_and_mapped_right(protocol: Protocol) -> None:
     generated = reduce(perovskite(["Ba", "Zr", "S", "S", "S"]))
     found = index.search(
         np.array(generated.atomic_numbers),
+        generated.lattice.matrix,
         generated.frac_coords,
         found_symmetry(generated),
         k=protocol.k,
@@ -176,7 +177,7 @@ def test_unequal_orbit_sizes_are_no_match() -> None:
 
 def test_symmetry_that_is_not_known_is_said(reference: Reference) -> None:
     index = WyckoffIndex(reference, CostBounds(reference))
-    result = index.search(np.array([8]), np.zeros((1, 3)), None, k=3)
+    result = index.search(np.array([8]), np.eye(3), np.zeros((1, 3)), None, k=3)
     assert result.parents == ()
     assert "symmetry of the crystal" in result.unfinished[0]
 
@@ -190,7 +191,11 @@ def test_reference_crystals_without_symmetry_are_said_unless_too_dear() -> None:
     reference.space_groups = groups
     index = WyckoffIndex(reference, CostBounds(reference))
     generated = reduce(perovskite(["Ba", "Hf", "S", "S", "S"]))
-    arguments = (np.array(generated.atomic_numbers), generated.frac_coords)
+    arguments = (
+        np.array(generated.atomic_numbers),
+        generated.lattice.matrix,
+        generated.frac_coords,
+    )
     found = index.search(*arguments, found_symmetry(generated), k=1)
     # The known parent costs 0.2; "c" might equal that, but has a higher position; "b" is dear.
     assert [p.index for p in found.parents] == [0]

@@ -80,6 +80,7 @@ def _keeps_sites(  # noqa: PLR0917
 ) -> bool:
     """Whether exchanged and turned axes, the first site brought onto another, keep all sites."""
     p, q, r = operation[0], operation[1], operation[2]
+    any_element = not with_elements
     for i in range(n):
         # x = Σ xᵢ aᵢ goes to Σ xᵢ ± a of `operation[i]`.
         image_p = operation[3] * (frac[i, 0] - frac[0, 0]) + frac[to, p]
@@ -92,7 +93,7 @@ def _keeps_sites(  # noqa: PLR0917
                 (abs(dp - np.rint(dp)) < SLACK / 10)
                 & (abs(dq - np.rint(dq)) < SLACK / 10)
                 & (abs(dr - np.rint(dr)) < SLACK / 10)
-                & (not with_elements | (numbers[i] == numbers[j]))
+                & (any_element | (numbers[i] == numbers[j]))
             )
         if not found:
             return False
