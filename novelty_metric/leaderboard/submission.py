@@ -65,9 +65,7 @@ _TYPES: dict[type, Any] = {
     int: Annotated[int, Whole()],
     float: Number,
 }
-_PROTOCOL = Keys(
-    {item.name: _TYPES[type(item.default)] for item in fields(Protocol)}, frozenset({"map"})
-)
+_PROTOCOL = Keys({item.name: _TYPES[type(item.default)] for item in fields(Protocol)})
 _PER_VERDICT = Keys({verdict.value: Annotated[int, Whole()] for verdict in Verdict})
 _PER_REASON = Keys({reason.value: Annotated[int, Whole()] for reason in ExclusionReason})
 

@@ -96,18 +96,15 @@ class Whole(GroupedMetadata):
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """Exactly these keys, each of its own type; those that came later may be missing."""
+    """Exactly these keys, each of its own type."""
 
     types: Mapping[str, Any]
-    optional: frozenset[str] = frozenset()
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         inside = {
-            name: core_schema.typed_dict_field(
-                handler.generate_schema(kind), required=name not in self.optional
-            )
+            name: core_schema.typed_dict_field(handler.generate_schema(kind))
             for name, kind in self.types.items()
         }
         return core_schema.typed_dict_schema(inside, extra_behavior="forbid", total=True)
