@@ -246,6 +246,15 @@ class CrystalResult:
         float | None,
         Column("eV/atom", "the lowest minimum found lies so far below that rest", "quality"),
     ] = None
+    relaxation_energy: Annotated[
+        float | None, Column("eV/atom", "by the potential, relaxed minus generated", "quality")
+    ] = None
+    relaxation_rmsd: Annotated[
+        float | None,
+        Column(
+            RMS, "of the generated crystal from the relaxed one, as Matbench Discovery", "quality"
+        ),
+    ] = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -269,6 +269,12 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
         if result.energy_suspect:
             energy += "; suspect: the hull lacks its compounds, or the potential fails"
         facts.append(("energy", energy))
+    if result.relaxation_energy is not None:
+        moved = result.relaxation_rmsd
+        far = "no match with itself" if moved is None else f"RMS {moved:.4f} in (V/N)^(1/3)"
+        facts.append(
+            ("relaxation", f"{result.relaxation_energy:+.4f} eV/atom; the sites moved: {far}")
+        )
     if text := hull_label(result):
         facts.append(("hull", text))
     if result.shortest_distance is not None and result.volume_per_atom is not None:

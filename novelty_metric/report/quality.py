@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from novelty_metric.support.statistics import Bounds, Interval, wilson
+from novelty_metric.support.statistics import Bounds, Estimate, Interval, mean_estimate, wilson
 from novelty_metric.verdict import CrystalResult
 
 SHORTEST_VALID_DISTANCE = 0.5
@@ -46,6 +46,11 @@ class Quality:
         matching did not end, would have turned out to be.
     sun_on_hull : Interval or None
         `sun` with a threshold of 0 eV/atom, the strict reading of "stable".
+    relaxation_energy : Estimate or None
+        Mean energy of the relaxed samples minus that of the generated ones (eV/atom).
+    relaxation_rmsd : Estimate or None
+        Mean RMS distance of the generated from the relaxed samples, in (V/N)^(1/3), over those that
+        match; see `novelty_metric.search.displacement`. None if nothing was relaxed.
     """
 
     structurally_valid: Interval | None
@@ -58,6 +63,8 @@ class Quality:
     sun: Interval | None
     sun_bounds: Bounds | None
     sun_on_hull: Interval | None
+    relaxation_energy: Estimate | None
+    relaxation_rmsd: Estimate | None
 
 
 def structurally_valid(result: CrystalResult) -> bool:
@@ -127,7 +134,15 @@ def quality(
         sun=sun(threshold) if has_hull else None,
         sun_bounds=bounds,
         sun_on_hull=sun(0.0) if has_hull else None,
+        relaxation_energy=mean_estimate(_known(row.relaxation_energy for row in results)),
+        relaxation_rmsd=mean_estimate(
+            _known(row.relaxation_rmsd for row in results), lowest=0.0, highest=1.0
+        ),
     )
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def count_unique(groups: Iterable[int | None]) -> int:

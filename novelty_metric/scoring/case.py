@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.early_stopping import NEAR_ENERGY
 from novelty_metric.search.compiled import TooMuchToCompareError
+from novelty_metric.search.displacement import rms_displacement
 from novelty_metric.verdict import (
     CrystalResult,
     DuplicateMatch,
@@ -77,6 +79,8 @@ class Case:
     shortest_distance : float or None
         Between two sites as it came in (Å).
     relaxation : Relaxation or None
+    relaxation_rmsd : float or None
+        Of the crystal from its relaxed self; None where they do not match, or that is not known.
     converged : bool or None
         Also True for a sample taken as already relaxed; None if nothing was relaxed.
     energy_per_atom, given_energy, e_above_hull : float or None
@@ -123,6 +127,7 @@ class Case:
     shortest_distance: float | None = None
     smact_valid: bool | None = None
     relaxation: Relaxation | None = None
+    relaxation_rmsd: float | None = None
     energy_per_atom: float | None = None
     given_energy: float | None = None
     converged: bool | None = None
@@ -282,6 +287,22 @@ class Case:
             return
         self.leave_out, self.unknown_to_hull = index, True
 
+    def measure_relaxation(self) -> None:
+        """Fill `relaxation_rmsd`, where the sample was relaxed."""
+        relaxed = None if self.relaxation is None else self.relaxation.structure
+        if relaxed is None or self.cleaned is None:
+            return
+        with contextlib.suppress(Exception):  # too much to compare, or the matcher breaks
+            self.relaxation_rmsd = rms_displacement(self.cleaned, relaxed)
+
+    @property
+    def relaxation_energy(self) -> float | None:
+        """Energy of the relaxed crystal minus that of the generated one (eV/atom)."""
+        found = self.relaxation
+        if found is None or found.energy_before is None or found.energy_after is None:
+            return None
+        return found.energy_after - found.energy_before
+
     def normalised(self, *, with_symmetry: bool) -> Case:
         """The same sample as it was after its relaxation, or after its reduction.
 
@@ -299,6 +320,7 @@ class Case:
             symmetry=self.symmetry if with_symmetry else None,
             error=self.error,
             relaxation=self.relaxation,
+            relaxation_rmsd=self.relaxation_rmsd,
             energy_per_atom=self.energy_per_atom,
             converged=self.converged,
             n_relaxations=int(self.relaxation is not None),
@@ -488,6 +510,8 @@ class Case:
             "saddle": None if self.relaxation is None else self.relaxation.saddle,
             "energy_below": None if self.relaxation is None else self.relaxation.energy_below,
             "energy_per_atom": self.energy_per_atom,
+            "relaxation_energy": self.relaxation_energy,
+            "relaxation_rmsd": self.relaxation_rmsd,
             "e_above_hull": self.e_above_hull,
             "given_energy": self.given_energy,
             "n_competing": self.n_competing,

@@ -146,6 +146,7 @@ class Pipeline:
             self._take_energies(as_given, relaxer)
         for case in self.clock.each("reduce", [case for case in cases if case.reduced is None]):
             case.reduce(self.rules.protocol)
+            case.measure_relaxation()
 
     def screen(self, cases: Iterable[Case]) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""

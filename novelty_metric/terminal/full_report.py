@@ -53,6 +53,8 @@ def print_report(
         tables.append(_nearest_table(report))
     if report.n_read:
         tables.append(_quality_table(report))
+    if report.quality.relaxation_energy is not None:
+        tables.append(_relaxation_table(report))
     if any(report.left_out.values()):
         tables.append(_left_out_table(report))
     for table in tables:
@@ -171,6 +173,20 @@ def _quality_table(report: NoveltyReport) -> Table:
     add("novel by plain matching", lambda one: one.quality.novel)
     add("stable, unique, novel", lambda one: one.quality.sun, report.quality.sun_bounds)
     add("  with <= 0 eV/atom", lambda one: one.quality.sun_on_hull)
+    return table
+
+
+def _relaxation_table(report: NoveltyReport) -> Table:
+    """What the relaxation changed in the samples."""
+    table = plain_table()
+    table.add_column("relaxation of the samples")
+    table.add_column("mean [95 %]", justify="right")
+    for name, mean, signed in (
+        ("energy, eV/atom", report.quality.relaxation_energy, True),
+        ("RMS distance, (V/N)^(1/3)", report.quality.relaxation_rmsd, False),
+    ):
+        if mean is not None:
+            table.add_row(name, estimate_cell(mean, 3, signed=signed))
     return table
 
 

@@ -41,11 +41,19 @@ def plain_table(*, gap: int = 1) -> Table:
     )
 
 
-def estimate_cell(mean: Estimate, digits: int) -> str:
-    """A mean with its 95 % interval, where that is known."""
-    value = f"{mean.value:.{digits}f}"
+def estimate_cell(mean: Estimate, digits: int, *, signed: bool = False) -> str:
+    """A mean with its 95 % interval, where that is known.
+
+    Parameters
+    ----------
+    signed : bool
+        With signs, for what can be below zero.
+    """
+    value = f"{mean.value:{'+' if signed else ''}.{digits}f}"
     if mean.low is None or mean.high is None:
         return value
+    if signed:
+        return f"{value} [{mean.low:+.{digits}f}, {mean.high:+.{digits}f}]"
     return f"{value} [{mean.low:.{digits}f}-{mean.high:.{digits}f}]"
 
 
