@@ -273,6 +273,7 @@ def test_parents_are_searched_once_for_all_k(
     assert len(searched) == 2 * n_cases
 
 
+@pytest.mark.slow
 def test_a_metric_that_was_scored_gives_the_same(crystals: list[Sample]) -> None:
     relaxer = AsItStands()
     with metric_of(crystals[:12], PAPER, relaxer) as metric:

@@ -225,6 +225,7 @@ def losses(folder: Path, number: int) -> int:
         return sum(bool(row["loss_step"]) for row in csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_no_process_is_left_however_a_training_ends(
     tmp_path: Path, run_python: Callable[..., Any]
 ) -> None:

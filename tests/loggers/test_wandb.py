@@ -403,6 +403,7 @@ def test_a_run_that_cannot_be_opened_is_tried_once(
     assert sum("W&B can't open a run" in str(one.message) for one in warned) == 1
 
 
+@pytest.mark.slow
 def test_beside_the_tracker_of_accelerate(tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(log_with="wandb", cpu=True)

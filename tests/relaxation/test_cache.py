@@ -72,6 +72,7 @@ def writer(start_python: Callable[..., Any]) -> Callable[[Path, int], Any]:
     return start
 
 
+@pytest.mark.slow
 def test_writers_that_are_killed_leave_a_usable_cache(
     tmp_path: Path, writer: Callable[[Path, int], Any]
 ) -> None:

@@ -50,6 +50,7 @@ def copper(seed: int = 1) -> Structure:
 # ASE
 
 
+@pytest.mark.slow
 def test_an_ase_calculator_by_its_name_relaxes_in_workers() -> None:
     potential = AseCalculator({"_target_": "ase.calculators.emt.EMT"}, name="emt", version="1")
     relaxer = PotentialRelaxer(potential, workers=2)

@@ -186,6 +186,7 @@ def test_workers_that_have_just_started_give_energies(count: int) -> None:
     assert found == list(PotentialRelaxer(Emt()).energies(structures))
 
 
+@pytest.mark.slow
 def test_workers_that_have_nothing_to_do_are_not_waited_for(tmp_path: Path) -> None:
     """Once all of them have asked, and everything is in the cache, none says a word."""
     structures = [copper(1 + step / 100) for step in range(6)]

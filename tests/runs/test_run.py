@@ -287,6 +287,7 @@ def test_dask_gives_the_same(dask: None, whole: Path, tmp_path: Path) -> None:
     assert_same(scored(tmp_path, packaged(), make_pool=make, part=4), whole)
 
 
+@pytest.mark.slow
 def test_a_worker_of_dask_that_is_killed_changes_nothing(
     dask: None, whole: Path, tmp_path: Path
 ) -> None:
@@ -407,6 +408,7 @@ def test_two_commands_on_one_folder(start: Start, tmp_path: Path) -> None:
 # The same twice
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
 def test_two_runs_agree_to_the_last_digit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -39,6 +39,7 @@ def test_formulas_cells_groups_and_bonds_of_the_packaged_sample(script: dict[str
     }
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_packaged_sample(script: dict[str, Any]) -> None:
     made = script["crystals"]()
     for sample in read_samples(packaged_samples_path()):

@@ -287,6 +287,7 @@ def _pymatgen_hull(
     return PhaseDiagram(entries)
 
 
+@pytest.mark.slow
 def test_real_compositions_against_pymatgen(shared_data: Path) -> None:
     """250 real crystals within a hull of 1,500, against pymatgen's facets.
 

@@ -334,6 +334,7 @@ def test_no_place_for_the_cache(tmp_path: Path, in_a_process: Callable[..., str]
     assert out.strip() == "[8.]"
 
 
+@pytest.mark.slow
 def test_a_change_in_another_file_of_the_room_is_compiled_anew(
     tmp_path: Path, in_a_process: Callable[..., str]
 ) -> None:

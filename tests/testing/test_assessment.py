@@ -99,6 +99,7 @@ def test_a_regression_is_beyond_both(before: int, after: int, thousandths: int) 
     assert (watched.status is Status.REGRESSED) == beyond_both
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_the_interval_promises() -> None:
     """Two draws of one model: a regression is called in at most about 2.5 % of them."""
     import numpy as np

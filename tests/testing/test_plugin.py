@@ -218,6 +218,7 @@ def test_a_deliberate_regression_is_caught(
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.slow
 def test_a_change_within_noise_is_not_a_regression(
     project: pytest.Pytester, write_samples: WriteSamples
 ) -> None:
