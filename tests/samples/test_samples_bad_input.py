@@ -303,7 +303,7 @@ def test_arrays_that_do_not_fit(crystals: list[Structure], tmp_path: Path) -> No
     twice = cdvae["lengths"].expand(2, -1, -1)
     assert "different numbers of evaluations: num_atoms 1" in message(**{**cdvae, "lengths": twice})
     flowmm = {k: [v] for k, v in arrays.items() if k != "eval_setting"}
-    assert "but lengths is none" in message(**{**flowmm, "lengths": arrays["lengths"]})
+    assert "but lengths is not a list" in message(**{**flowmm, "lengths": arrays["lengths"]})
     assert "different numbers of evaluations: num_atoms 1" in message(
         **{**flowmm, "lengths": [arrays["lengths"]] * 3}
     )
