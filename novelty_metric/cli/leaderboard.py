@@ -144,20 +144,24 @@ def _add(given: Words) -> int:
 
 
 def _check(given: Words) -> int:
-    if "recompute" in given and "samples" not in given:
-        raise InputError("--recompute needs --samples DIR: where the sample files are")
-
     from novelty_metric.leaderboard.check import check_folder
 
     folder, *names = given.names or [DEFAULT]
     found, problems = check_folder(user_path(folder), tuple(names))
+    if "recompute" in given and "samples" not in given:
+        others = [one.name for one in found if one.submission.null_model is None]
+        if others or not found:
+            raise InputError(
+                "--recompute needs --samples DIR: where the sample files are (only those of null "
+                "models are made again without it)"
+            )
     wrong = len(problems)
     for problem in problems:
         print(f"wrong: {_line(problem)}")
     for one in found:
         scored = one.submission.counts
         print(f"right: {one.name}: {scored.rows} verdicts, hashes and counts agree")
-        if "samples" in given:
+        if "samples" in given or "recompute" in given:
             wrong += _check_samples(one, given)
         sys.stdout.flush()
     right = "1 submission is" if len(found) == 1 else f"{len(found)} submissions are"
@@ -170,8 +174,9 @@ def _check_samples(one: Checked, given: Words) -> int:
     from novelty_metric.leaderboard.recompute import find_samples, recompute
 
     try:
-        path = find_samples(given["samples"], one.submission)
-        print(f"right: {one.name}: the samples are {_line(str(path))}")
+        if "samples" in given:
+            path = find_samples(given["samples"], one.submission)
+            print(f"right: {one.name}: the samples are {_line(str(path))}")
         if "recompute" not in given:
             return 0
         again = recompute(

@@ -11,7 +11,10 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from novelty_metric.baselines import NULL_MODELS
 from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.calibrations import larger_calibration
+from novelty_metric.leaderboard.null_models import about_null_model
 from novelty_metric.leaderboard.submission import (
     FOLDER,
     MAX_BYTES,
@@ -39,6 +42,7 @@ ASKED = {
     "licence": "licence of the samples",
     "training_set": "what it was trained on (default: what model= is known to be trained on)",
     "reference": "name to show for the reference (default: its own)",
+    "null_model": "a null model of `novelty-metric baseline`, with its seed=: ranked as a model",
     "demonstration": "true: the reference is not that; it is shown, never ranked",
     "samples": "the file, if it is no longer where the run had it",
     "url": "where anyone can get the file",
@@ -117,6 +121,20 @@ def add(
         )
     config = _config(run)
     model = config["model"]
+    null_model = about.get("null_model")
+    if null_model is not None:
+        about = {
+            "generated": len(report.results),
+            "training_set": about.get("reference") or report.context.reference_name,
+            **about_null_model(str(null_model), about),
+        }
+    if report.context.leave_one_out != (
+        null_model is not None and NULL_MODELS[str(null_model)].leave_one_out
+    ):
+        raise InputError(
+            f"{run}: leave_one_out=true belongs to the null model held_out, and only to it; score "
+            "again, or add null_model=held_out"
+        )
     name = str(about.get("name") or model["name"])
     if not re.fullmatch(SLUG, name):
         raise InputError(f"name={name}: names are small letters, digits, - and _")
@@ -141,6 +159,7 @@ def add(
         **{key: answers[key] for key in ("model", "version", "authors", "paper", "repository")},
         "licence": answers["licence"],
         "demonstration": demonstration,
+        "null_model": null_model,
         "training_set": {
             "name": _training_set(answers, model["name"], named, context.reference_name),
             "crystals_hash": None if demonstration else context.crystals_hash,
@@ -180,7 +199,11 @@ def add(
     submission = with_values(submission, counts=counted)
     text = dump(submission)
     parse(text)
-    files = {f"verdicts/{name}.parquet": table, f"{FOLDER}/{name}.yaml": text.encode()}
+    files = {
+        **larger_calibration(board, context),
+        f"verdicts/{name}.parquet": table,
+        f"{FOLDER}/{name}.yaml": text.encode(),
+    }
     written = _write(board, files)
     unknown = tuple(
         key for key in ("version", "licence", "url", "generated", "seed") if answers[key] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ class Entry:
     unranked: str | None = None
     novel_yield: Interval | None = None
 
+    @property
+    def is_null_model(self) -> bool:
+        """Whether it is a generator that needs no training."""
+        return self.submission.null_model is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
@@ -61,12 +66,15 @@ class Section:
         Best rank first, then yield, then name.
     common : int or None
         Generated crystals at which yields are compared: the least that a model has.
+    null_models : tuple of Entry
+        Null models that were measured alike, in this section or another.
     """
 
     id: str
     demonstration: bool
     entries: tuple[Entry, ...]
     common: int | None
+    null_models: tuple[Entry, ...] = ()
 
     @property
     def of(self) -> NoveltyReport:
@@ -120,7 +128,23 @@ def sections(found: Sequence[Checked]) -> tuple[Section, ...]:
         text = json.dumps(measure(one.submission), sort_keys=True)
         groups.setdefault(hashlib.sha256(text.encode()).hexdigest()[:12], []).append(one)
     made = [_section(key, members) for key, members in groups.items()]
+    made = [replace(section, null_models=_null_models(section, made)) for section in made]
     return tuple(sorted(made, key=lambda one: (one.demonstration, -len(one.entries), one.id)))
+
+
+def _null_models(section: Section, every: Sequence[Section]) -> tuple[Entry, ...]:
+    """Null models of the sections that are measured alike, demonstration or not."""
+
+    def alike(other: Section) -> dict[str, Any]:
+        return {**measure(other.entries[0].submission), "demonstration": None}
+
+    return tuple(
+        entry
+        for other in every
+        if alike(other) == alike(section)
+        for entry in other.entries
+        if entry.is_null_model
+    )
 
 
 def _section(key: str, members: Sequence[Checked]) -> Section:

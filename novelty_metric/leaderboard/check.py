@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.calibrations import named_by_none, read_calibration
 from novelty_metric.leaderboard.files import (
     MAX_TABLE_BYTES,
     pinned,
@@ -109,7 +110,7 @@ def check_one(folder: Path, name: str) -> Checked:
         rows = verdict_rows(data, table.unreadable)
     except InputError as error:
         raise InputError(f"{table.file}: {error}") from error
-    report = submission.report(rows)
+    report = submission.report(rows, read_calibration(folder, submission.context))
     _counts_follow(submission.counts, Counts.follow(report))
     if any(row >= len(rows) for row in table.unreadable):
         raise InputError(f"verdicts.unreadable names rows that {table.file} does not have")
@@ -159,3 +160,4 @@ def _named_by_none(folder: Path, found: list[Checked]) -> Iterator[str]:
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name not in named and path.name != ".gitkeep":
             yield f"{name}: no submission names this file; take it out"
+    yield from named_by_none(folder, (one.submission.context for one in found))

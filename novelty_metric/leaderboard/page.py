@@ -9,6 +9,7 @@ from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
+from novelty_metric.leaderboard.tables import beside_texts
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
@@ -45,6 +46,7 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
             if section.common is not None
         },
         some_unmatched=some_unmatched,
+        beside_texts=beside_texts,
     )
 
 
@@ -82,8 +84,27 @@ def bars(section: Section) -> Figure:
     axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries])
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the eligible crystals; 95 % interval of the unmatched")
+    _lines_of_null_models(axes, section)
     _bare(axes)
     return figure
+
+
+def _lines_of_null_models(axes: Axes, section: Section) -> None:
+    """Share of unmatched of each null model, across the bars of all models."""
+    for place, entry in enumerate(section.null_models):
+        found = entry.report.novelty_interval
+        if found is not None:
+            style = _LINES[place % len(_LINES)]
+            axes.axvline(100 * found.value, color=_INK, lw=1, ls=style, label=_label(entry))
+    if section.null_models:
+        axes.legend(
+            title="unmatched of the null models",
+            fontsize="x-small",
+            title_fontsize="x-small",
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            frameon=False,
+        )
 
 
 def curves(section: Section) -> Figure:
@@ -92,7 +113,8 @@ def curves(section: Section) -> Figure:
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    for place, entry in enumerate(section.entries):
+    others = [entry for entry in section.null_models if entry not in section.entries]
+    for place, entry in enumerate([*section.entries, *others]):
         if entry.novel_yield is None:
             continue
         report = entry.report
@@ -102,8 +124,9 @@ def curves(section: Section) -> Figure:
         axes.plot(
             steps,
             [expected_unique(groups, total, drawn) for drawn in steps],
-            color=f"C{place % 10}",
-            linestyle=_LINES[place // 10 % len(_LINES)],
+            color=_INK if entry.is_null_model else f"C{place % 10}",
+            linestyle=_LINES[(place if entry.is_null_model else place // 10) % len(_LINES)],
+            linewidth=1 if entry.is_null_model else 1.5,
             label=_label(entry),
         )
     axes.set_xlabel("crystals scored" if section.demonstration else "crystals generated")

@@ -134,7 +134,7 @@ def reading_settings(reader: str, format: str | None, column: str | None) -> dic
 
 def recompute(
     checked: Checked,
-    samples: Path,
+    samples: Path | None,
     *,
     count: int | None = None,
     seed: int = 0,
@@ -147,8 +147,9 @@ def recompute(
     Parameters
     ----------
     checked : Checked
-    samples : path
-        Folder below which the file is looked for by its SHA-256.
+    samples : path or None
+        Folder below which the file is looked for by its SHA-256; None for a null model, whose
+        samples are made again.
     count : int, optional
         Crystals drawn at random; default: all.
     seed : int
@@ -164,7 +165,9 @@ def recompute(
         If the samples, the reference, the potential or the hull are not at hand.
     """
     submission = checked.submission
-    path = find_samples(samples, submission)
+    path = None if samples is None else find_samples(samples, submission)
+    if path is None and submission.null_model is None:
+        raise InputError("scoring again needs --samples DIR: where the sample files are")
     scored, selection = submission.scored, submission.samples.selection
     if reference is None:
         reference = scored.reference.name
@@ -174,7 +177,9 @@ def recompute(
     from novelty_metric.support.quiet import quiet
 
     with quiet() as terminal:
+        from novelty_metric.leaderboard.null_models import make_samples, otherwise_made
         from novelty_metric.metric import SubstitutionNovelty
+        from novelty_metric.reference.named import open_reference
         from novelty_metric.terminal.progress import Progress
 
         source = submission.samples
@@ -182,12 +187,22 @@ def recompute(
         with tempfile.TemporaryDirectory() as folder:
             # Ids may be made of the file's name, which here can be another.
             link = Path(folder, source.file)
-            link.symlink_to(path.resolve())
-            given = _selected(link, settings, selection)
+            given = again_made = None
+            if path is not None:
+                link.symlink_to(path.resolve())
+                given = _selected(link, settings, selection)
+                link.unlink()
+            if submission.null_model is not None:
+                crystals = open_reference(reference)
+                made = make_samples(submission.null_model, crystals, source, Path(folder))
+                again_made = _selected(made, settings, selection)
+            given = given or again_made
+            assert given is not None
         rows = checked.report.results
         if len(given) != len(rows):
             raise InputError(
-                f"{path} gives {len(given)} crystals, the table of verdicts has {len(rows)} rows"
+                f"{path or source.file} gives {len(given)} crystals, the table of verdicts has "
+                f"{len(rows)} rows"
             )
         places = list(range(len(rows)))
         if count is not None and count < len(rows):
@@ -202,6 +217,7 @@ def recompute(
                 scope=scored.scope,
                 exhaustive=scored.exhaustive,
                 relax_samples=scored.relax_samples,
+                leave_one_out=submission.leave_one_out,
                 max_sites=scored.max_sites,
                 workers=workers,
                 device=device,
@@ -211,6 +227,8 @@ def recompute(
             metric.update_samples([given[place] for place in places])
             again = metric.compute()
     problems = list(_otherwise_made(submission, again.context))
+    if submission.null_model is not None and again_made is not None:
+        problems += otherwise_made(given, again_made, submission.null_model)
     pairs = [(place, rows[place], now) for place, now in zip(places, again.results, strict=True)]
     otherwise: dict[int, str] = {}
     for place, before, now in pairs:

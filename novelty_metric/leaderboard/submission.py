@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,6 +34,7 @@ from novelty_metric.support.yaml_text import load_yaml_once
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
+    from novelty_metric.reference.calibration import Calibration
     from novelty_metric.relaxation.base import PotentialInfo
 
 SCHEMA_VERSION = 1
@@ -221,6 +222,7 @@ class Submission:
     repository: Url | None
     licence: Line | None
     demonstration: Flag
+    null_model: Word | None = None
     training_set: TrainingSet
     samples: Samples
     scored: Scored
@@ -248,6 +250,13 @@ class Submission:
         return self.training_set.crystals_hash == self.scored.reference.crystals_hash
 
     @property
+    def leave_one_out(self) -> bool:
+        """Whether the samples are crystals of the reference, each scored against the others."""
+        from novelty_metric.baselines import NULL_MODELS
+
+        return self.null_model is not None and NULL_MODELS[self.null_model].leave_one_out
+
+    @property
     def context(self) -> RunContext:
         """What a report says of the run."""
         scored = self.scored
@@ -263,6 +272,7 @@ class Submission:
             scope=scored.scope,
             exhaustive=scored.exhaustive,
             relax_samples=scored.relax_samples,
+            leave_one_out=self.leave_one_out,
             n_generated=generated if generated != self.counts.rows else None,
             versions=scored.versions,
         )
@@ -273,8 +283,10 @@ class Submission:
         found = self.scored.potential
         return None if found is None else PotentialInfo(**asdict(found))
 
-    def report(self, rows: Sequence[CrystalResult]) -> NoveltyReport:
-        """The report on the rows of the table of verdicts.
+    def report(
+        self, rows: Sequence[CrystalResult], calibration: Calibration | None = None
+    ) -> NoveltyReport:
+        """The report on the rows of the table of verdicts, beside a calibration if there is one.
 
         Raises
         ------
@@ -282,7 +294,8 @@ class Submission:
             If the file was to hold more crystals than were made.
         """
         try:
-            return NoveltyReport.from_results(rows, self.context)
+            context = replace(self.context, calibration=calibration)
+            return NoveltyReport.from_results(rows, context)
         except ValueError as error:
             raise InputError(f"samples.generated: {error}") from error
 
@@ -364,6 +377,7 @@ def _agree(submission: Submission) -> None:
         raise InputError(
             "scored.hull.crystals_hash is not that of scored.reference, though it is its hull"
         )
+    _null_model_agrees(submission)
     trained, demonstration = submission.trained_on_reference, submission.demonstration
     if not trained and not demonstration:
         raise InputError(
@@ -373,6 +387,22 @@ def _agree(submission: Submission) -> None:
     if trained and demonstration:
         raise InputError(
             "demonstration: true, though the model was scored against its training set"
+        )
+
+
+def _null_model_agrees(submission: Submission) -> None:
+    from novelty_metric.baselines import NULL_MODELS
+
+    name, samples = submission.null_model, submission.samples
+    if name is None:
+        return
+    if name not in NULL_MODELS:
+        raise InputError(f"null_model is {name!r}; known: {', '.join(NULL_MODELS)}")
+    if submission.demonstration:
+        raise InputError("null_model is ranked; it can't be a demonstration")
+    if samples.seed is None or samples.generated != samples.in_file:
+        raise InputError(
+            "a null model needs samples.seed, and samples.generated as large as samples.in_file"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +13,20 @@ from typing import Any
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.submission import plain
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.real_crystals import BesideRealCrystals
+from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Interval
 from novelty_metric.support.text import percent_interval
 from novelty_metric.verdict import Verdict
 
+_LIMITS = ("", "_low", "_high")
 COLUMNS = (
     "section",
     "demonstration",
     "rank",
     "name",
+    "null_model",
     "model",
     "version",
     "training_set",
@@ -41,6 +47,9 @@ COLUMNS = (
     "novelty_high",
     "novelty_least",
     "novelty_greatest",
+    "base_rate",
+    *(f"{name}{end}" for name in ("novelty_ratio", "observed_expected") for end in _LIMITS),
+    "copying_z",
     *(f"novelty_{system}" for system in CRYSTAL_SYSTEMS),
     *(f"eligible_{system}" for system in CRYSTAL_SYSTEMS),
 )
@@ -58,6 +67,7 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
         "demonstration": section.demonstration,
         "rank": entry.rank,
         "name": entry.name,
+        "null_model": submission.null_model,
         "model": submission.model,
         "version": submission.version,
         "training_set": submission.training_set.name,
@@ -78,6 +88,7 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
         "novelty_high": None if interval is None else interval.high,
         "novelty_least": None if bounds is None else bounds.low,
         "novelty_greatest": None if bounds is None else bounds.high,
+        **_beside_values(report.beside_real_crystals),
         **{
             f"novelty_{system}": groups[system].novelty.value if system in groups else None
             for system in CRYSTAL_SYSTEMS
@@ -87,6 +98,27 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
             for system in CRYSTAL_SYSTEMS
         },
     }
+
+
+def _beside_values(beside: BesideRealCrystals | None) -> dict[str, float | None]:
+    ratio, expected = ratios_of(beside)
+    values: dict[str, float | None] = {
+        "base_rate": None if beside is None else beside.base_rate.value
+    }
+    for name, found in (("novelty_ratio", ratio), ("observed_expected", expected)):
+        limits = (None,) * 3 if found is None else (found.value, found.low, found.high)
+        for end, value in zip(_LIMITS, limits, strict=True):
+            finite = value is not None and math.isfinite(value)
+            values[f"{name}{end}"] = value if finite else None
+    return values | {"copying_z": None if beside is None else beside.copying_z}
+
+
+def ratios_of(beside: BesideRealCrystals | None) -> tuple[Ratio | None, Ratio | None]:
+    """Novelty ratio, and observed / expected; None without a calibration."""
+    if beside is None:
+        return None, None
+    expected = beside.standardised
+    return beside.novelty_ratio, None if expected is None else expected.ratio
 
 
 def csv_text(sections: Sequence[Section]) -> str:
@@ -160,6 +192,13 @@ TAIL = """\
   interval covers sampling noise only (95 %).
 - **Rank**: 1 + the number of models whose yield is significantly higher (Newcombe's 95 % interval
   of the difference, for each pair). Models without a significant difference share a rank.
+- **Novelty ratio**: share of unmatched crystals, divided by that of real crystals, each scored
+  against the reference without itself (the files in `calibrations`). **Observed / expected**:
+  unmatched crystals, divided by the number that real crystals of the same crystal systems would
+  give. **Copying z**: below −3 the model lies nearer to its training set than real crystals do.
+  A dash: there is no calibration.
+- **Null models** need no training, only the reference ([list](../docs/null_models.md)). They are
+  ranked as models, and every model has to beat them. `held out` are real crystals.
 - **Not ranked**: models for which the number of generated crystals is not known.
 - **Duplicate, substituted, unmatched, undecided**: per cent of the eligible crystals, with 95 %
   Wilson intervals. The calculations of an undecided crystal did not finish; it never counts as new.
@@ -199,6 +238,7 @@ def _section(section: Section) -> list[str]:
         + "\n",
     ]
     head = ["model", "yield, %", "scored", "eligible", *(v.value for v in Verdict)]
+    head += ["novelty ratio", "observed / expected", "copying z"]
     if not section.demonstration:
         head.insert(0, "rank")
     rows = []
@@ -211,6 +251,7 @@ def _section(section: Section) -> list[str]:
             str(len(report.results)),
             str(report.n_eligible),
             *map(_percent, shares),
+            *beside_texts(report),
         ]
         if not section.demonstration:
             row.insert(0, "–" if entry.rank is None else str(entry.rank))
@@ -240,6 +281,14 @@ def _section(section: Section) -> list[str]:
     if left:
         lines.append(f"Not ranked: {', '.join(left)}.\n")
     return lines
+
+
+def beside_texts(report: NoveltyReport) -> list[str]:
+    """Novelty ratio, observed / expected and copying z, a dash where there is none."""
+    beside = report.beside_real_crystals
+    z = None if beside is None else beside.copying_z
+    texts = ["–" if ratio is None else ratio.text for ratio in ratios_of(beside)]
+    return [*texts, "–" if z is None else f"{z:.1f}"]
 
 
 def _drawn(section: Section) -> str:

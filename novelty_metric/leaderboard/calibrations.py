@@ -1,0 +1,72 @@
+"""Calibrations of the leaderboard: what real crystals score, for each way of measuring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from novelty_metric.crystal import CRYSTAL_SYSTEMS
+from novelty_metric.errors import InputError, StoreError
+from novelty_metric.leaderboard.files import read_inside
+from novelty_metric.reference.calibration import Calibration
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.of_cases import key_of_context
+
+FOLDER = "calibrations"
+MAX_BYTES = 4 * 2**20
+
+
+def file_of(context: RunContext) -> str | None:
+    """Where the calibration of a measurement is kept in the folder; None if it can have none."""
+    key = key_of_context(context)
+    return None if key is None else f"{FOLDER}/{key[:12]}.json"
+
+
+def read_calibration(board: Path, context: RunContext) -> Calibration | None:
+    """The calibration of a measurement; None if the folder has none.
+
+    Raises
+    ------
+    InputError
+        If its file is damaged, or is that of another measurement.
+    """
+    name = file_of(context)
+    if name is None or not (board / name).exists():
+        return None
+    try:
+        content = json.loads(read_inside(board, name, most=MAX_BYTES))
+        found = Calibration.from_dict(content)
+    except (ValueError, RecursionError, AttributeError, StoreError) as error:
+        raise InputError(f"{name}: not a calibration ({error})") from error
+    if found.key != key_of_context(context) or found.crystals_hash not in (
+        "",
+        context.crystals_hash,
+    ):
+        raise InputError(f"{name}: the calibration of another measurement")
+    odd = {one.crystal_system for one in found.crystals} - {None, *CRYSTAL_SYSTEMS}
+    if odd:
+        raise InputError(f"{name}: {sorted(map(str, odd))[0]!r} is not a crystal system")
+    return found
+
+
+def larger_calibration(board: Path, context: RunContext) -> dict[str, bytes]:
+    """The calibration of a run as a file to write; empty if the folder has one as large."""
+    name, ours = file_of(context), context.calibration
+    if name is None or ours is None:
+        return {}
+    kept = read_calibration(board, context)
+    if kept is not None and kept.n_drawn >= ours.n_drawn:
+        return {}
+    return {name: (json.dumps(ours.to_dict(), ensure_ascii=False) + "\n").encode()}
+
+
+def named_by_none(board: Path, contexts: Iterable[RunContext]) -> list[str]:
+    """A line for each file of calibrations that belongs to no submission."""
+    named = {file_of(context) for context in contexts}
+    files = (path.relative_to(board).as_posix() for path in sorted((board / FOLDER).rglob("*")))
+    return [
+        f"{name}: no submission is measured like this; take it out"
+        for name in files
+        if name not in named
+    ]

@@ -1,0 +1,127 @@
+"""Null models on the leaderboard: ranked, made again from their seed, beside a calibration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from novelty_metric.cli import main
+from novelty_metric.errors import InputError
+from novelty_metric.leaderboard.board import read_board
+from novelty_metric.leaderboard.build import outputs
+from novelty_metric.leaderboard.calibrations import file_of, larger_calibration, read_calibration
+from novelty_metric.leaderboard.check import check_folder
+from novelty_metric.protocol import Protocol
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
+from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.context import RunContext
+from novelty_metric.report.of_cases import key_of_context
+
+NAMES = ("held_out", "ion_exchange")
+
+
+@pytest.fixture(scope="module")
+def with_nulls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaderboard of two null models over the packaged reference, by the search alone."""
+    root = tmp_path_factory.mktemp("nulls")
+    (root / "board" / "submissions").mkdir(parents=True)
+    for name in NAMES:
+        file, run = root / f"{name}.extxyz", root / name
+        assert main(["baseline", name, "reference=aflow", "n=6", "seed=3", f"out={file}"]) == 0
+        score = ["score", f"samples={file}", "reference=aflow", "relaxer=none", f"out={run}"]
+        more = ["leave_one_out=true"] if name == "held_out" else []
+        assert main([*score, *more]) == 0
+        words = [f"null_model={name}", "seed=3", f"into={root / 'board'}"]
+        assert main(["leaderboard", "add", str(run), *words]) == 0
+    return root
+
+
+@pytest.fixture
+def copy(with_nulls: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(with_nulls / "board", tmp_path / "board"))
+
+
+def test_null_models_are_ranked_and_are_the_lines_of_their_section(with_nulls: Path) -> None:
+    (section,) = read_board(with_nulls / "board")
+    assert [entry.rank for entry in section.entries] == [1, 1]
+    assert {entry.name for entry in section.null_models} == set(NAMES)
+    assert {entry.report.context.leave_one_out for entry in section.entries} == {True, False}
+    page = outputs(with_nulls / "board")["index.html"]
+    assert "ion exchange (null model)" in page
+
+
+def test_they_are_scored_again_from_their_seed_alone(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["leaderboard", "check", str(copy), "--recompute=4", "--workers=1"]) == 0
+    said = capsys.readouterr().out
+    for name in NAMES:
+        assert f"right: {name}: 4 crystals scored again, 4 the same" in said
+
+
+def test_a_file_that_the_seed_does_not_make_is_found(
+    with_nulls: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "submissions" / "ion_exchange.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["samples"]["seed"] = 4
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    words = [str(copy), "ion_exchange", "--samples", str(with_nulls), "--recompute=1"]
+    assert main(["leaderboard", "check", *words, "--workers=1"]) == 1
+    assert "not what the null model ion_exchange makes with this seed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"null_model": "held_up"}, "null_model is 'held_up'; known: held_out"),
+        ({"demonstration": True}, "null_model is ranked; it can't be a demonstration"),
+    ],
+)
+def test_a_null_model_is_one_of_the_known(
+    copy: Path, change: dict[str, object], message: str
+) -> None:
+    path = copy / "submissions" / "held_out.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(content | change, sort_keys=False))
+    _, problems = check_folder(copy)
+    assert any(message in problem for problem in problems)
+
+
+def test_a_left_out_run_is_that_of_held_out_only(
+    with_nulls: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["name=other", "authors=A", "training_set=aflow", f"into={with_nulls / 'board'}"]
+    assert main(["leaderboard", "add", str(with_nulls / "held_out"), *words]) == 2
+    assert "leave_one_out=true belongs to the null model held_out" in capsys.readouterr().err
+
+
+def test_a_calibration_gives_ratios_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
+    context = RunContext(
+        protocol=Protocol.named("fast"),
+        reference_name="r",
+        reference_size=9,
+        crystals_hash="a" * 64,
+        store_hash="b" * 64,
+        potential=PotentialInfo(name="p", version="1", weights_hash="0"),
+    )
+    key = key_of_context(context)
+    assert key is not None
+    crystals = tuple(LeftOutCrystal(i, "cubic", True, "substituted", 1.0) for i in range(3))
+    ours = Calibration(key, 0, crystals, "a" * 64)
+    run = dataclasses.replace(context, calibration=ours)
+    ((name, data),) = larger_calibration(tmp_path, run).items()
+    assert name == file_of(context)
+    (tmp_path / "calibrations").mkdir()
+    (tmp_path / name).write_bytes(data)
+    assert read_calibration(tmp_path, context) == ours
+    assert larger_calibration(tmp_path, run) == {}  # one as large is there
+    content = json.loads(data)
+    (tmp_path / name).write_text(json.dumps(content | {"key": "f" * 64}))
+    with pytest.raises(InputError, match="the calibration of another measurement"):
+        read_calibration(tmp_path, context)
