@@ -5,23 +5,35 @@
 counts, for real crystals beside their cheapest candidate parents, how many Wyckoff orbits have
 another element, and how far it is on the modified Pettifor scale: the table `PAIRS_BY_DISTANCE` of
 `random_substitution`.
+
+    python benchmarks/null_models.py runs RUN [RUN ...]
+
+prints the verdicts of finished runs (folders of `novelty-metric score`) side by side, with novelty
+ratio, observed / expected and copying z. Runs that a null model made, named after it (`perturbed`,
+`perturbed.run`, …), are held against what is expected of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from novelty_metric.crystal import Symmetry
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference, open_reference
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.real_crystals import BesideRealCrystals
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.pettifor import pettifor_number
-from novelty_metric.verdict import Parent
+from novelty_metric.support.ratios import Ratio
+from novelty_metric.support.text import percent_interval
+from novelty_metric.verdict import Parent, Verdict
 
 
 def symmetry_of(reference: Reference, index: int) -> Symmetry | None:
@@ -87,6 +99,67 @@ def pairs(options: argparse.Namespace) -> None:
     print([distances[d] for d in range(103)])
 
 
+EXPECTED: dict[str, tuple[str, Callable[[BesideRealCrystals], bool]]] = {
+    "perturbed": (
+        "ratio 0 and copying z below -3",
+        lambda real: (
+            _ratio(real).low == 0 and (_ratio(real).value or 0) < 0.5 and (real.copying_z or 0) < -3
+        ),
+    ),
+    "held_out": (
+        "ratio 1 within its interval, copying z between -3 and 3",
+        lambda real: _ratio(real).low <= 1 <= _ratio(real).high and abs(real.copying_z or 0) < 3,
+    ),
+    **{
+        name: (
+            "unmatched no more often than the sensitivity of the control explains",
+            lambda real: (
+                real.sensitivity is None
+                or _ratio(real).low * real.base_rate.value <= 1 - real.sensitivity.low
+            ),
+        )
+        for name in ("ion_exchange", "random_substitution")
+    },
+}
+"""What must hold for a null model beside real crystals."""
+
+
+def _ratio(real: BesideRealCrystals) -> Ratio:
+    assert real.novelty_ratio is not None
+    return real.novelty_ratio
+
+
+def runs(options: argparse.Namespace) -> None:
+    """Print a row a run, and whether it is as expected; 1 is the exit status if one is not."""
+    wrong = 0
+    print("| run | eligible | " + " | ".join(Verdict) + " | ratio | obs./exp. | copying z |")
+    print("|---|" + "---:|" * (len(Verdict) + 4))
+    judged = []
+    for folder in options.runs:
+        report = NoveltyReport.load(folder)
+        name = folder.name.removesuffix(".run")
+        real = report.beside_real_crystals
+        cells = [percent_interval(report.fractions.get(v.value), 0) for v in Verdict]
+        cells += ["-"] * 3 if real is None else _beside_cells(real)
+        print(f"| {name} | {report.n_eligible} of {report.n_read} | " + " | ".join(cells) + " |")
+        if name in EXPECTED and real is not None:
+            words, holds = EXPECTED[name]
+            right = holds(real)
+            wrong += not right
+            judged.append(f"{'right' if right else 'WRONG'}: {name}: {words}")
+    print("\n".join(["", *judged]))
+    sys.exit(1 if wrong else 0)
+
+
+def _beside_cells(real: BesideRealCrystals) -> list[str]:
+    expected = real.standardised
+    return [
+        "-" if real.novelty_ratio is None else real.novelty_ratio.text,
+        "-" if expected is None else expected.ratio.text,
+        "-" if real.copying_z is None else f"{real.copying_z:.1f}",
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parts = parser.add_subparsers(required=True)
@@ -94,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one.add_argument("reference")
     one.add_argument("--crystals", type=int)
     one.set_defaults(run=pairs)
+    other = parts.add_parser("runs")
+    other.add_argument("runs", nargs="+", type=Path)
+    other.set_defaults(run=runs)
     options = parser.parse_args(arguments)
     options.run(options)
 

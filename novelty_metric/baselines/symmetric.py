@@ -84,4 +84,8 @@ def _placed(
             )
         except (Comp_CompatibilityError, RuntimeError):
             return None
-        return crystal.to_pymatgen() if crystal.valid else None
+        if not crystal.valid:
+            return None
+        made = crystal.to_pymatgen()
+        made.translate_sites(range(len(made)), np.zeros(3))  # into the cell, where PyXtal leaves it
+        return made
