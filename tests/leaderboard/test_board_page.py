@@ -32,7 +32,7 @@ def test_it_sorts_by_mouse_and_keyboard(open_page: OpenPage) -> None:
     shown.locator(MODELS).get_by_role("button", name="Duplicate").focus()
     shown.keyboard.press("Enter")
     values = shown.locator(f"{MODELS} tbody tr").evaluate_all(
-        "rows => rows.map(row => Number(row.cells[5].dataset.value))"
+        "rows => rows.map(row => Number(row.cells[8].dataset.value))"
     )
     assert values == sorted(values, reverse=True) and len(set(values)) > 1
     shown.locator("table.systems").get_by_role("button", name="cubic").click()
