@@ -155,7 +155,6 @@ PRESETS: dict[str, Protocol] = {
         optimizer="bfgs_symmetric",
         accept_early=0.02,
         refuse_early=1.0,
-        minima="escape",
         symmetrise=0.1,
     ),
 }
