@@ -1063,9 +1063,7 @@ def test_chgnet_on_three_crystals_with_cache(
     assert (swap.parent_id, swap.route) == ("salt", Route.WYCKOFF)
     assert copy.parent_id == "salt"
     assert (alone.n_parents, alone.eligible) == (0, True)
-    # What came out unmatched is looked at once more, for being on a saddle.
-    assert counted == ["MgO", "NaCl", "KMgF3", "MgO", "KMgF3"]
-    assert alone.saddle is False
+    assert counted == ["MgO", "NaCl", "KMgF3", "MgO"]
     assert first.context.potential is not None and first.context.potential.name == "chgnet"
     # Leaving the block closed the cache.
     with pytest.raises(sqlite3.ProgrammingError):
@@ -1073,7 +1071,7 @@ def test_chgnet_on_three_crystals_with_cache(
 
     with SubstitutionNovelty(**options) as metric:
         second = metric(few_crystals, ["MgO", "NaCl", "KMgF3"])
-    assert counted == ["MgO", "NaCl", "KMgF3", "MgO", "KMgF3"]
+    assert counted == ["MgO", "NaCl", "KMgF3", "MgO"]
     assert rows(second) == rows(first)
 
 

@@ -19,8 +19,8 @@ from novelty_metric.scoring.case import BELOW, Case
 from novelty_metric.scoring.early_stopping import NEAR_ENERGY
 from novelty_metric.scoring.pipeline import SAME_ENERGY
 
-FAST = Protocol.named("fast")
-KEEP = dataclasses.replace(FAST, minima="keep")
+KEEP = Protocol.named("fast")
+ESCAPE = dataclasses.replace(KEEP, minima="escape")
 
 
 def salt(a: float, first: str, second: str) -> Structure:
@@ -80,7 +80,7 @@ def as_it_stands(structure: Structure) -> Answer:
     return structure, -3.0, False
 
 
-def score(relaxer: Scripted, protocol: Protocol = FAST, **options: Any) -> NoveltyReport:
+def score(relaxer: Scripted, protocol: Protocol = ESCAPE, **options: Any) -> NoveltyReport:
     options = {"hull": "none", **options}
     return SubstitutionNovelty(REFERENCE, protocol, relaxer=relaxer, **options)([SMALL])
 
@@ -97,7 +97,7 @@ def test_what_is_unmatched_is_looked_at_once_more() -> None:
 @pytest.mark.parametrize("minima", ["keep", "check"])
 def test_without_escape_nothing_is_relaxed_twice(minima: Any) -> None:
     relaxer = Scripted(sample_check=lambda it: (it, -3.0, True))
-    report = score(relaxer, dataclasses.replace(FAST, minima=minima))
+    report = score(relaxer, dataclasses.replace(KEEP, minima=minima))
     (row,) = report.results
     first = "sample" if minima == "keep" else "sample_check"
     assert relaxer.asked == [first, "parent"]
@@ -167,7 +167,7 @@ def test_a_sample_too_far_above_the_hull_may_come_down_from_a_saddle() -> None:
 def test_a_deadline_before_the_second_look_leaves_it_undecided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    metric = SubstitutionNovelty(REFERENCE, FAST, relaxer=Scripted(), hull="none")
+    metric = SubstitutionNovelty(REFERENCE, ESCAPE, relaxer=Scripted(), hull="none")
     pipeline = metric.pipeline
     found = pipeline._leave_saddles
 
