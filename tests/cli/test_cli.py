@@ -82,6 +82,7 @@ class FakeMetric:
     def score_each(
         self, samples: Iterable[Sample], on_result: Callable[[Sample, CrystalResult], None]
     ) -> None:
+        self.prepare()
         if self.failure is not None:
             raise self.failure
         for s in samples:
@@ -101,6 +102,11 @@ class FakeMetric:
             store_hash="",
             **given,
         )
+
+    def with_rediscovery(
+        self, report: NoveltyReport, rows: Iterable[CrystalResult]
+    ) -> NoveltyReport:
+        return report
 
 
 @pytest.fixture
@@ -690,7 +696,8 @@ def test_interrupted_process_ends_with_three(
         "    def __enter__(self): return self\n"
         "    def __exit__(self, *error): pass\n"
         "    reference = types.SimpleNamespace(store_hash='')\n"
-        "    def prepare(self):\n"
+        "    @property\n"
+        "    def pipeline(self):\n"
         "        Path('running').touch()\n"
         "        time.sleep(3600)\n"
         "module = types.ModuleType('novelty_metric.metric')\n"

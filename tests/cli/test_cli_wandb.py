@@ -47,7 +47,7 @@ def test_the_report_is_logged_once_it_is_written(
     shown = capsys.readouterr()
     (run,) = runs(folder)
     assert shown.out.splitlines()[-1] == f"Logged to W&B: {run}"
-    assert "Written to run" in shown.out and shown.err.count("\n") <= 1
+    assert "novelty-metric report run " in shown.out and shown.err.count("\n") <= 1
     report = NoveltyReport.load(folder / "run")
     assert len(crystals(run)["data"]) == len(report.results) == 6
     assert len(list(run.glob("files/media/images/**/*.png"))) == 2
