@@ -149,7 +149,7 @@ def test_a_log_is_told_how_far_a_run_is(
     assert main(["score", f"samples={cif}", *([] if wanted else ["progress=false"])]) == 0
     out, err = capfd.readouterr()
     first = "novelty-metric: relax samples\n"
-    assert err.startswith(first) if wanted else err == ""
+    assert first in err if wanted else err == ""
     assert "relax samples" not in out
 
 
