@@ -222,7 +222,7 @@ class Submission:
     repository: Url | None
     licence: Line | None
     demonstration: Flag
-    null_model: Word | None = None
+    null_model: Word | None
     training_set: TrainingSet
     samples: Samples
     scored: Scored

@@ -10,15 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
-
 from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
 from novelty_metric.report.explanation import folder_name
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from pymatgen.core import Structure
 
 TABLE_FILE = "crystals.csv"
@@ -61,12 +58,17 @@ def structure_with(properties: Mapping[str, Any], record: CrystalRecord) -> Stru
 
 def extxyz(crystals: Crystals) -> bytes:
     """Extended XYZ, one frame a crystal; positions to 1e-8 Å."""
+    from ase.io.extxyz import write_extxyz
+
     stream = io.StringIO()
     write_extxyz(stream, (_atoms(properties, record) for properties, record in crystals))
     return stream.getvalue().encode()
 
 
 def _atoms(properties: Mapping[str, Any], record: CrystalRecord) -> Atoms:
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
     atoms = Atoms(
         numbers=record.numbers, cell=record.lattice, scaled_positions=record.frac_coords, pbc=True
     )
@@ -81,6 +83,8 @@ def _atoms(properties: Mapping[str, Any], record: CrystalRecord) -> Atoms:
 
 def _text(text: str) -> str:
     """What to hand to ASE so that it reads this text again, and no number or flag such as 007."""
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+
     if not text.startswith("_JSON "):
         written = text.replace("\\", "\\\\")
         back = key_val_str_to_dict(key_val_dict_to_str({"text": written})).get("text")

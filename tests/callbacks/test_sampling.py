@@ -259,13 +259,13 @@ ATOMS = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
         (
             lambda n: [salt(), "NaCl", {}],
             1,
-            "no crystal where 3 .*: 1 times the text 'NaCl', 1 times dict",
+            "not a crystal where 3 .*: 1 times the text 'NaCl', 1 times dict",
         ),
         (lambda n: list(torch.rand(3, 2)), 0, r"3 times Tensor of shape \(2,\)"),
         (
             lambda n: (crystals(3), {}),
             0,
-            "gave 2 where 3 .* no crystal: 1 times list, 1 times dict",
+            "gave 2 where 3 .* not a crystal: 1 times list, 1 times dict",
         ),
         (lambda n: salt(), 1, "gave 1 where 3"),
         (lambda n: list(salt())[:1] * 3, 0, "3 times PeriodicSite"),

@@ -42,8 +42,9 @@ def rewritten(board: Path, change: Callable[[pa.Table], pa.Table]) -> bytes:
 
 
 def test_the_committed_leaderboard_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    n = len(list((BOARD / "submissions").iterdir()))
     assert main(["leaderboard", "check", str(BOARD)]) == 0
-    assert "6 submissions are right, 0 things are wrong" in capsys.readouterr().out
+    assert f"{n} submissions are right, 0 things are wrong" in capsys.readouterr().out
     assert main(["leaderboard", "check", str(BOARD), "diffcsp"]) == 0
     assert "1 submission is right, 0 things are wrong" in capsys.readouterr().out
     assert main(["leaderboard", "--help"]) == 0

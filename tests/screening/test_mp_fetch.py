@@ -218,7 +218,7 @@ def test_errors_are_one_line_each(
         api.failures = [status]
         assert f"the server answers {status}" in line(f"key={KEY}", capsys=capsys)
     api.failures = ['{"data": 1}']
-    assert "something else than materials" in line(f"key={KEY}", capsys=capsys)
+    assert "something other than materials" in line(f"key={KEY}", capsys=capsys)
     api.rows = [("Xx2", -1.0, 0.0)]
     assert "'Xx2' is not a formula" in line(f"key={KEY}", capsys=capsys)
     (tmp_path / "file").write_text("")
