@@ -93,7 +93,12 @@ def reference() -> Reference:
 
 
 # Matplotlib 3.9 calls what newer versions of pyparsing deprecate; that is not ours to mend.
-@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning:(matplotlib|pyparsing)")
+@pytest.mark.filterwarnings(
+    "error",
+    "ignore::DeprecationWarning:(matplotlib|pyparsing)",
+    # What other libraries left behind in this process may be collected during this test.
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 @pytest.mark.parametrize("name", REPORTS)
 def test_every_figure_is_drawn(name: str, reference: Reference, thorough: bool) -> None:
     report = REPORTS[name]
