@@ -85,7 +85,9 @@ class _Replacements:
 
     def draw(self, old: int, rng: np.random.Generator) -> int:
         """The replacement; the element itself if there is no other."""
-        weights = self._weights.setdefault(old, self._weights_of(old))
+        if old not in self._weights:
+            self._weights[old] = self._weights_of(old)
+        weights = self._weights[old]
         total = weights.sum()
         return old if total == 0 else int(rng.choice(self._elements, p=weights / total))
 
