@@ -123,6 +123,7 @@ class TorchSimEvaluator:
 
     def __init__(self, model: Any, budget: float) -> None:
         self._model = model
+        self.device = model.device
         self.budget = budget
 
     def cost(self, geometry: Geometry) -> float:

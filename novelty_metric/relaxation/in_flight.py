@@ -16,6 +16,7 @@ from novelty_metric.relaxation.base import (
     RelaxTask,
 )
 from novelty_metric.relaxation.evaluators import Evaluator
+from novelty_metric.relaxation.optimizers import EVALUATED_ALONE
 from novelty_metric.relaxation.relaxation_run import RelaxationRun
 
 if TYPE_CHECKING:
@@ -27,10 +28,14 @@ class _Flight:
     task: RelaxTask
     run: RelaxationRun
     cost: float
+    alone: bool
 
 
 class InFlight:
     """Steps many relaxations at once, each evaluation one batch.
+
+    On a processor, relaxations by one of `EVALUATED_ALONE` are evaluated one by one, so that the
+    result of a crystal does not depend on the others, to the last digit.
 
     A failure of one crystal is its own: where a batch can't be evaluated, its halves are, down to
     the crystal that is to blame. Where memory runs out the budget is halved for good.
@@ -42,6 +47,7 @@ class InFlight:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
+        self._on_processor = str(getattr(evaluator, "device", "cpu")) == "cpu"
         self._budget = evaluator.budget
         # The last one that is added may go beyond the budget, until memory has run out once.
         self._limit = float("inf")
@@ -67,7 +73,8 @@ class InFlight:
             except Exception as error:  # a cell that no neighbours can be found in
                 run.receive(Evaluation.failed(first_line(error), repeatable=False))
         run.seconds += time.perf_counter() - started
-        flight = _Flight(task, run, cost)
+        alone = self._on_processor and settings.optimizer in EVALUATED_ALONE
+        flight = _Flight(task, run, cost, alone)
         (self._ended if run.geometry is None else self._flights).append(flight)
 
     def step(self) -> Iterator[tuple[RelaxTask, Relaxation]]:
@@ -91,11 +98,11 @@ class InFlight:
             yield flight.task, flight.run.result()
 
     def _groups(self) -> Iterator[list[_Flight]]:
-        """What is under way, within the budget: more than one group once it has shrunk."""
+        """What is under way and is evaluated together, within the budget."""
         group: list[_Flight] = []
         cost = 0.0
         for flight in self._flights:
-            if group and cost + flight.cost > self._limit:
+            if group and (flight.alone or group[-1].alone or cost + flight.cost > self._limit):
                 yield group
                 group, cost = [], 0.0
             group.append(flight)

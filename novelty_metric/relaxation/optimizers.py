@@ -41,6 +41,11 @@ class Optimizer(Protocol):
 RELAXES_PRIMITIVE_CELL = frozenset({"bfgs_symmetric"})
 """Optimisers that keep the translations of the start, so that its primitive cell will do."""
 
+EVALUATED_ALONE = frozenset({"lbfgs", "fire"})
+"""Optimisers that leave the symmetry of the start by rounding, and can end elsewhere for that. Where
+a processor evaluates, each crystal is evaluated by itself: the last digits of a matrix product
+depend on how many rows it has, and so on the other crystals of a batch."""
+
 MAX_STEP = 0.2
 """Longest move of an atom (Å; a row of the coordinates) in one step, ASE's default."""
 

@@ -38,8 +38,9 @@ class PotentialRelaxer:
 
     Notes
     -----
-    In one process, the same queue gives the same bits. With several workers, which crystals share
-    a batch depends on which are finished first, and the last digits of single precision on that.
+    On a processor, L-BFGS and FIRE give the same bits whatever else is in the queue, and with any
+    number of workers; see `InFlight`. Otherwise the last digits of single precision depend on the
+    batch, and with several workers on which crystals are finished first.
     """
 
     def __init__(

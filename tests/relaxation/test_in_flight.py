@@ -107,6 +107,16 @@ def test_one_that_costs_more_than_the_budget_is_taken_alone():
     assert set(watched.sizes) == {1}
 
 
+@pytest.mark.parametrize(("device", "largest"), [("cpu", 1), ("cuda", 3)])
+def test_lbfgs_is_evaluated_alone_on_a_processor(device: str, largest: int):
+    watched = Watched(budget=3.0)
+    watched.device = device
+    wanted = RelaxSettings(fmax=0.02, max_steps=5, optimizer="lbfgs")
+    together = run(watched, CROWD[:4], wanted)
+    assert max(watched.sizes) == largest
+    assert sum(watched.sizes) == sum(result.steps + 1 for result in together.values())
+
+
 def test_what_the_caller_appends_is_taken_up():
     watched = Watched(budget=2.0)
     relaxer = PotentialRelaxer(Potential(watched))
