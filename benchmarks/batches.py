@@ -1,4 +1,4 @@
-"""Whether the other crystals of a batch change the result of a relaxation, and what it costs if not.
+"""Whether the other crystals of a batch change a relaxation, and what it costs if they do not.
 
 Relaxes generated crystals with the settings of `paper`, once all in one queue and once in groups of
 three in the opposite order. First with batches, then with each crystal evaluated by itself, as
@@ -78,7 +78,9 @@ def relaxed(potential: Chgnet, cells: list[Structure]) -> list[Relaxation]:
     paper = Protocol.named("paper")
     settings = RelaxSettings(fmax=paper.fmax, max_steps=paper.max_steps, optimizer=paper.optimizer)
     queue = deque(RelaxTask(at, cell) for at, cell in enumerate(cells))
-    found = {task.key: result for task, result in PotentialRelaxer(potential).relax(queue, settings)}
+    found = {
+        task.key: result for task, result in PotentialRelaxer(potential).relax(queue, settings)
+    }
     return [found[at] for at in range(len(cells))]
 
 

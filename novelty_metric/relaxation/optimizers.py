@@ -42,9 +42,9 @@ RELAXES_PRIMITIVE_CELL = frozenset({"bfgs_symmetric"})
 """Optimisers that keep the translations of the start, so that its primitive cell will do."""
 
 EVALUATED_ALONE = frozenset({"lbfgs", "fire"})
-"""Optimisers that leave the symmetry of the start by rounding, and can end elsewhere for that. Where
-a processor evaluates, each crystal is evaluated by itself: the last digits of a matrix product
-depend on how many rows it has, and so on the other crystals of a batch."""
+"""Optimisers whose result can depend on the last digits: rounding breaks the symmetry of the start.
+Where a processor evaluates, each crystal is evaluated by itself. In a batch, the last digits of a
+matrix product depend on its number of rows, and therefore on the other crystals."""
 
 MAX_STEP = 0.2
 """Longest move of an atom (Å; a row of the coordinates) in one step, ASE's default."""
