@@ -19,7 +19,7 @@ DEFAULT = "leaderboards"
 
 
 def _answers() -> tuple[Option, ...]:
-    readers = {"generated": whole(), "seed": whole(), "demonstration": flag}
+    readers = {"generated": whole(), "seed": whole(), "demonstration": flag, "crystals": flag}
     return tuple(Option(key, " ", about, readers.get(key, str)) for key, about in ASKED.items())
 
 
@@ -33,7 +33,8 @@ VERB = Verb(
             usage="RUN_DIR [into=DIR] [KEY=VALUE ...]",
             about="""\
 write a submission from a run, the folder that `novelty-metric score ... out=DIR` wrote:
-submissions/NAME.yaml and its table of verdicts. What a run can't know is asked for.
+submissions/NAME.yaml, its table of verdicts, and at most six unmatched crystals for the page. What
+a run can't know is asked for.
 """,
             options=(
                 *_answers(),
@@ -62,7 +63,8 @@ executed.
                 Option(
                     "--recompute",
                     "N",
-                    "and score all of them, or N drawn at random, again",
+                    "and score all of them again, or N drawn at random and those that the page "
+                    "shows",
                     whole(1),
                     bare="all",
                 ),

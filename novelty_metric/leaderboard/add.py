@@ -14,6 +14,7 @@ from typing import Any
 from novelty_metric.baselines import NULL_MODELS
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.calibrations import larger_calibration
+from novelty_metric.leaderboard.crystals import crystal_file
 from novelty_metric.leaderboard.null_models import about_null_model
 from novelty_metric.leaderboard.submission import (
     FOLDER,
@@ -48,6 +49,7 @@ ASKED = {
     "url": "where anyone can get the file",
     "generated": "crystals that the model made for it, before any filter",
     "seed": "seed of the generation",
+    "crystals": "false: no crystals and parents on the page, as where a licence forbids it",
     "relaxed_with": "what the samples were relaxed with before they were written",
     "notes": "what a reader has to know",
 }
@@ -151,6 +153,7 @@ def add(
     if not answers["authors"]:
         raise InputError("who made the model? add authors=NAME, several with ; between them")
     table = (run / "verdicts.parquet").read_bytes()
+    shown = None if answers["crystals"] is False else crystal_file(report, run)
     demonstration = bool(answers["demonstration"])
     context = report.context
     named = answers["reference"] or context.reference_name
@@ -190,6 +193,8 @@ def add(
             "sha256": hashlib.sha256(table).hexdigest(),
             "unreadable": [i for i, row in enumerate(report.results) if not row.readable],
         },
+        "crystals": shown
+        and {"file": f"crystals/{name}.json", "sha256": hashlib.sha256(shown).hexdigest()},
         "counts": plain(Counts.follow(report)),
         "notes": answers["notes"],
     }
@@ -202,6 +207,7 @@ def add(
     files = {
         **larger_calibration(board, context),
         f"verdicts/{name}.parquet": table,
+        **({f"crystals/{name}.json": shown} if shown is not None else {}),
         f"{FOLDER}/{name}.yaml": text.encode(),
     }
     written = _write(board, files)

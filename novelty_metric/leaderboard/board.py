@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked, check_folder
+from novelty_metric.leaderboard.crystals import ShownCrystal
 from novelty_metric.leaderboard.ranking import novel_groups, rarefied_yield, significantly_better
 from novelty_metric.leaderboard.submission import Submission
 from novelty_metric.report.context import HULL_REMARKS
@@ -36,6 +37,8 @@ class Entry:
         Why there is no rank.
     novel_yield : Interval or None
         At the section's common number.
+    crystals : mapping
+        The unmatched crystals that it shows, by their rows.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Entry:
     better: tuple[str, ...] = ()
     unranked: str | None = None
     novel_yield: Interval | None = None
+    crystals: Mapping[int, ShownCrystal] = field(default_factory=dict)
 
     @property
     def is_null_model(self) -> bool:
@@ -175,6 +179,7 @@ def _section(key: str, members: Sequence[Checked]) -> Section:
             better=better.get(one.name, ()),
             unranked=_unranked(one.submission),
             novel_yield=yields.get(one.name),
+            crystals=one.crystals,
         )
         for one in members
     ]

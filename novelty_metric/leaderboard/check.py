@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.calibrations import named_by_none, read_calibration
+from novelty_metric.leaderboard.crystals import FOLDER as CRYSTALS
+from novelty_metric.leaderboard.crystals import MAX_BYTES as MAX_CRYSTALS_BYTES
+from novelty_metric.leaderboard.crystals import ShownCrystal, read_crystals
 from novelty_metric.leaderboard.files import (
     MAX_TABLE_BYTES,
     pinned,
@@ -39,11 +42,14 @@ class Checked:
         Of its files.
     submission : Submission
     report : NoveltyReport
+    crystals : mapping
+        The unmatched crystals that it shows, by their rows.
     """
 
     name: str
     submission: Submission
     report: NoveltyReport
+    crystals: Mapping[int, ShownCrystal] = field(default_factory=dict)
 
 
 def check_folder(
@@ -114,7 +120,22 @@ def check_one(folder: Path, name: str) -> Checked:
     _counts_follow(submission.counts, Counts.follow(report))
     if any(row >= len(rows) for row in table.unreadable):
         raise InputError(f"verdicts.unreadable names rows that {table.file} does not have")
-    return Checked(name=name, submission=submission, report=report)
+    crystals = _crystals(folder, submission, report, name)
+    return Checked(name=name, submission=submission, report=report, crystals=crystals)
+
+
+def _crystals(
+    folder: Path, submission: Submission, report: NoveltyReport, name: str
+) -> Mapping[int, ShownCrystal]:
+    pinning = submission.crystals
+    if pinning is None:
+        return {}
+    _own_file(pinning.file, f"{CRYSTALS}/{name}.json")
+    data = pinned(folder, pinning.file, pinning.sha256, most=MAX_CRYSTALS_BYTES)
+    try:
+        return read_crystals(data, report)
+    except InputError as error:
+        raise InputError(f"{pinning.file}: {error}") from error
 
 
 def _own_file(named: str, own: str) -> None:
@@ -156,7 +177,9 @@ def _of_one_name(found: list[Checked]) -> Iterator[str]:
 
 def _named_by_none(folder: Path, found: list[Checked]) -> Iterator[str]:
     named = {one.submission.verdicts.file for one in found}
-    for path in sorted((folder / "verdicts").rglob("*")):
+    named |= {one.submission.crystals.file for one in found if one.submission.crystals}
+    inside = [path for place in ("verdicts", CRYSTALS) for path in (folder / place).rglob("*")]
+    for path in sorted(inside):
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name not in named and path.name != ".gitkeep":
             yield f"{name}: no submission names this file; take it out"

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
+from novelty_metric.crystal_records import CrystalRecord
+from novelty_metric.figures.cards import Card
 from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
+from novelty_metric.leaderboard.crystals import ShownCrystal, shown_rows
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
 from novelty_metric.leaderboard.tables import beside_texts
 from novelty_metric.report.colors import VERDICT_COLORS
+from novelty_metric.report.crystal_viewer import paired, viewer_data, viewer_script
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -21,17 +25,18 @@ if TYPE_CHECKING:
 ORDER = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
 """Of the parts of a bar: what is new first, so that it starts at the same line for all."""
 
-MOST_UNMATCHED = 6
-"""Unmatched crystals that are listed of a model."""
-
 _INK = "#1b1f24"
 _LINES = ("-", "--", "-.", ":")
 
 
 def page(sections: Sequence[Section], caveat: str = "") -> str:
     """The content of ``index.html``; `caveat` is what has to be said of the demonstrations."""
+    cards = {entry.name: cards_of(entry) for section in sections for entry in section.entries}
     return render(
         "leaderboard.html.jinja",
+        cards=cards,
+        every_card=[card for of_model in cards.values() for card in of_model],
+        viewer_script=viewer_script(),
         sections=sections,
         ranked=[section for section in sections if not section.demonstration],
         demonstrations=[section for section in sections if section.demonstration],
@@ -45,19 +50,40 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
             for section in sections
             if section.common is not None
         },
-        some_unmatched=some_unmatched,
+        unmatched=unmatched,
         beside_texts=beside_texts,
     )
 
 
-def some_unmatched(entry: Entry) -> list[CrystalResult]:
-    """The first unmatched crystals of a model that have a parent, one of each group of equals."""
-    first: dict[object, CrystalResult] = {}
-    for place, row in enumerate(entry.report.results):
-        if row.eligible and row.verdict == Verdict.UNMATCHED and row.parent_id is not None:
-            group = row.duplicate_group
-            first.setdefault(("alone", place) if group is None else group, row)
-    return list(first.values())[:MOST_UNMATCHED]
+def unmatched(entry: Entry) -> list[CrystalResult]:
+    """The unmatched crystals that are listed of a model that shows none."""
+    return [entry.report.results[place] for place in shown_rows(entry.report)]
+
+
+def cards_of(entry: Entry) -> list[Card]:
+    """The unmatched crystals that a model shows, beside their parents."""
+    return [
+        _card(f"crystal-{entry.name}-{number}", entry, entry.report.results[place], shown)
+        for number, (place, shown) in enumerate(entry.crystals.items(), start=1)
+    ]
+
+
+def _card(anchor: str, entry: Entry, row: CrystalResult, shown: ShownCrystal) -> Card:
+    crystal, parent = shown.crystal.structure(), shown.parent
+    if parent is None:
+        own = viewer_data(CrystalRecord.of(crystal))
+        return Card(anchor=anchor, run=entry.name, row=row, parent_formula=None, pair=(own, None))
+    known = parent.structure()
+    filled = known.copy()
+    for site, element in enumerate(parent.new_elements):
+        filled[site] = element
+    return Card(
+        anchor=anchor,
+        run=entry.name,
+        row=row,
+        parent_formula=known.composition.reduced_formula,
+        pair=paired(crystal, filled, parent.elements),
+    )
 
 
 def bars(section: Section) -> Figure:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked
+from novelty_metric.leaderboard.crystals import foreign_parents, same_crystal
 from novelty_metric.leaderboard.submission import Selection, Submission
 from novelty_metric.relaxation.potentials import POTENTIALS, make_potential, relaxer_of
 from novelty_metric.samples.base import Sample
@@ -151,7 +152,7 @@ def recompute(
         Folder below which the file is looked for by its SHA-256; None for a null model, whose
         samples are made again.
     count : int, optional
-        Crystals drawn at random; default: all.
+        Crystals drawn at random, to which those that the page shows are added; default: all.
     seed : int
         Of the draw.
     reference : name or path, optional
@@ -192,8 +193,8 @@ def recompute(
                 link.symlink_to(path.resolve())
                 given = _selected(link, settings, selection)
                 link.unlink()
+            crystals = open_reference(reference)
             if submission.null_model is not None:
-                crystals = open_reference(reference)
                 made = make_samples(submission.null_model, crystals, source, Path(folder))
                 again_made = _selected(made, settings, selection)
             given = given or again_made
@@ -206,7 +207,8 @@ def recompute(
             )
         places = list(range(len(rows)))
         if count is not None and count < len(rows):
-            places = sorted(random.Random(seed).sample(places, count))
+            drawn = random.Random(seed).sample(places, count)
+            places = sorted({*drawn, *checked.crystals})
         with (
             Progress(terminal) as progress,
             SubstitutionNovelty(
@@ -229,10 +231,14 @@ def recompute(
     problems = list(_otherwise_made(submission, again.context))
     if submission.null_model is not None and again_made is not None:
         problems += otherwise_made(given, again_made, submission.null_model)
+    problems += foreign_parents(checked.crystals, rows, crystals)
     pairs = [(place, rows[place], now) for place, now in zip(places, again.results, strict=True)]
     otherwise: dict[int, str] = {}
     for place, before, now in pairs:
         given_otherwise, found_otherwise = differences(before, now)
+        shown = checked.crystals.get(place)
+        if shown is not None and not same_crystal(shown, now):
+            found_otherwise.append("the crystal shown is not the relaxed one")
         where = f"crystal {place} ({before.id})"
         if given_otherwise:
             problems.append(f"{where}: {', '.join(given_otherwise)}")

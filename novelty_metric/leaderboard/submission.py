@@ -185,6 +185,15 @@ class VerdictFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CrystalsFile:
+    """Some unmatched crystals beside their parents, see `novelty_metric.leaderboard.crystals`."""
+
+    __pydantic_config__ = STRICT
+    file: Annotated[str, Text(80, rf"crystals/{SLUG}\.json", "crystals/NAME.json")]
+    sha256: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
 class Counts:
     """What follows from the table; written by ``leaderboard add``, held against it by ``check``."""
 
@@ -227,6 +236,7 @@ class Submission:
     samples: Samples
     scored: Scored
     verdicts: VerdictFile
+    crystals: CrystalsFile | None
     counts: Counts
     notes: Annotated[str, Text(4000)] | None
 

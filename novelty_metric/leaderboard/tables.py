@@ -175,9 +175,9 @@ Which generative models of crystals discover new materials? A crystal counts as 
 and metastable, if it is not a training crystal, and if it is not a training crystal after its
 elements are exchanged and the result is relaxed once. Models are ranked by their *novel yield*: the
 number of distinct new crystals per generated crystal. [index.html](index.html) is this table with
-charts, a page for each model, and the unmatched crystals. [leaderboard.csv](leaderboard.csv) and
-[leaderboard.json](leaderboard.json) are for programs. [CONTRIBUTING.md](CONTRIBUTING.md) explains
-how to submit a model.
+charts, and a page for each model with some unmatched crystals. [CSV](leaderboard.csv) and
+[JSON](leaderboard.json) are for programs. [CONTRIBUTING.md](CONTRIBUTING.md) explains how to submit
+a model.
 
 No figure is entered by hand: `novelty-metric leaderboard build` makes this page from the
 [submissions](submissions), and `novelty-metric leaderboard check --samples DIR --recompute` scores
@@ -202,6 +202,9 @@ TAIL = """\
 - **Not ranked**: models for which the number of generated crystals is not known.
 - **Duplicate, substituted, unmatched, undecided**: per cent of the eligible crystals, with 95 %
   Wilson intervals. The calculations of an undecided crystal did not finish; it never counts as new.
+- **Crystals** (`crystals/NAME.json`): the unmatched crystals of lowest energy above the hull, equal
+  ones once, beside their nearest parents of the reference. Crystals of the Materials Project are CC
+  BY 4.0.
 - **Sections**: a section holds models that were scored against the same training set, with the same
   protocol, potential and hull. Models of different sections are not ranked against each other.
 """

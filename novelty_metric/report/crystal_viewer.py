@@ -95,8 +95,45 @@ def viewer_pair(
             None if one is None else viewer_data(one) for one in (crystal, records.parent)
         )
         return first, second
-    generated = crystal.to_structure()
-    filled = _filled(records.parent.to_structure(), result)
+    return paired(crystal.to_structure(), *filled_parent(records.parent.to_structure(), result))
+
+
+def filled_parent(parent: Structure, result: CrystalResult) -> tuple[Structure, list[str]]:
+    """The parent with the elements that the atom map of a row puts on it.
+
+    Parameters
+    ----------
+    parent : Structure
+        As the search saw it.
+    result : CrystalResult
+        The row, with its candidate parents.
+
+    Returns
+    -------
+    filled : Structure
+        The parent, or its supercell.
+    own : list of str
+        The parent's own element on each site of it.
+    """
+    tried = shown_parent(result)
+    filled = parent if tried is None else substitute(parent, tried.parent)
+    # A supercell repeats each site in place.
+    own = np.repeat([site.specie.symbol for site in parent], len(filled) // len(parent))
+    return filled, own.tolist()
+
+
+def paired(
+    generated: Structure, filled: Structure, own: Sequence[str]
+) -> tuple[ViewerData, ViewerData]:
+    """The data of a crystal and of a parent, see `viewer_pair`.
+
+    Parameters
+    ----------
+    generated : Structure
+    filled, own
+        As by `filled_parent`.
+    """
+    filled = filled.copy(site_properties={_OLD: list(own)})
     alike = _alike(generated, filled)
     if alike is not None:
         generated, filled = alike
@@ -113,16 +150,6 @@ def viewer_pair(
     kept = {one for one, other in zip(old, new, strict=True) if one == other}
     changed = [site for site, one in enumerate(generated) if one.specie.symbol not in kept]
     return _drawn(_Cell.of(generated, changed))[0], _drawn(parent)[0]
-
-
-def _filled(parent: Structure, result: CrystalResult) -> Structure:
-    """The parent with the elements that the atom map puts on it, and its own as a property."""
-    tried = shown_parent(result)
-    filled = parent.copy() if tried is None else substitute(parent, tried.parent)
-    # A supercell repeats each site in place.
-    own = np.repeat([site.specie.symbol for site in parent], len(filled) // len(parent))
-    filled.add_site_property(_OLD, own.tolist())
-    return filled
 
 
 def _alike(generated: Structure, filled: Structure) -> tuple[Structure, Structure] | None:

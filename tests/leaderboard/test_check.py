@@ -190,11 +190,13 @@ def test_two_training_sets_of_one_name_are_told(
     scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board = Path(shutil.copytree(scored / "board", tmp_path / "board"))
-    for top, file in (("submissions", "{}.yaml"), ("verdicts", "{}.parquet")):
+    tops = {"submissions": "{}.yaml", "verdicts": "{}.parquet", "crystals": "{}.json"}
+    for top, file in tops.items():
         shutil.copy(board / top / file.format("mine"), board / top / file.format("other"))
 
     def another(content: dict[str, Any]) -> None:
         content["verdicts"]["file"] = "verdicts/other.parquet"
+        content["crystals"]["file"] = "crystals/other.json"
         content["training_set"]["crystals_hash"] = "2" * 64
         content["scored"]["reference"]["crystals_hash"] = "2" * 64
         content["scored"]["hull"].update(crystals_hash="2" * 64)
@@ -224,8 +226,8 @@ def test_names_choose_submissions() -> None:
     assert [one.name for one in found] == ["flowmm"] and not problems
 
 
-def test_no_crystal_of_the_demonstration_is_in_the_repository() -> None:
-    """Verdicts and counts alone: nothing that holds coordinates or a cell."""
+def test_few_crystals_are_in_the_repository() -> None:
+    """Those that the page shows; the tables of verdicts hold neither coordinates nor cells."""
     for path in BOARD.rglob("*"):
         assert path.suffix not in (".cif", ".extxyz", ".arrow", ".pt", ".zip")
     for path in (BOARD / "verdicts").iterdir():

@@ -48,6 +48,7 @@ def test_scored_again_it_is_the_same(mine: Path, capsys: pytest.CaptureFixture[s
     (mine / "samples" / "made.zip").rename(mine / "samples" / "renamed")
     assert check(mine, "--recompute") == 0
     assert "right: mine: 14 crystals scored again, 14 the same" in capsys.readouterr().out
+    without_crystals(mine)
     assert check(mine, "--recompute=5", "--seed", "3") == 0
     assert "5 crystals scored again, 5 the same" in capsys.readouterr().out
 
@@ -65,8 +66,14 @@ def test_another_sample_file_is_caught(mine: Path, capsys: pytest.CaptureFixture
     assert "no file below" in capsys.readouterr().out
 
 
+def without_crystals(mine: Path) -> None:
+    (mine / "board" / "crystals" / "mine.json").unlink()
+    edit_submission(mine / "board", lambda content: content.update(crystals=None), "mine")
+
+
 def forge(mine: Path) -> None:
-    """Call the duplicates substituted, with every hash and count put right."""
+    """Call the duplicates unmatched, with every hash and count put right."""
+    without_crystals(mine)
     path = mine / "board" / "verdicts" / "mine.parquet"
     table = pq.read_table(path)
     verdicts = table["verdict"].to_pylist()

@@ -1,0 +1,267 @@
+"""Some unmatched crystals of a submission beside their nearest parents: ``crystals/NAME.json``.
+
+The crystals are relaxed, and chosen by `shown_rows`, so that nobody can pick the best-looking ones.
+A submission can do without the file, as where the licence of the training set forbids it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import MaxLen, MinLen
+
+from novelty_metric.crystal import clean
+from novelty_metric.errors import CrystalError, InputError
+from novelty_metric.report.crystal_viewer import filled_parent
+from novelty_metric.report.files import read_all_structures
+from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.validation import STRICT, MustBe, Number, Text, validated
+from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from novelty_metric.reference import Reference
+
+FOLDER = "crystals"
+MAX_BYTES = 256 * 1024
+MOST_CRYSTALS = 6
+MOST_SITES = 200
+"""Of a crystal that is shown, and of its parent."""
+
+_DIGITS = 4
+"""Decimals of lengths (Å) and fractional coordinates."""
+Vector = Annotated[tuple[Number, Number, Number], MustBe("three numbers")]
+Symbol = Annotated[str, Text(2, r"[A-Z][a-z]?", "Na")]
+Symbols = Annotated[tuple[Symbol, ...], MinLen(1), MaxLen(MOST_SITES)]
+Name = Annotated[str, Text(2000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A crystal.
+
+    Attributes
+    ----------
+    lattice : three vectors
+        Cell vectors as rows (Å).
+    elements : tuple of str
+        Of each site.
+    frac_coords : tuple of vectors
+        Of each site.
+    """
+
+    __pydantic_config__ = STRICT
+    lattice: tuple[Vector, Vector, Vector]
+    elements: Symbols
+    frac_coords: Annotated[tuple[Vector, ...], MinLen(1), MaxLen(MOST_SITES)]
+
+    def structure(self) -> Structure:
+        """The crystal for pymatgen.
+
+        Raises
+        ------
+        InputError
+            If it is none.
+        """
+        from pymatgen.core import Lattice, Structure
+
+        if len(self.elements) != len(self.frac_coords):
+            raise InputError(f"{len(self.elements)} elements on {len(self.frac_coords)} sites")
+        try:
+            return clean(Structure(Lattice(self.lattice), self.elements, self.frac_coords))
+        except (CrystalError, ValueError) as error:  # pymatgen's, of a word that is no element
+            raise InputError(str(error).splitlines()[0][:120]) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentCell(Cell):
+    """The nearest parent, in the cell that the atom map needs.
+
+    Attributes
+    ----------
+    id : str
+        In the reference.
+    new_elements : tuple of str
+        The elements of the generated crystal on its sites.
+    """
+
+    __pydantic_config__ = STRICT
+    id: Name
+    new_elements: Symbols
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownCrystal:
+    """An unmatched crystal, and its parent if it has one that is not too large."""
+
+    __pydantic_config__ = STRICT
+    id: Name
+    crystal: Cell
+    parent: ParentCell | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrystalFile:
+    """The content of ``crystals/NAME.json``."""
+
+    __pydantic_config__ = STRICT
+    schema_version: Literal[1]
+    crystals: Annotated[tuple[ShownCrystal, ...], MinLen(1), MaxLen(MOST_CRYSTALS)]
+
+
+def shown_rows(report: NoveltyReport) -> list[int]:
+    """Rows of the crystals that are shown: the unmatched ones of lowest energy above the hull.
+
+    Of equal crystals the first one; none whose energy is suspect, and none of more than
+    `MOST_SITES` sites. Without a hull, the first ones.
+    """
+    groups: dict[object, tuple[float, int]] = {}
+    for place, row in enumerate(report.results):
+        if not row.readable or not row.eligible or row.verdict is not Verdict.UNMATCHED:
+            continue
+        if row.energy_suspect or row.n_sites is None or row.n_sites > MOST_SITES:
+            continue
+        group = ("alone", place) if row.duplicate_group is None else row.duplicate_group
+        energy = float("inf") if row.e_above_hull is None else row.e_above_hull
+        groups.setdefault(group, (energy, place))
+    return [place for _, place in sorted(groups.values())[:MOST_CRYSTALS]]
+
+
+def crystal_file(report: NoveltyReport, run: Path) -> bytes | None:
+    """The content of the file for a run; None if it has no crystal to show, or kept none.
+
+    Raises
+    ------
+    InputError
+        If the crystals of the run can't be read.
+    """
+    chosen = shown_rows(report)
+    records = read_all_structures(run, chosen)
+    lines = []
+    for place in chosen:
+        row, found = report.results[place], records.get(place)
+        if found is None or found.relaxed is None:
+            return None
+        shown = {"id": row.id, "crystal": _cell(found.relaxed.to_structure()), "parent": None}
+        if row.parent_id is not None and found.parent is not None:
+            filled, own = filled_parent(found.parent.to_structure(), row)
+            if len(filled) <= MOST_SITES:
+                shown["parent"] = {
+                    "id": row.parent_id,
+                    **_cell(filled),
+                    "elements": own,
+                    "new_elements": _elements(filled),
+                }
+        lines.append(json.dumps(shown, ensure_ascii=False, separators=(",", ":")))
+    if not lines:
+        return None
+    # A line for each crystal.
+    text = ",\n".join(lines)
+    return f'{{"schema_version":1,"crystals":[\n{text}\n]}}\n'.encode()
+
+
+def _elements(structure: Structure) -> list[str]:
+    return [site.specie.symbol for site in structure]
+
+
+def _cell(structure: Structure) -> dict[str, Any]:
+    return {
+        "lattice": (structure.lattice.matrix.round(_DIGITS) + 0.0).tolist(),
+        "elements": _elements(structure),
+        "frac_coords": (structure.frac_coords.round(_DIGITS) + 0.0).tolist(),
+    }
+
+
+def read_crystals(content: bytes, report: NoveltyReport) -> dict[int, ShownCrystal]:
+    """The crystals of the file, by row of the report.
+
+    Raises
+    ------
+    InputError
+        In one line, if it is not such a file, or the crystals are not those that `shown_rows`
+        names.
+    """
+    try:
+        # A number too large for a float, or lists within lists without end.
+        found = validated(CrystalFile, json.loads(content)).crystals
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise InputError(f"it can't be read ({str(error).splitlines()[0][:120]})") from error
+    chosen = shown_rows(report)
+    if [one.id for one in found] != [report.results[place].id for place in chosen]:
+        raise InputError(
+            "its crystals are not the unmatched ones of lowest energy above the hull; `leaderboard "
+            "add` chooses them"
+        )
+    for one, place in zip(found, chosen, strict=True):
+        try:
+            _agrees(one, report.results[place])
+        except InputError as error:
+            raise InputError(f"{one.id!r}: {error}") from error
+    return dict(zip(chosen, found, strict=True))
+
+
+def _agrees(shown: ShownCrystal, row: CrystalResult) -> None:
+    """Whether formula, parent and exchanged elements are those of the row."""
+    formula = shown.crystal.structure().composition.reduced_formula
+    if formula != row.formula:
+        raise InputError(f"the crystal is {formula}, the table of verdicts has {row.formula}")
+    parent = shown.parent
+    if parent is None:
+        return
+    if parent.id != row.parent_id:
+        raise InputError(f"the parent is {parent.id}, the table of verdicts has {row.parent_id}")
+    if len(parent.structure()) != len(parent.new_elements):
+        raise InputError("new_elements of the parent are not one for each site")
+    exchanged: dict[str, Counter[str]] = {}
+    for old, new in zip(parent.elements, parent.new_elements, strict=True):
+        exchanged.setdefault(old, Counter())[new] += 1
+    if exchanged != row.element_map:
+        raise InputError("new_elements of the parent are not those of element_map in the table")
+
+
+def same_crystal(shown: ShownCrystal, now: CrystalResult) -> bool:
+    """Whether pymatgen's `StructureMatcher` takes the crystal for the one that was relaxed now."""
+    found = None if now.structures is None else now.structures.relaxed
+    return found is not None and _match(
+        shown.crystal.structure(), found.to_structure(), ltol=0.2, stol=0.3, angle_tol=5
+    )
+
+
+def foreign_parents(
+    shown: Mapping[int, ShownCrystal], rows: Sequence[CrystalResult], reference: Reference
+) -> Iterator[str]:
+    """A line for each parent that is not the crystal of that id in the reference."""
+    for place, one in shown.items():
+        if one.parent is None:
+            continue
+        try:
+            kept = reference.structure(reference.position(one.parent.id))
+        except KeyError:
+            kept = None
+        # Wide enough for the digits of the file.
+        if kept is None or not _match(
+            one.parent.structure(), kept, ltol=1e-3, stol=1e-2, angle_tol=0.1
+        ):
+            yield (
+                f"crystal {place} ({rows[place].id}): the parent shown is not {one.parent.id} of "
+                "the reference"
+            )
+
+
+def _match(one: Structure, other: Structure, **tolerances: Any) -> bool:
+    from pymatgen.core.structure_matcher import StructureMatcher
+
+    from novelty_metric.search.compiled import TooMuchToCompareError
+    from novelty_metric.search.matching import MatcherWork
+
+    matcher = StructureMatcher(**tolerances, scale=False)
+    try:
+        return bool(MatcherWork().counted(matcher).fit(one, other))
+    except (TooMuchToCompareError, ValueError):
+        return False
