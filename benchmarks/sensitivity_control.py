@@ -3,7 +3,7 @@
 Ion-exchanged crystals are made of known prototypes and relaxed by their authors with other means,
 so that what is not found here is missed. Draws crystals, scores those of at most so many sites
 under each of the settings against one reference, and prints the share found with its 95 % interval,
-the force evaluations, and every miss with what became of its candidates::
+the force evaluations, and every miss with its kind and what became of its candidates::
 
     python benchmarks/sensitivity_control.py STORE.arrow Ion-Exchange.zip --limit 50 --seed 1 \
         --settings fast:refuse_early=0 fast --out OUT.jsonl
@@ -18,18 +18,23 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocols import Counted, describe, protocol, say
 
 from novelty_metric import NoveltyReport, Sample, SubstitutionNovelty, crystal, read_samples
+from novelty_metric.analysis.misses import Miss, explain_misses
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import CrystalResult, Verdict
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 def main() -> None:
@@ -59,11 +64,11 @@ def main() -> None:
         )
         metric.update_samples(samples)
         report = metric.compute()
-        relaxer.close()
         describe(words, report, relaxer)
-        print_found(report)
+        kinds = print_found(metric, report, {one.id: one.structure for one in samples})
         if options.out is not None:
-            write_misses(options.out, words, report)
+            write_misses(options.out, words, report, kinds)
+        relaxer.close()
         sys.stdout.flush()
     cache.close()
 
@@ -79,8 +84,10 @@ def chosen(options: argparse.Namespace) -> Iterator[Sample]:
             yield dataclasses.replace(sample, structure=cell)
 
 
-def print_found(report: NoveltyReport) -> None:
-    """Print the share found, and the misses."""
+def print_found(
+    metric: SubstitutionNovelty, report: NoveltyReport, crystals: dict[str, Structure]
+) -> dict[str, Miss]:
+    """Print the share found and the misses; gives the kinds of these."""
     eligible = [result for result in report.results if result.eligible]
     missed = [result for result in eligible if not is_found(result)]
     share = wilson(len(eligible) - len(missed), len(eligible))
@@ -89,8 +96,14 @@ def print_found(report: NoveltyReport) -> None:
             f"  found {len(eligible) - len(missed)} of {len(eligible)}"
             f" [{share.low:.2f}-{share.high:.2f}]"
         )
+    kinds = explain_misses(metric, {one.id: (crystals[one.id], one) for one in missed})
+    for kind, count in Counter(kinds.values()).most_common():
+        print(f"  {kind}: {count}")
     for result in missed:
-        print(f"  missed: {result.formula} ({result.id}), {result.verdict} {result.error or ''}")
+        print(
+            f"  missed: {result.formula} ({result.id}), {result.verdict} {result.error or ''}:"
+            f" {kinds[result.id]}"
+        )
         for tried in result.parents:
             energy = "no energy"
             if tried.energy_per_atom is not None and result.energy_per_atom is not None:
@@ -101,6 +114,7 @@ def print_found(report: NoveltyReport) -> None:
                 f" {energy}, {tried.steps} steps,"
                 f" {tried.ended_early or tried.error or f'converged {tried.converged}'}"
             )
+    return kinds
 
 
 def is_found(result: CrystalResult) -> bool:
@@ -113,12 +127,13 @@ def evidence(result: CrystalResult) -> dict[str, Any]:
     return dataclasses.asdict(dataclasses.replace(result, structures=None))
 
 
-def write_misses(path: Path, words: str, report: NoveltyReport) -> None:
+def write_misses(path: Path, words: str, report: NoveltyReport, kinds: dict[str, Miss]) -> None:
     """Add what is missed to a file of JSON lines."""
     with path.open("a") as file:
         for result in report.results:
             if result.eligible and not is_found(result):
-                file.write(json.dumps({"settings": words, **evidence(result)}) + "\n")
+                known = {"settings": words, "miss": kinds[result.id]}
+                file.write(json.dumps(known | evidence(result)) + "\n")
 
 
 if __name__ == "__main__":

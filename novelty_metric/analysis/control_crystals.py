@@ -6,19 +6,14 @@ Every function takes a generator, and gives the same crystal for the same state 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from novelty_metric.crystal import shortest_distance
-from novelty_metric.search.pettifor import NONE, pettifor_numbers, site_costs
 
 if TYPE_CHECKING:
-    from pymatgen.core import Composition, Structure
-
-PETTIFOR_SCALE = 5.0
-"""Steps of the modified Pettifor scale over which a replacement gets e times less likely."""
+    from pymatgen.core import Structure
 
 _TRIES = 200
 _ANGLES = (60.0, 120.0)
@@ -62,60 +57,6 @@ def supercell(structure: Structure, rng: np.random.Generator) -> Structure:
     larger = structure.make_supercell(matrix, in_place=False)
     order = rng.permutation(len(larger))
     return Structure(larger.lattice, [larger[i].specie for i in order], larger.frac_coords[order])
-
-
-def substituted(  # noqa: PLR0917
-    structure: Structure,
-    orbits: np.ndarray,
-    elements: np.ndarray,
-    rng: np.random.Generator,
-    probability: float,
-    wanted: Callable[[Composition], bool],
-) -> Structure | None:
-    """Elements exchanged orbit by orbit for ones that are near on the modified Pettifor scale.
-
-    Each orbit is exchanged with that probability, at least one. The weight of a replacement is
-    ``exp(-|difference of the numbers| / PETTIFOR_SCALE)``, and an element never replaces itself.
-
-    Parameters
-    ----------
-    structure : Structure
-    orbits : int, (n_sites,)
-        Sites of one orbit share a number.
-    elements : int, (E,)
-        Atomic numbers to draw from.
-    probability : float
-        From 0 to 1.
-    wanted : callable
-        Whether a composition will do; if it refuses many draws in a row there is no crystal.
-
-    Returns
-    -------
-    Structure or None
-    """
-    from pymatgen.core import Element, Structure
-
-    numbers = np.asarray(structure.atomic_numbers)
-    candidates = elements[pettifor_numbers(elements) != NONE]
-    names = np.unique(orbits)
-    for _ in range(_TRIES):
-        chosen = names[rng.uniform(size=len(names)) < probability]
-        if len(chosen) == 0:
-            chosen = rng.choice(names, size=1)
-        exchanged = numbers.copy()
-        for orbit in chosen:
-            sites = orbits == orbit
-            old = numbers[sites][0]
-            others = candidates[candidates != old]
-            steps = site_costs(pettifor_numbers(others), pettifor_numbers(old))
-            weights = np.exp(-steps / PETTIFOR_SCALE)
-            exchanged[sites] = rng.choice(others, p=weights / weights.sum())
-        made = Structure(
-            structure.lattice, [Element.from_Z(int(z)) for z in exchanged], structure.frac_coords
-        )
-        if wanted(made.composition):
-            return made
-    return None
 
 
 def randomised(structure: Structure, rng: np.random.Generator) -> Structure:

@@ -12,39 +12,52 @@ import csv
 import dataclasses
 import io
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from novelty_metric.analysis import control_crystals as made
+from novelty_metric.analysis import planted
+from novelty_metric.analysis.misses import Miss, explain_misses
+from novelty_metric.analysis.planted import Planted
 from novelty_metric.baselines import distortion
+from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference.calibration import Sensitivity
+from novelty_metric.relaxation.potentials import registered
 from novelty_metric.samples.base import Sample
 from novelty_metric.search.matching import matchers
 from novelty_metric.support.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 
 if TYPE_CHECKING:
-    from pymatgen.core import Composition, Structure
+    from pymatgen.core import Structure
 
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.reference import Reference
+    from novelty_metric.relaxation.base import Relaxer
+    from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report.novelty_report import NoveltyReport
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 JSON_FILE, CSV_FILE = "controls.json", "controls.csv"
 DISTANCES = (0.05, 0.2, 0.5, 1.0)
 """Å that sites of a perturbed copy are moved by; the last two are near the tolerance and beyond."""
 STRAINS = (0.02, 0.05, 0.1, 0.25)
 """Largest strain of a strained copy; the last is beyond `ltol`, and shear may meet `angle_tol`."""
 _SENSITIVITY = "sensitivity, substituted"
+SITES = (5, 10, 20)
+COSTS = (2, 5, 10)
+"""Limits of the groups whose sensitivity is told apart; the upper limit belongs to a group."""
 NEAR_RMS = 0.1
 """A match below this RMS, in (V/N)^(1/3), is one that nobody would call loose."""
 
@@ -81,6 +94,14 @@ class ControlCase:
         Its own id, and that of the crystal it was made from.
     source_found : bool or None
         Whether the source is among the candidate parents; None where none were wanted.
+    source_cost : float or None
+        Of a substituted crystal: what its own exchange of elements costs (mean modified Pettifor
+        distance).
+    framework_kept : bool or None
+        Of a substituted crystal: whether the confirmation matches it as planted with what it was
+        before it was shaken and relaxed.
+    miss : Miss or None
+        What keeps a substituted crystal from being found.
     as_expected : bool or None
         None where nothing is expected (`held_out`), or the verdict is open.
     fault : Fault or None
@@ -94,6 +115,7 @@ class ControlCase:
     source_id: str
     formula: str | None
     n_sites: int | None
+    crystal_system: str | None
     eligible: bool | None
     energy_suspect: bool | None
     verdict: str | None
@@ -101,10 +123,13 @@ class ControlCase:
     cost: float | None
     match_rms: float | None
     confirm_rms: float | None
-    source_found: bool | None
-    as_expected: bool | None
-    fault: Fault | None
-    why: str
+    source_found: bool | None = None
+    as_expected: bool | None = None
+    fault: Fault | None = None
+    why: str = ""
+    source_cost: float | None = None
+    framework_kept: bool | None = None
+    miss: Miss | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +250,8 @@ def run_controls(
     *,
     n: int = 20,
     seed: int = 0,
-    probability: float = 0.5,
+    exchange: str = planted.EXCHANGES[0],
+    planted_by: str | Potential | Relaxer | None = None,
     only: Iterable[str] = tuple(Control),
     held_out: Sequence[Sample] | None = None,
 ) -> ControlsResult:
@@ -240,8 +266,12 @@ def run_controls(
         Crystals per control, and per size of a distortion.
     seed : int
         The same seed makes the same crystals; a larger `n` adds to them.
-    probability : float
-        With which an orbit's element is exchanged.
+    exchange : str
+        Which null model exchanges the elements of `substituted`, one of
+        `novelty_metric.analysis.planted.EXCHANGES`.
+    planted_by : str, Potential or Relaxer, optional
+        Potential that relaxes the crystals of `substituted` before they are scored. Default: that
+        of the metric.
     only : iterable of str
         Names of `Control`.
     held_out : sequence of Sample, optional
@@ -258,22 +288,23 @@ def run_controls(
     Copies are compared as they are, without a relaxation, which would undo most of a distortion;
     `relaxed` are undistorted crystals of the reference after the potential's relaxation. Without a
     relaxer this control and `held_out` show duplicates and candidates only, and `substituted` asks
-    whether the source is found.
+    whether the source is found. With one, the crystals of `substituted` are first relaxed by
+    another optimiser, from several shaken starts: see `novelty_metric.analysis.planted`.
     """
     wanted = _wanted(only)
-    if n < 1 or seed < 0 or not 0 <= probability <= 1:
-        raise InputError(
-            f"n={n}, seed={seed}, probability={probability}: n must be at least 1, seed at least "
-            "0, probability from 0 to 1"
-        )
+    if n < 1 or seed < 0:
+        raise InputError(f"n={n}, seed={seed}: n must be at least 1, seed at least 0")
+    if isinstance(planted_by, str):
+        registered(planted_by)
     if metric.rules.scope != "all":
         raise InputError('controls score every crystal: give the metric scope="all"')
     reference = metric.reference
     relaxes = metric.spec.relaxer is not None and metric.rules.relax_samples
-    plans = _plan(reference, wanted, n, seed, probability)
+    plans = _plan(reference, wanted, n, seed)
     judge = _Judge(reference, metric.protocol)
     cases: list[ControlCase] = []
     reports: dict[str, NoveltyReport] = {}
+    planter: str | None = None
     if Control.HELD_OUT in wanted:
         report = _held_out(metric, held_out, n, seed)
         reports["held_out"] = report
@@ -289,19 +320,25 @@ def run_controls(
         report = _score(metric, pipeline)
         reports["scored"] = report
         for plan, result in zip(pipeline, report.results, strict=True):
-            judged = {
-                Control.RELAXED: judge.copy,
-                Control.SUBSTITUTED: judge.substituted,
-                Control.RANDOMISED: judge.randomised,
-            }[plan.control]
+            judged = judge.copy if plan.control is Control.RELAXED else judge.randomised
             cases.append(judged(plan, result))
+    if Control.SUBSTITUTED in wanted:
+        crystals = list(planted.exchanged_crystals(reference, n, seed, exchange))
+        if metric.spec.relaxer is not None:
+            with _planting(metric, planted_by) as relaxer:
+                planter = relaxer.info.key
+                crystals = planted.relaxed(crystals, relaxer, seed)
+        report, substituted = _substituted(metric, judge, crystals)
+        reports[Control.SUBSTITUTED.value] = report
+        cases += substituted
     settings = {
         "reference": reference.name,
         "crystals_hash": reference.crystals_hash,
         "protocol": _protocol_text(reports),
         "n": n,
         "seed": seed,
-        "probability": probability,
+        "exchange": exchange,
+        "planted_by": planter,
         "only": [control.value for control in wanted],
         "held_out": None if held_out is None else len(held_out),
     }
@@ -339,36 +376,26 @@ def _random(seed: int, control: Control, *more: int) -> np.random.Generator:
 # Making them
 
 
-def _plan(
-    reference: Reference, wanted: Sequence[Control], n: int, seed: int, probability: float
-) -> list[_Planned]:
+def _plan(reference: Reference, wanted: Sequence[Control], n: int, seed: int) -> list[_Planned]:
     plans: list[_Planned] = []
     for control in wanted:
-        if control is Control.HELD_OUT:
+        if control in (Control.HELD_OUT, Control.SUBSTITUTED):
             continue
-        for row, make in _makers(reference, control, probability):
+        for row, make in _makers(reference, control):
             # The sources are the same for all sizes of a distortion.
             order = _random(seed, control).permutation(len(reference))
-            count = 0
-            for index in order.tolist():
+            for index in order[:n].tolist():
                 crystal = make(index, _random(seed, control, index))
-                if crystal is None:
-                    continue
                 source_id = reference.ids[index]
                 name = f"{row.replace(' %', 'pc').replace(' ', '-')}-{source_id}"
                 plans.append(_Planned(row, control, name, index, source_id, crystal))
-                count += 1
-                if count == n:
-                    break
     return plans
 
 
-Maker = Callable[[int, np.random.Generator], "Structure | None"]
+Maker = Callable[[int, np.random.Generator], "Structure"]
 
 
-def _makers(
-    reference: Reference, control: Control, probability: float
-) -> Iterator[tuple[str, Maker]]:
+def _makers(reference: Reference, control: Control) -> Iterator[tuple[str, Maker]]:
     """Name of each row of a control, and what makes a crystal from one of the reference."""
     crystal = reference.structure
     if control is Control.ROTATED:
@@ -383,21 +410,6 @@ def _makers(
             yield f"strained {100 * strain:g} %", _distorted(reference, distortion.strained, strain)
     elif control is Control.RELAXED:
         yield control.value, lambda i, rng: crystal(i).copy()
-    elif control is Control.SUBSTITUTED:
-        elements = np.unique(reference.numbers).astype(np.int64)
-
-        def substitute(index: int, rng: np.random.Generator) -> Structure | None:
-            sites = slice(int(reference.offsets[index]), int(reference.offsets[index + 1]))
-            return made.substituted(
-                crystal(index),
-                np.asarray(reference.orbits[sites]),
-                elements,
-                rng,
-                probability,
-                lambda composition: _new_and_valid(reference, composition),
-            )
-
-        yield control.value, substitute
     elif control is Control.RANDOMISED:
         yield control.value, lambda i, rng: made.randomised(crystal(i), rng)
 
@@ -408,16 +420,6 @@ def _distorted(
     size: float,
 ) -> Maker:
     return lambda index, rng: distort(reference.structure(index), rng, size)
-
-
-def _new_and_valid(reference: Reference, composition: Composition) -> bool:
-    """Whether no reference crystal has the composition, and SMACT accepts it."""
-    from novelty_metric.reference.store import composition_key
-    from novelty_metric.screening.composition import smact_valid
-
-    numbers = [element.Z for element, count in composition.items() for _ in range(round(count))]
-    known = len(reference.with_composition(composition_key(numbers))) > 0
-    return not known and bool(smact_valid(composition))
 
 
 # Scoring them
@@ -462,6 +464,52 @@ def _held_out(
     )
 
 
+@contextmanager
+def _planting(
+    metric: SubstitutionNovelty, planted_by: str | Potential | Relaxer | None
+) -> Iterator[Relaxer]:
+    """The relaxer of planted crystals: of its own where another potential is named."""
+    from novelty_metric.metric import SubstitutionNovelty
+
+    if planted_by is None:
+        relaxer = metric.pipeline.resources.relaxer
+        assert relaxer is not None
+        yield relaxer
+        return
+    spec = metric.spec
+    with SubstitutionNovelty(
+        metric.reference,
+        metric.protocol,
+        relaxer=planted_by,
+        hull="none",
+        workers=spec.workers,
+        device=spec.device,
+        cache=spec.cache,
+    ) as other:
+        relaxer = other.pipeline.resources.relaxer
+        if relaxer is None:
+            raise InputError("planted_by=none: planted crystals need a potential")
+        yield relaxer
+
+
+def _substituted(
+    metric: SubstitutionNovelty, judge: _Judge, crystals: Sequence[Planted]
+) -> tuple[NoveltyReport, list[ControlCase]]:
+    """The report on planted crystals, and a case for each, also those that could not be planted."""
+    structures = {one.id: one.structure or one.exchanged for one in crystals if one.error is None}
+    report = metric(list(structures.values()), list(structures))
+    results = {result.id: result for result in report.results}
+    missed = {
+        name: (structures[name], result)
+        for name, result in results.items()
+        if result.verdict in (Verdict.UNMATCHED, Verdict.UNDECIDED)
+    }
+    misses = {} if metric.spec.relaxer is None else explain_misses(metric, missed)
+    return report, [
+        judge.substituted(one, results.get(one.id), misses.get(one.id)) for one in crystals
+    ]
+
+
 # Judging them
 
 
@@ -492,49 +540,53 @@ class _Judge:
             f"{what} is farther from its source than pymatgen's tolerances allow",
         )
 
-    def substituted(self, plan: _Planned, result: CrystalResult) -> ControlCase:
+    def substituted(
+        self, made: Planted, result: CrystalResult | None, miss: Miss | None
+    ) -> ControlCase:
         """A crystal with elements exchanged has to come out substituted; its source is a parent."""
-        found = any(tried.parent.parent_id == plan.source_id for tried in result.parents)
-        if result.verdict in (None, Verdict.UNDECIDED):
-            # Open, unless the search itself lost the source.
-            lost = None if found or result.verdict is None else self._lost(plan, result)
-            return _case(plan, result, None, lost, result.error or "", source_found=found)
-        if result.verdict == Verdict.SUBSTITUTED:
-            return _case(plan, result, as_expected=True, source_found=found)
-        if result.verdict == Verdict.DUPLICATE:
-            why = "no reference crystal has its composition"
-            return _case(plan, result, False, Fault.CODE, why, source_found=found)
-        if found:
-            moved = not self._fits(self._confirm, plan.structure, _compared(result), skip=False)
-            why = (
-                "it relaxed into another structure than its source's"
-                if moved
-                else "its source, relaxed from the same start, ended elsewhere"
+        source = self._reference.structure(made.source)
+        source_id = self._reference.ids[made.source]
+        control, cost = Control.SUBSTITUTED.value, _exchange_cost(source, made.exchanged)
+        if result is None:
+            failed = CrystalResult(id=made.id, formula=made.exchanged.composition.reduced_formula)
+            return _of_result(
+                failed, control=control, source_id=source_id, source_cost=cost, why=made.error or ""
             )
-            return _case(plan, result, False, Fault.METHOD, why, source_found=True)
-        lost = self._lost(plan, result)
-        why = (
-            "its source should have been a candidate"
-            if lost is Fault.CODE
-            else "its source is not among the cheapest parents, or no longer like it once relaxed"
+        found = any(tried.parent.parent_id == source_id for tried in result.parents)
+        fault, why = None, "" if miss is None else miss.value
+        if result.verdict == Verdict.DUPLICATE:
+            fault, why = Fault.CODE, "no reference crystal has its composition"
+        elif result.verdict in (Verdict.UNMATCHED, Verdict.UNDECIDED):
+            if not found and self._should_be_candidate(source, cost, result):
+                fault, why = Fault.CODE, "its source should have been a candidate"
+            elif result.verdict == Verdict.UNMATCHED:
+                fault = Fault.METHOD
+        open_ = result.verdict in (None, Verdict.UNDECIDED)
+        return _of_result(
+            result,
+            control=control,
+            source_id=source_id,
+            as_expected=None if open_ else result.verdict == Verdict.SUBSTITUTED,
+            fault=fault,
+            why=why or result.error or "",
+            source_found=found,
+            source_cost=cost,
+            framework_kept=made.structure is None
+            or self._fits(self._confirm, made.exchanged, made.structure, skip=False),
+            miss=miss,
         )
-        return _case(plan, result, False, lost, why, source_found=False)
 
-    def _lost(self, plan: _Planned, result: CrystalResult) -> Fault:
-        """Whether the search should have named the source on the lattice-and-sites route."""
+    def _should_be_candidate(self, source: Structure, cost: float, result: CrystalResult) -> bool:
+        """Whether the lattice-and-sites route should have named the source."""
         kept = [
             tried.parent.cost
             for tried in result.parents
             if tried.parent.route is Route.LATTICE_SITES
         ]
-        source = self._reference.structure(plan.source)
-        if len(kept) == self._protocol.k:
-            # What the exchange itself cost; a map that costs less only makes the point stronger.
-            cost = _exchange_cost(source, plan.structure)
-            if cost >= max(kept):
-                return Fault.METHOD
-        matches = self._fits(self._framework, _compared(result), source)
-        return Fault.CODE if matches and result.error is None else Fault.METHOD
+        # What the exchange itself costs; a map that costs less only makes the point stronger.
+        if result.error is not None or (len(kept) == self._protocol.k and cost >= max(kept)):
+            return False
+        return self._fits(self._framework, _compared(result), source)
 
     def randomised(self, plan: _Planned, result: CrystalResult) -> ControlCase:
         """A random crystal must come out neither duplicate nor substituted."""
@@ -617,9 +669,12 @@ def _held_out_case(result: CrystalResult) -> ControlCase:
 
 
 def _of_result(result: CrystalResult, **known: Any) -> ControlCase:
-    names = ("id", "formula", "n_sites", "eligible", "energy_suspect", "parent_id", "cost")
+    names = (
+        *("id", "formula", "n_sites", "crystal_system", "eligible", "energy_suspect"),
+        *("parent_id", "cost", "match_rms", "confirm_rms"),
+    )
     return ControlCase(
-        **{name: getattr(result, name) for name in (*names, "match_rms", "confirm_rms")},
+        **{name: getattr(result, name) for name in names},
         verdict=None if result.verdict is None else result.verdict.value,
         **known,
     )
@@ -639,21 +694,69 @@ def _rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow
             for words, some in (("all", group), ("eligible", eligible)):
                 for verdict in Verdict:
                     if verdict != Verdict.UNDECIDED:
-                        yield _row(f"{verdict.value}, of {words}", some, (verdict.value,))
-            yield _row("known, of eligible", eligible, _KNOWN)
+                        yield _row(name, f"{verdict.value}, of {words}", some, (verdict.value,))
+            yield _row(name, "known, of eligible", eligible, _KNOWN)
         elif name == Control.SUBSTITUTED:
-            if relaxes:
-                yield _row(_SENSITIVITY, group, (Verdict.SUBSTITUTED.value,))
-            yield _source_row(group)
-            yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
+            yield from _substituted_rows(group, relaxes=relaxes)
         elif name == Control.RANDOMISED:
-            yield _row("specificity, duplicate", group, _NOT_DUPLICATE)
-            yield _row("specificity, known", group, (Verdict.UNMATCHED.value,))
+            yield _row(name, "specificity, duplicate", group, _NOT_DUPLICATE)
+            yield _row(name, "specificity, known", group, (Verdict.UNMATCHED.value,))
         else:
-            yield _row("sensitivity, duplicate", group, (Verdict.DUPLICATE.value,))
+            yield _row(name, "sensitivity, duplicate", group, (Verdict.DUPLICATE.value,))
 
 
-def _row(measure: str, cases: Sequence[ControlCase], right: Sequence[str]) -> ControlRow:
+def _substituted_rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow]:
+    """Sensitivity in all and by what the crystals are; how many could be planted at all."""
+    name = Control.SUBSTITUTED.value
+    scored = [case for case in cases if case.verdict is not None]
+    found = (Verdict.SUBSTITUTED.value,)
+    if relaxes and scored:
+        yield _row(name, _SENSITIVITY, scored, found)
+        framework_kept = [case for case in scored if case.framework_kept]
+        yield _row(name, "sensitivity, framework kept", framework_kept, found)
+        for label in _labels(scored):
+            some = [case for case in scored if label in _groups(case)]
+            yield _row(name, f"sensitivity, {label}", some, found)
+        yield _counted(name, "planted", cases, len(scored), 0)
+    hits = sum(case.source_found is True for case in scored)
+    yield _counted(name, "source is a candidate", scored, hits, 0)
+    yield _row(name, "specificity, duplicate", scored, _NOT_DUPLICATE)
+
+
+def _groups(case: ControlCase) -> tuple[str, str, str]:
+    """Crystal system, number of sites and cost of the exchange, in words."""
+    assert case.n_sites is not None and case.source_cost is not None
+    return (
+        case.crystal_system or "no crystal system",
+        f"{_bin(case.n_sites, SITES)} sites",
+        f"cost {_bin(case.source_cost, COSTS)}",
+    )
+
+
+def _labels(cases: Sequence[ControlCase]) -> list[str]:
+    """Every group that has a crystal, in order."""
+    orders = (
+        list(CRYSTAL_SYSTEMS),
+        [f"{label} sites" for label in _bin_labels(SITES)],
+        [f"cost {label}" for label in _bin_labels(COSTS)],
+    )
+    present = {label for case in cases for label in _groups(case)}
+    return [label for order in orders for label in order if label in present]
+
+
+def _bin(value: float, limits: Sequence[int]) -> str:
+    return _bin_labels(limits)[bisect_left(limits, value)]
+
+
+def _bin_labels(limits: Sequence[int]) -> list[str]:
+    """``up to 2``, ``2 to 5``, ..., ``above 10``."""
+    between = [f"{low} to {high}" for low, high in pairwise(limits)]
+    return [f"up to {limits[0]}", *between, f"above {limits[-1]}"]
+
+
+def _row(
+    control: str, measure: str, cases: Sequence[ControlCase], right: Sequence[str]
+) -> ControlRow:
     hits = sum(case.verdict in right for case in cases)
     open_ = sum(
         case.verdict in (None, Verdict.UNDECIDED) and case.verdict not in right for case in cases
@@ -661,19 +764,16 @@ def _row(measure: str, cases: Sequence[ControlCase], right: Sequence[str]) -> Co
     if Verdict.DUPLICATE.value in right and len(right) == 1:
         # A duplicate is found before anything can be left undecided.
         open_ = sum(case.verdict is None for case in cases)
-    return _counted(measure, cases, hits, open_)
+    return _counted(control, measure, cases, hits, open_)
 
 
-def _source_row(cases: Sequence[ControlCase]) -> ControlRow:
-    hits = sum(case.source_found is True for case in cases)
-    return _counted("source is a candidate", cases, hits, 0)
-
-
-def _counted(measure: str, cases: Sequence[ControlCase], hits: int, open_: int) -> ControlRow:
+def _counted(
+    control: str, measure: str, cases: Sequence[ControlCase], hits: int, open_: int
+) -> ControlRow:
     counted = Counter(case.verdict for case in cases)
     faults = Counter(case.fault for case in cases)
     return ControlRow(
-        control=cases[0].control if cases else Control.HELD_OUT.value,
+        control=control,
         measure=measure,
         n=len(cases),
         hits=hits,

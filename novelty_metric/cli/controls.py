@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.cli import one_run
-from novelty_metric.cli.options import Option, Verb, Words, number, parse, whole
+from novelty_metric.cli.options import Option, Verb, Words, one_of, parse, whole
 from novelty_metric.errors import InputError
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings
@@ -54,7 +54,7 @@ does not. By default against the small packaged reference.
   rotated, supercell: copies written otherwise
   perturbed, strained: copies distorted, by several sizes
   relaxed: crystals of the reference, relaxed
-  substituted: with elements exchanged, orbit by orbit
+  substituted: with elements exchanged, and relaxed by another optimiser
   randomised: of the same composition and volume, with random atoms""",
             _controls,
         ),
@@ -63,11 +63,17 @@ does not. By default against the small packaged reference.
         ),
         Option("column=, format=", "", "of that file, as for `score`", passed=True),
         Option(
-            "probability",
-            "P",
-            "with which an orbit's element is exchanged",
-            number(0, 1),
-            0.5,
+            "exchange",
+            "NAME",
+            "null model that makes `substituted`: ion_exchange or random_substitution",
+            one_of("ion_exchange", "random_substitution"),
+            "ion_exchange",
+        ),
+        Option(
+            "planted_by",
+            "NAME",
+            "potential that relaxes the crystals of `substituted` first; default: relaxer=",
+            str,
         ),
         Option(
             "out",
@@ -163,7 +169,8 @@ def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> Cont
                 metric,
                 n=given["n"],
                 seed=given["seed"],
-                probability=given["probability"],
+                exchange=given["exchange"],
+                planted_by=given["planted_by"],
                 only=given["only"] or tuple(Control),
                 held_out=held_out,
             )

@@ -27,21 +27,6 @@ def whole(least: int = 0, most: int = 10**12) -> Callable[[str], int]:
     return read
 
 
-def number(least: float, most: float) -> Callable[[str], float]:
-    """Reads a number within limits."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not least <= value <= most:
-            raise ValueError(f"a number from {least:g} to {most:g}")
-        return value
-
-    return read
-
-
 def flag(text: str) -> bool:
     """Reads ``true`` or ``false``."""
     if text not in ("true", "false"):

@@ -38,18 +38,21 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         "\n%: share with the right answer (held_out: with that verdict, where none is right or "
         "wrong); bounds: for any outcome of the undecided. sens. (sensitivity): of crystals "
         "that are so, those that are called so; spec. (specificity): of those that are not, those "
-        "that are not called so; known: duplicate or substituted. method, code: wrong answers that "
-        "the published method gives too, and those that are this program's own."
+        "that are not called so; known: duplicate or substituted; framework kept: it still matches "
+        "what it was before it was shaken and relaxed; cost: of the exchange of elements; planted: "
+        "those that could be relaxed. method, code: wrong answers that the published method gives "
+        "too, and those that are this program's own."
     )
     alike: dict[tuple[str, str, str], list[str]] = {}
     for case in found.cases:
-        if case.fault is not None:
+        if case.fault is not None or case.miss is not None:
             # A distance behind a comma is of one crystal alone.
-            key = (case.control, case.fault.value, case.why.split(", RMS")[0])
+            fault = "method" if case.fault is None else case.fault.value
+            key = (case.control, fault, case.why.split(", RMS")[0])
             alike.setdefault(key, []).append(case.id)
     if alike:
-        console.print("\nwrong answers, by the method or by the code:")
-    for (control, fault, why), names in alike.items():
+        console.print("\nwrong or missing answers, by the method or by the code:")
+    for (control, fault, why), names in sorted(alike.items(), key=_most_first):
         line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"
         style = "red" if fault == "code" else ""
         console.print(Text(printable(line, console), style=style))
@@ -57,6 +60,10 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
     )
+
+
+def _most_first(group: tuple[tuple[str, str, str], list[str]]) -> int:
+    return -len(group[1])
 
 
 def _measure(words: str) -> str:

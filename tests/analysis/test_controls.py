@@ -16,8 +16,10 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import InputError, Reference, SubstitutionNovelty, open_reference
 from novelty_metric.analysis import control_crystals as made
 from novelty_metric.analysis.controls import Control, ControlsResult, run_controls
+from novelty_metric.analysis.misses import Miss
 from novelty_metric.baselines import distortion
 from novelty_metric.cli import main
+from novelty_metric.reference.calibration import Sensitivity
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.samples.base import Sample
 from novelty_metric.support.statistics import wilson
@@ -72,28 +74,6 @@ def test_distortions_have_their_size() -> None:
     assert np.abs(np.linalg.eigvalsh((change + change.T) / 2)).max() == pytest.approx(0.1)
 
 
-def test_elements_are_exchanged_by_orbit_for_near_ones() -> None:
-    orbits = np.array([0, 0, 2, 2, 2, 2])
-    elements = np.array([8, 9, 16, 22, 40, 72])
-    drawn = []
-    for seed in range(60):
-        crystal = made.substituted(
-            RUTILE, orbits, elements, np.random.default_rng(seed), 0.5, lambda composition: True
-        )
-        assert crystal is not None
-        numbers = crystal.atomic_numbers
-        assert len(set(numbers[:2])) == len(set(numbers[2:])) == 1
-        assert numbers[0] != 22 or numbers[2] != 8  # one at least is exchanged
-        drawn.append(numbers[0])
-    # Zr and Hf are next to Ti on the scale; O, F and S are fifty steps away.
-    assert sum(number in (40, 72) for number in drawn) > 30
-    assert not {8, 9, 16} & set(drawn)
-    never = made.substituted(
-        RUTILE, orbits, elements, np.random.default_rng(0), 0.5, lambda composition: False
-    )
-    assert never is None
-
-
 def test_a_random_crystal_keeps_volume_and_distance() -> None:
     crystal = made.randomised(RUTILE, np.random.default_rng(2))
     assert crystal.composition == RUTILE.composition
@@ -135,6 +115,7 @@ def test_sources_are_found_and_random_crystals_no_duplicates(packaged: ControlsR
     known = rows["randomised", "specificity, known"]
     assert known.bounds is not None and known.bounds.high == 1.0
     assert ("substituted", "sensitivity, substituted") not in rows
+    assert packaged.sensitivity is None
 
 
 def test_held_out_crystals_are_not_in_their_reference(packaged: ControlsResult) -> None:
@@ -152,20 +133,28 @@ def test_the_same_seed_is_the_same_answer_and_more_only_adds(packaged: ControlsR
     assert other.cases != less.cases[:2]
 
 
-def test_with_a_relaxer_exchanged_elements_come_out_substituted(tmp_path: Path) -> None:
+def test_planted_crystals_come_out_substituted(tmp_path: Path) -> None:
     metric = SubstitutionNovelty("aflow", relaxer=Standing(), hull="none", scope="all")
     found = run_controls(metric, n=3, only=["substituted", "randomised"])
     rows = {(row.control, row.measure): row for row in found.rows}
-    assert rows["substituted", "sensitivity, substituted"].hits == 3
+    assert rows["substituted", "planted"].hits == 3
+    assert found.sensitivity == Sensitivity(2, 3)
     assert rows["randomised", "specificity, known"].hits == 3
+    by_group = [row for (_, measure), row in rows.items() if " sites" in measure]
+    assert (sum(row.n for row in by_group), sum(row.hits for row in by_group)) == (3, 2)
+    # With sulphur for oxygen the cell shrinks by more than 20 %, and the shake hides the symmetry.
+    assert [case.miss for case in found.cases if case.as_expected is False] == [Miss.TOLERANCES]
     found.save(tmp_path)
     content = json.loads((tmp_path / "controls.json").read_text())
     assert content["settings"]["seed"] == 0
+    assert content["settings"]["planted_by"] == Standing.info.key
     assert set(content["controls"][0]["share"]) == {"value", "low", "high"}
     with (tmp_path / "controls.csv").open(newline="") as stream:
-        cases = list(csv.DictReader(stream))
-    assert [case["verdict"] for case in cases[:3]] == ["substituted"] * 3
+        cases = {case["id"]: case for case in csv.DictReader(stream)}
+    substituted = [case for case in cases.values() if case["control"] == "substituted"]
+    assert [case["verdict"] for case in substituted] == ["substituted", "unmatched", "substituted"]
     assert (tmp_path / "scored" / "report.json").exists()
+    assert (tmp_path / "substituted" / "report.json").exists()
 
 
 def test_wrong_code_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +202,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (["n=0"], "n is '0'"),
         (["seed=x"], "seed is 'x'"),
-        (["probability=2"], "from 0 to 1"),
+        (["exchange=perturbed"], "it must be ion_exchange or random_substitution"),
+        (["planted_by=noise"], "no relaxer named 'noise'"),
         (["only=noise"], "no control named 'noise'"),
         (["samples=x"], "controls: no setting named 'samples'"),
         (["refrence=aflow"], "did you mean 'reference'?"),

@@ -1,0 +1,142 @@
+"""Planted substitutions: crystals made from those of a reference by exchanging elements.
+
+Their parent is known and stays in the reference. They are relaxed by another optimiser than those
+of the protocols, and if wished by another potential, to the lowest minimum of several shaken
+starts, as if a model or an experiment had made them. So a relaxation that misses parents shows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from novelty_metric.baselines import NULL_MODELS, distortion
+from novelty_metric.errors import InputError
+from novelty_metric.relaxation.base import Relaxation, Relaxer, RelaxSettings, RelaxTask
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition, Structure
+
+    from novelty_metric.reference import Reference
+
+EXCHANGES = ("ion_exchange", "random_substitution")
+"""Null models that exchange the elements of reference crystals."""
+
+SETTINGS = RelaxSettings(fmax=0.01, max_steps=500, optimizer="fire")
+"""How planted crystals are relaxed, under every protocol: no protocol has this optimiser."""
+
+STARTS = 3
+SHAKE = 0.05
+"""Å by which every site of a start is moved."""
+STRAIN = 0.01
+"""Strain of a start along its most strained axis."""
+
+_DRAWS = 50
+"""Crystals of the null model that are looked at for one that will do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """A crystal of known parent.
+
+    Attributes
+    ----------
+    id : str
+    source : int
+        Position of the parent in the reference.
+    exchanged : Structure
+        The parent with other elements, before anything moved.
+    structure : Structure or None
+        After its own relaxation; None if that failed.
+    error : str or None
+        Why it failed.
+    """
+
+    id: str
+    source: int
+    exchanged: Structure
+    structure: Structure | None = None
+    error: str | None = None
+
+
+def exchanged_crystals(
+    reference: Reference, n: int, seed: int, exchange: str = EXCHANGES[0]
+) -> Iterator[Planted]:
+    """Crystals of a null model whose composition is new and accepted by SMACT.
+
+    Parameters
+    ----------
+    reference : Reference
+    n : int
+        At most so many; the same seed makes the same ones, and a larger n adds to them.
+    seed : int
+    exchange : str
+        One of `EXCHANGES`.
+
+    Raises
+    ------
+    InputError
+        If there is no such null model, or the reference holds nothing that it can use.
+    """
+    if exchange not in EXCHANGES:
+        raise InputError(f"exchange is {exchange!r}; known: {', '.join(EXCHANGES)}")
+    drawn = NULL_MODELS[exchange].generate(reference, n=_DRAWS * n, seed=seed)
+    wanted = (
+        Planted(
+            id=f"substituted-{one.id}",
+            source=reference.position(one.parent_id),
+            exchanged=one.structure,
+        )
+        for one in drawn
+        if one.parent_id is not None and _new_and_valid(reference, one.structure.composition)
+    )
+    return islice(wanted, n)
+
+
+def relaxed(planted: Sequence[Planted], relaxer: Relaxer, seed: int) -> list[Planted]:
+    """The same crystals, each in the lowest minimum of `STARTS` shaken starts.
+
+    One none of whose relaxations converges has no structure, and an error.
+    """
+    queue = deque(
+        RelaxTask((at, start), _shaken(one.exchanged, np.random.default_rng((seed, at, start))))
+        for at, one in enumerate(planted)
+        for start in range(STARTS)
+    )
+    ends = {task.key: result for task, result in relaxer.relax(queue, SETTINGS)}
+    return [
+        _lowest(one, [ends[at, start] for start in range(STARTS)]) for at, one in enumerate(planted)
+    ]
+
+
+def _shaken(structure: Structure, rng: np.random.Generator) -> Structure:
+    return distortion.perturbed(distortion.strained(structure, rng, STRAIN), rng, SHAKE)
+
+
+def _lowest(planted: Planted, ends: Sequence[Relaxation]) -> Planted:
+    """The crystal at the lowest energy that was reached; of equal ones the first."""
+    at_rest = [end for end in ends if end.converged and end.energy_after is not None]
+    if not at_rest:
+        reason = next((end.error for end in ends if end.error), "no relaxation converged")
+        return replace(planted, error=f"could not be planted: {reason}")
+    return replace(planted, structure=min(at_rest, key=_energy).structure)
+
+
+def _energy(end: Relaxation) -> float:
+    assert end.energy_after is not None
+    return end.energy_after
+
+
+def _new_and_valid(reference: Reference, composition: Composition) -> bool:
+    """Whether no reference crystal has the composition, and SMACT accepts it."""
+    from novelty_metric.reference.store import composition_key
+    from novelty_metric.screening.composition import smact_valid
+
+    numbers = [element.Z for element, count in composition.items() for _ in range(round(count))]
+    known = len(reference.with_composition(composition_key(numbers))) > 0
+    return not known and bool(smact_valid(composition))
