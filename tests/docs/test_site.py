@@ -92,7 +92,7 @@ def test_the_search_works_from_the_disk(site: Path, open_page: Callable[..., Any
     page = open_page(site / "index.html")
     page.locator(".md-search__input").click()
     page.keyboard.type("refuse_early")
-    page.locator(".md-search-result__link").first.wait_for(timeout=20_000)
+    page.locator(".md-search-result__link").first.wait_for(timeout=0)
     links = page.locator(".md-search-result__link").evaluate_all("all => all.map(a => a.href)")
     assert any("settings.html" in link for link in links)
     assert "The fields of a protocol" in page.locator(".md-search-result__list").inner_text()

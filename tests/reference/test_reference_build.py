@@ -222,11 +222,13 @@ _SCRIPT = """
 import sys, time
 from novelty_metric.reference import build, build_reference
 build.CHUNK = 5
-real = build._prepare_chunk
-def slow(*arguments):
-    time.sleep(0.3)
+real, left = build._prepare_chunk, [1, 2, 3]
+def some(*arguments):
+    if not left:
+        time.sleep(3600)
+    left.pop()
     return real(*arguments)
-build._prepare_chunk = slow
+build._prepare_chunk = some
 build_reference(sys.argv[1], sys.argv[2])
 """
 

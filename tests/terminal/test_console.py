@@ -207,8 +207,7 @@ def test_progress_is_lines_where_there_is_no_terminal(
     stream = io.StringIO()
     with Progress(stream, wanted=wanted) as progress:
         progress("relax samples", 0, 3)
-        ends = time.monotonic() + 10
-        while wanted and not stream.getvalue() and time.monotonic() < ends:
+        while wanted and not stream.getvalue():
             time.sleep(0.01)
     assert stream.getvalue() == ("novelty-metric: relax samples, 0 of 3\n" if wanted else "")
 
