@@ -32,12 +32,21 @@ FIXTURES_OF_MARKER = {
 """A test that uses one of the fixtures, directly or through another one, gets the marker."""
 
 
+def keep_space_groups() -> None:
+    """Keep pymatgen's space groups, which it forgets after each crystal: Fm-3m takes it 0.4 s."""
+    from pymatgen.symmetry.groups import SpaceGroup
+
+    kept: dict[int, Any] = {}
+    SpaceGroup.__init__ = lambda group, *_, **__: kept.update({id(group): group})  # made before
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the minutes-long checks")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what the tests relax out of the user's cache."""
+    """Keep what the tests relax out of the user's cache; make what is slow only once."""
+    keep_space_groups()
     if "NOVELTY_METRIC_CACHE" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="novelty-metric-tests-")
         os.environ["NOVELTY_METRIC_CACHE"] = folder.name

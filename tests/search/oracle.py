@@ -13,6 +13,7 @@ carries on where it stopped, and compares each answer with the package's.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import sys
@@ -20,10 +21,11 @@ import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
@@ -34,6 +36,19 @@ Ce La Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Sc Zr Hf Ti Ta Nb V Cr Mo W Re
 Pd Au Ag Cu Ni Co Fe Mn Mg Zn Cd Hg Be Al Ga In Tl Pb Sn Ge Si B C N P As Sb Bi Po Te Se S O At I
 Br Cl F H""".split()  # noqa: SIM905
 NUMBER = {name: number for number, name in enumerate(ORDER)}
+
+
+@cache
+def relabellings() -> dict[str, list[dict[int, str]]]:
+    """WYCKOFF_POSITION_RELAB_DICT of `pymatgen.analysis.prototypes`, which takes 4 s to import."""
+    found = find_spec("pymatgen.analysis.prototypes")
+    assert found is not None and found.origin is not None
+    path = Path(found.origin).with_name("wyckoff-position-relabelings.json.gz")
+    read = json.loads(gzip.decompress(path.read_bytes()))
+    return {
+        number: [{int(old): new for old, new in table.items()} for table in tables]
+        for number, tables in read.items()
+    }
 
 
 def difference(first: str, second: str) -> int:
@@ -173,7 +188,7 @@ def wyckoff_map(
     mine, theirs = element_names(generated), element_names(reference)
     tables = [
         {chr(letter): new for letter, new in table.items()}
-        for table in WYCKOFF_POSITION_RELAB_DICT[str(space_group)]
+        for table in relabellings()[str(space_group)]
     ]
     best: tuple[float, list[tuple[PlainOrbit, PlainOrbit]]] | None = None
     for table_g in tables:

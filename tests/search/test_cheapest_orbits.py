@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import difference, element_names, plain_orbits
-from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
+from oracle import difference, element_names, plain_orbits, relabellings
 from pymatgen.core import Element, Lattice, Structure
 from shaken import CHANGES
 
@@ -62,10 +61,7 @@ def least_cost(generated: Structure, reference: Structure) -> float | None:
     if group != other_group or len(ours) != len(theirs):
         return None
     mine, its = element_names(generated), element_names(reference)
-    tables = [
-        {chr(old): new for old, new in table.items()}
-        for table in WYCKOFF_POSITION_RELAB_DICT[str(group)]
-    ]
+    tables = [{chr(old): new for old, new in table.items()} for table in relabellings()[str(group)]]
     costs = []
     for one, other in itertools.product(tables, repeat=2):
         for order in itertools.permutations(theirs):
