@@ -3,11 +3,13 @@
 Ion-exchanged crystals are made of known prototypes and relaxed by their authors with other means,
 so that what is not found here is missed. Draws crystals, scores those of at most so many sites
 under each of the settings against one reference, and prints the share found with its 95 % interval,
-the force evaluations, and every miss with its kind and what became of its candidates::
+the force evaluations, and every miss with what became of its candidates::
 
     python benchmarks/sensitivity_control.py STORE.arrow Ion-Exchange.zip --limit 50 --seed 1 \
         --settings fast:refuse_early=0 fast --out OUT.jsonl
 
+With ``--explain`` every miss is scored again with one setting changed at a time, which names its
+kind; see `novelty_metric.analysis.misses`.
 Settings are named as in `protocols.py`. Relaxations are cached, so an interrupted run goes on where
 it was.
 """
@@ -18,10 +20,9 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocols import Counted, describe, protocol, say
 
@@ -32,9 +33,6 @@ from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import CrystalResult, Verdict
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 
 def main() -> None:
@@ -48,6 +46,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="crystals by formula")
     parser.add_argument("--settings", nargs="+", default=["fast"])
     parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--explain", action="store_true", help="name the kind of each miss")
     parser.add_argument("--out", type=Path, default=None, help="one JSON line for each miss")
     options = parser.parse_args()
 
@@ -65,7 +64,8 @@ def main() -> None:
         metric.update_samples(samples)
         report = metric.compute()
         describe(words, report, relaxer)
-        kinds = print_found(metric, report, {one.id: one.structure for one in samples})
+        print_found(report)
+        kinds = explained(metric, samples, report) if options.explain else {}
         if options.out is not None:
             write_misses(options.out, words, report, kinds)
         relaxer.close()
@@ -84,10 +84,22 @@ def chosen(options: argparse.Namespace) -> Iterator[Sample]:
             yield dataclasses.replace(sample, structure=cell)
 
 
-def print_found(
-    metric: SubstitutionNovelty, report: NoveltyReport, crystals: dict[str, Structure]
+def explained(
+    metric: SubstitutionNovelty, samples: Sequence[Sample], report: NoveltyReport
 ) -> dict[str, Miss]:
-    """Print the share found and the misses; gives the kinds of these."""
+    """The kind of each miss by id, printed with how many there are of it."""
+    crystals = {one.id: one.structure for one in samples if one.structure is not None}
+    missed = [result for result in report.results if result.eligible and not is_found(result)]
+    kinds = explain_misses(metric, {one.id: (crystals[one.id], one) for one in missed})
+    names = {result.id: result.formula for result in missed}
+    for kind in dict.fromkeys(kinds.values()):
+        alike = [f"{names[key]} ({key})" for key, value in kinds.items() if value == kind]
+        print(f"  {kind}: {len(alike)}, {', '.join(alike)}")
+    return kinds
+
+
+def print_found(report: NoveltyReport) -> None:
+    """Print the share found, and the misses."""
     eligible = [result for result in report.results if result.eligible]
     missed = [result for result in eligible if not is_found(result)]
     share = wilson(len(eligible) - len(missed), len(eligible))
@@ -96,14 +108,8 @@ def print_found(
             f"  found {len(eligible) - len(missed)} of {len(eligible)}"
             f" [{share.low:.2f}-{share.high:.2f}]"
         )
-    kinds = explain_misses(metric, {one.id: (crystals[one.id], one) for one in missed})
-    for kind, count in Counter(kinds.values()).most_common():
-        print(f"  {kind}: {count}")
     for result in missed:
-        print(
-            f"  missed: {result.formula} ({result.id}), {result.verdict} {result.error or ''}:"
-            f" {kinds[result.id]}"
-        )
+        print(f"  missed: {result.formula} ({result.id}), {result.verdict} {result.error or ''}")
         for tried in result.parents:
             energy = "no energy"
             if tried.energy_per_atom is not None and result.energy_per_atom is not None:
@@ -114,7 +120,6 @@ def print_found(
                 f" {energy}, {tried.steps} steps,"
                 f" {tried.ended_early or tried.error or f'converged {tried.converged}'}"
             )
-    return kinds
 
 
 def is_found(result: CrystalResult) -> bool:
@@ -132,7 +137,7 @@ def write_misses(path: Path, words: str, report: NoveltyReport, kinds: dict[str,
     with path.open("a") as file:
         for result in report.results:
             if result.eligible and not is_found(result):
-                known = {"settings": words, "miss": kinds[result.id]}
+                known = {"settings": words, "miss": kinds.get(result.id)}
                 file.write(json.dumps(known | evidence(result)) + "\n")
 
 
