@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from novelty_metric.errors import InputError
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.support.text import percent, percent_interval
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from novelty_metric.report.breakdown import Group
     from novelty_metric.report.novelty_report import NoveltyReport
 
@@ -32,6 +37,45 @@ if (place) {
   });
 }
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Html:
+    """What a notebook shows as HTML."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+def view(report: NoveltyReport, identifier: str) -> Any:
+    """One crystal in a notebook; see `NoveltyReport.view`."""
+    from novelty_metric.report.explanation import row_of
+
+    row = report.results[row_of(report, identifier)]
+    if row.structures is None or row.structures.relaxed is None:
+        raise InputError(
+            f"the report holds no crystal of {identifier!r}; read it with NoveltyReport.load("
+            "folder, structures=True)"
+        )
+    widget = _pymatviz_widget(row.structures.relaxed.to_structure())
+    return Html(_turning([row])) if widget is None else widget
+
+
+def _pymatviz_widget(structure: Structure) -> Any:
+    """The crystal in the viewer of pymatviz.
+
+    None where pymatviz is not installed, or can't load its viewer, which it fetches once.
+    """
+    try:
+        from pymatviz import StructureWidget
+    except ImportError:
+        return None
+    try:
+        return StructureWidget(structure=structure)
+    except OSError:
+        return None
 
 
 def report_html(report: NoveltyReport) -> str:
@@ -108,13 +152,18 @@ def _crystals(report: NoveltyReport) -> list[str]:
     """Crystals beside the reference crystals that their rows name; none if none was kept."""
     if not any(row.structures is not None for row in report.results):
         return []
-    from novelty_metric.report.crystal_viewer import viewer_pair, viewer_script
     from novelty_metric.report.crystals import to_be_shown
 
     rows = {row.id: row for row in report.results}
+    return [_turning([rows[name] for name in to_be_shown(report, MOST_CRYSTALS)])]
+
+
+def _turning(rows: Iterable[CrystalResult]) -> str:
+    """The crystals of these rows in our viewer, with what draws them."""
+    from novelty_metric.report.crystal_viewer import viewer_pair, viewer_script
+
     pairs, figures = [], []
-    for name in to_be_shown(report, MOST_CRYSTALS):
-        row = rows[name]
+    for row in rows:
         if row.structures is None:
             continue
         pairs.append([one for one in viewer_pair(row, row.structures) if one is not None])
@@ -125,9 +174,9 @@ def _crystals(report: NoveltyReport) -> list[str]:
     key = hashlib.sha256(data.encode()).hexdigest()[:12]
     shown = f'<div data-crystals="{key}" style="display:flex;flex-wrap:wrap">'
     mount = _MOUNT.replace("KEY", key).replace("DATA", data)
-    return [
+    return (
         f"{shown}{''.join(figures)}</div><script>(() => {{{viewer_script()}{mount}}})();</script>"
-    ]
+    )
 
 
 def _caption(row: CrystalResult) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.report.breakdown import (
     BREAKDOWNS,
@@ -478,6 +478,27 @@ class NoveltyReport:
         from novelty_metric.report.crystals import structures_of
 
         return structures_of(self, verdict)
+
+    def view(self, identifier: str) -> Any:
+        """The crystal of a sample as a notebook shows it.
+
+        Where pymatviz is installed, this is its ``StructureWidget``, which fetches its viewer on
+        first use. Otherwise, or if that fails, it is our own viewer, which fetches nothing and
+        shows the crystal beside the reference crystal that its row names.
+
+        Parameters
+        ----------
+        identifier : str
+            Id of the sample.
+
+        Raises
+        ------
+        InputError
+            If there is no such sample, or the report was loaded without ``structures=True``.
+        """
+        from novelty_metric.report.notebook import view
+
+        return view(self, identifier)
 
     def figure(self, name: str, reference: Reference | None = None) -> Figure:
         """A picture of the report, such as ``verdicts_by_crystal_system``, by matplotlib.

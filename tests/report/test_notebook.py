@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from novelty_metric import Reference, SubstitutionNovelty
+from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.relaxation.base import PotentialInfo
@@ -204,6 +207,51 @@ def test_no_more_crystals_than_a_screen_holds() -> None:
     reference = Reference.from_structures([crystal], ids=["salt"], name="one")
     report = SubstitutionNovelty(reference, relaxer=None, hull="none")([crystal] * 9)
     assert report._repr_html_().count("<canvas") == 2 * MOST_CRYSTALS
+
+
+def test_one_crystal_in_our_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymatviz", None)  # as where it is not installed
+    report = searched()
+    shown = report.view("it")._repr_html_()
+    assert shown.count("<canvas") == 2 and "it, CsBr, undecided; right: &lt;salt&gt;" in shown
+    with pytest.raises(InputError, match="no sample 'at' in the run; there are 'it'"):
+        report.view("at")
+    with pytest.raises(InputError, match="structures=True"):
+        report_of(MIXED).view("cubic-unmatched-0")
+
+
+@pytest.fixture
+def pymatviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Where it is installed; the script of its viewer, which it would fetch, is an empty one."""
+    monkeypatch.setenv("MATTERVIZ_ANYWIDGET_DIR", str(tmp_path))
+    found = pytest.importorskip("pymatviz", reason="pymatviz is not installed")
+    found.configure_assets()
+    (tmp_path / "matterviz.js").write_text("export default { render() {} }")
+    (tmp_path / "matterviz.css").write_text("")
+    yield found
+    found.configure_assets()
+
+
+def test_one_crystal_in_the_widget_of_pymatviz(pymatviz: Any, tmp_path: Path) -> None:
+    report = searched()
+    (crystal,) = report.crystals()
+    widget = report.view("it")
+    assert isinstance(widget, pymatviz.StructureWidget)
+    shown = Structure.from_dict(widget.structure)
+    crystal.properties = {}
+    assert shown == crystal and shown.composition.reduced_formula == "CsBr"
+
+
+def test_without_a_network_pymatviz_is_not_needed(
+    pymatviz: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise URLError("no network")
+
+    (tmp_path / "matterviz.js").unlink()
+    monkeypatch.setenv("HOME", str(tmp_path))  # where it keeps what it fetched
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    assert "<canvas" in searched().view("it")._repr_html_()
 
 
 def test_crystals_turn_in_a_browser(tmp_path: Path, open_page: Callable[..., Any]) -> None:
