@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
 from novelty_metric.search.kernels.by_reference import ByReference, from_kernel, to_kernel
-from novelty_metric.search.kernels.compilation import compiled
+from novelty_metric.search.kernels.compilation import compiled, internal
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,21 @@ def test_an_unknown_field_does_not_compile() -> None:
 
     with pytest.raises(Exception, match="nothing"):
         compiled(wrong, cache=False)(to_kernel(outer))
+
+
+@internal
+def product(number: int, other: int) -> int:
+    return number * other
+
+
+@internal
+def power(number: int) -> int:
+    return product(number, product(number, 1))
+
+
+def test_an_internal_function_is_compiled_once_whatever_the_numbers() -> None:
+    def sum_of_them(number: int) -> int:
+        return product(number, 2) + product(5, 3) + power(number) + power(3)
+
+    assert compiled(sum_of_them, cache=False)(4) == 8 + 15 + 16 + 9
+    assert len(product.overloads) == len(power.overloads) == 1

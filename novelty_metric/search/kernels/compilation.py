@@ -10,6 +10,9 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -56,12 +59,60 @@ def compiled(function: Function, *, cache: bool = True, **options: Any) -> Funct
             options["cache"] = False
 
 
+class _LinkedLibrary(JITCodeLibrary):
+    """Code that only other libraries link: it is optimised and assembled there, once.
+
+    numba optimises and assembles every library with all that it calls, a function at the bottom of
+    six levels six times.
+    """
+
+    def _optimize_final_module(self) -> None:
+        """Leave that to the libraries that link this one."""
+
+    def _finalize_final_module(self) -> None:
+        """Have it ready to be linked, and not to run."""
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """No function of it can be called from Python."""
+        return 0
+
+    @property
+    def codegen(self) -> _LinkedLibrary:
+        """What numba tells the environment of the function, which nothing here reads."""
+        return self
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """Forget the environment."""
+
+
+class _InternalCompiler(Compiler):
+    """numba's compiler, into a `_LinkedLibrary`."""
+
+    def define_pipelines(self) -> Any:
+        """Those of numba."""
+        state = self.state
+        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().define_pipelines()
+
+
 def internal(function: Function) -> Function:
     """`compiled`, and only for other compiled functions to call, without what Python needs for it.
 
     Called from Python it takes the process down.
     """
-    return compiled(function, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    made: Any = compiled(function, cache=False, pipeline_class=_InternalCompiler, **options)
+    resolve = made.get_call_template
+
+    def without_literals(args: Any, kws: Any) -> Any:
+        """Resolve a call: numbers are not literals, for each of which numba would compile anew."""
+        kws = {name: types.unliteral(kind) for name, kind in kws.items()}
+        return resolve(tuple(types.unliteral(kind) for kind in args), kws)
+
+    made.get_call_template = without_literals
+    return cast("Function", made)
 
 
 def inlined(function: Function) -> Function:
@@ -74,7 +125,3 @@ def given(values: np.ndarray, dtype: type) -> np.ndarray:
     view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view
-
-
-VALUES = np.arange(3)
-"""Numbers that are not literals to numba, which would compile a function once for each number."""

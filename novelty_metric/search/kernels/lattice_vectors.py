@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from novelty_metric.search.kernels.compilation import VALUES, internal
+from novelty_metric.search.kernels.compilation import internal
 from novelty_metric.search.kernels.constants import EDGE, MOST_VECTORS, SLACK
 from novelty_metric.search.kernels.geometry import inner, inverted
 from novelty_metric.search.kernels.memory import Vectors
@@ -48,9 +48,9 @@ def vectors_between(
     coefficients, cart, unit, length = out.coefficients, out.cart, out.unit, out.length
     inverted(lattice, inverse)
     p_most, q_most, r_most = (
-        _reach(inverse, VALUES[0], highest),
-        _reach(inverse, VALUES[1], highest),
-        _reach(inverse, VALUES[2], highest),
+        _reach(inverse, 0, highest),
+        _reach(inverse, 1, highest),
+        _reach(inverse, 2, highest),
     )
     least = lowest * lowest * (1 - SLACK)
     most = highest * highest * (1 + SLACK)

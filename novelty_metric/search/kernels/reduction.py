@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from novelty_metric.search.kernels.compilation import VALUES, internal
+from novelty_metric.search.kernels.compilation import internal
 from novelty_metric.search.kernels.constants import EDGE, MOST_TIES
 from novelty_metric.search.kernels.geometry import inverted
 from novelty_metric.search.kernels.memory import Reductions
@@ -29,8 +29,8 @@ def reduced_forms(cell: np.ndarray, reach: float, out: Reductions, small: np.nda
         How many there are; 0 if they are too many.
     """
     inverse, mapping, reduced = small[4], small[5], small[0]
-    found = VALUES[0]
-    choices, last = VALUES[0], 0
+    found = 0
+    choices, last = 0, 0
     while choices <= last:
         ties = _lll(cell, choices, reduced, mapping, small)
         if ties < 0 or ties > MOST_TIES:
@@ -60,10 +60,10 @@ def one_reduced_form(cell: np.ndarray, reach: float, out: Reductions, small: np.
         Whether the reduction ends.
     """
     inverse, mapping, reduced = small[4], small[5], small[0]
-    if _lll(cell, VALUES[0], reduced, mapping, small) < 0:
+    if _lll(cell, 0, reduced, mapping, small) < 0:
         return False
-    _known_reduction(mapping, cell, VALUES[0], out)
-    _describe(VALUES[0], mapping, inverse, out)
+    _known_reduction(mapping, cell, 0, out)
+    _describe(0, mapping, inverse, out)
     inverted(reduced, inverse)
     for k in range(3):
         square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2

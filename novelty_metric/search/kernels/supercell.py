@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from novelty_metric.search.kernels.compilation import VALUES, internal
+from novelty_metric.search.kernels.compilation import internal
 from novelty_metric.search.kernels.geometry import inverted
 from novelty_metric.search.kernels.memory import Scratch
 
@@ -29,9 +29,9 @@ def supercell_sites(  # noqa: PLR0917
         points[0, 0] = points[0, 1] = points[0, 2] = 0.0
         found = 1
     else:
-        p_low, p_high = _extent(matrix, VALUES[0])
-        q_low, q_high = _extent(matrix, VALUES[1])
-        r_low, r_high = _extent(matrix, VALUES[2])
+        p_low, p_high = _extent(matrix, 0)
+        q_low, q_high = _extent(matrix, 1)
+        r_low, r_high = _extent(matrix, 2)
         for p in range(p_low, p_high + 1):
             for q in range(q_low, q_high + 1):
                 for r in range(r_low, r_high + 1):
