@@ -118,10 +118,11 @@ def find_neighbors(
     if not (np.all(np.isfinite(sites)) and np.all(volumes > 0) and np.all(np.isfinite(volumes))):
         raise ValueError("a cell has no volume, or a position is not finite")
     _refuse_crowds(stacked, volumes, sizes, reach)
+    frac, spans = _fractional(stacked, sites, offsets, float(reach))
     room = int(_expected(volumes, sizes, reach))
     while True:
         first, second, vectors, crystal, n_short, n_bonds = _bonds(
-            stacked, sites, offsets, (float(reach), float(short)), room
+            stacked, frac, spans, offsets, (float(reach), float(short)), room
         )
         if n_bonds <= room:
             break
@@ -131,6 +132,32 @@ def find_neighbors(
     return Neighbors(
         first, second, vectors, crystal, int(n_short), left, right, apex, sign, n_alone
     )
+
+
+def _fractional(
+    cells: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    reach: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fractional coordinates within the cell, and how many cells are within reach along each axis.
+
+    Not compiled: numba takes seconds for an inverse and a product. The calls of LAPACK and BLAS are
+    those that it would make.
+    """
+    from scipy.linalg.blas import dgemm
+    from scipy.linalg.lapack import dgetrf, dgetri
+
+    frac, spans = np.empty_like(positions), np.empty((len(cells), 3))
+    for crystal, cell in enumerate(cells):
+        factors, pivots, _ = dgetrf(cell)
+        inverse, _ = dgetri(factors, pivots)
+        of_crystal = slice(offsets[crystal], offsets[crystal + 1])
+        frac[of_crystal] = dgemm(1.0, inverse.T, positions[of_crystal].T).T
+        # A column of the inverse is as long as one over the distance of two cell planes.
+        spans[crystal] = reach * np.sqrt((inverse**2).sum(axis=0)) + 1e-9
+    frac -= np.floor(frac)
+    return frac, spans
 
 
 def compile_kernels() -> None:
@@ -178,9 +205,10 @@ def _refuse_many(
 
 
 @compiled
-def _bonds(
+def _bonds(  # noqa: PLR0917
     cells: NDArray[np.float64],
-    positions: NDArray[np.float64],
+    frac: NDArray[np.float64],
+    spans: NDArray[np.float64],
     offsets: NDArray[np.int64],
     lengths: tuple[float, float],
     room: int,
@@ -197,18 +225,15 @@ def _bonds(
     n_short = 0
     limit = reach * reach
     for crystal in range(len(cells)):
-        cell = cells[crystal]
-        inverse = np.linalg.inv(cell)
+        cell, span = cells[crystal], spans[crystal]
         begin, end = offsets[crystal], offsets[crystal + 1]
-        frac = positions[begin:end] @ inverse
-        frac -= np.floor(frac)
-        # A column of the inverse is as long as one over the distance of two cell planes.
-        span = np.empty(3)
-        for axis in range(3):
-            span[axis] = reach * np.sqrt((inverse[:, axis] ** 2).sum()) + 1e-9
-        for i in range(end - begin):
-            for j in range(i, end - begin):
-                dx, dy, dz = frac[j] - frac[i]
+        for i in range(begin, end):
+            for j in range(i, end):
+                dx, dy, dz = (
+                    frac[j, 0] - frac[i, 0],
+                    frac[j, 1] - frac[i, 1],
+                    frac[j, 2] - frac[i, 2],
+                )
                 # Of a site and its own images, one of each opposite two.
                 for a in range(
                     0 if i == j else int(np.ceil(-span[0] - dx)), int(np.floor(span[0] - dx)) + 1
@@ -229,8 +254,8 @@ def _bonds(
                             if square > limit or square <= COINCIDENT * COINCIDENT:
                                 continue
                             if n_bonds < room:
-                                ends[n_bonds, 0] = begin + i
-                                ends[n_bonds, 1] = begin + j
+                                ends[n_bonds, 0] = i
+                                ends[n_bonds, 1] = j
                                 ends[n_bonds, 2] = crystal
                                 vectors[n_bonds, 0] = x
                                 vectors[n_bonds, 1] = y
@@ -254,7 +279,8 @@ def _bonds(
         first[at] = ends[bond, 0]
         second[at] = ends[bond, 1]
         owner[at] = ends[bond, 2]
-        sorted_vectors[at] = vectors[bond]
+        for axis in range(3):
+            sorted_vectors[at, axis] = vectors[bond, axis]
     return first, second, sorted_vectors, owner, n_short, n_bonds
 
 

@@ -104,6 +104,8 @@ def internal(function: Function) -> Function:
     """
     options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     made: Any = compiled(function, cache=False, pipeline_class=_InternalCompiler, **options)
+    if cast("Any", numba.config).DISABLE_JIT:
+        return cast("Function", made)
     resolve = made.get_call_template
 
     def without_literals(args: Any, kws: Any) -> Any:
