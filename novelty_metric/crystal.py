@@ -202,6 +202,11 @@ class Symmetry:
         """Crystal system of the space group."""
         return crystal_system(self.space_group)
 
+    @property
+    def occupied(self) -> tuple[int, ...]:
+        """Wyckoff letter of each orbit (code points), sorted."""
+        return tuple(sorted(ord(self.letters[site]) for site in set(self.orbits)))
+
 
 def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) -> Symmetry | None:
     """Space group, Wyckoff letters and orbits by spglib through pymatgen, or None if it finds none.

@@ -175,6 +175,10 @@ class CrystalResult:
     n_sites: Annotated[int | None, Column("1", "sites of the crystal as it was generated")] = None
     space_group: Annotated[int | None, Column("1", "number of the space group")] = None
     crystal_system: Annotated[str | None, Column("")] = None
+    new_prototype: Annotated[
+        bool | None,
+        Column("", "no reference crystal has its space group and occupied Wyckoff positions"),
+    ] = None
     smact_valid: Annotated[bool | None, Column("", "charge can be neutral, by SMACT")] = None
     converged: Annotated[bool | None, Column("", "its relaxation converged")] = None
     energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None

@@ -240,10 +240,7 @@ def prototype_coverage(
         )
         prototype = None
         if known is not None:
-            firsts = sorted(set(known.orbits))
-            prototype = Prototype.of(
-                known.space_group, tuple(ord(known.letters[site]) for site in firsts)
-            )
+            prototype = Prototype.of(known.space_group, known.occupied)
             ids.setdefault(prototype, []).append(result.id)
         found.append(prototype)
     in_samples, larger_samples, unknown_samples = _counted(found, max_sites)

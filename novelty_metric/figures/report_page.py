@@ -250,6 +250,12 @@ def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
         ("novel by plain matching", lambda one: one.quality.novel, nothing),
         ("stable, unique, novel", lambda one: one.quality.sun, lambda one: one.quality.sun_bounds),
         ("the same, on the hull", lambda one: one.quality.sun_on_hull, nothing),
+        ("new prototypes, of the valid", lambda one: one.new_prototypes.share, nothing),
+        (
+            "metastable, of the new prototypes",
+            lambda one: one.new_prototypes.metastable_share,
+            nothing,
+        ),
         ("crystals of the test set rediscovered", _rediscovered, nothing),
     ]
     found = [

@@ -148,7 +148,7 @@ def _counts_follow(given: Counts, follow: Counts) -> None:
         ours, theirs = plain(getattr(follow, item.name)), plain(getattr(given, item.name))
         if ours == theirs:
             continue
-        if isinstance(ours, dict):
+        if isinstance(ours, dict) and isinstance(theirs, dict):
             key = next(key for key in ours if ours[key] != theirs[key])
             raise InputError(
                 f"counts.{item.name}.{key} is {theirs[key]}, but the table of verdicts has "

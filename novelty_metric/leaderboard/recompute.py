@@ -280,6 +280,8 @@ def differences(before: CrystalResult, now: CrystalResult) -> tuple[list[str], l
         given.append(f"readable was {before.readable}, is {now.readable}")
     given += [_change(name, before, now) for name in _GIVEN if _differ(name, before, now)]
     found = [_change(name, before, now) for name in _FOUND if _differ(name, before, now)]
+    if before.new_prototype is not None and _differ("new_prototype", before, now):
+        found.append(_change("new_prototype", before, now))
     for name in _ENERGIES:
         old, new = getattr(before, name), getattr(now, name)
         if old is None or new is None:

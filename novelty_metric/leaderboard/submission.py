@@ -194,6 +194,19 @@ class CrystalsFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrototypeCounts:
+    """Valid, converged crystals of known symmetry, those of a new prototype, and the metastable.
+
+    As in `novelty_metric.report.prototypes.NewPrototypes`.
+    """
+
+    __pydantic_config__ = STRICT
+    known: Annotated[int, Whole()]
+    new: Annotated[int, Whole()]
+    metastable: Annotated[int, Whole()] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Counts:
     """What follows from the table; written by ``leaderboard add``, held against it by ``check``."""
 
@@ -204,10 +217,13 @@ class Counts:
     verdicts: Annotated[Mapping[str, int], _PER_VERDICT]
     unique_unmatched: Annotated[int, Whole()]
     left_out: Annotated[Mapping[str, int], _PER_REASON]
+    prototypes: PrototypeCounts | None = None
+    """None where none is known, as in tables of verdicts of before they were looked at."""
 
     @classmethod
     def follow(cls, report: NoveltyReport) -> Counts:
         """The counts of a report."""
+        found = report.new_prototypes
         return cls(
             rows=len(report.results),
             unreadable=report.n_unreadable,
@@ -215,6 +231,11 @@ class Counts:
             verdicts=dict(report.counts),
             unique_unmatched=round(report.novel_yield * report.n_generated),
             left_out=dict(report.left_out),
+            prototypes=PrototypeCounts(
+                known=found.known, new=found.new, metastable=found.metastable
+            )
+            if found.known
+            else None,
         )
 
 

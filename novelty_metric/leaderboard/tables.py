@@ -14,6 +14,7 @@ from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.submission import plain
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.report.prototypes import NewPrototypes
 from novelty_metric.report.real_crystals import BesideRealCrystals
 from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Interval
@@ -50,6 +51,10 @@ COLUMNS = (
     "base_rate",
     *(f"{name}{end}" for name in ("novelty_ratio", "observed_expected") for end in _LIMITS),
     "copying_z",
+    "valid_converged",
+    "new_prototypes",
+    "new_prototypes_metastable",
+    *(f"new_prototype_share{end}" for end in _LIMITS),
     *(f"novelty_{system}" for system in CRYSTAL_SYSTEMS),
     *(f"eligible_{system}" for system in CRYSTAL_SYSTEMS),
 )
@@ -89,6 +94,7 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
         "novelty_least": None if bounds is None else bounds.low,
         "novelty_greatest": None if bounds is None else bounds.high,
         **_beside_values(report.beside_real_crystals),
+        **_prototype_values(report.new_prototypes),
         **{
             f"novelty_{system}": groups[system].novelty.value if system in groups else None
             for system in CRYSTAL_SYSTEMS
@@ -111,6 +117,18 @@ def _beside_values(beside: BesideRealCrystals | None) -> dict[str, float | None]
             finite = value is not None and math.isfinite(value)
             values[f"{name}{end}"] = value if finite else None
     return values | {"copying_z": None if beside is None else beside.copying_z}
+
+
+def _prototype_values(found: NewPrototypes) -> dict[str, float | None]:
+    share = found.share
+    return {
+        "valid_converged": found.known if share else None,
+        "new_prototypes": found.new if share else None,
+        "new_prototypes_metastable": found.metastable if share else None,
+        "new_prototype_share": share.value if share else None,
+        "new_prototype_share_low": share.low if share else None,
+        "new_prototype_share_high": share.high if share else None,
+    }
 
 
 def ratios_of(beside: BesideRealCrystals | None) -> tuple[Ratio | None, Ratio | None]:
@@ -197,6 +215,9 @@ TAIL = """\
   unmatched crystals, divided by the number that real crystals of the same crystal systems would
   give. **Copying z**: below −3 the model lies nearer to its training set than real crystals do.
   A dash: there is no calibration.
+- **New prototypes**: SMACT-valid, converged crystals. No reference crystal has their space group
+  and occupied Wyckoff positions; elements are ignored
+  ([definition](../docs/analyses.md#new-prototypes)). **Metastable of these**: the eligible ones.
 - **Null models** need no training, only the reference ([list](../docs/null_models.md)). They are
   ranked as models, and every model has to beat them. `held out` are real crystals.
 - **Not ranked**: models for which the number of generated crystals is not known.
@@ -242,6 +263,7 @@ def _section(section: Section) -> list[str]:
     ]
     head = ["model", "yield, %", "scored", "eligible", *(v.value for v in Verdict)]
     head += ["novelty ratio", "observed / expected", "copying z"]
+    head += ["new prototypes, %", "metastable of these"]
     if not section.demonstration:
         head.insert(0, "rank")
     rows = []
@@ -255,6 +277,8 @@ def _section(section: Section) -> list[str]:
             str(report.n_eligible),
             *map(_percent, shares),
             *beside_texts(report),
+            _percent(report.new_prototypes.share),
+            metastable_text(report),
         ]
         if not section.demonstration:
             row.insert(0, "–" if entry.rank is None else str(entry.rank))
@@ -292,6 +316,14 @@ def beside_texts(report: NoveltyReport) -> list[str]:
     z = None if beside is None else beside.copying_z
     texts = ["–" if ratio is None else ratio.text for ratio in ratios_of(beside)]
     return [*texts, "–" if z is None else f"{z:.1f}"]
+
+
+def metastable_text(report: NoveltyReport) -> str:
+    """How many of the new prototypes are metastable, such as ``12 of 81``."""
+    found = report.new_prototypes
+    return (
+        "–" if found.metastable is None or not found.known else f"{found.metastable} of {found.new}"
+    )
 
 
 def _drawn(section: Section) -> str:

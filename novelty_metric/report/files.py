@@ -49,8 +49,8 @@ from novelty_metric.verdict import Column, CrystalResult, Kind, Parent, Route, T
 SCHEMA_VERSION = 2
 OLDER_VERSIONS = (1,)
 """Schemas that are read as well."""
-LATER_COLUMNS = ("source",)
-"""Columns of `verdicts.parquet` that the older versions lack."""
+LATER_COLUMNS = ("source", "new_prototype")
+"""Columns of `verdicts.parquet` that tables of before lack."""
 SCHEMA_KEY = b"novelty_metric_schema"
 
 
@@ -263,6 +263,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         "novel_yield_bounds": _json(report.novel_yield_bounds),
         "graded": _json(report.graded),
         "quality": _json(report.quality),
+        "new_prototypes": _json(report.new_prototypes),
         "without_suspect": _headlines(report.without_suspect),
         "counts": report.counts,
         "fractions": _json(report.fractions),

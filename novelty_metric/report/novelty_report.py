@@ -29,6 +29,7 @@ from novelty_metric.report.exclusion import (
 )
 from novelty_metric.report.graded import GradedNovelty, graded_novelty
 from novelty_metric.report.plain_values import plain_row
+from novelty_metric.report.prototypes import NewPrototypes, new_prototypes
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
 from novelty_metric.report.real_crystals import BesideRealCrystals, beside_real_crystals
 from novelty_metric.report.rediscovery import Rediscovery
@@ -339,6 +340,11 @@ class NoveltyReport:
             has_hull=self.context.measures_hull,
         )
 
+    @cached_property
+    def new_prototypes(self) -> NewPrototypes:
+        """Crystals whose prototype the reference lacks, and how many of them are metastable."""
+        return new_prototypes(self.results, has_hull=self.context.measures_hull)
+
     def breakdown(self, by: str) -> dict[str | int, Group]:
         """The eligible crystals in groups, with the verdicts and the novelty of each.
 
@@ -433,6 +439,10 @@ class NoveltyReport:
         }
         values.update({verdict: share.value for verdict, share in self.fractions.items()})
         values.update(_beside_values(self.beside_real_crystals))
+        share = self.new_prototypes.share
+        values["new_prototypes"] = None if share is None else share.value
+        share = self.new_prototypes.metastable_share
+        values["new_prototypes_metastable"] = None if share is None else share.value
         if self.rediscovery is not None:
             values["n_rediscovered"] = float(len(self.rediscovery.found))
             share = self.rediscovery.share

@@ -96,6 +96,8 @@ class Case:
         The search for one came to its end.
     matching_error : str or None
         Why it did not.
+    new_prototype : bool or None
+        No reference crystal has its prototype; None where its symmetry is not known.
     searched : bool
         Parents were searched.
     found : ParentsResult or None
@@ -140,6 +142,7 @@ class Case:
     matching_index: int | None = None
     matching_tested: bool = False
     matching_error: str | None = None
+    new_prototype: bool | None = None
     searched: bool = False
     found: ParentsResult | None = None
     unfinished: tuple[str, ...] = ()
@@ -505,6 +508,7 @@ class Case:
         return {
             "space_group": self.symmetry.space_group if self.symmetry else None,
             "crystal_system": self.symmetry.crystal_system if self.symmetry else None,
+            "new_prototype": self.new_prototype,
             "smact_valid": self.smact_valid,
             "converged": self.converged,
             "saddle": None if self.relaxation is None else self.relaxation.saddle,

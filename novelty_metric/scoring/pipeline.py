@@ -174,6 +174,10 @@ class Pipeline:
         cases = [case for case in cases if case.error is None and case.reduced is not None]
         if cases:
             self.prepare_search()
+        for case in cases:
+            case.new_prototype = self.resources.search.is_new_prototype(
+                case.symmetry, leave_out=case.leave_out
+            )
         self.find_duplicates(cases, plain_matching=plain_matching)
         self.find_parents(cases)
 

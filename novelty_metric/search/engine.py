@@ -248,6 +248,26 @@ class ParentSearch:
             tuple(parents), by_sites.unfinished + by_letters.unfinished, by_sites.pair_tests
         )
 
+    def is_new_prototype(
+        self, symmetry: Symmetry | None, *, leave_out: int | None = None
+    ) -> bool | None:
+        """Whether no reference crystal has the space group and occupied Wyckoff positions.
+
+        Up to the relabellings of the normalizer; elements play no part.
+
+        Parameters
+        ----------
+        symmetry : Symmetry or None
+            Of the generated crystal; None if it could not be determined, and so is the answer.
+        leave_out : int, optional
+            As for `duplicate`.
+        """
+        if symmetry is None:
+            return None
+        return not self._wyckoff.has_prototype(
+            symmetry.space_group, symmetry.occupied, leave_out=leave_out
+        )
+
     def may_match(self, generated: Structure, indices: np.ndarray) -> np.ndarray:
         """Which pairs pymatgen is asked about, bool (C,): all but those surely refused.
 

@@ -294,6 +294,25 @@ class WyckoffIndex:
             buckets.setdefault(bucket, []).append(index)
         self._buckets = {key: np.array(found) for key, found in buckets.items()}
         self._undetermined = {n: np.array(found) for n, found in undetermined.items()}
+        self._prototypes: dict[tuple[int, Letters], list[int]] = {}
+        for (group, _, multiset), found in buckets.items():
+            self._prototypes.setdefault((group, multiset), []).extend(found)
+
+    def has_prototype(
+        self, space_group: int, letters: Letters, *, leave_out: int | None = None
+    ) -> bool:
+        """Whether a reference crystal has this space group and these letters up to relabelling.
+
+        Parameters
+        ----------
+        space_group : int
+        letters : tuple of int
+            Code points, one per orbit, sorted.
+        leave_out : int, optional
+            Position of a crystal that counts as absent from the reference.
+        """
+        found = self._prototypes.get((space_group, canonical_letters(space_group, letters)), [])
+        return any(index != leave_out for index in found)
 
     def candidates(self, space_group: int, orbits: Orbits) -> np.ndarray:
         """Positions of the crystals with the same letters up to relabelling, increasing."""

@@ -173,6 +173,8 @@ def _quality_table(report: NoveltyReport) -> Table:
     add("novel by plain matching", lambda one: one.quality.novel)
     add("stable, unique, novel", lambda one: one.quality.sun, report.quality.sun_bounds)
     add("  with <= 0 eV/atom", lambda one: one.quality.sun_on_hull)
+    add("new prototypes, of the valid", lambda one: one.new_prototypes.share)
+    add("  metastable of these", lambda one: one.new_prototypes.metastable_share)
     return table
 
 

@@ -19,12 +19,15 @@ from novelty_metric.analysis.possible_prototypes import (
     primitive_multiplicities,
     primitive_sites,
 )
+from novelty_metric.crystal import symmetry
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
+from novelty_metric.metric import SubstitutionNovelty
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.wyckoff import canonical_letters
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -140,6 +143,39 @@ def test_coverage_of_known_crystals() -> None:
     (line,) = found.found_frame().to_dict("records")
     assert line["prototype"] == "221 a b" and line["ids"] == "g1 g2" and line["n_sites"] == 2
     assert len(prototype_coverage(report_of(), reference).samples) == 0
+
+
+def test_rows_say_whether_their_prototype_is_new() -> None:
+    moved = perovskite()
+    moved.translate_sites(range(len(moved)), [0.5, 0.5, 0.5])
+    reference = Reference.from_structures([rock_salt(), rock_salt(4.2, ("Mg", "O")), perovskite()])
+    samples = [rock_salt(6.6, ("K", "Br")), caesium_chloride(), moved]
+    with SubstitutionNovelty(reference, relaxer=None, hull="none") as metric:
+        report = metric(samples)
+    assert [row.new_prototype for row in report.results] == [False, True, False]
+    assert report.new_prototypes.known == 3 and report.new_prototypes.new == 1
+    assert report.new_prototypes.metastable is None  # no hull
+    # Counted by another way, from the crystals and without the index of the search.
+    coverage = prototype_coverage(report, reference)
+    new = {report.results[1].id}
+    assert {one for found in coverage.found for one in coverage.sample_ids[found]} == new
+
+
+def test_a_left_out_crystal_does_not_know_itself() -> None:
+    crystals = [rock_salt(), rock_salt(4.2, ("Mg", "O")), perovskite()]
+    reference = Reference.from_structures(crystals)
+    search = ParentSearch(reference, Protocol.named("paper"))
+    found = []
+    for index in range(3):
+        own = symmetry(reference.structure(index), symprec=0.01, angle_tolerance=5)
+        found.append(
+            (
+                search.is_new_prototype(own),
+                search.is_new_prototype(own, leave_out=index),
+            )
+        )
+    assert found == [(False, False), (False, False), (False, True)]
+    assert search.is_new_prototype(None) is None
 
 
 def test_unexplored_by_hand() -> None:

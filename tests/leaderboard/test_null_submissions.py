@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -54,6 +56,37 @@ def test_null_models_are_ranked_and_are_the_lines_of_their_section(with_nulls: P
     assert {entry.report.context.leave_one_out for entry in section.entries} == {True, False}
     page = outputs(with_nulls / "board")["index.html"]
     assert "ion exchange (null model)" in page
+
+
+def test_new_prototypes_follow_from_the_table(with_nulls: Path, copy: Path) -> None:
+    (section,) = read_board(copy)
+    for entry in section.entries:
+        table = pd.read_parquet(with_nulls / entry.name / "verdicts.parquet")
+        known = table[table.smact_valid & table.new_prototype.notna()]
+        counts = entry.submission.counts.prototypes
+        assert counts is not None and counts.known == len(known) > 0
+        assert counts.new == known.new_prototype.sum() and counts.metastable is None
+        (row,) = [line for line in _csv(copy) if line["name"] == entry.name]
+        assert int(row["new_prototypes"]) == counts.new
+        assert float(row["new_prototype_share"]) == pytest.approx(counts.new / counts.known)
+        assert row["new_prototypes_metastable"] == ""
+
+
+def test_an_edited_count_of_new_prototypes_is_found(copy: Path) -> None:
+    path = copy / "submissions" / "held_out.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["counts"]["prototypes"]["new"] += 1
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    _, problems = check_folder(copy)
+    assert any("counts.prototypes.new is" in problem for problem in problems)
+    content["counts"]["prototypes"] = None
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    _, problems = check_folder(copy)
+    assert any("counts.prototypes is None" in problem for problem in problems)
+
+
+def _csv(board: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(outputs(board)["leaderboard.csv"].splitlines()))
 
 
 def test_they_are_scored_again_from_their_seed_alone(

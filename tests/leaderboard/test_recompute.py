@@ -172,6 +172,7 @@ ROW = CrystalResult(
     parent_id="p",
     energy_per_atom=-3.0,
     e_above_hull=0.05,
+    new_prototype=False,
 )
 
 
@@ -184,6 +185,7 @@ ROW = CrystalResult(
         ({"e_above_hull": None}, 0, 1),
         ({"verdict": Verdict.UNMATCHED}, 0, 1),
         ({"parent_id": "q"}, 0, 1),
+        ({"new_prototype": True}, 0, 1),
         ({"eligible": False, "verdict": None}, 0, 2),
         ({"id": "b"}, 1, 0),
         ({"formula": "KCl", "readable": False}, 2, 0),
@@ -192,6 +194,11 @@ ROW = CrystalResult(
 def test_what_counts_as_a_difference(change: dict[str, Any], given: int, found: int) -> None:
     first, second = differences(ROW, replace(ROW, **change))
     assert (len(first), len(second)) == (given, found)
+
+
+def test_a_table_of_before_new_prototypes_is_not_held_against_them() -> None:
+    before = replace(ROW, new_prototype=None)
+    assert differences(before, replace(ROW, new_prototype=True)) == ([], [])
 
 
 def test_adding_asks_for_what_is_missing(

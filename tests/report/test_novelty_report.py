@@ -34,6 +34,7 @@ VERDICT_COLUMNS = [
     "n_sites",
     "space_group",
     "crystal_system",
+    "new_prototype",
     "smact_valid",
     "converged",
     "energy_per_atom",
