@@ -45,6 +45,8 @@ ASKED = {
     "reference": "name to show for the reference (default: its own)",
     "null_model": "a null model of `novelty-metric baseline`, with its seed=: ranked as a model",
     "demonstration": "true: the reference is not that; it is shown, never ranked",
+    "selected": "how the crystals were selected before they were published, in one sentence: they "
+    "are shown in a section of their own, never ranked",
     "samples": "the file, if it is no longer where the run had it",
     "url": "where anyone can get the file",
     "generated": "crystals that the model made for it, before any filter",
@@ -162,6 +164,7 @@ def add(
         **{key: answers[key] for key in ("model", "version", "authors", "paper", "repository")},
         "licence": answers["licence"],
         "demonstration": demonstration,
+        "selected": answers["selected"],
         "null_model": null_model,
         "training_set": {
             "name": _training_set(answers, model["name"], named, context.reference_name),

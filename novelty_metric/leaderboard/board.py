@@ -66,6 +66,8 @@ class Section:
         The same for the same measure.
     demonstration : bool
         Not against what the models were trained on: shown, never ranked.
+    selected : str or None
+        How the crystals were selected before they were published; then they are never ranked.
     entries : tuple of Entry
         Best rank first, then yield, then name.
     common : int or None
@@ -76,9 +78,15 @@ class Section:
 
     id: str
     demonstration: bool
+    selected: str | None
     entries: tuple[Entry, ...]
     common: int | None
     null_models: tuple[Entry, ...] = ()
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its models are compared by rank."""
+        return not self.demonstration and self.selected is None
 
     @property
     def of(self) -> NoveltyReport:
@@ -100,7 +108,9 @@ def measure(submission: Submission) -> dict[str, Any]:
     if not submission.context.has_hull:
         hull = {"name": "none"}
     potential = submission.context.potential
+    selected = submission.selected
     return {
+        **({} if selected is None else {"selected": selected}),
         "demonstration": submission.demonstration,
         "crystals_hash": scored.reference.crystals_hash,
         "protocol": {key: value for key, value in scored.protocol.items() if key != "name"},
@@ -126,21 +136,26 @@ def read_board(folder: Path) -> tuple[Section, ...]:
 
 
 def sections(found: Sequence[Checked]) -> tuple[Section, ...]:
-    """Ranked sections first, the largest of them first; demonstrations last."""
+    """Ranked sections first, then demonstrations, then selected crystals; the largest first."""
     groups: dict[str, list[Checked]] = {}
     for one in sorted(found, key=lambda one: one.name):
         text = json.dumps(measure(one.submission), sort_keys=True)
         groups.setdefault(hashlib.sha256(text.encode()).hexdigest()[:12], []).append(one)
     made = [_section(key, members) for key, members in groups.items()]
     made = [replace(section, null_models=_null_models(section, made)) for section in made]
-    return tuple(sorted(made, key=lambda one: (one.demonstration, -len(one.entries), one.id)))
+
+    def place(section: Section) -> tuple[bool, bool, int, str]:
+        selected = section.selected is not None
+        return (selected, section.demonstration, -len(section.entries), section.id)
+
+    return tuple(sorted(made, key=place))
 
 
 def _null_models(section: Section, every: Sequence[Section]) -> tuple[Entry, ...]:
-    """Null models of the sections that are measured alike, demonstration or not."""
+    """Null models of the sections that are measured alike, ranked or not."""
 
     def alike(other: Section) -> dict[str, Any]:
-        return {**measure(other.entries[0].submission), "demonstration": None}
+        return {**measure(other.entries[0].submission), "demonstration": None, "selected": None}
 
     return tuple(
         entry
@@ -153,10 +168,12 @@ def _null_models(section: Section, every: Sequence[Section]) -> tuple[Entry, ...
 
 def _section(key: str, members: Sequence[Checked]) -> Section:
     demonstration = members[0].submission.demonstration
+    selected = members[0].submission.selected
+    ranked = not demonstration and selected is None
     totals: dict[str, int] = {}
     for one in members:
-        # What a demonstration shows is per scored crystal, which nobody takes for a rank.
-        given = one.submission.counts.rows if demonstration else one.submission.n_generated
+        # What is not ranked is shown per scored crystal, which nobody takes for a rank.
+        given = one.submission.n_generated if ranked else one.submission.counts.rows
         if given is not None:
             totals[one.name] = given
     common = min(totals.values(), default=None)
@@ -166,7 +183,7 @@ def _section(key: str, members: Sequence[Checked]) -> Section:
         if common is not None and one.name in totals
     }
     better: Mapping[str, tuple[str, ...]] = {}
-    if not demonstration:
+    if ranked:
         better = significantly_better(
             {name: (found.value, totals[name]) for name, found in yields.items()}
         )
@@ -191,12 +208,15 @@ def _section(key: str, members: Sequence[Checked]) -> Section:
     return Section(
         id=key,
         demonstration=demonstration,
+        selected=selected,
         entries=tuple(sorted(entries, key=place)),
         common=common,
     )
 
 
 def _unranked(submission: Submission) -> str | None:
+    if submission.selected is not None:
+        return "selected before they were published"
     if submission.demonstration:
         return "demonstration: not scored against its training set"
     if submission.samples.generated is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.crystals import ShownCrystal, shown_rows
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
-from novelty_metric.leaderboard.tables import beside_texts
+from novelty_metric.leaderboard.tables import beside_texts, is_demonstration
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.report.crystal_viewer import paired, viewer_data, viewer_script
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 ORDER = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
 """Of the parts of a bar: what is new first, so that it starts at the same line for all."""
 
+_NULL_MODEL = "(null model)"
 _INK = "#1b1f24"
-_LINES = ("-", "--", "-.", ":")
+_LINES = ("-", "--", "-.", ":", (0, (8, 3)), (0, (1, 4)), (0, (8, 2, 1, 2, 1, 2)), (0, (3, 5)))
+_WIDTH = 5.6
+"""Of a chart (in); a wider one has letters that are too small on a phone."""
 
 
 def page(sections: Sequence[Section], caveat: str = "") -> str:
@@ -38,8 +42,9 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
         every_card=[card for of_model in cards.values() for card in of_model],
         viewer_script=viewer_script(),
         sections=sections,
-        ranked=[section for section in sections if not section.demonstration],
-        demonstrations=[section for section in sections if section.demonstration],
+        ranked=[section for section in sections if section.ranked],
+        demonstrations=[section for section in sections if is_demonstration(section)],
+        selected=[section for section in sections if section.selected is not None],
         caveat=caveat,
         verdicts=list(Verdict),
         order=ORDER,
@@ -91,7 +96,9 @@ def bars(section: Section) -> Figure:
     from matplotlib.figure import Figure
 
     entries = section.entries[::-1]
-    figure = Figure(figsize=(7.2, 0.9 + 0.42 * len(entries)), layout="constrained")
+    lines_of_legend = (len(section.null_models) + 1) // 2
+    height = 0.9 + 0.42 * len(entries) + 0.25 * lines_of_legend
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
     for place, entry in enumerate(entries):
         left = 0.0
@@ -110,25 +117,26 @@ def bars(section: Section) -> Figure:
     axes.set_yticks(range(len(entries)), [_label(entry) for entry in entries])
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the eligible crystals; 95 % interval of the unmatched")
-    _lines_of_null_models(axes, section)
+    _lines_of_null_models(figure, section)
     _bare(axes)
     return figure
 
 
-def _lines_of_null_models(axes: Axes, section: Section) -> None:
+def _lines_of_null_models(figure: Figure, section: Section) -> None:
     """Share of unmatched of each null model, across the bars of all models."""
+    (axes,) = figure.axes
     for place, entry in enumerate(section.null_models):
         found = entry.report.novelty_interval
         if found is not None:
             style = _LINES[place % len(_LINES)]
-            axes.axvline(100 * found.value, color=_INK, lw=1, ls=style, label=_label(entry))
+            axes.axvline(100 * found.value, color=_INK, lw=1, ls=style, label=_short(entry))
     if section.null_models:
-        axes.legend(
-            title="unmatched of the null models",
-            fontsize="x-small",
-            title_fontsize="x-small",
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
+        figure.legend(
+            title="lines: unmatched of the null models",
+            fontsize="small",
+            title_fontsize="small",
+            loc="outside lower center",
+            ncols=2,
             frameon=False,
         )
 
@@ -137,14 +145,14 @@ def curves(section: Section) -> Figure:
     """Distinct new crystals against the number generated, a line a model."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
     others = [entry for entry in section.null_models if entry not in section.entries]
     for place, entry in enumerate([*section.entries, *others]):
         if entry.novel_yield is None:
             continue
         report = entry.report
-        total = len(report.results) if section.demonstration else report.n_generated
+        total = report.n_generated if section.ranked else len(report.results)
         groups = novel_groups(report)
         steps = sorted({round(total * step / 40) for step in range(41)})
         axes.plot(
@@ -155,7 +163,7 @@ def curves(section: Section) -> Figure:
             linewidth=1 if entry.is_null_model else 1.5,
             label=_label(entry),
         )
-    axes.set_xlabel("crystals scored" if section.demonstration else "crystals generated")
+    axes.set_xlabel("crystals generated" if section.ranked else "crystals scored")
     axes.set_ylabel("distinct new ones")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
@@ -172,7 +180,15 @@ def _share(report: NoveltyReport, verdict: Verdict) -> float:
 def _label(entry: Entry) -> str:
     # A dollar sign would begin a formula.
     name = entry.submission.model.replace("$", r"\$")
-    return name if len(name) <= 28 else f"{name[:27]}…"
+    own_line = name.endswith(_NULL_MODEL)
+    name = name.removesuffix(_NULL_MODEL).rstrip()
+    label = textwrap.fill(name, 24, max_lines=2, placeholder=" …")
+    return f"{label}\n{_NULL_MODEL}" if own_line else label
+
+
+def _short(entry: Entry) -> str:
+    """The label where it is clear that it is a null model."""
+    return _label(entry).replace(_NULL_MODEL, "").rstrip()
 
 
 def _bare(axes: Axes) -> None:

@@ -52,6 +52,7 @@ SCHEMA_FILE = "submission.schema.json"
 Sha256 = Annotated[str, Text(64, r"[0-9a-f]{64}", "the 64 hexadecimal digits of a SHA-256")]
 Url = Annotated[str, Text(300, r"https?://[^\s\"'<>]+", "https://…")]
 Line = Annotated[str, Text(200, r"[^\n]+", "one line")]
+Paragraph = Annotated[str, Text(600, r"[^\n]+", "one line")]
 Word = Annotated[str, Text(61, r"[A-Za-z][A-Za-z0-9_.-]{0,60}", "a_word")]
 Plain = Annotated[
     Flag
@@ -252,6 +253,9 @@ class Submission:
     repository: Url | None
     licence: Line | None
     demonstration: Flag
+    selected: Paragraph | None = None
+    """How the crystals were selected before they were published, in one sentence: shown in a
+    section of its own, never ranked. None: they were not."""
     null_model: Word | None
     training_set: TrainingSet
     samples: Samples
@@ -429,8 +433,8 @@ def _null_model_agrees(submission: Submission) -> None:
         return
     if name not in NULL_MODELS:
         raise InputError(f"null_model is {name!r}; known: {', '.join(NULL_MODELS)}")
-    if submission.demonstration:
-        raise InputError("null_model is ranked; it can't be a demonstration")
+    if submission.demonstration or submission.selected is not None:
+        raise InputError("null_model is ranked; it can't be a demonstration or selected")
     if samples.seed is None or samples.generated != samples.in_file:
         raise InputError(
             "a null model needs samples.seed, and samples.generated as large as samples.in_file"

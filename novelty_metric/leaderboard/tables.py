@@ -25,6 +25,7 @@ _LIMITS = ("", "_low", "_high")
 COLUMNS = (
     "section",
     "demonstration",
+    "selected",
     "rank",
     "name",
     "null_model",
@@ -70,6 +71,7 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
     return {
         "section": section.id,
         "demonstration": section.demonstration,
+        "selected": section.selected,
         "rank": entry.rank,
         "name": entry.name,
         "null_model": submission.null_model,
@@ -169,6 +171,7 @@ def json_text(sections: Sequence[Section]) -> str:
             {
                 "id": section.id,
                 "demonstration": section.demonstration,
+                "selected": section.selected,
                 "common_number": section.common,
                 "models": [
                     {
@@ -220,7 +223,8 @@ TAIL = """\
   ([definition](../docs/analyses.md#new-prototypes)). **Metastable of these**: the eligible ones.
 - **Null models** need no training, only the reference ([list](../docs/null_models.md)). They are
   ranked as models, and every model has to beat them. `held out` are real crystals.
-- **Not ranked**: models for which the number of generated crystals is not known.
+- **Not ranked**: models for which the number of generated crystals is not known, and crystals that
+  were selected before they were published.
 - **Duplicate, substituted, unmatched, undecided**: per cent of the eligible crystals, with 95 %
   Wilson intervals. The calculations of an undecided crystal did not finish; it never counts as new.
 - **Crystals** (`crystals/NAME.json`): the unmatched crystals of lowest energy above the hull, equal
@@ -233,8 +237,9 @@ TAIL = """\
 
 def markdown(sections: Sequence[Section], caveat: str = "") -> str:
     """The content of ``README.md``; `caveat` describes the demonstrations."""
-    ranked = [section for section in sections if not section.demonstration]
-    shown = [section for section in sections if section.demonstration]
+    ranked = [section for section in sections if section.ranked]
+    shown = [section for section in sections if is_demonstration(section)]
+    selected = [section for section in sections if section.selected is not None]
     parts = [HEAD, "## Ranked\n"]
     if not ranked:
         parts.append(
@@ -247,8 +252,17 @@ def markdown(sections: Sequence[Section], caveat: str = "") -> str:
         parts += ["## Demonstration\n", *([f"{_text(caveat)}\n"] if caveat else [])]
         for section in shown:
             parts += _section(section)
+    if selected:
+        parts.append("## Selected before they were published\n")
+        for section in selected:
+            parts += _section(section)
     parts.append(TAIL)
     return "\n".join(parts)
+
+
+def is_demonstration(section: Section) -> bool:
+    """Whether it is shown among the demonstrations."""
+    return section.demonstration and section.selected is None
 
 
 def _section(section: Section) -> list[str]:
@@ -261,10 +275,12 @@ def _section(section: Section) -> list[str]:
         + ("" if section.common is None else f" Yields at {section.common:,} {_drawn(section)}.")
         + "\n",
     ]
+    if section.selected is not None:
+        lines.append(f"**Selected:** {_text(section.selected)} These rows are not ranked.\n")
     head = ["model", "yield, %", "scored", "eligible", *(v.value for v in Verdict)]
     head += ["novelty ratio", "observed / expected", "copying z"]
     head += ["new prototypes, %", "metastable of these"]
-    if not section.demonstration:
+    if section.ranked:
         head.insert(0, "rank")
     rows = []
     for entry in section.entries:
@@ -280,7 +296,7 @@ def _section(section: Section) -> list[str]:
             _percent(report.new_prototypes.share),
             metastable_text(report),
         ]
-        if not section.demonstration:
+        if section.ranked:
             row.insert(0, "–" if entry.rank is None else str(entry.rank))
         rows.append(row)
     lines.append(_table(head, rows))
@@ -303,7 +319,7 @@ def _section(section: Section) -> list[str]:
     left = [
         f"{_text(entry.submission.model)} ({entry.unranked})"
         for entry in section.entries
-        if entry.unranked is not None and not section.demonstration
+        if entry.unranked is not None and section.ranked
     ]
     if left:
         lines.append(f"Not ranked: {', '.join(left)}.\n")
@@ -327,7 +343,7 @@ def metastable_text(report: NoveltyReport) -> str:
 
 
 def _drawn(section: Section) -> str:
-    return "scored crystals" if section.demonstration else "generated crystals"
+    return "generated crystals" if section.ranked else "scored crystals"
 
 
 def _percent(share: Interval | None) -> str:

@@ -18,6 +18,7 @@ from novelty_metric.cli import main
 from novelty_metric.leaderboard.board import Section, read_board, sections
 from novelty_metric.leaderboard.build import outputs
 from novelty_metric.leaderboard.check import Checked
+from novelty_metric.leaderboard.page import bars, page
 from novelty_metric.leaderboard.submission import Counts, Submission, parse, plain
 from novelty_metric.leaderboard.tables import COLUMNS, csv_text, json_text, markdown
 from novelty_metric.support.validation import validated
@@ -56,7 +57,7 @@ def test_nothing_is_built_of_what_is_wrong(board: Path, capsys: pytest.CaptureFi
 
 
 def test_null_models_are_ranked_and_the_demonstration_ranks_nobody() -> None:
-    ranked, only = read_board(BOARD)
+    ranked, only, *_ = read_board(BOARD)
     assert all(entry.rank is not None for entry in ranked.entries) and len(ranked.entries) >= 5
     assert only.demonstration and len(only.entries) == 6
     assert all(entry.rank is None and entry.unranked for entry in only.entries)
@@ -87,6 +88,7 @@ def checked(name: str, novel: int, rows: int = 200, **changed: Any) -> Checked:
     ]
     content = plain(base)
     content |= {"model": changed.pop("model", name), "demonstration": False}
+    content["selected"] = changed.pop("selected", None)
     content["training_set"]["crystals_hash"] = content["scored"]["reference"]["crystals_hash"]
     everything = {"rule": "all", "count": None, "seed": None}
     generated = changed.pop("generated", rows)
@@ -187,6 +189,31 @@ def test_csv_and_json_hold_the_same() -> None:
         assert float(row["novel_yield"]) == pytest.approx(model["novel_yield"])
         assert int(row["unmatched"]) == model["unmatched"]
         assert row["rank"] == str(model["rank"])
+
+
+def test_selected_crystals_have_a_section_of_their_own_and_no_rank() -> None:
+    how = "Only crystals that are not in a database were kept."
+    models = [checked("a", 100), checked("b", 20, selected=how), checked("c", 90, selected=how)]
+    ranked, selected = found = sections([*models, checked("d", 5)])
+    assert [entry.name for entry in ranked.entries] == ["a", "d"]
+    assert [entry.name for entry in selected.entries] == ["c", "b"]
+    assert all(entry.rank is None and entry.unranked for entry in selected.entries)
+    for text in (markdown(found), page(found)):
+        before, after = text.split("Selected before they were published")
+        assert how not in before and how in after
+    rows = {row["name"]: row for row in csv.DictReader(csv_text(found).splitlines())}
+    assert rows["b"]["selected"] == how and rows["a"]["selected"] == rows["b"]["rank"] == ""
+    other = sections([*models, checked("e", 5, selected="Otherwise.")])
+    assert [one.selected for one in other] == [None, how, "Otherwise."]
+
+
+def test_labels_of_charts_are_whole() -> None:
+    names = ["random substitution (null model)", "Ion exchange, as published by its authors"]
+    (section,) = sections([checked(f"m{i}", 5, model=name) for i, name in enumerate(names)])
+    figure = bars(section)
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert sorted(" ".join(label.split()) for label in shown) == sorted(names)
+    assert "random substitution\n(null model)" in shown
 
 
 def test_markdown_shows_text_as_it_is() -> None:

@@ -118,6 +118,7 @@ def test_a_file_that_the_seed_does_not_make_is_found(
     [
         ({"null_model": "held_up"}, "null_model is 'held_up'; known: held_out"),
         ({"demonstration": True}, "null_model is ranked; it can't be a demonstration"),
+        ({"selected": "some were kept"}, "null_model is ranked; it can't be a demonstration or"),
     ],
 )
 def test_a_null_model_is_one_of_the_known(

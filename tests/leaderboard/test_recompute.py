@@ -16,6 +16,7 @@ from board_files import edit_submission, replace_table
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.add import _training_set
+from novelty_metric.leaderboard.board import read_board
 from novelty_metric.leaderboard.recompute import _relaxer, differences
 from novelty_metric.leaderboard.submission import parse
 from novelty_metric.relaxation.potentials import SevenNet
@@ -229,6 +230,19 @@ def test_adding_asks_for_what_is_missing(
     assert "is there already" in capsys.readouterr().err
     made = parse((tmp_path / "board" / "submissions" / "generic.yaml").read_text())
     assert made.demonstration and made.training_set.name == "unknown"
+
+
+def test_selected_crystals_are_added_and_scored_again(
+    scored: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = "The authors kept the crystals that they liked."
+    about = mine / "about.yaml"
+    about.write_text(f"name: kept\nauthors: A\ntraining_set: aflow\nselected: {how}\n")
+    words = [str(scored / "run"), f"into={mine / 'board'}", f"about={about}"]
+    assert main(["leaderboard", "add", *words]) == 0
+    kept = read_board(mine / "board")[-1]
+    assert kept.selected == how and not kept.ranked
+    assert check(mine, "kept", "--recompute=1", "--workers=1") == 0
 
 
 def test_only_a_score_against_the_training_set_is_ranked() -> None:
