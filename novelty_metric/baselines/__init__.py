@@ -12,6 +12,6 @@ Examples
 """
 
 from novelty_metric.baselines.base import NullCrystal, NullModel
-from novelty_metric.baselines.registry import NULL_MODELS
+from novelty_metric.baselines.registry import NULL_MODELS, maker_of
 
-__all__ = ["NULL_MODELS", "NullCrystal", "NullModel"]
+__all__ = ["NULL_MODELS", "NullCrystal", "NullModel", "maker_of"]

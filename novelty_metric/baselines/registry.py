@@ -54,3 +54,8 @@ NULL_MODELS: dict[str, NullModel] = {
     )
 }
 """In the order in which they are listed."""
+
+
+def maker_of(identifier: str) -> str | None:
+    """The null model that made a crystal, by the id that `baseline` gave it; None for others."""
+    return next((name for name in NULL_MODELS if identifier.startswith(f"{name}-")), None)

@@ -130,6 +130,7 @@ def make_report(
             run.keep(smaller)
         run.score(samples)
         report = metric.with_rediscovery(run.report(), run.rows())
+        _keep_null_model(metric, report)
         if settings.out is not None:
             # The settings go first: a report without them could not be continued.
             run_folder.write_config(settings.out, config)
@@ -138,6 +139,18 @@ def make_report(
             report = NoveltyReport.from_results(list(run.rows()), report.context)
         run.finish()
         return report
+
+
+def _keep_null_model(metric: SubstitutionNovelty, report: NoveltyReport) -> None:
+    """Keep what a null model rediscovers, for the runs of models to show beside their own."""
+    from novelty_metric.baselines import maker_of
+    from novelty_metric.report.rediscovered_by_chance import keep_null_model
+
+    makers = {maker_of(row.id) for row in report.results}
+    found = report.rediscovery
+    if found is None or len(makers) != 1 or (name := makers.pop()) is None:
+        return
+    keep_null_model(metric.reference, found.test_set, found.as_null_model(name))
 
 
 def _smaller_report(

@@ -50,10 +50,10 @@ def novelty_ratio(report: NoveltyReport) -> Figure:
 
 def is_null_model(name: str, report: NoveltyReport) -> bool:
     """Whether a run is of a null model: by its name, or by the ids that `baseline` writes."""
-    from novelty_metric.baselines import NULL_MODELS
+    from novelty_metric.baselines import NULL_MODELS, maker_of
 
     first = report.results[0].id if report.results else ""
-    return name in NULL_MODELS or any(first.startswith(f"{null}-") for null in NULL_MODELS)
+    return name in NULL_MODELS or maker_of(first) is not None
 
 
 def novelty_ratios(reports: Mapping[str, NoveltyReport]) -> Figure:

@@ -30,6 +30,7 @@ from novelty_metric.report.graded import crystal_score
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Estimate, Interval
 from novelty_metric.support.text import percent_interval, percent_range
+from novelty_metric.terminal.headline import by_chance_line
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def report_page(
         figures_folder=figures,
         facts={name: _facts(report) for name, report in reports.items()},
         hull_label=hull_label,
+        by_chance_line=by_chance_line,
         share_text=partial(percent_interval, dash="–", none="–"),
         estimate_text=estimate_text,
         bounds_text=partial(percent_range, dash="–", none="–"),

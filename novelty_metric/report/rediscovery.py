@@ -7,13 +7,18 @@ for *stable, unique, novel*: the duplicate test is wider, and would count other 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from novelty_metric.errors import InputError
+from novelty_metric.report.rediscovered_by_chance import NullModelFound, read_null_models
 from novelty_metric.support.statistics import Interval, wilson
 
 if TYPE_CHECKING:
@@ -75,6 +80,12 @@ class Rediscovery:
         In the order of the file.
     years : mapping
         Crystals of `total` by year, where the file says it.
+    n_samples : int
+        Samples that were compared; 0 in reports of before it was kept.
+    test_set : str
+        Hash of the crystals of `total`; empty in reports of before it was kept.
+    null_models : tuple of NullModelFound
+        What null models match of the same crystals, with the same reference.
     """
 
     name: str
@@ -84,6 +95,13 @@ class Rediscovery:
     undecided: int
     found: tuple[Rediscovered, ...]
     years: Mapping[int, int]
+    n_samples: int = 0
+    test_set: str = ""
+    null_models: tuple[NullModelFound, ...] = ()
+
+    def as_null_model(self, name: str) -> NullModelFound:
+        """What the samples match, if a null model made them."""
+        return NullModelFound(name, self.n_samples, tuple(len(one.samples) for one in self.found))
 
     @property
     def share(self) -> Interval | None:
@@ -107,6 +125,10 @@ class Rediscovery:
             "years": {str(year): total for year, total in self.years.items()},
             "share": None if share is None else dataclasses.asdict(share),
             "by_year": {str(year): list(counts) for year, counts in self.by_year().items()},
+            "null_models": [
+                {**dataclasses.asdict(one), "with_as_many_samples": one.expected(self.n_samples)}
+                for one in self.null_models
+            ],
         }
 
     @classmethod
@@ -121,6 +143,12 @@ class Rediscovery:
                 for one in content["found"]
             ),
             years={int(year): total for year, total in content["years"].items()},
+            n_samples=content.get("n_samples", 0),
+            test_set=content.get("test_set", ""),
+            null_models=tuple(
+                NullModelFound(one["name"], one["n_samples"], tuple(one["groups"]))
+                for one in content.get("null_models", ())
+            ),
         )
 
 
@@ -207,6 +235,21 @@ class TestSet:
             self.places.setdefault(key, []).append(len(self.crystals))
             self.crystals.append(crystal)
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the crystals and their ids, in order."""
+        digest = hashlib.sha256()
+        for crystal in self.crystals:
+            assert crystal.structure is not None
+            digest.update(repr(crystal.id).encode())
+            for values in (
+                crystal.structure.atomic_numbers,
+                np.round(crystal.structure.lattice.matrix, 6),
+                np.round(crystal.structure.frac_coords, 6),
+            ):
+                digest.update(np.asarray(values, dtype=np.float64).tobytes())
+        return digest.hexdigest()
+
     def same(self, place: int, sample: Structure) -> bool | None:
         """Whether a sample, prepared, is that crystal; None where the work limit was met."""
         from novelty_metric.search.compiled import TooMuchToCompareError, Work
@@ -241,11 +284,13 @@ def rediscover(
 
     matched: dict[int, list[str]] = {}
     open_ = set()
+    n_samples = 0
     for row in rows:
         records = row.structures
         record = None if records is None else records.relaxed or records.generated
         if record is None:
             continue
+        n_samples += 1
         places = test_set.places.get(composition_key(record.numbers), ())
         sample = search.plain.prepare(record.to_structure()) if places else None
         for place in places:
@@ -267,6 +312,9 @@ def rediscover(
             for place in sorted(matched)
         ),
         years=dict(Counter(one.year for one in crystals if one.year is not None)),
+        n_samples=n_samples,
+        test_set=test_set.digest,
+        null_models=read_null_models(search.reference, test_set.digest),
     )
 
 

@@ -12,7 +12,8 @@ from rich.text import Text
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.graded import QUANTILES
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.statistics import Bounds, Interval
+from novelty_metric.report.rediscovery import Rediscovery
+from novelty_metric.support.statistics import Bounds, Interval, wilson
 from novelty_metric.support.text import percent_interval, percent_range
 from novelty_metric.terminal.console import printable
 from novelty_metric.terminal.headline import CALIBRATE, headline_lines
@@ -55,6 +56,8 @@ def print_report(
         tables.append(_quality_table(report))
     if report.quality.relaxation_energy is not None:
         tables.append(_relaxation_table(report))
+    if report.rediscovery is not None and report.rediscovery.years:
+        tables.append(_years_table(report.rediscovery))
     if any(report.left_out.values()):
         tables.append(_left_out_table(report))
     for table in tables:
@@ -189,6 +192,18 @@ def _relaxation_table(report: NoveltyReport) -> Table:
     ):
         if mean is not None:
             table.add_row(name, estimate_cell(mean, 3, signed=signed))
+    return table
+
+
+def _years_table(found: Rediscovery) -> Table:
+    """Crystals of the test set that the samples match, by the year of their publication."""
+    table = plain_table()
+    table.add_column("year")
+    for name in ("crystals", "rediscovered", "% [95 % interval]"):
+        table.add_column(name, justify="right")
+    for year, (hits, total) in found.by_year().items():
+        share = percent_interval(wilson(hits, total), pad=True)
+        table.add_row(str(year), str(total), str(hits), share)
     return table
 
 

@@ -35,6 +35,8 @@ def headline_lines(report: NoveltyReport, calibrate: str = CALIBRATE) -> list[Te
     lines.append(_novel_yield(report))
     if report.rediscovery is not None:
         lines.append(Text(rediscovery_line(report.rediscovery)))
+        if report.rediscovery.null_models:
+            lines.append(Text(by_chance_line(report.rediscovery)))
     return lines
 
 
@@ -44,6 +46,16 @@ def rediscovery_line(found: Rediscovery) -> str:
     years = ", ".join(f"{year}: {hits} of {n}" for year, (hits, n) in found.by_year().items())
     line = f"rediscovered {len(found.found)} of {found.total} crystals of {found.name} ({share})"
     return f"{line}; {years}" if 0 < len(found.years) <= _MOST_YEARS else line
+
+
+def by_chance_line(found: Rediscovery) -> str:
+    """How many the null models match, with as many samples where they have so many."""
+    numbers = []
+    for one in found.null_models:
+        expected = one.expected(found.n_samples)
+        whole = f"{len(one.groups)} with {one.n_samples:,} samples"
+        numbers.append(f"{one.name} {whole if expected is None else f'{expected:.1f}'}")
+    return f"null models, with as many samples: {', '.join(numbers)}"
 
 
 def _novelty(report: NoveltyReport) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from pymatgen.core.structure_matcher import StructureMatcher
 from novelty_metric import NoveltyReport, SubstitutionNovelty
 from novelty_metric.cli import main
 from novelty_metric.crystal import clean
-from novelty_metric.errors import InputError
+from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference import Reference, open_reference
 from novelty_metric.report.explanation import explain
+from novelty_metric.report.rediscovered_by_chance import NullModelFound, read_null_models
 from novelty_metric.report.rediscovery import Rediscovery, read_test_set
-from novelty_metric.terminal.headline import rediscovery_line
+from novelty_metric.terminal.headline import by_chance_line, rediscovery_line
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,54 @@ def test_the_line_on_the_screen() -> None:
         "rediscovered 0 of 200 crystals of test.csv (0.0 % [0.0-1.9]); "
         "2010: 0 of 150, 2011: 0 of 50"
     )
+
+
+def test_null_models_with_as_many_samples() -> None:
+    found = NullModelFound("ion_exchange", 6, (3, 1, 1))
+    # Every choice of the six samples, of which 0 to 2, 3 and 4 match a crystal each.
+    for drawn in range(1, 7):
+        choices = [set(some) for some in itertools.combinations(range(6), drawn)]
+        mean = sum(bool(c & {0, 1, 2}) + (3 in c) + (4 in c) for c in choices) / len(choices)
+        assert found.expected(drawn) == pytest.approx(mean)
+    assert found.expected(7) is None
+    fewer = NullModelFound("perturbed", 1, ())
+    model = Rediscovery("t.csv", 9, 0, 0, 0, (), {}, 2, "ab", (found, fewer))
+    assert by_chance_line(model) == (
+        "null models, with as many samples: ion_exchange 1.5, perturbed 0 with 1 samples"
+    )
+    assert Rediscovery.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+
+
+def test_a_null_model_is_shown_beside_a_model(
+    samples: list[Structure],
+    known: Reference,
+    test_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known.save(tmp_path / "known.arrow")
+    words = ["score", f"reference={tmp_path / 'known.arrow'}", "relaxer=none", "hull=none"]
+    for name, ids in (("null", "ion_exchange-0-{}"), ("model", "m{}")):
+        cifs = [sample.to(fmt="cif") for sample in samples[-12:]]
+        ids_of = [ids.format(i) for i in range(len(cifs))]
+        pd.DataFrame({"id": ids_of, "cif": cifs}).to_csv(tmp_path / f"{name}.csv", index=False)
+        run = [f"samples={tmp_path / f'{name}.csv'}", f"out={tmp_path / name}"]
+        assert main([*words, *run, f"rediscover={test_file}"]) == 0
+        said = capsys.readouterr().out
+        assert ("null models, with as many samples: ion_exchange" in said) == (name == "model")
+    found = NoveltyReport.load(tmp_path / "model").rediscovery
+    null = NoveltyReport.load(tmp_path / "null").rediscovery
+    assert found is not None and null is not None and len(null.found) > 3
+    # The same crystals under other names.
+    (beside,) = found.null_models
+    assert beside.expected(found.n_samples) == len(found.found) == len(null.found)
+    assert null.null_models == ()
+    content = json.loads((tmp_path / "model" / "report.json").read_text())["rediscovery"]
+    assert content["null_models"][0]["with_as_many_samples"] == len(null.found)
+    (kept,) = tmp_path.glob("known.*.rediscovery.json")
+    kept.write_text("{}")
+    with pytest.raises(StoreError, match="damaged"):
+        read_null_models(open_reference(tmp_path / "known.arrow"), found.test_set)
 
 
 def test_from_the_command_line(
