@@ -11,6 +11,12 @@ another element, and how far it is on the modified Pettifor scale: the table `PA
 prints the verdicts of finished runs (folders of `novelty-metric score`) side by side, with novelty
 ratio, observed / expected and copying z. Runs that a null model made, named after it (`perturbed`,
 `perturbed.run`, …), are held against what is expected of it.
+
+    python benchmarks/null_models.py published PUBLISHED OURS [PUBLISHED OURS ...]
+
+compares runs of published samples with runs of our own generators against the same reference: the
+share of each verdict, and the difference. The published crystals of `matgen_baselines` are not in
+the Materials Project, selected as such by their authors; so the last rows leave duplicates out.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from novelty_metric.comparison.compare import context_mismatches
 from novelty_metric.crystal import Symmetry
 from novelty_metric.protocol import Protocol
 from novelty_metric.reference import Reference, open_reference
@@ -32,7 +39,8 @@ from novelty_metric.report.real_crystals import BesideRealCrystals
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.pettifor import pettifor_number
 from novelty_metric.support.ratios import Ratio
-from novelty_metric.support.text import percent_interval
+from novelty_metric.support.statistics import newcombe, wilson
+from novelty_metric.support.text import percent_interval, points_interval
 from novelty_metric.verdict import Parent, Verdict
 
 
@@ -160,6 +168,43 @@ def _beside_cells(real: BesideRealCrystals) -> list[str]:
     ]
 
 
+def published(options: argparse.Namespace) -> None:
+    """Print the shares of each verdict side by side, with 95 % intervals (Wilson, Newcombe)."""
+    if len(options.runs) % 2:
+        raise SystemExit("name pairs of runs: PUBLISHED OURS")
+    pairs_of_runs = zip(options.runs[::2], options.runs[1::2], strict=True)
+    print("| published, ours | share | published, % | ours, % | ours minus published, points |")
+    print("|---|---|---:|---:|---:|")
+    for folders in pairs_of_runs:
+        reports = [NoveltyReport.load(folder) for folder in folders]
+        first, second = reports
+        for mismatch in context_mismatches(first.context, second.context):
+            raise SystemExit(f"{folders[0]}, {folders[1]}: not the same measurement: {mismatch}")
+        rows = [("eligible, of all", [(report.n_eligible, report.n_read) for report in reports])]
+        rows += [
+            (verdict.value, [(report.counts[verdict], report.n_eligible) for report in reports])
+            for verdict in Verdict
+        ]
+        rows += [
+            (
+                f"{verdict.value}, without duplicates",
+                [
+                    (report.counts[verdict], report.n_eligible - report.counts[Verdict.DUPLICATE])
+                    for report in reports
+                ],
+            )
+            for verdict in (Verdict.SUBSTITUTED, Verdict.UNMATCHED)
+        ]
+        for share, counts in rows:
+            cells = [
+                f"{percent_interval(wilson(hits, total))} ({hits} of {total})"
+                for hits, total in counts
+            ]
+            change = points_interval(newcombe(*counts), 1)
+            names = f"{folders[0].name}, {folders[1].name}"
+            print(f"| {names} | {share} | {' | '.join(cells)} | {change} |")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parts = parser.add_subparsers(required=True)
@@ -170,6 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     other = parts.add_parser("runs")
     other.add_argument("runs", nargs="+", type=Path)
     other.set_defaults(run=runs)
+    third = parts.add_parser("published")
+    third.add_argument("runs", nargs="+", type=Path)
+    third.set_defaults(run=published)
     options = parser.parse_args(arguments)
     options.run(options)
 
