@@ -24,6 +24,7 @@ from novelty_metric.report.real_crystals import BesideRealCrystals
 from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import wilson
 from novelty_metric.support.text import percent_interval
+from novelty_metric.terminal.calibration import sensitivity_line
 from novelty_metric.verdict import CrystalResult
 
 TITLES = {
@@ -135,6 +136,8 @@ def main() -> None:
         ("unmatched, of eligible", "triclinic or monoclinic", "%", "higher symmetry", "%"),
         [by_symmetry("real crystals", real), *systems],
     )
+    if calibration.sensitivity is not None:
+        print(sensitivity_line(calibration.sensitivity))
     if options.picture is not None:
         options.picture.write_bytes(to_png(novelty_ratios(ordered), dpi=130))
 

@@ -104,10 +104,12 @@ def calibrate(
 
     path = writable(calibration_files(reference, key))
     scored = _Scored(metric, path.with_name(f"{path.name}.part"), before.crystals)
+    crystals = scored.all_of("calibrate", {index: index for index in drawn}, left_out)
+    # A control may have been run meanwhile, whose sensitivity is kept in the same file.
     found = replace(
-        before,
+        find_calibration(reference, key) or before,
         seed=seed,
-        crystals=scored.all_of("calibrate", {index: index for index in drawn}, left_out),
+        crystals=crystals,
         crystals_hash=reference.crystals_hash,
     )
     save_calibration(reference, found)

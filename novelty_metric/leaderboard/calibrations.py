@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
@@ -51,14 +52,26 @@ def read_calibration(board: Path, context: RunContext) -> Calibration | None:
 
 
 def larger_calibration(board: Path, context: RunContext) -> dict[str, bytes]:
-    """The calibration of a run as a file to write; empty if the folder has one as large."""
+    """The calibration of a run as a file to write; empty if the folder has all that it holds.
+
+    Of two, the crystals are those of the larger one; so is the sensitivity.
+    """
     name, ours = file_of(context), context.calibration
     if name is None or ours is None:
         return {}
     kept = read_calibration(board, context)
-    if kept is not None and kept.n_drawn >= ours.n_drawn:
+    found = ours
+    if kept is not None:
+        found = ours if ours.n_drawn > kept.n_drawn else kept
+        known = [one.sensitivity for one in (kept, ours) if one.sensitivity is not None]
+        found = replace(
+            found,
+            held_out=found.held_out or kept.held_out or ours.held_out,
+            sensitivity=max(known, key=lambda one: one.total, default=None),
+        )
+    if found == kept:
         return {}
-    return {name: (json.dumps(ours.to_dict(), ensure_ascii=False) + "\n").encode()}
+    return {name: (json.dumps(found.to_dict(), ensure_ascii=False) + "\n").encode()}
 
 
 def named_by_none(board: Path, contexts: Iterable[RunContext]) -> list[str]:

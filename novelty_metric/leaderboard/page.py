@@ -13,7 +13,7 @@ from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.crystals import ShownCrystal, shown_rows
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
-from novelty_metric.leaderboard.tables import beside_texts, is_demonstration
+from novelty_metric.leaderboard.tables import beside_texts, is_demonstration, real_crystals_text
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.report.crystal_viewer import paired, viewer_data, viewer_script
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -57,6 +57,7 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
         },
         unmatched=unmatched,
         beside_texts=beside_texts,
+        real_crystals_text=real_crystals_text,
     )
 
 

@@ -50,6 +50,7 @@ COLUMNS = (
     "novelty_least",
     "novelty_greatest",
     "base_rate",
+    "sensitivity",
     *(f"{name}{end}" for name in ("novelty_ratio", "observed_expected") for end in _LIMITS),
     "copying_z",
     "valid_converged",
@@ -111,7 +112,10 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
 def _beside_values(beside: BesideRealCrystals | None) -> dict[str, float | None]:
     ratio, expected = ratios_of(beside)
     values: dict[str, float | None] = {
-        "base_rate": None if beside is None else beside.base_rate.value
+        "base_rate": None if beside is None else beside.base_rate.value,
+        "sensitivity": None
+        if beside is None or beside.sensitivity is None
+        else beside.sensitivity.value,
     }
     for name, found in (("novelty_ratio", ratio), ("observed_expected", expected)):
         limits = (None,) * 3 if found is None else (found.value, found.low, found.high)
@@ -275,6 +279,9 @@ def _section(section: Section) -> list[str]:
         + ("" if section.common is None else f" Yields at {section.common:,} {_drawn(section)}.")
         + "\n",
     ]
+    real = real_crystals_text(section)
+    if real:
+        lines.append(f"{real}\n")
     if section.selected is not None:
         lines.append(f"**Selected:** {_text(section.selected)} These rows are not ranked.\n")
     head = ["model", "yield, %", "scored", "eligible", *(v.value for v in Verdict)]
@@ -324,6 +331,24 @@ def _section(section: Section) -> list[str]:
     if left:
         lines.append(f"Not ranked: {', '.join(left)}.\n")
     return lines
+
+
+def real_crystals_text(section: Section) -> str:
+    """Base rate of real crystals, and what the method misses; empty without a calibration."""
+    calibration = section.of.context.calibration
+    if calibration is None or calibration.base_rate is None:
+        return ""
+    n = calibration.count(Verdict.UNMATCHED.value)[1]
+    rate = percent_interval(calibration.base_rate, unit=" %")
+    text = f"Real crystals left out of the reference: {rate} unmatched, n = {n}."
+    found = calibration.sensitivity
+    if found is None or found.share is None:
+        return text
+    share = percent_interval(found.share, 0, unit=" %")
+    return (
+        f"{text} The method finds {found.hits} of {found.total} known substitutions ({share}); "
+        "what it misses counts as unmatched, among real crystals too."
+    )
 
 
 def beside_texts(report: NoveltyReport) -> list[str]:

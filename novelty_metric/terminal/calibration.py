@@ -37,6 +37,9 @@ def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
         return [Text(f"base rate of real crystals unknown: {calibrate}")]
     rate = percent_interval(beside.base_rate, 1, unit=" %")
     lines = [f"real crystals, left out of this reference: {rate} unmatched, n = {beside.n}"]
+    if beside.sensitivity is not None:
+        found = percent_interval(beside.sensitivity, 0, unit=" %")
+        lines.append(f"sensitivity: the method finds {found} of known substitutions")
     ratios = []
     if beside.novelty_ratio is not None:
         ratios.append(f"novelty ratio {beside.novelty_ratio.text}")

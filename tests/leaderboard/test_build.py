@@ -216,6 +216,19 @@ def test_labels_of_charts_are_whole() -> None:
     assert "random substitution\n(null model)" in shown
 
 
+def test_the_section_says_what_real_crystals_score_and_what_the_method_misses(board: Path) -> None:
+    (path,) = (board / "calibrations").iterdir()
+    content = json.loads(path.read_text()) | {"sensitivity": {"hits": 90, "total": 100}}
+    path.write_text(json.dumps(content))
+    made = outputs(board)
+    rows = csv.DictReader(made["leaderboard.csv"].splitlines())
+    assert {row["sensitivity"] for row in rows} == {"0.9"}
+    for name in ("README.md", "index.html"):
+        text = " ".join(made[name].split())
+        assert "Real crystals left out of the reference: " in text
+        assert "finds 90 of 100 known substitutions (90 % [83-94])" in text
+
+
 def test_markdown_shows_text_as_it_is() -> None:
     nasty = "x|y](javascript:alert(1)) <img src=x> **b** `c`"
     text = markdown(sections([checked("a", 5, model=nasty)]))

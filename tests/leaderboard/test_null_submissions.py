@@ -20,7 +20,7 @@ from novelty_metric.leaderboard.build import outputs
 from novelty_metric.leaderboard.calibrations import file_of, larger_calibration, read_calibration
 from novelty_metric.leaderboard.check import check_folder
 from novelty_metric.protocol import Protocol
-from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
+from novelty_metric.reference.calibration import Calibration, LeftOutCrystal, Sensitivity
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.of_cases import key_of_context
@@ -159,6 +159,14 @@ def test_a_calibration_gives_ratios_and_a_foreign_one_is_refused(tmp_path: Path)
     (tmp_path / name).write_bytes(data)
     assert read_calibration(tmp_path, context) == ours
     assert larger_calibration(tmp_path, run) == {}  # one as large is there
+    # A control that was run later joins it, also from a smaller calibration.
+    some = Calibration(key, 0, crystals[:1], "a" * 64, sensitivity=Sensitivity(19, 20))
+    later = dataclasses.replace(context, calibration=some)
+    ((_, joined),) = larger_calibration(tmp_path, later).items()
+    (tmp_path / name).write_bytes(joined)
+    both = dataclasses.replace(ours, sensitivity=Sensitivity(19, 20))
+    assert read_calibration(tmp_path, context) == both
+    assert larger_calibration(tmp_path, run) == larger_calibration(tmp_path, later) == {}
     content = json.loads(data)
     (tmp_path / name).write_text(json.dumps(content | {"key": "f" * 64}))
     with pytest.raises(InputError, match="the calibration of another measurement"):

@@ -75,6 +75,14 @@ def test_the_base_rate_and_the_ratios_follow_the_headline() -> None:
     assert row.endswith("6 [ 3- 12]")
 
 
+def test_the_sensitivity_follows_the_base_rate() -> None:
+    text = printed(report(replace(REAL, sensitivity=Sensitivity(19, 20))))
+    line = "sensitivity: the method finds 95 % [76-99] of known substitutions"
+    base = next(i for i, one in enumerate(text.splitlines()) if one.startswith("real crystals,"))
+    assert text.splitlines()[base + 1] == line
+    assert "sensitivity" not in printed(report(REAL))
+
+
 @pytest.mark.parametrize(
     ("n_unmatched", "answer"),
     [
