@@ -18,6 +18,7 @@ from novelty_metric import NoveltyReport
 from novelty_metric.errors import InputError
 from novelty_metric.figures.ratios import is_null_model, novelty_ratios
 from novelty_metric.figures.style import to_png
+from novelty_metric.leaderboard.tables import metastable_text
 from novelty_metric.reference.calibration import Calibration, LeftOutCrystal, load_calibration
 from novelty_metric.report.of_cases import key_of_context
 from novelty_metric.report.real_crystals import BesideRealCrystals
@@ -77,6 +78,8 @@ def row(name: str, report: NoveltyReport) -> list[str]:
         "–" if expected is None else text(expected.ratio),
         text(beside.duplicate_ratio),
         "–" if z is None else f"{z:.1f}",
+        percent_interval(report.new_prototypes.share, 0, none="–"),
+        metastable_text(report),
     ]
 
 
@@ -106,7 +109,7 @@ def real_row(calibration: Calibration) -> list[str]:
         f"{hits} of {total}",
         percent_interval(calibration.base_rate),
         percent_interval(wilson(low, total), 0),
-        *("1", f"{hits}", "1", "1", "0"),
+        *("1", f"{hits}", "1", "1", "0", "–", "–"),
     ]
 
 
@@ -127,7 +130,7 @@ def main() -> None:
     columns = [
         *("model", "unmatched, of eligible", "novelty, %", "triclinic or monoclinic, %"),
         *("novelty ratio", "expected for its crystal systems", "observed / expected"),
-        *("ratio of duplicates", "copying z"),
+        *("ratio of duplicates", "copying z", "new prototypes, %", "metastable of these"),
     ]
     print_table(columns, [real_row(calibration), *(row(*one) for one in ordered.items())])
     real = [crystal for crystal in calibration.crystals if crystal.eligible]
