@@ -45,6 +45,7 @@ def test_it_opens_a_model_and_lists_its_unmatched_crystals(open_page: OpenPage) 
     assert shown.locator("article:visible").count() == 0
     shown.locator(MODELS).get_by_role("link", name="MatterGen").click()
     article = shown.locator("article:visible")
+    article.first.wait_for()
     assert article.count() == 1 and article.get_attribute("id") == "model-mattergen"
     assert shown.locator("#table").is_hidden()
     assert shown.title().startswith("MatterGen")
@@ -52,6 +53,7 @@ def test_it_opens_a_model_and_lists_its_unmatched_crystals(open_page: OpenPage) 
     assert crystals.count() == 6 and "mp-" in crystals.first.inner_text()
     assert article.locator("table.breakdown").count() == 3
     shown.go_back()
+    shown.wait_for_selector("#table:visible")
     assert shown.locator("article:visible").count() == 0 and shown.locator("#table").is_visible()
 
 
