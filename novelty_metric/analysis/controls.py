@@ -301,6 +301,9 @@ def run_controls(
     reference = metric.reference
     relaxes = metric.spec.relaxer is not None and metric.rules.relax_samples
     plans = _plan(reference, wanted, n, seed)
+    crystals: list[Planted] = []
+    if Control.SUBSTITUTED in wanted:
+        crystals = list(planted.exchanged_crystals(reference, n, seed, exchange))
     judge = _Judge(reference, metric.protocol)
     cases: list[ControlCase] = []
     reports: dict[str, NoveltyReport] = {}
@@ -323,7 +326,6 @@ def run_controls(
             judged = judge.copy if plan.control is Control.RELAXED else judge.randomised
             cases.append(judged(plan, result))
     if Control.SUBSTITUTED in wanted:
-        crystals = list(planted.exchanged_crystals(reference, n, seed, exchange))
         if metric.spec.relaxer is not None:
             with _planting(metric, planted_by) as relaxer:
                 planter = relaxer.info.key

@@ -104,6 +104,14 @@ def test_a_crystal_that_cannot_be_planted_is_reported() -> None:
     assert found.cases[1].source_cost == pytest.approx(cost)
 
 
+def test_another_potential_plants_and_does_not_score() -> None:
+    own, other = Told(), Told()
+    metric = SubstitutionNovelty(REFERENCE, relaxer=own, hull="none", scope="all")
+    run_controls(metric, n=1, only=[Control.SUBSTITUTED], planted_by=other)
+    assert [settings for _, settings in other.seen] == [planted.SETTINGS] * planted.STARTS
+    assert own.seen and planted.SETTINGS not in [settings for _, settings in own.seen]
+
+
 def test_a_miss_is_explained_by_the_setting_that_finds_it() -> None:
     metric = SubstitutionNovelty(REFERENCE, relaxer=Told(), hull="none", scope="all")
     crystal = FLUORITE.copy()
