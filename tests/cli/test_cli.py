@@ -16,7 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -224,6 +224,7 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 tricky = st.text(st.sampled_from("ab\\'\"${}[]()=,: ~#\t*?"), min_size=1)
 
 
+@settings(max_examples=20)
 @given(names | tricky)
 @example("a\\${b}'")
 def test_any_printable_name_reaches_the_settings_as_typed(name: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -151,6 +151,7 @@ def relaxed(early_stopping: EarlyStopping | None) -> tuple[RelaxTask, Relaxation
     return task, run.result()
 
 
+@settings(max_examples=25)
 @given(first=STOPPINGS, second=STOPPINGS)
 def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Below) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -78,7 +78,7 @@ def run(watched: Watched, structures: Sequence[Structure], wanted: RelaxSettings
 CROWD = [copper(0.95 + 0.02 * at, seed=at) for at in range(7)]
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(1, 9), st.permutations(range(7)))
 def test_in_any_company_each_crystal_ends_where_it_does_alone(budget: int, order: list[int]):
     watched = Watched(budget=budget)

@@ -78,16 +78,16 @@ def test_what_an_ase_potential_is_called(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("calculator", "said"),
-    [({}, "_target_"), ({"_target_": "no.such.Class"}, "can't be made")],
+    ("calculator", "said", "workers"),
+    [({}, "_target_", 1), ({"_target_": "no.such.Class"}, "can't be made", 2)],
 )
 def test_a_calculator_that_can_not_be_made_is_one_line(
-    calculator: dict[str, Any], said: str
+    calculator: dict[str, Any], said: str, workers: int
 ) -> None:
     with pytest.raises(InputError, match=said) as caught:
         AseCalculator(calculator).evaluator()
     assert "\n" not in str(caught.value)
-    relaxer = PotentialRelaxer(AseCalculator(calculator), workers=2)
+    relaxer = PotentialRelaxer(AseCalculator(calculator), workers=workers)
     with pytest.raises(InputError, match=said):
         list(relaxer.relax(deque([RelaxTask(0, copper())]), NEAR))
     relaxer.close()

@@ -177,7 +177,7 @@ def test_workers_give_what_one_process_gives():
         assert together[key].steps == result.steps
 
 
-@pytest.mark.parametrize("count", [1, 6, 40])
+@pytest.mark.parametrize("count", [1, pytest.param(6, marks=pytest.mark.slow), 40])
 def test_workers_that_have_just_started_give_energies(count: int) -> None:
     structures = [copper(1 + step / 100) for step in range(count)]
     pool = PotentialRelaxer(Emt(), workers=2)

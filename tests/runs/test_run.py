@@ -282,9 +282,9 @@ def dask() -> None:
 
 def test_dask_gives_the_same(dask: None, whole: Path, tmp_path: Path) -> None:
     def make() -> Any:
-        return pools.dask(workers=2)
+        return pools.dask(workers=1)
 
-    assert_same(scored(tmp_path, packaged(), make_pool=make, part=4), whole)
+    assert_same(scored(tmp_path, packaged(), make_pool=make, part=8), whole)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,17 @@ def composed(*overrides: str, config_dir: Path | None = None) -> ScoreSettings:
 
 def read(model: str, path: Path, *overrides: str) -> list[Sample]:
     """The samples as the command reads them."""
-    words = [f"model={model}", f"samples={path}", "reference=aflow", *overrides]
-    return list(read_settings(composed(*words)))
+    config = {**composed_for(model, *overrides), "samples": str(path)}
+    return list(read_settings(ScoreSettings.from_config(config)))
+
+
+@cache
+def composed_for(model: str, *overrides: str) -> dict[str, Any]:
+    """What is composed for samples anywhere."""
+    config = compose_config([f"model={model}", "samples=.", "reference=aflow", *overrides])
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 # --- the configs -------------------------------------------------------------------------------

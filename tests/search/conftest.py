@@ -38,7 +38,7 @@ def diffcsp(shared_data: Path) -> list[Structure]:
     """The first 60 crystals of DiffCSP that can be used, clean and reduced."""
     found = []
     path = shared_data / "generated" / "diffcsp" / "DiffCSP_mp_20.pt"
-    for structure in read_diffcsp(path)[:80]:
+    for structure in read_diffcsp(path, 80):
         try:
             found.append(reduce(clean(structure)))
         except CrystalError:

@@ -246,14 +246,14 @@ def wyckoff_parents(
     return found[:k]
 
 
-def read_diffcsp(path: Path) -> list[Structure]:
-    """Crystals of a file as DiffCSP writes it, as they are."""
+def read_diffcsp(path: Path, most: int | None = None) -> list[Structure]:
+    """The first crystals of a file as DiffCSP writes it, as they are."""
     import torch
 
     content = torch.load(path, map_location="cpu", weights_only=True)
     ends = np.cumsum(content["num_atoms"].numpy())
     structures = []
-    for i, end in enumerate(ends.tolist()):
+    for i, end in enumerate(ends.tolist()[:most]):
         start = end - int(content["num_atoms"][i])
         structures.append(
             Structure(

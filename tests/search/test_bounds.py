@@ -59,7 +59,7 @@ def test_no_refusal_of_a_real_match(
     matching = Matching(protocol)
     references = cells_of_reference(reference, protocol)
     accepted = refused = 0
-    for generated in [*diffcsp[::10], *disguised[::4]]:
+    for generated in [*diffcsp[::20], *disguised[::8]]:
         possible = may_match(
             cells(generated.lattice, len(generated)), references, ltol=protocol.ltol
         )

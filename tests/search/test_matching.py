@@ -45,14 +45,14 @@ def shaken(structure: Structure, seed: int) -> Structure:
 def test_duplicate_decision_is_that_of_fit(reference: Reference, matching: Matching) -> None:
     public = StructureMatcher(**REDUCED)
     decisions = []
-    for i in range(len(reference)):
+    for i in range(0, len(reference), 2):
         first, second = shaken(reference.structure(i), i), reference.structure(i)
         for one, other in ((first, second), (second, first), (first, reference.structure(0))):
             ours = matching.duplicate_rms(one, other)
             assert (ours is not None) == public.fit(one, other, skip_structure_reduction=True)
             assert ours is None or 0 <= ours < 0.3
             decisions.append(ours is not None)
-    assert 100 < sum(decisions) < len(decisions) - 100  # both answers are well represented
+    assert 50 < sum(decisions) < len(decisions) - 50  # both answers are well represented
 
 
 def test_duplicate_finds_supercells_that_reduction_left(matching: Matching) -> None:

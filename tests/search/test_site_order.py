@@ -63,7 +63,7 @@ def written(structures: list[Structure], folder: Path) -> list[Path]:
 def test_four_formats_and_any_order_of_the_elements(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     structures = []
-    for sample in read_samples(packaged_samples_path()):
+    for sample in list(read_samples(packaged_samples_path()))[::2]:
         if sample.structure is None:
             continue
         elements = rng.permutation(sorted({site.specie for site in sample.structure}, key=str))
@@ -75,7 +75,7 @@ def test_four_formats_and_any_order_of_the_elements(tmp_path: Path) -> None:
     first, *others = [
         answers(metric, list(read_samples(path))) for path in written(structures, tmp_path)
     ]
-    assert sum(len(row) > 4 for row in first) > 10
+    assert sum(len(row) > 4 for row in first) > 5
     for other in others:
         assert other == first
 

@@ -14,10 +14,8 @@ from novelty_metric.support.processes import OwnContext
 
 CRYSTALS = """\
 from pymatgen.core import Lattice, Structure
-salt = Structure.from_spacegroup(
-    "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-)
-crystals = [salt, salt]
+crystal = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+crystals = [crystal, crystal]
 """
 COMMAND = "from novelty_metric.cli import main\nraise SystemExit(main(WORDS))\n"
 FAST = ["score", "relaxer=none", "hull=none", "limit=2", "progress=false"]
