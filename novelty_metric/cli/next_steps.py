@@ -17,6 +17,9 @@ _OF_CALIBRATION = ("protocol", "relaxer", "hull")
 """Settings that a base rate belongs to, beside its reference."""
 
 
+KEEP = "keeps the crystals: then explain, report, export"
+
+
 def calibrate(settings: ScoreSettings, words: Sequence[str]) -> str:
     """The command that scores real crystals with the settings of a run.
 
@@ -40,7 +43,7 @@ def next_steps(
         others = [word for word in words if _group(word) not in ("relaxer", "out")]
         steps.append(NextStep(_command("score", *others), "relaxes parents: decides the undecided"))
     if settings.out is None:
-        steps.append(NextStep(_command("score", *words, "out=run"), "keeps a row per crystal"))
+        steps.append(NextStep(_command("score", *words, "out=run"), KEEP))
     else:
         run = f"run={settings.out}"
         crystal = _worth_a_look(report)

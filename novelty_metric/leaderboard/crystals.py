@@ -21,7 +21,7 @@ from novelty_metric.report.crystal_viewer import filled_parent
 from novelty_metric.report.files import read_all_structures
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.validation import STRICT, MustBe, Number, Text, validated
-from novelty_metric.verdict import CrystalResult, Verdict
+from novelty_metric.verdict import CrystalResult
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -116,21 +116,13 @@ class CrystalFile:
 
 
 def shown_rows(report: NoveltyReport) -> list[int]:
-    """Rows of the crystals that are shown: the unmatched ones of lowest energy above the hull.
+    """Rows of the crystals that are shown: the first `NoveltyReport.new_crystals`.
 
-    Of equal crystals the first one; none whose energy is suspect, and none of more than
-    `MOST_SITES` sites. Without a hull, the first ones.
+    None of more than `MOST_SITES` sites.
     """
-    groups: dict[object, tuple[float, int]] = {}
-    for place, row in enumerate(report.results):
-        if not row.readable or not row.eligible or row.verdict is not Verdict.UNMATCHED:
-            continue
-        if row.energy_suspect or row.n_sites is None or row.n_sites > MOST_SITES:
-            continue
-        group = ("alone", place) if row.duplicate_group is None else row.duplicate_group
-        energy = float("inf") if row.e_above_hull is None else row.e_above_hull
-        groups.setdefault(group, (energy, place))
-    return [place for _, place in sorted(groups.values())[:MOST_CRYSTALS]]
+    places = {row.id: place for place, row in enumerate(report.results)}
+    new = [row for row in report.new_crystals() if 0 < (row.n_sites or 0) <= MOST_SITES]
+    return [places[row.id] for row in new[:MOST_CRYSTALS]]
 
 
 def crystal_file(report: NoveltyReport, run: Path) -> bytes | None:

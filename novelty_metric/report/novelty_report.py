@@ -467,6 +467,23 @@ class NoveltyReport:
 
         return parents_frame(self.results)
 
+    def new_crystals(self) -> list[CrystalResult]:
+        """Rows of the eligible unmatched crystals, those of lowest energy above the hull first.
+
+        Of equal crystals the first one; none whose energy is suspect. Without a hull they keep the
+        order of the samples.
+        """
+        found: dict[object, CrystalResult] = {}
+        for place, row in enumerate(self.results):
+            new = row.readable and row.eligible and row.verdict is Verdict.UNMATCHED
+            if new and not row.energy_suspect:
+                group = row.duplicate_group
+                found.setdefault(("alone", place) if group is None else group, row)
+        return sorted(
+            found.values(),
+            key=lambda row: math.inf if row.e_above_hull is None else row.e_above_hull,
+        )
+
     def crystals(self, verdict: Verdict | str | None = None) -> list[Structure]:
         """The crystals that were compared, relaxed if the run relaxes, as pymatgen Structures.
 

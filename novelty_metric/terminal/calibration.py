@@ -35,20 +35,19 @@ def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
         if report.context.sample_energies is not None:
             return []
         return [Text(f"base rate of real crystals unknown: {calibrate}")]
+    answer = _in_short(report, beside)
+    lines = [] if answer is None else [Text(answer, style="bold")]
     rate = percent_interval(beside.base_rate, 1, unit=" %")
-    lines = [f"real crystals, left out of this reference: {rate} unmatched, n = {beside.n}"]
+    lines.append(Text(f"real crystals against the rest of the reference: {rate} of {beside.n} new"))
     if beside.sensitivity is not None:
         found = percent_interval(beside.sensitivity, 0, unit=" %")
-        lines.append(f"sensitivity: the method finds {found} of known substitutions")
+        lines.append(Text(f"sensitivity: the method finds {found} of known substitutions"))
     ratios = []
     if beside.novelty_ratio is not None:
         ratios.append(f"novelty ratio {beside.novelty_ratio.text}")
     if beside.standardised is not None:
-        ratios.append(f"for its crystal systems {beside.standardised.ratio.text}")
-    if ratios:
-        lines.append("  ".join(ratios))
-    answer = _in_short(report, beside)
-    return [*map(Text, lines), *([] if answer is None else [Text(answer, style="bold")])]
+        ratios.append(f"with the same crystal systems {beside.standardised.ratio.text}")
+    return [*lines, Text("; ".join(ratios))] if ratios else lines
 
 
 def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
@@ -57,7 +56,7 @@ def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
     ratio = beside.novelty_ratio if expected is None else expected.ratio
     if ratio is None:
         return None
-    real = "real crystals" + ("" if expected is None else " of its crystal systems")
+    real = "real crystals" + ("" if expected is None else " of the same crystal systems")
     if ratio.high < 1:
         bounds = report.novelty_bounds
         if bounds is not None and bounds.high >= beside.base_rate.value:
@@ -65,7 +64,7 @@ def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
         return f"in short: less new than {real}"
     if ratio.low > 1:
         return f"in short: newer than {real}"
-    return f"in short: as new as {real}, within sampling noise"
+    return f"in short: as new as {real}, within noise"
 
 
 def print_calibration(name: str, calibration: Calibration, console: Console) -> None:

@@ -69,7 +69,7 @@ def _novelty(report: NoveltyReport) -> Text:
     if report.novelty_is_bound:
         counted = f"{n_unmatched} unmatched, {report.counts['undecided']} undecided of {n_eligible}"
     else:
-        counted = f"{n_unmatched} of {n_eligible} eligible unmatched"
+        counted = f"{n_unmatched} of {n_eligible} eligible crystals are new"
         counted += f" (95 %: {percent_range(share)} %)"
     return line.append(f"  {counted}", "not bold default")
 
@@ -77,7 +77,7 @@ def _novelty(report: NoveltyReport) -> Text:
 def _novel_yield(report: NoveltyReport) -> Text:
     found = report.novel_yield_interval
     most = report.novel_yield_bounds.high
-    generated = f"  unique unmatched crystals of {report.n_generated} generated"
+    generated = f"  unique new crystals of {report.n_generated} generated"
     if report.novelty_is_bound:
         line = Text(f"novel yield at most {percent(most, 1)}", style="bold")
         return line.append(generated, "not bold")

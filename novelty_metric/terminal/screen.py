@@ -26,6 +26,8 @@ MOST_LINES = 30
 MOST_REASONS = 3
 """Reasons why crystals are not eligible that are named."""
 
+NEW = "unmatched (new): not a reference crystal, nor one with its elements exchanged"
+
 
 def print_screen(
     report: NoveltyReport,
@@ -44,8 +46,9 @@ def print_screen(
     """
     top: list[RenderableType] = [*headline_lines(report, calibrate), ""]
     if report.n_eligible:
-        top += [verdict_bar(report, console), system_table(report), ""]
-    facts = [("not eligible", _not_eligible(report)), ("against", against(report))]
+        top += [verdict_bar(report, console), NEW, system_table(report), ""]
+    facts = [("look at", _look_at(report, console.width - 16))]
+    facts += [("not eligible", _not_eligible(report)), ("against", against(report))]
     facts = [(name, text) for name, text in facts if text]
     found = notes(report)
     room = MOST_LINES - _height([*top, _grid(facts, console), ""], console)
@@ -56,6 +59,23 @@ def print_screen(
     if steps:
         console.print()
         print_steps(steps, console)
+
+
+def _look_at(report: NoveltyReport, width: int) -> str:
+    """The new crystals nearest to the hull, as many as fit in a line."""
+    found = [row for row in report.new_crystals() if row.formula]
+    energies = all(row.e_above_hull is not None for row in found)
+    names = [
+        f"{one.formula} {one.e_above_hull:+.3f}" if energies else str(one.formula) for one in found
+    ]
+    text = ""
+    for shown in range(1, len(names) + 1):
+        line = ", ".join(names[:shown]) + (" eV/atom from the hull" if energies else "")
+        line += f", and {len(names) - shown} more" if shown < len(names) else ""
+        if len(line) > width:
+            break
+        text = line
+    return text
 
 
 def _not_eligible(report: NoveltyReport) -> str:

@@ -27,7 +27,7 @@ def test_every_block_is_on_its_page(script: dict[str, Any]) -> None:
 
 
 SHOWN = """\
-novelty 16.7 %  6 of 36 eligible unmatched (95 %: 7.9-31.9 %)
+novelty 16.7 %  6 of 36 eligible crystals are new (95 %: 7.9-31.9 %)
 eligible       n  dupl.  subst.  unm.  undec.   novelty, %
 triclinic      1      1       0     0       0   0 [ 0- 79]
 RMS distance  30  0.082 [0.043-0.121]  0.243

@@ -91,12 +91,12 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_table_says_what_was_found() -> None:
     text = shown(report())
     lines = text.splitlines()
-    assert lines[0].startswith("novelty 1.2 %  12 of 1013 eligible unmatched (95 %: 0.7-2.1 %)")
+    assert lines[0].startswith(
+        "novelty 1.2 %  12 of 1013 eligible crystals are new (95 %: 0.7-2.1 %)"
+    )
     assert "between 1.2 % and 1.4 %" in lines[1]
     assert lines[2].startswith("base rate of real crystals unknown: novelty-metric reference calib")
-    assert lines[3].startswith(
-        "novel yield 1.2 % (at most 1.4 %)  unique unmatched crystals of 1016"
-    )
+    assert lines[3].startswith("novel yield 1.2 % (at most 1.4 %)  unique new crystals of 1016")
     rows = {line.split("  ")[0]: line.split() for line in lines}
     assert rows["duplicate"][1] == "1000"
     assert rows["undecided"][1] == "1"
@@ -187,7 +187,7 @@ def test_search_alone_says_so() -> None:
     assert headline in repr(searched) and len(repr(searched)) < 200
     assert summary(searched)["novelty_is_bound"] is True
     assert summary(report(rows))["novelty_is_bound"] is False
-    assert shown(report(rows)).startswith("novelty 25.0 %  1 of 4 eligible unmatched (95 %")
+    assert shown(report(rows)).startswith("novelty 25.0 %  1 of 4 eligible crystals are new (95 %")
 
 
 def test_progress_of_seconds_is_silent_where_there_is_no_terminal() -> None:

@@ -115,8 +115,11 @@ def test_never_more_than_thirty_lines(encoding: str, n_warnings: int, width: int
 
 def test_it_says_how_good_compared_with_what_and_what_is_next() -> None:
     text = shown(report(crowded()))
-    assert text.startswith("novelty 25.2 %  101 of 401 eligible unmatched (95 %: 21.2-29.7 %)\n")
-    assert "real crystals, left out of this reference: 50.0 % [44.4-55.6] unmatched" in text
+    assert text.startswith(
+        "novelty 25.2 %  101 of 401 eligible crystals are new (95 %: 21.2-29.7 %)\n"
+    )
+    rest = "real crystals against the rest of the reference: 50.0 % [44.4-55.6] of 300 new\n"
+    assert rest in text
     assert "in short: less new than real crystals, unless the unfinished ones are new\n" in text
     reasons = "7 of 408: 1 could not be read, 1 could not be scored, 1 composition refused by SMACT"
     assert f"not eligible {reasons}, 4 for other reasons" in " ".join(text.split())
@@ -124,6 +127,26 @@ def test_it_says_how_good_compared_with_what_and_what_is_next() -> None:
     by_system = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
     assert by_system["cubic"][1:6] == ["50", "0", "0", "50", "0"]
     assert by_system["all"][1:6] == ["401", "100", "100", "101", "100"]
+
+
+def test_it_names_the_new_crystals_of_lowest_energy() -> None:
+    rows = [
+        row(at, Verdict.UNMATCHED, formula=f"Na{at}Cl", e_above_hull=0.1 - at / 100)
+        for at in range(1, 10)
+    ]
+    rows[8] = dataclasses.replace(rows[8], energy_suspect=True)
+    rows += [row(20, Verdict.DUPLICATE, formula="KCl", e_above_hull=-0.1)]
+    line = "look at  Na8Cl +0.020, Na7Cl +0.030 eV/atom from the hull, and 6 more"
+    assert line in lines_of(rows)
+    every = ", ".join(f"Na{at}Cl {0.1 - at / 100:+.3f}" for at in range(8, 0, -1))
+    assert f"look at  {every} eV/atom from the hull" in lines_of(rows, width=160)
+    rows = [dataclasses.replace(one, e_above_hull=None) for one in rows[:2]]
+    assert any(one.startswith("look at") and one.endswith("Na1Cl, Na2Cl") for one in lines_of(rows))
+    assert not any(one.startswith("look at") for one in lines_of([row(0, Verdict.DUPLICATE)]))
+
+
+def lines_of(rows: list[CrystalResult], width: int = 80) -> list[str]:
+    return shown(report(rows), width=width).splitlines()
 
 
 def test_warnings_that_do_not_fit_are_counted() -> None:
