@@ -252,6 +252,7 @@ def run_controls(
     seed: int = 0,
     exchange: str = planted.EXCHANGES[0],
     planted_by: str | Potential | Relaxer | None = None,
+    explain: bool = True,
     only: Iterable[str] = tuple(Control),
     held_out: Sequence[Sample] | None = None,
 ) -> ControlsResult:
@@ -272,6 +273,9 @@ def run_controls(
     planted_by : str, Potential or Relaxer, optional
         Potential that relaxes the crystals of `substituted` before they are scored. Default: that
         of the metric.
+    explain : bool
+        Score every missed crystal of `substituted` again, up to six times, to name the kind of the
+        miss; that may cost more than the rest.
     only : iterable of str
         Names of `Control`.
     held_out : sequence of Sample, optional
@@ -330,7 +334,7 @@ def run_controls(
             with _planting(metric, planted_by) as relaxer:
                 planter = relaxer.info.key
                 crystals = planted.relaxed(crystals, relaxer, seed)
-        report, substituted = _substituted(metric, judge, crystals)
+        report, substituted = _substituted(metric, judge, crystals, explain=explain)
         reports[Control.SUBSTITUTED.value] = report
         cases += substituted
     settings = {
@@ -495,7 +499,7 @@ def _planting(
 
 
 def _substituted(
-    metric: SubstitutionNovelty, judge: _Judge, crystals: Sequence[Planted]
+    metric: SubstitutionNovelty, judge: _Judge, crystals: Sequence[Planted], *, explain: bool
 ) -> tuple[NoveltyReport, list[ControlCase]]:
     """The report on planted crystals, and a case for each, also those that could not be planted."""
     structures = {one.id: one.structure or one.exchanged for one in crystals if one.error is None}
@@ -506,7 +510,8 @@ def _substituted(
         for name, result in results.items()
         if result.verdict in (Verdict.UNMATCHED, Verdict.UNDECIDED)
     }
-    misses = {} if metric.spec.relaxer is None else explain_misses(metric, missed)
+    explain = explain and metric.spec.relaxer is not None
+    misses = explain_misses(metric, missed) if explain else {}
     return report, [
         judge.substituted(one, results.get(one.id), misses.get(one.id)) for one in crystals
     ]
@@ -555,14 +560,14 @@ class _Judge:
                 failed, control=control, source_id=source_id, source_cost=cost, why=made.error or ""
             )
         found = any(tried.parent.parent_id == source_id for tried in result.parents)
-        fault, why = None, "" if miss is None else miss.value
+        fault, why = None, (result.error or "") if miss is None else miss.value
         if result.verdict == Verdict.DUPLICATE:
             fault, why = Fault.CODE, "no reference crystal has its composition"
         elif result.verdict in (Verdict.UNMATCHED, Verdict.UNDECIDED):
             if not found and self._should_be_candidate(source, cost, result):
                 fault, why = Fault.CODE, "its source should have been a candidate"
             elif result.verdict == Verdict.UNMATCHED:
-                fault = Fault.METHOD
+                fault, why = Fault.METHOD, why or "no candidate is confirmed"
         open_ = result.verdict in (None, Verdict.UNDECIDED)
         return _of_result(
             result,
@@ -570,7 +575,7 @@ class _Judge:
             source_id=source_id,
             as_expected=None if open_ else result.verdict == Verdict.SUBSTITUTED,
             fault=fault,
-            why=why or result.error or "",
+            why=why,
             source_found=found,
             source_cost=cost,
             framework_kept=made.structure is None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.cli import one_run
-from novelty_metric.cli.options import Option, Verb, Words, one_of, parse, whole
+from novelty_metric.cli.options import Option, Verb, Words, flag, one_of, parse, whole
 from novelty_metric.errors import InputError
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings
@@ -74,6 +74,13 @@ does not. By default against the small packaged reference.
             "NAME",
             "potential that relaxes the crystals of `substituted` first; default: relaxer=",
             str,
+        ),
+        Option(
+            "explain",
+            "true|false",
+            "score the misses of `substituted` again, to say why each is one; that takes long",
+            flag,
+            True,
         ),
         Option(
             "out",
@@ -171,6 +178,7 @@ def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> Cont
                 seed=given["seed"],
                 exchange=given["exchange"],
                 planted_by=given["planted_by"],
+                explain=given["explain"],
                 only=given["only"] or tuple(Control),
                 held_out=held_out,
             )
