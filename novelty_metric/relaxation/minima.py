@@ -38,8 +38,9 @@ STIFF = 1.0
 DIFFERENCE = 0.03
 """Longest displacement of an atom in a difference of forces (Å)."""
 
-STEP = 0.1
-"""Longest displacement of an atom in the step that is tried (Å)."""
+STEPS = (0.1, 0.05, 0.025)
+"""Longest displacement of an atom in the steps that are tried, one after the other (Å): in a narrow
+double well, the first one leads uphill on the other side."""
 
 ALIKE = 0.9
 """An operation that leaves a direction unchanged to this degree (cosine) is kept on the way."""
@@ -116,7 +117,7 @@ class MinimumCheck:
             self._evaluate_along(following)
         elif self.curvature < NEGATIVE:
             self._lowest = self._symmetric(self._lowest)
-            self._step_along(self._lowest, STEP)
+            self._step_along(self._lowest, STEPS[0])
         else:
             self.geometry = None
 
@@ -128,15 +129,19 @@ class MinimumCheck:
         return settled and (error < self.curvature or self.curvature > STIFF) and error < before
 
     def _try(self, there: Point) -> None:
-        """A step to either side: the lower one is the way down, if it is lower than here."""
+        """Steps to either side: the lower one is the way down, if it is lower than here."""
         self._tried.append(there)
-        if len(self._tried) == 1:
-            self._step_along(-self._lowest, STEP)
+        done, other_side = divmod(len(self._tried), 2)
+        if other_side:
+            self._step_along(-self._lowest, STEPS[done])
             return
-        self.geometry = None
-        lower = min(self._tried, key=lambda point: point.energy)
+        lower = min(self._tried[-2:], key=lambda point: point.energy)
         if lower.energy < self._here.energy - ENERGY_NOISE * self._n_sites:
             self.way_down = self._cell.geometry(lower.x)
+        if self.way_down is None and done < len(STEPS):
+            self._step_along(self._lowest, STEPS[done])
+        else:
+            self.geometry = None
 
     def _evaluate_along(self, vector: NDArray[np.float64]) -> None:
         self._vectors.append(vector)

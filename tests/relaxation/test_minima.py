@@ -141,6 +141,16 @@ def test_check_tells_and_stays() -> None:
     assert result.structure is not None and result.structure.matches(on_top())
 
 
+def test_a_narrow_double_well_is_left_by_a_shorter_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A step of 0.1 Å of each atom ends above the saddle on either side.
+    monkeypatch.setattr(DoubleWell, "WELL", 0.1)
+    monkeypatch.setattr(DoubleWell, "DEPTH", 0.02)
+    assert (0.2 / DoubleWell.WELL) ** 2 - 1 > 1
+    (result,) = relaxed([on_top()], "escape")
+    assert result.converged and result.saddle is True
+    assert result.energy_below == pytest.approx(DoubleWell.DEPTH / 2, abs=1e-4)
+
+
 @pytest.mark.parametrize("minima", ["check", "escape"])
 def test_a_minimum_is_no_saddle(minima: Minima) -> None:
     (kept,) = relaxed([on_top(DoubleWell.WELL)], "keep")
