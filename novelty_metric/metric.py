@@ -85,6 +85,10 @@ class SubstitutionNovelty:
         Relax every parent, also after one is confirmed; fills `kind`.
     relax_samples : bool
         False takes the samples as already relaxed.
+    second_potential : str, Potential or Relaxer, optional
+        Another potential, named as for `relaxer`. Eligible crystals are relaxed, searched and
+        confirmed with it once more: `NoveltyReport.second_potential` tells how many are unmatched
+        with both. It measures no distance from the hull.
     rediscover : str or path, optional
         Real crystals that the model did not see, such as a test set: `NoveltyReport.rediscovery`
         then tells how many of them the samples match. A column ``year`` of a table is kept.
@@ -152,6 +156,7 @@ class SubstitutionNovelty:
         exhaustive: bool = False,
         relax_samples: bool = True,
         leave_one_out: bool = False,
+        second_potential: str | Potential | Relaxer | None = None,
         rediscover: str | Path | None = None,
         energies_per: str | None = None,
         energies_scale: str | None = None,
@@ -179,6 +184,7 @@ class SubstitutionNovelty:
             workers=workers,
             device=device,
             cache=cache,
+            second_potential=second_potential,
         )
         if self.rules.sample_energies is not None:
             check_sample_energies(hull, relax_samples=relax_samples)
@@ -284,7 +290,7 @@ class SubstitutionNovelty:
         waiting = [
             self._begun.get(sample.id) or Case(sample)
             for sample in self._samples
-            if sample.id not in self._cases or self._cases[sample.id].out_of_time
+            if sample.id not in self._cases or self._cases[sample.id].is_open
         ]
         self._begun.clear()
         with self._clock.limited(deadline, grace=_GRACE):
@@ -588,13 +594,14 @@ class SubstitutionNovelty:
         return other
 
     def _borrowed(self, reference: Reference) -> ResourceSpec:
-        """What is open here, over this reference."""
+        """What is open here, over this reference, without the second potential."""
         opened = self.pipeline.resources
         return dataclasses.replace(
             self.spec,
             reference=reference,
             relaxer=opened.relaxer,
             hull="none" if opened.hull is None else opened.hull,
+            second_potential=None,
         )
 
     def _beside(self, rules: ScoringRules, spec: ResourceSpec) -> SubstitutionNovelty:
@@ -651,6 +658,9 @@ class SubstitutionNovelty:
             "smact_oxidation_states": rules.oxidation_states_name,
             # Objects are told apart by what they are, so that those of two processes may be equal.
             "relaxer": getattr(self.spec.relaxer, "info", self.spec.relaxer),
+            "second_potential": getattr(
+                self.spec.second_potential, "info", self.spec.second_potential
+            ),
             "hull": hull.describe() if hasattr(hull, "describe") else hull,
             "reference": reference.store_hash,
         }

@@ -188,6 +188,7 @@ class CrystalResult:
     ] = None
     eligible: Annotated[bool | None, Column("", "counted in the novelty")] = None
     verdict: Annotated[Verdict | None, Column("")] = None
+    verdict_second: Annotated[Verdict | None, Column("", "with the second potential")] = None
     route: Annotated[Route | None, Column("", "on which the parent was found")] = None
     kind: Annotated[Kind | None, Column("", "routes that hold a confirmed parent")] = None
     parent_id: Annotated[
@@ -252,6 +253,12 @@ class CrystalResult:
     ] = None
     relaxation_energy: Annotated[
         float | None, Column("eV/atom", "by the potential, relaxed minus generated", "quality")
+    ] = None
+    parent_id_second: Annotated[
+        str | None, Column("", "reference crystal with the second potential", "quality")
+    ] = None
+    error_second: Annotated[
+        str | None, Column("", "why it is undecided with the second potential", "quality")
     ] = None
     relaxation_rmsd: Annotated[
         float | None,

@@ -12,10 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.analysis.agreement import Agreement, verdict_agreement
 from novelty_metric.comparison.compare import compare
 from novelty_metric.errors import InputError
 from novelty_metric.metric import SubstitutionNovelty
+from novelty_metric.report.agreement import Agreement, verdict_agreement
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change
 from novelty_metric.verdict import Verdict

@@ -220,6 +220,7 @@ def make_metric(
         exhaustive=settings.exhaustive,
         relax_samples=settings.relax_samples,
         leave_one_out=settings.leave_one_out,
+        second_potential=settings.second_potential,
         rediscover=settings.rediscover,
         energies_per=settings.energies_per,
         energies_scale=settings.energies_scale,

@@ -96,6 +96,12 @@ packaged reference.
             "the others",
         ),
         _setting(
+            "second_potential",
+            "NAME",
+            "score eligible crystals with another potential too, such as sevennet: how many are "
+            "unmatched with both",
+        ),
+        _setting(
             "rediscover",
             "FILE",
             "real crystals that the model did not see: how many of them the samples match",

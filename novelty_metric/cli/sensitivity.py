@@ -208,7 +208,11 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
     assert isinstance(given, dict)
     named = {word.partition("=")[0] for word in overrides}
     # A run of before there was a setting lacks it.
-    later = {name for name in (*run_folder.NO_MATTER, "id_column") if name not in content}
+    later = {
+        name
+        for name in (*run_folder.NO_MATTER, *run_folder.ADDED, "id_column")
+        if name not in content
+    }
     content |= {name: given[name] for name in named | later}
     if "out" not in named:
         content["out"] = None

@@ -258,6 +258,7 @@ def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
             lambda one: one.new_prototypes.metastable_share,
             nothing,
         ),
+        ("unmatched under both potentials", _under_both, _under_both_limits),
         ("crystals of the test set rediscovered", _rediscovered, nothing),
     ]
     found = [
@@ -283,6 +284,14 @@ def _systems(reports: Sequence[NoveltyReport]) -> dict[str | int, list[Group | N
     }
 
 
+def _under_both(report: NoveltyReport) -> Interval | None:
+    return None if report.second_potential is None else report.second_potential.unmatched
+
+
+def _under_both_limits(report: NoveltyReport) -> Bounds | None:
+    return None if report.second_potential is None else report.second_potential.bounds
+
+
 def _rediscovered(report: NoveltyReport) -> Interval | None:
     return None if report.rediscovery is None else report.rediscovery.share
 
@@ -305,7 +314,7 @@ def _unmatched(report: NoveltyReport) -> list[CrystalResult]:
 def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
     """What decided the answer: name, words, and whether they are a hash."""
     context = report.context
-    potential = context.potential
+    potential, second = context.potential, context.second_potential
     seconds = sum(context.seconds.values())
     settings = context.protocol.to_dict()
     facts = [
@@ -316,6 +325,7 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
         ("settings", ", ".join(f"{name}={value}" for name, value in settings.items()), False),
         ("eligible", context.eligibility, False),
         ("potential", "none" if potential is None else potential.key, True),
+        ("second potential", "" if second is None else second.key, True),
         ("hull", context.hull_text, False),
         ("no competing compound known", _alone(report), False),
         ("searched", f"{context.scope}{', exhaustive' if context.exhaustive else ''}", False),

@@ -37,6 +37,8 @@ class RunContext:
         Hash over the reference's crystals alone, and over its prepared store.
     potential : PotentialInfo or None
         None if nothing was relaxed and no energy computed.
+    second_potential : PotentialInfo or None
+        With which eligible crystals were scored once more.
     hull : mapping
         What the energies above hull are measured from, as plain values; its ``name`` is shown.
         Empty, or named ``none``: there was no hull.
@@ -72,6 +74,7 @@ class RunContext:
     crystals_hash: str
     store_hash: str
     potential: PotentialInfo | None = None
+    second_potential: PotentialInfo | None = None
     hull: Mapping[str, Any] = field(default_factory=dict)
     scope: str = "eligible"
     exhaustive: bool = False

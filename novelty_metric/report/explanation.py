@@ -66,6 +66,7 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
     facts = [
         ("verdict", result.verdict.value if result.verdict is not None else "none"),
         ("why", _why(report, result, parent_formula)),
+        *_second(report, result),
         *([("source", result.source)] if result.source else []),
         *_screening(report, result),
         *_geometry(report, result),
@@ -209,6 +210,18 @@ def _through(result: CrystalResult) -> str:
     if result.sample_cells is not None and result.sample_cells > 1:
         return f", through a {result.sample_cells}x supercell of the sample"
     return ""
+
+
+def _second(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str]]:
+    """The verdict with the second potential."""
+    found = report.second_potential
+    if found is None:
+        return []
+    name = f"with {found.title}"
+    if result.verdict_second is None:
+        return [(name, "not scored: only eligible crystals are")]
+    more = result.parent_id_second or result.error_second
+    return [(name, result.verdict_second.value + (f": {more}" if more else ""))]
 
 
 def _matching(result: CrystalResult) -> list[tuple[str, str]]:

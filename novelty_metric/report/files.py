@@ -49,7 +49,7 @@ from novelty_metric.verdict import Column, CrystalResult, Kind, Parent, Route, T
 SCHEMA_VERSION = 2
 OLDER_VERSIONS = (1,)
 """Schemas that are read as well."""
-LATER_COLUMNS = ("source", "new_prototype")
+LATER_COLUMNS = ("source", "new_prototype", "verdict_second")
 """Columns of `verdicts.parquet` that tables of before lack."""
 SCHEMA_KEY = b"novelty_metric_schema"
 
@@ -287,6 +287,7 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         "protocol": context.protocol_text,
         "protocol_settings": context.protocol.to_dict(),
         "potential": None if context.potential is None else asdict(context.potential),
+        "second_potential": _second_potential(report),
         "hull": context.hull,
         "reference": {
             "name": context.reference_name,
@@ -311,6 +312,13 @@ def summary(report: NoveltyReport) -> dict[str, Any]:
         "warnings": list(context.warnings),
         "unreadable_rows": [i for i, result in enumerate(report.results) if not result.readable],
     }
+
+
+def _second_potential(report: NoveltyReport) -> dict[str, Any] | None:
+    potential, found = report.context.second_potential, report.second_potential
+    if potential is None or found is None:
+        return None
+    return {"potential": asdict(potential), **found.to_dict()}
 
 
 def _breakdown(report: NoveltyReport, by: str) -> dict[str, Any]:
@@ -352,6 +360,7 @@ def _json(value: Any) -> Any:
 def context_of(content: Mapping[str, Any]) -> RunContext:
     """What a report or a baseline says of how its figures came about."""
     reference, run, potential = content["reference"], content["run"], content["potential"]
+    second = content.get("second_potential")  # reports of before there was one lack it
     return RunContext(
         protocol=Protocol(**content["protocol_settings"]),
         reference_name=reference["name"],
@@ -359,6 +368,7 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         crystals_hash=reference["crystals_hash"],
         store_hash=reference["store_hash"],
         potential=None if potential is None else PotentialInfo(**potential),
+        second_potential=None if second is None else PotentialInfo(**second["potential"]),
         hull=content["hull"],
         scope=run["scope"],
         exhaustive=run["exhaustive"],

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from novelty_metric.report.agreement import UnderBoth, under_both
 from novelty_metric.report.breakdown import (
     BREAKDOWNS,
     Group,
@@ -325,6 +326,12 @@ class NoveltyReport:
         """The base rate and the ratios to it; None if the reference is not calibrated."""
         return beside_real_crystals(self._eligible, self.context.calibration)
 
+    @cached_property
+    def second_potential(self) -> UnderBoth | None:
+        """How many crystals are unmatched with a second potential too; None without one."""
+        second = self.context.second_potential
+        return None if second is None else under_both(self._eligible, second.name)
+
     @property
     def rediscovery(self) -> Rediscovery | None:
         """Crystals of a test set that the samples match; None if none was named."""
@@ -443,6 +450,9 @@ class NoveltyReport:
         values["new_prototypes"] = None if share is None else share.value
         share = self.new_prototypes.metastable_share
         values["new_prototypes_metastable"] = None if share is None else share.value
+        if self.second_potential is not None:
+            both = self.second_potential.unmatched
+            values["unmatched_under_both"] = None if both is None else both.value
         if self.rediscovery is not None:
             values["n_rediscovered"] = float(len(self.rediscovery.found))
             share = self.rediscovery.share

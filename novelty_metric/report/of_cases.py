@@ -57,9 +57,11 @@ def run_context(
     """
     rules, resources = pipeline.rules, pipeline.resources
     reference, relaxer = resources.reference, resources.relaxer
+    second = None if resources.second is None else resources.second.relaxer
     return RunContext(
         protocol=rules.protocol,
         potential=None if relaxer is None else relaxer.info,
+        second_potential=None if second is None else second.info,
         hull=_described_hull(pipeline),
         reference_name=reference.name,
         reference_size=len(reference),
@@ -144,6 +146,6 @@ def _described_hull(pipeline: Pipeline) -> dict[str, Any]:
 
 def _late(cases: Sequence[Case]) -> Iterator[str]:
     """What a report says where a deadline left work undone."""
-    left = sum(case.out_of_time for case in cases)
+    left = sum(case.is_open for case in cases)
     if left:
         yield f"the time ran out before {left} of {len(cases)} crystals were done with"

@@ -12,7 +12,7 @@ import numpy as np
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
-ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
+ENUMS = {"verdict": Verdict, "verdict_second": Verdict, "route": Route, "kind": Kind}
 """Fields of rows and parents that name one of a few."""
 
 

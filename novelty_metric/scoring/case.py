@@ -58,6 +58,19 @@ class Substituted:
     rest: Relaxation | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SecondVerdict:
+    """The verdict of a crystal with a second potential.
+
+    `parent_id` is the reference crystal that it names, and `error` the reason why it is undecided.
+    """
+
+    verdict: Verdict
+    parent_id: str | None
+    error: str | None
+    out_of_time: bool
+
+
 @dataclass(eq=False)
 class Case:
     """What is known of one sample so far. Compared by identity.
@@ -114,6 +127,8 @@ class Case:
         Those that came to rest and did not match.
     out_of_time : bool
         A deadline came before one of its steps was done.
+    second : SecondVerdict or None
+        With a second potential, for an eligible crystal.
     n_relaxations : int
     seconds : float
         Work done on this sample.
@@ -151,6 +166,7 @@ class Case:
     relaxed_parents: dict[int, CrystalRecord] = field(default_factory=dict)
     at_rest: list[Substituted] = field(default_factory=list)
     out_of_time: bool = False
+    second: SecondVerdict | None = None
     n_relaxations: int = 0
     seconds: float = 0.0
 
@@ -159,6 +175,11 @@ class Case:
         """The crystal before anything was changed, if it is one of pymatgen's; else `cleaned`."""
         given = self.sample.structure
         return given if hasattr(given, "frac_coords") else self.cleaned
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a deadline left something undone that can be taken up again."""
+        return self.out_of_time or (self.second is not None and self.second.out_of_time)
 
     @property
     def confirmed(self) -> bool:
@@ -437,6 +458,22 @@ class Case:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         return Verdict.UNDECIDED, reasons[0] + more
 
+    def as_second(self) -> SecondVerdict:
+        """What this case, scored with a second potential and without a hull, says of its crystal.
+
+        A crystal that has not come to rest with that potential is undecided.
+        """
+        verdict, reason = self.decide()
+        if verdict is None or not self.eligible:
+            verdict, reason = Verdict.UNDECIDED, self.error or self.not_eligible_because
+            reason = reason or "the time ran out"
+        parent_id = None
+        if verdict == Verdict.DUPLICATE and self.duplicate is not None:
+            parent_id = self.duplicate.parent_id
+        elif verdict == Verdict.SUBSTITUTED and (shown := self._shown_parent()) is not None:
+            parent_id = shown.parent.parent_id
+        return SecondVerdict(verdict, parent_id, reason, self.out_of_time)
+
     def result(
         self,
         protocol: Protocol,
@@ -522,6 +559,9 @@ class Case:
             "decomposition": self.decomposition,
             "energy_suspect": self._is_suspect(protocol),
             "eligible": self.eligible,
+            "verdict_second": None if self.second is None else self.second.verdict,
+            "parent_id_second": None if self.second is None else self.second.parent_id,
+            "error_second": None if self.second is None else self.second.error,
         }
 
     @staticmethod

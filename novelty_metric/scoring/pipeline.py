@@ -62,6 +62,13 @@ class Pipeline:
         self.resources = resources
         self.clock = clock
         self._search_is_ready = False
+        self._second: Pipeline | None = None
+        if resources.second is not None:
+            # Only crystals that are eligible come to it, and its energies decide nothing.
+            asked = dataclasses.replace(
+                rules, scope="eligible", exhaustive=False, sample_energies=None
+            )
+            self._second = Pipeline(asked, resources.second, StepClock(self._tell_of_second))
 
     def run(self, cases: Sequence[Case], on_settled: Callable[[Case], None] = _ignore) -> None:
         """All steps.
@@ -236,7 +243,7 @@ class Pipeline:
     def relax_parents(
         self, cases: Iterable[Case], on_settled: Callable[[Case], None] = _ignore
     ) -> None:
-        """Steps 11 and 12: substitute, relax once, confirm.
+        """Steps 11 and 12: substitute, relax once, confirm; with a second potential once more.
 
         Parameters
         ----------
@@ -244,6 +251,16 @@ class Pipeline:
         on_settled : callable
             Takes each case once, as soon as nothing can change it any more.
         """
+        if self._second is None:
+            self._decide(cases, on_settled)
+            return
+        eligible: list[Case] = []
+        self._decide(cases, lambda case: (eligible.append if case.eligible else on_settled)(case))
+        self._score_again(eligible, self._second)
+        for case in eligible:
+            on_settled(case)
+
+    def _decide(self, cases: Iterable[Case], on_settled: Callable[[Case], None]) -> None:
         settled: set[Case] = set()
 
         def settle(case: Case) -> None:
@@ -267,6 +284,20 @@ class Pipeline:
         return load_oxidation_states(self.rules.smact_oxidation_states)
 
     # -- parts of them -----------------------------------------------------------------------
+
+    def _score_again(self, cases: Sequence[Case], second: Pipeline) -> None:
+        """All steps once more from the crystal as it was generated, with the second potential."""
+        again = [Case(case.sample) for case in cases]
+        with second.clock.limited(self.clock.deadline):
+            second.run(again)
+        for case, other in zip(cases, again, strict=True):
+            case.second = other.as_second()
+            case.seconds += other.seconds
+        for step, seconds in second.clock.take_seconds().items():
+            self.clock.seconds[_of_second(step)] += seconds
+
+    def _tell_of_second(self, step: str, done: int, total: int | None) -> None:
+        self.clock.progress(_of_second(step), done, total)
 
     def _relax_samples(self, cases: list[Case], relaxer: Relaxer) -> None:
         stage = "relax samples"
@@ -572,6 +603,11 @@ class _Candidate:
     def positions(self) -> tuple[int, ...]:
         """Of the candidates that it serves."""
         return self.substituted.positions
+
+
+def _of_second(step: str) -> str:
+    """What a step is called where it is done with the second potential."""
+    return f"{step}, second potential"
 
 
 def _is_usable(case: Case) -> bool:

@@ -48,13 +48,17 @@ class ResourceSpec:
     workers: int | None = 1
     device: str | None = None
     cache: bool | str | Path | None = True
+    second_potential: str | Potential | Relaxer | None = None
 
     def __post_init__(self) -> None:
         hull = self.hull
         if self.relaxer == "none":
             object.__setattr__(self, "relaxer", None)
-        if isinstance(self.relaxer, str):
-            registered(self.relaxer)
+        for potential in (self.relaxer, self.second_potential):
+            if isinstance(potential, str):
+                registered(potential)
+        if self.second_potential is not None and self.relaxer is None:
+            raise InputError("second_potential= needs a first one, and relaxer=none")
         if isinstance(hull, (str, Path)) and hull not in HULLS and not Path(hull).is_file():
             raise InputError(
                 f"no hull named {str(hull)!r}; known: {', '.join(HULLS)}, or a file of entries"
@@ -65,7 +69,7 @@ class ResourceSpec:
     @property
     def search_only(self) -> ResourceSpec:
         """The same without a potential and without a hull."""
-        return dataclasses.replace(self, relaxer=None, hull="none")
+        return dataclasses.replace(self, relaxer=None, hull="none", second_potential=None)
 
     def open_reference(self) -> Reference:
         """The reference.
@@ -94,6 +98,8 @@ class Resources:
         By the protocol, and by the one that parents are searched with.
     relaxer : Relaxer or None
     hull : Hull or None
+    second : Resources or None
+        The same search with the second potential and no hull.
     """
 
     spec: ResourceSpec
@@ -102,6 +108,7 @@ class Resources:
     parent_search: ParentSearch
     relaxer: Relaxer | None = None
     hull: Hull | None = None
+    second: Resources | None = None
     _owns_relaxer: bool = False
     _cache: RelaxationCache | None = None
     _compilation: WorkerProcess | None = None
@@ -124,6 +131,7 @@ class Resources:
             parent_search = ParentSearch(reference, rules.search_protocol)
         opened = cls(spec, reference, search, parent_search)
         opened._open_relaxer()
+        opened._open_second()
         opened.hull = _open_hull(
             spec.hull, reference, opened.relaxer, rules.sample_energies, progress
         )
@@ -169,6 +177,8 @@ class Resources:
     def close(self) -> None:
         """Close what was opened here."""
         self._end_compilation()
+        if self.second is not None:
+            self.second.close()
         if self._owns_relaxer and self.relaxer is not None:
             self.relaxer.close()
         if self._cache is not None:
@@ -188,6 +198,20 @@ class Resources:
             make_potential(given, device=self.spec.device) if isinstance(given, str) else given
         )
         self.relaxer = PotentialRelaxer(potential, workers=self.spec.workers, cache=self._cache)
+
+    def _open_second(self) -> None:
+        given = self.spec.second_potential
+        if given is None:
+            return
+        spec = dataclasses.replace(self.spec, relaxer=given, hull="none", second_potential=None)
+        self.second = Resources(spec, self.reference, self.search, self.parent_search)
+        self.second._open_relaxer()
+        first, second = self.relaxer, self.second.relaxer
+        assert first is not None and second is not None
+        if first.info == second.info:
+            raise InputError(
+                f"second_potential= is the same as relaxer=: {first.info.name}; name another one"
+            )
 
 
 def _compile_search(connection: Connection) -> None:

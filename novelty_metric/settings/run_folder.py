@@ -43,7 +43,7 @@ _RELATIVE = "relative_paths"
 _DRAW = ("limit", "seed")
 """Settings that say which samples are scored: the rows of fewer are kept."""
 
-_ADDED = {"leave_one_out": False}
+ADDED = {"leave_one_out": False, "second_potential": None}
 """Settings that a folder of an older version lacks, with what held then."""
 
 _OTHER_VERBS = (
@@ -336,7 +336,7 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
 
 def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change an answer, each by its dotted name."""
-    flat = {**_ADDED, **_flat(config)}
+    flat = {**ADDED, **_flat(config)}
     return {
         name: value
         for name, value in flat.items()

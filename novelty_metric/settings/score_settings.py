@@ -264,6 +264,8 @@ class ScoreSettings:
         Named after its preset, with what was changed: ``fast (modified: fmax=0.02)``.
     relaxer, hull : str or mapping
         Name; or a mapping with ``_target_``, to be instantiated.
+    second_potential : str or None
+        Name of the potential that eligible crystals are scored with once more.
     rediscover : path or None
         A test set whose crystals the samples may match.
     relax_samples, leave_one_out, exhaustive : bool
@@ -306,6 +308,7 @@ class ScoreSettings:
     protocol: Annotated[InstanceOf[Protocol], BeforeValidator(_protocol)]
     relaxer: Annotated[str | Mapping[str, Any], _Named]
     hull: Annotated[str | Mapping[str, Any], _Named]
+    second_potential: OptionalText
     relax_samples: Flag
     leave_one_out: Flag
     rediscover: Annotated[Path | None, BeforeValidator(_file), MustBe("text or null")]

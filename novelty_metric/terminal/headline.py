@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from novelty_metric.report.agreement import UnderBoth
 from novelty_metric.report.context import count_of_crystals
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.rediscovery import Rediscovery
@@ -31,6 +32,8 @@ def headline_lines(report: NoveltyReport, calibrate: str = CALIBRATE) -> list[Te
                 "  for any outcome of the unfinished relaxations"
             )
         )
+    if report.second_potential is not None:
+        lines.append(Text(second_potential_line(report.second_potential)))
     lines += base_rate_lines(report, calibrate)
     lines.append(_novel_yield(report))
     if report.rediscovery is not None:
@@ -38,6 +41,18 @@ def headline_lines(report: NoveltyReport, calibrate: str = CALIBRATE) -> list[Te
         if report.rediscovery.null_models:
             lines.append(Text(by_chance_line(report.rediscovery)))
     return lines
+
+
+def second_potential_line(found: UnderBoth) -> str:
+    """How many crystals are unmatched with both potentials."""
+    share = found.unmatched
+    if share is None:
+        return f"unmatched under both potentials: unknown; {found.title} had nothing to score"
+    return (
+        f"unmatched under both {percent(share.value, 1)}  {found.n_unmatched} of "
+        f"{found.n_eligible} (95 %: {percent_range(share)} %); "
+        f"{found.counts['undecided']} undecided by {found.title}"
+    )
 
 
 def rediscovery_line(found: Rediscovery) -> str:

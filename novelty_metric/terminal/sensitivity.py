@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from novelty_metric.analysis.agreement import Agreement
 from novelty_metric.relaxation.potentials import model_title
+from novelty_metric.report.agreement import Agreement
 from novelty_metric.support.text import percent_interval, points_interval
 from novelty_metric.terminal.console import printable
 from novelty_metric.terminal.run_settings import print_settings

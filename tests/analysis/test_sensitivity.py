@@ -25,7 +25,6 @@ from novelty_metric import (
     open_reference,
     read_samples,
 )
-from novelty_metric.analysis.agreement import verdict_agreement
 from novelty_metric.analysis.sensitivity import (
     KS,
     TOLERANCES,
@@ -35,6 +34,7 @@ from novelty_metric.analysis.sensitivity import (
     sensitivity,
 )
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.report.agreement import verdict_agreement
 from novelty_metric.samples import Sample
 from novelty_metric.samples.packaged import packaged_samples_path
 from novelty_metric.scoring.case import Case

@@ -42,6 +42,7 @@ VERDICT_COLUMNS = [
     "energy_suspect",
     "eligible",
     "verdict",
+    "verdict_second",
     "route",
     "kind",
     "parent_id",

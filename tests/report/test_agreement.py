@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from novelty_metric import CrystalResult, NoveltyReport, Protocol, Verdict
-from novelty_metric.analysis.agreement import verdict_agreement
 from novelty_metric.relaxation.base import PotentialInfo
+from novelty_metric.report.agreement import verdict_agreement
 from novelty_metric.report.context import RunContext
 from novelty_metric.support.statistics import wilson
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.report.breakdown import UNKNOWN
-from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.statistics import Interval, wilson
+from novelty_metric.support.statistics import Bounds, Interval, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
-Pair = tuple[CrystalResult, CrystalResult]
+if TYPE_CHECKING:
+    from novelty_metric.report.novelty_report import NoveltyReport
+
+Pair = tuple[CrystalResult, Verdict | None]
+"""A row, and the verdict of its crystal with the other potential."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +88,83 @@ class Agreement:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnderBoth:
+    """What a second potential says of the eligible crystals of a report.
+
+    Attributes
+    ----------
+    title : str
+        Of the second potential.
+    counts : mapping
+        Eligible crystals per verdict with the second potential.
+    n_unmatched : int
+        Eligible crystals that are unmatched with both.
+    n_open : int
+        Those that could be: undecided with a potential, and with the other not known to match.
+    n_eligible : int
+        With the first potential.
+    groups : tuple of AgreementGroup
+        How many keep their verdict, as in `Agreement`.
+    """
+
+    title: str
+    counts: Mapping[str, int]
+    n_unmatched: int
+    n_open: int
+    n_eligible: int
+    groups: tuple[AgreementGroup, ...]
+
+    @property
+    def unmatched(self) -> Interval | None:
+        """Unmatched with both / eligible, with the 95 % Wilson interval."""
+        return wilson(self.n_unmatched, self.n_eligible)
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Least and greatest such share for any outcome of the unfinished relaxations."""
+        n = self.n_eligible
+        most = self.n_unmatched + self.n_open
+        return Bounds(self.n_unmatched / n, most / n) if n else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files."""
+        return {
+            "counts": dict(self.counts),
+            "unmatched_under_both": None if self.unmatched is None else asdict(self.unmatched),
+            "bounds": None if self.bounds is None else asdict(self.bounds),
+            "groups": [group.row() for group in self.groups],
+        }
+
+
+def under_both(eligible: Sequence[CrystalResult], second: str) -> UnderBoth:
+    """Compare the two verdicts of each row.
+
+    Parameters
+    ----------
+    eligible : sequence of CrystalResult
+    second : str
+        `PotentialInfo.name` of the second potential.
+    """
+    pairs = [(row, row.verdict_second) for row in eligible]
+    possible = (Verdict.UNMATCHED, Verdict.UNDECIDED)
+    may_be = sum(row.verdict in possible and other in possible for row, other in pairs)
+    both = sum(row.verdict == other == Verdict.UNMATCHED for row, other in pairs)
+    return UnderBoth(
+        title=model_title(second),
+        counts={verdict.value: sum(other == verdict for _, other in pairs) for verdict in Verdict},
+        n_unmatched=both,
+        n_open=may_be - both,
+        n_eligible=len(pairs),
+        groups=tuple(_groups(pairs)),
+    )
+
+
 def verdict_agreement(first: NoveltyReport, second: NoveltyReport) -> Agreement:
     """Compare the verdicts of two reports on the same crystals, paired by id."""
     others = {row.id: row for row in second.results}
     pairs = [(row, others[row.id]) for row in first.results if row.id in others]
-    both = [(one, other) for one, other in pairs if one.eligible and other.eligible]
+    both = [(one, other.verdict) for one, other in pairs if one.eligible and other.eligible]
     return Agreement(
         first=_title(first),
         second=_title(second),
@@ -115,7 +190,7 @@ def _by(
 
 
 def _group(breakdown: str, name: str, pairs: Sequence[Pair]) -> AgreementGroup:
-    kept = sum(one.verdict == other.verdict for one, other in pairs)
+    kept = sum(row.verdict == other for row, other in pairs)
     return AgreementGroup(breakdown=breakdown, group=name, kept=kept, total=len(pairs))
 
 

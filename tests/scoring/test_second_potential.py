@@ -1,0 +1,278 @@
+"""The verdict with a second potential: which crystals get one, what it says, where it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from novelty_metric import InputError, NoveltyReport, Reference, SubstitutionNovelty, Verdict
+from novelty_metric.cli import main
+from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.report.agreement import under_both
+from novelty_metric.report.explanation import explain
+from novelty_metric.report.files import read_structures
+from novelty_metric.scoring import step_clock
+from novelty_metric.scoring.case import Case
+from novelty_metric.support.statistics import wilson
+from novelty_metric.verdict import CrystalResult
+
+DUPLICATE, SUBSTITUTED, UNMATCHED, UNDECIDED = Verdict
+
+
+def salt(a: float, first: str, second: str) -> Structure:
+    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+REFERENCE = Reference.from_structures([salt(5.64, "Na", "Cl")], ids=["salt"], name="one")
+CRYSTALS = {
+    "copy": salt(5.7, "Na", "Cl"),
+    "swap": salt(6.29, "K", "Cl"),  # confirmed by its parent as it stands
+    "far": salt(4.21, "Mg", "O"),  # refuted by its parent as it stands
+    "refused": salt(5.2, "Mg", "Cl"),  # by SMACT
+}
+
+
+@dataclasses.dataclass
+class Still:
+    """Leaves crystals as they are, and scales their parents; counts the samples."""
+
+    name: str = "still"
+    parents: float = 1.0
+    sample: Callable[[Relaxation], Relaxation] = lambda found: found
+    n_samples: int = 0
+
+    @property
+    def info(self) -> PotentialInfo:
+        return PotentialInfo(name=self.name, version="1", weights_hash="0" * 64)
+
+    def relax(
+        self, queue: deque[RelaxTask], settings: RelaxSettings
+    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
+        while queue:
+            task = queue.popleft()
+            structure = task.structure.copy()
+            found = Relaxation(structure=structure, energy_after=-3.0, converged=True)
+            if isinstance(task.key, Case):
+                self.n_samples += 1
+                yield task, self.sample(found)
+                continue
+            structure.scale_lattice(structure.volume * self.parents**3)
+            yield task, found
+
+    def energies(self, structures: Any) -> Iterator[float]:
+        yield from (-3.0 for _ in structures)
+
+    def close(self) -> None: ...
+
+
+SMALLER = 4.21 / 5.64
+"""With parents of this size "far" has one, and "swap" none."""
+
+
+def scored(second: Any, **options: Any) -> NoveltyReport:
+    first = options.pop("relaxer", Still())
+    metric = SubstitutionNovelty(
+        REFERENCE, "paper", relaxer=first, second_potential=second, **{"hull": "none", **options}
+    )
+    return metric(CRYSTALS.values(), ids=list(CRYSTALS))
+
+
+def seconds(report: NoveltyReport) -> dict[str, Verdict | None]:
+    return {row.id: row.verdict_second for row in report.results}
+
+
+def test_the_second_verdict_is_that_of_a_run_with_the_other_potential() -> None:
+    other = Still("other", SMALLER)
+    report = scored(other)
+    alone = scored(None, relaxer=Still("other", SMALLER))
+    assert [row.verdict for row in report.results] == [DUPLICATE, SUBSTITUTED, UNMATCHED, None]
+    assert [row.verdict for row in alone.results] == [DUPLICATE, UNMATCHED, SUBSTITUTED, None]
+    assert seconds(report) == {row.id: row.verdict for row in alone.results}
+    assert other.n_samples == 3  # not the one that is not eligible
+    assert [row.parent_id_second for row in report.results] == ["salt", None, "salt", None]
+    plain = scored(None)
+    assert plain.second_potential is None and set(seconds(plain).values()) == {None}
+    assert report.counts == plain.counts
+    assert report.context.second_potential == other.info
+
+
+class Above:
+    """A hull that "far" lies above with the first potential; the second one has none."""
+
+    name = "above"
+
+    def e_above_hull(self, composition: Any, energy_per_atom: float) -> float | None:
+        return 0.5 if "Mg" in composition else 0.0
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def test_only_eligible_crystals_are_scored_again() -> None:
+    other = Still("other")
+    assert seconds(scored(other, hull=Above(), scope="all")) == {
+        **{"copy": DUPLICATE, "swap": SUBSTITUTED, "far": None, "refused": None}
+    }
+    assert other.n_samples == 2
+
+
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [
+        (lambda found: dataclasses.replace(found, converged=False), "did not converge"),
+        (
+            lambda found: Relaxation(structure=None, error="not trained on Cm"),
+            "relaxation failed: not trained on Cm",
+        ),
+    ],
+)
+def test_a_crystal_that_does_not_come_to_rest_is_undecided(sample: Any, reason: str) -> None:
+    report = scored(Still("other", sample=sample))
+    for row in report.eligible:
+        assert row.verdict_second == UNDECIDED and reason in (row.error_second or "")
+    found = report.second_potential
+    assert found is not None and found.counts["undecided"] == 3
+    assert (found.n_unmatched, found.n_open, found.n_eligible) == (0, 1, 3)
+
+
+def test_figures_counted_by_hand() -> None:
+    pairs = [
+        *[(UNMATCHED, UNMATCHED)] * 3,
+        *[(UNMATCHED, UNDECIDED), (UNDECIDED, UNMATCHED), (UNDECIDED, UNDECIDED)],
+        *[(UNMATCHED, SUBSTITUTED), (UNDECIDED, DUPLICATE), (DUPLICATE, UNMATCHED)],
+        (DUPLICATE, DUPLICATE),
+    ]
+    rows = [
+        CrystalResult(id=str(at), eligible=True, verdict=one, verdict_second=two)
+        for at, (one, two) in enumerate(pairs)
+    ]
+    found = under_both(rows, "sevennet-0")
+    assert (found.title, found.n_unmatched, found.n_open) == ("SevenNet-0", 3, 3)
+    assert found.unmatched == wilson(3, 10)
+    assert found.bounds is not None and (found.bounds.low, found.bounds.high) == (0.3, 0.6)
+    assert found.counts == {"duplicate": 2, "substituted": 1, "unmatched": 5, "undecided": 2}
+    assert [(g.group, g.kept, g.total) for g in found.groups[:3]] == [
+        *[("all", 5, 10), ("duplicate", 1, 2), ("unmatched", 3, 5)]
+    ]
+    nothing = under_both([], "sevennet-0")
+    assert nothing.unmatched is None and nothing.bounds is None
+
+
+def test_files_and_explanation(tmp_path: Path) -> None:
+    report = scored(Still("other", SMALLER))
+    report.save(tmp_path)
+    read = NoveltyReport.load(tmp_path)
+    assert seconds(read) == seconds(report) and read.context == report.context
+    assert read.second_potential == report.second_potential
+    content = json.loads((tmp_path / "report.json").read_text())["second_potential"]
+    assert content["potential"]["name"] == "other"
+    assert content["unmatched_under_both"]["value"] == 0
+    assert report.scalars()["novelty/unmatched_under_both"] == 0
+    told = [dict(explain(read, at, read_structures(tmp_path, at)).facts) for at in range(4)]
+    assert [facts["with other"] for facts in told] == [
+        *["duplicate: salt", "unmatched", "substituted: salt"],
+        "not scored: only eligible crystals are",
+    ]
+
+
+def test_the_page_shows_both_verdicts(tmp_path: Path) -> None:
+    from novelty_metric.figures.cards import cards_of
+    from novelty_metric.figures.page import environment
+    from novelty_metric.figures.report_page import _facts, _figure_rows
+
+    report = scored(Still("other", SMALLER))
+    report.save(tmp_path)
+    rows = {row.name: row for row in _figure_rows([report])}
+    row = rows["unmatched under both potentials"]
+    assert row.shares[0] == wilson(0, 3) and row.bounds[0] is not None
+    assert ("second potential", report.context.second_potential.key, True) in _facts(report)
+    template = environment().get_template("cards.html.jinja").module
+    cards = cards_of(report, tmp_path, 4, run="run", prefix="")
+    shown = {one.row.id: template.card(one, 0) for one in cards}
+    assert "unmatched with the second potential" in shown["swap"]
+    assert "second potential" not in shown["refused"]
+    plain = scored(None)
+    assert "unmatched under both potentials" not in {row.name for row in _figure_rows([plain])}
+
+
+def test_a_deadline_leaves_it_undecided_and_the_next_compute_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def perf_counter(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(step_clock, "time", clock)
+
+    def late(found: Relaxation) -> Relaxation:
+        clock.now += 10
+        return found
+
+    metric = SubstitutionNovelty(
+        REFERENCE,
+        "paper",
+        relaxer=Still(),
+        second_potential=Still("other", sample=late),
+        hull="none",
+    )
+    metric.update([CRYSTALS["swap"], CRYSTALS["far"]])
+    report = metric.compute(deadline=5.0)
+    assert [row.verdict for row in report.results] == [SUBSTITUTED, UNMATCHED]
+    assert {row.verdict_second for row in report.results} == {UNDECIDED}
+    assert {row.error_second for row in report.results} == {"the time ran out"}
+    assert any("time ran out before 2 of 2" in line for line in report.context.warnings)
+    report = metric.compute()
+    assert [row.verdict_second for row in report.results] == [SUBSTITUTED, UNMATCHED]
+    assert report.context.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"second_potential": "sevenet"}, "no relaxer named 'sevenet'"),
+        ({"second_potential": "sevennet", "relaxer": None}, "relaxer=none"),
+        ({"second_potential": Still()}, "is the same as relaxer=: still"),
+    ],
+)
+def test_a_second_potential_that_can_not_be_used(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SubstitutionNovelty(REFERENCE, **{"relaxer": Still(), "hull": "none", **options}).prepare()
+
+
+def test_variants_and_searches_have_none() -> None:
+    metric = SubstitutionNovelty(REFERENCE, relaxer=Still(), second_potential=Still("other"))
+    assert metric.search_only().spec.second_potential is None
+    assert metric.variant(metric.protocol).spec.second_potential is None
+
+
+def test_sevennet_beside_chgnet_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sevenn", reason="sevenn is not installed")
+    monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
+    REFERENCE.save(tmp_path / "one.arrow")
+    samples = [{"id": name, "structure": one.as_dict()} for name, one in CRYSTALS.items()]
+    (tmp_path / "samples.json").write_text(json.dumps(samples))
+    words = [f"samples={tmp_path / 'samples.json'}", f"reference={tmp_path / 'one.arrow'}"]
+    words += ["second_potential=sevennet", "hull=none", "workers=1", f"out={tmp_path / 'run'}"]
+    assert main(["score", *words]) == 0
+    shown = capsys.readouterr().out
+    # The parent is relaxed before it is compared: MgO comes from NaCl too.
+    assert "unmatched under both 0.0 %  0 of 3 (95 %: 0.0-" in shown
+    assert "0 undecided by SevenNet-0" in shown
+    report = NoveltyReport.load(tmp_path / "run")
+    assert list(seconds(report).values()) == [DUPLICATE, SUBSTITUTED, SUBSTITUTED, None]
