@@ -459,9 +459,7 @@ class SubstitutionNovelty:
     @property
     def calibration(self) -> Calibration | None:
         """What real crystals of the reference score with these settings, if that was measured."""
-        from novelty_metric.report.of_cases import calibration_of
-
-        return calibration_of(self.pipeline)
+        return self.context().calibration
 
     @property
     def device(self) -> str | None:

@@ -22,7 +22,7 @@ from novelty_metric.reference.calibration import (
     save_calibration,
 )
 from novelty_metric.reference.energies import writable
-from novelty_metric.report.of_cases import key_of_calibration
+from novelty_metric.report.of_cases import key_of_context
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.case import Case
 
@@ -88,8 +88,7 @@ def calibrate(
     InputError
         If the metric relaxes nothing or takes the samples' energies, or nothing can be written.
     """
-    pipeline = metric.pipeline
-    key = key_of_calibration(pipeline)
+    key = key_of_context(metric.context())
     if key is None:
         raise InputError(
             "a calibration needs a potential, and its own energies; leave out relaxer=none and "
@@ -144,7 +143,7 @@ def keep_sensitivity(metric: SubstitutionNovelty, sensitivity: Sensitivity) -> b
     InputError
         If nothing can be written.
     """
-    key = key_of_calibration(metric.pipeline)
+    key = key_of_context(metric.context())
     if key is None:
         return False
     reference = metric.reference

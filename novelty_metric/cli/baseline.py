@@ -64,13 +64,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
-
-    Raises
-    ------
-    InputError
-        If the call or its input can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     (name,) = given.names
     if name not in NULL_MODELS:

@@ -107,13 +107,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
-
-    Raises
-    ------
-    InputError
-        If the call or its input can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     if "held_out" in given and not given["held_out"].exists():
         raise InputError(f"held_out={given['held_out']}: no such file or folder")

@@ -107,13 +107,7 @@ submissions.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after ``leaderboard``.
-
-    Raises
-    ------
-    InputError
-        If the call or its input can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     return {"add": _add, "check": _check, "build": _build}[given.verb](given)
 

@@ -132,13 +132,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after ``reference``.
-
-    Raises
-    ------
-    InputError
-        If the call or its input can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     runs = {"build": _run_build, "fetch": _run_fetch, "calibrate": _run_calibrate}
     return runs[given.verb](given)

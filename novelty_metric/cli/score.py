@@ -202,13 +202,7 @@ was, without it from the relaxations that are kept.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
-
-    Raises
-    ------
-    InputError
-        If the call or its input can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     started = time.perf_counter()
     given = parse(VERB, words)
     if given["full"]:

@@ -101,13 +101,7 @@ _BESIDE_A_RUN = ("out", "workers", "device", "cache", "progress")
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
-
-    Raises
-    ------
-    InputError
-        If the call or its input can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     config_dir = given["config_dir"]
     folder = given["run"]

@@ -664,23 +664,6 @@ def read_all_structures(
         raise InputError(f"{path} is damaged ({error}); score again") from error
 
 
-def read_verdicts(path: str | Path) -> tuple[CrystalResult, ...]:
-    """The rows of a ``verdicts.parquet`` alone, without the candidate parents.
-
-    All rows count as readable: which were not is told by ``report.json``.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or of another schema.
-    """
-    path = Path(path)
-    try:
-        return tuple(_result(row, readable=True, parents=()) for row in _rows(path, {}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a table of verdicts ({error}); score again") from error
-
-
 def verdict_schema() -> pa.Schema:
     """Columns and types of ``verdicts.parquet``."""
     return _schema(_VERDICTS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.reference.calibration import Calibration, calibration_key, find_calibration
+from novelty_metric.reference.calibration import calibration_key, find_calibration
 from novelty_metric.report.context import HULL_REMARKS, RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.plain_values import plain
@@ -15,8 +16,6 @@ from novelty_metric.search.duplicates import warnings_of
 from novelty_metric.support.versions import installed_versions, this_machine
 
 if TYPE_CHECKING:
-    from novelty_metric.protocol import Protocol
-    from novelty_metric.relaxation.base import PotentialInfo
     from novelty_metric.scoring.case import Case
     from novelty_metric.scoring.pipeline import Pipeline
 
@@ -58,7 +57,7 @@ def run_context(
     rules, resources = pipeline.rules, pipeline.resources
     reference, relaxer = resources.reference, resources.relaxer
     second = None if resources.second is None else resources.second.relaxer
-    return RunContext(
+    context = RunContext(
         protocol=rules.protocol,
         potential=None if relaxer is None else relaxer.info,
         second_potential=None if second is None else second.info,
@@ -76,63 +75,29 @@ def run_context(
         machine=this_machine(getattr(relaxer, "device_name", None)),
         seconds=dict(seconds),
         warnings=tuple(warnings),
-        calibration=calibration_of(pipeline),
     )
-
-
-def key_of_calibration(pipeline: Pipeline) -> str | None:
-    """Key of the calibration that fits what a pipeline scores; None if none can."""
-    rules, resources = pipeline.rules, pipeline.resources
-    return _key(
-        crystals_hash=resources.reference.crystals_hash,
-        protocol=rules.protocol,
-        potential=None if resources.relaxer is None else resources.relaxer.info,
-        hull=_described_hull(pipeline),
-        relax_samples=rules.relax_samples,
-        smact_oxidation_states=rules.oxidation_states_name,
-    )
+    key = key_of_context(context)
+    found = None if key is None else find_calibration(reference, key)
+    return replace(context, calibration=found)
 
 
 def key_of_context(context: RunContext) -> str | None:
-    """Key of the calibration that fits a report, which may be made later than the report."""
-    return _key(
-        crystals_hash=context.crystals_hash,
-        protocol=context.protocol,
-        potential=context.potential,
-        hull=context.hull,
-        relax_samples=context.relax_samples,
-        smact_oxidation_states=context.smact_oxidation_states,
-    )
-
-
-def _key(
-    *,
-    crystals_hash: str,
-    protocol: Protocol,
-    potential: PotentialInfo | None,
-    hull: Mapping[str, Any],
-    relax_samples: bool,
-    smact_oxidation_states: str,
-) -> str | None:
+    """Key of the calibration that fits a report, which may be made later; None if none can."""
+    potential, hull = context.potential, context.hull
     if potential is None or "sample_energies" in hull:
         return None
+    protocol = {k: v for k, v in context.protocol.to_dict().items() if k != "name"}
     return calibration_key(
         {
-            "reference": crystals_hash,
-            "protocol": {k: v for k, v in protocol.to_dict().items() if k != "name"},
+            "reference": context.crystals_hash,
+            "protocol": protocol,
             "potential": potential.key,
             "weights": potential.weights_hash,
             "hull": plain({k: v for k, v in hull.items() if k not in HULL_REMARKS}),
-            "relax_samples": relax_samples,
-            "smact_oxidation_states": smact_oxidation_states,
+            "relax_samples": context.relax_samples,
+            "smact_oxidation_states": context.smact_oxidation_states,
         }
     )
-
-
-def calibration_of(pipeline: Pipeline) -> Calibration | None:
-    """The calibration of what a pipeline scores, if there is one."""
-    key = key_of_calibration(pipeline)
-    return None if key is None else find_calibration(pipeline.resources.reference, key)
 
 
 def _described_hull(pipeline: Pipeline) -> dict[str, Any]:

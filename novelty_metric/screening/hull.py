@@ -189,23 +189,6 @@ def known_energies(potential: str) -> Energies | None:
     return None if found is None else Energies(found.trained_on)
 
 
-class NoHull:
-    """No hull: every energy above it is unknown."""
-
-    @property
-    def name(self) -> str:
-        """``"none"``."""
-        return "none"
-
-    def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
-        """None."""
-        return None
-
-    def describe(self) -> dict[str, Any]:
-        """Only the name."""
-        return {"name": self.name}
-
-
 class LowerHull:
     """The least energy of any mixture of known crystals, composition by composition.
 

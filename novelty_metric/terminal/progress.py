@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TextIO
 
 import rich.progress
@@ -53,16 +52,11 @@ class Progress:
             self._lines.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bars is not None:
             self._bars.stop()
         if self._lines is not None:
-            self._lines.__exit__(kind, error, trace)
+            self._lines.__exit__(*error)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Show where a stage stands."""

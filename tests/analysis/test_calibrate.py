@@ -31,7 +31,7 @@ from novelty_metric.reference.calibration import (
 )
 from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.report.files import load_report
-from novelty_metric.report.of_cases import key_of_calibration, key_of_context
+from novelty_metric.report.of_cases import key_of_context
 from novelty_metric.report.real_crystals import beside_real_crystals
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.case import Case
@@ -382,7 +382,7 @@ def test_the_key_of_a_report_is_that_of_its_metric(small: Reference) -> None:
     for options in ({}, {"hull": "reference"}, {"relaxer": None}):
         metric = metric_over(small, **options)
         report = metric([small.structure(0)])
-        assert key_of_context(report.context) == key_of_calibration(metric.pipeline)
+        assert key_of_context(report.context) == key_of_context(metric.context())
 
 
 def test_a_hull_without_a_composition() -> None:

@@ -21,7 +21,7 @@ from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext, protocol_changes
 from novelty_metric.report.exclusion import ExclusionReason
-from novelty_metric.report.files import read_verdicts, summary
+from novelty_metric.report.files import rows_of_table, summary
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.rows import row_from_json, row_to_json
 from novelty_metric.support.statistics import Bounds, wilson
@@ -533,9 +533,13 @@ def test_report_read_back_is_equal(tmp_path: Path) -> None:
     report = NoveltyReport.from_results(one_of_each(), full)
     report.save(tmp_path / "new" / "run[1]")
     assert NoveltyReport.load(tmp_path / "new" / "run[1]") == report
-    assert read_verdicts(tmp_path / "new" / "run[1]" / "verdicts.parquet") == tuple(
+    assert rows_of(tmp_path / "new" / "run[1]") == tuple(
         dataclasses.replace(row, parents=(), readable=True) for row in report.results
     )
+
+
+def rows_of(folder: Path) -> tuple[CrystalResult, ...]:
+    return rows_of_table(pq.read_table(folder / "verdicts.parquet"), unreadable=frozenset())
 
 
 def test_empty_report_and_report_without_potential_come_back(tmp_path: Path) -> None:
@@ -704,9 +708,7 @@ def test_reports_of_before_there_were_sources_are_read(tmp_path: Path) -> None:
         entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "report.json").write_text(json.dumps(content))
     assert NoveltyReport.load(tmp_path) == report
-    assert [row.source for row in read_verdicts(tmp_path / "verdicts.parquet")] == [None] * len(
-        one_of_each()
-    )
+    assert [row.source for row in rows_of(tmp_path)] == [None] * len(one_of_each())
 
 
 def test_sources_are_kept(tmp_path: Path) -> None:

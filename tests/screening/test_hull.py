@@ -18,10 +18,8 @@ from novelty_metric.screening import hull as hull_module
 from novelty_metric.screening import mixture as mixture_module
 from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.hull import (
-    Hull,
     HullDistance,
     LowerHull,
-    NoHull,
     ReferenceHull,
     hull_distance,
 )
@@ -164,7 +162,6 @@ def test_a_hull_that_only_knows_distances() -> None:
     assert hull_distance(Own(np.float64(-1)), salt, -3.0) == HullDistance(-1.0)
     for nothing in (None, math.nan, math.inf):
         assert hull_distance(Own(nothing), salt, -3.0) is None
-    assert hull_distance(NoHull(), salt, -3.0) is None
 
 
 def test_lowest_polymorph_counts() -> None:
@@ -206,19 +203,12 @@ def test_no_hull_is_none() -> None:
     assert hull_of({"Li": 0.0}).e_above_hull(Composition("OgO"), -1.0) is None
     for energy in (math.nan, math.inf, -math.inf):
         assert hull.e_above_hull(Composition("Li"), energy) is None
-    assert NoHull().e_above_hull(Composition("Li"), 0.0) is None
-    assert NoHull().describe() == {"name": "none"}
 
 
 def test_wrong_number_of_energies() -> None:
     reference = Reference.from_structures([crystal("Li")])
     with pytest.raises(InputError, match="2 energies for the 1 crystals"):
         ReferenceHull(reference, np.zeros(2))
-
-
-def test_both_are_hulls() -> None:
-    hulls: list[Hull] = [NoHull(), hull_of({"Li": 0.0})]
-    assert [hull.name for hull in hulls] == ["none", "reference"]
 
 
 def test_many_elements_take_no_time() -> None:
