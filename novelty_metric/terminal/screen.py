@@ -65,9 +65,9 @@ def _look_at(report: NoveltyReport, width: int) -> str:
     """The new crystals nearest to the hull, as many as fit in a line."""
     found = [row for row in report.new_crystals() if row.formula]
     energies = all(row.e_above_hull is not None for row in found)
-    names = [
-        f"{one.formula} {one.e_above_hull:+.3f}" if energies else str(one.formula) for one in found
-    ]
+    names = [str(row.formula) for row in found]
+    if energies:  # adding 0 makes "-0.000" positive
+        names = [f"{row.formula} {round(row.e_above_hull or 0.0, 3) + 0.0:+.3f}" for row in found]
     text = ""
     for shown in range(1, len(names) + 1):
         line = ", ".join(names[:shown]) + (" eV/atom from the hull" if energies else "")
