@@ -6,7 +6,7 @@ under each of the settings against one reference, and prints the share found wit
 the force evaluations, and every miss with what became of its candidates::
 
     python benchmarks/sensitivity_control.py STORE.arrow Ion-Exchange.zip --limit 50 --seed 1 \
-        --settings fast:refuse_early=0 fast --out OUT.jsonl
+        --settings fast:accept_early=0 fast --out OUT.jsonl
 
 With ``--explain`` every miss is scored again with one setting changed at a time, which names its
 kind; see `novelty_metric.analysis.misses`.

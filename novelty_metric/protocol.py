@@ -33,11 +33,6 @@ class Protocol:
     accept_early : float
         A parent that matches the generated crystal at an RMS below 0.1, and is within this of its
         energy (eV/atom), counts as relaxed to it. An approximation; 0, as in the paper, for none.
-    refuse_early : float
-        A parent of the Wyckoff route that does not match, has no force above 0.1 eV/Å, and lies
-        more than 0.05 eV/atom and this length (Å) times its largest force above the generated
-        crystal, counts as relaxed to something else. An approximation; 0, as in the paper, for
-        none.
     minima : str
         What is done where a relaxation may have ended on a saddle. ``"keep"``, as in the paper:
         nothing. ``"check"``: for each sample, how far below the next minimum lies is told.
@@ -78,7 +73,6 @@ class Protocol:
     max_steps: int = 1000
     optimizer: str = "lbfgs"
     accept_early: float = 0.0
-    refuse_early: float = 0.0
     minima: str = "keep"
     symmetrise: float = 0.0
     metastable: float = 0.1
@@ -98,7 +92,7 @@ class Protocol:
                 raise InputError(
                     f"protocol.{field} is {getattr(self, field)!r}; it must be above 0"
                 )
-        for field in ("accept_early", "refuse_early", "symmetrise"):
+        for field in ("accept_early", "symmetrise"):
             if not getattr(self, field) >= 0:
                 raise InputError(
                     f"protocol.{field} is {getattr(self, field)!r}; it must be 0 or more"
@@ -154,7 +148,6 @@ PRESETS: dict[str, Protocol] = {
         max_steps=300,
         optimizer="bfgs_symmetric",
         accept_early=0.02,
-        refuse_early=1.0,
         symmetrise=0.1,
     ),
 }

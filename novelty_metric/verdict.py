@@ -119,7 +119,7 @@ class TriedParent:
     """A candidate parent and what became of it.
 
     `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
-    relaxation that was run gave nothing. `ended_early` is ``"accepted"`` or ``"refused"`` where a
+    relaxation that was run gave nothing. `ended_early` is ``"accepted"`` where a
     protocol's approximation ended it before it converged. `energy_per_atom` (eV/atom) and
     `volume_ratio` (volume over that before) are those of its last geometry.
     """
@@ -130,7 +130,7 @@ class TriedParent:
     confirmed: Annotated[bool | None, Column("", "matches the crystal once relaxed")] = None
     confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
     steps: Annotated[int | None, Column("1", "of its relaxation")] = None
-    ended_early: Annotated[str | None, Column("", "accepted or refused before it converged")] = None
+    ended_early: Annotated[str | None, Column("", "accepted before it converged")] = None
     energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
     volume_ratio: Annotated[float | None, Column("1", "volume over that before")] = None
     error: Annotated[str | None, Column("", "why a relaxation that was run gave nothing")] = None

@@ -95,7 +95,6 @@ class Ended(StrEnum):
     """Why early stopping ended a relaxation before it converged: the answer was known."""
 
     ACCEPTED = "accepted"
-    REFUSED = "refused"
 
 
 class EarlyStopping(Protocol):

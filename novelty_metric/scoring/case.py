@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric import crystal
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import CrystalError
-from novelty_metric.relaxation.base import Ended, Relaxation
+from novelty_metric.relaxation.base import Relaxation
 from novelty_metric.samples.base import Sample
-from novelty_metric.scoring.early_stopping import NEAR_ENERGY
 from novelty_metric.search.compiled import TooMuchToCompareError
 from novelty_metric.search.displacement import rms_displacement
 from novelty_metric.verdict import (
@@ -39,6 +38,9 @@ if TYPE_CHECKING:
     from novelty_metric.search.engine import ParentsResult
     from novelty_metric.search.matching import Matching
 
+
+NEAR_ENERGY = 0.05
+"""A parent at rest within this above the crystal (eV/atom) may be on a saddle point above it."""
 
 BELOW = 0.02
 """A parent that rests further below the crystal (eV/atom) can't lead to it: energies only fall."""
@@ -648,8 +650,7 @@ def relaxation_failure(relaxation: Relaxation) -> str | None:
 
 def _refuted(tried: TriedParent) -> bool:
     """Whether the relaxation came to its end and did not lead to the crystal."""
-    at_its_end = tried.converged is True or tried.ended_early == Ended.REFUSED
-    return tried.error is None and at_its_end and tried.confirmed is False
+    return tried.error is None and tried.converged is True and tried.confirmed is False
 
 
 def _name(parent: Parent) -> str:

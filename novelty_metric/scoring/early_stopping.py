@@ -1,8 +1,8 @@
-"""Ends the relaxation of a substituted parent as soon as its answer can be told.
+"""Ends the relaxation of a substituted parent as soon as it matches.
 
-Both rules are approximations: `paper` has neither. The energy of the relaxed crystal is known. A
-parent that already matches it and is hardly higher is in its valley. One that does not match, lies
-far above it and has nearly come to rest ends there.
+An approximation that `paper` does not have. The energy of the relaxed crystal is known: a parent
+that already matches it, at nearly the same energy, is in its valley. A parent that does not match
+is always relaxed to its end: rules that refused parents before it refused parents that match.
 """
 
 from __future__ import annotations
@@ -26,17 +26,10 @@ NEAR = 0.1
 """RMS site distance, in (V/N)^(1/3), up to which a match is near enough to be in the valley of the
 generated crystal; the confirmation itself allows 0.3."""
 
-NEARLY_AT_REST = 0.1
-"""Before the largest force row (eV/Å) is below this, nothing is refused."""
-
-NEAR_ENERGY = 0.05
-"""Within this above the generated crystal (eV/atom) nothing is refused, and a parent at rest is
-checked for being on a saddle from which a way leads to the crystal."""
-
 
 @dataclass(eq=False)
 class MatchStopping:
-    """Ends the relaxation of a parent once the match is known; see `relaxation.base.EarlyStopping`.
+    """Ends the relaxation of a parent once it matches; see `relaxation.base.EarlyStopping`.
 
     Parameters
     ----------
@@ -45,7 +38,7 @@ class MatchStopping:
     energy_per_atom : float
         Its energy (eV/atom).
     protocol : Protocol
-        Its `accept_early`, `refuse_early` and tolerances.
+        Its `accept_early` and tolerances.
     """
 
     generated: Structure
@@ -54,35 +47,29 @@ class MatchStopping:
     _matching: Matching | None = field(default=None, repr=False)
 
     def decide(
-        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
+        self,
+        energy_per_atom: float,
+        largest_force: float,
+        structure: Callable[[], Structure],
     ) -> Ended | None:
-        """Accepted, refused, or None to go on.
+        """Accepted, or None to go on.
 
         Parameters
         ----------
         energy_per_atom : float
             eV/atom.
         largest_force : float
-            Largest row of the filter's forces (eV/Å).
+            Not used.
         structure : callable
             Makes the geometry.
         """
-        above = energy_per_atom - self.energy_per_atom
+        if abs(energy_per_atom - self.energy_per_atom) >= self.protocol.accept_early:
+            return None
         try:
-            return self._answer(above, largest_force, structure)
+            rms = self._match(structure())
         except (CrystalError, TooMuchToCompareError):
             return None  # whether it matches is not known
-
-    def _answer(
-        self, above: float, largest_force: float, structure: Callable[[], Structure]
-    ) -> Ended | None:
-        if abs(above) < self.protocol.accept_early:
-            rms = self._match(structure())
-            return Ended.ACCEPTED if rms is not None and rms < NEAR else None
-        reach = self.protocol.refuse_early * largest_force
-        if reach and largest_force < NEARLY_AT_REST and above > max(reach, NEAR_ENERGY):
-            return Ended.REFUSED if self._match(structure()) is None else None
-        return None
+        return Ended.ACCEPTED if rms is not None and rms < NEAR else None
 
     def _match(self, structure: Structure) -> float | None:
         if self._matching is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 from collections import deque
@@ -21,7 +20,7 @@ from novelty_metric.scoring.rules import ScoringRules
 from novelty_metric.scoring.step_clock import StepClock
 from novelty_metric.screening.composition import load_oxidation_states, smact_valid
 from novelty_metric.search.compiled import LONGEST_SEARCH
-from novelty_metric.verdict import CrystalResult, Route, TriedParent, Verdict
+from novelty_metric.verdict import CrystalResult, TriedParent, Verdict
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -575,15 +574,10 @@ class Pipeline:
     def _early_stopping(self, case: Case, parent: Substituted) -> EarlyStopping | None:
         """Early stopping for the relaxation of a parent, if the protocol wants that.
 
-        Needs a crystal that is at rest, with its energy. What matched as it stood, or is on its way
-        down from a saddle, is not refused before it has come to rest.
+        Needs a crystal that is at rest, with its energy.
         """
         protocol = self.rules.protocol
-        routes = {case.tried[position].parent.route for position in parent.positions}
-        if parent.rest is not None or Route.LATTICE_SITES in routes:
-            protocol = dataclasses.replace(protocol, refuse_early=0.0)
-        wanted = protocol.accept_early > 0 or protocol.refuse_early > 0
-        if not wanted or case.reduced is None or not case.converged:
+        if protocol.accept_early == 0 or case.reduced is None or not case.converged:
             return None
         if case.energy_per_atom is None:
             return None

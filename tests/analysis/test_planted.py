@@ -129,7 +129,7 @@ def test_each_change_is_of_one_setting() -> None:
     fast = Protocol.named("fast")
     kinds = dict(changes(fast))
     assert list(kinds) == list(Miss)[:6]
-    assert kinds[Miss.EARLY_END].refuse_early == kinds[Miss.EARLY_END].accept_early == 0
+    assert kinds[Miss.EARLY_END].accept_early == 0
     assert kinds[Miss.SADDLE].minima == "escape" and kinds[Miss.COST].k == 10
     assert kinds[Miss.SYMMETRY].symmetrise > fast.symmetrise
     assert kinds[Miss.OTHER_PROTOCOL].name == "paper"

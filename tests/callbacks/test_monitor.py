@@ -293,7 +293,7 @@ def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
 ) -> None:
     protocol = Protocol.named("fast")
     if not early_ends:
-        protocol = replace(protocol, name="no early ends", accept_early=0.0, refuse_early=0.0)
+        protocol = replace(protocol, name="no early ends", accept_early=0.0)
     path = tmp_path / "relaxations.sqlite"
     settings = {**settings, "relaxer": "chgnet", "protocol": protocol, "cache": path}
     sizes = iter([6.2, 6.4])  # another crystal in every digit, of the same parent

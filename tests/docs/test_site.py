@@ -91,7 +91,7 @@ def test_pages_in_a_browser(site: Path, open_page: Callable[..., Any], width: in
 def test_the_search_works_from_the_disk(site: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(site / "index.html")
     page.locator(".md-search__input").click()
-    page.keyboard.type("refuse_early")
+    page.keyboard.type("accept_early")
     page.locator(".md-search-result__link").first.wait_for(timeout=0)
     links = page.locator(".md-search-result__link").evaluate_all("all => all.map(a => a.href)")
     assert any("settings.html" in link for link in links)

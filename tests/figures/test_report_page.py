@@ -52,7 +52,7 @@ def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
     assert "novel yield20.0 %unique unmatched crystals of 50 generated; 95 %: 11.2–33.0" in text
     assert "substituted1955.9 [39.5–71.1]" in text
     assert "composition refused by SMACT16" in text
-    assert "c" * 64 in text and "spglib 2.7.1" in text and "refuse_early=1.0" in text
+    assert "c" * 64 in text and "spglib 2.7.1" in text and "accept_early=0.02" in text
     assert "More than chance?" not in text and "Crystals beside" not in text
 
 

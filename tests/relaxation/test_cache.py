@@ -130,7 +130,7 @@ class Below:
         self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
     ) -> Ended | None:
         if largest_force < self.force and energy_per_atom < self.energy:
-            return Ended.ACCEPTED if structure().volume < self.volume else Ended.REFUSED
+            return Ended.ACCEPTED if structure().volume < self.volume else None
         return None
 
 

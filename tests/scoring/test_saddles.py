@@ -15,8 +15,7 @@ from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdic
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.report.explanation import explain
-from novelty_metric.scoring.case import BELOW, Case
-from novelty_metric.scoring.early_stopping import NEAR_ENERGY
+from novelty_metric.scoring.case import BELOW, NEAR_ENERGY, Case
 from novelty_metric.scoring.pipeline import SAME_ENERGY
 
 KEEP = Protocol.named("fast")
