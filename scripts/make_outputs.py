@@ -74,6 +74,12 @@ def sensitivity(folder: Path) -> str:
     return output[: output.index("\n\nreference ")] + "\n" + LEFT_OUT
 
 
+def evidence(folder: Path) -> str:
+    """All that is known of one crystal of the packaged sample."""
+    run(folder, "novelty_metric.cli", "score", "out=run")
+    return run(folder, "novelty_metric.cli", "explain", "other-UCl3-type-LaCl3", "run=run")
+
+
 def comparison(folder: Path) -> str:
     """The packaged sample with the search alone, and with CHGNet: some of the changes."""
     run(folder, "novelty_metric.cli", "score", "relaxer=none", "out=before")
@@ -103,6 +109,7 @@ BLOCKS = (
     Block("README.md", "novelty ", readme),
     Block("docs/index.md", "novelty ", headline),
     Block("docs/sensitivity.md", "setting ", sensitivity),
+    Block("docs/trust.md", "other-UCl3-type-LaCl3", evidence),
     Block("docs/pytest.md", "novelty of toy-model", failure),
     Block("docs/pytest.md", "share ", comparison),
 )

@@ -195,10 +195,12 @@ def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> s
                 "no reference crystal has its lattice and sites, and none has its space group and "
                 "Wyckoff letters"
             )
-        return (
-            f"no match after relaxation: {result.n_parents} candidate parents, each relaxed once "
-            "with the elements of the sample"
+        tried = (
+            "the only candidate parent was"
+            if result.n_parents == 1
+            else f"{result.n_parents} candidate parents, each"
         )
+        return f"no match after relaxation: {tried} relaxed once with the elements of the sample"
     return result.error or "no reason was kept"
 
 
