@@ -17,7 +17,7 @@ _OF_CALIBRATION = ("protocol", "relaxer", "hull")
 """Settings that a base rate belongs to, beside its reference."""
 
 
-KEEP = "keeps the crystals: then explain, report, export"
+KEEP = "keeps all results, for explain, report and export"
 
 
 def calibrate(settings: ScoreSettings, words: Sequence[str]) -> str:

@@ -27,9 +27,12 @@ def verdict_bar(report: NoveltyReport, console: Console) -> Group:
     for verdict, length in zip(Verdict, lengths, strict=True):
         style = VERDICT_STYLES[verdict]
         bar.append(signs[verdict] * length, style)
+        if not length:
+            continue
         share = report.fractions[verdict.value].value
         legend.append(signs[verdict], style)
-        legend.append(f" {verdict.value} {percent(share)}   ")
+        name = "unmatched (new)" if verdict is Verdict.UNMATCHED else verdict.value
+        legend.append(f" {name} {percent(share)}  ")
     legend.rstrip()
     return Group(bar, legend)
 

@@ -8,7 +8,12 @@ from rich.text import Text
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.support.statistics import wilson
-from novelty_metric.support.text import percent_interval, points_interval
+from novelty_metric.support.text import (
+    percent,
+    percent_interval,
+    percent_range,
+    points_interval,
+)
 from novelty_metric.terminal.tables import plain_table
 from novelty_metric.verdict import Verdict
 
@@ -37,16 +42,18 @@ def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
         return [Text(f"base rate of real crystals unknown: {calibrate}")]
     answer = _in_short(report, beside)
     lines = [] if answer is None else [Text(answer, style="bold")]
-    rate = percent_interval(beside.base_rate, 1, unit=" %")
-    lines.append(Text(f"real crystals against the rest of the reference: {rate} of {beside.n} new"))
+    new = sum(unmatched for unmatched, _ in beside.by_crystal_system.values())
+    line = Text(f"real crystals {percent(beside.base_rate.value, 1)}", style="bold")
+    of = f"  {new} of {beside.n} are new to the others"
+    lines.append(line.append(f"{of} (95 %: {percent_range(beside.base_rate)} %)", "not bold"))
     if beside.sensitivity is not None:
         found = percent_interval(beside.sensitivity, 0, unit=" %")
         lines.append(Text(f"sensitivity: the method finds {found} of known substitutions"))
     ratios = []
     if beside.novelty_ratio is not None:
-        ratios.append(f"novelty ratio {beside.novelty_ratio.text}")
+        ratios.append(f"novelty ratio (real: 1) {beside.novelty_ratio.text}")
     if beside.standardised is not None:
-        ratios.append(f"with the same crystal systems {beside.standardised.ratio.text}")
+        ratios.append(f"with equal crystal systems {beside.standardised.ratio.text}")
     return [*lines, Text("; ".join(ratios))] if ratios else lines
 
 
@@ -56,15 +63,15 @@ def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
     ratio = beside.novelty_ratio if expected is None else expected.ratio
     if ratio is None:
         return None
-    real = "real crystals" + ("" if expected is None else " of the same crystal systems")
+    real = "real crystals" + ("" if expected is None else " of equal crystal systems")
     if ratio.high < 1:
         bounds = report.novelty_bounds
         if bounds is not None and bounds.high >= beside.base_rate.value:
-            return "in short: less new than real crystals, unless the unfinished ones are new"
-        return f"in short: less new than {real}"
+            return "in short: new less often than real crystals, unless the unfinished are new"
+        return f"in short: new less often than {real}"
     if ratio.low > 1:
-        return f"in short: newer than {real}"
-    return f"in short: as new as {real}, within noise"
+        return f"in short: new more often than {real}"
+    return f"in short: new as often as {real}, within noise"
 
 
 def print_calibration(name: str, calibration: Calibration, console: Console) -> None:

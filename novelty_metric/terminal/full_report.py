@@ -45,7 +45,7 @@ def print_report(
     seconds : float, optional
         Wall time of the command, which the steps of the report do not add up to.
     """
-    for line in [*headline_lines(report, calibrate), *_graded(report)]:
+    for line in [*headline_lines(report, console, calibrate), *_graded(report)]:
         console.print(line)
     tables = [_verdict_table(report)]
     if report.n_eligible:

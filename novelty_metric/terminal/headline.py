@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.text import Text
 
 from novelty_metric.report.agreement import UnderBoth
@@ -10,20 +11,27 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.rediscovery import Rediscovery
 from novelty_metric.support.text import percent, percent_interval, percent_range
 from novelty_metric.terminal.calibration import base_rate_lines
+from novelty_metric.terminal.console import printable
 
 _MOST_YEARS = 4
 CALIBRATE = "novelty-metric reference calibrate REFERENCE"
 
 
-def headline_lines(report: NoveltyReport, calibrate: str = CALIBRATE) -> list[Text]:
+def headline_lines(
+    report: NoveltyReport, console: Console, calibrate: str = CALIBRATE
+) -> list[Text]:
     """The figures of the whole set, one a line.
 
     Parameters
     ----------
+    console : Console
+        That prints them.
     calibrate : str
         The command that scores real crystals.
     """
     lines = [_novelty(report)]
+    if report.n_eligible:
+        lines.append(Text(printable(_new_to(report), console)))
     bounds = report.novelty_bounds
     if bounds is not None and bounds.low < bounds.high:
         lines.append(
@@ -89,13 +97,23 @@ def _novelty(report: NoveltyReport) -> Text:
     return line.append(f"  {counted}", "not bold default")
 
 
+def _new_to(report: NoveltyReport) -> str:
+    """What counts as new."""
+    context = report.context
+    every = f"all {count_of_crystals(context.reference_size)} of {context.reference_name}"
+    return f"new: unlike {every}, even with their elements exchanged"
+
+
 def _novel_yield(report: NoveltyReport) -> Text:
     found = report.novel_yield_interval
     most = report.novel_yield_bounds.high
-    generated = f"  unique new crystals of {report.n_generated} generated"
+    what = f" of {report.n_generated} generated are new and distinct"
     if report.novelty_is_bound:
         line = Text(f"novel yield at most {percent(most, 1)}", style="bold")
-        return line.append(generated, "not bold")
+        return line.append(f" {what}", "not bold")
     line = Text(f"novel yield {percent(found.value, 1)}", style="bold")
-    limit = f" (at most {percent(most, 1)})" if most > found.value else ""
-    return line.append(f"{limit}{generated} (95 %: {percent_range(found)} %)", "not bold")
+    if most > found.value:
+        line.append(f" (at most {percent(most, 1)})", "not bold")
+    line.append(f"  {round(found.value * report.n_generated)}{what}", "not bold")
+    interval = f" (95 %: {percent_range(found)} %)"
+    return line.append("" if most > found.value else interval, "not bold")

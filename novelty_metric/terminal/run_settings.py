@@ -61,9 +61,9 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
     if beside is not None and beside.copying_z is not None and beside.copying_z < COPYING_Z:
         found.append(
             (
-                "copies",
-                "the crystals lie nearer to the reference than real crystals do "
-                f"(copying test: z = {beside.copying_z:.1f})",
+                "copying",
+                "the samples are closer to the reference than real crystals are "
+                f"(copying test: z = {beside.copying_z:.1f}; by chance above {COPYING_Z:g})",
             )
         )
     return [*found, *(("warning", line) for line in report.context.warnings)]

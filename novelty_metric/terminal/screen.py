@@ -26,8 +26,6 @@ MOST_LINES = 30
 MOST_REASONS = 3
 """Reasons why crystals are not eligible that are named."""
 
-NEW = "unmatched (new): not a reference crystal, nor one with its elements exchanged"
-
 
 def print_screen(
     report: NoveltyReport,
@@ -44,11 +42,11 @@ def print_screen(
         As for `novelty_metric.terminal.headline.headline_lines`.
     steps : sequence of NextStep
     """
-    top: list[RenderableType] = [*headline_lines(report, calibrate), ""]
+    top: list[RenderableType] = [*headline_lines(report, console, calibrate), ""]
     if report.n_eligible:
-        top += [verdict_bar(report, console), NEW, system_table(report), ""]
+        top += [verdict_bar(report, console), system_table(report), ""]
     facts = [("look at", _look_at(report, console.width - 16))]
-    facts += [("not eligible", _not_eligible(report)), ("against", against(report))]
+    facts += [("not eligible", _not_eligible(report)), ("reference", against(report))]
     facts = [(name, text) for name, text in facts if text]
     found = notes(report)
     room = MOST_LINES - _height([*top, _grid(facts, console), ""], console)
@@ -70,8 +68,9 @@ def _look_at(report: NoveltyReport, width: int) -> str:
         names = [f"{row.formula} {round(row.e_above_hull or 0.0, 3) + 0.0:+.3f}" for row in found]
     text = ""
     for shown in range(1, len(names) + 1):
-        line = ", ".join(names[:shown]) + (" eV/atom from the hull" if energies else "")
-        line += f", and {len(names) - shown} more" if shown < len(names) else ""
+        line = "new: " + ", ".join(names[:shown])
+        line += " eV/atom from the hull" if energies else ""
+        line += f", {len(names) - shown} more" if shown < len(names) else ""
         if len(line) > width:
             break
         text = line

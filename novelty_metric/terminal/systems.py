@@ -19,13 +19,13 @@ def system_table(report: NoveltyReport) -> Table:
     """
     beside = report.beside_real_crystals
     table = plain_table()
-    table.add_column("eligible", no_wrap=True)
+    table.add_column("crystal system", no_wrap=True)
     table.add_column("n", justify="right")
     for verdict in Verdict:
         table.add_column(VERDICT_ABBREVIATIONS[verdict], justify="right")
     table.add_column("novelty, %", justify="right", no_wrap=True)
     if beside is not None:
-        table.add_column("real, %", justify="right", no_wrap=True)
+        table.add_column("real crystals", justify="right", no_wrap=True)
     for name, group in report.breakdown("crystal_system").items():
         novelty = (
             f"at most {100 * group.novelty_bounds.high:.0f}"

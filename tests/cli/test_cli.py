@@ -369,7 +369,7 @@ def test_screen_shows_the_report_and_nothing_of_the_libraries(
     assert err == ""
     assert out.startswith("novelty at most 100.0 %: nothing was relaxed")
     assert "noise" not in out and "CHGNet v0.3.0 initialized" not in out
-    assert "out=run  # keeps the crystals: then explain, report, export" in out
+    assert "out=run  # keeps all results, for explain, report and export" in out
     assert list(Path.cwd().iterdir()) == []
 
 

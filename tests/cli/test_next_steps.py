@@ -53,4 +53,4 @@ def test_without_out_the_command_that_keeps_the_rows_is_named(
     assert main(["score", *words]) == 0
     lines = capfd.readouterr().out.splitlines()
     kept = shlex.join(["novelty-metric", "score", *words, "out=run"])
-    assert f"{kept}  # keeps the crystals: then explain, report, export" in lines
+    assert f"{kept}  # keeps all results, for explain, report and export" in lines

@@ -69,8 +69,8 @@ def printed(content: NoveltyReport) -> str:
 
 def test_the_base_rate_and_the_ratios_follow_the_headline() -> None:
     text = printed(report(REAL))
-    assert "against the rest of the reference: 6.0 % [2.8-12.5] of 100 new" in text
-    assert "novelty ratio 2.0 [0.8-5.0]; with the same crystal systems 2.0 [" in text
+    assert "real crystals 6.0 %  6 of 100 are new to the others (95 %: 2.8-12.5 %)" in text
+    assert "novelty ratio (real: 1) 2.0 [0.8-5.0]; with equal crystal systems 2.0 [" in text
     row = next(line for line in text.splitlines() if line.startswith("cubic"))
     assert row.endswith("6 [ 3- 12]")
 
@@ -86,9 +86,9 @@ def test_the_sensitivity_follows_the_base_rate() -> None:
 @pytest.mark.parametrize(
     ("n_unmatched", "answer"),
     [
-        (0, "less new than real crystals of the same crystal systems"),
-        (6, "as new as real crystals of the same crystal systems, within noise"),
-        (60, "newer than real crystals of the same crystal systems"),
+        (0, "new less often than real crystals of equal crystal systems"),
+        (6, "new as often as real crystals of equal crystal systems, within noise"),
+        (60, "new more often than real crystals of equal crystal systems"),
     ],
 )
 def test_the_comparison_is_said_in_words(n_unmatched: int, answer: str) -> None:

@@ -94,9 +94,10 @@ def test_table_says_what_was_found() -> None:
     assert lines[0].startswith(
         "novelty 1.2 %  12 of 1013 eligible crystals are new (95 %: 0.7-2.1 %)"
     )
-    assert "between 1.2 % and 1.4 %" in lines[1]
-    assert lines[2].startswith("base rate of real crystals unknown: novelty-metric reference calib")
-    assert lines[3].startswith("novel yield 1.2 % (at most 1.4 %)  unique new crystals of 1016")
+    assert lines[1].startswith("new: unlike all ")
+    assert "between 1.2 % and 1.4 %" in lines[2]
+    assert lines[3].startswith("base rate of real crystals unknown: novelty-metric reference calib")
+    assert lines[4].startswith("novel yield 1.2 % (at most 1.4 %)  12 of 1016 generated are new")
     rows = {line.split("  ")[0]: line.split() for line in lines}
     assert rows["duplicate"][1] == "1000"
     assert rows["undecided"][1] == "1"
