@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 MIN_DISTANCE = 0.1
 """Two sites nearer than this (Å) are coincident: no potential has a meaning there."""
 
+SHORTEST_VALID_DISTANCE = 0.5
+"""No crystal has two atoms nearer than this (Å).
+
+Source: the check of structures of CDVAE (Xie et al., ICLR 2022).
+"""
+
 SHORTEST_PERIOD = 0.5
 """The symmetry of a cell with a shorter vector (Å) is not looked for: no material has one, and
 spglib takes up to half a minute before it gives up."""

@@ -387,6 +387,24 @@ def test_a_relaxer_that_gives_nothing_makes_nothing_eligible() -> None:
     assert row.error == "not eligible: relaxation failed: the relaxer gave no structure"
 
 
+@pytest.mark.parametrize(("distance", "eligible"), [(0.3, False), (0.49, False), (0.51, True)])
+def test_a_crystal_of_collapsed_atoms_is_not_eligible(distance: float, eligible: bool) -> None:
+    def collapsed(structure: Structure) -> Relaxation:
+        near = Structure(
+            structure.lattice,
+            structure.species,
+            [[0, 0, 0], [distance / structure.lattice.a, 0, 0], *structure.frac_coords[2:]],
+        )
+        return Relaxation(structure=near, energy_after=-9.0, converged=True)
+
+    (row,) = metric_with(FakeRelaxer(samples=collapsed))([SWAP]).results
+    assert row.eligible is eligible
+    if not eligible:
+        what = f"the potential puts two atoms {distance:.2f} Å apart"
+        assert row.error == f"not eligible: relaxation failed: {what}"
+        assert row.energy_per_atom is None and row.converged is False
+
+
 def test_a_sample_out_of_steps_is_not_eligible() -> None:
     report = metric_with(FakeRelaxer(samples=out_of_steps))([COPY, SWAP])
     assert verdicts(report) == {"0": "duplicate", "1": None}

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from novelty_metric.crystal import SHORTEST_VALID_DISTANCE
 from novelty_metric.support.statistics import Bounds, Estimate, Interval, mean_estimate, wilson
 from novelty_metric.verdict import CrystalResult
 
-SHORTEST_VALID_DISTANCE = 0.5
-"""Å: two atoms nearer than this make a structure invalid.
-
-Source: CDVAE (Xie et al., ICLR 2022), whose check of structures this is, with the volume below.
-"""
-
 SMALLEST_VALID_VOLUME = 0.1
-"""Å³ of the cell: less makes a structure invalid. Source: as above."""
+"""Å³ of the cell: less makes a structure invalid. Source: CDVAE (Xie et al., ICLR 2022)."""
 
 
 @dataclass(frozen=True, slots=True)

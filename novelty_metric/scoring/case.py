@@ -213,6 +213,7 @@ class Case:
 
     def take_relaxation(self, result: Relaxation) -> None:
         """Step 2: what became of the sample itself."""
+        result = failed_if_collapsed(result)
         self.relaxation = result
         self.converged = result.converged
         self.energy_per_atom = result.energy_after
@@ -236,7 +237,7 @@ class Case:
 
     def take_symmetric(self, result: Relaxation, rise: float) -> None:
         """Go on with the crystal of higher symmetry, unless its energy (eV/atom) is higher."""
-        before = self.relaxation
+        result, before = failed_if_collapsed(result), self.relaxation
         assert before is not None
         self.seconds += result.seconds
         if result.error is not None or not result.converged or result.energy_after is None:
@@ -256,7 +257,7 @@ class Case:
 
         Then all that followed from its geometry is forgotten.
         """
-        rest = self.relaxation
+        result, rest = failed_if_collapsed(result), self.relaxation
         assert rest is not None
         self.seconds += result.seconds
         moved = bool(result.saddle) and result.converged and result.structure is not None
@@ -639,6 +640,20 @@ def is_same_crystal(sample: Sample, record: CrystalRecord | None, max_sites: int
     case = Case(sample)
     case.check(max_sites)
     return case.cleaned is not None and CrystalRecord.of(case.cleaned) == record
+
+
+def failed_if_collapsed(relaxation: Relaxation) -> Relaxation:
+    """The relaxation, as a failed one where two atoms came nearer than any crystal has them.
+
+    The potential has failed there, whatever energy it gives.
+    """
+    if relaxation.structure is None:
+        return relaxation
+    shortest = crystal.shortest_distance(relaxation.structure)
+    if shortest >= crystal.SHORTEST_VALID_DISTANCE:
+        return relaxation
+    error = f"the potential puts two atoms {shortest:.2f} Å apart"
+    return dataclasses.replace(relaxation, converged=False, energy_after=None, error=error)
 
 
 def relaxation_failure(relaxation: Relaxation) -> str | None:

@@ -63,7 +63,7 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
             (
                 "copying",
                 "the samples are closer to the reference than real crystals are "
-                f"(copying test: z = {beside.copying_z:.1f}; by chance above {COPYING_Z:g})",
+                f"(copying test: z = {beside.copying_z:.1f}; below {COPYING_Z:g} it is no chance)",
             )
         )
     return [*found, *(("warning", line) for line in report.context.warnings)]
