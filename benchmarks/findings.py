@@ -2,8 +2,8 @@
 
     python benchmarks/findings.py RUN [RUN ...] [--calibration FILE] [--picture FILE]
 
-The runs are scored against one reference. A run that was scored before its reference was calibrated
-takes the calibration of FILE, if that has its settings. Null models are known by the name of the
+The runs are scored against one reference. A run takes the calibration of FILE if that has its
+settings, such as one made after it was scored, else its own. Null models are known by the name of the
 folder, or by the ids of their crystals.
 """
 
@@ -41,9 +41,9 @@ LOW_SYMMETRY = ("triclinic", "monoclinic")
 
 def load(folder: Path, calibration: Calibration | None) -> NoveltyReport:
     report = NoveltyReport.load(folder)
-    if report.context.calibration is not None:
-        return report
     if calibration is None or calibration.key != key_of_context(report.context):
+        if report.context.calibration is not None:
+            return report
         raise InputError(f"{folder}: its reference was not calibrated with its settings")
     return replace(report, context=replace(report.context, calibration=calibration))
 
