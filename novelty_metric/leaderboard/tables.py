@@ -356,7 +356,7 @@ def beside_texts(report: NoveltyReport) -> list[str]:
     beside = report.beside_real_crystals
     z = None if beside is None else beside.copying_z
     texts = ["–" if ratio is None else ratio.text for ratio in ratios_of(beside)]
-    return [*texts, "–" if z is None else f"{z:.1f}"]
+    return [*texts, "–" if z is None else f"{round(z, 1) + 0.0:.1f}"]  # never -0.0
 
 
 def metastable_text(report: NoveltyReport) -> str:
