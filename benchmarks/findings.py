@@ -3,8 +3,8 @@
     python benchmarks/findings.py RUN [RUN ...] [--calibration FILE] [--picture FILE]
 
 The runs are scored against one reference. A run takes the calibration of FILE if that has its
-settings, such as one made after it was scored, else its own. Null models are known by the name of the
-folder, or by the ids of their crystals.
+settings, such as one made after it was scored, else its own. Null models are known by the name of
+the folder, or by the ids of their crystals.
 """
 
 from __future__ import annotations
