@@ -218,7 +218,7 @@ class Counts:
     verdicts: Annotated[Mapping[str, int], _PER_VERDICT]
     unique_unmatched: Annotated[int, Whole()]
     left_out: Annotated[Mapping[str, int], _PER_REASON]
-    prototypes: PrototypeCounts | None = None
+    prototypes: PrototypeCounts | None
     """None where none is known, as in tables of verdicts of before they were looked at."""
 
     @classmethod
@@ -253,7 +253,7 @@ class Submission:
     repository: Url | None
     licence: Line | None
     demonstration: Flag
-    selected: Paragraph | None = None
+    selected: Paragraph | None
     """How the crystals were selected before they were published, in one sentence: shown in a
     section of its own, never ranked. None: they were not."""
     null_model: Word | None

@@ -197,7 +197,7 @@ def test_the_number_generated_is_only_what_the_rows_stand_for(submission: Submis
         return parse(yaml.safe_dump(content)).n_generated
 
     everything = {"rule": "all", "count": None, "seed": None}
-    assert generated() == 100  # a draw of an unfiltered file
+    assert generated() == 1_000  # a draw of an unfiltered file
     assert generated(generated=None) is None
     assert generated(generated=20_000) is None  # a draw of a filtered one
     assert generated(selection=everything, generated=20_000) == 20_000
