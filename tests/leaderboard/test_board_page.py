@@ -55,10 +55,7 @@ def test_it_opens_a_model_and_lists_its_unmatched_crystals(open_page: OpenPage) 
     assert article.locator("table.breakdown").count() == 3
     shown.go_back()
     shown.wait_for_selector("#table:visible")
-    assert (
-        shown.locator(MODEL).count() == 0
-        and shown.locator("#table").is_visible()
-    )
+    assert shown.locator(MODEL).count() == 0 and shown.locator("#table").is_visible()
 
 
 def test_the_charts_are_shown(open_page: OpenPage) -> None:
