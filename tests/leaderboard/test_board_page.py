@@ -51,7 +51,7 @@ def test_it_opens_a_model_and_lists_its_unmatched_crystals(open_page: OpenPage) 
     assert shown.locator("#table").is_hidden()
     assert shown.title().startswith("MatterGen")
     crystals = article.locator(".card, table.unmatched tbody tr")
-    assert crystals.count() == 6 and "mp-" in crystals.first.inner_text()
+    assert crystals.count() == 6 and "mp-" in crystals.first.text_content()
     assert article.locator("table.breakdown").count() == 3
     shown.go_back()
     shown.wait_for_selector("#table:visible")
