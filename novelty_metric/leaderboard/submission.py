@@ -230,7 +230,7 @@ class Counts:
             unreadable=report.n_unreadable,
             eligible=report.n_eligible,
             verdicts=dict(report.counts),
-            unique_unmatched=round(report.novel_yield * report.n_generated),
+            unique_unmatched=report.n_unique_unmatched,
             left_out=dict(report.left_out),
             prototypes=PrototypeCounts(
                 known=found.known, new=found.new, metastable=found.metastable

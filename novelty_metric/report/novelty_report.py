@@ -281,6 +281,11 @@ class NoveltyReport:
         return novelty_bounds(self.counts, self._could_join)
 
     @cached_property
+    def n_unique_unmatched(self) -> int:
+        """Eligible unmatched crystals; equal samples (one `duplicate_group`) count once."""
+        return _unique([r for r in self._eligible if r.verdict == Verdict.UNMATCHED])
+
+    @cached_property
     def novel_yield_interval(self) -> Interval:
         """Unique eligible unmatched crystals / all generated, with its 95 % interval.
 
@@ -296,8 +301,7 @@ class NoveltyReport:
         1/2; for larger ones a simulation shows the same. A bootstrap would be wrong here: a
         resample repeats crystals, and finds fewer distinct ones than the sample it comes from.
         """
-        novel = [r for r in self._eligible if r.verdict == Verdict.UNMATCHED]
-        return wilson(_unique(novel), self.n_generated) or Interval(0.0, 0.0, 1.0)
+        return wilson(self.n_unique_unmatched, self.n_generated) or Interval(0.0, 0.0, 1.0)
 
     @property
     def novel_yield(self) -> float:

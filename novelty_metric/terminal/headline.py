@@ -114,6 +114,6 @@ def _novel_yield(report: NoveltyReport) -> Text:
     line = Text(f"novel yield {percent(found.value, 1)}", style="bold")
     if most > found.value:
         line.append(f" (at most {percent(most, 1)})", "not bold")
-    line.append(f"  {round(found.value * report.n_generated)}{what}", "not bold")
+    line.append(f"  {report.n_unique_unmatched}{what}", "not bold")
     interval = f" (95 %: {percent_range(found)} %)"
     return line.append("" if most > found.value else interval, "not bold")
