@@ -1,4 +1,4 @@
-"""One crystal: checks on what comes in, reduction, symmetry."""
+"""One crystal: checks on input, reduction, symmetry."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 MIN_DISTANCE = 0.1
-"""Two sites nearer than this (Å) are coincident: no potential has a meaning there."""
+"""Two sites closer than this (Å) are coincident; a potential has no meaning there."""
 
 SHORTEST_VALID_DISTANCE = 0.5
-"""No crystal has two atoms nearer than this (Å).
+"""No crystal has two atoms closer than this (Å).
 
 Source: the check of structures of CDVAE (Xie et al., ICLR 2022).
 """
 
 SHORTEST_PERIOD = 0.5
-"""The symmetry of a cell with a shorter vector (Å) is not looked for: no material has one, and
-spglib takes up to half a minute before it gives up."""
+"""The symmetry of a cell with a shorter vector (Å) is not searched. No material has such a cell,
+and spglib needs up to half a minute before it fails.
+"""
 
 MAX_COORDINATE = 1e6
-"""A fractional coordinate beyond this has lost its place in the cell to rounding."""
+"""Above this value a fractional coordinate has lost its position in the cell to rounding."""
 
 
 def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
-    """The crystal as the method sees it: ordered, neutral species, no site properties.
+    """The crystal in the form that the method uses: ordered, neutral species, no site properties.
 
     Oxidation states and labels are dropped, deuterium and tritium become hydrogen.
 
@@ -124,7 +125,9 @@ def in_site_order(structure: Structure) -> Structure:
 
 @cache
 def _electronegativity_order(symbol: str) -> tuple[float, str]:
-    """Sorts elements as pymatgen sorts sites: by Pauling electronegativity, then symbol."""
+    """Sorting key of an element in pymatgen's order of sites: Pauling electronegativity, then
+    symbol.
+    """
     from pymatgen.core import Element
 
     with warnings.catch_warnings():
@@ -158,7 +161,7 @@ def _to_pymatgen(structure: Any) -> Structure:
 
 
 def shortest_distance(structure: Structure) -> float:
-    """Shortest distance between two sites, a site and its own images included (Å)."""
+    """Shortest distance between two sites, including a site and its own images (Å)."""
     lattice, n_sites = structure.lattice, len(structure)
     # In an LLL-reduced cell the shortest lattice vector is a sum of these.
     steps = np.array([step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)])
@@ -170,7 +173,7 @@ def shortest_distance(structure: Structure) -> float:
 
 
 def reduce(structure: Structure) -> Structure:
-    """Primitive cell with pymatgen's default tolerance, then Niggli cell.
+    """Primitive cell (pymatgen's default tolerance), then Niggli cell.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def reduce(structure: Structure) -> Structure:
 
 @dataclass(frozen=True, slots=True)
 class Symmetry:
-    """Space group and orbits of a crystal in the cell it was given in.
+    """Space group and orbits of a crystal in the given cell.
 
     Attributes
     ----------
@@ -215,7 +218,7 @@ class Symmetry:
 
 
 def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) -> Symmetry | None:
-    """Space group, Wyckoff letters and orbits by spglib through pymatgen, or None if it finds none.
+    """Space group, Wyckoff letters and orbits by spglib through pymatgen; None if spglib fails.
 
     Parameters
     ----------
@@ -249,7 +252,7 @@ def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) ->
 def symmetrised(
     structure: Structure, *, widest: float, symprec: float, angle_tolerance: float
 ) -> Structure | None:
-    """The crystal of highest symmetry that is found near this one.
+    """The crystal of highest symmetry near this one.
 
     Parameters
     ----------
@@ -309,6 +312,6 @@ def crystal_system(space_group: int) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its type; at most 200 characters."""
+    """The first line of an exception's message, or its type; at most 200 characters."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]

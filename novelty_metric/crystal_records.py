@@ -1,4 +1,4 @@
-"""The crystals behind a verdict, small enough to be kept for every sample."""
+"""The crystals behind a verdict, in a form small enough to keep for every sample."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CrystalRecord:
 
     @classmethod
     def of(cls, structure: Structure) -> CrystalRecord:
-        """The record of an ordered crystal of elements."""
+        """The record of an ordered crystal."""
         return cls(
             np.array(structure.lattice.matrix, dtype=np.float64),
             np.array(structure.atomic_numbers, dtype=np.uint8),
@@ -39,7 +39,7 @@ class CrystalRecord:
         )
 
     def to_structure(self) -> Structure:
-        """The crystal, with sites in order and coordinates unchanged."""
+        """The crystal, with the same order of sites and the same coordinates."""
         from pymatgen.core import Element, Lattice, Structure
 
         return Structure(
@@ -63,7 +63,7 @@ class CrystalRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrystalRecords:
-    """At most four crystals for a sample, whatever was tried for it.
+    """At most four crystals for a sample, for any number of candidates.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each one line: what, where, what to do."""
+"""The errors that users see. Each is one line: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 
 class NoveltyMetricError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base class of all errors that the package raises on purpose."""
 
 
 class InputError(NoveltyMetricError):
-    """The call, or a file named in it, can't be used (exit status 2)."""
+    """The call, or a file named in it, cannot be used (exit status 2)."""
 
 
 class CrystalError(NoveltyMetricError):
-    """One crystal can't be used; it becomes a row with this message."""
+    """One crystal cannot be used; its row gives this message."""
 
 
 class StoreError(InputError):
@@ -22,7 +22,7 @@ class StoreError(InputError):
 
 
 def near_or_known(name: str, known: Iterable[str]) -> str:
-    """The end of a line on an unknown name: one that it may be meant for, or all that are known."""
+    """End of a message about an unknown name: the closest known name, or all known names."""
     import difflib
 
     known = list(known)

@@ -1,4 +1,4 @@
-"""`SubstitutionNovelty`: the one class that strings the steps of the method together."""
+"""`SubstitutionNovelty`, the class that connects the steps of the method."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from novelty_metric.verdict import CrystalResult
 
 _GRACE = 0.25
-"""Share of the time until a deadline for which steps without relaxation may go on beyond it."""
+"""Steps without relaxation may exceed the deadline by this fraction of the time until it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricState:
-    """What a metric holds, for the metric of another process to take over."""
+    """State of a metric, to be merged into the metric of another process."""
 
     identity: Mapping[str, Any]
     samples: tuple[Sample, ...]
@@ -55,7 +55,8 @@ class MetricState:
 
 
 class SubstitutionNovelty:
-    """Which generated crystals are copies of the reference, or copies with elements exchanged.
+    """Find the generated crystals that duplicate a reference crystal, or that substitution
+    explains.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ class SubstitutionNovelty:
         self._forget()
 
     def _forget(self) -> None:
-        """Have nothing open and no samples."""
+        """Start without open resources and without samples."""
         self._pipeline: Pipeline | None = None
         self._test_set: TestSet | None = None
         self._search: Pipeline | None = None
@@ -252,7 +253,7 @@ class SubstitutionNovelty:
         )
 
     def update_samples(self, samples: Iterable[Sample]) -> None:
-        """Add what a reader gives; see `novelty_metric.samples.read_samples`.
+        """Add the samples of a reader; see `novelty_metric.samples.read_samples`.
 
         Raises
         ------
@@ -269,7 +270,7 @@ class SubstitutionNovelty:
         self._samples += new
 
     def compute(self, *, deadline: float | None = None) -> NoveltyReport:
-        """Score what was added and not yet scored, and report on everything.
+        """Score the samples that are not yet scored, and return the report on all.
 
         Parameters
         ----------
@@ -299,7 +300,7 @@ class SubstitutionNovelty:
             return self._report()
 
     def report(self, *, deadline: float | None = None) -> NoveltyReport:
-        """The report on what is scored; scores nothing.
+        """The report on the samples scored so far; scores nothing.
 
         Parameters
         ----------
@@ -315,7 +316,7 @@ class SubstitutionNovelty:
         ids: Sequence[str] | None = None,
         energies: Sequence[float | None] | None = None,
     ) -> NoveltyReport:
-        """Score these crystals alone, and leave what was added before as it is."""
+        """Score these crystals alone; samples added before are unchanged."""
         kept = self._samples, self._cases, self._clock.seconds
         self._samples, self._cases, self._clock.seconds = [], {}, defaultdict(float)
         try:
@@ -331,7 +332,7 @@ class SubstitutionNovelty:
     def reward(self, structures: Iterable[Any]) -> np.ndarray: ...
 
     def reward(self, structures: Any) -> float | np.ndarray:
-        """Graded novelty of each crystal: 0 for a copy, 1 where no reference crystal is near.
+        """Graded novelty of each crystal: 0 for a copy, 1 if no reference crystal is near.
 
         For reinforcement and active learning. It searches only: nothing is relaxed, neither the
         potential nor the hull is opened, and the crystals are not added to the metric::
@@ -384,7 +385,8 @@ class SubstitutionNovelty:
         return np.array([one.value for one in self.reward_details(structures)], dtype=np.float64)
 
     def reward_details(self, structures: Iterable[Any]) -> list[Reward]:
-        """The same for several crystals, each with the nearest reference crystal, or the reason.
+        """Graded novelty of several crystals, each with the nearest reference crystal or the
+        reason.
 
         Raises
         ------
@@ -403,7 +405,7 @@ class SubstitutionNovelty:
         return rewards(self._search, structures)
 
     def prepare(self) -> None:
-        """Open the reference, the potential and the hull now rather than at the first `compute`.
+        """Open the reference, the potential and the hull now, not at the first `compute`.
 
         Raises
         ------
@@ -413,7 +415,7 @@ class SubstitutionNovelty:
         self.pipeline.prepare_search()
 
     def reset(self) -> None:
-        """Forget every sample; what was opened stays open."""
+        """Remove all samples; opened resources stay open."""
         self._samples.clear()
         self._cases.clear()
         self._begun.clear()
@@ -436,7 +438,7 @@ class SubstitutionNovelty:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The steps, each callable alone, over what is opened now if it was not before."""
+        """The steps, each callable alone; opens the resources if necessary."""
         if self._pipeline is None:
             step = "open"
             with self._clock.timed(step):
@@ -453,22 +455,22 @@ class SubstitutionNovelty:
 
     @property
     def reference(self) -> Reference:
-        """The reference, opened now if it was not before."""
+        """The reference; opens it if necessary."""
         return self.pipeline.resources.reference
 
     @property
     def calibration(self) -> Calibration | None:
-        """What real crystals of the reference score with these settings, if that was measured."""
+        """The calibration: results of real reference crystals with these settings, if measured."""
         return self.context().calibration
 
     @property
     def device(self) -> str | None:
-        """Device that was asked for; None: what the machine has."""
+        """The requested device; None means the best available one."""
         return self.spec.device or getattr(self.spec.relaxer, "device", None)
 
     @property
     def progress(self) -> ProgressCallback:
-        """Whom a long run tells where it stands."""
+        """The progress callback of a long run."""
         return self._clock.progress
 
     @progress.setter
@@ -478,7 +480,7 @@ class SubstitutionNovelty:
     def context(
         self, *, seconds: Mapping[str, float] | None = None, warnings: Iterable[str] = ()
     ) -> RunContext:
-        """What a report says of a run but its crystals.
+        """The description of a run in its report, without the crystals.
 
         Parameters
         ----------
@@ -496,7 +498,7 @@ class SubstitutionNovelty:
     # -- several metrics ---------------------------------------------------------------------
 
     def merge(self, other: SubstitutionNovelty | MetricState) -> None:
-        """Take over the samples of another metric of the same settings, scored or not.
+        """Merge the samples of another metric with the same settings, scored or not.
 
         Ids that both use get the suffix ``~2``, ``~3`` and so on here.
 
@@ -532,13 +534,13 @@ class SubstitutionNovelty:
             self._clock.seconds[step] += seconds
 
     def state(self) -> MetricState:
-        """What was added and scored, to be sent to the metric of another process."""
+        """The added and scored samples, in a form for the metric of another process."""
         return MetricState(
             self._identity(), tuple(self._samples), dict(self._cases), dict(self._clock.seconds)
         )
 
     def search_only(self) -> SubstitutionNovelty:
-        """A metric that relaxes nothing, on the same reference and otherwise of the same settings.
+        """A metric that relaxes nothing, with the same reference and the same other settings.
 
         It has none of the samples.
         """
@@ -548,7 +550,7 @@ class SubstitutionNovelty:
         )
 
     def over(self, reference: Reference) -> SubstitutionNovelty:
-        """A metric of the same settings over another reference, without samples.
+        """A metric with the same settings and another reference, without samples.
 
         It borrows the relaxer and the hull of this one, which has to outlive it.
         """
@@ -562,7 +564,7 @@ class SubstitutionNovelty:
         reference: Reference | None = None,
         relaxer: str | Potential | Relaxer | None = None,
     ) -> SubstitutionNovelty:
-        """A metric with another protocol over the same samples, to see what a setting does.
+        """A metric with another protocol and the same samples, to test the effect of a setting.
 
         Unless it has a relaxer of its own, it shares the relaxer and the hull of this one, which
         must stay open, and takes over what was computed here and the other protocol leaves alone:
@@ -592,7 +594,7 @@ class SubstitutionNovelty:
         return other
 
     def _borrowed(self, reference: Reference) -> ResourceSpec:
-        """What is open here, over this reference, without the second potential."""
+        """The open resources with this reference, without the second potential."""
         opened = self.pipeline.resources
         return dataclasses.replace(
             self.spec,
@@ -603,7 +605,7 @@ class SubstitutionNovelty:
         )
 
     def _beside(self, rules: ScoringRules, spec: ResourceSpec) -> SubstitutionNovelty:
-        """A metric without samples by other rules, on something else."""
+        """A metric without samples, with other rules and resources."""
         other = copy.copy(self)
         other.rules, other.spec = rules, spec
         other._clock = StepClock(self.progress)
@@ -620,7 +622,7 @@ class SubstitutionNovelty:
     def with_rediscovery(
         self, report: NoveltyReport, rows: Iterable[CrystalResult]
     ) -> NoveltyReport:
-        """The report with what the samples rediscover, if `rediscover` names a test set.
+        """The report with the rediscovered crystals, if `rediscover` names a test set.
 
         Parameters
         ----------
@@ -641,7 +643,7 @@ class SubstitutionNovelty:
         return rediscovery.with_rediscovery(report, found)
 
     def _identity(self) -> dict[str, Any]:
-        """What two metrics must share to be merged."""
+        """Settings that two metrics must share to be merged."""
         rules, hull = self.rules, self.spec.hull
         opened = self._pipeline is not None
         reference = self.reference if opened else self.spec.open_reference()
@@ -669,7 +671,7 @@ class SubstitutionNovelty:
 
 
 def _begun(case: Case, before: ScoringRules, now: ScoringRules) -> Case:
-    """What of a case other rules leave as it is."""
+    """The parts of a case that other rules leave unchanged."""
     begun = case.normalised(
         with_symmetry=_symmetry_settings(before.protocol) == _symmetry_settings(now.protocol)
     )
@@ -683,7 +685,7 @@ def _symmetry_settings(protocol: Protocol) -> tuple[float, float]:
 
 
 def _still_found(found: ParentsResult, before: Protocol, now: Protocol) -> ParentsResult | None:
-    """The parents that a search by another protocol would find; None if that isn't known."""
+    """The parents that a search by another protocol would find; None if they are unknown."""
     if dataclasses.replace(before, name="", k=1) != dataclasses.replace(now, name="", k=1):
         return None
     if now.k == before.k:

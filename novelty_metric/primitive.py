@@ -1,4 +1,4 @@
-"""Smaller and shorter cells of the same crystal, as pymatgen finds them, within bounds.
+"""Smaller and shorter cells of the same crystal, as pymatgen finds them, with limits on the work.
 
 `Structure.get_primitive_structure` lists every sublattice of a cell at once. For 300 atoms of one
 element these are 250,000, each held against up to 300 vectors: gigabytes and minutes where the
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TOLERANCE = 0.25
-"""Å along each cell vector: pymatgen's default, which the method takes."""
+"""Tolerance along each cell vector (Å): pymatgen's default, as in the method."""
 
 MOST_COMPARISONS = 4 * 10**7
-"""Pairs of sites that are compared in search of a smaller cell: some seconds."""
+"""Maximum number of pairs of sites compared in search of a smaller cell: some seconds."""
 
 MOST_POINTS = 10**6
-"""Lattice points within the longest vector of a cell, all of which pymatgen lists (300 MB) for its
-Niggli cell: those of a cell 500 times as long as wide."""
+"""Maximum number of lattice points within the longest cell vector, all of which pymatgen lists for
+the Niggli cell (300 MB). A cell 500 times as long as wide has this many.
+"""
 
 _AT_ONCE = 8
-"""Sites that are held against all others at once: most sublattices fall by the first."""
+"""Number of sites compared with all others in one step; most sublattices fail in the first step."""
 
 _SLACK = 1e-9
-"""Relative; far above rounding, so that the look-up refuses nothing that pymatgen accepts."""
+"""Relative margin far above rounding, so that the look-up refuses nothing that pymatgen accepts."""
 
 
 def niggli(structure: Structure) -> Structure:
-    """Pymatgen's `get_reduced_structure` with its default, the Niggli cell.
+    """The structure of pymatgen's `get_reduced_structure` with its default, the Niggli cell.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def _primitive(structure: Structure, left: list[int]) -> Structure:
 
 
 def _periods(coords: list[NDArray[np.float64]], tolerance: NDArray[np.float64]) -> np.ndarray:
-    """Vectors (fractional) that bring every site near one of its element.
+    """Translations (fractional) that bring every site close to a site of the same element.
 
     They join the sites of the rarest element; most fall at the first sites that they are tried on.
     """
@@ -115,7 +116,7 @@ def _periods(coords: list[NDArray[np.float64]], tolerance: NDArray[np.float64]) 
 def _near(
     points: np.ndarray, others: np.ndarray, tolerance: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which points are within the tolerance of one of the others, along each axis, modulo 1."""
+    """A mask of the points within the tolerance of another point, along each axis, modulo 1."""
     from scipy.spatial import cKDTree
 
     scale = 1.0 / tolerance
@@ -127,7 +128,7 @@ def _near(
 
 
 def _not_neighbours(coords: np.ndarray, tolerance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pairs of sites may fall on one, (n, n): those farther apart, and each with itself."""
+    """A mask (n, n) of the pairs of sites that can merge: distant pairs, each site with itself."""
     apart = coords[None, :, :] - coords[:, None, :]
     apart -= np.round(apart)
     far: NDArray[np.bool_] = np.any(np.abs(apart) > tolerance, axis=-1)
@@ -138,7 +139,7 @@ def _not_neighbours(coords: np.ndarray, tolerance: NDArray[np.float64]) -> NDArr
 def _sublattices(
     n_formulas: int, vectors: np.ndarray, tolerance: NDArray[np.float64]
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Cells whose three vectors are among the periods, with their number in the given cell.
+    """Cells whose three vectors are periods, with their number in the given cell.
 
     As matrices in Hermite normal form that give the given cell, by size, diagonal and entries: the
     order in which pymatgen goes through them.
@@ -157,7 +158,7 @@ def _factors(number: int) -> list[int]:
 def _with_diagonal(
     a: int, e: int, g: int, vectors: np.ndarray, tolerance: NDArray[np.float64]
 ) -> Iterator[NDArray[np.int64]]:
-    """Those of ``[[a, b, c], [0, e, f], [0, 0, g]]`` whose inverse has rows among the periods."""
+    """The matrices ``[[a, b, c], [0, e, f], [0, 0, g]]`` whose inverse has only periods as rows."""
     wide = tolerance * (1 + _SLACK)
     if not _near(np.array([[0, 0, 1 / g]]), vectors, wide)[0]:
         return
@@ -183,7 +184,7 @@ def _merged(
     size: int,
     left: list[int],
 ) -> list[NDArray[np.float64]] | None:
-    """One site, their mean, for each `size` sites that fall on one another; None if others do.
+    """One mean site for each group of `size` merged sites; None if a group has another size.
 
     Parameters
     ----------

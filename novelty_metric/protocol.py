@@ -10,7 +10,7 @@ from novelty_metric.errors import InputError
 
 Minima = Literal["keep", "check", "escape"]
 MINIMA = get_args(Minima)
-"""What is done where a relaxation may have ended on a saddle."""
+"""Treatment of a relaxation that may have ended at a saddle point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class Protocol:
 
     @classmethod
     def named(cls, name: str) -> Protocol:
-        """The preset of that name, ``paper`` or ``fast``.
+        """The preset with this name, ``paper`` or ``fast``.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class Protocol:
 
 Scope = Literal["eligible", "all"]
 SCOPES = get_args(Scope)
-"""Which crystals are searched for parents."""
+"""The crystals whose parents are searched."""
 
 OPTIMIZERS = ("lbfgs", "fire", "bfgs_symmetric")
 

@@ -1,4 +1,4 @@
-"""What is said about one crystal, and why."""
+"""Types of a result: verdicts, evidence, and the row of a crystal (`scoring/case.py` decides)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """The answer for one crystal."""
+    """The verdict of one crystal."""
 
     DUPLICATE = "duplicate"
     SUBSTITUTED = "substituted"
@@ -22,14 +22,14 @@ class Verdict(StrEnum):
 
 
 class Route(StrEnum):
-    """How a parent was found; also the paper's sub-kinds, with `BOTH`."""
+    """The route by which a parent was found; with `BOTH`, also the paper's sub-kinds."""
 
     LATTICE_SITES = "lattice_sites"
     WYCKOFF = "wyckoff"
 
 
 class Kind(StrEnum):
-    """Which routes hold a confirmed parent (known only when every parent was relaxed)."""
+    """The routes with a confirmed parent (known only if every parent was relaxed)."""
 
     BOTH = "both"
     LATTICE_SITES = "lattice_sites"
@@ -42,7 +42,7 @@ PETTIFOR = "modified Pettifor number"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a field is in the files of a report; its Arrow type follows from its own.
+    """Meaning of a field in the files of a report; its Arrow type follows from its Python type.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ Supercell = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """A reference crystal that could be the parent of a generated one, with the atom map.
+    """A reference crystal that can be the parent of a generated crystal, with the atom map.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class Parent:
 
     @property
     def order(self) -> tuple[float, bool, int]:
-        """Sorts the candidates of a crystal over both routes: the one to be relaxed first is least.
+        """Sorting key of a crystal's candidates over both routes; the least is relaxed first.
 
         The cheapest first; of equal cost lattice and sites first, then by rank.
         """
@@ -116,7 +116,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriedParent:
-    """A candidate parent and what became of it.
+    """A candidate parent and the result of its relaxation.
 
     `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
     relaxation that was run gave nothing. `ended_early` is ``"accepted"`` where a
@@ -138,7 +138,7 @@ class TriedParent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateMatch:
-    """The reference crystal that a generated one is a copy of.
+    """The reference crystal that a generated crystal duplicates.
 
     `match_rms` is the RMS site distance in (V/N)^(1/3). `sample_cells` reduced cells of the
     generated crystal were compared with `parent_cells` of the other; one of the two numbers is 1.
@@ -153,7 +153,7 @@ class DuplicateMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrystalResult:
-    """The row of one sample: verdict and evidence.
+    """The row of one sample: its verdict and the evidence.
 
     Each `Column` says what its field means. `verdict` is None, with the reason in `error`, for what
     could not be scored. For an unmatched or undecided crystal the parent fields describe the
@@ -270,12 +270,12 @@ class CrystalResult:
 
     @property
     def no_competing_compound(self) -> bool | None:
-        """Whether its hull rests on the elements alone, see `rests_on_elements`."""
+        """True if the hull at this crystal rests on the elements alone, see `rests_on_elements`."""
         return rests_on_elements(self.decomposition)
 
 
 def rests_on_elements(decomposition: Mapping[str, float] | None) -> bool | None:
-    """Whether a compound decomposes into nothing but elements, as where no compound is known.
+    """True if a compound decomposes only into elements, as in a system without known compounds.
 
     Its energy above hull is then its formation energy: one far below zero says nothing against it.
     False for the crystal of an element, which competes with the known crystals of that element;

@@ -1,4 +1,4 @@
-"""What a generative model wrote, as crystals with ids.
+"""Readers for the files of generative models: they return crystals with ids.
 
 Importing this package loads the standard library alone; torch, pymatgen, ASE and pyarrow are
 loaded when a file that needs them is read.

@@ -1,4 +1,4 @@
-"""What readers give: an `Entry` per crystal that a model wrote, and the `Sample` it becomes."""
+"""The results of a reader: an `Entry` per crystal of the file, and the `Sample` made from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 LONGEST_REASON = 300
-"""Characters of the reason why a crystal could not be read."""
+"""Maximum length of the reason why a crystal could not be read (characters)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One crystal of a file, found but not parsed: what is not drawn costs next to nothing.
+    """A crystal of a file, found but not yet parsed; entries that are not drawn cost almost
+    nothing.
 
     Attributes
     ----------
@@ -71,7 +72,7 @@ class Entry:
         return cls(id, place, refuse)
 
     def sample(self, sample_id: str, source: str) -> Sample:
-        """Parse the crystal; one that can't be read is a sample with the reason."""
+        """Parse the crystal. If it cannot be read, return a sample with the reason."""
         try:
             return Sample(sample_id, self.parse(), None, source, self.energy)
         except Exception as error:  # a model's text and numbers may break any parser in any way

@@ -1,4 +1,4 @@
-"""What every reader checks: elements, and the lengths and angles of a cell.
+"""Checks that all readers share: elements, and the lengths and angles of a cell.
 
 pymatgen is imported by the functions that need it.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class UnreadableCrystal(ValueError):
-    """A crystal that can't be read; the message becomes its row."""
+    """A crystal that cannot be read; the message appears in its row."""
 
 
 def element(name: str | int) -> Element:
@@ -53,7 +53,7 @@ def _elements() -> dict[str | int, Element]:
 
 
 def check_cell(lengths: Sequence[float], angles: Sequence[float]) -> float:
-    """Refuse a, b, c (Å) and α, β, γ (degrees) that no cell has.
+    """Refuse cell lengths a, b, c (Å) and angles α, β, γ (degrees) that are impossible.
 
     pymatgen would bend impossible angles into possible ones.
 

@@ -43,31 +43,32 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition, Lattice, Structure
 
 MAX_WORDS = 2_000_000
-"""Most words of a CIF that are read: 50 MB of single digits would take 2 GB in memory."""
+"""Maximum number of words read from a CIF: 50 MB of single digits would take 2 GB of memory."""
 
 MAX_POSITIONS = 20_000
-"""Most positions that are made, sites times operations; each takes some 50 microseconds."""
+"""Maximum number of positions (sites times operations); each takes about 50 microseconds."""
 
 MAX_EXAMINED_SITES = 1_000
-"""Most sites whose own symmetry or distances are asked for, where the file contradicts itself."""
+"""Maximum number of sites for symmetry and distance checks, if the file contradicts itself."""
 
 SITE_TOLERANCE = 1e-4
-"""Positions this near, in each fractional coordinate, are one; as pymatgen's reader has it."""
+"""Positions closer than this in each fractional coordinate are one; value of pymatgen's reader."""
 
 _THIRD_TOLERANCE = 1e-4
-"""A coordinate this near to 1/3 or 2/3, as a share of it, is a third; as in pymatgen's reader."""
+"""A coordinate within this relative distance of 1/3 or 2/3 is a third; as in pymatgen's reader."""
 
 _THINNEST = 0.01
-"""Least distance of opposite faces of the cell (Å); as pymatgen's reader has it."""
+"""Minimum distance between opposite faces of the cell (Å); value of pymatgen's reader."""
 
 _SPECIAL = 0.05
-"""A site and its own image this near (Å) are one on a special position, written with few digits."""
+"""A site and its own image closer than this (Å) are one special position, written with few digits.
+"""
 
 _CLOSE = 0.5
-"""An origin that puts atoms of one element nearer than this (Å) is the wrong one."""
+"""An origin that puts two atoms of one element closer than this (Å) is wrong."""
 
 DUMMY_EDGE = 100.0
-"""Side (Å) of the cell that ADiT writes where it failed to make a crystal."""
+"""Edge (Å) of the cell that ADiT writes if it failed to make a crystal."""
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\([\d.]*\)?)?", re.ASCII)
 _DATA_LINE = re.compile(r"^\s*data_", re.MULTILINE | re.IGNORECASE)
@@ -82,11 +83,11 @@ _MAGNETIC_CENTRINGS = "_space_group_symop_magn_centering_xyz"
 
 
 class _Complete(UnreadableCrystal):
-    """With a message that needs no word before it."""
+    """An error whose message needs no introduction."""
 
 
 def crystal_from_cif(text: str) -> Structure:
-    """Crystal from a CIF with one data block.
+    """Make the crystal of a CIF with one data block.
 
     Tags of the core dictionary are known in any case, with a point or underscores, as are those of
     magnetic CIFs. Listed operations decide; without any, a Hall symbol does, then a
@@ -176,14 +177,14 @@ class _Block:
         return cls(values)
 
     def text(self, tag: str) -> str | None:
-        """The value of a tag, None if it is unknown or missing."""
+        """The value of a tag; None if it is unknown or missing."""
         values = self.values.get(tag, [])
         if len(values) > 1:
             raise UnreadableCrystal(f"{len(values)} values of {tag} where one is expected")
         return None if not values or values[0].strip() in NULL else values[0].strip()
 
     def number(self, tag: str) -> float:
-        """The number of a tag that has to have one."""
+        """The number of a required tag."""
         values = self.values.get(tag)
         if values is None:
             raise UnreadableCrystal(f"{tag!r} is missing")
@@ -192,12 +193,12 @@ class _Block:
         return _number(values[0], tag)
 
     def column(self, name: str) -> list[str] | None:
-        """A column of the sites, None if it is missing."""
+        """A column of the sites; None if it is missing."""
         return self.values.get(f"_atom_site_{name}")
 
 
 def _plain(text: str) -> str:
-    """The text with lines as gemmi reads them; characters that CIF does not know become ``~``.
+    """The text with line ends that gemmi reads; characters that CIF does not allow become ``~``.
 
     So they harm no comment, and make no number of what is none.
     """
@@ -214,7 +215,7 @@ def _plain(text: str) -> str:
 
 
 def _grammar_fault(error: Exception) -> UnreadableCrystal:
-    """What gemmi says, with the line: ``string:12:0(345): parse error``."""
+    """The error message of gemmi, with the line: ``string:12:0(345): parse error``."""
     if "expected block header" in str(error):
         return _Complete(_blocks_fault(0))
     match = re.match(r"string:(\d+)(?::\d+\(\d+\))?:?\s*(?:in \S*:\s*)?(.*)", str(error), re.DOTALL)
@@ -233,7 +234,7 @@ def _blocks_fault(n_blocks: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _canonical(tag: str) -> str:
-    """The tag as it is looked up, or nothing if it is not needed."""
+    """The tag as it is looked up; empty if it is not needed."""
     name = tag.lower().replace(".", "_").rstrip("_")
     return name if name.startswith(_NEEDED) else ""
 
@@ -265,7 +266,7 @@ def _unquoted(word: str) -> str:
 
 
 def _number(word: str, where: str) -> float:
-    """A CIF number, its standard uncertainty left out, or a fraction such as 1/3."""
+    """A CIF number without its standard uncertainty, or a fraction such as 1/3."""
     if match := _NUMBER.fullmatch(word):
         value = float(match[1])
         if math.isfinite(value):
@@ -345,7 +346,7 @@ _SITE_TAGS = re.compile(
 
 
 def _column(words: Sequence[str], name: str, labels: Sequence[str]) -> list[float]:
-    """Numbers of a column of the sites."""
+    """The numbers in a column of the sites."""
     if _PLAIN_NUMBERS.fullmatch("".join(words)):
         try:
             values = list(map(float, words))
@@ -364,7 +365,7 @@ def _column(words: Sequence[str], name: str, labels: Sequence[str]) -> list[floa
 
 
 def _refuse_unlisted_atoms(block: _Block, names: Sequence[str]) -> None:
-    """Refuse dummy atoms, and hydrogens that are said to be there but are not listed."""
+    """Refuse dummy atoms, and hydrogen atoms that the file mentions but does not list."""
     for row, word in enumerate(block.column("attached_hydrogens") or ()):
         if word not in NULL and _number(word, "_atom_site_attached_hydrogens") != 0:
             raise UnreadableCrystal(f"{names[row]} has attached hydrogens, which are not listed")
@@ -376,7 +377,7 @@ def _refuse_unlisted_atoms(block: _Block, names: Sequence[str]) -> None:
 def _with_oxidation(
     block: _Block, symbols: Sequence[str], types: Sequence[str] | None
 ) -> list[tuple[str, float | None]]:
-    """Symbols with the oxidation states of the loop of atom types, if that has them all."""
+    """Symbols with the oxidation states of the atom-type loop, if it has all of them."""
     kinds = block.values.get("_atom_type_symbol")
     numbers = block.values.get("_atom_type_oxidation_number")
     if kinds is None or numbers is None or len(kinds) != len(numbers):
@@ -414,7 +415,7 @@ def _read_lattice(block: _Block) -> Lattice:
 
 
 def _listed(block: _Block) -> Operations | None:
-    """The operations that the file lists, None if it lists none."""
+    """The operations that the file lists; None if it lists none."""
     if any(re.search(r"_modulation|_wave_vector|_ssg_", tag) for tag in block.values):
         raise UnreadableCrystal("the structure is modulated")
     if magnetic := block.values.get(_MAGNETIC_OPERATIONS):
@@ -473,7 +474,7 @@ def _structure(block: _Block) -> Structure:
 
 
 def _refuse_dummy_cell(block: _Block) -> None:
-    """Say of an atom with element number 0, which a CIF calls X, where it comes from."""
+    """Explain the origin of an atom with element number 0, which a CIF calls X."""
     symbols = block.column("type_symbol") or block.column("label") or ()
     if not any(re.fullmatch(r"[Xx](?![A-Za-z]).*", symbol) for symbol in symbols):
         return
@@ -507,7 +508,7 @@ def _refuse_transform(block: _Block, names: Sequence[GroupName]) -> None:
 
 
 def _missing_operations(operations: Operations | None, names: Sequence[GroupName]) -> str | None:
-    """What to say of operations that are not those of the group named; None if nothing.
+    """A message if the operations are not those of the named group, else None.
 
     CrystaLLM writes the name of the group and the identity alone; its postprocessing puts the
     operations in.
@@ -528,7 +529,7 @@ def _missing_operations(operations: Operations | None, names: Sequence[GroupName
 
 
 def _has_group(structure: Structure, names: Sequence[GroupName]) -> bool:
-    """Whether the sites, as they are listed, have a space group that is named."""
+    """True if the listed sites have one of the named space groups."""
     if len(structure) > MAX_EXAMINED_SITES:
         return False
     try:
@@ -539,7 +540,7 @@ def _has_group(structure: Structure, names: Sequence[GroupName]) -> bool:
 
 
 def _refuse_multiplicities(block: _Block, n_sites: int) -> None:
-    """Refuse sites of multiplicity above 1 where nothing multiplies them."""
+    """Refuse sites of multiplicity above 1 if no operation multiplies them."""
     column = block.column("symmetry_multiplicity") or block.column("site_symmetry_multiplicity")
     numbers = [_NUMBER.fullmatch(word) for word in column or ()]
     total = sum(float(number[1]) if number else 1.0 for number in numbers)
@@ -555,7 +556,7 @@ def _fitting(
     assembled: Callable[[Operations], _Assembled],
     lattice: Lattice,
 ) -> _Assembled:
-    """The crystal in the one setting that gives the atoms of the formula, and none too near."""
+    """The crystal in the one setting that agrees with the formula and has no atoms too close."""
     if len(settings) == 1:
         return assembled(settings[0])
     crystals = [assembled(setting) for setting in settings]
@@ -587,7 +588,7 @@ def _are_equal(structures: Sequence[Structure]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Assembled:
-    """The positions in the cell.
+    """The positions of all atoms in the cell.
 
     Attributes
     ----------
@@ -613,7 +614,7 @@ class _Assembled:
         return Structure(lattice, self.compositions, self.positions, labels=self.labels)
 
     def is_crowded(self, lattice: Lattice) -> bool:
-        """Whether two positions are nearer than atoms can be."""
+        """True if two positions are closer than two atoms can be."""
         if not 1 < len(self.positions) <= MAX_EXAMINED_SITES:
             return False
         distances = lattice.get_all_distances(self.positions, self.positions)
@@ -628,7 +629,7 @@ def _assemble(
     formula: Mapping[str, float],
     n_units: float | None,
 ) -> _Assembled:
-    """The rows, multiplied by the operations and merged, in pymatgen's order."""
+    """The rows, multiplied by the operations and merged, in the order of pymatgen."""
     n_positions = len(sites) * len(operations)
     if n_positions > MAX_POSITIONS:
         raise UnreadableCrystal(
@@ -675,7 +676,7 @@ def _images(coords: NDArray[np.float64], operations: Operations) -> NDArray[np.f
 def _on_special_positions(
     coords: NDArray[np.float64], operations: Operations, matrix: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Coordinates, those that miss a special position by their last digit moved onto it.
+    """The coordinates; positions that miss a special position by rounding are moved onto it.
 
     Such a row is the mean of its images that are at most `_SPECIAL` away. Rows whose images merge
     as they are stay as they are.
@@ -689,7 +690,7 @@ def _on_special_positions(
 
 
 def _atoms(kinds: Sequence[_SiteKind], counts: Sequence[int]) -> dict[str, float]:
-    """Atoms per element in the cell."""
+    """Number of atoms of each element in the cell."""
     atoms: dict[str, float] = {}
     for kind, count in zip(kinds, counts, strict=True):
         for symbol, amount in kind.amounts:
@@ -698,7 +699,7 @@ def _atoms(kinds: Sequence[_SiteKind], counts: Sequence[int]) -> dict[str, float
 
 
 def _thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coordinates written with few digits, the thirds made exact."""
+    """The coordinates, with rounded thirds made exact."""
     exact = coords.copy()
     for third in (1 / 3, 2 / 3):
         exact[np.abs(coords / third - 1) <= _THIRD_TOLERANCE] = third
@@ -706,7 +707,7 @@ def _thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hosts(images: NDArray[np.float64], coords: NDArray[np.float64]) -> list[int]:
-    """For each row the first row that has one of its images, itself if there is no earlier one.
+    """For each row, the first row that shares an image with it (itself if there is no earlier one).
 
     Parameters
     ----------
@@ -729,11 +730,11 @@ def _hosts(images: NDArray[np.float64], coords: NDArray[np.float64]) -> list[int
 
 
 _MOST_PAIRS = 4_000_000
-"""Most distances between rows and images that are looked at one by one; a tree takes more."""
+"""Maximum number of distances between rows and images computed one by one; a tree takes more."""
 
 
 def _refuse_coincidence(images: NDArray[np.float64], coords: NDArray[np.float64]) -> None:
-    """Refuse rows on one site, where there are too many to look at every pair."""
+    """Refuse rows on the same site, for too many rows to compare every pair."""
     from scipy.spatial import cKDTree
 
     reason = f"coincident atoms among {len(coords)} sites"
@@ -749,7 +750,7 @@ def _refuse_coincidence(images: NDArray[np.float64], coords: NDArray[np.float64]
 
 
 def _distinct(images: NDArray[np.float64]) -> list[int]:
-    """Which images of one row are kept: each that is at no earlier one that is kept.
+    """A mask of the images of one row to keep: those not equal to an earlier kept image.
 
     Parameters
     ----------
@@ -770,7 +771,9 @@ def _distinct(images: NDArray[np.float64]) -> list[int]:
 
 
 def _near(apart: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether differences of fractional coordinates, ``(…, 3)``, are those of one position."""
+    """A mask: True where a difference of fractional coordinates, ``(…, 3)``, means the same
+    position.
+    """
     apart -= np.rint(apart)
     np.abs(apart, out=apart)
     return np.asarray((apart < SITE_TOLERANCE).all(-1))
@@ -778,7 +781,7 @@ def _near(apart: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SiteKind:
-    """What is on a site, and how pymatgen sorts it: by electronegativity, then by name.
+    """The species on a site, in pymatgen's sorting order: electronegativity, then name.
 
     Attributes
     ----------
@@ -824,7 +827,7 @@ def _site_kind(species: tuple[tuple[str, float | None, float], ...]) -> _SiteKin
 def _coincidence(
     kinds: Sequence[_SiteKind], rows: Sequence[Sequence[int]], labels: Sequence[str]
 ) -> str | None:
-    """What is wrong with the occupancies of a site; None if they sum to at most 1 everywhere."""
+    """A message if the occupancies of a site are wrong; None if none sums to more than 1."""
     for kind, here in zip(kinds, rows, strict=True):
         total = sum(amount for _, amount in kind.amounts)
         if total > 1 + 1e-8:
@@ -836,7 +839,7 @@ def _coincidence(
 
 
 def _order(kinds: Sequence[_SiteKind], owners: Sequence[int]) -> list[int]:
-    """Positions in the order in which pymatgen's reader gives them.
+    """The positions in the order of pymatgen's reader.
 
     Parameters
     ----------

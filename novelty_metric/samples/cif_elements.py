@@ -1,4 +1,4 @@
-"""Elements of a CIF: which one a site is, and what the formula says."""
+"""Elements of a CIF: the element of each site, and the check against the formula."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from novelty_metric.samples.checks import UnreadableCrystal, is_element
 from novelty_metric.samples.source import one_line
 
 NULL = ("?", ".", "")
-"""Values that stand for unknown, for not applicable, and for nothing."""
+"""Values for unknown, not applicable and empty."""
 
 _SYMBOL = re.compile(r"\s*([A-Za-z]+)[0-9+.-]*\s*")
 _FORMULA = re.compile(r"\s*(?:[A-Z][a-z]?\s*(?:\d+\.?\d*|\.\d+)?\s*)+")
@@ -65,7 +65,7 @@ def site_symbol(type_symbol: str | None, label: str | None, formula: frozenset[s
 
 
 def _symbols_of_label(label: str) -> list[str]:
-    """Elements that a label can begin with."""
+    """Elements with which a label can begin."""
     letters = re.match(r"[A-Za-z]*", label)[0]  # type: ignore[index]
     first, second, third = letters[:1].upper(), letters[1:2], letters[2:3]
     two = first + second.lower()
@@ -81,13 +81,13 @@ def _symbols_of_label(label: str) -> list[str]:
 
 
 def _is_group(label: str) -> bool:
-    """Whether the label can stand for an atom with hydrogen that is not listed."""
+    """True if the label can be an atom with hydrogen atoms that are not listed."""
     return re.match(r"O-?H|H2O|NH\d", label, re.IGNORECASE) is not None
 
 
 @lru_cache(maxsize=4096)
 def formula_counts(text: str) -> Mapping[str, float] | None:
-    """Atoms per element of ``_chemical_formula_sum``; None if it is not a plain sum.
+    """Number of atoms per element in ``_chemical_formula_sum``; None if it is not a plain sum.
 
     Deuterium and tritium count as hydrogen.
     """
@@ -103,14 +103,14 @@ def formula_counts(text: str) -> Mapping[str, float] | None:
 
 
 def hydrogen(symbol: str) -> str:
-    """The symbol, H for its isotopes."""
+    """The element's symbol; H for its isotopes."""
     return "H" if symbol in ("D", "T") else symbol
 
 
 def content_fault(
     counts: Mapping[str, float], formula: Mapping[str, float], n_units: float | None
 ) -> str | None:
-    """What is wrong with the atoms of the cell, by the formula; None if nothing is.
+    """A message if the atoms of the cell disagree with the formula, else None.
 
     Some programs write the formula of the whole cell beside the number of formula units. So a
     formula that can be divided by it is taken either way. Without that number the formula is

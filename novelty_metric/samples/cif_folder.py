@@ -16,7 +16,7 @@ from novelty_metric.samples.source import READ_ERRORS
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """The CIF files of the folder and its subfolders in natural order; other files are left alone.
+    """The CIF files of the folder and its subfolders in natural order; other files are ignored.
 
     Raises
     ------

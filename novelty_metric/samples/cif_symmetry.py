@@ -1,4 +1,4 @@
-"""Symmetry of a CIF: operations as text, and the settings that a name of a space group stands for.
+"""Symmetry of a CIF: operations as text, and the settings that a space-group name can mean.
 
 gemmi knows the settings and reads Hall symbols; spglib tells the type of a list of operations, and
 knows the full symbols and Schoenflies'. Both are imported by the functions that need them.
@@ -23,18 +23,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_OPERATIONS = 576
-"""Most operations that are read: a space group has at most 192 per cell, a magnetic cell holds
-several cells."""
+"""Maximum number of operations read: a space group has at most 192 per cell; a magnetic cell holds
+several cells.
+"""
 
 METRIC_TOLERANCE = 0.02
-"""How far operations may change the products of the cell vectors, as a share of the lengths: 1 % of
-a length or 1 degree. Refined and relaxed cells stay far below, another system does not."""
+"""Maximum relative change of the products of the cell vectors under an operation: 1 % of a length
+or 1 degree. Refined and relaxed cells stay far below it; another crystal system does not.
+"""
 
 _LONGEST = 100
-"""Characters of an operation or of a name that are looked at; none is half as long."""
+"""Maximum length of an operation or a name (characters); real ones are shorter than half of it."""
 
 _DECIMAL_TOLERANCE = 1e-3
-"""A translation written as a decimal and this near to a multiple of 1/24 is that multiple."""
+"""A decimal translation within this of a multiple of 1/24 is that multiple."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +59,7 @@ class Operations:
         return len(self.rotations)
 
     def misfit(self, matrix: NDArray[np.float64]) -> float:
-        """How far they change the products of the cell vectors, as a share of the lengths.
+        """The relative change of the products of the cell vectors under the operations.
 
         Parameters
         ----------
@@ -108,7 +110,7 @@ _TERM = re.compile(
 
 @lru_cache(maxsize=512)
 def listed_operations(texts: tuple[str, ...], centrings: tuple[str, ...] = ()) -> Operations:
-    """The group of operations such as ``-x+1/2, y, z``.
+    """The group made of operations such as ``-x+1/2, y, z``.
 
     Parameters
     ----------
@@ -163,7 +165,7 @@ def _operation(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _component(text: str) -> list[float] | None:
-    """Factors of x, y and z, and the translation; None if it is something else."""
+    """Factors of x, y and z, and the translation; None for any other text."""
     numbers = [0.0] * 4
     at = 0
     while at < len(text):
@@ -185,7 +187,7 @@ def _component(text: str) -> list[float] | None:
 
 
 def _codes(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> NDArray[np.int64]:
-    """A number for each operation, equal for those that are the same up to lattice translations."""
+    """A number per operation; operations that differ by a lattice translation have the same."""
     turned = np.rint(rotations).astype(np.int64).reshape(-1, 9) @ 11 ** np.arange(9)
     # A prime number of steps, a little shifted: no usual fraction is between two.
     steps = np.floor((translations + 2e-4) % 1 * 499).astype(np.int64)
@@ -211,12 +213,12 @@ def _type_number(rotations: NDArray[np.float64], translations: NDArray[np.float6
 # Names
 
 _ICSD_CHOICE = {"s": "1", "z": "2", "h": "h", "r": "r"}
-"""Letters that the ICSD sets after a symbol: first and second origin, hexagonal, rhombohedral."""
+"""Letters that the ICSD appends to a symbol: first or second origin, hexagonal, rhombohedral."""
 
 _OTHER_TAGS = re.compile(
     r"_symop_|_symmetry_equiv|_magn|_ssg|wyckoff|point_group|patterson|laue|bravais|transform"
 )
-"""What tags about symmetry have in them that name no space group."""
+"""Parts of tags about symmetry that do not name a space group."""
 
 _SHORT_MONOCLINIC = re.compile(r"([PABCIF])\s*(2(?:_?1)?(?:/[mabcnd])?|[mabcnd])", re.IGNORECASE)
 
@@ -242,7 +244,7 @@ def of_hall(symbol: str) -> Operations:
 
 
 def group_names(tags: Mapping[str, Sequence[str]]) -> list[GroupName]:
-    """Every name of a space group among the items of a CIF.
+    """All names of a space group among the items of a CIF.
 
     Parameters
     ----------
@@ -313,7 +315,7 @@ def _halls_of_code(number: int, code: str) -> tuple[str, ...]:
 
 
 def _has_code(entry: Any, code: str) -> bool:
-    """Whether a setting has a code of the International Tables, such as ``b1`` or ``2abc``."""
+    """True if a setting has a code of the International Tables, such as ``b1`` or ``2abc``."""
     code = re.sub(r"^([12]?)abc$", r"\1", code)
     if entry.qualifier in ("a", "b", "c"):  # groups without a choice of cell
         code = code.removesuffix("1")
@@ -343,7 +345,7 @@ def _halls_of_symbol(text: str, code: str) -> tuple[str, ...]:
 
 
 def _entries(symbol: str) -> list[Any]:
-    """Entries of gemmi's table with this symbol; of a short monoclinic one every unique axis."""
+    """Entries of gemmi's table with this symbol; for a short monoclinic symbol, all unique axes."""
     import gemmi
 
     found = gemmi.find_spacegroup_by_name(symbol) if symbol else None
@@ -384,7 +386,7 @@ def _spglib_types() -> list[Any]:
 
 @cache
 def _full_symbols() -> dict[str, tuple[str, ...]]:
-    """Symbols of gemmi's table by full symbols such as ``F 4/m -3 2/m``."""
+    """Symbols of gemmi's table, by full symbols such as ``F 4/m -3 2/m``."""
     by_hall = {entry.hall: entry.hm for entry in _table()}
     known: dict[str, tuple[str, ...]] = {}
     for kind in _spglib_types():
@@ -401,7 +403,7 @@ def _schoenflies() -> dict[str, int]:
 
 
 def possible_settings(names: Iterable[GroupName], matrix: NDArray[np.float64]) -> list[Operations]:
-    """The settings that all names and the cell allow, the usual one first.
+    """The settings that agree with all names and the cell; the usual one first.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ _BLOCK = 512
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """The CIF files in the archive's order, read as a stream; other members are left alone.
+    """The CIF files in the order of the archive, read as a stream; other members are ignored.
 
     The archive is passed over twice, as the ids depend on the names of all members.
 
@@ -47,7 +47,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def _names(path: Path) -> tuple[list[str], list[str]]:
-    """Names of the CIF files, and of some other members.
+    """Names of the CIF files and of some other members.
 
     Raises
     ------

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def data_blocks(lines: Iterable[str]) -> Iterator[str | None]:
-    """Text of each data block, None for one too long to be a crystal.
+    """Text of each data block; None for a block that is too long to be a crystal.
 
     What stands before the first block is left out if it is blank, comments, or followed by a
     block; text without any block is one block. A ``data_`` line inside a text field, between lines
@@ -50,7 +50,7 @@ def data_blocks(lines: Iterable[str]) -> Iterator[str | None]:
 
 
 def _joined(pieces: list[list[str]], size: int) -> Iterator[str | None]:
-    """One block, or several where the whole is not CIF."""
+    """One block, or several blocks if the text is not CIF."""
     whole = "".join(line for piece in pieces for line in piece)
     if size > MAX_MEMBER_BYTES or (len(pieces) > 1 and not is_cif(whole)):
         yield from _separate(pieces, size)
@@ -59,7 +59,7 @@ def _joined(pieces: list[list[str]], size: int) -> Iterator[str | None]:
 
 
 def _separate(pieces: list[list[str]], size: int) -> Iterator[str | None]:
-    """Each piece as a block; of text that is too long the last is cut, and None."""
+    """Each piece as a block; if the text is too long, the last piece is None."""
     *full, last = ("".join(piece) for piece in pieces)
     yield from full
     yield last if size <= MAX_MEMBER_BYTES else None
@@ -93,7 +93,7 @@ def cif_entries(lines: Iterable[str], stem: str, place: str) -> Iterator[Entry]:
 
 
 def _crystal(text: str | None) -> Structure:
-    """The crystal of one data block; None stands for text that is too long."""
+    """The crystal of one data block; None means a text that is too long."""
     if text is None:
         limit = f"{MAX_MEMBER_BYTES / 1e6:.0f} MB"
         raise UnreadableCrystal(f"more than {limit} of text in one crystal")
@@ -103,7 +103,7 @@ def _crystal(text: str | None) -> Structure:
 
 
 class _End:
-    """Marks the end, where None is a value."""
+    """Marks the end, because None is a value."""
 
 
 _END = _End()

@@ -18,7 +18,7 @@ _MEMBER_ERRORS = (*READ_ERRORS, RuntimeError)  # an encrypted member
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """The CIF files in the archive's order; other members are left alone.
+    """The CIF files in the order of the archive; other members are ignored.
 
     Raises
     ------

@@ -32,22 +32,23 @@ STRUCTURE_KEYS = (
     "relaxed_structure",
     "gen_str",
 )
-"""Names that models give to their crystals, the preferred one first."""
+"""Keys under which models store their crystals; the preferred one first."""
 
 _CIF_TAG = re.compile(r"_cell[_.]length_a|_atom_site[_.]", re.IGNORECASE)
 
 _PROMPT_LINES = 3
 
 MAX_LITERAL = 5_000_000
-"""Longest Python literal that is read (characters): 300 sites take 0.1 million, and reading one
-takes a hundred times its length in memory."""
+"""Maximum length of a Python literal (characters). 300 sites take 0.1 million; parsing takes a
+hundred times that in memory.
+"""
 
 MAX_DEPTH = 100
-"""Deepest nesting of brackets in a Python literal; a structure has six levels."""
+"""Maximum nesting of brackets in a Python literal; a structure has six levels."""
 
 
 def crystal_from_value(value: Any) -> Structure:
-    """Crystal from a table's cell or a JSON value: CIF, ``Structure.as_dict()``, or its text.
+    """The crystal of a table's cell or a JSON value: CIF, ``Structure.as_dict()``, or its text.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def crystal_from_value(value: Any) -> Structure:
 
 
 def crystal_from_text(text: str) -> Structure:
-    """Crystal from CIF text, or from the JSON or Python ``repr`` of ``Structure.as_dict()``.
+    """The crystal of CIF text, or of the JSON or Python ``repr`` of ``Structure.as_dict()``.
 
     A ``repr`` is read as literals and never evaluated. The text form of Crystal-text-LLM is
     read as well.
@@ -105,7 +106,7 @@ def _read_literal(text: str) -> Mapping[str, Any]:
 
 
 def _check_bounds(text: str) -> None:
-    """Refuse a literal that Python's parser would need too much memory or stack for."""
+    """Refuse a literal for which Python's parser would need too much memory or stack."""
     if len(text) > MAX_LITERAL:
         raise UnreadableCrystal(f"a Python literal of {len(text) / 1e6:.0f} million characters")
     depth = 0
@@ -116,7 +117,7 @@ def _check_bounds(text: str) -> None:
 
 
 def is_language_model_text(text: str) -> bool:
-    """Whether the text has the form that Crystal-text-LLM writes: two lines of three numbers.
+    """True for text in the form of Crystal-text-LLM, which begins with two lines of three numbers.
 
     Its own file keeps the prompt, words that end with a colon, before them.
     """
@@ -124,7 +125,7 @@ def is_language_model_text(text: str) -> bool:
 
 
 def _without_prompt(text: str) -> list[str] | None:
-    """Lines from the cell on that are not blank, or None if there is no cell."""
+    """The non-blank lines from the cell on; None if there is no cell."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for start in range(min(len(lines) - 1, _PROMPT_LINES + 1)):
         if all(
@@ -138,7 +139,8 @@ def _without_prompt(text: str) -> list[str] | None:
 
 
 def crystal_from_language_model_text(text: str) -> Structure:
-    """Crystal from lengths (Å), angles (degrees), then species and fractional coordinates in turn.
+    """Crystal from lengths (Å), angles (degrees), then alternating species and fractional
+    coordinates.
 
     Raises
     ------
@@ -220,7 +222,7 @@ def crystal_from_matrix(
 
 
 def crystal_from_dict(data: Mapping[str, Any]) -> Structure:
-    """Crystal from ``Structure.as_dict()``; site properties are left out.
+    """Crystal from ``Structure.as_dict()``, without site properties.
 
     Read by hand: pymatgen's ``from_dict`` imports any module that the dictionary names.
 
@@ -290,7 +292,7 @@ def _site_species(species: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def is_structure_dict(value: Any) -> bool:
-    """Whether this is a pymatgen ``Structure.as_dict()``, by its keys."""
+    """True for a pymatgen ``Structure.as_dict()``, judged by its keys."""
     if not isinstance(value, Mapping):
         return False
     sites = value.get("sites")
@@ -298,7 +300,7 @@ def is_structure_dict(value: Any) -> bool:
 
 
 def is_gene(value: Any) -> bool:
-    """Whether this is a WyckoffTransformer gene: sites by Wyckoff letter, without coordinates."""
+    """True for a WyckoffTransformer gene: sites by Wyckoff letter, without coordinates."""
     return (
         isinstance(value, Mapping)
         and {"group", "sites", "species"} <= value.keys()
@@ -307,7 +309,7 @@ def is_gene(value: Any) -> bool:
 
 
 def looks_like_crystal(value: Any) -> bool:
-    """Whether a cell or a JSON value is CIF text or a structure, without reading all of it."""
+    """True if a cell or a JSON value is CIF text or a structure; only its beginning is read."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):

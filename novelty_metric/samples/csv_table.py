@@ -65,7 +65,7 @@ def _delimiter(header: str) -> str:
 
 
 def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str] | str]:
-    """Rows that are not blank; one that the end of the file cuts short is its error, in words."""
+    """The non-blank rows; for a row cut short by the end of the file, the error message."""
     while True:
         # The limit is one for the whole process: it is lifted for this call alone.
         limit = csv.field_size_limit(MAX_MEMBER_BYTES)

@@ -1,4 +1,4 @@
-"""Which format a file has, told by what it holds and not by its name.
+"""Detection of a file's format from its content, not from its name.
 
 Standard library only.
 """
@@ -24,11 +24,11 @@ from novelty_metric.samples.source import (
 
 _HEAD_BYTES = 65_536
 _TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""How ``torch.save`` began a file before it wrote zip archives: its magic number, pickled."""
+"""First bytes of a file of ``torch.save`` before it wrote zip archives: a pickled magic number."""
 
 
 def detect_format(path: Path | str) -> str:
-    """Name of the format of a file or folder, one of `FORMATS`.
+    """Name of the format of a file or folder, a key of `FORMATS`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _detect(path: Path) -> str:
 
 
 def _read_in_place(head: bytes) -> str | None:
-    """What a compressed file holds, if that is compressed itself or has to be read out of order."""
+    """The kind of the decompressed content, if it is compressed again or needs random access."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "a zip archive or .pt file"
     if head.startswith(b"PAR1"):
@@ -165,7 +165,7 @@ def _detect_json(path: Path) -> str:
 
 
 def _is_extxyz(lines: list[str]) -> bool:
-    """A count of atoms alone on its line, first of all or, in a damaged file, before a comment."""
+    """True if a line has only a count of atoms: the first, or one before a comment."""
     comment = re.compile(r"\b(lattice|properties)\s*=", re.IGNORECASE)
     if lines[0].isdecimal() and not (len(lines) > 1 and lines[1].startswith('"')):
         return True  # else a table whose only column has a number for a name

@@ -1,4 +1,4 @@
-"""Which of a file's crystals are read: the first ones, or some that are drawn at random.
+"""Selection of the crystals to read from a file: the first ones, or a random draw.
 
 Standard library only.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What was asked for with ``limit=`` and ``seed=``.
+    """The arguments ``limit=`` and ``seed=``.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Draw:
     seed: int | None = None
 
     def holds(self, other: Draw) -> bool:
-        """Whether all that the other gives, of whatever file, is among what this one gives."""
+        """True if this selection contains all that the other selects, for any file."""
         if self.limit is None:
             return True
         return other.limit is not None and other.limit <= self.limit and other.seed == self.seed
@@ -37,7 +37,8 @@ class Draw:
 
 
 def drawn_rows(total: int, count: int, seed: int) -> list[int]:
-    """Rows drawn at random without replacement, increasing; all rows where there are no more.
+    """Row numbers drawn at random without replacement, in increasing order; all rows if there are
+    fewer.
 
     Each row has a random number of its own, and those with the smallest are taken. So a larger
     count gives the same rows and more. Every set of `count` rows is as likely as any other.

@@ -1,4 +1,4 @@
-"""Energies that stand beside the crystals of a file, read only where they are asked for.
+"""Energies stored beside the crystals of a file, read only on request.
 
 Standard library only.
 """
@@ -13,7 +13,7 @@ from novelty_metric.samples.ids import wanted_name
 
 
 def finite_energy(value: Any) -> float | None:
-    """An energy as it stands in a file or in memory; None for what is not a finite number."""
+    """An energy from a file or from memory; None if it is not a finite number."""
     if isinstance(value, bool):
         return None
     try:
@@ -24,6 +24,6 @@ def finite_energy(value: Any) -> float | None:
 
 
 def record_energy(record: Mapping[str, Any], wanted: str | None) -> float | None:
-    """The energy of a record under the name asked for; None if none was asked for."""
+    """The energy of a record under the given name; None if no name is given."""
     name = None if wanted is None else wanted_name(list(record), wanted)
     return None if name is None else finite_energy(record[name])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """The frames in order. An id in a frame's comment line is kept letter by letter.
+    """The frames in order. An id in the comment line of a frame is kept letter by letter.
 
     A frame with a cell is taken as a crystal even if its ``pbc`` is false in all directions, which
     is what ASE writes unless told otherwise; one that is periodic in some only is an error.
@@ -61,7 +61,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 @dataclass(slots=True)
 class Frame:
-    """Lines of one frame, from its count of atoms on; `error` where they do not add up."""
+    """Lines of one frame, from its atom count on; `error` if they are inconsistent."""
 
     lines: list[str] = field(default_factory=list)
     n_atoms: int | None = None
@@ -72,7 +72,7 @@ _COMMENT = re.compile(r"\b(lattice|properties)\s*=", re.IGNORECASE)
 
 
 def frames(lines: Iterable[str]) -> Iterator[Frame]:
-    """Cut the lines of a file into frames.
+    """Split the lines of a file into frames.
 
     A count of atoms alone on a line begins a frame wherever it stands, and so does a comment line
     with a cell: a frame with too few or too many atoms, or without its first lines, harms no other.
@@ -109,11 +109,11 @@ def frames(lines: Iterable[str]) -> Iterator[Frame]:
 
 
 _MOST_DIGITS = 18
-"""Of a number of atoms; what has more is none, and too long a one Python refuses to read."""
+"""Maximum length of an atom count (digits); Python refuses to parse longer numbers."""
 
 
 def _n_atoms(line: str) -> int | None:
-    """The number of atoms that stands alone on a line, or None."""
+    """The atom count if it is alone on the line, else None."""
     digits = line.strip(" \t\r\n")
     return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
 
@@ -144,7 +144,7 @@ _ESCAPED = re.compile(r"\\([\\\"'{}\[\]=\s])")
 
 
 def comment(frame: Frame) -> dict[str, str]:
-    """What the comment line of a frame says, letter by letter: the text of each key.
+    """The key-value pairs in the comment line of a frame, as text.
 
     Keys and values may stand in double or single quotes, braces or brackets; a backslash before
     one of these, an equals sign or a space takes its meaning away. A word without a value has none.
@@ -175,7 +175,7 @@ def comment(frame: Frame) -> dict[str, str]:
 
 
 def _json_text(text: str) -> str:
-    """The text in a value such as ``_JSON "007"``, as ASE keeps a text that looks like a number."""
+    """The text of a value such as ``_JSON "007"``, ASE's form for text that looks like a number."""
     if text.startswith(_JSON_MARK):
         with contextlib.suppress(ValueError, RecursionError):
             content = json.loads(text.removeprefix(_JSON_MARK))
@@ -184,7 +184,7 @@ def _json_text(text: str) -> str:
 
 
 def _value(info: Mapping[str, str], name: str) -> str | None:
-    """The value of a key, in capitals or not."""
+    """The value of a key; upper and lower case are equal."""
     if name in info:
         return info[name]
     return next((text for key, text in info.items() if key.lower() == name.lower()), None)
@@ -240,7 +240,7 @@ _TRUE, _FALSE = ("T", "true", "True", "TRUE"), ("F", "false", "False", "FALSE")
 
 
 def _check_periodic(text: str | None) -> None:
-    """Refuse a frame that is periodic in some directions and not in others."""
+    """Refuse a frame that is periodic in some directions only."""
     words = ["T"] if text is None else _words(text)
     if len(words) not in (1, 3):
         raise UnreadableCrystal(f"pbc is {one_line(repr(text), 40)}; it must be three of T and F")
@@ -258,7 +258,7 @@ _POSITIONS = ("pos", "positions", "position")
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Which words of an atom's line are read.
+    """The words to read from an atom's line.
 
     Attributes
     ----------
@@ -310,7 +310,7 @@ class _Columns:
 
 
 def _columns(properties: str) -> _Columns:
-    """The columns that ``Properties`` names: ``name:type:number of columns``, and so on."""
+    """The columns that ``Properties`` names: ``name:type:number of columns`` and so on."""
     fields = properties.strip().split(":")
     widths = fields[2::3]
     if len(fields) % 3 or not all(width.isdecimal() and len(width) < 6 for width in widths):

@@ -1,4 +1,4 @@
-"""The formats that can be read, and the settings that their readers take.
+"""The supported formats, and the settings of their readers.
 
 Standard library only; a format's module is imported when a file of that format is read.
 """
@@ -14,19 +14,19 @@ from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
 
 ARRAY_KEYS = ("num_atoms", "atom_types", "frac_coords", "lengths", "angles", "lattices")
-"""Names of the arrays of a ``.pt`` file, as DiffCSP and FlowMM have them."""
+"""Names of the arrays of a ``.pt`` file in DiffCSP and FlowMM."""
 
 ANGLE_UNITS = ("degrees", "radians")
 LENGTH_UNITS = {"angstrom": 1.0, "nm": 10.0, "bohr": 0.529177210544}
 """Å per unit; CODATA 2022 for the Bohr radius."""
 COORDINATES = ("fractional", "cartesian")
 _NO_OTHER_KEYS = {"extra": "forbid"}
-"""For pydantic, which checks the conventions of a model's config."""
+"""Type for pydantic, which checks the conventions in a model's config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayConvention:
-    """What the arrays of a ``.pt`` file mean, which they can't say themselves.
+    """Conventions of the arrays of a ``.pt`` file, which the file itself does not state.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class ArrayConvention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """What a caller can ask of a reader.
+    """Options of a reader.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Format:
         return reader(path, options)
 
     def count(self, path: Path, options: ReadOptions) -> int | None:
-        """How many crystals the file holds, if that is cheap to tell."""
+        """Number of crystals in the file; None if counting is expensive."""
         counter = getattr(importlib.import_module(self.module), "count", None)
         return None if counter is None else counter(path, options)
 

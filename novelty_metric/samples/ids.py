@@ -1,4 +1,4 @@
-"""Ids that the samples bring with them: where they stand, and how they are written.
+"""Ids stored with the samples: their position in the file, and their form.
 
 Standard library only.
 """
@@ -28,17 +28,17 @@ ID_NAMES = (
     "identifier",
     "name",
 )
-"""Names of a column or key with ids, the preferred one first; see `plain_name`."""
+"""Names of a column or key with ids, the preferred one first; compared by `plain_name`."""
 
 SAMPLED_RECORDS = 64
-"""Records that are looked at for an id column that was named."""
+"""Number of records searched for a named id column."""
 
 _EXACT_INTEGERS = 2.0**53
 
 
 @lru_cache(maxsize=4096)
 def plain_name(name: str) -> str:
-    """A name without what its writers vary: case, spaces, hyphens, underscores and dots.
+    """A name without differences of case, spaces, hyphens, underscores and dots.
 
     Examples
     --------
@@ -52,7 +52,7 @@ _PLAIN_ID_NAMES = [plain_name(name) for name in ID_NAMES]
 
 
 def id_names_in(names: Iterable[str]) -> list[str]:
-    """Those of the names that ids may stand under, in the order of `ID_NAMES`.
+    """The names that can hold ids, in the order of `ID_NAMES`.
 
     Of names that differ only in what `plain_name` leaves out, the one as it is in `ID_NAMES` comes
     first, then the others in their own order.
@@ -64,7 +64,7 @@ def id_names_in(names: Iterable[str]) -> list[str]:
 
 
 def wanted_name(names: Sequence[str], wanted: str) -> str | None:
-    """The name asked for: as it was typed, else the only one that `plain_name` makes the same."""
+    """The name as typed if it exists, else the only name with the same `plain_name`."""
     if wanted in names:
         return wanted
     alike = {name for name in names if plain_name(name) == plain_name(wanted)}
@@ -72,7 +72,7 @@ def wanted_name(names: Sequence[str], wanted: str) -> str | None:
 
 
 def id_text(value: Any) -> str | None:
-    """An id letter by letter; None for one that is missing or blank.
+    """An id letter by letter; None if it is missing or blank.
 
     Text is kept as it is. A whole number is written without a point, also where missing values
     made it a float.
@@ -104,7 +104,7 @@ def id_text(value: Any) -> str | None:
 
 
 def record_id(record: Mapping[str, Any], wanted: str | None) -> str | None:
-    """The id of a record: under the name asked for, else the first of `id_names_in` with one."""
+    """The id of a record: under the given name, else the first one found by `id_names_in`."""
     names = list(record)
     if wanted is None:
         candidates = id_names_in(names)
@@ -116,7 +116,7 @@ def record_id(record: Mapping[str, Any], wanted: str | None) -> str | None:
 
 
 def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str | None) -> None:
-    """Refuse a name that none of the first records has.
+    """Refuse a name that is in none of the first records.
 
     Parameters
     ----------
@@ -144,6 +144,6 @@ def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str 
 
 
 def no_such_name(path: Path, setting: str, wanted: str, known: Iterable[str], what: str) -> str:
-    """What to say of a column or key that was asked for and is not there."""
+    """Error message for a requested column or key that does not exist."""
     listed = one_line(", ".join(name or "(unnamed)" for name in known), 300) or "(none)"
     return f"{path}: {setting}={wanted}: there is no such {what}; the {what}s are {listed}"

@@ -21,7 +21,7 @@ from novelty_metric.samples.source import one_line, read_whole
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """The crystals in order; the file is held in memory as a whole.
+    """The crystals in order. The whole file is held in memory.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def _entries(data: Any) -> Iterator[tuple[Any, str, str | None]]:
-    """Values with their places, and with their keys where a mapping holds them."""
+    """Values with their places, and with their keys if a mapping holds them."""
     if isinstance(data, list):
         for position, value in enumerate(data):
             yield value, f"row {position}", None

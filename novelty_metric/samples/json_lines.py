@@ -45,14 +45,14 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 class _Unreadable:
-    """A line that holds no value, with the reason."""
+    """A line without a value, with the reason."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 def _values(file: IO[str]) -> Iterator[Any]:
-    """What each line holds."""
+    """The value of each line."""
     while line := file.readline(MAX_MEMBER_BYTES):
         if len(line) == MAX_MEMBER_BYTES and not line.endswith("\n"):
             while (rest := file.readline(MAX_MEMBER_BYTES)) and not rest.endswith("\n"):

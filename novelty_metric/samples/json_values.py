@@ -1,4 +1,4 @@
-"""What JSON and JSON lines have in common: a value, its id, and what is not a crystal at all."""
+"""Parts that JSON and JSON lines share: a value, its id, and values that are not crystals."""
 
 from __future__ import annotations
 

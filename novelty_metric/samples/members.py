@@ -1,4 +1,4 @@
-"""What folders and archives of CIF files have in common."""
+"""Parts that folders and archives of CIF files share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CIF_NAME = re.compile(rf"\.cif({_COMPRESSED})?$", re.IGNORECASE)
 
 
 def is_cif_name(name: str) -> bool:
-    """Whether a member is a CIF by its name; hidden files and macOS's copies are not.
+    """True if a member is a CIF by its name; hidden files and macOS's copies are not.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def _parts(name: str) -> list[str]:
 
 
 def member_ids(names: Sequence[str]) -> list[str]:
-    """Ids of the members: their paths without ``.cif``, below the folder that holds them all.
+    """Ids of the members: their paths below the common folder, without ``.cif``.
 
     Members that all lie in one folder have their file names as ids, wherever that folder is.
 
@@ -67,7 +67,7 @@ def member_ids(names: Sequence[str]) -> list[str]:
 
 
 def without_suffix(name: str) -> str:
-    """A path without ``.cif`` and the suffix of a compression."""
+    """A path without ``.cif`` and a compression suffix."""
     return _CIF_NAME.sub("", name)
 
 
@@ -77,7 +77,7 @@ def member_entries(
     open_member: Callable[[], IO[bytes]],
     errors: tuple[type[Exception], ...],
 ) -> Iterator[Entry]:
-    """The crystals of one member; what can't be opened or read is an entry with the reason.
+    """The crystals of one member; if it cannot be opened or read, an entry with the reason.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def member_entries(
 def member_text(
     open_member: Callable[[], IO[bytes]], errors: tuple[type[Exception], ...] = READ_ERRORS
 ) -> str:
-    """Text of a CIF file, decompressed.
+    """Text of a CIF file, decompressed if necessary.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The sample that the package carries: crystals whose right verdict is known.
+"""The packaged sample: crystals whose correct verdict is known.
 
 Made by ``scripts/make_sample.py`` of the repository; the names of its crystals say what they are.
 """
@@ -11,5 +11,5 @@ from novelty_metric.support.folders import DATA_FOLDER
 
 
 def packaged_samples_path() -> Path:
-    """The archive of CIFs that `novelty-metric score` scores when no samples are named."""
+    """The archive of CIFs that `novelty-metric score` uses if no samples are named."""
     return DATA_FOLDER / "sample.zip"

@@ -74,7 +74,7 @@ def _nested_crystal(scalar: Any) -> Structure:
 
 
 def _plain(column: Any) -> list[Any]:
-    """Values of a column; those of single precision as they are written, not as doubles."""
+    """Values of a column; single-precision values with their own digits, not as doubles."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
@@ -86,7 +86,7 @@ def _plain(column: Any) -> list[Any]:
 
 
 def _batches(table: Any, wanted: Sequence[int], size: int) -> Iterator[list[Any]]:
-    """The columns at these positions, some rows at a time; two of them may have one name."""
+    """The columns at these positions, in batches of rows; two columns can have the same name."""
     names = table.schema_arrow.names
     asked = {names[index] for index in wanted}
     for batch in table.iter_batches(size, columns=sorted(asked)):

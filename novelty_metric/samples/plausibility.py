@@ -1,4 +1,4 @@
-"""Do the samples look like crystals at all, or was a unit or a convention mistaken?
+"""Check that the samples look like crystals, and that no unit or convention was mistaken.
 
 A file can't say whether its angles are degrees, its lengths ångström, or its coordinates
 fractional. A mistake there gives wrong verdicts and no error, so that what was read is held
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 MOST_EXAMINED = 2000
-"""Crystals whose distances are looked at, evenly spread over all."""
+"""Number of crystals whose distances are checked, evenly spread over all."""
 
 SHORT = 0.7
-"""No two atoms are nearer than this (Å); the bond of H2 is 0.74 Å."""
+"""Atoms closer than this are implausible (Å); the bond of H2 is 0.74 Å."""
 
 MANY_SHORT = 0.25
 MANY_FAILED = 0.2
 MOST = 0.5
-"""Shares of the samples above which something is wrong with all of them."""
+"""Fractions of the samples above which a fault concerns all of them."""
 
 VOLUME = (3.0, 150.0)
-"""Volume per atom (Å³) that no crystal leaves: diamond has 5.7, caesium 115."""
+"""Plausible range of the volume per atom (Å³): diamond has 5.7, caesium 115."""
 
 MEDIAN_VOLUME = (4.0, 60.0)
-"""The same for the median of at least `ENOUGH` crystals; that of MP-20 is 19."""
+"""The same for the median of at least `ENOUGH` crystals; the median of MP-20 is 19."""
 
 ENOUGH = 10
 REACH = 1.5
-"""Coordinates of one crystal that spread over more cells than this are not fractions of a cell."""
+"""Coordinates of one crystal that span more cells than this are not fractional."""
 
 COMPACT = 1.1
-"""All atoms of a crystal within this (Å) along every axis: the positions are not lengths."""
+"""If all atoms of a crystal are within this along every axis (Å), the positions are not lengths."""
 
 COORDINATE_REACH = "coordinate_reach"
-"""Property of a structure that keeps the spread which a reader's wrapping removed."""
+"""Property of a structure with the spread of its coordinates before the reader wrapped them."""
 
 
 def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[str]:
-    """What is odd about the samples as a whole, a line for each finding; empty if nothing is.
+    """Findings about the samples as a whole, one line each; empty if all is plausible.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[
 
 
 class Plausibility:
-    """`implausible` for samples that stream by: some thousand of them are kept, evenly spread."""
+    """`implausible` for a stream of samples: it keeps some thousand of them, evenly spread."""
 
     def __init__(self) -> None:
         self.n_samples = 0
@@ -71,7 +71,7 @@ class Plausibility:
         self._first_error: str | None = None
 
     def add(self, structure: Structure | None, error: str | None) -> None:
-        """Look at one more sample."""
+        """Check one more sample."""
         self.add_error(error)
         if structure is None or not _said(structure):
             return
@@ -82,7 +82,7 @@ class Plausibility:
             self._kept, self._step = self._kept[::2], 2 * self._step
 
     def add_error(self, error: str | None) -> None:
-        """Count one more sample, with why it can't be used, if so."""
+        """Count one more sample, with the reason if it cannot be used."""
         self.n_samples += 1
         if error:
             self._n_errors += 1
@@ -91,11 +91,11 @@ class Plausibility:
                 self._errors[error] += 1
 
     def take_crystals(self, other: Plausibility) -> None:
-        """Look at the crystals that another one kept."""
+        """Add the crystals that another object kept."""
         self._kept, self._step, self._n_crystals = list(other._kept), other._step, other._n_crystals
 
     def findings(self) -> list[str]:
-        """What is odd about them as a whole, a line for each finding."""
+        """Findings about all samples, one line each."""
         found = []
         if failed := self._failed():
             found.append(failed)
@@ -120,7 +120,7 @@ class Plausibility:
 
 
 def _said(structure: Structure) -> bool:
-    """Whether there is a crystal to look at; one of no number is a failure and not a convention."""
+    """True if there is a crystal to check; NaN in it is a failure, not a mistaken convention."""
     import numpy as np
 
     return len(structure) > 0 and bool(

@@ -1,4 +1,4 @@
-"""Reading any of the formats: `read_samples` and `count_hint`.
+"""Reading files of any supported format: `read_samples` and `count_hint`.
 
 Standard library only; what a format needs is imported when a file of it is read.
 """
@@ -34,7 +34,7 @@ def read_samples(
     limit: int | None = None,
     seed: int | None = None,
 ) -> Iterator[Sample]:
-    """The crystals that a model wrote, in the order of the files, none left out.
+    """Read all crystals that a model wrote, in the order of the files.
 
     A crystal that can't be read is a sample without a structure and with a one-line error. Whether
     a crystal that was read can be scored is for `novelty_metric.crystal.clean` to say.
@@ -103,7 +103,7 @@ _Named = tuple[Entry, str, str]
 
 
 def _drawn(sources: Sequence[_Source], count: int, seed: int) -> Iterator[_Named]:
-    """That many at random, in order; all where there are no more."""
+    """The given number of entries drawn at random, in order; all if there are fewer."""
     total = sum(1 for source in sources for _ in source.entries())
     rows = set(drawn_rows(total, count, seed))
     wanted = (entry for row, entry in enumerate(_entries(sources)) if row in rows)
@@ -111,7 +111,7 @@ def _drawn(sources: Sequence[_Source], count: int, seed: int) -> Iterator[_Named
 
 
 def _entries(sources: Sequence[_Source]) -> Iterator[_Named]:
-    """Those of all files, an id that was there before made a new one."""
+    """The entries of all files; a repeated id gets a new one."""
     seen: dict[str, int] = {}
     for source in sources:
         for entry, own_id, place in source.entries():
@@ -125,7 +125,7 @@ def _entries(sources: Sequence[_Source]) -> Iterator[_Named]:
 
 @dataclasses.dataclass(slots=True)
 class _Source:
-    """A file or folder that is read.
+    """A file or folder to read.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class _Source:
     held: list[Entry] | None = None
 
     def check(self, *, keep: bool) -> None:
-        """Read the first entry, so that what is wrong shows before work begins.
+        """Read the first entry, so that errors appear before the work begins.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class _Source:
             yield entry, own_id, f"{self.label}:{entry.place}" if entry.place else self.label
 
     def _read(self) -> Iterator[Entry]:
-        """The entries, with what a damaged file raises turned into one line."""
+        """The entries; an error from a damaged file becomes one line."""
         n_read = 0
         try:
             for entry in self.format.read(self.path, self.options):
@@ -190,7 +190,7 @@ class _Source:
 
 
 def _sources(given: Paths, format: str | None, options: ReadOptions) -> list[_Source]:
-    """The files with their formats, each told from the others by its path where need be."""
+    """The files with their formats and labels; a label is a path if names are equal."""
     paths = [Path(given)] if isinstance(given, str | Path) else [Path(item) for item in given]
     if not paths:
         raise InputError("no file of samples was given")
@@ -203,7 +203,7 @@ def _sources(given: Paths, format: str | None, options: ReadOptions) -> list[_So
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """Names of the files; below the folder that holds them all where two have the same."""
+    """Names of the files; paths below their common folder if two names are equal."""
     names = [path.name or str(path) for path in paths]
     if len(set(names)) == len(names):
         return names
@@ -224,7 +224,7 @@ def count_hint(
     allow_pickle: bool = False,
     limit: int | None = None,
 ) -> int | None:
-    """How many samples `read_samples` will give, for a progress bar; None if not cheap to tell.
+    """The number of samples that `read_samples` will give, for a progress bar; None if unknown.
 
     Every member of an archive or folder counts as one. The parameters are those of `read_samples`.
 
@@ -247,7 +247,7 @@ def count_hint(
 
 
 def table_columns(path: Path | str, format: str) -> list[str] | None:
-    """Names of the columns of a table; None if it is not a table or has no readable header."""
+    """Names of the columns of a table; None if it is not a table or its header is unreadable."""
     path = Path(path)
     try:
         if format == "csv":

@@ -1,4 +1,4 @@
-"""Opening files, and saying in one line what is wrong with them.
+"""Functions that open files and describe their faults in one line.
 
 Standard library only: importing this module costs nothing.
 """
@@ -20,10 +20,10 @@ from typing import IO, Any, cast
 from novelty_metric.errors import InputError
 
 MAX_MEMBER_BYTES = 50_000_000
-"""Largest text of one crystal that is read: a CIF, a member of an archive, a line."""
+"""Maximum text of one crystal: a CIF, a member of an archive, a line."""
 
 MAX_WHOLE_BYTES = 2_000_000_000
-"""Largest file that has to be held in memory as a whole (JSON), after decompression."""
+"""Maximum size of a file that must be held in memory as a whole (JSON), after decompression."""
 
 READ_ERRORS = (
     OSError,
@@ -36,7 +36,7 @@ READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What a damaged or unreadable file raises below the readers."""
+"""Exceptions of damaged or unreadable files."""
 
 COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
@@ -45,12 +45,12 @@ _LONGEST_MAGIC = max(map(len, _MAGIC))
 
 
 def compression(head: bytes) -> str | None:
-    """Name of the compression that the first bytes are those of: gzip, bzip2, xz or zstd."""
+    """The compression that the first bytes show: gzip, bzip2, xz or zstd."""
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """The file's bytes as a stream, decompressed if its first bytes say that it is compressed."""
+    """The file's bytes as a stream, decompressed if the first bytes show a compression."""
     file = path.open("rb")
     try:
         return decompressed(file)
@@ -60,7 +60,7 @@ def open_binary(path: Path) -> IO[bytes]:
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
-    """A stream of the bytes that a stream holds compressed, or the stream itself.
+    """The decompressed stream, or the stream itself if it is not compressed.
 
     Closing what is given back closes `file`.
     """
@@ -85,7 +85,7 @@ def _zstd(file: IO[bytes]) -> IO[bytes]:
 
 
 class _LeftOpen(io.RawIOBase):
-    """A file that stays open when this is closed."""
+    """A wrapper that leaves the wrapped file open when it is closed."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -106,7 +106,7 @@ _OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
 
 
 class _Decompressed(io.RawIOBase):
-    """A compressed file as it would be decompressed; going back starts from the beginning."""
+    """A compressed file, read decompressed; seeking back starts from the beginning."""
 
     def __init__(self, file: IO[bytes], opener: Callable[[IO[bytes]], IO[bytes]]) -> None:
         self._file = file
@@ -153,7 +153,7 @@ _SKIPPED_AT_ONCE = 1 << 20
 
 
 def open_text(path: Path, *, newline: str | None = None) -> IO[str]:
-    """The file's text as a stream, decompressed; bytes that are not UTF-8 become U+FFFD.
+    """The file's text as a stream, decompressed; invalid UTF-8 becomes U+FFFD.
 
     A replaced byte in a comment does no harm, and one in a number fails that crystal alone.
     """
@@ -181,7 +181,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def read_member(file: IO[bytes]) -> bytes:
-    """All bytes of an archive's member, or of a small file.
+    """All bytes of an archive member or a small file.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def decode(data: bytes) -> str:
 
 
 def stem(path: Path) -> str:
-    """The file's name without its suffix and without that of its compression."""
+    """The file's name without its suffix and its compression suffix."""
     name = path.name
     for suffix in COMPRESSION_SUFFIXES:
         if name.lower().endswith(suffix):
@@ -213,7 +213,7 @@ def stem(path: Path) -> str:
 
 
 def damaged(path: Path, error: Exception, n_read: int = 0) -> InputError:
-    """What to tell a user whose file raised one of `READ_ERRORS` after `n_read` crystals."""
+    """Error message for a file that raised one of `READ_ERRORS` after `n_read` crystals."""
     if getattr(error, "errno", None) is not None:  # the system's word, such as no permission
         return InputError(f"{path}: can't be read ({one_line(error)})")
     after = f" after {n_read} crystals" if n_read else ""
@@ -224,7 +224,7 @@ def damaged(path: Path, error: Exception, n_read: int = 0) -> InputError:
 
 
 def one_line(error: BaseException | str, limit: int = 200) -> str:
-    """What an exception says, in one line of at most `limit` characters."""
+    """The message of an exception, in one line of at most `limit` characters."""
     if isinstance(error, BaseException):
         text = str(error).strip()
         name = type(error).__name__

@@ -1,4 +1,4 @@
-"""What CSV and Parquet tables have in common: which columns hold the crystals and their ids."""
+"""Parts that CSV and Parquet tables share: finding the columns with the crystals and their ids."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SAMPLED_ROWS = 64
-"""Rows that are looked at to find the structure column."""
+"""Number of rows searched for the structure column."""
 
 _LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Where a table has what is read of it.
+    """Positions of the columns to read.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class TableColumns:
     folder: Path
 
     def entry(self, value: Any, own_id: Any, energy: Any, place: str) -> Entry:
-        """The entry of a row: the value of each of the columns; None for one that is not there."""
+        """The entry of a row. A missing column has the value None."""
         sample_id, own_energy = id_text(own_id), finite_energy(energy)
         if not looks_like_path(value):
             return Entry(sample_id, place, partial(crystal_from_value, value), own_energy)
@@ -67,7 +67,7 @@ class TableColumns:
 def find_columns(
     path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], options: ReadOptions
 ) -> TableColumns:
-    """Find the columns with the crystals, the ids and, if they are asked for, the energies.
+    """Find the columns with the crystals, the ids and, on request, the energies.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def _structure_column(
 def _holding(
     test: Callable[[Any], bool], columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> list[int]:
-    """Positions of the columns in which a row passes the test."""
+    """Positions of the columns whose value in this row passes the test."""
     return [
         index
         for index, _ in enumerate(columns)
@@ -170,7 +170,7 @@ def _only(path: Path, columns: Sequence[str], name: str) -> int:
 
 
 def _refuse_twins(path: Path, columns: Sequence[str], name: str) -> None:
-    """Refuse a column whose name another one has: which is meant can't be said."""
+    """Refuse a column whose name is not unique."""
     if list(columns).count(name) > 1:
         raise InputError(f"{path}: two columns are called {name!r}; rename one of them")
 
@@ -180,7 +180,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def looks_like_path(value: Any) -> bool:
-    """Whether a cell holds the path of a CIF file."""
+    """True if a cell holds the path of a CIF file."""
     text = _text(value)
     return len(text) < _LONGEST_PATH and "\n" not in text and is_cif_name(text)
 
@@ -192,7 +192,7 @@ def _text(value: Any) -> str:
 
 
 def _crystal_from_file(folder: Path, name: str) -> Structure:
-    """The crystal of a CIF file that a table names.
+    """The crystal of a CIF file named in a table.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Arrays of a ``.pt`` file, checked and cut into crystals."""
+"""Arrays of a ``.pt`` file: checks, and division into crystals."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 LATTICE_TOLERANCE = 0.01
-"""Largest relative difference between a lattice's lengths and those that are given beside it."""
+"""Maximum relative difference between the lengths of a lattice and the lengths given beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatCrystals:
-    """M crystals with N sites in all, one after the other.
+    """M crystals with N sites in total, one after the other.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class FlatCrystals:
         return len(self.num_atoms)
 
     def crystal(self, index: int) -> Structure:
-        """Build one of them; a `ValueError` has the reason why it can't be."""
+        """Make one crystal. A `ValueError` gives the reason if this is impossible."""
         end = int(self.ends[index])
         sites = slice(end - int(self.num_atoms[index]), end)
         species = _species(self.atom_types[sites].tolist())
@@ -81,7 +81,7 @@ class FlatCrystals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddedCrystals:
-    """M crystals as tokens, some of which are padding.
+    """M crystals as tokens, including padding.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class PaddedCrystals:
         return len(self.atom_types)
 
     def crystal(self, index: int) -> Structure:
-        """Build one of them; a `ValueError` has the reason why it can't be."""
+        """Make one crystal. A `ValueError` gives the reason if this is impossible."""
         real = ~self.padding[index].astype(bool)
         species = _species(self.atom_types[index][real].tolist())
         logarithms, cosines = (
@@ -121,7 +121,7 @@ Batch = FlatCrystals | PaddedCrystals
 def flat_crystals(
     arrays: Mapping[str, Any], convention: ArrayConvention, path: Path
 ) -> FlatCrystals:
-    """Check flat arrays and bring them to Å and degrees.
+    """Check flat arrays and convert them to Å and degrees.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def _species(numbers: Sequence[float]) -> list[Element]:
 
 
 def _in_degrees(angles: Array, unit: str, path: Path) -> Array:
-    """The angles in degrees, refused where they can't be in the unit that they are said to have."""
+    """The angles in degrees; angles impossible in the stated unit are refused."""
     import numpy as np
 
     finite = angles[np.isfinite(angles)]
@@ -228,7 +228,7 @@ def _in_degrees(angles: Array, unit: str, path: Path) -> Array:
 
 
 def _check_lattices(lengths: Array, lattices: Array, path: Path) -> None:
-    """Refuse lengths and lattices of which most do not describe the same cells."""
+    """Refuse lengths and lattices that describe different cells for most crystals."""
     import numpy as np
 
     with np.errstate(all="ignore"):
@@ -243,8 +243,9 @@ def _check_lattices(lengths: Array, lattices: Array, path: Path) -> None:
 
 
 MAX_ARRAY_BYTES = 2_000_000_000
-"""Largest array that is made of a tensor: a few bytes in a file can stand for any number of
-zeros (sparse) or copies (expanded)."""
+"""Maximum size of an array made from a tensor. A few bytes in a file can stand for any number of
+zeros (sparse) or copies (expanded).
+"""
 
 
 def _array(value: Any, key: str, path: Path) -> Array:

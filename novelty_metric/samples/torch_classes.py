@@ -1,4 +1,4 @@
-"""Classes that a ``.pt`` file may name and that do no harm, by name.
+"""Harmless stand-ins for the classes that a ``.pt`` file may name.
 
 ``torch.load(weights_only=True)`` makes tensors and plain values. Some models keep beside their
 arrays what the reader has no use for: the arguments of their command line, or the crystals they
@@ -18,10 +18,10 @@ from typing import Any
 
 
 class StandIn:
-    """An object that holds what the file says about it, and does nothing."""
+    """An inert object that holds its description from the file."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> StandIn:
-        """Take any arguments, and make nothing of them."""
+        """Accept any arguments and ignore them."""
         return object.__new__(cls)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -32,12 +32,14 @@ class StandIn:
 
 
 def make_stand_in(*arguments: Any) -> StandIn:
-    """What a batch is made by: PyTorch Geometric builds its class at load."""
+    """Stand-in for the function that makes a batch: PyTorch Geometric builds its class at load
+    time.
+    """
     return StandIn()
 
 
 class _Getter:
-    """In place of the object that PyTorch Geometric makes batches with."""
+    """Stand-in for the object with which PyTorch Geometric makes batches."""
 
     def __new__(cls) -> Any:
         # The loader calls only what it was given by name, which an instance is not.
@@ -64,7 +66,7 @@ class StoredType:
 
 
 class StoredArray:
-    """An array of numbers, made from its bytes; `array` is None for one of anything else."""
+    """An array of numbers made from its bytes; `array` is None for other types."""
 
     array: Any = None
 
@@ -91,7 +93,7 @@ def _scalar(*arguments: Any) -> StandIn:
 
 @cache
 def allowed_classes() -> tuple[Callable[..., Any], ...]:
-    """What `torch.serialization.safe_globals` is given; it goes by module and name."""
+    """The stand-ins for `torch.serialization.safe_globals`, which finds them by module and name."""
     allowed: list[Any] = [argparse.Namespace, collections.defaultdict, dict, list]
     allowed += [StandIn, make_stand_in, StoredArray]
     allowed.append(_named(_Getter, "torch_geometric.data.batch", "DynamicInheritanceGetter"))

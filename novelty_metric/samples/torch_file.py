@@ -1,4 +1,4 @@
-"""Format ``pt``: what ``torch.save`` wrote, read without running code.
+"""Format ``pt``: files of ``torch.save``, read without running code.
 
 Which of the layouts a file has is `torch_layouts`' business.
 """
@@ -21,7 +21,7 @@ from novelty_metric.samples.torch_layouts import find_layout
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
-    """The crystals in order, evaluation by evaluation; the file is held in memory as a whole.
+    """The crystals in order, evaluation by evaluation. The whole file is held in memory.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def _batches(path: Path, options: ReadOptions) -> list[Batch]:
 
 
 def load(path: Path, *, allow_pickle: bool) -> Any:
-    """What the file holds, on the CPU.
+    """The content of the file, on the CPU.
 
     Only tensors and plain values are made, and the few classes of `torch_classes`.
 
@@ -82,7 +82,7 @@ def _refused_global(message: str) -> str | None:
 
 
 def _last_line(error: Exception) -> str:
-    """The reason, which torch puts below a long introduction."""
+    """The reason in torch's error message, which follows a long introduction."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reasons = [line for line in lines if "error" in line.lower()] or lines
     return reasons[-1] if reasons else type(error).__name__

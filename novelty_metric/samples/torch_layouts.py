@@ -65,7 +65,7 @@ def flowmm(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | 
 
 
 def crystalite(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
-    """Crystalite's ``samples.pt``: a list of crystals as tokens, or those stacked.
+    """Crystalite's ``samples.pt``: a list of crystals as tokens, or one stack of them.
 
     ``A0`` (n,) atomic numbers, ``F1`` (n, 3) fractional coordinates, ``Y1`` (6,) logarithms of the
     lengths in Å and cosines of the angles, ``pad_mask`` (n,) True where a token is padding.
@@ -81,7 +81,7 @@ def crystalite(data: Any, convention: ArrayConvention, path: Path) -> list[Batch
 
 
 def _named(data: Any, convention: ArrayConvention) -> dict[str, Any] | None:
-    """The arrays under DiffCSP's names, or None if they are not all there."""
+    """The arrays with DiffCSP's names; None if one is missing."""
     if not isinstance(data, Mapping):
         return None
     theirs = {key: convention.keys.get(key, key) for key in ARRAY_KEYS}
@@ -107,11 +107,11 @@ LAYOUTS: dict[str, Layout] = {
     "FlowMM": flowmm,
     "Crystalite": crystalite,
 }
-"""The layouts by the model that first wrote them, tried in this order."""
+"""The layouts by the model that introduced them, tried in this order."""
 
 
 def find_layout(data: Any, convention: ArrayConvention, path: Path) -> list[Batch]:
-    """The crystals of a loaded file: a batch per evaluation, most files hold one.
+    """The crystals of a loaded file, one batch per evaluation; most files hold one.
 
     Raises
     ------
