@@ -1,4 +1,4 @@
-"""The training set, prepared once: build, store, named data sets, its own energies."""
+"""The training set, prepared once: build, store, named data sets, calibration, energies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepared crystals laid end to end in flat arrays."""
+"""Prepared crystals, concatenated in flat arrays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DTYPES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrystalArrays:
-    """M prepared crystals with ΣN sites in all; the arrays are read-only.
+    """M prepared crystals with ΣN sites in total; the arrays are read-only.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class CrystalArrays:
 
     @classmethod
     def from_prepared(cls, prepared: Sequence[tuple[str, PreparedCrystal]]) -> CrystalArrays:
-        """Lay prepared crystals, each with its id, end to end."""
+        """Concatenate prepared crystals, each with its id."""
         crystals = [crystal for _, crystal in prepared]
         offsets = np.zeros(len(crystals) + 1, dtype=np.int64)
         np.cumsum([len(crystal.numbers) for crystal in crystals], out=offsets[1:])
@@ -91,7 +91,7 @@ class CrystalArrays:
 
     @classmethod
     def concatenate(cls, parts: Sequence[CrystalArrays]) -> CrystalArrays:
-        """One after the other."""
+        """Concatenate several of these."""
         starts = np.cumsum([0, *(int(part.offsets[-1]) for part in parts)])
         offsets = [part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)]
         names = [name for name in _DTYPES if name != "offsets"]
@@ -116,7 +116,7 @@ class CrystalArrays:
         )
 
     def with_ids(self, ids: Sequence[str]) -> CrystalArrays:
-        """The same crystals under other ids."""
+        """The same crystals with other ids."""
         return dataclasses.replace(self, ids=tuple(ids))
 
     def crystals_hash(self) -> str:
@@ -145,7 +145,7 @@ class CrystalArrays:
         return digest.hexdigest()
 
     def flaw(self) -> str | None:
-        """What is impossible about the values, if anything."""
+        """A message about impossible values; None if there are none."""
         n_sites = np.diff(self.offsets)
         if (n_sites <= 0).any():
             return "a crystal without sites"

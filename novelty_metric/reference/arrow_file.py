@@ -40,7 +40,7 @@ _MAGIC = b"ARROW1"
 
 
 def write(path: Path, arrays: CrystalArrays, text: str) -> None:
-    """Write arrays and their JSON text to a file, whole or not at all.
+    """Write arrays and their JSON text to a file. If this fails, no file is left.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def write(path: Path, arrays: CrystalArrays, text: str) -> None:
 
 
 def read(path: Path) -> tuple[CrystalArrays, str]:
-    """Map the arrays of a file and give them with their JSON text.
+    """Map the arrays of a file and return them with their JSON text.
 
     Sizes, types and the text's hash are checked; the arrays' own hash is the caller's to check.
 
@@ -122,7 +122,7 @@ def _check_ends(path: Path) -> None:
 
 
 def _seal(path: Path) -> None:
-    """Put the hash of a file just written into its place."""
+    """Put the hash of a newly written file into its place."""
     with path.open("r+b") as handle, mmap.mmap(handle.fileno(), 0) as content:
         places = [found.span(1) for found in _SEALS.finditer(content)]
         if len(places) != _N_SEALS:
@@ -146,7 +146,7 @@ def _check_seal(path: Path) -> None:
 
 
 def _hash_without(content: mmap.mmap, places: list[tuple[int, int]]) -> bytes:
-    """SHA-256 (hexadecimal) with zeros at those places."""
+    """SHA-256 (hexadecimal) of the content, with zeros at these places."""
     digest = hashlib.sha256()
     position = 0
     with memoryview(content) as view:

@@ -1,4 +1,4 @@
-"""Preparing a reference from files of crystals: resumable, on one or several processes."""
+"""Preparation of a reference from files of crystals: resumable, in one or several processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from novelty_metric.samples import Sample
 
 CHUNK = 256
-"""Crystals that are prepared, and kept for resumption, together."""
+"""Number of crystals that are prepared and stored together."""
 
 
 def build_reference(
@@ -143,7 +143,7 @@ class _Parts:
         self._key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
     def load(self, number: int, n_samples: int) -> _Chunk | None:
-        """The chunk of that number, if it is there and fits."""
+        """The chunk with this number, if it exists and fits."""
         path = self._path(number)
         if not path.exists():
             return None
@@ -158,7 +158,7 @@ class _Parts:
         return _Chunk(arrays, skipped) if len(arrays) + len(skipped) == n_samples else None
 
     def save(self, number: int, chunk: _Chunk) -> None:
-        """Keep a finished chunk."""
+        """Store a finished chunk."""
         content = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -191,7 +191,7 @@ def _prepared_chunks(
     angle_tolerance: float,
     workers: int,
 ) -> Iterator[_Chunk]:
-    """The chunks in order, from the parts or prepared now."""
+    """The chunks in order, read from the parts or prepared now."""
     numbered = enumerate(_batched(samples, CHUNK))
     if workers == 1:
         for number, batch in numbered:
@@ -253,7 +253,7 @@ def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
 
 
 def _key(paths: Sequence[Path], settings: dict[str, Any], column: str | None) -> dict[str, Any]:
-    """What a finished chunk depends on."""
+    """Everything on which a finished chunk depends."""
     return {
         "sources": [_source_hash(path) for path in paths],
         "column": column,

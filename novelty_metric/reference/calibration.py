@@ -1,4 +1,4 @@
-"""What real crystals of a reference score, each against the reference without itself.
+"""Results of real crystals of a reference, each scored against the reference without itself.
 
 A calibration belongs to a reference, a protocol, a potential and a hull. It is kept beside the
 store, in ``<store>.<key>.calibration.json``; packaged references carry theirs.
@@ -32,7 +32,7 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class LeftOutCrystal:
-    """One real crystal, scored against a reference that does not hold it.
+    """One real crystal, scored against a reference that does not contain it.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class LeftOutCrystal:
 
     @property
     def key(self) -> int | str | None:
-        """What names it among those of its draw."""
+        """The label that identifies it among the crystals of its draw."""
         return self.index if self.id is None else self.id
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> LeftOutCrystal:
-        """From the values of a file.
+        """Make it from the values of a file.
 
         Raises
         ------
@@ -93,22 +93,24 @@ class RealCrystals:
 
     @property
     def n_drawn(self) -> int:
-        """Crystals that were drawn, eligible or not."""
+        """Number of crystals that were drawn, eligible or not."""
         return len(self.crystals)
 
     def counts(self, verdict: str) -> dict[str, tuple[int, int]]:
-        """Eligible crystals of a verdict, and all eligible ones, by crystal system."""
+        """Number of eligible crystals of a verdict, and of all eligible ones, by crystal system."""
         eligible = (one for one in self.crystals if one.eligible and one.crystal_system is not None)
         return count_by_system(eligible, verdict)
 
     def count(self, verdict: str) -> tuple[int, int]:
-        """Eligible crystals of a verdict, and all eligible ones."""
+        """Number of eligible crystals of a verdict, and of all eligible ones."""
         eligible = [crystal for crystal in self.crystals if crystal.eligible]
         return sum(crystal.verdict == verdict for crystal in eligible), len(eligible)
 
     @property
     def base_rate(self) -> Interval | None:
-        """Share of unmatched among the eligible, with its 95 % interval; None without any."""
+        """Proportion of unmatched among the eligible, with its 95 % interval; None if none is
+        eligible.
+        """
         return wilson(*self.count("unmatched"))
 
 
@@ -134,7 +136,7 @@ class HeldOut(RealCrystals):
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Known substitutions of reference crystals, and those of them that are called so.
+    """Known substitutions of reference crystals, and the number that the method finds.
 
     They are those of the control `substituted` of ``novelty-metric controls``: what is missed here
     is missed among real and generated crystals too.
@@ -145,7 +147,7 @@ class Sensitivity:
 
     @property
     def share(self) -> Interval | None:
-        """Share that is found, with its 95 % interval."""
+        """Proportion found, with its 95 % interval."""
         return wilson(self.hits, self.total)
 
 
@@ -178,13 +180,13 @@ class Calibration(RealCrystals):
 
     @property
     def change_to_held_out(self) -> Change | None:
-        """Base rate of the held-out crystals minus that of those left out one at a time."""
+        """Base rate of the held-out crystals minus that of the crystals left out one at a time."""
         if self.held_out is None:
             return None
         return newcombe(self.count("unmatched"), self.held_out.count("unmatched"))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, which `from_dict` reads."""
+        """Plain values, which `from_dict` reads."""
         content: dict[str, Any] = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
@@ -207,7 +209,7 @@ class Calibration(RealCrystals):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
-        """From `to_dict`.
+        """Make it from the values of `to_dict`.
 
         Raises
         ------
@@ -245,14 +247,14 @@ _COLUMNS = ("crystal_system", "eligible", "verdict", "cost")
 
 
 def _table(crystals: Iterable[LeftOutCrystal], label: str) -> dict[str, Any]:
-    """Crystals as columns and rows; the label is ``index`` or ``id``."""
+    """The crystals as columns and rows; the label is ``index`` or ``id``."""
     columns = (label, *_COLUMNS)
     rows = [[getattr(crystal, column) for column in columns] for crystal in crystals]
     return {"columns": list(columns), "crystals": rows}
 
 
 def _crystals(content: Mapping[str, Any]) -> tuple[LeftOutCrystal, ...]:
-    """Crystals from `_table`."""
+    """The crystals of a `_table`."""
     columns = content["columns"]
     return tuple(
         LeftOutCrystal.read({"index": None, **dict(zip(columns, row, strict=True))})
@@ -263,7 +265,7 @@ def _crystals(content: Mapping[str, Any]) -> tuple[LeftOutCrystal, ...]:
 def count_by_system(
     crystals: Iterable[LeftOutCrystal | CrystalResult], verdict: str
 ) -> dict[str, tuple[int, int]]:
-    """Crystals of a verdict, and all, by crystal system; those without one under ``""``."""
+    """Number of crystals of a verdict, and of all, by crystal system; ``""`` if it is unknown."""
     found: dict[str, tuple[int, int]] = {}
     for crystal in crystals:
         system = crystal.crystal_system or ""
@@ -279,12 +281,12 @@ def calibration_key(settings: Mapping[str, Any]) -> str:
 
 
 def calibration_files(reference: Reference, key: str) -> list[Path]:
-    """Where the calibration is looked for, in this order."""
+    """The paths where the calibration is searched, in this order."""
     return beside_store(reference, f".{key[:12]}{SUFFIX}")
 
 
 def find_calibration(reference: Reference, key: str) -> Calibration | None:
-    """The calibration of that key, if there is one.
+    """The calibration with this key; None if there is none.
 
     Raises
     ------
@@ -300,7 +302,7 @@ def find_calibration(reference: Reference, key: str) -> Calibration | None:
 
 
 def check_calibrations(reference: Reference) -> None:
-    """Read all calibrations of a reference, so that a damaged one is noticed before hours of work.
+    """Read all calibrations of a reference, so that a damaged one is found before hours of work.
 
     Raises
     ------
@@ -314,7 +316,7 @@ def check_calibrations(reference: Reference) -> None:
 
 
 def load_calibration(path: Path, reference: Reference | None = None) -> Calibration:
-    """Read a file of `save_calibration`.
+    """Read a file written by `save_calibration`.
 
     Parameters
     ----------
@@ -347,7 +349,7 @@ def _belongs(calibration: Calibration, reference: Reference) -> bool:
 
 
 def save_calibration(reference: Reference, calibration: Calibration) -> Path:
-    """Write it beside the store, or in the cache folder where that can't be written.
+    """Write it beside the store, or to the cache folder if that place is not writable.
 
     Raises
     ------

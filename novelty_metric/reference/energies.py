@@ -1,4 +1,4 @@
-"""Energies of the reference's own crystals with the potential of the metric.
+"""Energies of the reference's crystals with the potential of the metric.
 
 They are single points of the stored (reduced, not relaxed) geometry, made once per reference and
 potential and kept in a Parquet file beside the store: ``<store>.<potential>.energies.parquet``.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".energies.parquet"
 SAVE_EVERY = 15.0
-"""Unfinished work is saved after this many seconds."""
+"""Unfinished work is saved at this interval (s)."""
 
 _FORMAT = "novelty-metric reference energies"
 _FORMAT_VERSION = 1
@@ -44,7 +44,7 @@ def reference_energies(
     progress: Callable[[int, int | None], None] | None = None,
     directory: str | Path | None = None,
 ) -> np.ndarray:
-    """Energy of every reference crystal as it stands (eV/atom), from the file or computed now.
+    """Energy of every unrelaxed reference crystal (eV/atom), from the file or computed now.
 
     Interrupted work goes on where it stopped, as does that of a call that wanted only some.
 
@@ -121,7 +121,7 @@ def reference_energies(
 def energy_files(
     reference: Reference, info: PotentialInfo, *, directory: str | Path | None = None
 ) -> list[Path]:
-    """Where the energies are looked for, in this order."""
+    """The paths where the energies are searched, in this order."""
     ending = f".{info.key}{SUFFIX}"
     if directory is not None:
         stem = reference.path.stem if reference.path is not None else _short_name(reference)
@@ -130,7 +130,7 @@ def energy_files(
 
 
 def beside_store(reference: Reference, ending: str) -> list[Path]:
-    """Where a file that belongs to a reference is looked for: beside it, then the cache folder."""
+    """The places of a file that belongs to a reference: beside it, then the cache folder."""
     cached = references_folder() / f"{_short_name(reference)}{ending}"
     if reference.path is None:
         return [cached]
@@ -148,7 +148,7 @@ def save_energies(
     energies: np.ndarray,
     done: np.ndarray | None = None,
 ) -> None:
-    """Write energies (eV/atom) with the crystals and the potential they belong to.
+    """Write energies (eV/atom), with the crystals and the potential to which they belong.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def save_energies(
 def load_energies(
     path: Path, reference: Reference, info: PotentialInfo
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Energies (eV/atom), NaN where the potential failed, and which of them were computed.
+    """Energies (eV/atom), NaN where the potential failed, and a mask of the computed ones.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def load_energies(
 
 
 def writable(candidates: list[Path]) -> Path:
-    """The first path that may be written; never one inside the installed package."""
+    """The first writable path; never one inside the installed package."""
     for path in candidates[:-1]:
         if path.parent != DATA_FOLDER and os.access(path.parent, os.W_OK):
             return path
@@ -230,7 +230,7 @@ def writable(candidates: list[Path]) -> Path:
 
 
 class _Crystals(Sequence["Structure"]):
-    """Reference crystals at given positions, made when they are asked for."""
+    """Reference crystals at given positions, made on request."""
 
     def __init__(self, reference: Reference, positions: np.ndarray) -> None:
         self._reference = reference

@@ -1,4 +1,4 @@
-"""References by name: downloaded from where they are published, checked, built, and kept."""
+"""References by name: downloaded from their publisher, checked, built and stored."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
 
 StageProgress = Callable[[str, int, "int | None"], None]
-"""Called with the stage, what is done and what is to be done of it."""
+"""Called with the stage, the amount done and the total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """A reference that is ready.
+    """A reference that is ready for use.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Fetched:
 
 
 def downloads_folder(name: str) -> Path:
-    """Where the published file of a reference is kept."""
+    """The place of a reference's published file."""
     return cache_folder() / "downloads" / name
 
 
@@ -58,7 +58,7 @@ def fetch_reference(
     workers: int = 1,
     progress: StageProgress | None = None,
 ) -> Fetched:
-    """Make a reference by name available.
+    """Make a reference available by name.
 
     The published file is downloaded, or taken from where a broken call or the user left it, its
     content hash is checked, and the reference is built into the user's cache folder. A reference
@@ -138,7 +138,7 @@ def _download(name: str, published: PublishedFile, path: Path, on_progress: Stag
 
 
 def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool) -> tuple[str, str]:
-    """SHA-256 of the file, and how it was recognised.
+    """SHA-256 of the file, and how the file was recognised.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
 
 
 def _hashes(path: Path, size: int) -> tuple[str, str]:
-    """SHA-256, and the SHA-1 under which git keeps the content."""
+    """SHA-256 of the file, and the SHA-1 by which git identifies its content."""
     sha256 = hashlib.sha256()
     blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
@@ -188,7 +188,7 @@ def _hashes(path: Path, size: int) -> tuple[str, str]:
 
 
 def _table(name: str, path: Path, published: PublishedFile) -> Path:
-    """The table itself, out of its archive."""
+    """The table, extracted from its archive."""
     if published.member is None:
         return path
     # Beside the downloads, whatever folder the user's archive is in.

@@ -1,4 +1,4 @@
-"""What is known about a prepared reference besides its arrays."""
+"""Metadata of a prepared reference."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 FORMAT = "novelty-metric reference"
 FORMAT_VERSION = 1
-"""Raised whenever an older reader would misread the file."""
+"""Format version; it increases if an older reader would misread the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedCrystal:
-    """A crystal of the source that could not be used, and why."""
+    """A crystal of the source that could not be used, with the reason."""
 
     id: str
     source: str
@@ -62,13 +62,13 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The manifest as JSON text, with the format's name and version."""
+        """The manifest as JSON text, with the name and version of the format."""
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         return json.dumps(content, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The manifest from `to_json`'s text.
+        """Make the manifest from the text of `to_json`.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Manifest:
 
 
 def preparation_settings(symprec: float, angle_tolerance: float) -> dict[str, Any]:
-    """How crystals are prepared: symmetry tolerances (Å, degrees) and the way of reducing."""
+    """Settings of the preparation: symmetry tolerances (Å, degrees) and the reduction."""
     return {
         "symprec": float(symprec),
         "angle_tolerance": float(angle_tolerance),
@@ -92,7 +92,7 @@ def preparation_settings(symprec: float, angle_tolerance: float) -> dict[str, An
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide what a prepared crystal looks like."""
+    """Versions of the packages that influence a prepared crystal."""
     versions = {}
     for package in ("novelty-metric", "pymatgen", "pymatgen-core", "spglib", "numpy"):
         try:
@@ -103,7 +103,7 @@ def package_versions() -> dict[str, str]:
 
 
 def unique_ids(ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Ids made unique, and what was changed, from the new id to the old.
+    """Unique ids, and the changed ones as a mapping from the new id to the old.
 
     The first bearer of an id keeps it; later ones get ``__2``, ``__3``, … skipping what is taken.
 

@@ -1,4 +1,4 @@
-"""References by name: packaged ones, and those kept in the user's cache folder."""
+"""References by name: packaged ones, and those in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NamedReference:
-    """A reference that a name stands for.
+    """A reference with a name.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ NAMED = {
 
 
 def references_folder() -> Path:
-    """Where references built or fetched by name are kept.
+    """The folder of references that were built or fetched by name.
 
     ``references`` in ``$NOVELTY_METRIC_CACHE``, or in the user's cache folder of the operating
     system.
@@ -56,21 +56,21 @@ def references_folder() -> Path:
 
 
 def known_names() -> list[str]:
-    """Names that `open_reference` knows, those in the user's folder included."""
+    """Names that `open_reference` accepts, including those in the user's folder."""
     folder = references_folder()
     kept = {path.stem for path in folder.glob(f"*{SUFFIX}")} if folder.is_dir() else set()
     return sorted(kept | set(NAMED))
 
 
 def reference_path(name: str) -> Path:
-    """Where the prepared reference of that name is, or has to be put."""
+    """The path of the prepared reference with this name; it need not exist."""
     if name in NAMED and NAMED[name].packaged:
         return DATA_FOLDER / f"{name}{SUFFIX}"
     return references_folder() / f"{name}{SUFFIX}"
 
 
 def open_reference(name_or_path: str | Path) -> Reference:
-    """Open a reference by its name or from its file.
+    """Open a reference by its name or its file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One reference crystal made ready: cleaned, reduced, with its symmetry and a digest."""
+"""Preparation of one reference crystal: cleaning, reduction, symmetry, digest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 LATTICE_QUANTUM = 1e-6
-"""Grid on which cell vectors are hashed (Å)."""
+"""Rounding of cell vectors before they are hashed (Å)."""
 
 COORDINATE_QUANTUM = 1e-8
-"""Grid on which fractional coordinates, wrapped into the cell, are hashed."""
+"""Rounding of wrapped fractional coordinates before they are hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class PreparedCrystal:
 
 
 def prepare(structure: Any, *, symprec: float, angle_tolerance: float) -> PreparedCrystal:
-    """Clean and reduce a crystal, and find its symmetry.
+    """Clean and reduce a crystal, and determine its symmetry.
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ def prepare(structure: Any, *, symprec: float, angle_tolerance: float) -> Prepar
 def found_symmetry(
     reduced: Structure, *, symprec: float, angle_tolerance: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Space group, Wyckoff letters and orbits of a reduced crystal, as `PreparedCrystal` has them.
+    """Space group, Wyckoff letters and orbits of a reduced crystal, in the form of
+    `PreparedCrystal`.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def found_symmetry(
 
 
 def crystal_digest(cleaned: Structure) -> bytes:
-    """SHA-256 of a cleaned crystal in the cell it came in.
+    """SHA-256 of a cleaned crystal in its original cell.
 
     Numbers are hashed on a grid finer than any file holds them on purpose, and coordinates modulo
     lattice vectors, so that the last bits of another CPU or library version change nothing.

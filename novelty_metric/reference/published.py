@@ -1,4 +1,4 @@
-"""Where the training sets of this field are published, and how a copy of them is recognised."""
+"""The published training sets of this field, and the hashes by which a copy is recognised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFile:
-    """A file that holds a training set.
+    """A published file with a training set.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class PublishedFile:
 
     @property
     def hash_text(self) -> str:
-        """The content hash in words, such as ``git blob b1c9d49856…``; empty if none is known."""
+        """The content hash as text, such as ``git blob b1c9d49856…``; empty if none is known."""
         if self.git_blob is not None:
             return f"git blob {self.git_blob}"
         return f"SHA-256 {self.sha256}" if self.sha256 is not None else ""
@@ -96,4 +96,4 @@ PUBLISHED = {
         member="alex_mp_20/train.csv",
     ),
 }
-"""Name of a reference -> the file it is made from."""
+"""The published file of each reference, by the reference's name."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from novelty_metric.protocol import Protocol
 
 Progress = Callable[[int, int | None], None]
-"""Called with the number of crystals done and the number in all, None while that is unknown."""
+"""Called with the number of finished crystals and the total (None if it is unknown)."""
 
 CompositionKey = tuple[tuple[int, int], ...]
 """Atomic numbers in increasing order, each with its count in the reduced formula."""
@@ -81,7 +81,7 @@ class Reference(Sequence["Structure"]):
     """
 
     def __init__(self, arrays: CrystalArrays, manifest: Manifest, path: Path | None = None) -> None:
-        """Hold the arrays as they are; use `from_structures` or `open`."""
+        """Wrap the arrays; use `from_structures` or `open` instead."""
         self.arrays = arrays
         self.manifest = manifest
         self.path = path
@@ -168,7 +168,7 @@ class Reference(Sequence["Structure"]):
         skipped: Sequence[SkippedCrystal] = (),
         source: Sequence[str] = (),
     ) -> Reference:
-        """Make a reference of prepared crystals: ids made unique, hashes taken.
+        """Make a reference of prepared crystals, with unique ids and hashes.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class Reference(Sequence["Structure"]):
         return cls(arrays, manifest)
 
     def without(self, indices: Iterable[int]) -> Reference:
-        """A reference in memory of all crystals but those at these positions.
+        """A reference in memory with all crystals except those at these positions.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class Reference(Sequence["Structure"]):
         return len(self.ids)
 
     def __getitem__(self, index: Any) -> Any:
-        """The crystal at that position, or a list of them for a slice."""
+        """The crystal at this position, or a list of crystals for a slice."""
         if isinstance(index, slice):
             return [self.structure(i) for i in range(*index.indices(len(self)))]
         return self.structure(int(index))
@@ -255,7 +255,7 @@ class Reference(Sequence["Structure"]):
         return f"Reference({self.name!r}, {len(self)} crystals)"
 
     def structure(self, index: int) -> Structure:
-        """The reduced crystal at that position.
+        """The reduced crystal at this position.
 
         The object is shared between callers through a bounded cache: copy it before changing it.
 
@@ -296,7 +296,7 @@ class Reference(Sequence["Structure"]):
         return composition_key(self.numbers[self.sites(index)])
 
     def with_composition(self, key: CompositionKey) -> np.ndarray:
-        """Positions, increasing, of the crystals of that reduced composition (int64)."""
+        """Positions of the crystals with this reduced composition, increasing (int64)."""
         return self._by_composition.get(key, _NO_INDEX)
 
     @cached_property
@@ -311,7 +311,7 @@ class Reference(Sequence["Structure"]):
         return {label: position for position, label in enumerate(self.ids)}
 
     def position(self, identifier: str) -> int:
-        """Position of the crystal of that id.
+        """Position of the crystal with this id.
 
         Raises
         ------
@@ -321,7 +321,7 @@ class Reference(Sequence["Structure"]):
         return self._positions[identifier]
 
     def require(self, protocol: Protocol) -> None:
-        """Refuse a protocol whose symmetry settings are not those of this reference.
+        """Refuse a protocol whose symmetry settings differ from those of this reference.
 
         Raises
         ------
@@ -340,7 +340,7 @@ class Reference(Sequence["Structure"]):
     def with_symmetry(
         self, *, symprec: float, angle_tolerance: float, progress: Progress | None = None
     ) -> Reference:
-        """The same crystals, their symmetry searched with other tolerances, in memory.
+        """The same crystals in memory, with symmetry determined by other tolerances.
 
         Parameters
         ----------
@@ -375,7 +375,7 @@ class Reference(Sequence["Structure"]):
         )
 
     def verify(self) -> None:
-        """Hash everything again and look for impossible values.
+        """Compute all hashes again and search for impossible values.
 
         Raises
         ------
@@ -406,7 +406,7 @@ class Reference(Sequence["Structure"]):
     # --- its file -----------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the reference to an Arrow file, whole or not at all.
+        """Write the reference to an Arrow file. If this fails, no file is left.
 
         Raises
         ------
@@ -420,7 +420,7 @@ class Reference(Sequence["Structure"]):
 
     @classmethod
     def open(cls, path: str | Path, *, protocol: Protocol | None = None) -> Reference:
-        """Map a prepared reference from its file and check it, hashes included.
+        """Map a prepared reference from its file, and check it with its hashes.
 
         Hashing 24,000 crystals takes a few hundredths of a second, so that damage never passes
         for "nothing matches".

@@ -1,4 +1,4 @@
-"""What a run found: the report, its rows and files, and the figures made of them."""
+"""The report of a run, its rows and files, and the figures computed from them."""
 
 from __future__ import annotations
 

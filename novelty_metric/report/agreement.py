@@ -1,4 +1,4 @@
-"""How many crystals keep their verdict with another potential."""
+"""Agreement of the verdicts with those of another potential."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from novelty_metric.report.novelty_report import NoveltyReport
 
 Pair = tuple[CrystalResult, Verdict | None]
-"""A row, and the verdict of its crystal with the other potential."""
+"""A row, with the verdict of its crystal from the other potential."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementGroup:
-    """Crystals of one verdict or crystal system, by the first report.
+    """Crystals of one verdict or crystal system, grouped by the first report.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class AgreementGroup:
 
     @property
     def share(self) -> Interval | None:
-        """Proportion that keeps its verdict, with its 95 % Wilson interval."""
+        """Proportion of crystals that keep their verdict, with its 95 % Wilson interval."""
         return wilson(self.kept, self.total)
 
     def row(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderBoth:
-    """What a second potential says of the eligible crystals of a report.
+    """Verdicts of a second potential on the eligible crystals of a report.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class UnderBoth:
 
     @property
     def bounds(self) -> Bounds | None:
-        """Least and greatest such share for any outcome of the unfinished relaxations."""
+        """Lowest and highest proportion for any outcome of the unfinished relaxations."""
         n = self.n_eligible
         most = self.n_unmatched + self.n_open
         return Bounds(self.n_unmatched / n, most / n) if n else None

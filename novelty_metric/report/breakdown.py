@@ -1,4 +1,4 @@
-"""The eligible crystals in groups: verdicts, shares and novelty of each group."""
+"""The eligible crystals in groups, with the verdicts, proportions and novelty of each group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Eligible crystals that have something in common.
+    """A group of eligible crystals.
 
     Attributes
     ----------
@@ -91,13 +91,13 @@ def count_verdicts(results: Iterable[CrystalResult]) -> dict[str, int]:
 
 
 def verdict_shares(counts: Mapping[str, int], total: int) -> dict[str, Interval]:
-    """Share of each verdict; empty where there are no crystals."""
+    """Proportion of each verdict; empty if there are no crystals."""
     shares = {verdict: wilson(count, total) for verdict, count in counts.items()}
     return {verdict: share for verdict, share in shares.items() if share is not None}
 
 
 def novelty_bounds(counts: Mapping[str, int], may_join: Iterable[CrystalResult]) -> Bounds | None:
-    """Bounds of unmatched / all of `counts`, with those that could have been counted too."""
+    """Bounds of unmatched / all of `counts`; they include crystals that could still be counted."""
     hit = miss = 0
     for result in may_join:
         fixed = fixed_verdict(result)
@@ -113,7 +113,7 @@ def novelty_bounds(counts: Mapping[str, int], may_join: Iterable[CrystalResult])
 
 
 def _group_of(result: CrystalResult, by: str) -> str | int | None:
-    """The group of a breakdown that a crystal belongs to; None while that is not known."""
+    """The group of a crystal in a breakdown; None if it is not known."""
     if by == "n_elements":
         return _n_elements(result.formula)
     if by == "n_sites":
@@ -128,7 +128,7 @@ def _n_elements(formula: str | None) -> int | None:
 
 
 def _size_range(n_sites: int) -> str:
-    """Cells of about equal size: four numbers of sites together up to 20, then twenty."""
+    """Groups by cell size: four consecutive site counts each up to 20, then twenty each."""
     width = 4 if n_sites <= 20 else 20
     first = (n_sites - 1) // width * width + 1
     return f"{first}-{first + width - 1}"

@@ -1,4 +1,4 @@
-"""One colour for each verdict, the same in every picture and on every page."""
+"""One colour per verdict, for all figures and pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ VERDICT_COLORS: dict[Verdict, str] = {
     Verdict.UNMATCHED: "#0072b2",
     Verdict.UNDECIDED: "#8c8c8c",
 }
-"""Told apart by the colour-blind and, by their lightness, in grey.
+"""Distinguishable for colour-blind readers and, by lightness, in grey.
 
 Source: the palette of Okabe and Ito, "Color Universal Design" (2008), with a darker grey.
 """
 
 NOT_ELIGIBLE_COLOR = "#dddddd"
-"""What is not valid or not metastable, and what was not scored."""
+"""Colours of crystals that are not valid or metastable, and of those not scored."""

@@ -1,4 +1,4 @@
-"""What a report says of its run beside the crystals: protocol, potential, hull, reference."""
+"""Description of a run in its report: protocol, potential, hull, reference."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from novelty_metric.report.rediscovery import Rediscovery
 
 HULL_REMARKS = ("reference", "file", "note")
-"""Facts of a hull that decide nothing: its crystals and entries are in the hashes."""
+"""Keys of a hull that are not compared: its crystals and entries are in the hashes."""
 
 _MOST_NAMED = 12
-"""Elements that are named one by one."""
+"""Maximum number of elements listed by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """Everything about a run but its crystals.
+    """Description of a run, without its crystals.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class RunContext:
 
     @property
     def protocol_text(self) -> str:
-        """The protocol in words, such as ``paper settings, CHGNet in place of MACE-MPA-0``."""
+        """The protocol as text, such as ``paper settings, CHGNet in place of MACE-MPA-0``."""
         base, changes = protocol_changes(self.protocol)
         text = f"{base} settings" + (f" (modified: {changes})" if changes else "")
         if self.potential is None:
@@ -114,28 +114,28 @@ class RunContext:
 
     @property
     def has_hull(self) -> bool:
-        """Whether energies above hull could be measured."""
+        """True if energies above hull could be computed."""
         return bool(self.hull) and str(self.hull.get("name", "")).lower() != "none"
 
     @property
     def sample_energies(self) -> str | None:
-        """What the energies are that came with the samples and were used for the hull, in words."""
+        """A description of the samples' own energies that were used for the hull."""
         found = self.hull.get("sample_energies")
         return None if found is None else str(found)
 
     @property
     def measures_hull(self) -> bool:
-        """Whether there is a hull, and energies to hold against it."""
+        """True if there is a hull, and energies to compare with it."""
         return self.has_hull and (self.potential is not None or self.sample_energies is not None)
 
     @property
     def hull_text(self) -> str:
-        """What the energies above hull are measured from, in words."""
+        """A description of the hull from which energies are measured."""
         return _hull_text(self.hull) if self.has_hull else "none"
 
     @property
     def eligibility(self) -> str:
-        """What makes a crystal of this run eligible, in words."""
+        """A description of the conditions for an eligible crystal in this run."""
         chosen = self.smact_oxidation_states if self.smact_oxidation_states != DEFAULT_SET else ""
         if self.potential is None and self.sample_energies is None:
             # Without a potential there is no energy to hold against a hull.
@@ -152,7 +152,7 @@ class RunContext:
 
 
 def protocol_changes(protocol: Protocol) -> tuple[str, str]:
-    """Preset that a protocol starts from, and what differs from it, such as ``fmax=0.02``.
+    """Preset on which a protocol is based, and the settings that differ, such as ``fmax=0.02``.
 
     A protocol that is named after no preset is its own start, with no difference.
     """
@@ -207,5 +207,5 @@ def _hull_text(hull: Mapping[str, Any]) -> str:
 
 
 def count_of_crystals(count: int) -> str:
-    """A number of crystals in words."""
+    """A number of crystals as text."""
     return f"{count} crystal{'' if count == 1 else 's'}"

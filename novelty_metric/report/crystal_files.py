@@ -1,4 +1,4 @@
-"""Crystals with properties in one file, in the format of its ending."""
+"""Crystals with properties in one file; the file name's ending selects the format."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TABLE_FILE = "crystals.csv"
-"""The file in a zip of CIFs that names the properties of each."""
+"""Name of the table of properties in a zip of CIFs."""
 
 Crystals = Sequence[tuple[Mapping[str, Any], CrystalRecord]]
-"""The properties of each crystal, ``id`` among them, the same keys for all; and the crystal."""
+"""The properties of each crystal, including ``id`` (the same keys for all), and the crystal."""
 
 
 def write_crystals(out: Path, crystals: Crystals) -> None:
-    """Write the crystals to one file; its folder is made if it does not exist.
+    """Write the crystals to one file; create its folder if necessary.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def structure_with(properties: Mapping[str, Any], record: CrystalRecord) -> Stru
 
 
 def extxyz(crystals: Crystals) -> bytes:
-    """Extended XYZ, one frame a crystal; positions to 1e-8 Å."""
+    """Extended XYZ, one frame per crystal; positions to 1e-8 Å."""
     from ase.io.extxyz import write_extxyz
 
     stream = io.StringIO()
@@ -82,7 +82,7 @@ def _atoms(properties: Mapping[str, Any], record: CrystalRecord) -> Atoms:
 
 
 def _text(text: str) -> str:
-    """What to hand to ASE so that it reads this text again, and no number or flag such as 007."""
+    """The value for ASE from which it reads this text again, not a number or flag such as 007."""
     from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
     if not text.startswith("_JSON "):
@@ -127,7 +127,7 @@ def _cif(record: CrystalRecord) -> str:
 
 
 def _table(crystals: Crystals, last: str, values: Sequence[str]) -> bytes:
-    """The properties as CSV, with one more column."""
+    """The properties as CSV, with an additional last column."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for place, ((properties, _), value) in enumerate(zip(crystals, values, strict=True)):
@@ -147,7 +147,7 @@ _FORMATS: dict[str, Callable[[Crystals], bytes]] = {
 
 
 def format_of(out: Path) -> Callable[[Crystals], bytes]:
-    """What makes the content of a file with this ending.
+    """The function that makes the content of a file with this ending.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the viewer of crystals draws; the viewer itself is `crystal_viewer.js` beside this file.
+"""Data for the viewer of crystals, which is `crystal_viewer.js` beside this file.
 
 `viewer_data` makes the data of one crystal, `viewer_pair` those of a crystal and its parent, which
 are oriented alike. `viewer_script` is the JavaScript, whose ``mountCrystal(canvas, data)`` draws
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 ViewerData = dict[str, Any]
 
 MOST_SITES = 200
-"""Conventional cells with more sites are left to the primitive one."""
+"""If the conventional cell has more sites, the primitive cell is drawn."""
 _ON_FACE = 0.02
-"""Fractional distance from a face within which a site is drawn on the opposite one too."""
+"""A site within this fractional distance of a face is also drawn on the opposite face."""
 _OLD = "element of the parent"
 
 
 @cache
 def viewer_script() -> str:
-    """The viewer: JavaScript that fetches nothing and defines nothing but functions."""
+    """The viewer: JavaScript that loads nothing and defines only functions."""
     return files("novelty_metric.report").joinpath("crystal_viewer.js").read_text(encoding="utf-8")
 
 
@@ -66,7 +66,7 @@ def viewer_data(record: CrystalRecord) -> ViewerData:
 def viewer_pair(
     result: CrystalResult, records: CrystalRecords
 ) -> tuple[ViewerData | None, ViewerData | None]:
-    """The data of the crystal of a row and of the reference crystal that the row names.
+    """The data of a row's crystal and of the reference crystal that the row names.
 
     Both are drawn in the conventional cell of the larger one, turned and moved so that sites which
     the atom map pairs lie at the same place; those whose element is exchanged are marked. Where
@@ -99,7 +99,7 @@ def viewer_pair(
 
 
 def filled_parent(parent: Structure, result: CrystalResult) -> tuple[Structure, list[str]]:
-    """The parent with the elements that the atom map of a row puts on it.
+    """The parent with the elements that the atom map of a row assigns.
 
     Parameters
     ----------
@@ -153,7 +153,8 @@ def paired(
 
 
 def _alike(generated: Structure, filled: Structure) -> tuple[Structure, Structure] | None:
-    """The two in like cells with their sites in the same order, the larger one as it is.
+    """The two crystals in corresponding cells with sites in the same order; the larger is
+    unchanged.
 
     None if they do not match, or if there is too much to compare.
     """
@@ -181,7 +182,7 @@ def _alike(generated: Structure, filled: Structure) -> tuple[Structure, Structur
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A crystal that is to be drawn: vectors as rows (Å), fractional coordinates, symbols."""
+    """A crystal to draw: vectors as rows (Å), fractional coordinates, symbols."""
 
     lattice: NDArray[Any]
     frac_coords: NDArray[Any]
@@ -192,7 +193,7 @@ class _Cell:
     def of(
         cls, structure: Structure, exchanged: Sequence[int], symbols: Sequence[str] | None = None
     ) -> _Cell:
-        """A crystal, with other symbols on its sites if they are given."""
+        """Make it from a crystal, with other symbols on its sites if they are given."""
         own = [site.specie.symbol for site in structure]
         return cls(
             structure.lattice.matrix,
@@ -203,7 +204,7 @@ class _Cell:
 
 
 def _drawn(*cells: _Cell) -> list[ViewerData]:
-    """The data of crystals whose sites and cells correspond, in the conventional cell of one.
+    """The data of crystals with corresponding sites and cells, in the conventional cell of one.
 
     Sites are moved into the cell, and repeated on its faces, as those of the first one are.
     """
@@ -237,7 +238,7 @@ def _data(
     *,
     n_each: int,
 ) -> ViewerData:
-    """The data of a crystal of whose sites each stands for `n_each`, one after the other."""
+    """The data of a crystal in which each site stands for `n_each` consecutive ones."""
     from ase.data import atomic_numbers, covalent_radii
     from ase.data.colors import jmol_colors
 
@@ -261,7 +262,7 @@ def _data(
 
 
 def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The vectors of the conventional cell in those of the cell, as rows, and where it begins.
+    """The conventional cell's vectors in terms of the cell's, as rows, and its origin.
 
     A crystal that is hardly off its symmetry is drawn as if it had it. None where the symmetry is
     not found, is that of a smaller cell, or asks for too many sites.
@@ -291,7 +292,7 @@ def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]] | None:
 
 
 def _points(matrix: NDArray[Any]) -> NDArray[Any]:
-    """The points of the lattice within a cell of it, in the vectors of the lattice."""
+    """The lattice points within a cell of the lattice, in the vectors of the lattice."""
     reach = np.abs(matrix).sum(axis=0).astype(int)
     every = np.array(list(product(*(range(-far, far + 1) for far in reach))), dtype=float)
     within = every @ np.linalg.inv(matrix) + 1e-6
@@ -299,7 +300,7 @@ def _points(matrix: NDArray[Any]) -> NDArray[Any]:
 
 
 def _images(frac_coords: NDArray[Any]) -> list[int]:
-    """Copies of the sites that are near a face on the opposite ones: a site, and its steps."""
+    """Copies of sites near a face on the opposite face: the site, then its three steps."""
     found = []
     for site, coords in enumerate(frac_coords):
         steps = [(0, 1) if abs(x) <= _ON_FACE else (0,) for x in coords]
@@ -308,7 +309,7 @@ def _images(frac_coords: NDArray[Any]) -> list[int]:
 
 
 def _upright(lattice: NDArray[Any]) -> NDArray[Any]:
-    """The same cell with a along x and b in the plane of x and y."""
+    """The same cell with a along x and b in the xy plane."""
     turned = np.linalg.cholesky(lattice @ lattice.T)
     if np.linalg.det(lattice) < 0:
         turned[:, 2] *= -1
@@ -316,6 +317,6 @@ def _upright(lattice: NDArray[Any]) -> NDArray[Any]:
 
 
 def _turned(lattice: NDArray[Any], onto: NDArray[Any]) -> NDArray[Any]:
-    """A cell turned, or mirrored, so that its vectors lie nearest to those of another one."""
+    """A cell rotated, or mirrored, so that its vectors are closest to those of another."""
     left, _, right = np.linalg.svd(lattice.T @ onto)
     return lattice @ left @ right

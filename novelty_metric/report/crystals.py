@@ -1,4 +1,4 @@
-"""The relaxed crystals of a report, and the files that they are exported to.
+"""The relaxed crystals of a report, and their export to files.
 
 A crystal is the one that was compared: relaxed if the run relaxes, primitive and Niggli-reduced.
 Samples without one, such as unreadable ones, are left out. Imported only when crystals are asked
@@ -31,11 +31,11 @@ PROPERTIES = (
     "e_above_hull",
     "parent",
 )
-"""What is told of each crystal; `energy` is that of the whole cell (eV)."""
+"""Properties of each exported crystal; `energy` is that of the whole cell (eV)."""
 
 
 def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
-    """Ids of some scored crystals, the verdicts in turn, the unmatched first."""
+    """Ids of some scored crystals: the verdicts take turns, beginning with unmatched."""
     order = (Verdict.UNMATCHED, Verdict.SUBSTITUTED, Verdict.DUPLICATE, Verdict.UNDECIDED)
     ids = [[row.id for row in report.results if row.verdict is verdict] for verdict in order]
     in_turn = chain.from_iterable(zip_longest(*ids))
@@ -53,7 +53,7 @@ def structures_of(report: NoveltyReport, verdict: Verdict | str | None = None) -
 def export(
     report: NoveltyReport, out: Path, verdict: Verdict | str | None = None
 ) -> list[CrystalResult]:
-    """Write the crystals to one file, in the format of its ending.
+    """Write the crystals to one file; the file name's ending selects the format.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Why a sample is not among the eligible crystals, and whether it could still become one."""
+"""The reason why a sample is not eligible, and whether it could become eligible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 
 class ExclusionReason(StrEnum):
-    """Why a sample is not among the eligible crystals that the headline is over."""
+    """Why a sample is not among the eligible crystals, over which the headline is computed."""
 
     UNREADABLE = "unreadable"
     FAILED = "failed"
@@ -20,7 +20,7 @@ class ExclusionReason(StrEnum):
 
     @property
     def label(self) -> str:
-        """The reason as a text."""
+        """The reason as text."""
         return _LABELS[self]
 
 
@@ -43,7 +43,7 @@ _UNFINISHED = (
 
 
 def exclusion_reason(result: CrystalResult) -> ExclusionReason | None:
-    """Why a sample is not eligible; None for an eligible one."""
+    """The reason why a sample is not eligible; None for an eligible one."""
     if not result.readable:
         return ExclusionReason.UNREADABLE
     if result.eligible and result.verdict is not None:
@@ -62,7 +62,7 @@ def exclusion_reason(result: CrystalResult) -> ExclusionReason | None:
 
 
 def could_become_eligible(result: CrystalResult, reason: ExclusionReason | None) -> bool:
-    """Whether unfinished work, and not the crystal, keeps a sample from being eligible."""
+    """True if the cause is unfinished work, not the crystal."""
     # An error before the chemistry was checked means that the sample is not a crystal.
     return reason in _UNFINISHED and (
         result.smact_valid is True or reason == ExclusionReason.OUT_OF_TIME
@@ -70,7 +70,7 @@ def could_become_eligible(result: CrystalResult, reason: ExclusionReason | None)
 
 
 def fixed_verdict(result: CrystalResult) -> Verdict | None:
-    """The verdict that a crystal would keep if it became eligible; None while that is open."""
+    """The verdict of a crystal if it became eligible; None if that is not known."""
     unknown = result.converged is False or result.eligible is None
     if unknown or result.verdict == Verdict.UNDECIDED:
         return None

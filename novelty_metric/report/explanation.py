@@ -1,4 +1,4 @@
-"""One crystal's evidence in words and crystals: what a person needs to check a verdict by hand."""
+"""The evidence for one crystal, as text and crystals, to check its verdict by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What is known of one sample.
+    """The evidence for one sample.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Explanation:
 
 
 def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explanation:
-    """The evidence for the sample in that row.
+    """Collect the evidence for the sample in this row.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
 
 
 def row_of(report: NoveltyReport, identifier: str) -> int:
-    """Position of the sample of that id.
+    """Position of the sample with this id.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def row_of(report: NoveltyReport, identifier: str) -> int:
 
 
 def no_such_sample(identifier: str, known: Iterable[str], where: str) -> str:
-    """The line on an id that no sample has; it names the nearest.
+    """Error message for an unknown id; it names the most similar id.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def no_such_sample(identifier: str, known: Iterable[str], where: str) -> str:
 
 
 def folder_name(identifier: str) -> str:
-    """A name for a folder that no two ids share, and that stays within its folder."""
+    """A folder name that is unique for the id and stays within its parent folder."""
     plain = re.sub(r"[^\w.+-]", "_", identifier, flags=re.ASCII)[:80].strip(".")
     if plain == identifier and plain:
         return plain
@@ -145,7 +145,7 @@ def folder_name(identifier: str) -> str:
 
 
 def write_crystals(crystals: Mapping[str, Structure], folder: Path) -> list[str]:
-    """Write each as CIF; gives the names of the files.
+    """Write each crystal as CIF, and return the file names.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> s
 
 
 def _through(result: CrystalResult) -> str:
-    """Which cells the duplicate test compared, where one of them is a supercell."""
+    """The supercell used in the duplicate test, if there was one."""
     if result.parent_cells is not None and result.parent_cells > 1:
         return f", through a {result.parent_cells}x supercell of {result.parent_id}"
     if result.sample_cells is not None and result.sample_cells > 1:
@@ -226,7 +226,7 @@ def _second(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, str
 
 
 def _matching(result: CrystalResult) -> list[tuple[str, str]]:
-    """What pymatgen's default matcher says, and why that may differ from the verdict."""
+    """The result of pymatgen's default matcher, and why it can differ from the verdict."""
     if result.novel_by_matching is None:
         if result.matching_error is None:
             return []
@@ -304,7 +304,7 @@ def _screening(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, 
 
 
 def hull_label(result: CrystalResult) -> str:
-    """What the hull is made of at the crystal's composition, in words; empty if not known."""
+    """A description of the hull at the crystal's composition; empty if it is unknown."""
     products, count = result.decomposition, result.n_competing
     if products is None or result.e_above_hull is None:
         return ""
@@ -352,7 +352,7 @@ def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, s
 
 
 def _own_formula(result: CrystalResult) -> str | None:
-    """Why a crystal that has its own elements in a candidate parent's places is not a duplicate."""
+    """The reason why a crystal whose candidate parent has the same elements is not a duplicate."""
     if result.verdict == Verdict.DUPLICATE:
         return None
     own = [tried.parent for tried in result.parents if not tried.parent.share_exchanged]
@@ -391,7 +391,7 @@ def _what(tried: TriedParent) -> str:
 
 
 def _formula(parent: Parent) -> str:
-    """Reduced formula of the parent, which its map tells."""
+    """Reduced formula of the parent, derived from its atom map."""
     from pymatgen.core import Composition
 
     counts = Counter({old: sum(new.values()) for old, new in parent.element_map.items()})
@@ -426,7 +426,7 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
 
 
 def shown_parent(result: CrystalResult) -> TriedParent | None:
-    """The candidate parent that the row names; None for a duplicate, and where none was kept."""
+    """The candidate parent that the row names; None for a duplicate, or if none was stored."""
     among = [tried for tried in result.parents if tried.confirmed] or result.parents
     named = [tried for tried in among if tried.parent.parent_id == result.parent_id]
     return min(named, key=lambda tried: tried.parent.order, default=None)
@@ -435,7 +435,7 @@ def shown_parent(result: CrystalResult) -> TriedParent | None:
 def _crystals(
     records: CrystalRecords, shown: TriedParent | None, *, relaxed: bool
 ) -> dict[str, Structure]:
-    """The crystals by name; the sample itself is only reduced if nothing `relaxed` it."""
+    """The crystals by name; the sample is only reduced, unless it was `relaxed`."""
     from novelty_metric.scoring.substitution import substitute
 
     found: dict[str, Structure] = {}

@@ -48,15 +48,15 @@ from novelty_metric.verdict import Column, CrystalResult, Kind, Parent, Route, T
 
 SCHEMA_VERSION = 2
 OLDER_VERSIONS = (1,)
-"""Schemas that are read as well."""
+"""Older schema versions that can be read."""
 LATER_COLUMNS = ("source", "new_prototype", "verdict_second")
-"""Columns of `verdicts.parquet` that tables of before lack."""
+"""Columns of `verdicts.parquet` that older tables lack."""
 SCHEMA_KEY = b"novelty_metric_schema"
 
 
 @dataclass(frozen=True, slots=True)
 class FileColumn:
-    """A column of a file: its Arrow type, its unit and what it means."""
+    """A column of a file: its Arrow type, unit and meaning."""
 
     type: pa.DataType
     unit: str = ""
@@ -67,7 +67,7 @@ _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
 def _declared(*owners: type) -> dict[str, tuple[Column, FileColumn]]:
-    """The columns that the fields of dataclasses declare; of one name the first one counts."""
+    """The columns declared by the fields of dataclasses; for equal names, the first one counts."""
     found: dict[str, tuple[Column, FileColumn]] = {}
     for owner in owners:
         for name, hint in get_type_hints(owner, localns=_LATER_NAMES, include_extras=True).items():
@@ -90,7 +90,7 @@ _FLAG, _INDEX = FileColumn(pa.bool_()), FileColumn(pa.int64(), "1", "position in
 _ID = _OF_ROW["id"][1]
 _VERDICTS = {name: column for name, (own, column) in _OF_ROW.items() if own.file == "verdicts"}
 _KEPT_QUALITY = {name: column for name, (own, column) in _OF_ROW.items() if own.file == "quality"}
-"""Fields of a result that stand in `quality.parquet`."""
+"""Fields of a result that are stored in `quality.parquet`."""
 _QUALITY = {
     "id": _ID,
     **{name: _KEPT_QUALITY[name] for name in ("shortest_distance", "volume_per_atom")},
@@ -123,9 +123,9 @@ _STRUCTURES = {
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 CRYSTALS_FILE = "crystals.extxyz"
 _FILES_OF_CRYSTALS = (_STRUCTURES_FILE, CRYSTALS_FILE)
-"""Those that are written only where the results hold crystals."""
+"""Files that are written only if the results contain crystals."""
 _ROWS_AT_ONCE = 5000
-"""Rows of a report that are made into tables together."""
+"""Number of report rows converted to tables at once."""
 
 COLUMNS: dict[str, dict[str, FileColumn]] = {
     "verdicts.parquet": _VERDICTS,
@@ -136,7 +136,7 @@ COLUMNS: dict[str, dict[str, FileColumn]] = {
 }
 """The columns of each file."""
 REPORT_FILES = ("report.json", "verdicts.csv", CRYSTALS_FILE, *COLUMNS)
-"""Names of all that `save_report` writes."""
+"""Names of all files that `save_report` writes."""
 VERDICT_COLUMNS = tuple(_VERDICTS)
 PARENT_COLUMNS = tuple(_PARENTS)
 
@@ -147,7 +147,7 @@ _FRAME_TYPES = {pa.string(): "string", pa.int64(): "Int64", pa.bool_(): "boolean
 
 
 def verdicts_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
-    """A row per sample; whole numbers, flags and text are nullable, energies are floats."""
+    """A row per sample; integers, flags and text are nullable, energies are floats."""
     return _frame(_VERDICTS, ((result,) for result in results))
 
 
@@ -178,7 +178,7 @@ def _frame(schema: Mapping[str, FileColumn], rows: Iterable[tuple[object, ...]])
 
 
 def _first(sources: tuple[object, ...], name: str) -> Any:
-    """The value of the first of these that has it."""
+    """The value of the first object that has it."""
     return next(getattr(source, name) for source in sources if hasattr(source, name))
 
 
@@ -249,7 +249,7 @@ def _structures(results: Sequence[CrystalResult], first: int) -> pa.Table:
 
 
 def summary(report: NoveltyReport) -> dict[str, Any]:
-    """The content of ``report.json``, but for the hashes of the other files."""
+    """The content of ``report.json``, without the hashes of the other files."""
     context = report.context
     return {
         "schema_version": SCHEMA_VERSION,
@@ -322,7 +322,7 @@ def _second_potential(report: NoveltyReport) -> dict[str, Any] | None:
 
 
 def _breakdown(report: NoveltyReport, by: str) -> dict[str, Any]:
-    """The groups; of crystal systems with the base rate of real crystals beside each."""
+    """The groups of a breakdown; crystal systems also have the base rate of real crystals."""
     groups = {str(key): _json(group) for key, group in report.breakdown(by).items()}
     beside = report.beside_real_crystals
     if by == "crystal_system" and beside is not None:
@@ -358,7 +358,7 @@ def _json(value: Any) -> Any:
 
 
 def context_of(content: Mapping[str, Any]) -> RunContext:
-    """What a report or a baseline says of how its figures came about."""
+    """The settings and versions behind the figures of a report or a baseline."""
     reference, run, potential = content["reference"], content["run"], content["potential"]
     second = content.get("second_potential")  # reports of before there was one lack it
     return RunContext(
@@ -398,7 +398,7 @@ def _rediscovery(content: Mapping[str, Any] | None) -> Rediscovery | None:
 def save_report(
     report: NoveltyReport, folder: Path, rows: Iterable[CrystalResult] | None = None
 ) -> Path:
-    """Write the files; the folder is made if it does not exist.
+    """Write the files; create the folder if necessary.
 
     The crystals themselves are written if the results hold them.
 
@@ -453,7 +453,9 @@ def save_report(
 
 
 def _chunks(rows: Iterable[CrystalResult]) -> Iterator[list[CrystalResult]]:
-    """Rows a few thousand at a time; at least once, so that empty files are written too."""
+    """The rows in batches of a few thousand; at least one batch, so that empty files are written
+    too.
+    """
     left = iter(rows)
     some = list(itertools.islice(left, _ROWS_AT_ONCE))
     while True:
@@ -468,7 +470,7 @@ def _csv(frame: pd.DataFrame, *, header: bool) -> str:
 
 
 class _Files:
-    """Files that grow beside their places, and are moved there together."""
+    """Files that are written under temporary names and then moved together."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -490,7 +492,7 @@ class _Files:
         self._stream(name).write(text.encode())
 
     def close(self) -> dict[str, str]:
-        """Bring all to the disk; gives the SHA-256 of each."""
+        """Write everything to disk, and return the SHA-256 of each file."""
         for writer in self._writers.values():
             writer.close()
         for name, stream in self._streams.items():
@@ -502,12 +504,12 @@ class _Files:
         return self.hashes
 
     def put_in_place(self) -> None:
-        """Move them to their places."""
+        """Move the files to their places."""
         for name in self._streams:
             self._beside(name).replace(self._folder / name)
 
     def forget(self) -> None:
-        """Remove what was not put in place."""
+        """Remove the temporary files."""
         for name, stream in self._streams.items():
             with contextlib.suppress(OSError):
                 stream.close()
@@ -533,7 +535,7 @@ def _to_table(frame: pd.DataFrame, columns: Mapping[str, FileColumn]) -> pa.Tabl
 
 
 def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
-    """Read what `save_report` wrote, with the crystals if `structures` is true.
+    """Read the files of `save_report`, with the crystals if `structures` is true.
 
     Raises
     ------
@@ -590,7 +592,7 @@ def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
 
 
 def _kept_quality(row: Mapping[str, Any], result: CrystalResult) -> dict[str, Any]:
-    """Fields of a result that its line of `quality.parquet` holds, whatever version wrote it.
+    """Fields of a result from its line of `quality.parquet`, for any version of the file.
 
     Earlier versions had no groups by plain matching, and took those of the duplicate test.
     """
@@ -626,7 +628,7 @@ def read_structures(folder: Path, row: int) -> CrystalRecords:
 
 
 def with_structures(report: NoveltyReport, folder: Path) -> NoveltyReport:
-    """The report with the crystals of all its samples, read from the folder it was saved to.
+    """The report with the crystals of all samples, read from its folder.
 
     Raises
     ------
@@ -641,7 +643,7 @@ def with_structures(report: NoveltyReport, folder: Path) -> NoveltyReport:
 def read_all_structures(
     folder: Path, rows: Iterable[int] | None = None
 ) -> dict[int, CrystalRecords]:
-    """Crystals by position of the sample; of these samples alone if `rows` are given.
+    """Crystals by position of the sample; only those of `rows` if they are given.
 
     Raises
     ------
@@ -670,7 +672,7 @@ def verdict_schema() -> pa.Schema:
 
 
 def rows_of_table(table: pa.Table, *, unreadable: frozenset[int]) -> tuple[CrystalResult, ...]:
-    """The rows of a ``verdicts.parquet``, of which some could not be read, without parents.
+    """The rows of a ``verdicts.parquet`` without parents; unreadable samples are included.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Graded novelty: how far each crystal is from its nearest parent, where a verdict only jumps."""
+"""Graded novelty: the distance of each crystal from its nearest parent, a continuous measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from novelty_metric.support.statistics import Estimate, Interval, mean_estimate,
 from novelty_metric.verdict import CrystalResult, Verdict
 
 LARGEST_COST = 102.0
-"""Mean cost of an atom map in which no element has a counterpart; see `search.pettifor`."""
+"""Mean cost of an atom map between elements without Pettifor numbers; see `search.pettifor`."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 COST_EDGES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, LARGEST_COST)
@@ -21,7 +21,7 @@ SHARE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class NearestParent:
-    """How far a generated crystal is from the reference crystal that its row names.
+    """Distance of a generated crystal from the reference crystal that its row names.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class NearestParent:
 
 
 def nearest_parent(result: CrystalResult) -> NearestParent | None:
-    """The reference crystal that the row names; None if it names none.
+    """The reference crystal that the row names; None if there is none.
 
     That is the equal crystal of a duplicate, the confirmed parent of a substituted crystal, and the
     cheapest candidate of any other: the cost here is the cost of the row.
@@ -50,7 +50,7 @@ def nearest_parent(result: CrystalResult) -> NearestParent | None:
 
 
 def crystal_score(result: CrystalResult) -> float | None:
-    """Graded novelty of one crystal, from 0 for a duplicate to 1 where there is no parent at all.
+    """Graded novelty of one crystal: 0 for a duplicate, 1 if there is no parent.
 
     ``cost / 102`` of the nearest parent. None where the search did not end, or was not made: then
     "no parent" is not known to be true.
@@ -63,7 +63,7 @@ def crystal_score(result: CrystalResult) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Values of a set of crystals.
+    """Statistics of the values of a set of crystals.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class GradedNovelty:
 
 
 def graded_novelty(results: Iterable[CrystalResult]) -> GradedNovelty:
-    """Graded novelty over these rows."""
+    """Graded novelty of these rows."""
     rows = list(results)
     scores = [score for score in map(crystal_score, rows) if score is not None]
     nearest = [parent for parent in map(nearest_parent, rows) if parent is not None]

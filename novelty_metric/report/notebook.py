@@ -1,4 +1,4 @@
-"""A report as a notebook shows it: HTML that fetches nothing, every text escaped.
+"""A report in a notebook: self-contained HTML with escaped text.
 
 Where the report holds its crystals, some of them turn: the viewer is written into the HTML.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from novelty_metric.report.novelty_report import NoveltyReport
 
 MOST_CRYSTALS = 4
-"""Crystals that are shown, the verdicts in turn."""
+"""Number of crystals shown; the verdicts take turns."""
 _CANVAS = "width:180px;height:180px"
 _MOUNT = """
 /* Of several outputs with the same crystals each is drawn once. */
@@ -41,7 +41,7 @@ if (place) {
 
 @dataclass(frozen=True, slots=True)
 class Html:
-    """What a notebook shows as HTML."""
+    """HTML that a notebook displays."""
 
     text: str
 
@@ -106,7 +106,7 @@ def _headline(report: NoveltyReport) -> str:
 
 
 def _bar(report: NoveltyReport) -> str:
-    """A part for each verdict that occurs, and below it what the colours mean."""
+    """A part for each verdict that occurs, and a legend below."""
     parts, words, legend = [], [], []
     for verdict, color in VERDICT_COLORS.items():
         share = report.fractions[verdict.value].value
@@ -149,7 +149,7 @@ def _cells(report: NoveltyReport, system: str, group: Group) -> str:
 
 
 def _crystals(report: NoveltyReport) -> list[str]:
-    """Crystals beside the reference crystals that their rows name; none if none was kept."""
+    """Crystals beside the reference crystals that their rows name; empty if none was stored."""
     if not any(row.structures is not None for row in report.results):
         return []
     from novelty_metric.report.crystals import to_be_shown
@@ -159,7 +159,7 @@ def _crystals(report: NoveltyReport) -> list[str]:
 
 
 def _turning(rows: Iterable[CrystalResult]) -> str:
-    """The crystals of these rows in our viewer, with what draws them."""
+    """The crystals of these rows in our viewer, with its script."""
     from novelty_metric.report.crystal_viewer import viewer_pair, viewer_script
 
     pairs, figures = [], []

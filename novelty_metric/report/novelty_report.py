@@ -1,4 +1,4 @@
-"""What a run found: headline, fractions with intervals, breakdowns, and every row behind them."""
+"""The report of a run: headline, fractions with intervals, breakdowns, and all rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class NoveltyReport:
-    """The finished answer for one set of samples. Immutable; build it with `from_results`.
+    """The results for one set of samples. Immutable; make it with `from_results`.
 
     The headline is ``novelty`` = unmatched / eligible. A crystal is *eligible* if the run says so
     and it has a verdict; whoever is not is counted, with the reason, in `left_out`, and those of
@@ -82,7 +82,7 @@ class NoveltyReport:
 
     @classmethod
     def from_results(cls, results: Sequence[CrystalResult], context: RunContext) -> NoveltyReport:
-        """The report on these rows, one per sample, in input order.
+        """Make the report from rows, one per sample, in input order.
 
         Numbers become plain Python numbers, those that are not finite become None, and in texts
         control characters and what can't be written as UTF-8 are escaped; nothing else is changed.
@@ -101,28 +101,29 @@ class NoveltyReport:
 
     @property
     def n_generated(self) -> int:
-        """Crystals that the model generated."""
+        """Number of crystals that the model generated."""
         given = self.context.n_generated
         return len(self.results) if given is None else given
 
     @property
     def n_unreadable(self) -> int:
-        """Samples that could not be read."""
+        """Number of samples that could not be read."""
         return sum(not result.readable for result in self.results)
 
     @property
     def n_read(self) -> int:
-        """Samples that could be read."""
+        """Number of samples that could be read."""
         return len(self.results) - self.n_unreadable
 
     @cached_property
     def n_scored(self) -> int:
-        """Samples with a verdict."""
+        """Number of samples with a verdict."""
         return sum(result.verdict is not None for result in self.results)
 
     @cached_property
     def n_not_searched(self) -> int:
-        """Screened and no duplicate, but not searched for parents because they are not eligible.
+        """Number of crystals that are no duplicates and, because not eligible, have no search for
+        parents.
 
         They have no verdict; that happens with ``scope=eligible`` only.
         """
@@ -134,42 +135,43 @@ class NoveltyReport:
 
     @property
     def eligible(self) -> tuple[CrystalResult, ...]:
-        """The eligible crystals, which the headline is over, in input order."""
+        """The eligible crystals, over which the headline is computed, in input order."""
         return self._eligible
 
     @property
     def n_eligible(self) -> int:
-        """Eligible crystals, all with a verdict."""
+        """Number of eligible crystals; all have a verdict."""
         return len(self._eligible)
 
     @property
     def n_energy_suspect(self) -> int:
-        """Eligible crystals whose energy above hull is too low to be believed."""
+        """Number of eligible crystals whose energy above hull is implausibly low."""
         return sum(result.energy_suspect is True for result in self._eligible)
 
     @property
     def n_saddles(self) -> int:
-        """Crystals, of those that were checked, whose relaxation came to rest on a saddle."""
+        """Number of checked crystals whose relaxation ended at a saddle point."""
         return sum(result.saddle is True for result in self.results)
 
     @property
     def n_no_competing_compound(self) -> int:
-        """Crystals whose energy above hull is measured from the elements alone."""
+        """Number of crystals whose energy above hull is measured from the elements alone."""
         return sum(result.no_competing_compound is True for result in self.results)
 
     @property
     def n_stable(self) -> int:
-        """Crystals, eligible or not, that are converged and within the limit of stability."""
+        """Number of crystals, eligible or not, that are converged and stable."""
         return len(self._stable)
 
     @property
     def n_stable_no_competing_compound(self) -> int:
-        """Stable crystals whose energy above hull is measured from the elements alone."""
+        """Number of stable crystals whose energy above hull is measured from the elements alone."""
         return sum(result.no_competing_compound is True for result in self._stable)
 
     @cached_property
     def left_out(self) -> dict[str, int]:
-        """Samples that are not eligible, by reason; with `n_eligible` they add up to all rows.
+        """Number of samples that are not eligible, by reason; with `n_eligible` the sum is all
+        rows.
 
         The first reason of `ExclusionReason` that applies counts, the chemistry before an error.
         """
@@ -180,22 +182,23 @@ class NoveltyReport:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Eligible crystals per verdict."""
+        """Number of eligible crystals per verdict."""
         return count_verdicts(self._eligible)
 
     @cached_property
     def counts_all(self) -> dict[str, int]:
-        """Samples per verdict, eligible or not."""
+        """Number of samples per verdict, eligible or not."""
         return count_verdicts(self.results)
 
     @cached_property
     def fractions(self) -> dict[str, Interval]:
-        """Share of each verdict among the eligible; empty while nothing is eligible."""
+        """Proportion of each verdict among the eligible; empty if none is eligible."""
         return verdict_shares(self.counts, self.n_eligible)
 
     @cached_property
     def fractions_all(self) -> dict[str, Interval]:
-        """Share of each verdict among all samples that were screened and tested for duplicates.
+        """Proportion of each verdict among all samples that were screened and tested for
+        duplicates.
 
         With ``scope=eligible`` those that were not searched for parents (`n_not_searched`) are in
         the denominator and in no verdict, so the shares add up to less than 1; leaving them out
@@ -217,7 +220,7 @@ class NoveltyReport:
 
     @property
     def headline(self) -> str:
-        """The novelty in words, in per cent, or the most that it can be where nothing was relaxed.
+        """The novelty as text, in per cent; without relaxations, its highest possible value.
 
         For example ``novelty 16.7 %``, or ``novelty at most 63.9 %: nothing was relaxed``.
         """
@@ -229,7 +232,7 @@ class NoveltyReport:
 
     @property
     def novelty_is_bound(self) -> bool:
-        """Whether nothing was relaxed, as with ``relaxer=none``.
+        """True if nothing was relaxed, as with ``relaxer=none``.
 
         What has a candidate parent is then undecided: `novelty` is the least that the novelty can
         be, which says little, and `novelty_bounds` the most.
@@ -238,18 +241,18 @@ class NoveltyReport:
 
     @property
     def novelty(self) -> float | None:
-        """Unmatched / eligible; None while nothing is eligible. See `novelty_is_bound`."""
+        """Unmatched / eligible; None if none is eligible. See `novelty_is_bound`."""
         interval = self.novelty_interval
         return None if interval is None else interval.value
 
     @property
     def novelty_interval(self) -> Interval | None:
-        """The headline with its 95 % interval (sampling noise, not the undecided)."""
+        """The headline with its 95 % interval (sampling noise only, without the undecided)."""
         return self.fractions.get(Verdict.UNMATCHED.value)
 
     @cached_property
     def without_suspect(self) -> NoveltyReport:
-        """The report without the crystals whose energy above hull is too low to be believed.
+        """The report without the crystals whose energy above hull is implausibly low.
 
         They still count as generated.
         """
@@ -259,12 +262,12 @@ class NoveltyReport:
 
     @property
     def novelty_without_suspect(self) -> Interval | None:
-        """The headline over the eligible crystals whose energy can be believed."""
+        """The headline over the eligible crystals with plausible energies."""
         return self.without_suspect.novelty_interval
 
     @cached_property
     def novelty_bounds(self) -> Bounds | None:
-        """Least and greatest headline that the unfinished work allows.
+        """Lowest and highest headline for any outcome of the unfinished work.
 
         With u unmatched, d undecided and e eligible crystals::
 
@@ -282,7 +285,7 @@ class NoveltyReport:
 
     @cached_property
     def n_unique_unmatched(self) -> int:
-        """Eligible unmatched crystals; equal samples (one `duplicate_group`) count once."""
+        """Number of eligible unmatched crystals; a `duplicate_group` counts once."""
         return _unique([r for r in self._eligible if r.verdict == Verdict.UNMATCHED])
 
     @cached_property
@@ -310,7 +313,7 @@ class NoveltyReport:
 
     @cached_property
     def novel_yield_bounds(self) -> Bounds:
-        """Least and greatest yield that the unfinished work allows, as for `novelty_bounds`."""
+        """Lowest and highest yield for any outcome of the unfinished work; see `novelty_bounds`."""
         open_or_novel = (Verdict.UNMATCHED, Verdict.UNDECIDED)
         possible = [r for r in self._eligible if r.verdict in open_or_novel]
         possible += [r for r in self._could_join if fixed_verdict(r) in (None, Verdict.UNMATCHED)]
@@ -319,7 +322,7 @@ class NoveltyReport:
 
     @cached_property
     def graded(self) -> GradedNovelty:
-        """How far the eligible crystals are from their nearest parents.
+        """Distances of the eligible crystals from their nearest parents.
 
         Where a verdict jumps this changes little by little, and needs no relaxation of a parent.
         """
@@ -332,13 +335,13 @@ class NoveltyReport:
 
     @cached_property
     def second_potential(self) -> UnderBoth | None:
-        """How many crystals are unmatched with a second potential too; None without one."""
+        """Agreement with a second potential; None if there is none."""
         second = self.context.second_potential
         return None if second is None else under_both(self._eligible, second.name)
 
     @property
     def rediscovery(self) -> Rediscovery | None:
-        """Crystals of a test set that the samples match; None if none was named."""
+        """Crystals of a test set that the samples match; None if no test set was given."""
         return self.context.rediscovery
 
     @cached_property
@@ -353,7 +356,7 @@ class NoveltyReport:
 
     @cached_property
     def new_prototypes(self) -> NewPrototypes:
-        """Crystals whose prototype the reference lacks, and how many of them are metastable."""
+        """Number of crystals whose prototype the reference lacks, and how many are metastable."""
         return new_prototypes(self.results, has_hull=self.context.measures_hull)
 
     def breakdown(self, by: str) -> dict[str | int, Group]:
@@ -415,7 +418,7 @@ class NoveltyReport:
 
     @property
     def decided(self) -> float | None:
-        """How complete the run is: decided crystals / crystals to be decided.
+        """Completeness of the run: decided crystals / crystals to decide.
 
         To be decided are the eligible crystals, and those that a deadline stopped before they were
         relaxed, which could have been eligible; decided are the eligible ones with a verdict other
@@ -425,7 +428,7 @@ class NoveltyReport:
         return (self.n_eligible - self.counts[Verdict.UNDECIDED.value]) / total if total else None
 
     def scalars(self, prefix: str = "novelty") -> dict[str, float]:
-        """Finite numbers for a logger, by name; what can't be computed is absent.
+        """Finite numbers for a logger, by name; values that cannot be computed are left out.
 
         Parameters
         ----------
@@ -482,7 +485,7 @@ class NoveltyReport:
         return parents_frame(self.results)
 
     def new_crystals(self) -> list[CrystalResult]:
-        """Rows of the eligible unmatched crystals, those of lowest energy above the hull first.
+        """Rows of the eligible unmatched crystals; lowest energy above hull first.
 
         Of equal crystals the first one; none whose energy is suspect. Without a hull they keep the
         order of the samples.
@@ -499,7 +502,7 @@ class NoveltyReport:
         )
 
     def crystals(self, verdict: Verdict | str | None = None) -> list[Structure]:
-        """The crystals that were compared, relaxed if the run relaxes, as pymatgen Structures.
+        """The compared crystals (relaxed if the run relaxes) as pymatgen Structures.
 
         The ``properties`` of each are ``id``, ``verdict``, ``eligible``, ``energy`` (eV, of the
         cell), ``energy_per_atom`` and ``e_above_hull`` (eV/atom), and ``parent``; what is not known
@@ -521,7 +524,7 @@ class NoveltyReport:
         return structures_of(self, verdict)
 
     def view(self, identifier: str) -> Any:
-        """The crystal of a sample as a notebook shows it.
+        """The crystal of a sample for a notebook.
 
         Where pymatviz is installed, this is its ``StructureWidget``, which fetches its viewer on
         first use. Otherwise, or if that fails, it is our own viewer, which fetches nothing and
@@ -542,7 +545,7 @@ class NoveltyReport:
         return view(self, identifier)
 
     def figure(self, name: str, reference: Reference | None = None) -> Figure:
-        """A picture of the report, such as ``verdicts_by_crystal_system``, by matplotlib.
+        """A figure of the report, such as ``verdicts_by_crystal_system``, by matplotlib.
 
         Parameters
         ----------
@@ -562,7 +565,7 @@ class NoveltyReport:
         return drawn
 
     def save(self, folder: str | Path) -> Path:
-        """Write the report to a folder, which is made if it does not exist; see `report.files`.
+        """Write the report to a folder, created if necessary; see `report.files`.
 
         Raises
         ------
@@ -575,7 +578,7 @@ class NoveltyReport:
 
     @classmethod
     def load(cls, folder: str | Path, *, structures: bool = False) -> NoveltyReport:
-        """Read a report that `save` wrote; equal to the one written.
+        """Read a report written by `save`; it equals the one written.
 
         Parameters
         ----------
@@ -618,12 +621,12 @@ class NoveltyReport:
 
 
 def _ends(name: str, interval: Limits | None) -> dict[str, float | None]:
-    """The two ends of an interval, or of bounds, by name."""
+    """The two ends of an interval or of bounds, by name."""
     return {f"{name}_{end}": getattr(interval, end, None) for end in ("low", "high")}
 
 
 def _beside_values(beside: BesideRealCrystals | None) -> dict[str, float | None]:
-    """The comparison with real crystals as numbers by name."""
+    """The comparison with real crystals, as numbers by name."""
     if beside is None:
         return {}
     ratio, expected = beside.novelty_ratio, beside.standardised

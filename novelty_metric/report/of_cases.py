@@ -1,4 +1,4 @@
-"""The report on cases that a pipeline has scored, and what it says of the run."""
+"""The report on the cases that a pipeline has scored, with the description of the run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def report_of(pipeline: Pipeline, cases: Sequence[Case]) -> NoveltyReport:
 def run_context(
     pipeline: Pipeline, *, seconds: Mapping[str, float], warnings: Iterable[str]
 ) -> RunContext:
-    """What a report says of a run but its crystals.
+    """The description of a run in its report, without the crystals.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def run_context(
 
 
 def key_of_context(context: RunContext) -> str | None:
-    """Key of the calibration that fits a report, which may be made later; None if none can."""
+    """Key of the calibration for a report; None if no calibration is possible."""
     potential, hull = context.potential, context.hull
     if potential is None or "sample_energies" in hull:
         return None
@@ -101,7 +101,7 @@ def key_of_context(context: RunContext) -> str | None:
 
 
 def _described_hull(pipeline: Pipeline) -> dict[str, Any]:
-    """The hull, with whose energies are held against it if not the potential's."""
+    """The hull's description, with the origin of the energies if they are not the potential's."""
     hull, own = pipeline.resources.hull, pipeline.rules.sample_energies
     described = {"name": "none"} if hull is None else dict(hull.describe())
     if own is not None:
@@ -110,7 +110,7 @@ def _described_hull(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _late(cases: Sequence[Case]) -> Iterator[str]:
-    """What a report says where a deadline left work undone."""
+    """Warnings about work that the deadline left unfinished."""
     left = sum(case.is_open for case in cases)
     if left:
         yield f"the time ran out before {left} of {len(cases)} crystals were done with"

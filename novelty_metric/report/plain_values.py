@@ -1,4 +1,4 @@
-"""Values that files hold and give back unchanged: plain numbers, finite, and printable text."""
+"""Values that files store without change: plain finite numbers and printable text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Row = TypeVar("_Row")
 
 
 def plain_row(result: CrystalResult) -> CrystalResult:
-    """The row with plain Python numbers, those that are not finite as None, and text as UTF-8."""
+    """The row with plain Python numbers (None if not finite) and valid UTF-8 text."""
     parents = tuple(_plain_row(tried, parent=_plain_row(tried.parent)) for tried in result.parents)
     return _plain_row(result, parents=parents)
 
@@ -33,7 +33,7 @@ def _plain_row(row: _Row, **ready: Any) -> _Row:
 
 
 def _plain_scalar(value: Any) -> Any:
-    """The value itself where it is plain already; numbers of NumPy and odd text made plain."""
+    """The value as plain Python: numbers of NumPy and invalid text are converted."""
     if isinstance(value, Enum) or value is None:
         return value
     if not isinstance(value, str) and hasattr(value, "item"):
@@ -44,7 +44,7 @@ def _plain_scalar(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Values that JSON holds and gives back unchanged."""
+    """Values that JSON stores without change."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
@@ -60,7 +60,7 @@ def plain(value: Any) -> Any:
 
 
 def printable_text(text: str) -> str:
-    """Text that UTF-8 can hold and that moves no cursor: what is neither is escaped.
+    """Text that UTF-8 can encode, without control characters; other characters are escaped.
 
     File names may carry bytes that are not characters, and strangers' names a terminal's commands.
     """

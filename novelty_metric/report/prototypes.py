@@ -1,4 +1,4 @@
-"""New prototypes: how many of the crystals have a structure that no reference crystal has.
+"""New prototypes: the number of crystals whose structure no reference crystal has.
 
 A prototype is a space group with the multiset of its occupied Wyckoff positions, up to the
 relabellings of the Euclidean normalizer; elements play no part.
@@ -15,7 +15,7 @@ from novelty_metric.verdict import CrystalResult
 
 @dataclass(frozen=True, slots=True)
 class NewPrototypes:
-    """Valid, converged crystals by whether the reference has their prototype.
+    """Valid, converged crystals, by whether the reference has their prototype.
 
     SMACT-invalid crystals are not counted: their symmetry is that of the plain relaxation, lower
     than that of the others, which are symmetrised. Equal crystals count each.

@@ -1,4 +1,4 @@
-"""The figures that papers have reported so far: validity, and stable, unique and novel (S.U.N.)."""
+"""The quality measures of earlier papers: validity, and stable, unique and novel (S.U.N.)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from novelty_metric.support.statistics import Bounds, Estimate, Interval, mean_e
 from novelty_metric.verdict import CrystalResult
 
 SMALLEST_VALID_VOLUME = 0.1
-"""Å³ of the cell: less makes a structure invalid. Source: CDVAE (Xie et al., ICLR 2022)."""
+"""Minimum volume of a valid structure's cell (Å³). Source: CDVAE (Xie et al., ICLR 2022)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Quality:
 
 
 def structurally_valid(result: CrystalResult) -> bool:
-    """CDVAE's check: no two atoms nearer than 0.5 Å, and a cell of at least 0.1 Å³.
+    """CDVAE's check: no two atoms closer than 0.5 Å, and a cell of at least 0.1 Å³.
 
     Here an atom's own images count too, so that a cell thinner than 0.5 Å is invalid.
     """
@@ -76,7 +76,7 @@ def structurally_valid(result: CrystalResult) -> bool:
 
 
 def stable(result: CrystalResult, threshold: float) -> bool | None:
-    """Whether it is converged and within the threshold (eV/atom); None while that is not known."""
+    """True if it is converged and within the threshold (eV/atom); None if that is not known."""
     if result.converged is not True or result.e_above_hull is None:
         # An error before the crystal was looked at means that there is none.
         return None if result.n_sites is not None else False
@@ -86,7 +86,7 @@ def stable(result: CrystalResult, threshold: float) -> bool | None:
 def quality(
     results: Sequence[CrystalResult], *, n_generated: int, threshold: float, has_hull: bool
 ) -> Quality:
-    """The figures over these rows.
+    """The quality measures of these rows.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _known(values: Iterable[float | None]) -> list[float]:
 
 
 def count_unique(groups: Iterable[int | None]) -> int:
-    """Crystals by the numbers of their groups, those of one group counted once."""
+    """Number of crystals, given their group numbers; each group counts once."""
     numbers = list(groups)
     return len({number for number in numbers if number is not None}) + numbers.count(None)
 

@@ -1,4 +1,4 @@
-"""A model beside real crystals that the reference does not hold: base rate and ratios."""
+"""Comparison of a model with real crystals that the reference lacks: base rate and ratios."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 @dataclass(frozen=True, slots=True)
 class BesideRealCrystals:
-    """How a model compares with real crystals that were left out of its reference.
+    """Comparison of a model with real crystals that were left out of its reference.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class BesideRealCrystals:
 
     @property
     def base_rates(self) -> dict[str, Interval]:
-        """Share of unmatched real crystals by crystal system, where there are any."""
+        """Proportion of unmatched real crystals by crystal system; empty systems are left out."""
         rates = {name: wilson(*counts) for name, counts in self.by_crystal_system.items()}
         return {name: rate for name, rate in rates.items() if rate is not None}
 
@@ -105,5 +105,5 @@ def _decided(result: CrystalResult) -> bool:
 
 
 def _distance(verdict: str | None, cost: float | None) -> float:
-    """Cost of the nearest parent that is confirmed: infinite for an unmatched crystal."""
+    """Cost of the nearest confirmed parent; infinite for an unmatched crystal."""
     return math.inf if verdict == Verdict.UNMATCHED or cost is None else cost

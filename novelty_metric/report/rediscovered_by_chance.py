@@ -1,4 +1,4 @@
-"""How many crystals of a test set null models match, kept beside the reference."""
+"""Number of crystals of a test set that null models match; stored beside the reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUFFIX = ".rediscovery.json"
 
 @dataclass(frozen=True)
 class NullModelFound:
-    """What the samples of a null model match of a test set.
+    """Crystals of a test set that the samples of a null model match.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class NullModelFound:
     groups: tuple[int, ...]
 
     def expected(self, drawn: int) -> float | None:
-        """Crystals that some of its samples match on average; None if it has fewer samples.
+        """Mean number of crystals matched by so many of its samples; None if it has fewer samples.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ def _files(reference: Reference, test_set: str) -> list[Path]:
 
 
 def read_null_models(reference: Reference, test_set: str) -> tuple[NullModelFound, ...]:
-    """What null models match of a test set, by name.
+    """The matches of null models in a test set, by name.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def read_null_models(reference: Reference, test_set: str) -> tuple[NullModelFoun
 
 
 def keep_null_model(reference: Reference, test_set: str, found: NullModelFound) -> Path:
-    """Keep what a null model matches beside the reference, in place of a smaller run of it.
+    """Store the matches of a null model beside the reference; replaces a smaller run of it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Real crystals that a model did not see: how many of them do its samples match?
+"""Real crystals of a test set that a model did not see, and the number that its samples match.
 
 Two crystals are the same by plain matching, pymatgen's ``StructureMatcher()`` with its defaults, as
 for *stable, unique, novel*: the duplicate test is wider, and would count other polymorphs.
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from novelty_metric.verdict import CrystalResult
 
 YEAR = "year"
-"""Column of a table that holds the year in which a crystal was published."""
+"""Column of a table with the year in which a crystal was published."""
 
 
 @dataclass(frozen=True)
 class TestCrystal:
-    """A real crystal that a model may find again.
+    """A real crystal that a model can rediscover.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Rediscovered:
 
 @dataclass(frozen=True)
 class Rediscovery:
-    """What `rediscover` found.
+    """The result of `rediscover`.
 
     Attributes
     ----------
@@ -100,16 +100,16 @@ class Rediscovery:
     null_models: tuple[NullModelFound, ...] = ()
 
     def as_null_model(self, name: str) -> NullModelFound:
-        """What the samples match, if a null model made them."""
+        """The matches of the samples, in the form for null models."""
         return NullModelFound(name, self.n_samples, tuple(len(one.samples) for one in self.found))
 
     @property
     def share(self) -> Interval | None:
-        """Share of the crystals that are rediscovered, with its 95 % Wilson interval."""
+        """Proportion of the crystals that are rediscovered, with its 95 % Wilson interval."""
         return wilson(len(self.found), self.total)
 
     def by_year(self) -> dict[int, tuple[int, int]]:
-        """Rediscovered crystals, and all, by year."""
+        """Number of rediscovered crystals, and of all, by year."""
         hits = Counter(one.year for one in self.found)
         return {year: (hits[year], total) for year, total in sorted(self.years.items())}
 
@@ -118,7 +118,7 @@ class Rediscovery:
         return tuple(one.id for one in self.found if identifier in one.samples)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, which `from_dict` reads."""
+        """Plain values, which `from_dict` reads."""
         share = self.share
         return {
             **dataclasses.asdict(self),
@@ -133,7 +133,7 @@ class Rediscovery:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Rediscovery:
-        """From `to_dict`."""
+        """Make it from the values of `to_dict`."""
         counts = ("total", "known", "unreadable", "undecided")
         return cls(
             name=content["name"],
@@ -181,7 +181,7 @@ def read_test_set(path: Path) -> list[TestCrystal]:
 
 
 def _years(path: Path) -> list[int | None] | None:
-    """The column of years of a table; None without one."""
+    """The column of years of a table; None if it has none."""
     import pandas as pd
 
     from novelty_metric.samples.detect import detect_format
@@ -201,7 +201,7 @@ def _years(path: Path) -> list[int | None] | None:
 
 
 class TestSet:
-    """Crystals that can be rediscovered: those that the reference does not hold.
+    """Crystals that can be rediscovered: those that the reference lacks.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ class TestSet:
         self.unreadable = sum(crystal.structure is None for crystal in crystals)
         self.crystals: list[TestCrystal] = []
         self.places: dict[Any, list[int]] = {}
-        """Positions among the crystals by composition."""
+        """Positions of the crystals, by composition."""
         self._search = search
         self._prepared: dict[int, Structure] = {}
         for crystal in crystals:
@@ -251,7 +251,7 @@ class TestSet:
         return digest.hexdigest()
 
     def same(self, place: int, sample: Structure) -> bool | None:
-        """Whether a sample, prepared, is that crystal; None where the work limit was met."""
+        """True if a prepared sample is this crystal; None if the work limit was reached."""
         from novelty_metric.search.compiled import TooMuchToCompareError, Work
 
         if place not in self._prepared:
@@ -267,7 +267,7 @@ class TestSet:
 def rediscover(
     rows: Iterable[CrystalResult], test_set: TestSet, search: ParentSearch
 ) -> Rediscovery:
-    """How many crystals of a test set the samples match.
+    """Count the crystals of a test set that the samples match.
 
     All samples count that were read, eligible or not, as they were compared: relaxed if the run
     relaxes.
@@ -328,6 +328,6 @@ def _is_known(structure: Structure, search: ParentSearch) -> bool:
 
 
 def with_rediscovery(report: NoveltyReport, found: Rediscovery) -> NoveltyReport:
-    """The report with what its samples rediscover."""
+    """The report with the crystals that its samples rediscover."""
     context = dataclasses.replace(report.context, rediscovery=found)
     return dataclasses.replace(report, context=context)

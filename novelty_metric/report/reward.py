@@ -1,4 +1,4 @@
-"""Graded novelty of single crystals, from the search alone: a reward for a model in training."""
+"""Graded novelty of single crystals from the search alone: a reward for reinforcement learning."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from novelty_metric.scoring.pipeline import Pipeline
 
 UNKNOWN = 0.0
-"""Reward where the search gives none: a model must not gain by what can't be scored."""
+"""Reward of a crystal that cannot be scored: a model must not gain from such crystals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What a crystal is worth, and why.
+    """Reward of a crystal, with the reason.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Reward:
 
 
 def is_crystal(given: object) -> bool:
-    """Whether it is a pymatgen Structure or ASE Atoms, and not several of them."""
+    """True for one pymatgen Structure or ASE Atoms, False for several."""
     return hasattr(given, "lattice") or hasattr(given, "get_scaled_positions")
 
 

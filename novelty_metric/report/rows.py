@@ -1,4 +1,4 @@
-"""The row of a sample as JSON text, with everything behind it, and back: nothing is lost."""
+"""The row of a sample as JSON text with all its evidence, and its reader; nothing is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
 ENUMS = {"verdict": Verdict, "verdict_second": Verdict, "route": Route, "kind": Kind}
-"""Fields of rows and parents that name one of a few."""
+"""Fields of rows and parents whose values are from an enumeration."""
 
 
 def row_to_json(row: CrystalResult) -> str:
@@ -81,7 +81,7 @@ def _tried(content: dict[str, Any]) -> TriedParent:
 
 
 def record_from(content: Mapping[str, Any]) -> CrystalRecord:
-    """A crystal from plain values, nested or flat, under the names of its fields."""
+    """A crystal from plain values, nested or flat, by the names of its fields."""
     return CrystalRecord(
         np.array(content["lattice"], dtype=np.float64).reshape(3, 3),
         np.array(content["numbers"], dtype=np.uint8),

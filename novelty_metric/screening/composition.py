@@ -1,4 +1,4 @@
-"""Step 1: is a composition chemically plausible?"""
+"""Step 1: chemical plausibility of a composition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition
 
 DEFAULT_SET = "icsd24, 3 or more reports"
-"""How ``report.json`` names the oxidation states that `smact_validity` takes by default."""
+"""Name in ``report.json`` of the oxidation states that `smact_validity` uses by default."""
 
 _LOOKUPS = {
     "icsd24": "lookup_element_oxidation_states_icsd24",
@@ -26,11 +26,12 @@ _LOOKUPS = {
     "wiki": "lookup_element_oxidation_states_wiki",
 }
 OXIDATION_STATE_SETS = tuple(_LOOKUPS)
-"""What SMACT calls its other sets."""
+"""SMACT's names of its other sets."""
 
 MOST_ATOMS = 10**6
-"""Atoms of a reduced formula. The charges that they can reach are held as a row of bits; this many
-take some megabytes and a tenth of a second."""
+"""Maximum number of atoms in a reduced formula. The possible total charges are a row of bits; this
+many atoms take some megabytes and a tenth of a second.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class OxidationStates:
 
 
 def oxidation_states_name(given: str | Path | None) -> str:
-    """The name of a set of oxidation states in reports, found without SMACT.
+    """The name of a set of oxidation states in reports, determined without SMACT.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def oxidation_states_name(given: str | Path | None) -> str:
 
 
 def load_oxidation_states(given: str | Path | None = None) -> OxidationStates:
-    """A set of oxidation states, as SMACT reads it.
+    """A set of oxidation states, in the form that SMACT reads.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def _load(given: str | Path | None, name: str) -> OxidationStates:
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, list[int]]:
-    """A file in SMACT's format: ``#`` begins a comment, lines without a digit say nothing."""
+    """A file in SMACT's format: ``#`` begins a comment; lines without a digit are ignored."""
     rows: dict[str, list[int]] = {}
     try:
         for line in content.decode().splitlines():
@@ -138,7 +139,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, list[int]]:
 def smact_valid(
     composition: Composition | str, oxidation_states: OxidationStates | None = None
 ) -> bool:
-    """Charge neutrality and electronegativity order, as SMACT's `smact_validity` decides them.
+    """Charge neutrality and electronegativity order, with the results of SMACT's `smact_validity`.
 
     The defaults of SMACT 4 hold: the Pauling test is on, alloys and single elements are valid,
     mixed valence is off. A composition on which SMACT raises, as it does for superheavy elements,
@@ -208,7 +209,7 @@ def _smact_valid(counts: tuple[tuple[str, int], ...], oxidation_states: Oxidatio
 
 
 def neutral_and_ordered(ions: Iterable[tuple[float, int, Sequence[int]]]) -> bool:
-    """Whether each element can have one oxidation state so that SMACT's two tests are passed.
+    """True if some choice of one oxidation state per element passes both tests of SMACT.
 
     The charges sum to zero, and every cation is less electronegative than every anion; oxidation
     state 0 is neither.

@@ -1,4 +1,4 @@
-"""Many compositions at once, as arrays."""
+"""Many compositions as arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CompositionKey = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, eq=False)
 class Compositions:
-    """Compositions, one after another.
+    """Compositions, concatenated.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Compositions:
 
     @classmethod
     def of(cls, keys: Iterable[CompositionKey]) -> Compositions:
-        """From a key each."""
+        """Make them from their keys."""
         listed = list(keys)
         sizes = [len(key) for key in listed]
         pairs = np.array([pair for key in listed for pair in key], dtype=np.float64).reshape(-1, 2)
@@ -46,7 +46,7 @@ class Compositions:
         return len(self.starts) - 1
 
     def key(self, index: int) -> CompositionKey:
-        """Key of one composition, whole amounts as int."""
+        """Key of one composition; whole amounts are int."""
         part = slice(self.starts[index], self.starts[index + 1])
         return tuple(
             (z, int(n) if n.is_integer() else n)
@@ -54,39 +54,40 @@ class Compositions:
         )
 
     def keys(self) -> list[CompositionKey]:
-        """Keys of all of them, in order."""
+        """Keys of all compositions, in order."""
         return [self.key(index) for index in range(len(self))]
 
     @cached_property
     def n_elements(self) -> np.ndarray:
-        """Different elements of each, int64 (N,)."""
+        """Number of elements of each composition, int64 (N,)."""
         return np.diff(self.starts)
 
     @cached_property
     def owners(self) -> np.ndarray:
-        """Composition that each entry belongs to, int64 (M,)."""
+        """Index of the composition of each entry, int64 (M,)."""
         return np.repeat(np.arange(len(self)), self.n_elements)
 
     @cached_property
     def fractions(self) -> np.ndarray:
-        """Share of the atoms, float64 (M,)."""
+        """Atomic fraction of each entry, float64 (M,)."""
         return self.amounts / np.bincount(self.owners, self.amounts, len(self))[self.owners]
 
     @cached_property
     def elements(self) -> np.ndarray:
-        """Elements of each as a set of bits, see `element_bits`, uint64 (2, N)."""
+        """Elements of each composition as a bit set, see `element_bits`, uint64 (2, N)."""
         bits = np.zeros((2, len(self)), dtype=np.uint64)
         words, places = np.divmod(self.numbers, 64)
         np.bitwise_or.at(bits, (words, self.owners), np.uint64(1) << places.astype(np.uint64))
         return bits
 
     def within(self, elements: Iterable[int]) -> np.ndarray:
-        """Positions of the compositions that have no other elements than these, int64."""
+        """Positions of the compositions that contain only these elements, int64."""
         low, high = ~element_bits(elements)
         return np.flatnonzero(((self.elements[0] & low) | (self.elements[1] & high)) == 0)
 
     def fractions_of(self, positions: np.ndarray, elements: Iterable[int]) -> np.ndarray:
-        """Share of each element in the compositions at these positions, (n_elements, n_positions).
+        """Fraction of each element in the compositions at these positions, (n_elements,
+        n_positions).
 
         The compositions must have no other elements.
         """

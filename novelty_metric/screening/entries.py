@@ -1,4 +1,4 @@
-"""Computed entries of pymatgen, and the hull of a user's own."""
+"""Computed entries of pymatgen, and the hull of a user's own entries."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ KNOWN_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
 """Entries of pymatgen whose energy is that of the crystal itself."""
 
 KEEP_FROM = 5_000_000
-"""Size of a file (bytes) from which on its content is kept in a form that is faster to read."""
+"""The content of larger files (bytes) is cached in a faster format."""
 
 _STAGE = "read entries of the hull"
 _FORMAT = "novelty-metric entries 1"
 _ROUND = 9
-"""Decimals of the fractions of a composition whose amounts are not whole."""
+"""Decimals of the fractions if a composition has non-integer amounts."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Entries:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[CompositionKey, float, float, str]]) -> Entries:
-        """From rows of composition, energy, correction (eV/atom) and run type."""
+        """Make them from rows of composition, energy, correction (eV/atom) and run type."""
         keys, energies, corrections, run_types = zip(*rows, strict=True) if rows else ((),) * 4
         return cls(
             keys=tuple(keys),
@@ -80,7 +80,7 @@ class Entries:
         )
 
     def joined(self, others: Entries) -> Entries:
-        """These entries, and others after them."""
+        """These entries, followed by others."""
         return Entries(
             keys=self.keys + others.keys,
             energies=np.concatenate([self.energies, others.energies]),
@@ -89,13 +89,13 @@ class Entries:
         )
 
     def energies_per_atom(self, which: Energies) -> np.ndarray:
-        """Energies, with their corrections or without (eV/atom), float64 (N,)."""
+        """Energies with or without their corrections (eV/atom), float64 (N,)."""
         if which == Energies.CORRECTED:
             return self.energies + self.corrections
         return self.energies
 
     def content_hash(self) -> str:
-        """SHA-256 over compositions, energies and corrections, in any order."""
+        """SHA-256 over compositions, energies and corrections; their order does not matter."""
         lines = sorted(
             f"{key} {energy!r} {correction!r}\n"
             for key, energy, correction in zip(
@@ -173,7 +173,7 @@ class EntriesHull:
 
 
 def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> Entries:
-    """The entries of a JSON file; those of a large file are kept for the next time.
+    """The entries of a JSON file; those of a large file are cached for the next time.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def _parse(path: Path, file: _ProgressFile) -> Entries:
 
 
 class _ProgressFile(io.RawIOBase):
-    """A file that reports how much of it was read."""
+    """A file that reports the number of bytes read."""
 
     def __init__(self, file: IO[bytes], size: int, progress: ProgressCallback) -> None:
         self._file, self._size, self._progress = file, size, progress
@@ -244,11 +244,11 @@ class _ProgressFile(io.RawIOBase):
 
 
 class EntryError(Exception):
-    """What is wrong with one entry, and where it stands."""
+    """Error message for one entry, with its place."""
 
 
 def _held(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The entries within a value, with where each stands.
+    """The entries in a value, each with its place.
 
     Text and numbers beside them, such as the ids of a table, are passed over; one in a list of
     entries is an entry that is broken.
@@ -272,7 +272,7 @@ def _held(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def entry_row(entry: Mapping[str, Any], where: str) -> tuple[CompositionKey, float, float, str]:
-    """Composition, energy, correction (eV/atom) and run type of an entry, a row of `Entries.of`.
+    """Composition, energy, correction (eV/atom) and run type of an entry: a row for `Entries.of`.
 
     Parameters
     ----------
@@ -311,7 +311,7 @@ def _number(value: Any, what: str, name: str) -> float:
 
 
 def _amounts(composition: Any, name: str) -> dict[int, float]:
-    """Amount of each element by atomic number, increasing."""
+    """Amount of each element, by increasing atomic number."""
     if isinstance(composition, str):
         from pymatgen.core import Composition
 
@@ -337,7 +337,7 @@ def _amounts(composition: Any, name: str) -> dict[int, float]:
 
 @lru_cache(maxsize=4096)
 def _atomic_number(symbol: str) -> int:
-    """Of an element or a species such as ``Fe3+``; 0 if it is none."""
+    """Atomic number of an element or a species such as ``Fe3+``; 0 for other text."""
     from pymatgen.core import DummySpecies, get_el_sp
 
     try:
@@ -348,7 +348,7 @@ def _atomic_number(symbol: str) -> int:
 
 
 def _key(amounts: Mapping[int, float]) -> CompositionKey:
-    """The reduced composition; fractions where the amounts are not whole."""
+    """The reduced composition; atomic fractions if the amounts are not whole."""
     whole = {z: round(amount) for z, amount in amounts.items()}
     if all(n > 0 and abs(n - amounts[z]) < 1e-6 for z, n in whole.items()):
         divisor = math.gcd(*whole.values())
@@ -361,7 +361,7 @@ def _key(amounts: Mapping[int, float]) -> CompositionKey:
 
 
 def _keep(entries: Entries, path: Path) -> None:
-    """Write entries where they are read faster; where that can't be done, they are read again."""
+    """Write entries to the cache. If this fails, they are read from the JSON again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -28,7 +28,7 @@ MP_20 = DATA_FOLDER / "mp_20.formation_energies.parquet"
 
 
 def packaged(potential: str) -> Path:
-    """The packaged file on the own scale of a potential of that name; it need not exist."""
+    """The packaged file for the own scale of the potential with this name; it may not exist."""
     published = published_model(potential)
     name = potential if published is None else published.name
     return DATA_FOLDER / f"mp_20.{name}.formation_energies.parquet"
@@ -41,7 +41,7 @@ _KEY = b"novelty_metric.formation_energies"
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """Where formation energies come from.
+    """Origin of formation energies.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ _ABOUT = tuple(field.name for field in dataclasses.fields(About))
 
 @dataclass(frozen=True, eq=False)
 class FormationEnergies:
-    """A formation energy per composition; the elements are among them, at zero.
+    """A formation energy per composition; elements are included, at zero.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class FormationEnergies:
         return len(self.compositions)
 
     def joined(self, crystals: Mapping[CompositionKey, float]) -> FormationEnergies:
-        """These, and the formation energies (eV/atom) of compositions that are not among them."""
+        """These, and the formation energies (eV/atom) of compositions that they lack."""
         added = Compositions.of(crystals)
         mine = self.compositions
         return dataclasses.replace(
@@ -113,7 +113,7 @@ class FormationEnergies:
         return digest.hexdigest()
 
     def write(self, path: Path) -> None:
-        """Write the file; whole amounts up to 255 and energies of single precision keep it small.
+        """Write the file; integer amounts up to 255 and single-precision energies keep it small.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class FormationEnergies:
 
 
 def _chunk(table: Any, name: str) -> Any:
-    """A column in one piece, without nulls."""
+    """A column as one array, without nulls."""
     column = table.column(name)
     if column.null_count:
         raise ValueError(f"{name} has missing values")

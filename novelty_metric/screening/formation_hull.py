@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from novelty_metric.screening.compositions import CompositionKey
 
 _ENERGIES = "energies of the reference"
-"""Stage of a run, for its progress."""
+"""Name of this stage in the progress of a run."""
 
 _UNKNOWN = (
     "hull=auto: which energies {} was trained on is not known, so the hull is made of the "
@@ -40,7 +40,7 @@ _UNKNOWN = (
 
 
 class FormationHull:
-    """The hull of known formation energies, for energies of a given scale.
+    """The hull of known formation energies, for energies on a given scale.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ class FormationHull:
 
     @property
     def name(self) -> str:
-        """That of the formation energies; ``+reference`` where crystals of one were added."""
+        """Name of the formation energies; ``+reference`` if crystals of a reference were added."""
         return self.known.about.name + ("+reference" if "reference" in self._description else "")
 
     def with_crystals(
         self, reference: Reference, energies: np.ndarray, wanted: np.ndarray
     ) -> FormationHull:
-        """The same hull and crystals of compositions that it lacks; itself if none can be added.
+        """The hull with the crystals of compositions that it lacks; itself if there are none.
 
         Parameters
         ----------
@@ -126,12 +126,12 @@ class FormationHull:
         energy_per_atom: float,
         structure: Structure | None = None,
     ) -> HullDistance | None:
-        """The same, with what the hull is made of there."""
+        """The distance from the hull, with the composition of the hull there."""
         formation = self.scale.formation_energy(composition, energy_per_atom, structure)
         return None if formation is None else self.lower.distance(composition, formation)
 
     def describe(self) -> dict[str, Any]:
-        """What the hull is made of, as plain values."""
+        """Description of the hull, as plain values."""
         about = self.known.about
         return {
             "name": self.name,
@@ -149,7 +149,7 @@ class FormationHull:
 
 @dataclass(frozen=True)
 class Mp20Hull:
-    """The hull of the packaged formation energies of MP-20, 37,217 compositions.
+    """The hull of the packaged formation energies of MP-20 (37,217 compositions).
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def reference_hull(
 def auto_hull(
     reference: Reference, relaxer: Relaxer, *, progress: ProgressCallback = no_progress
 ) -> Hull:
-    """What ``hull=auto`` takes: what measures best with that potential.
+    """The hull of ``hull=auto``: the one that measurements favour for this potential.
 
     With a potential whose scale is known, the packaged hull and the reference's own crystals of
     compositions that it lacks; with another, the reference's own crystals alone. The comparison

@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 _CACHED_SYSTEMS = 4096
 _CACHED_NUMBERS = 20_000
-"""Chemical systems that are kept, and numbers of the largest of them: 650 MB at most."""
+"""Maximum number of cached chemical systems, and of numbers in the largest of them (650 MB in
+total).
+"""
 _TIE = 1e-3
-"""Mixtures whose energies differ by less (eV/atom) are equal: more is not known of any energy."""
+"""Mixtures whose energies differ by less (eV/atom) are equal; no energy is known more precisely."""
 _LEAST_SHARE = 1e-6
-"""Share of the atoms below which a crystal is not part of a mixture, but rounding."""
+"""A smaller atomic fraction in a mixture is rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class HullDistance:
-    """How far a crystal lies above a hull, and what the hull is made of there.
+    """Distance of a crystal from a hull, and the crystals of the hull at that composition.
 
     Attributes
     ----------
@@ -56,7 +58,7 @@ class HullDistance:
 
 
 class Hull(Protocol):
-    """Gives energies above a hull whose energies fit the potential's.
+    """Protocol of a hull: energies above hull, on the energy scale of the potential.
 
     A hull that can also say what it is made of has a method ``distance``, which takes the crystal
     as a third argument and gives a `HullDistance` or None; see `hull_distance`.
@@ -64,18 +66,18 @@ class Hull(Protocol):
 
     @property
     def name(self) -> str:
-        """Name under which a report cites the hull."""
+        """Name of the hull in reports."""
         ...
 
     def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
-        """Energy minus the hull's at that composition (eV/atom), or None if there is no hull.
+        """Energy minus the hull's energy at this composition (eV/atom); None if there is no hull.
 
         Negative for what is more stable than anything the hull is made of.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What the hull is made of, as plain values."""
+        """Description of the hull, as plain values."""
         ...
 
 
@@ -98,7 +100,7 @@ def hull_distance(
     energy_per_atom: float,
     structure: Structure | None = None,
 ) -> HullDistance | None:
-    """What a hull says of a crystal, whether it has ``distance`` or only ``e_above_hull``.
+    """The answer of a hull that has ``distance``, or only ``e_above_hull``.
 
     None without a hull for the composition, or where the answer is not finite.
     """
@@ -113,10 +115,10 @@ def hull_distance(
 
 @runtime_checkable
 class HullSource(Protocol):
-    """A hull that is made once it is known which potential's energies it has to fit."""
+    """A hull that is opened when the potential, and with it the energy scale, is known."""
 
     def open(self, potential: str, *, progress: ProgressCallback) -> Hull:
-        """The hull for the potential of that name, or for energies that come with the `SAMPLES`.
+        """The hull for the potential with this name, or for energies of the `SAMPLES`.
 
         Raises
         ------
@@ -127,7 +129,7 @@ class HullSource(Protocol):
 
 
 class Energies(StrEnum):
-    """Which energies are held against a hull, and so which it has to be made of.
+    """The kind of energies that are compared with a hull; the hull consists of the same kind.
 
     Total energies with the MP2020 corrections of the Materials Project or without, or formation
     energies of its scheme; ``auto``: what fits the potential.
@@ -140,11 +142,11 @@ class Energies(StrEnum):
 
 
 SAMPLES = "the samples"
-"""In the place of a potential's name: the energies come with the samples."""
+"""Used instead of a potential's name if the energies come with the samples."""
 
 
 def fitting_energies(potential: str, asked: str) -> Energies:
-    """The energies that fit a potential: as asked, or by what it was trained on.
+    """The kind of energies that fits a potential: the requested one, or that of its training data.
 
     Parameters
     ----------
@@ -184,13 +186,13 @@ def fitting_energies(potential: str, asked: str) -> Energies:
 
 
 def known_energies(potential: str) -> Energies | None:
-    """Energies that a potential of that name was trained on, None if that is not known."""
+    """Kind of energies in the training data of the potential with this name; None if unknown."""
     found = published_model(potential)
     return None if found is None else Energies(found.trained_on)
 
 
 class LowerHull:
-    """The least energy of any mixture of known crystals, composition by composition.
+    """The lowest energy of any mixture of known crystals, for each composition.
 
     Parameters
     ----------
@@ -224,12 +226,12 @@ class LowerHull:
 
     @classmethod
     def of(cls, crystals: Iterable[tuple[CompositionKey, float]]) -> LowerHull:
-        """From compositions and energies (eV/atom); of one composition the lowest counts."""
+        """Make it from compositions and energies (eV/atom); the lowest per composition counts."""
         lowest = _lowest(crystals)
         return cls(Compositions.of(lowest), np.array(list(lowest.values()), dtype=np.float64))
 
     def without(self, key: CompositionKey) -> LowerHull:
-        """The same without the crystals of one composition."""
+        """The hull without the crystals of one composition."""
         elements = tuple(z for z, _ in key)
         within = self._compositions.within(elements)
         energies = self._energies.copy()
@@ -237,7 +239,7 @@ class LowerHull:
         return LowerHull(self._compositions, energies)
 
     def distance(self, composition: Composition, energy_per_atom: float) -> HullDistance | None:
-        """Distance from the hull, and what the hull is made of at that composition.
+        """Distance from the hull, and the crystals of the hull at this composition.
 
         None where an element has no elemental crystal, or the energy (eV/atom) is not finite.
         """
@@ -262,7 +264,7 @@ class LowerHull:
         )
 
     def _system(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
-        """What is known of a chemical system, None if an element is missing."""
+        """The known crystals of a chemical system; None if an element is missing."""
         if elements in self._systems:
             self._systems.move_to_end(elements)
             return self._systems[elements]
@@ -283,7 +285,7 @@ class LowerHull:
 
 
 class _TotalEnergyHull:
-    """What hulls of total energies share: their `LowerHull` answers."""
+    """Base class of hulls of total energies; they answer from their `LowerHull`."""
 
     lower: LowerHull
 
@@ -302,7 +304,7 @@ class _TotalEnergyHull:
         energy_per_atom: float,
         structure: Structure | None = None,
     ) -> HullDistance | None:
-        """The same, with what the hull is made of there; the structure does not matter."""
+        """The distance from the hull, with the hull's composition there; ignores the structure."""
         return self.lower.distance(composition, energy_per_atom)
 
 
@@ -357,17 +359,17 @@ class ReferenceHull(_TotalEnergyHull):
         numbers = {symbol: Element(symbol).Z for symbol in given}
         missing = [symbol for symbol, z in numbers.items() if z not in elements]
         self.elements_from_table = tuple(sorted(missing, key=numbers.__getitem__))
-        """Symbols of the elements whose energy comes from the table, by atomic number."""
+        """Symbols of the elements whose energy is from the table, by atomic number."""
         added = [(((numbers[symbol], 1),), given[symbol]) for symbol in missing]
         self.lower = LowerHull.of([*own, *added])
 
     @property
     def name(self) -> str:
-        """``"reference"``."""
+        """The name ``"reference"``."""
         return "reference"
 
     def describe(self) -> dict[str, Any]:
-        """What the hull is made of, as plain values."""
+        """Description of the hull, as plain values."""
         return {
             "name": self.name,
             "reference": self._reference.name,
@@ -402,17 +404,17 @@ class KnownHull(_TotalEnergyHull):
 
     @property
     def name(self) -> str:
-        """That of the description."""
+        """The name in the description."""
         return str(self._description["name"])
 
     def describe(self) -> dict[str, Any]:
-        """The description, the number of compositions, and of elements with a crystal."""
+        """The description, with the number of compositions and of elements with a crystal."""
         return dict(self._description)
 
 
 @dataclass(frozen=True, slots=True)
 class _ChemicalSystem:
-    """Known compositions of a chemical system, every element among them.
+    """Known compositions of a chemical system, including its elements.
 
     Attributes
     ----------
@@ -458,14 +460,14 @@ class _ChemicalSystem:
 
 @lru_cache(maxsize=65536)
 def _formula(key: CompositionKey) -> str:
-    """Reduced formula."""
+    """The reduced formula."""
     from pymatgen.core import Composition, Element
 
     return str(Composition({Element.from_Z(z).symbol: n for z, n in key}).reduced_formula)
 
 
 def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:
-    """Lowest energy of each composition: of one composition, only that crystal can matter."""
+    """Lowest energy of each composition; only the lowest crystal of a composition matters."""
     lowest: dict[CompositionKey, float] = {}
     for key, energy in crystals:
         if math.isfinite(energy) and not energy >= lowest.get(key, math.inf):

@@ -1,4 +1,4 @@
-"""The Materials Project hull that ``matbench-discovery`` downloads; all that is known of it.
+"""The Materials Project hull of the package ``matbench-discovery``, with its downloads.
 
 The package is not imported. Importing version 1.3.1 takes seconds, makes folders inside
 ``site-packages``, and changes the defaults of matplotlib and plotly; importing its ``data`` or
@@ -41,7 +41,7 @@ from novelty_metric.support.folders import cache_folder
 from novelty_metric.support.progress import ProgressCallback, no_progress
 
 CACHE_VARIABLES = ("MBD_CACHE_DIR", "MATBENCH_DISCOVERY_CACHE_DIR")
-"""Name the folder of its files: in the package's later versions, and up to 1.3.1."""
+"""Environment variables for the package's folder: later versions, and versions up to 1.3.1."""
 
 ARTICLE = "https://figshare.com/articles/dataset/22715158"
 
@@ -59,7 +59,7 @@ class DataFile:
 
 
 def _listed(key: str, known: DataFile) -> DataFile:
-    """A file as the installed package lists it; as it is known here without the package.
+    """A file listed by the installed package; without the package, the entry known here.
 
     Versions up to 1.3.1 list address and name, later ones address, path and MD5.
     """
@@ -79,7 +79,7 @@ def _listed(key: str, known: DataFile) -> DataFile:
 
 
 def _resources() -> Any:
-    """The files inside the installed package, without importing it; None without the package."""
+    """The files of the installed package, without importing it; None if it is not installed."""
     try:
         found = importlib.util.find_spec("matbench_discovery")
         return found.loader.get_resource_reader(found.name).files()  # type: ignore[union-attr]
@@ -104,7 +104,7 @@ _OTHER_NAME = (
     if "2025" in FORMATION_ENERGIES.path
     else replace(FORMATION_ENERGIES, path="mp/2025-02-01-mp-energies.csv.gz")
 )
-"""The same energies under the name that other versions of the package have for them."""
+"""The same energies under their name in other versions of the package."""
 
 ENTRIES = _listed(
     "mp_computed_structure_entries",
@@ -114,7 +114,7 @@ ENTRIES = _listed(
         "76fc748db6b175bb80de4c276d27c235",
     ),
 )
-"""What the diagram was made of: 154,718 entries of the Materials Project, GGA and GGA+U."""
+"""The entries of the diagram: 154,718 entries of the Materials Project, GGA and GGA+U."""
 
 DIAGRAM = _listed(
     "mp_patched_phase_diagram",
@@ -140,7 +140,7 @@ _FORMULA_COLUMNS = ("formula", "formula_pretty")
 _COLUMNS = ("formation_energy_per_atom", "energy_above_hull")
 
 _RUN_TYPES = ("", "GGA", "GGA+U")
-"""Of the entries that the MP2020 scheme accepts."""
+"""Run types that the MP2020 scheme accepts."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class MatbenchDiscoveryHull:
 
 
 def _light_hull(path: Path, which: Energies, progress: ProgressCallback) -> FormationHull:
-    """The hull of the formation energies; what was read of them is kept."""
+    """The hull of the formation energies; the table is cached after the first reading."""
     md5 = _md5(path)
     kept = cache_folder() / "hulls" / f"{_NAME}-{md5}.parquet"
     try:
@@ -291,7 +291,7 @@ def _number(text: str) -> float:
 
 
 def data_folders() -> list[Path]:
-    """Where the package keeps its files, the folder it would download to first.
+    """The folder of the package's files; first the one to which it would download.
 
     Those that the environment names; without any, the folder ``data`` of a checkout that is
     installed as editable, and ``~/.cache/matbench-discovery``.
@@ -305,7 +305,7 @@ def data_folders() -> list[Path]:
 
 
 def _checkout() -> Path | None:
-    """The package's checkout, if that is what is installed."""
+    """The package's checkout, if it is installed from one."""
     try:
         text = metadata.distribution(_PACKAGE).read_text("direct_url.json") or "{}"
         content = json.loads(text)
@@ -323,7 +323,7 @@ def _found(wanted: DataFile, folders: list[Path]) -> Path | None:
 
 
 def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> Path:
-    """The file, downloaded to where the package would put it.
+    """The file, downloaded to the package's own place.
 
     Raises
     ------
@@ -378,7 +378,7 @@ def _unpickled(path: Path) -> Entries:
 
 
 def _row(entry: Any, position: int) -> Any:
-    """A row of `Entries.of` from an entry of pymatgen, which `as_dict` would take long over."""
+    """A row for `Entries.of` from an entry of pymatgen; faster than `as_dict`."""
     run_type = (getattr(entry, "parameters", None) or {}).get("run_type")
     return entry_row(
         {
@@ -393,13 +393,13 @@ def _row(entry: Any, position: int) -> Any:
 
 
 def _accepted(entries: Entries) -> tuple[Entries, int]:
-    """The entries of the functionals that the MP2020 scheme mixes, and the number of the rest."""
+    """The entries of the functionals that the MP2020 scheme mixes, and the number of the others."""
     kept = [i for i, run_type in enumerate(entries.run_types) if run_type in _RUN_TYPES]
     return entries.take(kept), len(entries) - len(kept)
 
 
 def _with_elements(entries: Entries, path: Path | None) -> tuple[Entries, list[str]]:
-    """The entries, with those elements that they lack from the package's references."""
+    """The entries, with missing elements added from the package's references."""
     if path is None:
         return entries, []
     from pymatgen.core import Element

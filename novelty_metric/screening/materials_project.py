@@ -1,4 +1,4 @@
-"""Formation energies of the Materials Project, row by row, and the hull of a user's own copy."""
+"""Formation energies of the Materials Project, row by row, and the hull of the user's own copy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PIECE = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is known of a crystal: formula, formation energy, distance from the hull (eV/atom)."""
+    """Data of a crystal: formula, formation energy, distance from the hull (eV/atom)."""
 
     formula: str
     formation_energy: float
@@ -43,13 +43,13 @@ class Material:
 
 
 def fetched_path() -> Path:
-    """Where `FETCH` keeps the file unless it is told another place."""
+    """The default path of the file that `FETCH` writes."""
     return cache_folder() / "hulls" / f"{HULL_NAME}.parquet"
 
 
 @dataclass(frozen=True)
 class MaterialsProjectHull:
-    """The Materials Project as the user fetched it, see `FETCH`.
+    """The Materials Project from the user's own copy, see `FETCH`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class MaterialsProjectHull:
 
 
 def formation_energies(materials: Iterable[Material], about: About) -> FormationEnergies:
-    """The lowest formation energy of each composition, and the elements at zero.
+    """The lowest formation energy of each composition; elements are at zero.
 
     Parameters
     ----------

@@ -1,23 +1,23 @@
-"""The cheapest mixture of known compositions: the linear programme behind a lower hull."""
+"""The cheapest mixture of known compositions, by linear programming."""
 
 from __future__ import annotations
 
 import numpy as np
 
 _TOLERANCE = 1e-10
-"""A reduced cost or a share below this is zero (eV/atom; share of the atoms)."""
+"""A smaller reduced cost or fraction is zero (eV/atom; atomic fraction)."""
 
 _MOST_EXCHANGES = 200
-"""Exchanges of the basis before a general solver takes over; real systems need about ten."""
+"""Maximum number of basis exchanges before the general solver; real systems need about ten."""
 
 MOST_STEPS = 20_000
-"""Steps of the general solver; 94 elements on 24,264 crystals take 400."""
+"""Maximum number of steps of the general solver; 94 elements and 24,264 crystals take 400."""
 
 
 def cheapest_mixture(
     fractions: np.ndarray, energies: np.ndarray, wanted: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Energy of the cheapest mixture of known compositions that has the wanted composition.
+    """Energy of the cheapest mixture of known compositions with the given composition.
 
     Parameters
     ----------

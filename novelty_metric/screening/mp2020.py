@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
 _GUESSED = ("Br", "I", "Se", "Si", "Sb", "Te", "H", "N", "F", "Cl")
-"""Elements whose correction depends on a guess of the oxidation states."""
+"""Elements whose correction depends on guessed oxidation states."""
 
 
 def mp2020_correction(composition: Composition, structure: Structure | None = None) -> float:
-    """What the MP2020 scheme adds to an uncorrected energy (eV/atom).
+    """The correction that the MP2020 scheme adds to an uncorrected energy (eV/atom).
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _scheme() -> Any:
 
 @lru_cache(maxsize=65536)
 def _oxidation_states(formula: str) -> dict[str, float]:
-    """The scheme's guess; empty where there is none, as where no correction depends on it."""
+    """The oxidation states guessed by the scheme; empty if there are none or none is needed."""
     from pymatgen.core import Composition
 
     composition = Composition(formula)

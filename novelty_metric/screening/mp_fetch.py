@@ -1,4 +1,4 @@
-"""The Materials Project's formation energies, page by page, through a user's own API key.
+"""Download of the Materials Project's formation energies with a user's own API key.
 
 The official client, ``mp-api``, is not used: it installs a gigabyte, gets whole tables with every
 property where no filter is given, and keeps nothing of a transfer that breaks. Four columns over
@@ -33,23 +33,23 @@ from novelty_metric.support.progress import ProgressCallback, no_progress
 
 ENDPOINT = "https://api.materialsproject.org"
 KEY_VARIABLE, ENDPOINT_VARIABLE = "MP_API_KEY", "MP_API_ENDPOINT"
-"""Names of the environment that ``mp-api`` reads, too."""
+"""Environment variables; ``mp-api`` reads them too."""
 
 KEY_PAGE = "https://next-gen.materialsproject.org/api"
 PAGE_ROWS = 1000
-"""Most that the interface gives at once."""
+"""Maximum number of rows per request."""
 ATTEMPTS = 5
 
 _THERMO_TYPE = "GGA_GGA+U"
 _FIELDS = ("material_id", "formula_pretty", "formation_energy_per_atom", "energy_above_hull")
 _STAGE = "fetch formation energies"
 _LONGEST_WAIT = 60.0
-"""Seconds before the next attempt, whatever the server asks for."""
+"""Maximum wait before the next attempt (s), even if the server asks for more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedHull:
-    """A file of formation energies that is ready.
+    """A finished file of formation energies.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ def fetch_materials_project(
     progress: ProgressCallback = no_progress,
     wait: float = 1.0,
 ) -> FetchedHull:
-    """Write a file of the formation energies of the Materials Project as it is now.
+    """Write a file of the current formation energies of the Materials Project.
 
     GGA and GGA+U with the MP2020 corrections. A file of the same version of the database is left as
     it is. Pages that have arrived wait beside the file, and a broken transfer goes on from them.
@@ -144,7 +144,7 @@ def _usable_key(given: str | None) -> str:
 
 
 def _endpoint() -> str:
-    """Where the interface is; a key goes nowhere in the open but to this machine itself."""
+    """The address of the API: HTTPS, because of the key; HTTP is allowed to this machine only."""
     given = os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
     address = urlsplit(given)
     local = address.hostname in ("127.0.0.1", "localhost", "::1")
@@ -163,7 +163,7 @@ def _there(path: Path) -> FormationEnergies | None:
 def _all_rows(
     server: _Server, pages: _Pages, progress: ProgressCallback
 ) -> list[Mapping[str, Any]]:
-    """Every row once, of which some may have arrived before."""
+    """All rows, without duplicates; some may be from an earlier call."""
     rows = {str(row["material_id"]): row for row in pages.rows()}
     skip, total = pages.n_rows, None
     while total is None or skip < total:
@@ -211,7 +211,7 @@ def _material(row: Mapping[str, Any]) -> Material:
 
 
 class _Server:
-    """The interface, asked patiently."""
+    """The API, with repeated attempts."""
 
     def __init__(self, endpoint: str, key: str, wait: float) -> None:
         import requests
@@ -275,7 +275,7 @@ class _Server:
 
 
 class _Pages:
-    """Rows that have arrived, a line of JSON for each page; the first line says of what."""
+    """Received rows, one line of JSON per page; the first line names the version."""
 
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
@@ -284,7 +284,7 @@ class _Pages:
         self._begun = False
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
-        """Those of an earlier call for the same version; a line that is cut short is dropped."""
+        """The rows of an earlier call for the same version; an incomplete last line is dropped."""
         whole: list[str] = []
         try:
             text = self._path.read_text(encoding="utf-8")
@@ -306,7 +306,7 @@ class _Pages:
             self._begun = True
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Keep a page."""
+        """Store a page."""
         lines = [rows] if self._begun else [self._head, rows]
         with self._path.open("a" if self._begun else "w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -315,5 +315,5 @@ class _Pages:
         self._begun = True
 
     def forget(self) -> None:
-        """Drop them."""
+        """Delete the stored pages."""
         self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Formation energies on a potential's own scale, by its energies of reference crystals.
+"""Formation energies on a potential's own scale, from its energies of reference crystals.
 
 Energies of a potential differ from those of density functional theory by something systematic,
 which cancels where sample and competing phases are both the potential's. So the potential's own
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 N_NUMBERS = 119
-"""Columns of a table by atomic number."""
+"""Number of columns of a table indexed by atomic number."""
 
 _LARGEST_DIFFERENCE = 0.3
-"""eV/atom; further off, the potential fails on that crystal, which says nothing of its scale."""
+"""At a larger difference (eV/atom) the potential fails for the crystal, which is then left out."""
 _FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Offsets:
-    """What a potential's formation energies lie above the published ones, as a sum over elements.
+    """Difference between a potential's formation energies and the published ones, per element.
 
     Attributes
     ----------
@@ -50,14 +50,16 @@ class Offsets:
 
 
 def element_fractions(compositions: Compositions) -> np.ndarray:
-    """Share of the atoms by atomic number, float64 (N, N_NUMBERS)."""
+    """Atomic fractions by atomic number, float64 (N, N_NUMBERS)."""
     table = np.zeros((len(compositions), N_NUMBERS))
     table[compositions.owners, compositions.numbers] = compositions.fractions
     return table
 
 
 def formation_energies(reference: Reference, energies: np.ndarray) -> np.ndarray:
-    """Of the reference's crystals, by the packaged table of elements (eV/atom), float64 (M,)."""
+    """Formation energies of the reference's crystals with the packaged elemental energies
+    (eV/atom), float64 (M,).
+    """
     from pymatgen.core import Element
 
     elemental = np.full(N_NUMBERS, np.nan)
@@ -71,7 +73,7 @@ def formation_energies(reference: Reference, energies: np.ndarray) -> np.ndarray
 def fit_offsets(
     fractions: np.ndarray, differences: np.ndarray, *, ridge: float = 0.01, seed: int = 0
 ) -> Offsets:
-    """Offsets per element by ridge regression, with their error by cross-validation.
+    """Fit offsets per element by ridge regression, with their error by cross-validation.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def lowest_own(known: FormationEnergies, reference: Reference, own: np.ndarray) -> np.ndarray:
-    """Lowest of the reference's energies at each known composition, NaN without one, (N,).
+    """Lowest energy of the reference at each known composition, NaN if it has none, (N,).
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ def lowest_own(known: FormationEnergies, reference: Reference, own: np.ndarray) 
 def on_own_scale(
     known: FormationEnergies, own: np.ndarray, offsets: Offsets, about: About
 ) -> FormationEnergies:
-    """The potential's own energies where there are any (N,), else the published, moved."""
+    """The potential's own energies where they exist, else published ones with offsets, (N,)."""
     moved = known.energies + element_fractions(known.compositions) @ offsets.per_element
     has_own = np.isfinite(own)
     return FormationEnergies(

@@ -1,4 +1,4 @@
-"""From an energy of a potential, or of density functional theory, to a formation energy.
+"""Conversion of energies (potential or density functional theory) to formation energies.
 
 Formation energies of the Materials Project hold the MP2020 corrections. An energy is moved to them
 by its elements' energies on its own scale, after the corrections are added where it has none.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyScale:
-    """Where energies have their zero.
+    """The zero of an energy scale.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class EnergyScale:
         energy_per_atom: float,
         structure: Structure | None = None,
     ) -> float | None:
-        """Formation energy (eV/atom); None without a finite energy, or for an unknown element.
+        """Formation energy (eV/atom); None for a non-finite energy or an unknown element.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class EnergyScale:
 
 
 def energies_scale(which: Energies) -> EnergyScale:
-    """The scale of energies of density functional theory with the Materials Project's settings.
+    """The scale of density functional theory with the Materials Project's settings.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def energies_scale(which: Energies) -> EnergyScale:
 
 
 def materials_project_scale(*, uncorrected: bool = False) -> EnergyScale:
-    """The scale of the Materials Project's own energies, with the MP2020 corrections or without."""
+    """The scale of the Materials Project's own energies, with or without MP2020 corrections."""
     label = "without" if uncorrected else "with"
     return EnergyScale(
         name=f"Materials Project energies {label} the MP2020 corrections",
