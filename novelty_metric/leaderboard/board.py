@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked, check_folder
-from novelty_metric.leaderboard.crystals import ShownCrystal
 from novelty_metric.leaderboard.ranking import novel_groups, rarefied_yield, significantly_better
 from novelty_metric.leaderboard.submission import Submission
 from novelty_metric.report.context import HULL_REMARKS
@@ -20,15 +19,11 @@ from novelty_metric.support.statistics import Interval
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Checked):
     """One model in a section.
 
     Attributes
     ----------
-    name : str
-        Of its files.
-    submission : Submission
-    report : NoveltyReport
     rank : int or None
         1 + the models that are significantly better; None where it is not ranked.
     better : tuple of str
@@ -37,18 +32,12 @@ class Entry:
         Why there is no rank.
     novel_yield : Interval or None
         At the section's common number.
-    crystals : mapping
-        The unmatched crystals that it shows, by their rows.
     """
 
-    name: str
-    submission: Submission
-    report: NoveltyReport
     rank: int | None = None
     better: tuple[str, ...] = ()
     unranked: str | None = None
     novel_yield: Interval | None = None
-    crystals: Mapping[int, ShownCrystal] = field(default_factory=dict)
 
     @property
     def is_null_model(self) -> bool:
@@ -87,6 +76,11 @@ class Section:
     def ranked(self) -> bool:
         """Whether its models are compared by rank."""
         return not self.demonstration and self.selected is None
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether it is shown among the demonstrations."""
+        return self.demonstration and self.selected is None
 
     @property
     def of(self) -> NoveltyReport:
@@ -167,13 +161,14 @@ def _null_models(section: Section, every: Sequence[Section]) -> tuple[Entry, ...
 
 
 def _section(key: str, members: Sequence[Checked]) -> Section:
-    demonstration = members[0].submission.demonstration
-    selected = members[0].submission.selected
-    ranked = not demonstration and selected is None
+    alike = members[0].submission
+    section = Section(
+        id=key, demonstration=alike.demonstration, selected=alike.selected, entries=(), common=None
+    )
     totals: dict[str, int] = {}
     for one in members:
         # What is not ranked is shown per scored crystal, which nobody takes for a rank.
-        given = one.submission.n_generated if ranked else one.submission.counts.rows
+        given = one.submission.n_generated if section.ranked else one.submission.counts.rows
         if given is not None:
             totals[one.name] = given
     common = min(totals.values(), default=None)
@@ -183,20 +178,17 @@ def _section(key: str, members: Sequence[Checked]) -> Section:
         if common is not None and one.name in totals
     }
     better: Mapping[str, tuple[str, ...]] = {}
-    if ranked:
+    if section.ranked:
         better = significantly_better(
             {name: (found.value, totals[name]) for name, found in yields.items()}
         )
     entries = [
         Entry(
-            name=one.name,
-            submission=one.submission,
-            report=one.report,
+            **vars(one),
             rank=1 + len(better[one.name]) if one.name in better else None,
             better=better.get(one.name, ()),
             unranked=_unranked(one.submission),
             novel_yield=yields.get(one.name),
-            crystals=one.crystals,
         )
         for one in members
     ]
@@ -205,13 +197,7 @@ def _section(key: str, members: Sequence[Checked]) -> Section:
         share = -1.0 if entry.novel_yield is None else entry.novel_yield.value
         return (float("inf") if entry.rank is None else entry.rank, -share, entry.name)
 
-    return Section(
-        id=key,
-        demonstration=demonstration,
-        selected=selected,
-        entries=tuple(sorted(entries, key=place)),
-        common=common,
-    )
+    return replace(section, entries=tuple(sorted(entries, key=place)), common=common)
 
 
 def _unranked(submission: Submission) -> str | None:

@@ -23,7 +23,9 @@ from novelty_metric.leaderboard.submission import (
     MAX_BYTES,
     SLUG,
     Counts,
+    CrystalsFile,
     Submission,
+    VerdictFile,
     parse,
     plain,
 )
@@ -110,8 +112,7 @@ def check_one(folder: Path, name: str) -> Checked:
         raise InputError("it is no UTF-8 text") from error
     submission = parse(text)
     table = submission.verdicts
-    _own_file(table.file, f"verdicts/{name}.parquet")
-    data = pinned(folder, table.file, table.sha256, most=MAX_TABLE_BYTES)
+    data = _own_file(folder, table, f"verdicts/{name}.parquet", MAX_TABLE_BYTES)
     try:
         rows = verdict_rows(data, table.unreadable)
     except InputError as error:
@@ -130,17 +131,18 @@ def _crystals(
     pinning = submission.crystals
     if pinning is None:
         return {}
-    _own_file(pinning.file, f"{CRYSTALS}/{name}.json")
-    data = pinned(folder, pinning.file, pinning.sha256, most=MAX_CRYSTALS_BYTES)
+    data = _own_file(folder, pinning, f"{CRYSTALS}/{name}.json", MAX_CRYSTALS_BYTES)
     try:
         return read_crystals(data, report)
     except InputError as error:
         raise InputError(f"{pinning.file}: {error}") from error
 
 
-def _own_file(named: str, own: str) -> None:
-    if named != own:
-        raise InputError(f"it names the file {named}; its own is {own}")
+def _own_file(folder: Path, pinning: VerdictFile | CrystalsFile, own: str, most: int) -> bytes:
+    """The content of a file of a submission, which has its name."""
+    if pinning.file != own:
+        raise InputError(f"it names the file {pinning.file}; its own is {own}")
+    return pinned(folder, own, pinning.sha256, most=most)
 
 
 def _counts_follow(given: Counts, follow: Counts) -> None:

@@ -13,10 +13,9 @@ from novelty_metric.figures.page import SVG, data_uri, render, svg
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.crystals import ShownCrystal, shown_rows
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
-from novelty_metric.leaderboard.tables import beside_texts, is_demonstration, real_crystals_text
+from novelty_metric.leaderboard.tables import beside_texts, real_crystals_text
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.report.crystal_viewer import paired, viewer_data, viewer_script
-from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
         viewer_script=viewer_script(),
         sections=sections,
         ranked=[section for section in sections if section.ranked],
-        demonstrations=[section for section in sections if is_demonstration(section)],
+        demonstrations=[section for section in sections if section.is_demonstration],
         selected=[section for section in sections if section.selected is not None],
         caveat=caveat,
         verdicts=list(Verdict),
@@ -104,9 +103,10 @@ def bars(section: Section) -> Figure:
     for place, entry in enumerate(entries):
         left = 0.0
         for verdict in ORDER:
-            share = _share(entry.report, verdict)
-            axes.barh(place, 100 * share, left=left, height=0.66, color=VERDICT_COLORS[verdict])
-            left += 100 * share
+            share = entry.report.fractions.get(verdict.value)
+            width = 0.0 if share is None else 100 * share.value
+            axes.barh(place, width, left=left, height=0.66, color=VERDICT_COLORS[verdict])
+            left += width
         found = entry.report.novelty_interval
         if found is not None:
             reach = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
@@ -130,7 +130,9 @@ def _lines_of_null_models(figure: Figure, section: Section) -> None:
         found = entry.report.novelty_interval
         if found is not None:
             style = _LINES[place % len(_LINES)]
-            axes.axvline(100 * found.value, color=_INK, lw=1, ls=style, label=_short(entry))
+            # Here it is clear that it is a null model.
+            label = _label(entry).replace(_NULL_MODEL, "").rstrip()
+            axes.axvline(100 * found.value, color=_INK, lw=1, ls=style, label=label)
     if section.null_models:
         figure.legend(
             title="lines: unmatched of the null models",
@@ -173,11 +175,6 @@ def curves(section: Section) -> Figure:
     return figure
 
 
-def _share(report: NoveltyReport, verdict: Verdict) -> float:
-    found = report.fractions.get(verdict.value)
-    return 0.0 if found is None else found.value
-
-
 def _label(entry: Entry) -> str:
     # A dollar sign would begin a formula.
     name = entry.submission.model.replace("$", r"\$")
@@ -185,11 +182,6 @@ def _label(entry: Entry) -> str:
     name = name.removesuffix(_NULL_MODEL).rstrip()
     label = textwrap.fill(name, 24, max_lines=2, placeholder=" …")
     return f"{label}\n{_NULL_MODEL}" if own_line else label
-
-
-def _short(entry: Entry) -> str:
-    """The label where it is clear that it is a null model."""
-    return _label(entry).replace(_NULL_MODEL, "").rstrip()
 
 
 def _bare(axes: Axes) -> None:

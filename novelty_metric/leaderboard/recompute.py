@@ -178,6 +178,7 @@ def recompute(
     from novelty_metric.support.quiet import quiet
 
     with quiet() as terminal:
+        from novelty_metric.comparison.compare import context_mismatches
         from novelty_metric.leaderboard.null_models import make_samples, otherwise_made
         from novelty_metric.metric import SubstitutionNovelty
         from novelty_metric.reference.named import open_reference
@@ -228,7 +229,10 @@ def recompute(
         ):
             metric.update_samples([given[place] for place in places])
             again = metric.compute()
-    problems = list(_otherwise_made(submission, again.context))
+    problems = [
+        f"not the same measurement: {mismatch}"
+        for mismatch in context_mismatches(submission.context, again.context)
+    ]
     if submission.null_model is not None and again_made is not None:
         problems += otherwise_made(given, again_made, submission.null_model)
     problems += foreign_parents(checked.crystals, rows, crystals)
@@ -245,7 +249,9 @@ def recompute(
         elif found_otherwise:
             otherwise[place] = f"{where}: {', '.join(found_otherwise)}"
     if len(pairs) == len(rows) and not otherwise:
-        problems += _other_groups(rows, again.results)
+        groups = [[row.duplicate_group for row in each] for each in (rows, again.results)]
+        if _partition(groups[0]) != _partition(groups[1]):
+            problems.append("the samples that equal one another are others (duplicate_group)")
     return Recomputed(
         compared=len(pairs),
         problems=tuple(problems),
@@ -300,11 +306,9 @@ def _differ(name: str, before: CrystalResult, now: CrystalResult) -> bool:
 
 
 def _change(name: str, before: CrystalResult, now: CrystalResult) -> str:
-    return f"{name} was {_word(getattr(before, name))}, is {_word(getattr(now, name))}"
-
-
-def _word(value: object) -> str:
-    return "empty" if value is None else str(value)
+    values = (getattr(row, name) for row in (before, now))
+    old, new = ("empty" if value is None else value for value in values)
+    return f"{name} was {old}, is {new}"
 
 
 def _same_reference(reference: str | Path, submission: Submission) -> None:
@@ -355,21 +359,6 @@ def _hull(submission: Submission) -> str:
             "scored again here"
         )
     return found
-
-
-def _otherwise_made(submission: Submission, now: Any) -> Iterator[str]:
-    from novelty_metric.comparison.compare import context_mismatches
-
-    for mismatch in context_mismatches(submission.context, now):
-        yield f"not the same measurement: {mismatch}"
-
-
-def _other_groups(before: Sequence[CrystalResult], now: Sequence[CrystalResult]) -> Iterator[str]:
-    """Crystals that were told apart, and are equal, or the other way."""
-    old = [row.duplicate_group for row in before]
-    new = [row.duplicate_group for row in now]
-    if _partition(old) != _partition(new):
-        yield "the samples that equal one another are others (duplicate_group)"
 
 
 def _partition(groups: Sequence[int | None]) -> set[tuple[int, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import MaxLen, MinLen
@@ -477,8 +476,3 @@ def dump(submission: Submission) -> str:
         plain(submission), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100
     )
     return text
-
-
-def submission_paths(folder: Path) -> list[Path]:
-    """The files of a folder's submissions, by name."""
-    return sorted((folder / FOLDER).glob("*.yaml"))
