@@ -1,4 +1,4 @@
-"""Relaxation: potentials, the relaxer that runs them, and the cache of what is finished."""
+"""Relaxation: potentials, the relaxer that runs them, and the cache of finished relaxations."""
 
 from novelty_metric.relaxation.base import (
     EarlyStopping,

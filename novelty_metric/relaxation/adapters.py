@@ -1,4 +1,4 @@
-"""Adapters for potentials of the user's own: any ASE calculator, any model of torch-sim."""
+"""Adapters for user-defined potentials: any ASE calculator, any model of torch-sim."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class AseCalculator:
 
     @property
     def device_name(self) -> str:
-        """Kind of device that it works on."""
+        """Kind of device on which it runs."""
         return self.device.split(":")[0]
 
     def evaluator(self) -> Evaluator:
-        """The calculator, made now."""
+        """Create the calculator."""
         return AseEvaluator(_made("relaxer.calculator", self.calculator))
 
 
@@ -86,11 +86,11 @@ class TorchSim:
 
     @property
     def device_name(self) -> str:
-        """Kind of device that it works on."""
+        """Kind of device on which it runs."""
         return self.device.split(":")[0]
 
     def evaluator(self) -> Evaluator:
-        """The model, made now."""
+        """Create the model."""
         if importlib.util.find_spec("torch_sim") is None:
             raise InputError(
                 "relaxer=torch_sim needs torch-sim; install it with "
@@ -115,7 +115,7 @@ def _described(
 
 
 def _made(what: str, arguments: Mapping[str, Any]) -> Any:
-    """An object of the user's own, from its ``_target_``."""
+    """Create a user's object from its ``_target_``."""
     from hydra.utils import instantiate
 
     if "_target_" not in arguments:

@@ -1,4 +1,4 @@
-"""Finished relaxations, kept by content in one SQLite file that several processes may share."""
+"""Cache of finished relaxations, by content, in one SQLite file for several processes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from novelty_metric.relaxation.relaxation_run import replay
 from novelty_metric.support.folders import cache_folder
 
 MAX_BYTES = 1 << 30
-"""Content of the file beyond which what was not used for longest is dropped."""
+"""Maximum size of the content; above it, the least recently used results are dropped."""
 
 _TABLE = "relaxations_v5"
 _EARLIER_TABLES = ("relaxations_v1", "relaxations_v2", "relaxations_v3", "relaxations_v4")
 _LOOK_EVERY = 200
-"""Writes between two looks at the size."""
+"""Number of writes between two checks of the size."""
 _ROOM_AFTER = 0.9
-"""Share of the limit that is left after old results were dropped."""
+"""Fraction of the limit that remains after old results are dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """How many relaxations of one potential and one kind of settings a cache holds.
+    """Number of cached relaxations of one potential with one kind of settings.
 
     `last_used` is a day, as ``YYYY-MM-DD``.
     """
@@ -53,7 +53,7 @@ class CacheEntry:
 
 
 class RelaxationCache:
-    """Relaxations by crystal, potential and settings; the same work is never done twice.
+    """Relaxations by crystal, potential and settings; no work is done twice.
 
     The file is an SQLite database with one table of JSON results. With early stopping its row
     also holds the trajectory (arrays, as NumPy's ``.npz``), along which this or any other early
@@ -101,7 +101,7 @@ class RelaxationCache:
     def get(
         self, task: RelaxTask, info: PotentialInfo, settings: RelaxSettings
     ) -> Relaxation | None:
-        """What is known of this relaxation, or None."""
+        """The cached result of this relaxation, or None."""
         key = _key(task, info, settings)
         row = self._execute(f"SELECT result, used, looks FROM {_TABLE} WHERE key = ?", (key,))
         if row is None:
@@ -127,7 +127,7 @@ class RelaxationCache:
         settings: RelaxSettings,
         result: Relaxation,
     ) -> None:
-        """Keep a result, unless it may come out otherwise next time."""
+        """Store a result, unless it could be different next time."""
         if result.cached or not result.repeatable:
             return
         row = (
@@ -148,7 +148,7 @@ class RelaxationCache:
 
     @property
     def size(self) -> int:
-        """Bytes of the file that are in use."""
+        """Used bytes of the file."""
         pages, free, size = (
             int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_count", "freelist_count", "page_size")
@@ -156,7 +156,7 @@ class RelaxationCache:
         return (pages - free) * size
 
     def entries(self) -> list[CacheEntry]:
-        """What the cache holds, by potential and settings."""
+        """Content of the cache, by potential and settings."""
         rows = self._connection.execute(
             f"SELECT potential, settings, COUNT(*), MAX(used) FROM {_TABLE} "
             "GROUP BY potential, settings ORDER BY potential, settings"
@@ -173,7 +173,7 @@ class RelaxationCache:
         unused_days: int | None = None,
         potential: str | None = None,
     ) -> int:
-        """Drop results, and give the room back to the file system.
+        """Drop results and return the space to the file system.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class RelaxationCache:
         return before - len(self)
 
     def clear(self) -> int:
-        """Drop every result, also those of earlier versions; gives the number of these of now."""
+        """Drop all results, also those of earlier versions; return the number of current ones."""
         dropped = len(self)
         self._connection.execute(f"DELETE FROM {_TABLE}")
         self._give_back()
@@ -227,7 +227,7 @@ class RelaxationCache:
         self._connection.execute("VACUUM")
 
     def _execute(self, command: str, values: tuple[Any, ...]) -> Any:
-        """The first row of the answer, or None; also None, from now on, where the file fails."""
+        """The first row of the answer, or None; if the file fails, None from then on."""
         if not self._usable:
             return None
         try:
@@ -245,7 +245,7 @@ class RelaxationCache:
 
 
 def default_path() -> Path:
-    """Where relaxations are kept unless told otherwise."""
+    """The default path of the cache."""
     return cache_folder() / "relaxations.sqlite"
 
 
@@ -318,7 +318,7 @@ def _unpacked(packed: bytes) -> TrajectoryLog:
 
 
 def _today() -> int:
-    """Days since 1970: a result that is used every second is not written every second."""
+    """Days since 1970; a coarse time, so that frequent use does not cause frequent writes."""
     return int(time.time() // 86400)
 
 

@@ -62,7 +62,7 @@ class Chgnet:
         return self._device.split(":")[0]
 
     def evaluator(self) -> Evaluator:
-        """Batched, or CHGNet's own calculator."""
+        """The batched evaluator, or CHGNet's own calculator."""
         if not self.batched:
             return AseEvaluator(self.calculator())
         from novelty_metric.relaxation.chgnet_batch import BatchedChgnet
@@ -71,7 +71,7 @@ class Chgnet:
             return BatchedChgnet(self._weights, self._device)
 
     def calculator(self) -> Calculator:
-        """CHGNet's own calculator, asked for energy, forces and stress only.
+        """CHGNet's own calculator, for energy, forces and stress only.
 
         An atom with no neighbour within CHGNet's 6 Å is an error: its energy would mean nothing.
         """

@@ -1,4 +1,4 @@
-"""What evaluates geometries: one at a time with ASE, or many at once."""
+"""Evaluators of geometries: one at a time with ASE, or many at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_NEIGHBOR = "an atom has no neighbour within the potential's reach"
 
 
 def unknown_element(geometry: Geometry, elements: Set[int]) -> str | None:
-    """Why a potential that knows these atomic numbers can't evaluate it; None if it can."""
+    """The reason why a potential cannot evaluate these atomic numbers; None if it can."""
     from ase.data import chemical_symbols
 
     for number in np.unique(geometry.numbers).tolist():
@@ -32,11 +32,11 @@ class Evaluator(Protocol):
 
     @property
     def budget(self) -> float:
-        """The sum of the costs of the geometries that should be evaluated together."""
+        """Maximum sum of the costs of geometries that are evaluated together."""
         ...
 
     def cost(self, geometry: Geometry) -> float:
-        """Work and memory that a geometry takes, in the units of `budget`."""
+        """Work and memory of a geometry, in the units of `budget`."""
         ...
 
     def evaluate(
@@ -55,7 +55,7 @@ class Evaluator(Protocol):
 
 
 class AseEvaluator:
-    """An ASE calculator, asked for one crystal after the other.
+    """An ASE calculator, which evaluates one crystal after the other.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class AseEvaluator:
 
 
 class TorchSimEvaluator:
-    """A torch-sim model, which takes many crystals in one pass.
+    """A torch-sim model, which evaluates many crystals in one pass.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A first guess of how stiff a crystal is, from its bonds, before any force is known.
+"""An initial Hessian of a crystal, estimated from its bonds.
 
 A quasi-Newton optimiser learns the curvature from the forces that it meets; what it starts from
 decides how many it needs. Springs along the bonds, softer the longer the bond is for its two
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.base import Geometry
 
 SITE_STIFFNESS = 10.0
-"""Mean curvature against the displacement of an atom (eV/Å²)."""
+"""Mean curvature for the displacement of an atom (eV/Å²)."""
 
 BULK_STIFFNESS = 0.5
-"""First guess of the bulk modulus (eV/Å³; 80 GPa); a strain is taken to be 3·B·V stiff."""
+"""Estimate of the bulk modulus (eV/Å³; 80 GPa); the curvature of a strain is 3·B·V."""
 
 _UNIFORM = 0.5
-"""Share of the curvature that is the same for every move; the springs have the rest."""
+"""Fraction of the curvature that is equal for all moves; the springs have the rest."""
 
 _LONGEST_BOND = 1.7
-"""In sums of the two covalent radii."""
+"""Maximum bond length, in sums of the two covalent radii."""
 
 _SHORTEST_BOND = 0.9
-"""Shorter ones are no stiffer."""
+"""Minimum length in the stiffness formula; shorter bonds are not stiffer."""
 
 _DECAY = 3.0
 """A bond longer by the sum of the radii is softer by e to this power."""
 
 _ACROSS = 0.2
-"""Curvature across a bond, as a share of that along it."""
+"""Curvature perpendicular to a bond, as a fraction of that along it."""
 
 
 def strain_scale(volume: float) -> float:
-    """Å per unit of strain that make a strain as stiff as a displacement.
+    """Å per unit of strain with which a strain is as stiff as a displacement.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def strain_scale(volume: float) -> float:
 
 
 def first_hessian(geometry: Geometry) -> NDArray[np.float64]:
-    """Second derivatives of the energy of a crystal, guessed (eV/Å²).
+    """Estimated second derivatives of a crystal's energy (eV/Å²).
 
     Returns
     -------

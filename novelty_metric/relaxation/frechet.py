@@ -1,4 +1,4 @@
-"""Cell and positions of a crystal as one set of coordinates, those of ASE's `FrechetCellFilter`.
+"""Cell and positions of a crystal as one set of coordinates: those of ASE's `FrechetCellFilter`.
 
 The coordinates are ``(n_sites + 3, 3)`` numbers in Å: the positions in the frame of the starting
 cell, and ``n_sites`` times the matrix logarithm U of the deformation gradient ``F = exp(U)``. The
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A point of a relaxation that was evaluated.
+    """An evaluated point of a relaxation.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class Point:
 
     @property
     def largest(self) -> float:
-        """Largest row norm of the forces (eV/Å): below ``fmax``, a relaxation has converged."""
+        """Largest row norm of the forces (eV/Å); the relaxation has converged below ``fmax``."""
         return float(np.sqrt((self.forces**2).sum(axis=1).max()))
 
 
 class FrechetCell:
-    """Between geometries and coordinates.
+    """Conversion between geometries and coordinates.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class FrechetCell:
         )
 
     def point(self, x: NDArray[np.float64], evaluation: Evaluation) -> Point:
-        """What the potential said, in these coordinates.
+        """The potential's result in these coordinates.
 
         The force on U is ``L(Uᵀ)[G]``, with L the Fréchet derivative of the matrix exponential and
         ``G = virial · F⁻ᵀ`` the force on F (Al-Mohy and Higham, SIAM J. Matrix Anal. Appl. 30, 1639

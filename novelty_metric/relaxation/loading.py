@@ -1,4 +1,4 @@
-"""What loading a potential needs: quiet libraries, hashes of weights, files of the user's own."""
+"""Loading of potentials: quiet libraries, hashes of weights, and users' model files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from novelty_metric.relaxation.potentials import (
 )
 
 _GPU_FILES = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
-"""In ``/dev``: of NVIDIA's cards and modules, of Windows' GPUs in its Linux, of AMD's cards."""
+"""Files in ``/dev``: NVIDIA's cards and modules, Windows' GPUs in its Linux, AMD's cards."""
 
 
 @contextlib.contextmanager
 def importing(potential: RegisteredPotential) -> Iterator[None]:
-    """Import from a potential's package.
+    """Import from the package of a potential.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def model_file(potential: RegisteredPotential, model: str, *, allow_pickle: bool
 
 
 def model_name(potential: RegisteredPotential, model: str, digest: str) -> str:
-    """What reports call the model of ``relaxer.model``.
+    """Name of the model of ``relaxer.model`` in reports.
 
     A file is a published model only if its weights are: a file name can say anything.
     """
@@ -90,7 +90,7 @@ def model_name(potential: RegisteredPotential, model: str, digest: str) -> str:
 
 
 def weights_file(potential: RegisteredPotential, model: PublishedModel) -> Path:
-    """The file of published weights in the installed package, which is not imported.
+    """The file of published weights in the installed package, without importing the package.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def weights_file(potential: RegisteredPotential, model: PublishedModel) -> Path:
 
 
 def hash_by_file(potential: RegisteredPotential, model: PublishedModel) -> str | None:
-    """Hash of published weights whose file is known; None where only the weights can tell.
+    """Hash of published weights from their file; None if only the loaded weights can tell.
 
     Neither the package nor torch is imported, so that a run that finds everything in the cache
     does not wait for them.
@@ -131,12 +131,12 @@ def package_version(potential: RegisteredPotential) -> str:
 
 
 def settings_of(potential: Any) -> dict[str, Any]:
-    """The settings of a potential's dataclass without what it has loaded, for pickling."""
+    """The settings of a potential's dataclass without its loaded objects, for pickling."""
     return {field.name: getattr(potential, field.name) for field in dataclasses.fields(potential)}
 
 
 class ModelByName:
-    """What the dataclasses of potentials share whose ``relaxer.model`` is a name or a file."""
+    """Base of potentials whose ``relaxer.model`` is a name or a file."""
 
     registered: ClassVar[RegisteredPotential]
     model: str
@@ -145,7 +145,7 @@ class ModelByName:
 
     @cached_property
     def info(self) -> PotentialInfo:
-        """The model's name, the version of its package and SHA-256 of the weights."""
+        """The model's name, the version of its package and the SHA-256 of the weights."""
         published = self.registered.model(self.model)
         digest = published and hash_by_file(self.registered, published)
         digest = digest or self._weights_hash()
@@ -160,7 +160,7 @@ class ModelByName:
 
     @property
     def device_name(self) -> str:
-        """Kind of device that it works on."""
+        """Kind of device on which it runs."""
         return best_device(self.device).split(":")[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def tensors_hash(*states: Mapping[str, Any]) -> str:
 
 
 def best_device(device: str | None) -> str:
-    """The device that was asked for; by default ``"cuda"`` where there is one, else ``"cpu"``."""
+    """The requested device; by default ``"cuda"`` if there is one, else ``"cpu"``."""
     if device is not None:
         return device
     if sys.platform == "linux" and not _gpu_files():
@@ -195,13 +195,13 @@ def best_device(device: str | None) -> str:
 
 
 def _gpu_files() -> bool:
-    """Whether Linux has a file of a device that torch could compute on."""
+    """True if Linux has a device file of hardware on which torch could compute."""
     return any(next(Path("/dev").glob(name), None) for name in _GPU_FILES)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what libraries print and warn about off the screen."""
+    """Suppress the output and warnings of libraries."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

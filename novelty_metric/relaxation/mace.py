@@ -1,4 +1,4 @@
-"""MACE through ``mace-torch``: the paper's potential, or a model of the user's own."""
+"""MACE through ``mace-torch``: the paper's potential, or the user's own model."""
 
 from __future__ import annotations
 

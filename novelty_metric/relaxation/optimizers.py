@@ -1,4 +1,4 @@
-"""Optimisers that are asked where to look next and told what was found there.
+"""Optimisers: each proposes the next coordinates and receives the result for them.
 
 None of them calls a potential, so one crystal and many at once run the same code. L-BFGS and FIRE
 take the steps that ASE's take with default settings.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Optimizer(Protocol):
-    """TrajectoryLog for a minimum from a point that was evaluated.
+    """Search for a minimum, starting from an evaluated point.
 
     Attributes
     ----------
@@ -30,16 +30,16 @@ class Optimizer(Protocol):
     here: Point
 
     def propose(self) -> NDArray[np.float64]:
-        """Coordinates to be evaluated next, (n_sites + 3, 3)."""
+        """Coordinates to evaluate next, (n_sites + 3, 3)."""
         ...
 
     def tell(self, there: Point) -> None:
-        """What was found at the coordinates that `propose` gave last."""
+        """Take the result for the coordinates that `propose` gave last."""
         ...
 
 
 RELAXES_PRIMITIVE_CELL = frozenset({"bfgs_symmetric"})
-"""Optimisers that keep the translations of the start, so that its primitive cell will do."""
+"""Optimisers that preserve the translations of the start, so that its primitive cell is enough."""
 
 EVALUATED_ALONE = frozenset({"lbfgs", "fire"})
 """Optimisers whose result can depend on the last digits: rounding breaks the symmetry of the start.
@@ -47,7 +47,7 @@ Where a processor evaluates, each crystal is evaluated by itself. In a batch, th
 matrix product depend on its number of rows, and therefore on the other crystals."""
 
 MAX_STEP = 0.2
-"""Longest move of an atom (Å; a row of the coordinates) in one step, ASE's default."""
+"""Maximum displacement of an atom (Å; a row of the coordinates) in one step, ASE's default."""
 
 
 class LBFGS:
@@ -144,7 +144,7 @@ class FIRE:
 
 
 def make_optimizer(name: str, cell: FrechetCell, start: Point, fmax: float) -> Optimizer:
-    """The optimiser of that name, one of `novelty_metric.protocol.OPTIMIZERS`, at a point."""
+    """The optimiser with this name, one of `novelty_metric.protocol.OPTIMIZERS`, at a point."""
     from novelty_metric.relaxation.quasi_newton import SymmetricBFGS
 
     known: dict[str, type[LBFGS] | type[FIRE] | type[SymmetricBFGS]] = {

@@ -1,4 +1,4 @@
-"""The one registry of potentials: names, training energies, weights, and what builds each.
+"""The registry of potentials: names, training energies, weights, and the class of each.
 
 Whatever names a potential reads it here: reports, hulls, leaderboards, the command line and
 `novelty_metric.SubstitutionNovelty`. A new potential is one entry of `POTENTIALS`, one module that
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Potential(Protocol):
-    """A potential that relaxes. Must be picklable: worker processes load their own copy."""
+    """A potential for relaxations. It must be picklable: each worker process loads its own copy."""
 
     @property
     def info(self) -> PotentialInfo:
@@ -63,7 +63,7 @@ class Potential(Protocol):
         ...
 
     def evaluator(self) -> Evaluator:
-        """A fresh evaluator."""
+        """Create a new evaluator."""
         ...
 
 
@@ -113,7 +113,7 @@ class PublishedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredPotential:
-    """A potential that goes by a name of its own.
+    """A potential with its own name.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class RegisteredPotential:
     models: tuple[PublishedModel, ...]
 
     def model(self, setting: str) -> PublishedModel | None:
-        """The published model that a value of ``relaxer.model`` means, if it is one."""
+        """The published model for a value of ``relaxer.model``, if there is one."""
         plain = _plain(setting)
         return next((one for one in self.models if plain in _names(one)), None)
 
@@ -216,10 +216,10 @@ SEVENNET = RegisteredPotential(
 POTENTIALS: Mapping[str, RegisteredPotential] = MappingProxyType(
     {one.key: one for one in (CHGNET, MACE, SEVENNET)}
 )
-"""Every potential that goes by a name of its own, by its key."""
+"""All potentials with their own name, by key."""
 
 PAPER_MODEL = MACE.models[0]
-"""The model of the paper, so of ``protocol=paper``."""
+"""The model of the paper, and so of ``protocol=paper``."""
 
 ADAPTERS: Mapping[str, str] = MappingProxyType(
     {
@@ -227,11 +227,11 @@ ADAPTERS: Mapping[str, str] = MappingProxyType(
         "torch_sim": "novelty_metric.relaxation.adapters:TorchSim",
     }
 )
-"""What takes a potential of the user's own, by its ``relaxer=``: ``module:class``."""
+"""Adapters for user-defined potentials, by their ``relaxer=``: ``module:class``."""
 
 
 def published_model(name: str) -> PublishedModel | None:
-    """The published model of a name in a report or a setting; None if it is not known.
+    """The published model with this name in a report or a setting; None if it is unknown.
 
     Capitals, and ``_`` in place of ``-``, make no difference.
     """
@@ -246,7 +246,7 @@ def model_title(name: str) -> str:
 
 
 def relaxer_of(name: str) -> tuple[str, str] | None:
-    """``relaxer=`` and ``relaxer.model=`` that give a potential of that name, if it is known."""
+    """``relaxer=`` and ``relaxer.model=`` for the potential with this name, if it is known."""
     for potential in POTENTIALS.values():
         found = potential.model(name)
         if found is not None:
@@ -255,7 +255,7 @@ def relaxer_of(name: str) -> tuple[str, str] | None:
 
 
 def registered(key: str) -> RegisteredPotential:
-    """The potential that ``relaxer=KEY`` names.
+    """The registry entry of ``relaxer=KEY``.
 
     Raises
     ------
@@ -274,7 +274,7 @@ def registered(key: str) -> RegisteredPotential:
 
 
 def make_potential(key: str, *, device: str | None = None, **settings: Any) -> Potential:
-    """The potential that ``relaxer=KEY`` names, ready to be loaded.
+    """The potential of ``relaxer=KEY``, ready to be loaded.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def make_potential(key: str, *, device: str | None = None, **settings: Any) -> P
 
 
 def missing_package(potential: RegisteredPotential) -> InputError:
-    """What to install for a potential whose package is missing."""
+    """Installation hint for a potential whose package is missing."""
     wanted = potential.package if potential.extra is None else f"novelty-metric[{potential.extra}]"
     return InputError(
         f'relaxer={potential.key} needs {potential.package}; install it with pip install "{wanted}"'

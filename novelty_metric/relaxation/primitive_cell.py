@@ -1,4 +1,4 @@
-"""The smallest cell of a crystal that repeats itself exactly, and the way back to the given cell.
+"""The smallest exactly repeating cell of a crystal, and the conversion back to the given cell.
 
 A crystal that is given in a conventional cell or a supercell has the same energy per atom and the
 same forces in its primitive cell, where an evaluation costs a half, a third or a quarter. All that
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT = 0.01
-"""A translation brings every site this near to another one of its element (Å)."""
+"""A translation brings each site within this distance of a site of the same element (Å)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrimitiveCell:
-    """A primitive cell, and how the given cell is made of it.
+    """A primitive cell, with the relation to the given cell.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class PrimitiveCell:
     shifts: NDArray[np.int64]
 
     def given_cell(self, relaxed: Geometry) -> Geometry:
-        """The given cell of the crystal whose primitive cell has become `relaxed`."""
+        """The given cell of the crystal whose primitive cell was relaxed to `relaxed`."""
         return Geometry(
             relaxed.numbers[self.sites],
             self.multiples @ relaxed.cell,
@@ -54,7 +54,7 @@ class PrimitiveCell:
 
 
 def primitive_cell(geometry: Geometry) -> PrimitiveCell | None:
-    """The primitive cell of a crystal; None where its cell is the smallest one.
+    """The primitive cell of a crystal; None if its cell is already the smallest.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def primitive_cell(geometry: Geometry) -> PrimitiveCell | None:
 
 
 def _by_spglib(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
-    """A right-handed primitive cell (rows, Å), and which of its sites each site is."""
+    """A right-handed primitive cell (rows, Å), and the index of each site in it."""
     from pymatgen.core import Lattice, Structure
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 

@@ -1,4 +1,4 @@
-"""The relaxer: any potential, in this process or in workers, with what is finished cached."""
+"""The relaxer: any potential, in this process or in workers, with a cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENERGY_CHUNK = 32
 
 
 class PotentialRelaxer:
-    """Relaxes crystals with a potential, as many at once as its evaluator has room for.
+    """Relaxes crystals with a potential, as many at once as fit into its evaluator.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ class PotentialRelaxer:
 
     @property
     def n_workers(self) -> int:
-        """Processes that relax; 1 is this one."""
+        """Number of processes that relax; 1 means this process."""
         return self._n_workers
 
     @property
     def device_name(self) -> str:
-        """Where the potential runs, such as ``cpu`` or ``cuda``."""
+        """Device of the potential, such as ``cpu`` or ``cuda``."""
         return self._potential.device_name
 
     def relax(
@@ -131,7 +131,7 @@ class PotentialRelaxer:
             yield from energies
 
     def close(self) -> None:
-        """Stop the worker processes, and forget what is under way."""
+        """Stop the worker processes and drop unfinished work."""
         if isinstance(self._engine, Workers):
             self._engine.close()
         self._engine = None
@@ -144,7 +144,9 @@ class PotentialRelaxer:
         return self._engine is not None and len(self._engine) > 0
 
     def _started(self) -> InFlight | Workers:
-        """What relaxes. Begun only for work that is not in the cache: it takes seconds."""
+        """The engine of the relaxations. It starts only for work that is not cached, and takes
+        seconds.
+        """
         if self._engine is None:
             self._engine = (
                 InFlight(self._potential.evaluator())
@@ -154,13 +156,13 @@ class PotentialRelaxer:
         return self._engine
 
     def _drop_unfinished(self) -> None:
-        """Forget an iteration that was left early: its crystals are not those of this queue."""
+        """Drop an iteration that ended early: its crystals do not belong to this queue."""
         if self._is_busy:
             self.close()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Work in this process: quiet, and on one thread, as small crystals are slower on more."""
+        """Work in this process: quiet, on one thread, as small crystals are slower on more."""
         if isinstance(self._engine, Workers):
             yield
             return

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.neighbors import Neighbors
 
 CPU_BUDGET = 800.0
-"""Bonds of a batch on a processor: about five crystals of ten atoms."""
+"""Number of bonds per batch on a processor: about five crystals of ten atoms."""
 
 GPU_BUDGET = 50_000.0
-"""Bonds of a batch on a GPU."""
+"""Number of bonds per batch on a GPU."""
 
 BYTES_PER_COST = 650_000.0
-"""Memory that a bond takes; measured on a processor: 280,000 in SevenNet-0, 640,000 in l3i5."""
+"""Memory per bond (bytes), measured on a processor: 280,000 in SevenNet-0, 640,000 in l3i5."""
 
 MOST_BONDS = 15_000
-"""Bonds of one crystal: 4 GB in SevenNet-0. 300 atoms of common crystals have 5,000."""
+"""Maximum number of bonds of one crystal: 4 GB in SevenNet-0. Typical crystals of 300 atoms have
+5,000.
+"""
 
 
 @dataclass
@@ -100,7 +102,7 @@ class SevenNet(ModelByName):
         return tensors_hash(self._checkpoint.model_state_dict)
 
     def evaluator(self) -> Evaluator:
-        """Batched, or SevenNet's own calculator."""
+        """The batched evaluator, or SevenNet's own calculator."""
         checkpoint = self._checkpoint
         device = best_device(self.device)
         with quiet():
@@ -156,7 +158,7 @@ class BatchedSevenNet:
 
     @cached_property
     def budget(self) -> float:
-        """Bonds that are evaluated together."""
+        """Number of bonds that are evaluated together."""
         from novelty_metric.relaxation.bond_gradients import batch_budget
 
         return batch_budget(
@@ -213,7 +215,9 @@ class BatchedSevenNet:
     def _run(
         self, geometries: Sequence[Geometry], found: Neighbors, *, energy_only: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Energy of each site (eV) and its sum's gradient against each bond vector (eV/Å)."""
+        """Energy of each site (eV), and the gradient of their sum with respect to each bond vector
+        (eV/Å).
+        """
         import sevenn._keys as KEY
         import torch
 

@@ -1,4 +1,4 @@
-"""Worker processes of one thread each, every one with its own potential and its own batch."""
+"""Worker processes with one thread each; each has its own potential and its own batch."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _TURN_SECONDS = 60.0
-"""How long at most a worker waits for another one to compile; longer, it compiles too."""
+"""Maximum time for which a worker waits for another one to compile; then it compiles itself."""
 
 _WANT, _RELAX, _DONE, _ENERGIES, _FAILED = "want", "relax", "done", "energies", "failed"
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process as its owner sees it."""
+    """A worker process, from its owner's side."""
 
     process: WorkerProcess
     ready: bool = False
@@ -50,7 +50,7 @@ class _Assignment:
 
 
 class Workers:
-    """Worker processes that relax: each asks for the next crystal when it has room.
+    """Worker processes that relax. Each asks for the next crystal when it has room.
 
     Parameters
     ----------
@@ -79,16 +79,16 @@ class Workers:
 
     @property
     def has_room(self) -> bool:
-        """Whether a worker has asked for another crystal."""
+        """True if a worker has asked for another crystal."""
         return any(worker.wants and worker is not self._alone for worker in self._workers)
 
     def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
-        """Begin a relaxation; only where there is room."""
+        """Start a relaxation; only if there is room."""
         worker = next(w for w in self._workers if w.wants and w is not self._alone)
         self._assign(worker, _Assignment(task, settings))
 
     def step(self, seconds: float | None = None) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        """Wait until a worker says something, no longer than that; gives what has ended."""
+        """Wait for a message of a worker, at most this long; return the finished relaxations."""
         self._start()
         if self._alone is None and self._suspects:
             self._alone = next((worker for worker in self._workers if not worker.under_way), None)
@@ -144,7 +144,7 @@ class Workers:
                     finished[worker.under_way.pop(number)] = content
 
     def close(self) -> None:
-        """Stop the processes; a relaxation under way is not waited for."""
+        """Stop the processes without waiting for running relaxations."""
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
@@ -152,7 +152,7 @@ class Workers:
         self._workers.clear()
 
     def _start(self) -> None:
-        """Have as many workers as wanted."""
+        """Start missing workers."""
         if self._context is None:
             self._context = OwnContext()
             self._turn = self._context.Lock()
@@ -163,7 +163,7 @@ class Workers:
     def _heard(
         self, seconds: float | None = None
     ) -> Iterator[tuple[_Worker, str | None, int, Any]]:
-        """What workers say, after a wait for one; kind None where one died, which is forgotten.
+        """Messages of workers after a wait; kind None for a worker that died, which is removed.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class Workers:
         worker.process.send((_RELAX, self._next_number, content))
 
     def _forget(self, worker: _Worker, death: WorkerDiedError) -> None:
-        """Forget a worker that died; `_start` makes another."""
+        """Remove a worker that died; `_start` makes a new one."""
         self._workers.remove(worker)
         if not worker.ready:
             assert self._context is not None
@@ -203,7 +203,7 @@ class Workers:
 
 
 def _work(connection: Connection, potential: Potential, turn: Any) -> None:
-    """The life of a worker process."""
+    """Main loop of a worker process."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         with quiet():
@@ -245,7 +245,7 @@ def _work(connection: Connection, potential: Potential, turn: Any) -> None:
 
 
 def _compile(evaluator: Evaluator, turn: Any) -> None:
-    """Compile what the evaluator needs: the first worker does it, the others read it from disk."""
+    """Compile the evaluator's functions: the first worker compiles, the others read from disk."""
     compile_kernels = getattr(evaluator, "compile_kernels", None)  # few evaluators have any
     if compile_kernels is None:
         return
@@ -258,7 +258,7 @@ def _compile(evaluator: Evaluator, turn: Any) -> None:
 
 
 def single_points(flight: InFlight, structures: Sequence[Structure]) -> list[float]:
-    """Energy of each crystal as it stands (eV/atom), NaN where the potential fails on it."""
+    """Energy of each unrelaxed crystal (eV/atom), NaN if the potential fails for it."""
     from novelty_metric.relaxation.relaxation_run import geometry_of, right_handed
 
     energies = [math.nan] * len(structures)
@@ -276,7 +276,7 @@ def single_points(flight: InFlight, structures: Sequence[Structure]) -> list[flo
 
 
 def keep_memory() -> None:
-    """Have the C library keep what is freed, on Linux.
+    """Let the C library keep freed memory (Linux).
 
     Each step frees and allocates the same large arrays. By default they go back to the operating
     system each time, and every page of them has to be zeroed and mapped again.

@@ -1,1 +1,1 @@
-"""One sample on its way to a verdict."""
+"""The pipeline of one sample, up to its verdict."""

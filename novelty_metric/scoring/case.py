@@ -1,4 +1,4 @@
-"""One sample on its way to a verdict: what is known of it, how that decides, and its row."""
+"""One sample in the pipeline: its results so far, its verdict (`Case.decide`), and its row."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 
 NEAR_ENERGY = 0.05
-"""A parent at rest within this above the crystal (eV/atom) may be on a saddle point above it."""
+"""A relaxed parent less than this above the crystal (eV/atom) may be at a saddle point above it."""
 
 BELOW = 0.02
-"""A parent that rests further below the crystal (eV/atom) can't lead to it: energies only fall."""
+"""A relaxed parent further below the crystal (eV/atom) cannot lead to it: energies only fall."""
 
 
 @dataclass(frozen=True)
 class Substituted:
-    """A parent with its elements exchanged, waiting for its relaxation.
+    """A parent with exchanged elements that waits for its relaxation.
 
     `positions` are those of the parents it stands for: both routes may name the same one. One that
     came to rest and did not match waits once more where that may have been a saddle: `rest` is what
@@ -75,7 +75,7 @@ class SecondVerdict:
 
 @dataclass(eq=False)
 class Case:
-    """What is known of one sample so far. Compared by identity.
+    """One sample and its results so far. Compared by identity.
 
     Attributes
     ----------
@@ -174,23 +174,23 @@ class Case:
 
     @property
     def as_read(self) -> Structure | None:
-        """The crystal before anything was changed, if it is one of pymatgen's; else `cleaned`."""
+        """The unchanged crystal if it is a pymatgen structure, else `cleaned`."""
         given = self.sample.structure
         return given if hasattr(given, "frac_coords") else self.cleaned
 
     @property
     def is_open(self) -> bool:
-        """Whether a deadline left something undone that can be taken up again."""
+        """True if a deadline left work that can be continued."""
         return self.out_of_time or (self.second is not None and self.second.out_of_time)
 
     @property
     def confirmed(self) -> bool:
-        """Whether a relaxed parent matched."""
+        """True if a relaxed parent matched."""
         return any(tried.confirmed for tried in self.tried)
 
     @contextmanager
     def clock(self) -> Iterator[None]:
-        """Add the time spent inside to `seconds`."""
+        """Add the time of the `with` block to `seconds`."""
         started = time.perf_counter()
         try:
             yield
@@ -212,7 +212,7 @@ class Case:
             self.error = f"the crystal can't be used ({_message(error)})"
 
     def take_relaxation(self, result: Relaxation) -> None:
-        """Step 2: what became of the sample itself."""
+        """Step 2: take the result of the sample's relaxation."""
         result = failed_if_collapsed(result)
         self.relaxation = result
         self.converged = result.converged
@@ -221,7 +221,7 @@ class Case:
         self.seconds += result.seconds
 
     def symmetrised(self, protocol: Protocol) -> Structure | None:
-        """The crystal of higher symmetry near the relaxed one, if there is one."""
+        """The crystal of higher symmetry close to the relaxed one, if there is one."""
         if not self.converged or self.relaxation is None or self.relaxation.structure is None:
             return None
         try:
@@ -236,7 +236,7 @@ class Case:
             return None  # the step that reduces it says so
 
     def take_symmetric(self, result: Relaxation, rise: float) -> None:
-        """Go on with the crystal of higher symmetry, unless its energy (eV/atom) is higher."""
+        """Replace the crystal by that of higher symmetry, unless its energy (eV/atom) is higher."""
         result, before = failed_if_collapsed(result), self.relaxation
         assert before is not None
         self.seconds += result.seconds
@@ -253,7 +253,7 @@ class Case:
         self.energy_per_atom = result.energy_after
 
     def take_descent(self, result: Relaxation) -> bool:
-        """Whether the crystal rested on a saddle and left it.
+        """True if the crystal was at a saddle point and has left it.
 
         Then all that followed from its geometry is forgotten.
         """
@@ -271,7 +271,7 @@ class Case:
         return True
 
     def take_given_energy(self, energies: SampleEnergies) -> float | None:
-        """The energy that came with the sample (eV/atom), which counts as relaxed."""
+        """The energy given with the sample (eV/atom), which counts as relaxed."""
         assert self.cleaned is not None
         self.converged = True
         if self.sample.energy is not None:
@@ -300,7 +300,7 @@ class Case:
         )
 
     def leave_itself_out(self, reference: Reference) -> None:
-        """Have the reference crystal of its id count as absent; another sample is an error."""
+        """Treat the reference crystal with its id as absent; an error if it is another crystal."""
         from novelty_metric.reference.store import composition_key
 
         assert self.cleaned is not None
@@ -315,7 +315,7 @@ class Case:
         self.leave_out, self.unknown_to_hull = index, True
 
     def measure_relaxation(self) -> None:
-        """Fill `relaxation_rmsd`, where the sample was relaxed."""
+        """Fill `relaxation_rmsd`, if the sample was relaxed."""
         relaxed = None if self.relaxation is None else self.relaxation.structure
         if relaxed is None or self.cleaned is None:
             return
@@ -331,7 +331,7 @@ class Case:
         return found.energy_after - found.energy_before
 
     def normalised(self, *, with_symmetry: bool) -> Case:
-        """The same sample as it was after its relaxation, or after its reduction.
+        """The same sample in its state after the relaxation or the reduction.
 
         Parameters
         ----------
@@ -374,7 +374,7 @@ class Case:
         )
 
     def wait_for_descents(self) -> None:
-        """Have those parents wait once more that may rest on a saddle above the crystal.
+        """Put the parents that may be at a saddle point above the crystal back into `waiting`.
 
         Those of the lattice-and-sites route, which matched as they stood; and of the others those
         that rest near the energy of the crystal.
@@ -396,7 +396,7 @@ class Case:
         before: Structure | None = None,
         rest: Relaxation | None = None,
     ) -> None:
-        """Step 12: does the relaxed parent match the crystal?
+        """Step 12: compare the relaxed parent with the crystal.
 
         A parent that used up its steps is tested from its last geometry. A relaxation that failed
         confirms nothing and refutes nothing. `rest` is where the same parent had come to rest
@@ -436,7 +436,7 @@ class Case:
             )
 
     def decide(self) -> tuple[Verdict | None, str | None]:
-        """The verdict, and why there is none or why it is undecided.
+        """The verdict, with the reason if it is undecided or missing.
 
         Unmatched needs every candidate relaxed, converged and refuted, and a finished search.
         """
@@ -462,7 +462,7 @@ class Case:
         return Verdict.UNDECIDED, reasons[0] + more
 
     def as_second(self) -> SecondVerdict:
-        """What this case, scored with a second potential and without a hull, says of its crystal.
+        """The second verdict from this case, scored with the second potential and without a hull.
 
         A crystal that has not come to rest with that potential is undecided.
         """
@@ -529,7 +529,7 @@ class Case:
         )
 
     def _sample_fields(self) -> dict[str, Any]:
-        """What a row says of the sample itself."""
+        """Fields of the row about the sample itself."""
         cleaned = self.cleaned
         return {
             "id": self.sample.id,
@@ -544,7 +544,7 @@ class Case:
         }
 
     def _screening_fields(self, protocol: Protocol) -> dict[str, Any]:
-        """What a row says of steps 1 to 5."""
+        """Fields of the row about steps 1 to 5."""
         return {
             "space_group": self.symmetry.space_group if self.symmetry else None,
             "crystal_system": self.symmetry.crystal_system if self.symmetry else None,
@@ -569,7 +569,7 @@ class Case:
 
     @staticmethod
     def _duplicate_fields(found: DuplicateMatch) -> dict[str, Any]:
-        """What a row says of the reference crystal that the sample equals."""
+        """Fields of the row about the reference crystal that the sample duplicates."""
         return {
             "parent_id": found.parent_id,
             "match_rms": found.match_rms,
@@ -580,7 +580,7 @@ class Case:
         }
 
     def _parent_fields(self) -> dict[str, Any]:
-        """What a row says of the parent that is shown, if there is one."""
+        """Fields of the row about its parent, if there is one."""
         shown = self._shown_parent()
         if shown is None:
             return {}
@@ -596,7 +596,7 @@ class Case:
         }
 
     def _is_suspect(self, protocol: Protocol) -> bool | None:
-        """Whether its energy lies too far below known compounds to be believed.
+        """True if its energy is implausibly far below that of known compounds.
 
         Far below the elements alone a compound may well lie.
         """
@@ -605,7 +605,7 @@ class Case:
         return self.e_above_hull < protocol.suspect and not rests_on_elements(self.decomposition)
 
     def _records(self, reference: Reference | None) -> CrystalRecords | None:
-        """The crystals to keep."""
+        """The crystals to store."""
         if self.cleaned is None:
             return None
         index = parent_relaxed = None
@@ -624,7 +624,7 @@ class Case:
         )
 
     def _shown_parent(self) -> TriedParent | None:
-        """The cheapest parent that confirmed, else the cheapest one."""
+        """The cheapest confirmed parent, else the cheapest parent."""
         among = [tried for tried in self.tried if tried.confirmed] or self.tried
         return min(among, key=lambda tried: tried.parent.order, default=None)
 
@@ -636,14 +636,14 @@ class Case:
 
 
 def is_same_crystal(sample: Sample, record: CrystalRecord | None, max_sites: int | None) -> bool:
-    """Whether a sample is the crystal that a row holds as generated, to the last digit."""
+    """True if a sample is exactly the crystal that a row stores as generated."""
     case = Case(sample)
     case.check(max_sites)
     return case.cleaned is not None and CrystalRecord.of(case.cleaned) == record
 
 
 def failed_if_collapsed(relaxation: Relaxation) -> Relaxation:
-    """The relaxation, as a failed one where two atoms came nearer than any crystal has them.
+    """The relaxation; it counts as failed if two atoms are implausibly close.
 
     The potential has failed there, whatever energy it gives.
     """
@@ -657,14 +657,14 @@ def failed_if_collapsed(relaxation: Relaxation) -> Relaxation:
 
 
 def relaxation_failure(relaxation: Relaxation) -> str | None:
-    """Why a relaxation has no last geometry to go on with; None if it has."""
+    """The reason why a relaxation has no usable geometry; None if it has one."""
     if relaxation.error is None and relaxation.structure is None:
         return "the relaxer gave no structure"
     return relaxation.error
 
 
 def _refuted(tried: TriedParent) -> bool:
-    """Whether the relaxation came to its end and did not lead to the crystal."""
+    """True if the relaxation is complete and did not lead to the crystal."""
     return tried.error is None and tried.converged is True and tried.confirmed is False
 
 

@@ -1,4 +1,4 @@
-"""Ends the relaxation of a substituted parent as soon as it matches.
+"""Early stopping of a substituted parent's relaxation when the parent matches.
 
 An approximation that `paper` does not have. The energy of the relaxed crystal is known: a parent
 that already matches it, at nearly the same energy, is in its valley. A parent that does not match
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from novelty_metric.protocol import Protocol
 
 NEAR = 0.1
-"""RMS site distance, in (V/N)^(1/3), up to which a match is near enough to be in the valley of the
-generated crystal; the confirmation itself allows 0.3."""
+"""Maximum RMS site distance, in (V/N)^(1/3), for the parent to be in the valley of the generated
+crystal; the confirmation itself allows 0.3.
+"""
 
 
 @dataclass(eq=False)
 class MatchStopping:
-    """Ends the relaxation of a parent once it matches; see `relaxation.base.EarlyStopping`.
+    """Ends the relaxation of a parent when it matches; see `relaxation.base.EarlyStopping`.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class MatchStopping:
         largest_force: float,
         structure: Callable[[], Structure],
     ) -> Ended | None:
-        """Accepted, or None to go on.
+        """Accepted, or None to continue.
 
         Parameters
         ----------

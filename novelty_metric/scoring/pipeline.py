@@ -1,4 +1,4 @@
-"""The steps from samples to verdicts, each of which can be called alone, and all in a row."""
+"""The steps from samples to verdicts; each can be called alone, and `Pipeline.run` calls all."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ if TYPE_CHECKING:
     from novelty_metric.search.duplicates import SampleGroups
 
 SAME_ENERGY = 0.0005
-"""A crystal of higher symmetry whose energy is higher by no more than this (eV/atom) is taken:
-`fmax` leaves as much undecided."""
+"""Maximum energy increase (eV/atom) for a crystal of higher symmetry; `fmax` leaves the same
+uncertainty.
+"""
 
 _AT_ONCE = 16
-"""Crystals that are taken to their end together where there is a deadline."""
+"""Number of crystals completed together if there is a deadline."""
 
 
 def _ignore(case: Case) -> None:
-    """Nobody waits for single cases."""
+    """The callback for a single case that does nothing."""
 
 
 class Pipeline:
-    """The steps of the method over what is open.
+    """The steps of the method, with open resources.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class Pipeline:
             self._second = Pipeline(asked, resources.second, StepClock(self._tell_of_second))
 
     def run(self, cases: Sequence[Case], on_settled: Callable[[Case], None] = _ignore) -> None:
-        """All steps.
+        """Run all steps.
 
         Parameters
         ----------
@@ -95,7 +96,7 @@ class Pipeline:
     def score_each(
         self, samples: Iterable[Sample], on_result: Callable[[Sample, CrystalResult], None]
     ) -> None:
-        """Score samples and forget them, for runs of any length.
+        """Score samples without storing them, for runs of any length.
 
         Parameters
         ----------
@@ -122,18 +123,18 @@ class Pipeline:
         )
 
     def group_equal(self, structures: Sequence[Structure]) -> SampleGroups:
-        """The groups of equal crystals, reduced ones, by the duplicate test and plain matching."""
+        """The groups of equal reduced crystals, by the duplicate test and by plain matching."""
         with self.clock.timed("group equal samples"):
             return self.resources.search.group_equal(structures, self.clock.grace_passed)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the resources."""
         self.resources.close()
 
     # -- the steps ---------------------------------------------------------------------------
 
     def check(self, cases: Sequence[Case]) -> None:
-        """Whether the samples are crystals that can be scored."""
+        """For each sample, True if it is a crystal that can be scored."""
         for case in self.clock.each("check", cases):
             if case.cleaned is None:
                 case.check(self.rules.max_sites)
@@ -170,7 +171,7 @@ class Pipeline:
         )
 
     def search(self, cases: Iterable[Case], *, plain_matching: bool = True) -> None:
-        """Steps 6 to 10, which need no potential: duplicates and candidate parents.
+        """Steps 6 to 10, without a potential: duplicates and candidate parents.
 
         Parameters
         ----------
@@ -189,7 +190,7 @@ class Pipeline:
         self.find_parents(cases)
 
     def prepare_search(self) -> None:
-        """Have the search compiled, and its indices built, if they are not."""
+        """Compile the search and build its indices if necessary."""
         if self._search_is_ready:
             return
         step = "prepare search"
@@ -200,7 +201,7 @@ class Pipeline:
         self._search_is_ready = True
 
     def find_duplicates(self, cases: Sequence[Case], *, plain_matching: bool = True) -> None:
-        """Step 6, for every crystal.
+        """Step 6, for all crystals.
 
         Parameters
         ----------
@@ -243,7 +244,7 @@ class Pipeline:
     def relax_parents(
         self, cases: Iterable[Case], on_settled: Callable[[Case], None] = _ignore
     ) -> None:
-        """Steps 11 and 12: substitute, relax once, confirm; with a second potential once more.
+        """Steps 11 and 12: substitute, relax once, confirm; and again with a second potential.
 
         Parameters
         ----------
@@ -286,7 +287,7 @@ class Pipeline:
     # -- parts of them -----------------------------------------------------------------------
 
     def _score_again(self, cases: Sequence[Case], second: Pipeline) -> None:
-        """All steps once more from the crystal as it was generated, with the second potential."""
+        """Repeat all steps from the generated crystal with the second potential."""
         again = [Case(case.sample) for case in cases]
         with second.clock.limited(self.clock.deadline):
             second.run(again)
@@ -317,7 +318,9 @@ class Pipeline:
                 case.out_of_time = case.relaxation is None
 
     def _symmetrise(self, cases: list[Case], relaxer: Relaxer) -> None:
-        """Samples that are nearly of a higher symmetry take it, where no energy speaks against."""
+        """Give samples that nearly have a higher symmetry this symmetry, if the energy does not
+        rise.
+        """
         protocol, stage = self.rules.protocol, "symmetry of samples"
         if not protocol.symmetrise:
             return
@@ -336,14 +339,14 @@ class Pipeline:
                 self.clock.progress(stage, done, waiting)
 
     def _is_in_scope(self, case: Case) -> bool:
-        """Whether a sample can come to be searched for parents, by its composition."""
+        """True if the composition of a sample allows a search for its parents."""
         assert case.cleaned is not None
         return self.rules.scope == "all" or smact_valid(
             case.cleaned.composition, self._oxidation_states
         )
 
     def _take_energies(self, cases: list[Case], relaxer: Relaxer) -> None:
-        """Samples that come relaxed: only their energy is needed."""
+        """Energies of samples that are already relaxed."""
         stage = "energies of samples"
         structures = [case.cleaned for case in cases if case.cleaned is not None]
         with self.clock.timed(stage):
@@ -356,7 +359,7 @@ class Pipeline:
     def _relaxed(
         self, relaxer: Relaxer, queue: deque[RelaxTask]
     ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        """What is relaxed before the deadline."""
+        """The results of relaxations before the deadline."""
         deadline, settings = self.clock.deadline, self.rules.relax_settings
         if deadline is None:
             yield from relaxer.relax(queue, settings)
@@ -382,7 +385,7 @@ class Pipeline:
             case.eligible = None
 
     def _measure_hull(self, case: Case) -> None:
-        """Step 3: fill in how far a crystal lies above the hull."""
+        """Step 3: fill in the energy above hull of a crystal."""
         from novelty_metric.reference.store import composition_key
         from novelty_metric.screening.hull import hull_distance, hull_without
 
@@ -405,7 +408,7 @@ class Pipeline:
             case.decomposition = found.decomposition
 
     def _not_eligible(self, case: Case) -> str | None:
-        """Step 5: why a crystal is not eligible."""
+        """Step 5: the reason why a crystal is not eligible."""
         if not case.smact_valid:
             return "composition refused by SMACT"
         own = self.rules.sample_energies
@@ -453,7 +456,7 @@ class Pipeline:
         case.tried = [TriedParent(parent=parent) for parent in found.parents]
 
     def _relax_parents(self, cases: Sequence[Case], settle: Callable[[Case], None]) -> None:
-        """Substitute and relax the candidates of each case, until one confirms."""
+        """Substitute and relax the candidates of each case until one is confirmed."""
         relaxer = self.resources.relaxer
         open_cases = [case for case in cases if case.error is None and case.tried]
         if relaxer is not None:
@@ -470,7 +473,7 @@ class Pipeline:
         relaxer: Relaxer,
         settle: Callable[[Case], None] = _ignore,
     ) -> None:
-        """Relax and confirm what waits in each case, one after the other or all at once."""
+        """Relax and confirm the waiting parents of each case, one by one or all at once."""
         with self.clock.timed(stage):
             total = sum(len(case.waiting) for case in cases)
             left = {case: len(case.waiting) for case in cases}
@@ -497,7 +500,7 @@ class Pipeline:
                 case.out_of_time = case.out_of_time or bool(left[case])
 
     def _confirm(self, case: Case, task: RelaxTask, result: Relaxation) -> None:
-        """Step 12 for a parent that was relaxed."""
+        """Step 12 for a relaxed parent."""
         assert isinstance(task.key, _Candidate)
         case.n_relaxations += task.key.substituted.rest is None
         case.seconds += result.seconds
@@ -511,7 +514,7 @@ class Pipeline:
             )
 
     def _is_worth_another_look(self, case: Case) -> bool:
-        """Whether it came out unmatched, and a way down from a saddle could change that."""
+        """True if the case is unmatched, and a path down from a saddle point could change this."""
         return (
             self.rules.protocol.minima == "escape"
             and self.resources.relaxer is not None
@@ -521,7 +524,7 @@ class Pipeline:
         )
 
     def _leave_saddles(self, cases: Sequence[Case]) -> list[Case]:
-        """Samples that rest on a saddle go on to a minimum; gives those that did."""
+        """Continue samples at saddle points to a minimum; return the ones that moved."""
         relaxer, stage = self.resources.relaxer, "saddles of samples"
         if relaxer is None or self.rules.protocol.minima != "escape":
             return []
@@ -549,7 +552,7 @@ class Pipeline:
         return moved
 
     def _descend_parents(self, cases: Sequence[Case]) -> None:
-        """Parents that may rest on a saddle go on to a minimum, and are confirmed from there."""
+        """Continue parents at saddle points to a minimum, and confirm them from there."""
         relaxer = self.resources.relaxer
         if relaxer is None or self.rules.protocol.minima != "escape":
             return
@@ -560,7 +563,7 @@ class Pipeline:
             self._relax_waiting("saddles of parents", cases, relaxer)
 
     def _enqueue(self, case: Case, queue: deque[RelaxTask]) -> None:
-        """Put the next parent on the queue, or all of them where all are wanted."""
+        """Put the next parent on the queue; all parents if the run is exhaustive."""
         while case.waiting:
             parent = case.waiting.popleft()
             key, stopping = _Candidate(case, parent), self._early_stopping(case, parent)
@@ -573,7 +576,7 @@ class Pipeline:
                 return
 
     def _early_stopping(self, case: Case, parent: Substituted) -> EarlyStopping | None:
-        """Early stopping for the relaxation of a parent, if the protocol wants that.
+        """Early stopping for the relaxation of a parent, if the protocol asks for it.
 
         Needs a crystal that is at rest, with its energy.
         """
@@ -589,22 +592,22 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """Key of a parent's relaxation: whose it is, and what is relaxed."""
+    """Key of a parent's relaxation: its case and its structure."""
 
     case: Case
     substituted: Substituted
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """Of the candidates that it serves."""
+        """Positions of the candidates for which it is relaxed."""
         return self.substituted.positions
 
 
 def _of_second(step: str) -> str:
-    """What a step is called where it is done with the second potential."""
+    """Name of a step with the second potential."""
     return f"{step}, second potential"
 
 
 def _is_usable(case: Case) -> bool:
-    """Whether a checked sample is a crystal that can be scored."""
+    """True if a checked sample is a crystal that can be scored."""
     return case.cleaned is not None and case.error is None

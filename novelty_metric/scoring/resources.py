@@ -1,4 +1,4 @@
-"""What scoring needs to have open: the reference and its search, the potential, the hull."""
+"""The open resources of scoring: the reference with its search, the potential, the hull."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from novelty_metric.support.progress import ProgressCallback
 
 HULLS = ("auto", "mp_20", "reference", "matbench_discovery", "mp", "none")
-"""Hulls that can be chosen by name."""
+"""Hulls with a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceSpec:
-    """Reference, potential and hull as a caller names or gives them; opened by `Resources.open`.
+    """Reference, potential and hull as given by the caller; `Resources.open` opens them.
 
     The attributes are the parameters of `SubstitutionNovelty` of the same names.
 
@@ -68,7 +68,7 @@ class ResourceSpec:
 
     @property
     def search_only(self) -> ResourceSpec:
-        """The same without a potential and without a hull."""
+        """The same inputs without a potential and without a hull."""
         return dataclasses.replace(self, relaxer=None, hull="none", second_potential=None)
 
     def open_reference(self) -> Reference:
@@ -87,7 +87,7 @@ class ResourceSpec:
 
 @dataclass
 class Resources:
-    """What is open.
+    """The opened resources.
 
     Attributes
     ----------
@@ -139,11 +139,11 @@ class Resources:
 
     @property
     def threads(self) -> int:
-        """Threads of the search."""
+        """Number of threads of the search."""
         return self.spec.workers or usable_cores()
 
     def compile_ahead(self) -> None:
-        """Begin to compile the search in another process, where it never was on this machine.
+        """Start to compile the search in another process, if it is not in the cache.
 
         Only beside a relaxer that has processes too, whose scripts have the guard for that.
         """
@@ -153,7 +153,7 @@ class Resources:
             self._compilation = WorkerProcess(OwnContext(), _compile_search, name="compiler")
 
     def prepare_search(self) -> None:
-        """Have the search compiled and its indices built."""
+        """Compile the search and build its indices."""
         from novelty_metric.search.compiled import note_compiled
 
         if self._compilation is not None:
@@ -175,7 +175,7 @@ class Resources:
             self._compilation = None
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the resources opened here."""
         self._end_compilation()
         if self.second is not None:
             self.second.close()
@@ -225,7 +225,7 @@ def _compile_search(connection: Connection) -> None:
 
 
 def check_sample_energies(hull: object, *, relax_samples: bool) -> None:
-    """Whether the samples' own energies can be used.
+    """True if the samples' own energies can be used.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def _open_hull(
     own: SampleEnergies | None,
     progress: ProgressCallback,
 ) -> Hull | None:
-    """The hull as given; None without one, or without a potential whose energies it would take."""
+    """The given hull; None if there is none, or no potential for its energies."""
     if hasattr(given, "e_above_hull"):
         return cast("Hull", given)
     if given == "none" or (relaxer is None and own is None):
@@ -274,7 +274,7 @@ def _open_hull(
 
 
 def _hull_source(given: Any) -> HullSource:
-    """What a hull that is named, a file or an object is opened from."""
+    """The source of a hull that is given by name, file or object."""
     if given in ("auto", "mp_20"):
         from novelty_metric.screening.formation_hull import Mp20Hull
 
@@ -295,7 +295,7 @@ def _hull_source(given: Any) -> HullSource:
 
 
 def _is_parquet(given: object) -> bool:
-    """Whether it names a file of formation energies rather than one of entries."""
+    """True for a file of formation energies, False for one of entries."""
     if not isinstance(given, (str, Path)) or not Path(given).is_file():
         return False
     with Path(given).open("rb") as file:
@@ -303,7 +303,7 @@ def _is_parquet(given: object) -> bool:
 
 
 def _for_samples(source: HullSource, own: SampleEnergies) -> HullSource:
-    """The hull for the samples' energies, where it has different ones for different scales."""
+    """The hull for the samples' energies, if it has variants for different scales."""
     asked = getattr(source, "energies", None)
     if asked is None:
         return source

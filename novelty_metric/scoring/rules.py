@@ -1,4 +1,4 @@
-"""What decides the verdicts beside the reference, the potential and the hull."""
+"""The settings that decide verdicts, apart from the reference, the potential and the hull."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from novelty_metric.scoring.sample_energies import SampleEnergies
 from novelty_metric.screening.composition import oxidation_states_name
 
 MAX_SITES = 300
-"""Largest crystal that is scored unless the caller asks for more: one step of it takes seconds."""
+"""Default maximum number of sites; one relaxation step of such a crystal takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringRules:
-    """What decides the verdicts beside the reference, the potential and the hull.
+    """The settings that decide verdicts, apart from the reference, the potential and the hull.
 
     The attributes are the parameters of `SubstitutionNovelty` of the same names, and:
 
@@ -52,17 +52,17 @@ class ScoringRules:
 
     @property
     def search_protocol(self) -> Protocol:
-        """By whose tolerances and `k` parents are searched."""
+        """The protocol with the tolerances and `k` of the parent search."""
         return self.parents_protocol or self.protocol
 
     @cached_property
     def oxidation_states_name(self) -> str:
-        """Name of the oxidation states for reports."""
+        """Name of the oxidation states in reports."""
         return oxidation_states_name(self.smact_oxidation_states)
 
     @property
     def relax_settings(self) -> RelaxSettings:
-        """How everything is relaxed."""
+        """The settings of all relaxations."""
         return RelaxSettings(
             fmax=self.protocol.fmax,
             max_steps=self.protocol.max_steps,

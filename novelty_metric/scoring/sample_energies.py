@@ -1,4 +1,4 @@
-"""Energies that come with the samples, such as of density functional theory."""
+"""Energies given with the samples, for example from density functional theory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SCALES = {
     "uncorrected": "total energies without corrections",
     "formation": "formation energies",
 }
-"""What the energies are, by the names of `novelty_metric.screening.hull.Energies`."""
+"""Kinds of energies, with the names of `novelty_metric.screening.hull.Energies`."""
 
 LARGEST = 20.0
-"""No crystal has more (eV/atom), with either sign; tungsten has -13."""
+"""Maximum magnitude of a plausible energy (eV/atom); tungsten has -13."""
 FAR = 2.0
-"""From the hull (eV/atom): where most samples lie farther, energies were mistaken for others."""
+"""If most samples are farther from the hull (eV/atom), the kind of energies is mistaken."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleEnergies:
-    """What the energies of the samples are.
+    """The kind of the samples' energies.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class SampleEnergies:
 
     @classmethod
     def asked(cls, per: str | None, scale: str | None) -> SampleEnergies | None:
-        """As a caller says; None if nothing is said.
+        """Make it from the caller's argument; None if there is none.
 
         Raises
         ------
@@ -70,16 +70,16 @@ class SampleEnergies:
 
     @property
     def label(self) -> str:
-        """What they are, in words."""
+        """A description of the energies."""
         return SCALES[self.scale]
 
     def per_atom(self, energy: float, n_sites: int) -> float:
-        """Of a crystal of so many sites (eV/atom)."""
+        """Energy per atom of a crystal with this many sites (eV/atom)."""
         return energy / n_sites if self.per == "cell" else energy
 
 
 def odd_energies(rows: Iterable[CrystalResult]) -> list[str]:
-    """What is odd about the energies of samples as a whole, a line for each finding."""
+    """Findings about the energies of all samples, one line each."""
     rows = [row for row in rows if row.smact_valid is not None]
     given = [row for row in rows if row.given_energy is not None]
     if not rows:

@@ -1,4 +1,4 @@
-"""The time that each step takes, how far it is, and when it has to end."""
+"""Duration, progress and deadline of the steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StepClock:
-    """Measures the steps, tells the progress callback, and knows the deadline if there is one.
+    """Measures the steps, calls the progress callback, and knows the deadline if there is one.
 
     Attributes
     ----------
@@ -52,22 +52,24 @@ class StepClock:
             self.deadline = self._end = None
 
     def deadline_passed(self) -> bool:
-        """Whether no relaxation and no search may begin any more."""
+        """True if no relaxation and no search may start."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def grace_passed(self) -> bool:
-        """Whether no step at all may begin any more."""
+        """True if no step at all may start."""
         return self._end is not None and time.monotonic() >= self._end
 
     def share_left(self, longest: float) -> float:
-        """The time until the deadline as a share of `longest` (s); 1 at most, and without one."""
+        """The time until the deadline as a fraction of `longest` (s); at most 1, and 1 without a
+        deadline.
+        """
         if self.deadline is None:
             return 1.0
         return min(1.0, (self.deadline - time.monotonic()) / longest)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add the time spent inside to that of the step."""
+        """Add the time of the `with` block to the step."""
         started = time.perf_counter()
         try:
             yield
@@ -75,7 +77,7 @@ class StepClock:
             self.seconds[step] += time.perf_counter() - started
 
     def each(self, step: str, cases: Sequence[Case]) -> Iterator[Case]:
-        """The cases one by one, timed, with progress; those that a deadline leaves are marked."""
+        """The cases one by one, with timing and progress; cases after the deadline are marked."""
         with self.timed(step):
             for done, case in enumerate(cases, start=1):
                 if self.grace_passed():

@@ -1,4 +1,4 @@
-"""What can be said about a pair of crystals without comparing their sites, and never wrongly.
+"""Fast rigorous bounds for pairs of crystals, computed without comparing their sites.
 
 Two things, both compiled over many crystals (`kernels.cheap_bounds`): refusals of pairs that
 pymatgen is sure to refuse, and a lower bound on the cost of any atom map. Every rule carries its
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """What the refusals need to know about M reduced cells.
+    """Data of M reduced cells for the refusals.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Cells:
     def of(
         cls, lattices: np.ndarray, n_sites: np.ndarray, *, ltol: float, angle_tol: float
     ) -> Cells:
-        """Work out the bounds of M cells.
+        """Compute the bounds of M cells.
 
         Parameters
         ----------
@@ -70,12 +70,12 @@ class Cells:
         return cls(np.asarray(n_sites, dtype=np.int64), rows)
 
     def take(self, indices: np.ndarray | slice) -> Cells:
-        """The cells at those positions; of a range without a copy."""
+        """The cells at these positions; a range gives a view without a copy."""
         return Cells(self.n_sites[indices], self.rows[indices])
 
 
 def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray:
-    """Which pairs pymatgen might accept; it refuses every other one.
+    """A mask of the pairs that pymatgen might accept; it surely refuses the others.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class CostBounds:
     """
 
     def __init__(self, reference: Reference) -> None:
-        """Sort the reference's numbers once.
+        """Sort the Pettifor numbers of the reference once.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class CostBounds:
         *,
         ltol: float,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The crystals that might match, with what a match costs at least.
+        """The crystals that might match, with lower bounds on the cost of a match.
 
         Parameters
         ----------
@@ -192,7 +192,9 @@ class CostBounds:
         return np.concatenate(indices), np.concatenate(bounds)
 
     def of_equal_size(self, pettifor: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Bounds for reference crystals with as many sites as the generated one, float64, (C,)."""
+        """Bounds for reference crystals with the same number of sites as the generated one,
+        float64, (C,).
+        """
         n_sites = len(pettifor)
         rows = self.place[indices] - self._ranges[n_sites].start
         cost_bounds = load_kernels("kernels.cheap_bounds").cost_bounds

@@ -1,4 +1,4 @@
-"""Cells as the search looks at them, and where in a walk over lattices two of them first match."""
+"""Cells in the form of the search, and the first match of two cells in a sequence of lattices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BareCell:
-    """As much of a `Structure` as the search looks at, without its sites: arrays made once.
+    """The part of a `Structure` that the search needs, without its sites: arrays made once.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class BareCell:
     def of(
         cls, matrix: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray
     ) -> BareCell:
-        """A cell from arrays.
+        """Make a cell from arrays.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class BareCell:
 
     @cached_property
     def cart_coords(self) -> np.ndarray:
-        """Cartesian coordinates (Å), float64 (n_sites, 3), as those of a `Structure`'s sites.
+        """Cartesian coordinates of the sites (Å), float64 (n_sites, 3), as in a `Structure`.
 
         Row by row, as a site does it: one product for all may round otherwise.
         """
@@ -85,7 +85,7 @@ class FrameworkMatch:
 
 
 class FirstMatch(NamedTuple):
-    """The first match of a pair that pymatgen may accept: it refuses all that come before.
+    """The first match of a pair that pymatgen may accept; it refuses all earlier ones.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class FirstMatch(NamedTuple):
 
     @classmethod
     def of(cls, vectors: np.ndarray, found: np.ndarray | None) -> FirstMatch | None:
-        """From what `kernels.cost_of_first_match` gives."""
+        """Make it from the result of `kernels.cost_of_first_match`."""
         if found is None:
             return None
         a, b, c, site, surely_near = found.tolist()
@@ -121,6 +121,6 @@ class FirstMatch(NamedTuple):
 
 
 def supercell_of(matrix: Any) -> Supercell:
-    """A matrix of integers as a `Supercell`."""
+    """An integer matrix as a `Supercell`."""
     rows = [tuple(int(value) for value in row) for row in np.asarray(matrix).tolist()]
     return tuple(rows)  # type: ignore[return-value]

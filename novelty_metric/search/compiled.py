@@ -1,4 +1,4 @@
-"""`CompiledTest`: what the kernels say about one generated crystal against the reference.
+"""`CompiledTest`: the kernels' results for one generated crystal and the reference.
 
 numba is imported when one is made.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def load_kernels(name: str = "kernels") -> ModuleType:
-    """A module of compiled functions.
+    """The module of compiled functions.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ def load_kernels(name: str = "kernels") -> ModuleType:
 
 
 def is_compiled() -> bool:
-    """Whether the kernels were compiled on this machine before, so that numba has them on disk."""
+    """True if the kernels are in numba's cache on disk."""
     return _note().is_file()
 
 
 def note_compiled() -> None:
-    """Note for later runs that the kernels are compiled."""
+    """Record for later runs that the kernels are compiled."""
     with contextlib.suppress(OSError):  # then the next run looks ahead in vain
         if not _note().exists():
             _note().parent.mkdir(parents=True, exist_ok=True)
@@ -68,49 +68,52 @@ def _note() -> Path:
 
 MOST_WORK = 2 * 10**9
 MOST_WORK_OF_A_PAIR = 2 * 10**5
-"""Comparisons that are made for a crystal, and for each pair more: about five seconds. Crystals of
-20 sites take a tenth. Those of hundreds may have millions of lattices to try on a small cell,
-which would take hours. A number, so that no verdict depends on the machine."""
+"""Maximum number of comparisons for a crystal, and for each further pair: about five seconds.
+Crystals of 20 sites need a tenth. A crystal of hundreds of sites can have millions of lattices on a
+small cell, which would take hours. The limit is a count, so that no verdict depends on the machine.
+"""
 
 LONGEST_SEARCH = 5.0
-"""About the seconds that `MOST_WORK` can take: with less left, less work is allowed."""
+"""Approximate time for `MOST_WORK` (s); if less time is left, less work is allowed."""
 
 MOST_WORK_OF_EQUALS = 2 * 10**9
 MOST_WORK_OF_ALL_EQUALS = 4 * 10**9
-"""The same for a pair that may be equal, elements included, two seconds; and for all pairs of a
-duplicate test, a confirmation or a grouping, with `MOST_WORK_OF_A_PAIR` for each pair more."""
+"""The same limit for a pair tested for equality, elements included (two seconds); and for all pairs
+of a duplicate test, a confirmation or a grouping, plus `MOST_WORK_OF_A_PAIR` for each further pair.
+"""
 
 MOST_POINTS = 2 * 10**5
-"""Lattice points that are listed for a pair: those of a cell 150 times as long as wide."""
+"""Maximum number of lattice points listed for a pair: a cell 150 times as long as wide has them."""
 
 MOST_ANGLES = 10**7
 MOST_TRIPLES = 2 * 10**9
-"""Pairs of lattice vectors whose angles pymatgen holds at once (80 MB an array), and triples that
-it goes through (some seconds), for a pair of crystals that it may accept."""
+"""For a pair that pymatgen may accept: the maximum number of pairs of lattice vectors whose angles
+it stores at once (80 MB an array), and of triples that it tests (some seconds).
+"""
 
 
 class TooMuchToCompareError(Exception):
-    """Whether two crystals match was not found out: there is more to compare than is allowed."""
+    """The work limit was reached before it was known whether two crystals match."""
 
 
 class Work:
-    """How much has been compared in search of equal crystals, and how much may be."""
+    """Work done in the search for equal crystals, and its limit."""
 
     def __init__(self) -> None:
         self._left = MOST_WORK_OF_ALL_EQUALS
 
     def of_a_pair(self) -> np.ndarray:
-        """Work done on the next pair, zero, and the most that it may take, int64 (2,)."""
+        """The counter of the next pair: work done (zero) and its limit, int64 (2,)."""
         self._left += MOST_WORK_OF_A_PAIR
         return np.array([0, max(0, min(self._left, MOST_WORK_OF_EQUALS))], dtype=np.int64)
 
     def add(self, of_a_pair: np.ndarray) -> None:
-        """Count what the pair took."""
+        """Add the work done for the pair."""
         self._left -= int(of_a_pair[0])
 
 
 class CompiledTest:
-    """Refusals and costs of pairs of one generated crystal, before pymatgen is asked.
+    """Refusals and costs for pairs with one generated crystal, before pymatgen is used.
 
     Parameters
     ----------
@@ -134,7 +137,7 @@ class CompiledTest:
         *,
         effort: float = 1.0,
     ) -> None:
-        """Hold the crystal as arrays."""
+        """Store the crystal as arrays."""
         self._kernels = kernels
         self._reference = reference
         self._lattice = np.array(generated.lattice.matrix, dtype=np.float64)
@@ -159,7 +162,7 @@ class CompiledTest:
         }
 
     def passes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which pairs pymatgen might accept; it refuses every other one.
+        """A mask of the pairs that pymatgen might accept; it surely refuses the others.
 
         With ``map=best`` those that match, see `lattice_sites`.
 
@@ -181,7 +184,8 @@ class CompiledTest:
         return steps == self._kernels.LET_THROUGH, steps == self._kernels.WORK_LIMIT_REACHED
 
     def first_match(self, index: int) -> tuple[bool, float, FirstMatch | None]:
-        """What the match with that reference crystal costs at least, and where pymatgen finds it.
+        """Lower bound of the cost of a match with this reference crystal, and where pymatgen finds
+        it.
 
         Returns
         -------
@@ -219,7 +223,7 @@ class CompiledTest:
         return finished, cost, FirstMatch.of(vectors, found)
 
     def cheapest_map(self, index: int) -> tuple[float, FrameworkMatch] | None:
-        """The cheapest map of all matches with that reference crystal, and its cost; or None.
+        """The cheapest map of all matches with this reference crystal, with its cost; or None.
 
         Raises
         ------
@@ -246,7 +250,7 @@ def where_equal(
     protocol: Protocol,
     work: Work | None = None,
 ) -> tuple[bool | None, FirstMatch | None]:
-    """What the kernels say of two crystals that may be equal, elements included.
+    """The kernels' result for two crystals that may be equal, elements included.
 
     Parameters
     ----------
@@ -305,12 +309,14 @@ def where_equal(
 
 
 def _reach(target: np.ndarray, ltol: float) -> float:
-    """How long lattice vectors may be (Å) that pymatgen takes for those of a target cell."""
+    """Maximum length (Å) of lattice vectors that pymatgen considers for the vectors of a target
+    cell.
+    """
     return float(np.sqrt(np.sum(target**2, axis=1)).max()) * (1 + ltol)
 
 
 def _too_many_points(source: np.ndarray, target: np.ndarray, ltol: float) -> bool:
-    """Whether about `MOST_POINTS` lattice points or more lie within reach."""
+    """True if about `MOST_POINTS` lattice points or more are within reach."""
     sphere = 4 / 3 * np.pi * _reach(target, ltol) ** 3
     return bool(sphere > MOST_POINTS * abs(np.linalg.det(source)))
 
@@ -318,7 +324,7 @@ def _too_many_points(source: np.ndarray, target: np.ndarray, ltol: float) -> boo
 def _too_many_mappings(
     vectors: np.ndarray, source: np.ndarray, target: np.ndarray, ltol: float
 ) -> bool:
-    """Whether pymatgen would hold or go through more than it may, see `MOST_ANGLES`.
+    """True if pymatgen would exceed the limits of memory or time, see `MOST_ANGLES`.
 
     Parameters
     ----------
@@ -338,7 +344,7 @@ _PERIODIC = np.ones(3, dtype=np.int64)
 
 
 def lattice_points(lattice: np.ndarray, radius: float) -> np.ndarray:
-    """Lattice points in a sphere around one, in the order of pymatgen's ``get_points_in_sphere``.
+    """Lattice points in a sphere, in the order of pymatgen's ``get_points_in_sphere``.
 
     That order decides which match pymatgen finds first, so the points come from the same function,
     called without what takes most of the time around it.
@@ -369,7 +375,7 @@ def lattice_points(lattice: np.ndarray, radius: float) -> np.ndarray:
 
 
 class PointsAround:
-    """`lattice_points` of one lattice for many radii, taken from one list as soon as that pays.
+    """`lattice_points` of one lattice for many radii; after a few calls, from one common list.
 
     That a list holds those for a smaller radius in their order is how pymatgen goes about it (image
     by image, in cubes whose edges pass through the centre), but nothing that it promises. So it is
@@ -382,7 +388,7 @@ class PointsAround:
     """
 
     def __init__(self, lattice: np.ndarray) -> None:
-        """List nothing yet."""
+        """Start with an empty list."""
         self._lattice = lattice
         self._asked = 0
         self._reach = 0.0
@@ -390,7 +396,7 @@ class PointsAround:
         self._lengths = np.zeros(0)
 
     def within(self, radius: float) -> np.ndarray:
-        """As `lattice_points`, int64 (V, 3)."""
+        """The same as `lattice_points`, int64 (V, 3)."""
         self._asked += 1
         if radius <= self._reach and not _on_sphere(self._lengths, radius):
             return self._all[self._lengths < radius]
@@ -406,9 +412,9 @@ class PointsAround:
 
 
 def _on_sphere(lengths: np.ndarray, radius: float) -> bool:
-    """Whether a point lies on the sphere: then rounding decides whether it is listed."""
+    """True if a point lies on the sphere, so that rounding decides whether it is listed."""
     return bool(np.abs(lengths - radius).min(initial=np.inf) < _ON_SPHERE)
 
 
 _BEFORE_SHARING, _FURTHER, _ON_SPHERE = 2, 1.3, 1e-6
-"""Lists of a lattice after which one for all is made; how much further it goes; Å."""
+"""Number of lists of a lattice before a common one is made; how much larger it is; Å."""

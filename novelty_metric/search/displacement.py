@@ -1,4 +1,4 @@
-"""How far a crystal is from its relaxed self, as Matbench Discovery measures it."""
+"""Displacement of a crystal by its relaxation, as Matbench Discovery measures it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @cache
 def _matcher() -> tuple[Any, Protocol]:
-    """The matcher, and its tolerances for the kernels."""
+    """The matcher, with its tolerances for the kernels."""
     from pymatgen.core.structure_matcher import StructureMatcher
 
     matcher = StructureMatcher(stol=1.0, scale=False)
@@ -31,7 +31,7 @@ def _matcher() -> tuple[Any, Protocol]:
 
 
 def rms_displacement(generated: Structure, relaxed: Structure) -> float | None:
-    """RMS site distance of a crystal from its relaxed self, in (V/N)^(1/3).
+    """RMS site distance between a crystal and its relaxed form, in (V/N)^(1/3).
 
     Parameters
     ----------

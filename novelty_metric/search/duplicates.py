@@ -1,4 +1,4 @@
-"""Equal crystals: generated ones in the reference, and among themselves.
+"""Equal crystals: generated crystals in the reference, and groups of generated crystals.
 
 pymatgen is imported only through the matcher that is passed in.
 """
@@ -35,7 +35,7 @@ class CompositionIndex:
     """
 
     def __init__(self, reference: Reference) -> None:
-        """Sort the means.
+        """Sort the crystals by their mean weight.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class CompositionIndex:
         self._means = means[self._order]
 
     def find(self, numbers: Sequence[int]) -> np.ndarray:
-        """Positions, increasing, of the crystals with the reduced composition of those atoms.
+        """Positions of the crystals with the reduced composition of these atoms, increasing.
 
         Parameters
         ----------
@@ -65,16 +65,16 @@ class CompositionIndex:
 
 _WEIGHTS = np.random.default_rng(118).random(256)
 _ROUNDING = 1e-11
-"""Far above the rounding of a mean of numbers below 1, whose count memory bounds."""
+"""Much larger than the rounding error of a mean of numbers below 1."""
 
 
 Possible = Callable[[int, np.ndarray], np.ndarray]
-"""From a place in a list of crystals and some others, int64 (C,), to bool (C,)."""
+"""Type of a function: a position in a list of crystals and others, int64 (C,), give bool (C,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EqualTest:
-    """Whether two crystals are equal, elements included.
+    """The test whether two crystals are equal, elements included.
 
     Attributes
     ----------
@@ -92,11 +92,13 @@ class EqualTest:
     kernels: ModuleType | None = None
 
     def prepare(self, structure: Structure) -> Structure:
-        """The crystal itself: it is reduced."""
+        """Return the crystal, which is already reduced."""
         return structure
 
     def possible_among(self, structures: Sequence[Structure]) -> Possible:
-        """Tells which of some of these crystals may equal one; the rest is surely refused."""
+        """A function that tells which of these crystals may equal one; the others are surely
+        refused.
+        """
         ltol = self.protocol.ltol
         cells = Cells.of(
             np.array([structure.lattice.matrix for structure in structures]),
@@ -194,7 +196,7 @@ def find_plain_match(
     duplicate: DuplicateMatch | None,
     leave_out: int | None = None,
 ) -> int | None:
-    """Position of a reference crystal that equals the generated one by plain matching; or None.
+    """Position of a reference crystal that equals the generated one by plain matching, or None.
 
     Parameters
     ----------
@@ -284,7 +286,7 @@ class SampleGroups:
 
 
 def warnings_of(duplicates: int, matching: int) -> list[str]:
-    """What a report says of pairs of samples that reached the work limit, if there are any.
+    """A warning if pairs of samples reached the work limit; else none.
 
     Parameters
     ----------
@@ -301,12 +303,13 @@ def warnings_of(duplicates: int, matching: int) -> list[str]:
 
 
 MOST_PAIRS = 5 * 10**6
-"""Pairs of samples of one composition, alike in volume and lengths, that are compared: half an
-hour, for 3,000 samples that are all different."""
+"""Maximum number of compared pairs of samples with equal composition and similar volume and
+lengths. 3,000 different samples take half an hour.
+"""
 
 
 def never() -> bool:
-    """It is never too late."""
+    """A deadline that never passes."""
     return False
 
 

@@ -1,4 +1,4 @@
-"""`ParentSearch`: everything that is asked of a reference about one generated crystal.
+"""`ParentSearch`: all searches in a reference for one generated crystal.
 
 pymatgen is imported when a `ParentSearch` is made.
 """
@@ -60,7 +60,7 @@ class ParentsResult:
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Without Python's collector of garbage, which takes a tenth of the time to compile."""
+    """Run without Python's garbage collector, which takes a tenth of the compilation time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -110,12 +110,12 @@ class ParentSearch:
 
     @property
     def compiled(self) -> bool:
-        """Whether the compiled pair test is in use."""
+        """True if the compiled pair test is in use."""
         return self._kernels is not None
 
     @cached_property
     def _cells(self) -> Cells:
-        """In the order of `CostBounds`."""
+        """Cells of the reference's crystals, in the order of `CostBounds`."""
         return cells_of_reference(self.reference, self.protocol).take(self._bounds.order)
 
     @cached_property
@@ -131,7 +131,7 @@ class ParentSearch:
         return duplicates.CompositionIndex(self.reference)
 
     def prepare(self) -> None:
-        """Build every index, and compile, now rather than at the first question."""
+        """Build all indices and compile now, not at the first search."""
         with _without_collecting():
             _ = self._cells, self._bounds, self._wyckoff, self._compositions
             if len(self.reference):
@@ -141,7 +141,7 @@ class ParentSearch:
     def duplicate(
         self, generated: Structure, *, leave_out: int | None = None
     ) -> DuplicateMatch | None:
-        """The first reference crystal, by position, that equals the generated one.
+        """The first reference crystal, by position, that equals the generated crystal.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class ParentSearch:
     def is_new_prototype(
         self, symmetry: Symmetry | None, *, leave_out: int | None = None
     ) -> bool | None:
-        """Whether no reference crystal has the space group and occupied Wyckoff positions.
+        """True if no reference crystal has the same space group and occupied Wyckoff positions.
 
         Up to the relabellings of the normalizer; elements play no part.
 
@@ -269,7 +269,7 @@ class ParentSearch:
         )
 
     def may_match(self, generated: Structure, indices: np.ndarray) -> np.ndarray:
-        """Which pairs pymatgen is asked about, bool (C,): all but those surely refused.
+        """A mask of the pairs to test with pymatgen, bool (C,); the others are surely refused.
 
         Parameters
         ----------
@@ -288,7 +288,7 @@ class ParentSearch:
     def compiled_test(
         self, generated: Structure | BareCell, effort: float = 1.0
     ) -> CompiledTest | None:
-        """The compiled pair test of one crystal, clean and reduced; None if it is not in use."""
+        """The compiled pair test of one clean, reduced crystal; None if it is not in use."""
         if self._kernels is None:
             return None
         return CompiledTest(self._kernels, generated, self.reference, self.protocol, effort=effort)

@@ -56,12 +56,12 @@ _LARGEST_BATCH = 4096
 _SORTED_FIRST = 256
 
 _PASSED, _RAISED, _WORK_LIMIT_REACHED = "passed", "raised", "work limit reached"
-"""What is known of a pair that waits: it may match; so, and what it costs; nothing."""
+"""State of a candidate pair: it may match; it may match, with a known cost; not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedMatch:
-    """A parent of route 1: where it is, what it costs, and how the atoms lie on it."""
+    """A parent of route 1: its position, its cost, and the atom map."""
 
     index: int
     cost: float
@@ -72,7 +72,7 @@ class RankedMatch:
 
 @dataclass(frozen=True, slots=True)
 class LatticeSitesResult:
-    """The cheapest parents, what the search could not finish, and how many pairs it tested."""
+    """The cheapest parents, the unfinished pairs, and the number of tested pairs."""
 
     parents: tuple[RankedMatch, ...]
     unfinished: tuple[str, ...]
@@ -187,7 +187,7 @@ def search_lattice_sites(
 
 
 class _Undecided:
-    """Pairs of which it was not found out whether they match, and why."""
+    """Pairs with an unknown result, and the reason."""
 
     def __init__(self, reference: Reference) -> None:
         self._ids = reference.ids
@@ -209,7 +209,7 @@ class _Undecided:
 
 
 class _Queue:
-    """Candidates in the order of their keys, sorted only as far as the search comes.
+    """Candidates in the order of their keys; only the part that the search needs is sorted.
 
     Attributes
     ----------
@@ -234,14 +234,14 @@ class _Queue:
         self.end = len(indices) if max_pair_tests is None else min(len(indices), max_pair_tests)
 
     def key(self) -> Key:
-        """That of the next candidate."""
+        """Key of the next candidate."""
         return self._key_at(self.place)
 
     def _key_at(self, place: int) -> Key:
         return float(self._lower[place]), int(self._n_sites[place]), int(self._indices[place])
 
     def sort_next(self) -> None:
-        """Sort further candidates if all sorted ones were looked at."""
+        """Sort further candidates if all sorted ones were tested."""
         known = self._sorted
         if self.place == known < self.end:
             order, more = _in_order(self._lower[known:], 4 * known)
@@ -252,7 +252,7 @@ class _Queue:
     def batch(
         self, best: Cheapest[RankedMatch], compiled: CompiledTest | None
     ) -> Iterator[tuple[Key, str]]:
-        """Those of the next candidates that are not refused, with what is known of each."""
+        """The next candidates that are not refused, each with its state."""
         start, end = self.place, min(self.end, self._sorted)
         self.place = stop = _end_of_batch(self._lower, start, end, best)
         if compiled is None:
@@ -264,12 +264,12 @@ class _Queue:
                 yield self._key_at(at), known
 
     def n_untested(self, best: Cheapest[RankedMatch]) -> int:
-        """How many candidates past the end could have mattered."""
+        """Number of candidates beyond the limit that could have been relevant."""
         left = len(self._indices) - self.end
         return 0 if left == 0 or best.certain_before(self._key_at(self.end)) else left
 
     def n_tested(self, worst: Key | None) -> int:
-        """How many have to be looked at in the order of their bounds, with the worst key kept."""
+        """Number of candidates tested in the order of their bounds, given the worst key kept."""
         if worst is None:
             return self.end
         cost, size, index = worst
@@ -281,7 +281,7 @@ class _Queue:
 
 
 def _in_order(lower: np.ndarray, count: int) -> tuple[np.ndarray, int]:
-    """Order of candidates by bound, as they come among equals, but only of the first ones.
+    """Order of candidates by bound, stable among equals, for the first ones only.
 
     Most searches end long before the last. The order of the rest is left as it is.
 
@@ -300,7 +300,7 @@ def _in_order(lower: np.ndarray, count: int) -> tuple[np.ndarray, int]:
 
 
 def _end_of_batch(lower: np.ndarray, place: int, end: int, best: Cheapest[RankedMatch]) -> int:
-    """Where the next batch for the compiled test ends: growing, but nothing that can't matter."""
+    """End of the next batch for the compiled test; batches grow, without irrelevant candidates."""
     # Past some hundreds there are hardly ever enough parents to end before the last.
     growth = place // 3 if place < _HUNDREDS else place
     stop = min(end, place + min(max(_FIRST_BATCH, growth), _LARGEST_BATCH))

@@ -1,4 +1,4 @@
-"""pymatgen's `StructureMatcher` with the protocol's settings, to the letter.
+"""pymatgen's `StructureMatcher` with the settings of the protocol.
 
 `StructureMatcher.fit` is neither symmetric in its arguments nor transitive, so their order is part
 of the method: the generated crystal first in the duplicate test and on the lattice-and-sites route,
@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 
 
 MOST_MATCHES = 50_000.0
-"""Translations of a crystal of a few sites that pymatgen measures the distances of, for a crystal
-in search of parents, a duplicate test with one crystal, or a confirmation: some seconds."""
+"""Maximum number of translations whose distances pymatgen measures, for a crystal of a few sites in
+a parent search, a duplicate test with one crystal, or a confirmation: some seconds.
+"""
 
 
 class MatcherWork:
-    """What pymatgen may still compare: its walk over lattices and translations has no limit."""
+    """Limit on the comparisons of pymatgen, which has no limit of its own."""
 
     def __init__(self) -> None:
         self._left = MOST_MATCHES
 
     def counted(self, matcher: Any) -> Any:
-        """The matcher, which raises `TooMuchToCompareError` once nothing is left.
+        """The matcher, which raises `TooMuchToCompareError` at the limit.
 
         Distances and their assignment grow with the cube of the number of sites, the comparison
         that comes before with its square.
@@ -78,7 +79,9 @@ class MatcherWork:
 
 @cache
 def _remembering_lattice() -> type[Lattice]:
-    """A `Lattice` that keeps what pymatgen asks of it for every translation: half of the time."""
+    """A `Lattice` that caches the values that pymatgen needs for every translation: half of the
+    time.
+    """
     from pymatgen.core import Lattice
 
     class Remembering(Lattice):
@@ -109,12 +112,12 @@ def _remembering(lattice: Lattice) -> Lattice:
 
 
 def commensurate(n_first: int, n_second: int) -> bool:
-    """Whether one number of sites divides the other."""
+    """True if one number of sites divides the other."""
     return n_first % n_second == 0 or n_second % n_first == 0
 
 
 class Matchers(NamedTuple):
-    """pymatgen's `StructureMatcher` for each test, as it stands."""
+    """pymatgen's own `StructureMatcher` for each test."""
 
     duplicate: StructureMatcher
     framework: StructureMatcher
@@ -122,7 +125,7 @@ class Matchers(NamedTuple):
 
 
 def matchers(protocol: Protocol) -> Matchers:
-    """Those of a protocol: its `ltol`, `stol` and `angle_tol`."""
+    """The matchers with a protocol's `ltol`, `stol` and `angle_tol`."""
     from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
 
     tolerances: dict[str, Any] = {
@@ -154,7 +157,7 @@ class Matching:
     """
 
     def __init__(self, protocol: Protocol) -> None:
-        """Set up pymatgen's matchers."""
+        """Create pymatgen's matchers."""
         self._protocol = protocol
         self._duplicate, framework, self._confirm = matchers(protocol)
         self._framework = _without_elements(framework)
@@ -187,7 +190,7 @@ class Matching:
         return _match_rms(matcher, *matcher._preprocess(one, other, skip_structure_reduction=True))
 
     def confirm_rms(self, relaxed_parent: Structure, generated: Structure) -> float | None:
-        """RMS site distance if the relaxed parent is the generated crystal, else None.
+        """RMS site distance if the relaxed parent matches the generated crystal, else None.
 
         The decision is that of ``fit(relaxed_parent, generated)`` with ``primitive_cell=True``, for
         which both are reduced once more, Niggli cell first.
@@ -288,7 +291,7 @@ class Matching:
 
 
 def _without_elements(matcher: Any) -> Any:
-    """The matcher with the mask that `FrameworkComparator` always gives: any site fits any."""
+    """The matcher with the mask of `FrameworkComparator`: every site fits every site."""
 
     def mask(
         first: Any, second: Any, fu: int, first_supercell: bool
@@ -304,7 +307,7 @@ def _without_elements(matcher: Any) -> Any:
 
 
 class _From:
-    """Numbers that are gone through from `first` on the first time, and all of them later."""
+    """Numbers from `first` on in the first iteration, and all of them in later iterations."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -316,7 +319,7 @@ class _From:
 
 
 def _beginning_at(matcher: Any, first: FirstMatch) -> Any:
-    """The matcher without what comes before a match: other lattices, and on its own other sites.
+    """The matcher without the steps before a match: other lattices and other first sites.
 
     With all of them if that lattice is not met.
     """
@@ -349,7 +352,7 @@ def _beginning_at(matcher: Any, first: FirstMatch) -> Any:
 
 
 def _lattice_of(source: Lattice, first: FirstMatch) -> Lattice:
-    """The lattice of a match, as ``Lattice.find_all_mappings`` gives it.
+    """The lattice of a match, in the form of ``Lattice.find_all_mappings``.
 
     The vectors come from the same product, to be equal to the last bit.
     """

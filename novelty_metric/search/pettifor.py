@@ -21,10 +21,10 @@ Source: Glawe, Sanna, Gross and Marques, New J. Phys. 18, 093011 (2016).
 """
 
 NONE = 255
-"""Stands in arrays for "this element has no number"."""
+"""Means in arrays that this element has no number."""
 
 WITHOUT_NUMBER = 102
-"""Cost of a site where either element has no number, even against the same element."""
+"""Cost of a site if either element has no number, even for equal elements."""
 
 _SYMBOLS: tuple[str, ...] = (
     *("H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S"),
@@ -50,7 +50,7 @@ def _table() -> np.ndarray:
 
 
 BY_ATOMIC_NUMBER: np.ndarray = _table()
-"""uint8, (256,): modified Pettifor number by atomic number, `NONE` where there is none."""
+"""Modified Pettifor number by atomic number, `NONE` if there is none, uint8 (256,)."""
 
 
 def pettifor_number(element: int | str) -> int | None:
@@ -89,12 +89,12 @@ def symbol(atomic_number: int) -> str:
 
 
 def pettifor_numbers(atomic_numbers: Any) -> np.ndarray:
-    """uint8 modified Pettifor numbers of an array of atomic numbers; `NONE` where there is none."""
+    """Modified Pettifor numbers of an array of atomic numbers, uint8; `NONE` if there is none."""
     return BY_ATOMIC_NUMBER[np.asarray(atomic_numbers, dtype=np.intp)]
 
 
 def site_costs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cost of each pair of sites: |difference of numbers|, 102 where either has no number.
+    """Cost of each pair of sites: |difference of numbers|; 102 if either has no number.
 
     Parameters
     ----------

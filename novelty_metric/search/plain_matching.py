@@ -1,4 +1,4 @@
-"""Equal by plain matching: pymatgen's `StructureMatcher()` with its defaults, and nothing else.
+"""Plain matching: equality by pymatgen's `StructureMatcher()` with its defaults.
 
 Earlier papers count a crystal as novel, and two samples as one, by this rule. It differs from the
 duplicate test: both crystals are reduced once more and scaled to one volume, whatever theirs are,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PlainTest:
-    """Whether pymatgen's `StructureMatcher()` accepts two crystals; see `EqualTest`.
+    """The test whether pymatgen's `StructureMatcher()` accepts two crystals; see `EqualTest`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class PlainTest:
     """
 
     def __init__(self, kernels: ModuleType | None) -> None:
-        """Set up pymatgen's matcher."""
+        """Create pymatgen's matcher."""
         from pymatgen.core.structure_matcher import StructureMatcher
 
         self._matcher: Any = StructureMatcher()
@@ -56,14 +56,14 @@ class PlainTest:
         self._scaled = EqualTest(Matching(protocol), protocol, kernels)
 
     def prepare(self, structure: Structure) -> Structure:
-        """The crystal as `fit` reduces it; as it is past the limits of `primitive`."""
+        """The crystal as `fit` reduces it; unchanged beyond the limits of `primitive`."""
         try:
             return primitive(niggli(structure))
         except CrystalError:
             return structure
 
     def possible_among(self, structures: Sequence[Structure]) -> Possible:
-        """As `EqualTest.possible_among`, for prepared crystals: those of as many sites."""
+        """The same as `EqualTest.possible_among`, for prepared crystals: equal numbers of sites."""
         n_sites = np.array([len(structure) for structure in structures])
         return lambda first, others: n_sites[others] == n_sites[first]
 

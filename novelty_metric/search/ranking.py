@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 Payload = TypeVar("Payload")
 
 Key = tuple[float, int, int]
-"""Cost, number of sites, position in the reference: the order of parents, ties included."""
+"""Cost, number of sites, position in the reference: the order of parents, including ties."""
 
 
 @dataclass(slots=True)
 class Cheapest(Generic[Payload]):
-    """The k lowest keys seen so far, in order.
+    """The k lowest keys so far, in order.
 
     Attributes
     ----------
@@ -25,12 +25,12 @@ class Cheapest(Generic[Payload]):
     _kept: list[tuple[Key, Payload]] = field(default_factory=list)
 
     def offer(self, key: Key, payload: Payload) -> None:
-        """Keep the entry if it is among the k lowest. No two keys are equal."""
+        """Keep the entry if it is among the k lowest. Keys are unique."""
         bisect.insort(self._kept, (key, payload), key=lambda entry: entry[0])
         del self._kept[self.k :]
 
     def certain_before(self, key: Key) -> bool:
-        """Whether nothing whose key is `key` or higher can enter any more.
+        """True if no key equal to or above `key` can still enter.
 
         With the lower bound of the cost in the first place of `key`, and candidates visited in the
         order of such keys, True ends the search: a real key is never below its bound's.
@@ -39,9 +39,9 @@ class Cheapest(Generic[Payload]):
         return worst is not None and worst < key
 
     def worst(self) -> Key | None:
-        """The k-th lowest key, None while there are fewer."""
+        """The k-th lowest key; None if there are fewer."""
         return self._kept[-1][0] if len(self._kept) == self.k else None
 
     def in_order(self) -> list[tuple[Key, Payload]]:
-        """The entries kept, lowest key first."""
+        """The kept entries, lowest key first."""
         return list(self._kept)

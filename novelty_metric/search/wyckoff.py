@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from novelty_metric.search.bounds import CostBounds
 
 MOST_ORBITS = 8192
-"""Reference crystals whose orbits are kept at hand; a few kilobytes each."""
+"""Maximum number of reference crystals whose orbits are cached; a few kilobytes each."""
 
 Letters = tuple[int, ...]
 Bucket = tuple[int, int, Letters]
@@ -59,7 +59,7 @@ def relabellings(space_group: int) -> tuple[dict[int, int], ...]:
 
 @functools.cache
 def multiplicities(space_group: int) -> dict[int, int]:
-    """Sites in the conventional cell of each Wyckoff position, by letter (code points).
+    """Number of sites in the conventional cell for each Wyckoff position, by letter (code points).
 
     Rhombohedral groups in their hexagonal cell.
 
@@ -74,7 +74,7 @@ def multiplicities(space_group: int) -> dict[int, int]:
 
 @functools.cache
 def free_coordinates(space_group: int) -> dict[int, int]:
-    """Coordinates, 0 to 3, that each Wyckoff position leaves free, by letter (code points).
+    """Number of free coordinates (0 to 3) of each Wyckoff position, by letter (code points).
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def _table(name: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=65536)
 def canonical_letters(space_group: int, letters: Letters) -> Letters:
-    """The lowest sorted multiset of letters among all relabellings of a given one.
+    """The lowest sorted multiset of letters among all relabellings of a given multiset.
 
     As the relabellings are a group, two multisets have a common relabelling exactly if this is the
     same for both.
@@ -131,7 +131,7 @@ def canonical_letters(space_group: int, letters: Letters) -> Letters:
 
 @functools.lru_cache(maxsize=65536)
 def partner_letters(space_group: int, letters: Letters) -> tuple[Letters, ...]:
-    """For each relabelling of T the letter of T that each letter of G meets, repeats left out.
+    """For each relabelling of T, the letter of T for each letter of G, without repeats.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def partner_letters(space_group: int, letters: Letters) -> tuple[Letters, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Orbits:
-    """A crystal by its orbits.
+    """A crystal as a list of orbits.
 
     Attributes
     ----------
@@ -183,7 +183,7 @@ class Orbits:
         frac_coords: np.ndarray,
         pettifor: np.ndarray,
     ) -> Orbits:
-        """Group sites into orbits.
+        """Group the sites into orbits.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class Orbits:
 
 @dataclass(frozen=True, slots=True)
 class RankedOrbits:
-    """A parent of route 2: where it is, what it costs, and how the atoms lie on it.
+    """A parent of route 2: its position, its cost, and the atom map.
 
     `sites[i]` is the site of the generated crystal that goes to site i of the parent.
     """
@@ -244,7 +244,7 @@ class RankedOrbits:
 
 @dataclass(frozen=True, slots=True)
 class WyckoffResult:
-    """The cheapest parents, and what could not be finished."""
+    """The cheapest parents, and the unfinished work."""
 
     parents: tuple[RankedOrbits, ...]
     unfinished: tuple[str, ...]
@@ -301,7 +301,7 @@ class WyckoffIndex:
     def has_prototype(
         self, space_group: int, letters: Letters, *, leave_out: int | None = None
     ) -> bool:
-        """Whether a reference crystal has this space group and these letters up to relabelling.
+        """True if a reference crystal has this space group and, up to relabelling, these letters.
 
         Parameters
         ----------
@@ -332,7 +332,7 @@ class WyckoffIndex:
         *,
         k: int,
     ) -> WyckoffResult:
-        """The k cheapest reference crystals of the same Wyckoff letters, exactly.
+        """The k cheapest reference crystals with the same Wyckoff letters, exactly.
 
         Parameters
         ----------
@@ -406,7 +406,7 @@ class WyckoffIndex:
 
 
 class Pairing(NamedTuple):
-    """Orbits of G paired with those of T.
+    """Pairs of orbits of G and T.
 
     Attributes
     ----------
@@ -424,7 +424,7 @@ class Pairing(NamedTuple):
 
 
 Weight = tuple[int, int, int]
-"""Sums over sites: differences of Pettifor numbers, their squares, unlikeness of surroundings."""
+"""Sums over sites: differences of Pettifor numbers, their squares, other surroundings."""
 
 
 def cheapest_pairing(
@@ -433,7 +433,7 @@ def cheapest_pairing(
     space_group: int,
     around: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Pairing | None:
-    """The pairing of orbits and the relabelling of least cost.
+    """The pairing of orbits, with its relabelling, of least cost.
 
     Any orbit of G may go to any of T with the letter that the relabelling gives it; no coordinates
     are compared, so that neither the origin nor the cell is of any matter. Of equal costs the
@@ -478,7 +478,7 @@ def cheapest_pairing(
 
 _UNLIKE = 2**14
 _SQUARES = 2**20
-"""Sums of whole numbers below 2^53 are exact: those of one letter are, for 64 orbits of it."""
+"""Sums of integers below 2^53 are exact; this holds for up to 64 orbits of one letter."""
 
 
 def _cheapest_of_letter(
@@ -488,7 +488,7 @@ def _cheapest_of_letter(
     partner: int,
     around: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[list[int], Weight]:
-    """For each orbit of G with a letter T's orbit of the partner, and the sums over orbits."""
+    """For each orbit of G with this letter, its partner in T, and the sums over orbits."""
     ours, theirs = (
         np.array(numbers, dtype=np.uint8)
         for numbers in (generated.numbers[letter], parent.numbers[partner])
@@ -518,7 +518,7 @@ NEIGHBOURS = 12
 
 
 def surroundings(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
-    """Distances of each site to its nearest neighbours in (V/N)^(1/3), increasing.
+    """Distances from each site to its nearest neighbours, in (V/N)^(1/3), increasing.
 
     They do not depend on the origin, the cell or the elements.
 
@@ -555,11 +555,11 @@ def surroundings(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
 
 
 Pair = tuple[list[int], list[int]]
-"""Columns of one letter, and the cost per site of each of its orbits."""
+"""Columns of one letter, with the cost per site of each of its orbits."""
 
 
 def pair_orbits(generated: Orbits, parent: Orbits, space_group: int) -> Pairing | None:
-    """The cheapest pairing of the orbits of G with those of T that have the same letter.
+    """The cheapest pairing of G's orbits with T's orbits of the same letter.
 
     For every pair of relabellings, of G's letters and of T's, orbits that share a letter are paired
     by the assignment with the least sum of distances between their representatives; the pair of
@@ -615,7 +615,7 @@ def pair_orbits(generated: Orbits, parent: Orbits, space_group: int) -> Pairing 
 
 
 def _pair_letter(generated: Orbits, letter: int, parent: Orbits, partner: int) -> Pair | None:
-    """Orbits of one letter paired, G's in order; None if paired orbits differ in size."""
+    """Pairing of the orbits of one letter, in G's order; None if paired orbits differ in size."""
     ours, theirs = generated.numbers[letter], parent.numbers[partner]
     columns = [0]
     if len(ours) > 1:
@@ -633,7 +633,7 @@ def _pair_letter(generated: Orbits, letter: int, parent: Orbits, partner: int) -
 
 
 def map_sites(generated: Orbits, parent: Orbits, pairing: Pairing) -> tuple[int, ...]:
-    """For each site of T the site of G that goes there.
+    """For each site of T, the corresponding site of G.
 
     Atoms of paired orbits are paired by the assignment with the least sum of distances, as in
     `pair_orbits`.

@@ -1,4 +1,4 @@
-"""The geometric pair test of the lattice-and-sites route, compiled over a whole reference.
+"""Compiled geometric pair test of the lattice-and-sites route, for a whole reference.
 
 `furthest_steps` answers, for one generated crystal G against many reference crystals T, whether
 pymatgen's `StructureMatcher` (`FrameworkComparator`, `scale=False`, RMS, any match) refuses the

@@ -1,4 +1,4 @@
-"""Step 7: the sites of T go one to one onto those of G, at the least sum of squares."""
+"""Step 7: one-to-one assignment of the sites of T to those of G with the least sum of squares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from novelty_metric.search.pettifor import NONE, WITHOUT_NUMBER
 
 @internal
 def settle(n: int, start: int, variant: int, limit: float, scratch: Scratch) -> int:
-    """Give the sites that can go to one place only their place, until all others have a choice.
+    """Assign the sites that have only one possible place, until all others have a choice.
 
     Every assignment gives them that place, so their spread alone is a lower bound on the RMS.
 
@@ -96,7 +96,7 @@ def settle(n: int, start: int, variant: int, limit: float, scratch: Scratch) -> 
 
 @internal
 def assign_the_rest(n: int, left: int, start: int, variant: int, scratch: Scratch) -> bool:
-    """Least-cost assignment of the sites that `settle` left; False if there is none.
+    """Least-cost assignment of the sites that `settle` left open; False if there is none.
 
     Their rows and columns are put into ``scratch.rest``, their costs into ``scratch.open_cost``.
     """
@@ -213,7 +213,7 @@ def assign(cost: np.ndarray, n: int, scratch: Scratch) -> bool:
 
 @internal
 def least_site_cost(scratch: Scratch, n: int) -> float:
-    """Least sum of differences of Pettifor numbers over assignments of entries still marked.
+    """Least sum of differences of Pettifor numbers over assignments of the marked entries.
 
     Marked are the entries of `allowed` above 0. Leaves each row's column in ``scratch.ints[1]``.
     Where all matches count, of equal sums the one with the least sum of squares, which comes on top

@@ -1,4 +1,4 @@
-"""`ByReference`: many arrays that compiled functions hand on as one pointer.
+"""`ByReference`: many arrays that compiled functions pass on as one pointer.
 
 A named tuple of arrays goes from one compiled function to the next by value, with seven or more
 words for each array. For some fifty arrays that is hundreds of words at every call, and much of the
@@ -37,7 +37,7 @@ class ByReference:
     _kind: Fields
 
     def __post_init__(self) -> None:
-        """Write down, for compiled functions, where the arrays are."""
+        """Store the addresses of the arrays for compiled functions."""
         of, fields = type(self), dict(vars(self))
         words: list[int] = []
         sorts: list[Any] = []
@@ -66,7 +66,7 @@ def _start(values: np.ndarray) -> int:
 
 
 class Fields(types.Type):
-    """A `ByReference` to numba: names and types of its fields.
+    """numba's type of a `ByReference`: names and types of its fields.
 
     In memory that is words, one after another: of an array where its data begin, then its shape; of
     another `ByReference` where that begins.
@@ -89,11 +89,11 @@ class Fields(types.Type):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes two of them the same; the name goes into those of compiled functions."""
+        """Identity of the type; its name is part of the names of compiled functions."""
         return self.name, self.kinds
 
     def place(self, attribute: str) -> tuple[Any, int]:
-        """Type of a field, None if there is none, and its first word."""
+        """Type of a field, None if it does not exist, and its first word."""
         word = 0
         for name, kind in self.kinds:
             if name == attribute:
@@ -108,12 +108,12 @@ register_model(Fields)(models.OpaqueModel)
 
 
 def to_kernel(value: Any) -> Any:
-    """What a compiled function with `from_kernel` is called with: a plain array, which is quick."""
+    """The argument for a compiled function with `from_kernel`: a plain array, which is fast."""
     return value if _not_compiling() else value._table
 
 
 def from_kernel(of: type[T]) -> Callable[[Any], T]:
-    """A function for use in compiled ones: the object of such a class that `to_kernel` gave.
+    """A function for compiled code that returns the object passed by `to_kernel`.
 
     One object has to be made before they are compiled.
     """
@@ -145,7 +145,7 @@ class _Attributes(AttributeTemplate):
 
 @lower_getattr_generic(Fields)
 def _read(context: Any, builder: Any, kind: Fields, value: Any, attribute: str) -> Any:
-    """A field; none changes while the object lives, so that a loop need not read it again."""
+    """Read a field. Fields are constant, so that a loop need not read them again."""
     field, word = kind.place(attribute)
     never = builder.module.add_metadata([])
 

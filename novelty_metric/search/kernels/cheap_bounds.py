@@ -1,4 +1,4 @@
-"""Cheap refusals and cost bounds, compiled over many crystals: what `bounds` hands out.
+"""Compiled cheap refusals and cost bounds for many crystals, used by `bounds`.
 
 They go crystal by crystal: most fall to the first comparison, and nothing is written for them. On a
 large reference passes over whole arrays in memory take longer than the arithmetic.
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from novelty_metric.search.bounds import Cells
 
 SLACK = 1e-9
-"""Relative slack of every comparison, far above rounding, so that rounding refuses nothing."""
+"""Relative slack of all comparisons, far above rounding, so that rounding refuses nothing."""
 
 ANGLE_SLACK = 1e-6
-"""Degrees."""
+"""Slack of angles (degrees)."""
 
 
 def _half_grid(largest: int) -> np.ndarray:
@@ -31,11 +31,11 @@ def _half_grid(largest: int) -> np.ndarray:
 
 
 COEFFICIENTS = _half_grid(2)
-"""Of the lattice vectors that are looked at for the successive minima, (62, 3)."""
+"""Coefficients of the lattice vectors considered for the successive minima, (62, 3)."""
 
 
 VOLUME, SMALLEST, LARGEST, MINIMA, LENGTHS = 0, 1, 2, 3, 6
-"""Columns of `bounds.Cells.rows`; three of the minima, and of the lengths."""
+"""Columns of `bounds.Cells.rows`; minima and lengths have three each."""
 
 
 @internal
@@ -97,7 +97,7 @@ def _volumes(  # noqa: PLR0917
     low: np.ndarray,
     high: np.ndarray,
 ) -> tuple[float, float]:
-    """Bounds of the volume of a cell within the tolerances of a given target cell (Å³).
+    """Bounds of the volume of a cell within the tolerances of a target cell (Å³).
 
     Proof. The volume is abc·√g with g(x, y, z) = 1 + 2xyz − x² − y² − z² of the cosines of the
     angles. Each length lies between l/(1+ltol) and l·(1+ltol). Each cosine lies in an interval,
@@ -144,7 +144,7 @@ def _cells(  # noqa: PLR0917
     rows: np.ndarray,
     small: np.ndarray,
 ) -> None:
-    """The rows of `bounds.Cells` of many lattices; `small`, (5, 3, 3), is written over."""
+    """Fill the rows of `bounds.Cells` for many lattices; overwrites `small`, (5, 3, 3)."""
     inverse, cosines, lengths = small[0], small[1, 0], small[2, 0]
     for i in range(len(lattices)):
         lattice, row = lattices[i], rows[i]
@@ -181,7 +181,7 @@ def cells(lattices: np.ndarray, *, ltol: float, angle_tol: float) -> np.ndarray:
 
 @internal
 def _fits(own: np.ndarray, n: int, other: np.ndarray, size: int, reach: float) -> bool:
-    """Whether a pair is not refused, see `bounds.may_match`: rows of cells of `n`, `size` sites."""
+    """True if a pair is not refused, see `bounds.may_match`: rows of cells of `n`, `size` sites."""
     if size >= n:
         expanded = own[VOLUME] * size / n
         if expanded < other[SMALLEST] or expanded > other[LARGEST]:
@@ -215,7 +215,7 @@ def _may_match(  # noqa: PLR0917
 
 
 def _reach(ltol: float) -> float:
-    """What a minimum of the source may come to, in lengths of the target."""
+    """Bounds of a minimum of the source, in lengths of the target."""
     return float((1 + ltol) * (1 + SLACK))
 
 
@@ -235,7 +235,7 @@ def may_match(generated: Cells, references: Cells, ltol: float) -> np.ndarray:
 
 @internal
 def _without_number(pettifor: np.ndarray) -> int:
-    """How many have no number: in order, they come last."""
+    """Number of sites without a Pettifor number; they come last in the order."""
     count = 0
     while count < len(pettifor) and pettifor[len(pettifor) - 1 - count] == NONE:
         count += 1
@@ -246,7 +246,7 @@ def _without_number(pettifor: np.ndarray) -> int:
 def _bound(
     own: np.ndarray, own_without: int, other: np.ndarray, other_without: int, n_common: int
 ) -> float:
-    """See `bounds.CostBounds`: of one pair, of sorted numbers."""
+    """The bound of `bounds.CostBounds` for one pair of sorted numbers."""
     if own_without > 0 or other_without > 0:
         own_share = own_without * (n_common // len(own))
         return WITHOUT_NUMBER * max(own_share, other_without * (n_common // len(other))) / n_common
@@ -274,7 +274,7 @@ def _cost_bounds(
 
 
 def cost_bounds(pettifor: np.ndarray, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Bounds of one list of sorted numbers, (n,), against some rows of others, (M, m)."""
+    """Bounds for one list of sorted numbers, (n,), and some rows of others, (M, m)."""
     bounds = np.empty(len(rows))
     _cost_bounds(given(pettifor, np.uint8), given(numbers, np.uint8), given(rows, np.int64), bounds)
     return bounds
@@ -306,7 +306,7 @@ def _look(  # noqa: PLR0917
 def look(
     pettifor: np.ndarray, generated: Cells, references: Cells, numbers: np.ndarray, ltol: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which crystals of one size might match, and what a match costs at least.
+    """The crystals of one size that might match, with lower bounds on the cost of a match.
 
     Parameters
     ----------

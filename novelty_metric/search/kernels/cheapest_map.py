@@ -1,4 +1,4 @@
-"""All matches of a pair on one pair of lattices, and the cheapest atom map among them.
+"""All matches of a pair for one pair of lattices, and the cheapest atom map among them.
 
 For ``map=best``. What counts as a match depends on the two crystals and not on how they are written
 down: see `novelty_metric.search.lattice_sites`.
@@ -25,12 +25,12 @@ from novelty_metric.search.kernels.reduction import one_reduced_form
 from novelty_metric.search.kernels.translations import inverted_about_first, site_test, wrap_onto
 
 RMS_TIES = 1e-4
-"""RMS distances, in (V/N)^(1/3), that count as equal: coordinates of files are rounded."""
+"""RMS distances, in (V/N)^(1/3), closer than this are equal: coordinates in files are rounded."""
 
 
 @internal
 def mark_anchors(n: int, scratch: Scratch) -> None:
-    """Mark the sites of T's rarest element; of elements that are as rare, of the lowest number."""
+    """Mark the sites of T's rarest element; among equally rare ones, of the lowest number."""
     labels, anchors = scratch.labels[1], scratch.anchors
     rarest, label = n + 1, 0
     for i in range(n):
@@ -53,7 +53,7 @@ def matches_on_lattice(  # noqa: PLR0917
     stol: float,
     scratch: Scratch,
 ) -> int:
-    """All translations on one pair of lattices, and on the lattice turned around.
+    """All translations for one pair of lattices, and for the inverted lattice.
 
     Each site of T's rarest element is moved onto each site of G. With ``scratch.every`` at
     `CHEAPEST_MAP` the cheapest map so far is kept, else the first match ends the test.
@@ -104,7 +104,7 @@ def matches_on_lattice(  # noqa: PLR0917
 
 @internal
 def _exchange_with_first(site: int, coords: np.ndarray, scratch: Scratch) -> None:
-    """Exchange a site of T with its first, the anchor of all translations."""
+    """Exchange a site of T with its first site, the anchor of all translations."""
     labels = scratch.labels[1]
     labels[0], labels[site] = labels[site], labels[0]
     for k in range(3):
@@ -115,7 +115,7 @@ def _exchange_with_first(site: int, coords: np.ndarray, scratch: Scratch) -> Non
 def _with_anchor(  # noqa: PLR0917
     anchor: int, n: int, stride: int, normalization: float, stol: float, scratch: Scratch
 ) -> int:
-    """T's first site, which is its site `anchor`, onto every site of G in turn."""
+    """Translate T's first site, which is its site `anchor`, onto each site of G in turn."""
     differences(scratch.first_reduced[0], scratch.second_reduced[0], n, scratch.apart[1])
     came_to = NOT_COVERED
     cheapest = scratch.every[0] == CHEAPEST_MAP
@@ -139,7 +139,7 @@ def _with_anchor(  # noqa: PLR0917
 
 @internal
 def _keep_if_cheaper(anchor: int, n: int, value: float, scratch: Scratch) -> None:
-    """Keep the map in hand if it is the cheapest so far; of equal costs that of the least RMS.
+    """Keep the current map if it is the cheapest so far; among equal costs, the one of least RMS.
 
     Of equal RMS that of the least squares of the differences, then the first.
     """

@@ -1,4 +1,4 @@
-"""How the functions of this room are compiled, and where that is kept."""
+"""Compilation of the functions in this room, and its cache."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ def _digest_of_room() -> str:
 
 
 _ROOM = _digest_of_room()
-"""Of all files of this room. numba compares only the file of the function itself with its cache,
-which would then hold what functions of other files were before."""
+"""Digest of all files of this room. numba's cache only checks the file of the function itself, and
+would otherwise keep outdated code of functions in other files.
+"""
 
 _PLACE = [_ROOM, str(Path(__file__).parent), numba.__version__, os.environ.get("NUMBA_CACHE_DIR")]
 CACHE_KEY = hashlib.sha256(repr(_PLACE).encode()).hexdigest()[:16]
-"""Of what was compiled, and of where numba keeps it."""
+"""Digest of the compiled code and of the location of numba's cache."""
 
 
 def compiled(function: Function, *, cache: bool = True, **options: Any) -> Function:
-    """Compile for calls from Python: without the interpreter lock, and cached on disk if possible.
+    """Compile for calls from Python, without the interpreter lock, and cached on disk if possible.
 
     numba keeps its cache beside the module, or in the user's cache folder if that is read-only. If
     neither can be written it raises at once; then the cache is done without. It is found by the
@@ -60,45 +61,45 @@ def compiled(function: Function, *, cache: bool = True, **options: Any) -> Funct
 
 
 class _LinkedLibrary(JITCodeLibrary):
-    """Code that only other libraries link: it is optimised and assembled there, once.
+    """Code that only other libraries link; it is optimised and assembled once, there.
 
     numba optimises and assembles every library with all that it calls, a function at the bottom of
     six levels six times.
     """
 
     def _optimize_final_module(self) -> None:
-        """Leave that to the libraries that link this one."""
+        """Do nothing; the libraries that link this one optimise it."""
 
     def _finalize_final_module(self) -> None:
-        """Have it ready to be linked, and not to run."""
+        """Make the library ready for linking, not for execution."""
         self._finalize_dynamic_globals()
         self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:
-        """No function of it can be called from Python."""
+        """Return 0: functions of this library cannot be called from Python."""
         return 0
 
     @property
     def codegen(self) -> _LinkedLibrary:
-        """What numba tells the environment of the function, which nothing here reads."""
+        """The object that receives the environment; nothing here reads it."""
         return self
 
     def set_env(self, env_name: str, env: Any) -> None:
-        """Forget the environment."""
+        """Ignore the environment."""
 
 
 class _InternalCompiler(Compiler):
-    """numba's compiler, into a `_LinkedLibrary`."""
+    """Compiler of numba that makes a `_LinkedLibrary`."""
 
     def define_pipelines(self) -> Any:
-        """Those of numba."""
+        """The pipelines of numba, with the library replaced."""
         state = self.state
         state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         return super().define_pipelines()
 
 
 def internal(function: Function) -> Function:
-    """`compiled`, and only for other compiled functions to call, without what Python needs for it.
+    """Compile for calls from other compiled functions only, without the wrapper for Python.
 
     Called from Python it takes the process down.
     """
@@ -109,7 +110,7 @@ def internal(function: Function) -> Function:
     resolve = made.get_call_template
 
     def without_literals(args: Any, kws: Any) -> Any:
-        """Resolve a call: numbers are not literals, for each of which numba would compile anew."""
+        """Resolve a call. Numbers are not literals, because numba would compile anew for each."""
         kws = {name: types.unliteral(kind) for name, kind in kws.items()}
         return resolve(tuple(types.unliteral(kind) for kind in args), kws)
 
@@ -118,12 +119,12 @@ def internal(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """`internal`, and written out where it is called: a level less to optimise and to assemble."""
+    """Compile inline: the caller contains the code, one level less to optimise and assemble."""
     return compiled(function, cache=False, inline="always")
 
 
 def given(values: np.ndarray, dtype: type) -> np.ndarray:
-    """An array as the kernels take it: read-only, so that they are compiled for one kind only."""
+    """An array for the kernels: read-only, so that only one variant is compiled."""
     view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view

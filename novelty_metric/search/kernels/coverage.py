@@ -1,4 +1,4 @@
-"""Step 5: which sites lie within the fractional window of which."""
+"""Step 5: the pairs of sites within the fractional window."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from novelty_metric.search.kernels.memory import Scratch, row_width
 
 WHOLE = 2.0**32
 LARGEST = 2**32 - 1
-"""Fractional vectors are compared as integers, of so many parts to a period: rounding by one is far
-less than `EDGE`, whole periods fall away of themselves, and eight or more are compared at a time.
+"""Fractional vectors are compared as integers with this many parts to a period. Rounding by one
+part is far less than `EDGE`, whole periods cancel by overflow, and eight or more are compared at a
+time.
 """
 
 LAST_BYTE = np.uint64(0xFF)
 ALL_BYTES = np.uint64(0xFFFFFFFFFFFFFFFF)
 NO_BYTES = np.uint64(0)
 ONE_BYTE, TWO_BYTES, FOUR_BYTES = np.uint64(8), np.uint64(16), np.uint64(32)
-"""To count eight bytes at once, as parts of one word; the last three are numbers of bits."""
+"""For counting eight bytes at once as parts of one word; the last three are numbers of bits."""
 
 
 @internal
 def differences(first: np.ndarray, second: np.ndarray, n: int, apart: np.ndarray) -> None:
-    """Fractional vectors from every site of T to every site of G, as `WHOLE`ths, into `apart`.
+    """Fractional vectors from each site of T to each site of G, as `WHOLE`ths, into `apart`.
 
     What is more than a whole period falls away, as integers are from_kernel modulo their range.
     """
@@ -38,7 +39,7 @@ def differences(first: np.ndarray, second: np.ndarray, n: int, apart: np.ndarray
 def mark(  # noqa: PLR0917
     apart: np.ndarray, n: int, start: int, window: np.ndarray, slack: float, scratch: Scratch
 ) -> bool:
-    """Mark which sites of G each site of T may go to, T moved by its first site onto `start`.
+    """Mark the sites of G within reach of each site of T, with T's first site moved onto `start`.
 
     Parameters
     ----------
@@ -100,13 +101,13 @@ def mark_same(n: int, scratch: Scratch) -> None:
 
 @internal
 def _as_whole(window: float) -> int:
-    """A window in `WHOLE`ths; at half a period it holds everything."""
+    """A window in `WHOLE`ths; a window of half a period includes everything."""
     return int(max(0.0, min(window, 0.5)) * WHOLE)
 
 
 @internal
 def count_marked(n: int, scratch: Scratch) -> bool:
-    """Count what is marked by row and by column, eight at a time as the bytes of a word.
+    """Count the marks by row and by column, eight at a time as the bytes of a word.
 
     Returns
     -------

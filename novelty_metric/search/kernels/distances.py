@@ -1,4 +1,4 @@
-"""Step 6: distances to the nearest image on a reduced cell."""
+"""Step 6: distances to the nearest image in a reduced cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelty_metric.search.kernels.memory import Scratch
 def distance_of(  # noqa: PLR0917
     i: int, j: int, start: int, width: int, variant: int, scratch: Scratch
 ) -> float:
-    """Squared distance from T's site i, moved as by `start`, to G's site j; kept, and the vector.
+    """Squared distance from T's site i, moved by `start`, to G's site j; stored with its vector.
 
     The place of the pair in ``scratch.cost`` and the others is ``i * width + j``.
     """
@@ -51,7 +51,7 @@ def distance_of(  # noqa: PLR0917
 def _nearest_image(
     x: float, y: float, z: float, images: np.ndarray, squares: np.ndarray
 ) -> tuple[float, int, bool]:
-    """Least square of a vector over its images, which one it is, whether another is as near."""
+    """Least square of a vector over its images, the image, and whether another is as close."""
     for place in range(27):
         dx, dy, dz = x + images[0, place], y + images[1, place], z + images[2, place]
         squares[place] = dx * dx + dy * dy + dz * dz

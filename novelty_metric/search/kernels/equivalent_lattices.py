@@ -1,4 +1,4 @@
-"""Step 2: lattices that a symmetry operation of T turns into one that was refused."""
+"""Step 2: lattices that a symmetry operation of T maps onto a refused lattice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def operations_of(  # noqa: PLR0917
     every: bool,
     operations: np.ndarray,
 ) -> int:
-    """Symmetry operations of a crystal that only exchange or turn its axes.
+    """Symmetry operations of a crystal that only permute or invert its axes.
 
     Operations by all but rounding, that is: those of a crystal symmetric within a tolerance, as
     symmetry searches find them, would not do.
@@ -57,7 +57,7 @@ def operations_of(  # noqa: PLR0917
 
 @internal
 def _keeps_metric(lattice: np.ndarray, operation: np.ndarray) -> bool:
-    """Whether exchanged and turned axes have the lengths and angles of the axes they replace."""
+    """True if permuted and inverted axes have the lengths and angles of the replaced axes."""
     for i in range(3):
         for k in range(i, 3):
             there = inner(lattice[operation[i]], lattice[operation[k]])
@@ -78,7 +78,7 @@ def _keeps_sites(  # noqa: PLR0917
     with_elements: bool,
     operation: np.ndarray,
 ) -> bool:
-    """Whether exchanged and turned axes, the first site brought onto another, keep all sites."""
+    """True if permuted and inverted axes, with a translation of the first site, keep all sites."""
     p, q, r = operation[0], operation[1], operation[2]
     any_element = not with_elements
     for i in range(n):
@@ -137,7 +137,7 @@ def class_of(matrix: np.ndarray, operations: np.ndarray, count: int, of_source: 
 
 @internal
 def only_exchanged_by_reduction(parameters: np.ndarray, ltol: float, tolerance: float) -> bool:
-    """Whether LLL reduction can only reorder the mean of such a cell and one within tolerance.
+    """True if LLL reduction can only reorder the mean of such a cell and one within tolerance.
 
     With c the largest cosine and r the largest ratio of lengths, no coefficient of the Gram-Schmidt
     process exceeds c·r/(1 - c), in whatever order the vectors are: below one half none is ever

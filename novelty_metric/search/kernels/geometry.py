@@ -45,7 +45,7 @@ def cell_parameters(matrix: np.ndarray, out: np.ndarray) -> None:
 
 @internal
 def average_cell(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
-    """Cell with the mean lengths and angles of two, in pymatgen's orientation, into `out`."""
+    """Cell with the mean lengths and angles of two cells, in pymatgen's orientation, into `out`."""
     a, b, c = (one[0] + other[0]) / 2, (one[1] + other[1]) / 2, (one[2] + other[2]) / 2
     alpha, beta, gamma = (one[3] + other[3]) / 2, (one[4] + other[4]) / 2, (one[5] + other[5]) / 2
     value = (np.cos(alpha) * np.cos(beta) - np.cos(gamma)) / (np.sin(alpha) * np.sin(beta))

@@ -1,4 +1,4 @@
-"""Step 1: lattice vectors of the smaller cell that may stand for those of the larger."""
+"""Step 1: lattice vectors of the smaller cell that can correspond to those of the larger cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from novelty_metric.search.kernels.memory import Vectors
 
 @internal
 def bounds_of_target(target: np.ndarray, ltol: float, angle_tol: float, bounds: np.ndarray) -> None:
-    """Lengths and cosines of the vectors that may stand for the target's, into ``scratch.bounds``.
+    """Bounds of the lengths and cosines of such vectors, into ``scratch.bounds``.
 
     Most pairs end here or soon after: without a single angle.
     """
@@ -36,7 +36,7 @@ def bounds_of_target(target: np.ndarray, ltol: float, angle_tol: float, bounds: 
 def vectors_between(
     lattice: np.ndarray, lowest: float, highest: float, out: Vectors, inverse: np.ndarray
 ) -> int:
-    """Lattice vectors with lengths in a range (Å), of each v and -v one.
+    """Lattice vectors with lengths in a range (Å); only one of v and -v.
 
     `inverse`, (3, 3), is written over.
 
@@ -86,14 +86,14 @@ def vectors_between(
 
 @internal
 def _reach(inverse: np.ndarray, k: int, longest: float) -> int:
-    """Greatest coefficient k of a lattice vector of that length, from the inverse of the cell."""
+    """Greatest coefficient k of a lattice vector of this length, from the inverse of the cell."""
     steepest = np.sqrt(inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2)
     return int(longest * steepest + 1e-6)
 
 
 @internal
 def given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> int:
-    """The lattice vectors of given coefficients, in that order; -1 if they are too many."""
+    """The lattice vectors with these coefficients, in this order; -1 if there are too many."""
     coefficients, cart, unit, length = out.coefficients, out.cart, out.unit, out.length
     if len(in_order) > MOST_VECTORS:
         return -1
@@ -115,7 +115,7 @@ def given_vectors(lattice: np.ndarray, in_order: np.ndarray, out: Vectors) -> in
 
 @internal
 def order_by_length(vectors: Vectors, count: int) -> None:
-    """Put so many vectors in order of length, by Shell's method: `argsort` compiles for seconds."""
+    """Sort the first vectors by length with Shell's method; `argsort` compiles for seconds."""
     coefficients, cart = vectors.coefficients, vectors.cart
     unit, length = vectors.unit, vectors.length
     gap = 1
@@ -140,7 +140,7 @@ def order_by_length(vectors: Vectors, count: int) -> None:
 
 @internal
 def place_of(value: float, increasing: np.ndarray, count: int) -> int:
-    """How many of the first `count` numbers are below a value."""
+    """Number of values among the first `count` that are below a threshold."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
@@ -155,7 +155,7 @@ def place_of(value: float, increasing: np.ndarray, count: int) -> int:
 def length_shells(
     length: np.ndarray, start: int, stop: int, bounds: np.ndarray, shell: np.ndarray
 ) -> tuple[int, int, int]:
-    """Which vectors from `start` to `stop` could stand for each target vector; their numbers."""
+    """Find the vectors from `start` to `stop` that can match each target vector; their numbers."""
     a, b, c = 0, 0, 0
     a_least, a_most = bounds[0, 0], bounds[1, 0]
     b_least, b_most = bounds[0, 1], bounds[1, 1]
@@ -183,7 +183,7 @@ def at_angle(  # noqa: PLR0917
     turned: bool,
     near: np.ndarray,
 ) -> int:
-    """Which of so many vectors are at an angle to one whose cosine is in a range; how many.
+    """Find the vectors at an angle to a given one whose cosine is in a range; their number.
 
     Into `near`, twice the vector's place; `turned` too, then once more, plus one.
     """
@@ -203,7 +203,7 @@ def at_angle(  # noqa: PLR0917
 
 @internal
 def surely_near(parameters: np.ndarray, wanted: np.ndarray, ltol: float, angle_tol: float) -> bool:
-    """Whether a cell is within the tolerances of the target by more than rounding."""
+    """True if a cell is within the tolerances of the target, by more than rounding."""
     for k in range(3):
         ratio = parameters[k] / wanted[k]
         if ratio > (1 + ltol) * (1 - SLACK) or ratio * (1 + ltol) < 1 + SLACK:

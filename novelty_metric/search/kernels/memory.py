@@ -1,4 +1,4 @@
-"""The arrays that the compiled functions share: made once, written over by every step."""
+"""Arrays of the compiled functions: made once, overwritten by every step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Vectors(ByReference):
 
     @classmethod
     def empty(cls, most: int) -> Vectors:
-        """Memory for so many."""
+        """Memory for this many."""
         return cls(
             np.empty((most, 3), np.int64), np.empty((most, 3)), np.empty((most, 3)), np.empty(most)
         )
@@ -31,7 +31,7 @@ class Vectors(ByReference):
 
 @dataclass(frozen=True)
 class Reductions(ByReference):
-    """The reduced forms of one average cell that rounding might lead to, V at most.
+    """The reduced forms of one average cell that rounding could give, at most V.
 
     `cells` (V, 3, 3); `backs` (V, 3, 3) take fractional coordinates there; `windows` (V, 3) are
     pymatgen's on them; `images` (V, 3, 27) the lattice vectors to the cells around, by component; a
@@ -47,7 +47,7 @@ class Reductions(ByReference):
 
 @dataclass(frozen=True)
 class Scratch(ByReference):
-    """Arrays that every step writes over, made once for a thread. N is the most sites of a pair.
+    """Arrays that every step overwrites, one set per thread. N is the maximum number of sites.
 
     `first` and `second` hold fractional coordinates by axis, (3, N), `first_reduced` and
     `second_reduced` the same on each reduction. What is known of pairs of sites lies in one row,
@@ -123,7 +123,7 @@ class Scratch(ByReference):
 
     @classmethod
     def empty(cls, most: int) -> Scratch:
-        """Memory for pairs of so many sites."""
+        """Memory for pairs with this many sites."""
         ways = (1 << MOST_TIES) + 1
         size = most * row_length(most)
         words, same_words = np.empty(size // 8, np.uint64), np.empty(size // 8, np.uint64)
@@ -209,7 +209,7 @@ class Pairs(ByReference):
         all_frac_coords: np.ndarray,
         all_numbers: np.ndarray,
     ) -> Pairs:
-        """From arrays of any kind, whose values are copied only if they have to be converted."""
+        """Make it from arrays of any type; values are copied only if a conversion is necessary."""
         return cls(
             np.ascontiguousarray(lattice, dtype=np.float64),
             np.ascontiguousarray(frac_coords, dtype=np.float64),
@@ -234,7 +234,7 @@ _MOST_USUAL = 24
 
 
 def scratch_for(most: int) -> Scratch:
-    """Arrays of this thread for pairs of so many sites; made anew for more than ever before."""
+    """Arrays of this thread for pairs with this many sites; made again if they are too small."""
     scratch: Scratch | None = getattr(_OF_THREAD, "scratch", None)
     if scratch is None or scratch.first.shape[1] < most:
         scratch = _OF_THREAD.scratch = Scratch.empty(max(most, _MOST_USUAL))

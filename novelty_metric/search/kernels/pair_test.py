@@ -1,4 +1,4 @@
-"""The steps one after the other, for one pair of crystals."""
+"""All steps in order for one pair of crystals."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pair_test(  # noqa: PLR0917
     pairs: Pairs,
     scratch: Scratch,
 ) -> tuple[int, float]:
-    """One pair, G then T; their numbers of sites divide one another.
+    """Test one pair, G then T; one number of sites divides the other.
 
     `WORK_LIMIT_REACHED` as soon as there is more to compare than ``scratch.work`` allows.
 

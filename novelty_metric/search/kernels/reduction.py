@@ -1,4 +1,4 @@
-"""Step 4: the LLL-reduced forms of the average cell, and pymatgen's windows on them."""
+"""Step 4: LLL-reduced forms of the average cell, with pymatgen's windows on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from novelty_metric.search.kernels.memory import Reductions
 
 @internal
 def reduced_forms(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarray) -> int:
-    """All reduced forms of a cell that rounding might lead to, with pymatgen's windows on them.
+    """All reduced forms of a cell that rounding could give, with pymatgen's windows on them.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def reduced_forms(cell: np.ndarray, reach: float, out: Reductions, small: np.nda
 
 @internal
 def one_reduced_form(cell: np.ndarray, reach: float, out: Reductions, small: np.ndarray) -> bool:
-    """The first of `reduced_forms`, without what else rounding might lead to.
+    """The first of `reduced_forms`, without the alternatives by rounding.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def _orthogonalise(a: np.ndarray, b: np.ndarray, u: np.ndarray, m: np.ndarray, s
 
 @internal
 def _known_reduction(mapping: np.ndarray, cell: np.ndarray, found: int, out: Reductions) -> int:
-    """Which of so many reduced cells a mapping leads to; if none, put it behind them."""
+    """Number of the reduced cell with this mapping; a new cell is appended."""
     cells = out.cells
     for i in range(3):
         for k in range(3):
@@ -182,7 +182,7 @@ def _known_reduction(mapping: np.ndarray, cell: np.ndarray, found: int, out: Red
 
 @internal
 def _describe(at: int, mapping: np.ndarray, inverse: np.ndarray, out: Reductions) -> None:
-    """Fill in what belongs to a reduced cell, but for the windows."""
+    """Fill in the data of a reduced cell, except for the windows."""
     cells = out.cells
     inverted(mapping, out.backs[at])
     inverted(cells[at], inverse)

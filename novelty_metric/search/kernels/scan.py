@@ -38,7 +38,7 @@ def _scan(  # noqa: PLR0917
     costs: np.ndarray,
     scratch_table: Any,
 ) -> None:
-    """What `furthest_steps` and `cost_of_first_match` hand on; of the latter there is one index.
+    """Arguments that `furthest_steps` and `cost_of_first_match` pass on; the latter has one index.
 
     One function, as each that holds the pair test takes seconds more to compile.
     """
@@ -85,7 +85,7 @@ def furthest_steps(
     angle_tol: float,
     every: bool = False,
 ) -> np.ndarray:
-    """How far each pair comes; pymatgen refuses all that are not let through.
+    """The last step that each pair reaches; pymatgen refuses all pairs that do not pass.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def first_equal(  # noqa: PLR0917
     stol: float,
     angle_tol: float,
 ) -> tuple[int, np.ndarray | None]:
-    """Whether pymatgen refuses two crystals as equal, elements included.
+    """True if pymatgen refuses two crystals as equal, elements included.
 
     As `cost_of_first_match`, but a site goes only to one of the same element, the first site of the
     rarest element is the anchor, and the largest distance counts and not the RMS.

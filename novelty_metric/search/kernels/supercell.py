@@ -1,4 +1,4 @@
-"""Step 3: the sites of the smaller crystal, expanded to the larger."""
+"""Step 3: expansion of the smaller crystal's sites to the larger cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelty_metric.search.kernels.memory import Scratch
 def supercell_sites(  # noqa: PLR0917
     frac: np.ndarray, n: int, matrix: np.ndarray, fu: int, out: np.ndarray, scratch: Scratch
 ) -> bool:
-    """Sites of a supercell, wrapped, site by site, into `out`, (3, n·fu).
+    """Sites of a supercell, wrapped, one original site after the other, into `out`, (3, n·fu).
 
     False if their number is not right.
 

@@ -1,4 +1,4 @@
-"""Step 8: what else pymatgen may find where assignments, or images, tie."""
+"""Step 8: other results that pymatgen can find if assignments or images tie."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelty_metric.search.kernels.memory import Scratch, row_width
 
 @internal
 def tied_sums(n: int, start: int, variant: int, scratch: Scratch) -> tuple[float, float]:
-    """Least and greatest square of the sum of vectors over all assignments of (nearly) equal cost.
+    """Least and greatest square of the vector sum over all assignments of (nearly) equal cost.
 
     Takes the entries that are marked in `allowed`, and all equally near images.
     """
@@ -76,7 +76,7 @@ def _equally_near(
 def _sums_within(
     own: np.ndarray, low: np.ndarray, high: np.ndarray, cell: np.ndarray, inverse: np.ndarray
 ) -> tuple[float, float]:
-    """Least and greatest square of the sum of vectors over assignments that tie, from one sum.
+    """Least and greatest square of the vector sum over tied assignments, from one sum.
 
     Another assignment permutes the sites' ends and takes other images, so its sum differs from
     `own` by a lattice vector, and lies in the box from `low` to `high`.
@@ -102,7 +102,7 @@ def _sums_within(
 def _steps_within(
     own: np.ndarray, low: np.ndarray, high: np.ndarray, inverse: np.ndarray
 ) -> tuple[int, int, int]:
-    """How many cell vectors of each kind lead from one sum to the ends of the box, at most."""
+    """Maximum number of cell vectors of each kind from one sum to the ends of the box."""
     x = max(high[0] - own[0], own[0] - low[0]) + 1e-6
     y = max(high[1] - own[1], own[1] - low[1]) + 1e-6
     z = max(high[2] - own[2], own[2] - low[2]) + 1e-6

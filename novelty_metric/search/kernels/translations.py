@@ -1,4 +1,4 @@
-"""Step 9: all translations on one pair of lattices, and their RMS."""
+"""Step 9: all translations for one pair of lattices, with their RMS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lattice_test(  # noqa: PLR0917
     in_order: bool,
     scratch: Scratch,
 ) -> tuple[int, float]:
-    """All translations on one pair of lattices; the sites are `scratch.first` and `.second`.
+    """All translations for one pair of lattices; the sites are `scratch.first` and `.second`.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def site_test(  # noqa: PLR0917
     with_cost: bool,
     scratch: Scratch,
 ) -> tuple[int, float]:
-    """Distances on a reduced cell, assignment, translation, RMS; T's first site on G's `start`.
+    """Distances, assignment, translation and RMS in a reduced cell; T's first site is at `start`.
 
     After `mark`. Where all matches count, a sphere takes the place of pymatgen's window, and where
     several assignments are equally near the RMS is that before the last shift, which is the same
@@ -247,7 +247,7 @@ def site_test(  # noqa: PLR0917
 
 @internal
 def keep_near(n: int, start: int, variant: int, furthest: float, scratch: Scratch) -> None:
-    """Of the pairs of sites that are marked keep those up to a distance (Å)."""
+    """Keep only the marked pairs of sites up to a distance (Å)."""
     width = row_width(n)
     for i in range(n):
         for j in range(n):
@@ -258,7 +258,7 @@ def keep_near(n: int, start: int, variant: int, furthest: float, scratch: Scratc
 
 @internal
 def _other_assignment(n: int, left: int, scratch: Scratch) -> bool:
-    """Whether the entries still marked hold a second assignment of the sites that had a choice.
+    """True if the marked entries contain a second assignment of the sites with a choice.
 
     A row leads to another if its site may go where the other's goes. A second assignment is a
     circle of rows: rows that lead to none are taken out until nothing changes.
@@ -302,7 +302,7 @@ def _largest_from_mean(n: int, scratch: Scratch) -> float:
 
 @internal
 def wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) -> None:
-    """Fractional coordinates, (3, n), on another cell, wrapped into it."""
+    """Fractional coordinates, (3, n), in another cell, wrapped into it."""
     for k in range(3):
         for i in range(n):
             value = (
@@ -315,7 +315,7 @@ def wrap_onto(coords: np.ndarray, matrix: np.ndarray, n: int, out: np.ndarray) -
 
 @internal
 def inverted_about_first(coords: np.ndarray, n: int, scratch: Scratch) -> bool:
-    """Whether T's sites, wrapped, (3, n), are inverted into themselves at the first.
+    """True if inversion at T's first site maps the wrapped sites of T, (3, n), onto themselves.
 
     All but exactly. Where all matches count, elements included.
     """
@@ -340,7 +340,7 @@ def inverted_about_first(coords: np.ndarray, n: int, scratch: Scratch) -> bool:
 
 @internal
 def _is_exchange(matrix: np.ndarray) -> bool:
-    """Whether a matrix of integers with determinant ±1 has no more than one in a row."""
+    """True if an integer matrix with determinant ±1 has one non-zero entry per row."""
     entries = 0.0
     for i in range(3):
         for k in range(3):
