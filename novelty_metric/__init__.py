@@ -1,4 +1,4 @@
-"""Does a generative model of crystals discover anything?
+"""Test whether a generative model of crystals discovers new materials.
 
 The public names load on first use, so that importing the package costs almost nothing.
 """

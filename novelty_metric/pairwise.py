@@ -1,4 +1,4 @@
-"""The documented import path of `pairwise`, which lives in `novelty_metric.comparison.pairwise`."""
+"""The documented import path of `pairwise` from `novelty_metric.comparison.pairwise`."""
 
 from novelty_metric.comparison.pairwise import pairwise
 

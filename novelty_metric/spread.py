@@ -1,4 +1,4 @@
-"""The documented import path of `spread`, which lives in `novelty_metric.comparison.spread`."""
+"""The documented import path of `spread` from `novelty_metric.comparison.spread`."""
 
 from novelty_metric.comparison.spread import spread
 

@@ -1,4 +1,4 @@
-"""What stands around the verdicts: controls, sensitivity, prototypes, fingerprints, exchanges."""
+"""Analyses beyond the verdicts: controls, sensitivity, prototypes, fingerprints, exchanges."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 K = 100
-"""Neighbours of the fingerprint, as the paper takes."""
+"""Number of neighbours in the fingerprint, as in the paper."""
 
 
 def average_minimum_distances(

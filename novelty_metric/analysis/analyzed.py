@@ -1,4 +1,4 @@
-"""Which crystals of a report the analyses of structure look at."""
+"""Selection of a report's crystals for analyses of structure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def analyzed_crystals(report: NoveltyReport) -> list[tuple[CrystalResult, CrystalRecord]]:
-    """The eligible crystals, each with its cell: the one compared, else the one generated.
+    """The eligible crystals, each with the cell that was compared, else the generated cell.
 
     Raises
     ------

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 _Drawn = TypeVar("_Drawn")
 _AT_ONCE = 64
-"""Crystals that are scored together: enough to fill the batches of a potential."""
+"""Number of crystals scored together: enough to fill the batches of a potential."""
 
 
 @dataclass(frozen=True)
 class HeldOutFile:
-    """Real crystals that are not in the reference, such as a validation set.
+    """Real crystals outside the reference, such as a validation set.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def calibrate(
     seed: int = 0,
     held_out: HeldOutFile | None = None,
 ) -> Calibration:
-    """Score crystals of the reference, and keep their verdicts beside the store.
+    """Score crystals of the reference and store their verdicts beside the reference.
 
     Each crystal is relaxed, screened and searched as a generated one is. It is itself absent from
     the reference, and its composition from the hull (its element, if it has only one, stays).
@@ -131,7 +131,7 @@ def calibrate(
 
 
 def keep_sensitivity(metric: SubstitutionNovelty, sensitivity: Sensitivity) -> bool:
-    """Keep what a control found beside the base rate of the same settings.
+    """Store the result of a control beside the base rate with the same settings.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def keep_sensitivity(metric: SubstitutionNovelty, sensitivity: Sensitivity) -> b
 
 
 class _Scored:
-    """Real crystals that were scored, in this run or before, kept in a file as they come.
+    """Scored real crystals, of this run or an earlier one, stored in a file as they are finished.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class _Scored:
     def all_of(
         self, stage: str, drawn: Mapping[Any, _Drawn], make: Callable[[_Drawn], Case]
     ) -> tuple[LeftOutCrystal, ...]:
-        """Those that were drawn, in order; what is not known yet is made a case and scored.
+        """The drawn crystals, in order; the missing ones are made cases and scored.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ def _read(unfinished: Path) -> Iterator[LeftOutCrystal]:
 
 
 def _open(path: Path) -> TextIO:
-    """The file of finished crystals, at its end.
+    """The file of finished crystals, open at its end.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Crystals whose right verdict is known, made from those of a reference.
+"""Crystals whose correct verdict is known, made from those of a reference.
 
 Every function takes a generator, and gives the same crystal for the same state of it.
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _TRIES = 200
 _ANGLES = (60.0, 120.0)
 _FARTHEST = 0.8
-"""Random atoms keep this from one another at first, in (V/N)^(1/3); less where there is no room."""
+"""Initial minimum distance of random atoms, in (V/N)^(1/3); smaller if there is no room."""
 
 
 def rotated(structure: Structure, rng: np.random.Generator) -> Structure:
-    """The same crystal: turned, with another origin, order of sites and primitive cell."""
+    """The same crystal with another orientation, origin, order of sites and primitive cell."""
     from pymatgen.core import Structure
 
     change = np.eye(3, dtype=int)
@@ -46,7 +46,7 @@ def rotated(structure: Structure, rng: np.random.Generator) -> Structure:
 
 
 def supercell(structure: Structure, rng: np.random.Generator) -> Structure:
-    """The same crystal in a cell two or three times as large, its sites in another order."""
+    """The same crystal in a cell two or three times as large, with another order of sites."""
     from pymatgen.core import Structure
 
     diagonal = np.ones(3, dtype=int)
@@ -60,7 +60,7 @@ def supercell(structure: Structure, rng: np.random.Generator) -> Structure:
 
 
 def randomised(structure: Structure, rng: np.random.Generator) -> Structure:
-    """Composition and volume of a crystal in a random cell, its atoms anywhere.
+    """A crystal of the same composition and volume in a random cell, with random positions.
 
     The atoms keep a distance from one another, so that a potential has a meaning.
     """

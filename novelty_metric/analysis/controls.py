@@ -1,4 +1,4 @@
-"""Controls: crystals whose right verdict is known, scored like any other.
+"""Controls: crystals whose correct verdict is known, scored like any others.
 
 A verdict that is not the expected one is held against pymatgen's public `StructureMatcher`, asked
 about the one pair that matters. Where pymatgen too says what the verdict says, the *method* errs on
@@ -51,19 +51,19 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 JSON_FILE, CSV_FILE = "controls.json", "controls.csv"
 DISTANCES = (0.05, 0.2, 0.5, 1.0)
-"""Å that sites of a perturbed copy are moved by; the last two are near the tolerance and beyond."""
+"""Displacements of a perturbed copy's sites (Å); the last two are near and beyond the tolerance."""
 STRAINS = (0.02, 0.05, 0.1, 0.25)
-"""Largest strain of a strained copy; the last is beyond `ltol`, and shear may meet `angle_tol`."""
+"""Largest strains of a strained copy; the last exceeds `ltol`, and shear can exceed `angle_tol`."""
 _SENSITIVITY = "sensitivity, substituted"
 SITES = (5, 10, 20)
 COSTS = (2, 5, 10)
-"""Limits of the groups whose sensitivity is told apart; the upper limit belongs to a group."""
+"""Limits between groups of the sensitivity; the upper limit belongs to the group."""
 NEAR_RMS = 0.1
-"""A match below this RMS, in (V/N)^(1/3), is one that nobody would call loose."""
+"""A match with a smaller RMS, in (V/N)^(1/3), is certainly close."""
 
 
 class Control(StrEnum):
-    """The controls, in order; a position decides the random numbers of its control."""
+    """The controls, in order; the position determines the random numbers of a control."""
 
     HELD_OUT = "held_out"
     ROTATED = "rotated"
@@ -76,7 +76,7 @@ class Control(StrEnum):
 
 
 class Fault(StrEnum):
-    """What is at fault for an answer that was not expected."""
+    """The cause of an unexpected verdict."""
 
     METHOD = "method"
     CODE = "code"
@@ -84,7 +84,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlCase:
-    """One crystal of a control, with what became of it.
+    """One crystal of a control, with its result.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class ControlRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlsResult:
-    """What `run_controls` found.
+    """The result of `run_controls`.
 
     Attributes
     ----------
@@ -190,7 +190,7 @@ class ControlsResult:
 
     @property
     def sensitivity(self) -> Sensitivity | None:
-        """Of the control `substituted`, if it was relaxed."""
+        """The sensitivity from the control `substituted`, if its crystals were relaxed."""
         for row in self.rows:
             if (row.control, row.measure) == (Control.SUBSTITUTED, _SENSITIVITY):
                 return Sensitivity(row.hits, row.n)
@@ -256,7 +256,7 @@ def run_controls(
     only: Iterable[str] = tuple(Control),
     held_out: Sequence[Sample] | None = None,
 ) -> ControlsResult:
-    """Make the controls, score them, and judge.
+    """Make the controls, score them and judge the results.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def run_controls(
 
 
 def _protocol_text(reports: Mapping[str, NoveltyReport]) -> str:
-    """The protocol in words: of what was relaxed, if anything was."""
+    """The protocol as text; of the relaxations, if there were any."""
     relaxing = [name for name in reports if name != "copies"] or list(reports)
     return reports[relaxing[0]].context.protocol_text
 
@@ -402,7 +402,9 @@ Maker = Callable[[int, np.random.Generator], "Structure"]
 
 
 def _makers(reference: Reference, control: Control) -> Iterator[tuple[str, Maker]]:
-    """Name of each row of a control, and what makes a crystal from one of the reference."""
+    """Name of each row of a control, and the function that makes its crystal from a reference
+    crystal.
+    """
     crystal = reference.structure
     if control is Control.ROTATED:
         yield control.value, lambda i, rng: made.rotated(crystal(i), rng)
@@ -474,7 +476,7 @@ def _held_out(
 def _planting(
     metric: SubstitutionNovelty, planted_by: str | Potential | Relaxer | None
 ) -> Iterator[Relaxer]:
-    """The relaxer of planted crystals: of its own where another potential is named."""
+    """The relaxer of planted crystals: a separate one if another potential is named."""
     from novelty_metric.metric import SubstitutionNovelty
 
     if planted_by is None:
@@ -501,7 +503,9 @@ def _planting(
 def _substituted(
     metric: SubstitutionNovelty, judge: _Judge, crystals: Sequence[Planted], *, explain: bool
 ) -> tuple[NoveltyReport, list[ControlCase]]:
-    """The report on planted crystals, and a case for each, also those that could not be planted."""
+    """The report on planted crystals, and a case for each, including those that could not be
+    planted.
+    """
     structures = {one.id: one.structure or one.exchanged for one in crystals if one.error is None}
     report = metric(list(structures.values()), list(structures))
     results = {result.id: result for result in report.results}
@@ -521,7 +525,7 @@ def _substituted(
 
 
 class _Judge:
-    """Holds verdicts against what is known, and against pymatgen where they differ."""
+    """Compares verdicts with the correct ones, and with pymatgen if they differ."""
 
     def __init__(self, reference: Reference, protocol: Protocol) -> None:
         self._reference = reference
@@ -529,7 +533,7 @@ class _Judge:
         self._equal, self._framework, self._confirm = matchers(protocol)
 
     def copy(self, plan: _Planned, result: CrystalResult) -> ControlCase:
-        """A copy has to come out duplicate."""
+        """A copy must be a duplicate."""
         if result.verdict == Verdict.DUPLICATE:
             return _case(plan, result, as_expected=True)
         if result.verdict is None:
@@ -550,7 +554,7 @@ class _Judge:
     def substituted(
         self, made: Planted, result: CrystalResult | None, miss: Miss | None
     ) -> ControlCase:
-        """A crystal with elements exchanged has to come out substituted; its source is a parent."""
+        """A crystal with exchanged elements must be substituted; its source is a parent."""
         source = self._reference.structure(made.source)
         source_id = self._reference.ids[made.source]
         control, cost = Control.SUBSTITUTED.value, _exchange_cost(source, made.exchanged)
@@ -584,7 +588,7 @@ class _Judge:
         )
 
     def _should_be_candidate(self, source: Structure, cost: float, result: CrystalResult) -> bool:
-        """Whether the lattice-and-sites route should have named the source."""
+        """True if the lattice-and-sites route should have found the source."""
         kept = [
             tried.parent.cost
             for tried in result.parents
@@ -596,7 +600,7 @@ class _Judge:
         return self._fits(self._framework, _compared(result), source)
 
     def randomised(self, plan: _Planned, result: CrystalResult) -> ControlCase:
-        """A random crystal must come out neither duplicate nor substituted."""
+        """A random crystal must be neither duplicate nor substituted."""
         if result.verdict in (None, Verdict.UNDECIDED):
             return _case(plan, result, None, None, result.error or "")
         if result.verdict == Verdict.UNMATCHED:
@@ -637,7 +641,7 @@ def _exchange_cost(source: Structure, exchanged: Structure) -> float:
 
 
 def _compared(result: CrystalResult) -> Structure:
-    """The crystal as the method compared it."""
+    """The crystal that the method compared."""
     records = result.structures
     assert records is not None and records.relaxed is not None
     return records.relaxed.to_structure()
@@ -713,7 +717,7 @@ def _rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow
 
 
 def _substituted_rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterator[ControlRow]:
-    """Sensitivity in all and by what the crystals are; how many could be planted at all."""
+    """Sensitivity in total and by group, and the number of crystals that could be planted."""
     name = Control.SUBSTITUTED.value
     scored = [case for case in cases if case.verdict is not None]
     found = (Verdict.SUBSTITUTED.value,)
@@ -731,7 +735,7 @@ def _substituted_rows(cases: Sequence[ControlCase], *, relaxes: bool) -> Iterato
 
 
 def _groups(case: ControlCase) -> tuple[str, str, str]:
-    """Crystal system, number of sites and cost of the exchange, in words."""
+    """Crystal system, number of sites and cost of the exchange, as text."""
     assert case.n_sites is not None and case.source_cost is not None
     return (
         case.crystal_system or "no crystal system",
@@ -741,7 +745,7 @@ def _groups(case: ControlCase) -> tuple[str, str, str]:
 
 
 def _labels(cases: Sequence[ControlCase]) -> list[str]:
-    """Every group that has a crystal, in order."""
+    """All groups that contain a crystal, in order."""
     orders = (
         list(CRYSTAL_SYSTEMS),
         [f"{label} sites" for label in _bin_labels(SITES)],

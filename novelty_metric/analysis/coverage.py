@@ -1,4 +1,4 @@
-"""Prototypes that the reference and the samples have, beside those that there can be."""
+"""Prototypes of the reference and of the samples, compared with all possible prototypes."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Prototype:
 
     @classmethod
     def of(cls, space_group: int, letters: Letters) -> Prototype:
-        """The prototype of some orbits, whatever their labelling and order."""
+        """The prototype of some orbits, independent of their labels and order."""
         return cls(space_group, canonical_letters(space_group, tuple(sorted(letters))))
 
     @property
     def n_sites(self) -> int:
-        """Sites in the primitive cell."""
+        """Number of sites in the primitive cell."""
         return primitive_sites(self.space_group, self.letters)
 
     @property
@@ -57,7 +57,7 @@ class Prototype:
         return crystal_system(self.space_group)
 
     def __str__(self) -> str:
-        """Such as ``225 a b``, repeated letters with their number: ``12 a i3``."""
+        """The prototype as text, such as ``225 a b``; repeated letters have a number: ``i3``."""
         counted = Counter(self.letters)
         words = (chr(x) + (str(n) if n > 1 else "") for x, n in sorted(counted.items()))
         return f"{self.space_group} {' '.join(words)}"
@@ -94,12 +94,12 @@ class Coverage:
 
     @property
     def found(self) -> tuple[Prototype, ...]:
-        """Prototypes of the samples that the reference lacks, the most frequent and small first."""
+        """Prototypes of the samples that the reference lacks; frequent and small ones first."""
         new = (p for p in self.samples if p not in self.reference)
         return tuple(sorted(new, key=lambda p: (-self.samples[p], p.n_sites, p)))
 
     def frame(self) -> pd.DataFrame:
-        """A row per crystal system and one, ``all``, for their sum.
+        """A row per crystal system, and a row ``all`` with their sum.
 
         Columns: ``crystal_system``, then numbers of prototypes: ``possible``, ``reference``,
         ``samples``, ``both``, ``found`` (in the samples alone).
@@ -143,7 +143,7 @@ class Coverage:
         return pd.DataFrame(rows, columns=columns)
 
     def unexplored(self, count: int = 20) -> pd.DataFrame:
-        """Prototypes that neither side has, the most promising first.
+        """Prototypes that neither the reference nor the samples have, most promising first.
 
         Two prototypes of a space group are *neighbours* if one orbit, moved to another position of
         as many sites, takes one to the other: the same stoichiometry can live on both. A prototype
@@ -192,7 +192,7 @@ class Coverage:
 
 
 def neighbours(prototype: Prototype) -> set[Prototype]:
-    """Possible prototypes that differ by one orbit, moved to another position of as many sites."""
+    """Possible prototypes in which one orbit has another position with as many sites."""
     group, letters = prototype.space_group, prototype.letters
     sizes = primitive_multiplicities(group)
     found = set()
@@ -271,7 +271,7 @@ def _prototypes_of(reference: Reference) -> Iterator[Prototype | None]:
 def _counted(
     prototypes: Iterator[Prototype | None] | list[Prototype | None], max_sites: int
 ) -> tuple[dict[Prototype, int], int, int]:
-    """Crystals of each small enough prototype; how many are larger, and how many unknown."""
+    """Crystals of each small enough prototype; numbers of larger and of unknown ones."""
     counted = Counter(prototypes)
     unknown = counted.pop(None, 0)
     kept = {p: n for p, n in counted.items() if p is not None and p.n_sites <= max_sites}

@@ -1,4 +1,4 @@
-"""Where the samples lie among the reference crystals, in the space of AMD fingerprints.
+"""Position of the samples among the reference crystals, in the space of AMD fingerprints.
 
 The distance of two crystals is the Chebyshev distance of their AMD, the largest difference of an
 entry (Å). AMD is taken as it is, with its unit: it tells dense crystals from open ones too. The
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from novelty_metric.report.novelty_report import NoveltyReport
 
 NEIGHBOURS = 10
-"""m of the local radius."""
+"""The neighbour number m of the local radius."""
 
 FIRST_OF_HIGH_SYMMETRY = 75
-"""Space groups from here on, tetragonal to cubic, are called of high symmetry."""
+"""First space group of high symmetry (tetragonal to cubic)."""
 
 _BLOCK = 4096
-"""Fingerprints searched at a time."""
+"""Number of fingerprints searched at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Density:
-    """How dense the reference is around some samples, beside chance.
+    """Density of the reference around some samples, compared with chance.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Fingerprints:
         )
 
     def density(self, verdict: Verdict, symmetry: str = "all") -> Density:
-        """Whether samples of a verdict lie in denser regions of the reference than chance.
+        """Test whether samples of a verdict lie in denser regions of the reference than by chance.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class Fingerprints:
     def project(
         self, method: Literal["pca", "umap"] = "pca"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Two coordinates for the eye: of the reference, (R, 2), and of the samples, (M, 2).
+        """Two coordinates for a plot: of the reference, (R, 2), and of the samples, (M, 2).
 
         Parameters
         ----------
@@ -331,7 +331,7 @@ def denser_than(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> Esti
 
 
 def _placements(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each radius the share of `chance` that is larger, equal ones by half."""
+    """For each radius, the fraction of `chance` that is larger; equal ones count half."""
     ordered = np.sort(chance)
     below = np.searchsorted(ordered, radii, side="left")
     upto = np.searchsorted(ordered, radii, side="right")
@@ -339,7 +339,7 @@ def _placements(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> NDAr
 
 
 def is_of_symmetry(space_groups: NDArray[Any], symmetry: str) -> NDArray[np.bool_]:
-    """Which space groups are of ``high`` or ``low`` symmetry, or of ``all``; 0 stands for unknown.
+    """Mask of the space groups of ``high``, ``low`` or ``all`` symmetry; 0 means unknown.
 
     Raises
     ------

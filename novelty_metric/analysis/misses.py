@@ -1,4 +1,4 @@
-"""Why a known substitution is not found: scored again with one setting changed at a time."""
+"""Reasons why a known substitution is not found: it is scored again with one setting changed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FOUND = (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
 
 MORE_PARENTS = 10
 WIDER_SYMMETRY = 3.0
-"""Factor of `symmetrise`; `LEAST_SYMMETRY` (Å) where the protocol has none."""
+"""Factor of `symmetrise`; `LEAST_SYMMETRY` (Å) if the protocol has none."""
 LEAST_SYMMETRY = 0.1
 WIDER_TOLERANCES = 1.5
 SAME_ENERGY = 0.005
-"""Parents that rest within this of the crystal (eV/atom) are neither higher nor lower."""
+"""Relaxed parents within this energy of the crystal (eV/atom) are neither higher nor lower."""
 
 
 class Miss(StrEnum):
-    """What keeps a crystal from being found; the first that applies.
+    """The reason why a crystal is not found; the first one that applies.
 
     The first six are settings: with that one changed the crystal is found. The others describe
     what its candidates do where no setting helps.
@@ -50,7 +50,7 @@ class Miss(StrEnum):
 def explain_misses(
     metric: SubstitutionNovelty, missed: Mapping[str, tuple[Structure, CrystalResult]]
 ) -> dict[str, Miss]:
-    """Why each crystal came out unmatched or undecided.
+    """The reason for each unmatched or undecided crystal.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def explain_misses(
 
 
 def changes(protocol: Protocol) -> Iterator[tuple[Miss, Protocol]]:
-    """The protocol with one setting changed, by what that setting can miss."""
+    """The protocol with one setting changed, by the reason that this setting tests."""
     if protocol.accept_early:
         yield Miss.EARLY_END, dataclasses.replace(protocol, accept_early=0.0)
     if protocol.minima != "escape":
@@ -90,7 +90,7 @@ def changes(protocol: Protocol) -> Iterator[tuple[Miss, Protocol]]:
 
 
 def by_candidates(result: CrystalResult) -> Miss:
-    """What the candidates of a crystal do that no setting finds."""
+    """The reason shown by the candidates of a crystal that no setting finds."""
     if result.verdict == Verdict.UNDECIDED:
         return Miss.UNDECIDED
     like_it = [one for one in result.parents if one.parent.route is Route.LATTICE_SITES]

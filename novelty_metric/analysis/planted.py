@@ -28,21 +28,21 @@ EXCHANGES = ("ion_exchange", "random_substitution")
 """Null models that exchange the elements of reference crystals."""
 
 SETTINGS = RelaxSettings(fmax=0.01, max_steps=500, optimizer="fire")
-"""How planted crystals are relaxed, under every protocol: no protocol has this optimiser."""
+"""Relaxation settings of planted crystals under all protocols; no protocol has this optimiser."""
 
 STARTS = 3
 SHAKE = 0.05
-"""Å by which every site of a start is moved."""
+"""Displacement of each site of a start (Å)."""
 STRAIN = 0.01
 """Strain of a start along its most strained axis."""
 
 _DRAWS = 50
-"""Crystals of the null model that are looked at for one that will do."""
+"""Maximum number of null-model crystals tried for one suitable crystal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """A crystal of known parent.
+    """A crystal with a known parent.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Planted:
 def exchanged_crystals(
     reference: Reference, n: int, seed: int, exchange: str = EXCHANGES[0]
 ) -> Iterator[Planted]:
-    """Crystals of a null model whose composition is new and accepted by SMACT.
+    """Crystals of a null model with new compositions that SMACT accepts.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def exchanged_crystals(
 
 
 def relaxed(planted: Sequence[Planted], relaxer: Relaxer, seed: int) -> list[Planted]:
-    """The same crystals, each in the lowest minimum of `STARTS` shaken starts.
+    """The same crystals, each in the lowest minimum reached from `STARTS` perturbed starts.
 
     One none of whose relaxations converges has no structure, and an error.
     """
@@ -119,7 +119,7 @@ def _shaken(structure: Structure, rng: np.random.Generator) -> Structure:
 
 
 def _lowest(planted: Planted, ends: Sequence[Relaxation]) -> Planted:
-    """The crystal at the lowest energy that was reached; of equal ones the first."""
+    """The crystal with the lowest energy; among equals the first."""
     at_rest = [end for end in ends if end.converged and end.energy_after is not None]
     if not at_rest:
         reason = next((end.error for end in ends if end.error), "no relaxation converged")
@@ -133,7 +133,7 @@ def _energy(end: Relaxation) -> float:
 
 
 def _new_and_valid(reference: Reference, composition: Composition) -> bool:
-    """Whether no reference crystal has the composition, and SMACT accepts it."""
+    """True if no reference crystal has the composition, and SMACT accepts it."""
     from novelty_metric.reference.store import composition_key
     from novelty_metric.screening.composition import smact_valid
 

@@ -1,4 +1,4 @@
-"""How many prototypes there can be, counted without listing them.
+"""Number of possible prototypes, computed without listing them.
 
 A *prototype* is a space group with a multiset of Wyckoff letters, one letter for each occupied
 orbit, up to the relabellings of letters by the Euclidean normalizer of the space group.
@@ -17,7 +17,7 @@ from novelty_metric.search.wyckoff import (
 )
 
 MAX_SITES = 20
-"""Sites of the largest primitive cell of MP-20."""
+"""Number of sites in the largest primitive cell of MP-20."""
 
 _BASE = frozenset(
     (5, 8, 9, 12, 15, 20, 21, *range(35, 38), *range(38, 42), *range(63, 69))
@@ -33,7 +33,9 @@ _RHOMBOHEDRAL = frozenset((146, 148, 155, 160, 161, 166, 167))
 
 
 def lattice_points(space_group: int) -> int:
-    """Primitive cells in the conventional cell, 1 to 4 (rhombohedral groups: 3, hexagonal cell)."""
+    """Number of primitive cells in the conventional cell, 1 to 4 (rhombohedral groups: 3, hexagonal
+    cell).
+    """
     if space_group in _FACE:
         return 4
     if space_group in _RHOMBOHEDRAL:
@@ -43,32 +45,32 @@ def lattice_points(space_group: int) -> int:
 
 @functools.cache
 def primitive_multiplicities(space_group: int) -> dict[int, int]:
-    """Sites in the primitive cell of each Wyckoff position, by letter (code points)."""
+    """Number of sites in the primitive cell for each Wyckoff position, by letter (code points)."""
     points = lattice_points(space_group)
     return {letter: count // points for letter, count in multiplicities(space_group).items()}
 
 
 @functools.cache
 def fixed_positions(space_group: int) -> frozenset[int]:
-    """Letters (code points) of the positions without a free coordinate: one orbit at most."""
+    """Letters (code points) of positions without a free coordinate; each has at most one orbit."""
     return frozenset(letter for letter, free in free_coordinates(space_group).items() if free == 0)
 
 
 def primitive_sites(space_group: int, letters: Letters) -> int:
-    """Sites in the primitive cell of a crystal with these orbits."""
+    """Number of sites in the primitive cell of a crystal with these orbits."""
     sizes = primitive_multiplicities(space_group)
     return sum(sizes[letter] for letter in letters)
 
 
 def is_possible(space_group: int, letters: Letters) -> bool:
-    """Whether no position without a free coordinate is taken twice."""
+    """True if no position without a free coordinate occurs twice."""
     fixed = [letter for letter in letters if letter in fixed_positions(space_group)]
     return len(fixed) == len(set(fixed))
 
 
 @functools.cache
 def count_prototypes(space_group: int, max_sites: int = MAX_SITES) -> int:
-    """Prototypes of a space group with at most so many sites in the primitive cell.
+    """Number of prototypes of a space group with at most so many sites in the primitive cell.
 
     The multisets with n sites are the coefficient of xⁿ in a product over Wyckoff positions of m
     sites: 1 + xᵐ where no coordinate is free (one orbit at most), 1/(1 − xᵐ) where one is. The
@@ -110,7 +112,7 @@ def count_prototypes(space_group: int, max_sites: int = MAX_SITES) -> int:
 
 
 def count_by_crystal_system(max_sites: int = MAX_SITES) -> dict[str, int]:
-    """Possible prototypes of each crystal system, the systems from triclinic to cubic.
+    """Number of possible prototypes of each crystal system, from triclinic to cubic.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How the verdicts depend on the settings of the method, one setting at a time."""
+"""Sensitivity of the verdicts to the settings of the method, one setting at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 
 
 class Setting(StrEnum):
-    """What is varied.
+    """The kind of setting that is varied.
 
     The tolerances `ltol`, `stol` and `angle_tol` are scaled together. With fixed parents, as in the
     paper, only the duplicate test and the confirmation are made with the scaled ones, and parents
@@ -77,14 +77,14 @@ class Variation:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Reports with one setting changed at a time, and that of the protocol itself."""
+    """The report of the protocol, and reports with one setting changed at a time."""
 
     base: NoveltyReport
     variations: tuple[Variation, ...]
 
     @property
     def agreements(self) -> tuple[Agreement, ...]:
-        """How many crystals keep their verdict with each other potential."""
+        """Agreement of the verdicts with each other potential."""
         return tuple(
             verdict_agreement(self.base, variation.report)
             for variation in self.variations
@@ -105,7 +105,7 @@ class Sensitivity:
         return pd.DataFrame([_row(variation) for variation in self.variations])
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``sensitivity.csv``, and ``sensitivity.json`` with what was changed from.
+        """Write ``sensitivity.csv`` and ``sensitivity.json``; the latter has the original settings.
 
         Raises
         ------

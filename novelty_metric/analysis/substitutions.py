@@ -1,4 +1,4 @@
-"""Which elements took the place of which, and what that cost."""
+"""Exchanged elements, their cost, and the change of volume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def exchanges(report: NoveltyReport) -> pd.DataFrame:
-    """Elements of the confirmed parents, and those that took their sites.
+    """Elements of the confirmed parents, and the elements that replaced them.
 
     Over the eligible substituted crystals, each with the parent that its row names; elements that
     stayed are left out.
@@ -48,7 +48,7 @@ def exchanges(report: NoveltyReport) -> pd.DataFrame:
 
 
 def parent_changes(report: NoveltyReport) -> pd.DataFrame:
-    """Parents of the eligible crystals that were relaxed: cost, and change of volume.
+    """Relaxed parents of the eligible crystals: cost, and change of volume.
 
     Returns
     -------

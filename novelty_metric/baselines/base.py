@@ -1,4 +1,4 @@
-"""What a null model is and gives, and what the generators share."""
+"""Definition of a null model, and functions that the generators share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 MOST_DRAWS = 2000
-"""Draws for one crystal. If none of so many will do, there is an error and no endless search."""
+"""Maximum number of draws for one crystal; after that an error is raised."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class NullCrystal:
 
 
 Generator = Callable[["Reference", int, int], Iterator[NullCrystal]]
-"""From a reference, a number of crystals and a seed to crystals.
+"""A function of a reference, a number of crystals and a seed that returns crystals.
 
 The same seed gives the same crystals, and a larger number the same ones and more.
 """
@@ -48,7 +48,7 @@ The same seed gives the same crystals, and a larger number the same ones and mor
 
 @dataclass(frozen=True)
 class NullModel:
-    """A null model by name.
+    """A null model with its name.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class NullModel:
 
 
 Draw = tuple["Structure", "int | None", str]
-"""A crystal, the position of its parent, and the elements that were exchanged."""
+"""A crystal, the position of its parent, and the exchanged elements."""
 
 
 def crystals(
@@ -93,7 +93,7 @@ def crystals(
     seed: int,
     draw: Callable[[np.random.Generator], Draw | None],
 ) -> Iterator[NullCrystal]:
-    """Draw until n crystals are there; each has random numbers of its own.
+    """Draw until there are n crystals; each has its own random numbers.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def suitable(name: str, reference: Reference, which: np.ndarray, what: str) -> n
 
 
 def in_words(pairs: Iterable[tuple[str, str]]) -> str:
-    """Elements that were exchanged, such as ``Na->K O->S``, from old and new ones; each once."""
+    """The exchanged elements as text, such as ``Na->K O->S``; each pair once."""
     return " ".join(dict.fromkeys(f"{old}->{new}" for old, new in pairs if old != new))
 
 
@@ -177,5 +177,5 @@ def with_elements(
 
 
 def elements_of(reference: Reference) -> np.ndarray:
-    """Atomic numbers of the elements in a reference, increasing."""
+    """Atomic numbers of the elements in a reference, in increasing order."""
     return np.unique(reference.numbers).astype(np.int64)

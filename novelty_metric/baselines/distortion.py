@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def perturbed(structure: Structure, rng: np.random.Generator, distance: float) -> Structure:
-    """Every site moved by `distance` (Å) in a direction of its own."""
+    """Move each site by `distance` (Å) in its own random direction."""
     from pymatgen.core import Structure
 
     steps = rng.normal(size=(len(structure), 3))
@@ -25,7 +25,7 @@ def perturbed(structure: Structure, rng: np.random.Generator, distance: float) -
 
 
 def strained(structure: Structure, rng: np.random.Generator, size: float) -> Structure:
-    """The cell under a symmetric strain along random axes, of `size` along the largest."""
+    """Apply a symmetric strain along random axes to the cell; its largest component is `size`."""
     from pymatgen.core import Structure
 
     axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))

@@ -1,4 +1,4 @@
-"""Null model `ion_exchange`: ions exchanged as data-mined probabilities have it."""
+"""Null model `ion_exchange`: ions exchanged with data-mined probabilities."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 THRESHOLD = 1e-3
-"""Exchanges with a smaller probability are not made: pymatgen's default."""
+"""Minimum probability of an exchange: pymatgen's default."""
 
 MOST_ELEMENTS = 6
 MOST_SITES = 40
-"""Crystals with more are not drawn: their oxidation states may take minutes to guess."""
+"""Maximum number of atoms in a drawn crystal: oxidation states of more take minutes to guess."""
 
 _DRAWS_PER_PARENT = 50
 
@@ -82,7 +82,7 @@ def _n_elements(reference: Reference) -> np.ndarray:
 
 
 def _ions(composition: Composition) -> tuple[Species, ...] | None:
-    """The likeliest ions of a composition, of one charge each; None without any."""
+    """The most likely ions of a composition, with one charge per element; None if unknown."""
     from pymatgen.core import Species
 
     guesses = composition.oxi_state_guesses(max_sites=-1)
@@ -99,7 +99,7 @@ class _Table:
     """pymatgen's conditional probabilities as a matrix."""
 
     def __init__(self) -> None:
-        """Read them."""
+        """Read the probabilities."""
         from pymatgen.analysis.structure_prediction.substitution_probability import (
             SubstitutionProbability,
         )
@@ -117,7 +117,7 @@ class _Table:
     def draw(
         self, old: Sequence[Species], composition: Composition, rng: np.random.Generator
     ) -> list[Species] | None:
-        """New ions; None if a few draws give none that will do."""
+        """New ions; None if a few draws give no suitable ones."""
         rows = [self.place[ion] for ion in old]
         amounts = np.array([composition[ion.element] for ion in old])
         for _ in range(_DRAWS_PER_PARENT):
@@ -144,7 +144,7 @@ def _table() -> _Table:
 
 
 def _lengths_by(sites: Sequence[tuple[Species, Species]]) -> float | None:
-    """Ratio of the sums of radii, new to old; None if an element has no radius.
+    """Sum of the new radii / sum of the old radii; None if an element has no radius.
 
     Of a site the ionic radii count, or the atomic ones if an ion has none.
     """

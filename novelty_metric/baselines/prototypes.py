@@ -76,7 +76,7 @@ def random_prototype(reference: Reference, n: int, seed: int) -> Iterator[NullCr
 
 
 def _prototype(reference: Reference, index: int) -> object:
-    """Space group, and the Wyckoff letters of each element, the elements in no order."""
+    """Space group, and the Wyckoff letters of each element; elements have no order."""
     sites = reference.sites(index)
     letters: dict[int, list[int]] = {}
     found = zip(
@@ -90,7 +90,7 @@ def _prototype(reference: Reference, index: int) -> object:
 
 
 def _charge_balanced(elements: np.ndarray, amounts: np.ndarray) -> bool:
-    """Neutral by SMACT's test; alloys, which that test passes without charges, are not."""
+    """True if SMACT finds it neutral; alloys, which pass SMACT without charges, are not."""
     from smact import metals
 
     from novelty_metric.screening.composition import smact_valid

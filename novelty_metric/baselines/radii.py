@@ -1,4 +1,4 @@
-"""Sizes of atoms, by which a cell is scaled when its elements are exchanged."""
+"""Radii of atoms and ions, used to scale a cell if its elements are exchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @cache
 def atomic_radius(number: int) -> float | None:
-    """Atomic radius (Å): measured (Slater 1964), else computed; None for an element without one."""
+    """Atomic radius (Å): measured (Slater 1964), else computed; None if there is none."""
     from pymatgen.core import Element
 
     element = Element.from_Z(number)
@@ -22,7 +22,7 @@ def atomic_radius(number: int) -> float | None:
 
 @cache
 def ionic_radius(species: Species) -> float | None:
-    """Ionic radius (Å) of pymatgen's table; None for an ion that it lacks."""
+    """Ionic radius (Å) from pymatgen's table; None if the table lacks the ion."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an oxidation state that the table lacks
         found = species.ionic_radius

@@ -1,4 +1,4 @@
-"""Null models of real crystals: left out of the reference, or distorted."""
+"""Null models of real crystals: held out from the reference, or distorted."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 DISTANCE = 0.3
-"""By which `perturbed` moves each site (Å)."""
+"""Displacement of each site by `perturbed` (Å)."""
 
 STRAIN = 0.05
-"""Of the cell by `perturbed`, along the axis where it is largest."""
+"""Largest component of the strain by `perturbed`."""
 
 _STREAM = 1
-"""Tells the draw of `held_out` from that of a calibration with the same seed."""
+"""Part of the seed, so that `held_out` differs from a calibration with the same seed."""
 
 
 def held_out(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
-    """Crystals of the reference under their own ids, each at most once.
+    """Crystals of the reference with their own ids, each at most once.
 
     They are to be scored with ``leave_one_out=true``: each against all others.
     """
@@ -42,7 +42,9 @@ def held_out(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
 
 
 def perturbed(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
-    """Crystals of the reference, each site moved by `DISTANCE`, the cell strained by `STRAIN`."""
+    """Crystals of the reference with each site moved by `DISTANCE` and the cell strained by
+    `STRAIN`.
+    """
 
     def draw(rng: np.random.Generator) -> Draw:
         index = int(rng.integers(len(reference)))

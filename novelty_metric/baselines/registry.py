@@ -53,9 +53,9 @@ NULL_MODELS: dict[str, NullModel] = {
         ),
     )
 }
-"""In the order in which they are listed."""
+"""The null models, in the order of lists."""
 
 
 def maker_of(identifier: str) -> str | None:
-    """The null model that made a crystal, by the id that `baseline` gave it; None for others."""
+    """The null model of a crystal, from the id that `baseline` gave it; None for other crystals."""
     return next((name for name in NULL_MODELS if identifier.startswith(f"{name}-")), None)

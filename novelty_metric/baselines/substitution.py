@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 PROBABILITY = 0.3149
-"""With which the element of an orbit is exchanged.
+"""Probability that the element of an orbit is exchanged.
 
 Source: the code of the paper's authors (Negishi and Walsh, arXiv 2606.23166), August 2026.
 """
@@ -40,7 +40,7 @@ PAIRS_BY_DISTANCE: tuple[int, ...] = (
     *(17, 11, 7, 6, 2, 5, 0, 0, 0, 0),
     *(0, 0, 0),
 )
-"""Exchanged orbits of real pairs by the difference of modified Pettifor numbers, from 0.
+"""Number of exchanged orbits in real pairs by the difference of modified Pettifor numbers, from 0.
 
 Source: each of 24,264 crystals of MP-20 beside its cheapest candidate parent among the others, with
 the same number of sites and another composition; ``benchmarks/null_models.py pairs`` counts them.
@@ -48,7 +48,7 @@ the same number of sites and another composition; ``benchmarks/null_models.py pa
 
 
 def random_substitution(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
-    """Reference crystals, some Wyckoff orbits of which have another element.
+    """Reference crystals in which some Wyckoff orbits have another element.
 
     The distance of the new element from the old one, in modified Pettifor numbers, is drawn as
     among real pairs (`PAIRS_BY_DISTANCE`), from the distances at which the reference has an
@@ -79,7 +79,7 @@ class _Replacements:
     """Draws a replacement for an element."""
 
     def __init__(self, elements: np.ndarray) -> None:
-        """Take the elements to draw from, as atomic numbers."""
+        """Store the atomic numbers from which to draw."""
         self._elements = elements[pettifor_numbers(elements) != NONE]
         self._weights: dict[int, np.ndarray] = {}
 

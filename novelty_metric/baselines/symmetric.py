@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 MOST_SITES = 40
-"""Compositions with more sites are not drawn: PyXtal takes minutes to place them."""
+"""Maximum number of sites of a drawn composition: PyXtal needs minutes to place more."""
 
 _GROUPS_PER_COMPOSITION = 10
 
@@ -72,7 +72,7 @@ def _pyxtal() -> Any:
 def _placed(
     pyxtal: Any, group: int, species: list[str], amounts: list[int], rng: np.random.Generator
 ) -> Any:
-    """A crystal of that space group as PyXtal makes it; None if it finds none."""
+    """A crystal of this space group by PyXtal; None if PyXtal finds none."""
     from pyxtal.msg import Comp_CompatibilityError
 
     crystal = pyxtal.pyxtal()

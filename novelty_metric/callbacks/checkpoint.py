@@ -1,4 +1,4 @@
-"""`NoveltyCheckpoint`: keeps the weights that were measured, whenever their result comes."""
+"""`NoveltyCheckpoint`: keeps the best evaluated weights, even if results arrive late."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
 
     @property
     def best_model_score(self) -> float | None:
-        """Its value."""
+        """Value of the best checkpoint."""
         return self.best_k_models.get(self.best_model_path)
 
     @property
     def state_key(self) -> str:
-        """Tells two of one trainer apart."""
+        """Distinguishes two of these callbacks in one trainer."""
         return str(self._generate_state_key(monitor=self.monitor, mode=self.mode))
 
     def state_dict(self) -> dict[str, Any]:
-        """What is kept."""
+        """State: the kept checkpoints."""
         return {"best_k_models": dict(self.best_k_models)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what is kept and still there."""
+        """Continue with the kept checkpoints that still exist."""
         kept = state_dict["best_k_models"].items()
         self.best_k_models = {path: score for path, score in kept if Path(path).exists()}
         self._note_best()
@@ -112,19 +112,19 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
             self.dirpath = Path(trainer.strategy.broadcast(run_folder(trainer)), "checkpoints")
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Save what was sampled after this step; judge what has come."""
+        """Save the weights sampled after this step; judge the finished evaluations."""
         self._update(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save what was sampled in the validation; judge what has come."""
+        """Save the weights sampled in the validation; judge the finished evaluations."""
         self._update(trainer)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save what was sampled at the end of the epoch; judge what has come."""
+        """Save the weights sampled at the end of the epoch; judge the finished evaluations."""
         self._update(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save the final weights if they were sampled; judge the rest."""
+        """Save the final weights if they were sampled; judge the remaining evaluations."""
         self._update(trainer)
 
     def _update(self, trainer: Any) -> None:
@@ -171,6 +171,6 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         self.best_model_path = next(iter(self._ranked()), "")
 
     def _ranked(self) -> list[str]:
-        """Paths of what is kept, best first, and the earlier of equals."""
+        """Paths of the kept checkpoints, best first; among equals, the earlier one."""
         sign = -1 if self.mode == "max" else 1
         return sorted(self.best_k_models, key=lambda path: sign * self.best_k_models[path])

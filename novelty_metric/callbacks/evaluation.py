@@ -1,4 +1,4 @@
-"""One evaluation in a training run: what is to be scored, and what came out."""
+"""One evaluation in a training run: the samples to score, and the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What one evaluation found; the same in every process of a training run.
+    """The result of one evaluation, the same in all processes of a training run.
 
     Attributes
     ----------

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
 
 _HOMES = ("lightning.pytorch", "pytorch_lightning")
-"""Lightning under its two names."""
+"""Lightning's two package names."""
 
 
 def lightning_class(name: str) -> type:
-    """A base class of the Lightning that is in use, or else of one that is installed.
+    """A base class of the imported Lightning, or else of an installed one.
 
     Where both are in use it is one of both: before Lightning 2.6 a trainer of the one refuses a
     callback that is only the other's.
@@ -49,7 +49,7 @@ def lightning_class(name: str) -> type:
 
 
 class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
-    """Samples the model every few epochs or steps, scores what it gives, and logs the novelty.
+    """Samples the model every few epochs or steps, scores the crystals and logs the novelty.
 
     An epoch that is due is evaluated once: within its last validation, or at its end where none
     comes so late. Values are logged with the epoch and the step of the weights that they measure:
@@ -156,7 +156,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """What was found so far."""
+        """The evaluations so far."""
         brought = self._way_home.received()
         if brought is not None:
             self._evaluations = brought
@@ -168,17 +168,17 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
     # that does not name the prefix.
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Keep what a resumed training needs, so as to evaluate nothing twice."""
+        """State for a resumed training, so that nothing is evaluated twice."""
         checkpoint.setdefault("novelty_metric", {})[self.prefix] = self._schedule.state()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Go on where the training was interrupted."""
+        """Continue from the state of an interrupted training."""
         state = checkpoint.get("novelty_metric", {}).get(self.prefix)
         if state is not None:
             self._schedule.load(state)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Begin; opens nothing yet.
+        """Start without opening anything.
 
         Raises
         ------
@@ -212,7 +212,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look who monitors the values."""
+        """Find the callbacks that monitor the values."""
         self._watchers = Watchers(trainer, self._name(""), _keeps_weights, late=self._asynchronous)
         if self._asynchronous and self._watchers.checkpoints and trainer.is_global_zero:
             (first, *_) = self._watchers.checkpoints
@@ -224,16 +224,16 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Count steps from those of the checkpoint."""
+        """Count steps from the step of the checkpoint."""
         self._schedule.start(trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        """The weights change: no value is that of the weights any more."""
+        """Mark all values as outdated, because the weights change."""
         if self._watchers is not None:
             self._watchers.hide()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Evaluate, if the step is due."""
+        """Evaluate if the step is due."""
         step = trainer.global_step
         due = self._schedule.step_is_due(step)
         self._schedule.start(step)
@@ -243,7 +243,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             self._collect(trainer)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Evaluate, if this is the last validation of an epoch that is due."""
+        """Evaluate if this is the last validation of a due epoch."""
         if trainer.sanity_checking:
             return
         if trainer.state.fn == "validate":
@@ -254,11 +254,11 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             self._collect(trainer)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Evaluate an epoch that is due here, where no validation came so late."""
+        """Evaluate a due epoch, if no validation came at its end."""
         self._end_epoch(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Evaluate the final weights if asked for, and wait for what another process scores."""
+        """Evaluate the final weights if requested, and wait for results of the other process."""
         if self._monitor is None:
             return
         step = trainer.global_step
@@ -302,7 +302,9 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         epoch: int | None = None,
         in_record: bool = False,
     ) -> None:
-        """Evaluate now; `in_record` where Lightning writes a record of the validation or epoch."""
+        """Evaluate now; `in_record` is true while Lightning writes a record of the validation or
+        epoch.
+        """
         monitor = self._monitor
         if monitor is None:
             return
@@ -319,12 +321,12 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         self._publish(trainer, ready, record=pl_module if in_record else None)
 
     def _collect(self, trainer: Any) -> None:
-        """Take what another process has finished."""
+        """Collect the finished evaluations of the other process."""
         if self._monitor is not None:
             self._publish(trainer, self._monitor.ready())
 
     def _publish(self, trainer: Any, evaluations: list[Evaluation], *, record: Any = None) -> None:
-        """Show and log them: by the module `record` in Lightning's own record, or in others."""
+        """Show and log them: by the module `record` in Lightning's own record, or separately."""
         for evaluation in evaluations:
             self._evaluations.append(evaluation)
             if evaluation.report is None:
@@ -382,13 +384,13 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         return Path(trainer.strategy.broadcast(run_folder(trainer)), self.prefix)
 
     def _others(self, trainer: Any) -> list[Any]:
-        """The trainer's loggers, without the one whose run gets whole evaluations from us."""
+        """The trainer's loggers, without the one whose run receives whole evaluations."""
         is_wandb = [type(logger).__name__ == "WandbLogger" for logger in trainer.loggers]
         first = is_wandb.index(True) if self._wandb and any(is_wandb) else None
         return [logger for at, logger in enumerate(trainer.loggers) if at != first]
 
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
-        """What takes the reports to the run of the trainer's `WandbLogger`."""
+        """The logger for the run of the trainer's `WandbLogger`."""
         if not self._wandb or not trainer.is_global_zero or trainer.fast_dev_run:
             return []
         for logger in trainer.loggers:
@@ -402,7 +404,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
 
 
 def run_folder(trainer: Any) -> str:
-    """Folder of the first logger's run: where its files lie, or else Lightning's checkpoints."""
+    """Folder of the first logger's run: its files, or else Lightning's checkpoints."""
     logger = trainer.logger
     if logger is None:
         return str(trainer.default_root_dir)
@@ -415,7 +417,7 @@ def run_folder(trainer: Any) -> str:
 
 
 def _keeps_weights(callback: Any) -> bool:
-    """Whether a callback is one for checkpoints, of either Lightning."""
+    """True for a checkpoint callback, of either Lightning."""
     classes = tuple(
         sys.modules[f"{home}.callbacks"].Checkpoint
         for home in _HOMES
@@ -425,7 +427,7 @@ def _keeps_weights(callback: Any) -> bool:
 
 
 def _is_last_validation(trainer: Any) -> bool:
-    """Whether the epoch has no further validation after the one that now runs."""
+    """True if the epoch has no further validation after the current one."""
     if trainer.is_last_batch or trainer.should_stop:
         return True
     every = trainer.val_check_batch
@@ -439,5 +441,5 @@ def _is_last_validation(trainer: Any) -> bool:
 
 
 def _epoch_that_ended(trainer: Any) -> int:
-    """The last epoch of a training that has ended; Lightning counts those that are complete."""
+    """The last epoch of a finished training; Lightning counts complete epochs."""
     return max(0, trainer.current_epoch - 1)

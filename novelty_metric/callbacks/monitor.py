@@ -1,4 +1,4 @@
-"""`NoveltyMonitor`: every few epochs sample, score, save and log, whatever the training loop."""
+"""`NoveltyMonitor`: samples, scores, saves and logs every few epochs, in any training loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _P = ParamSpec("_P")
 
 
 def names_checked(init: Callable[_P, None]) -> Callable[_P, None]:
-    """A constructor whose error on a misspelt argument names the nearest right one."""
+    """Decorate a constructor: its error for a misspelt argument suggests the closest name."""
     known = [name for name in inspect.signature(init).parameters if name != "self"]
     owner = init.__qualname__.partition(".")[0]
 
@@ -52,7 +52,7 @@ def _refuse_unknown(given: Iterable[str], known: Sequence[str], what: str) -> No
 
 
 class ReportLogger(Protocol):
-    """Where evaluations go to beside the files, such as `novelty_metric.loggers.WandbReports`."""
+    """A destination of evaluations besides files, such as `novelty_metric.loggers.WandbReports`."""
 
     def log_report(
         self,
@@ -64,19 +64,19 @@ class ReportLogger(Protocol):
         step: int | None,
         prefix: str,
     ) -> None:
-        """Take over one report; called in rank 0 alone, once the files are written.
+        """Log one report; called only in rank 0, after the files are written.
 
         The names of `scalars` start with `prefix` and a slash.
         """
         ...
 
     def close(self) -> None:
-        """Finish what it opened itself."""
+        """Finish what this object opened itself."""
         ...
 
 
 class NoveltyMonitor:
-    """Scores a model while it trains.
+    """Scores a model during training.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class NoveltyMonitor:
     # -- what a loop calls -------------------------------------------------------------------
 
     def is_due(self, epoch: int, step: int | None = None) -> bool:
-        """Whether `step` will evaluate now."""
+        """True if `step` will evaluate now."""
         if self._schedule.every_n_steps is None:
             return self._schedule.epoch_is_due(epoch)
         if step is None:
@@ -203,7 +203,7 @@ class NoveltyMonitor:
         return self._schedule.step_is_due(step)
 
     def step(self, epoch: int, module: Any = None, *, step: int | None = None) -> list[Evaluation]:
-        """Evaluate if it is due; gives the evaluations that have become ready.
+        """Evaluate if due; returns the evaluations that are finished.
 
         The last ones of an asynchronous run come at its end: take `results` or ``on_result=``.
 
@@ -233,7 +233,7 @@ class NoveltyMonitor:
     def evaluate(
         self, epoch: int, module: Any = None, *, step: int = 0, name: str | None = None
     ) -> list[Evaluation]:
-        """Evaluate now, due or not; as `step` otherwise.
+        """Evaluate now, due or not; otherwise the same as `step`.
 
         Parameters
         ----------
@@ -259,7 +259,7 @@ class NoveltyMonitor:
         return self._received(0.0)
 
     def wait(self) -> list[Evaluation]:
-        """All evaluations that are under way."""
+        """All unfinished evaluations, after waiting for them."""
         evaluations: list[Evaluation] = []
         if self._pending and self._ranks.own == 0:
             log.info("waiting for %d evaluations of novelty", self._pending)
@@ -269,11 +269,11 @@ class NoveltyMonitor:
 
     @property
     def pending(self) -> int:
-        """Evaluations that are under way."""
+        """Number of unfinished evaluations."""
         return self._pending
 
     def close(self) -> None:
-        """End processes and close what was opened; what is under way is given up."""
+        """End processes and close what was opened; unfinished evaluations are dropped."""
         if self._pending and self._ranks.own == 0:
             warnings.warn(
                 f"{self._pending} evaluations of novelty were given up unfinished", stacklevel=2
@@ -305,7 +305,9 @@ class NoveltyMonitor:
     # -- how it is done ----------------------------------------------------------------------
 
     def _sampled(self, epoch: int, module: Any, step: int) -> EvaluationRequest:
-        """The share of this process. All draw equally many: a sharded model needs them all."""
+        """The number of samples of this process; equal in all, because a sharded model needs them
+        all.
+        """
         share = -(-self._n_samples // self._ranks.count)
         first = self._ranks.own * share
         seed = (self._seed, epoch, self._ranks.own)
@@ -329,7 +331,7 @@ class NoveltyMonitor:
         return EvaluationRequest(epoch=epoch, step=step, structures=structures[:kept], ids=ids)
 
     def _warn_of_samples(self, epoch: int, problems: Sequence[str | None]) -> None:
-        """Say what the samplers of all processes did wrong, each thing once."""
+        """Report the faults of the samplers in all processes, each once."""
         found: dict[str, list[str]] = {}
         for rank, problem in enumerate(problems):
             if problem is not None:
@@ -365,7 +367,7 @@ class NoveltyMonitor:
         return self._background
 
     def _received(self, seconds: float | None) -> list[Evaluation]:
-        """What rank 0 has got, for all, after a wait for the first, without end if None."""
+        """Rank 0's results, sent to all, after waiting for the first; without limit if None."""
         if not self._asynchronous or not self._pending:
             return []
         found: list[Evaluation] = []
@@ -377,7 +379,7 @@ class NoveltyMonitor:
         return self._told(found)
 
     def _told(self, evaluations: list[Evaluation]) -> list[Evaluation]:
-        """Warn of what failed, and tell the loggers of what did not."""
+        """Warn about failed evaluations, and pass the others to the loggers."""
         evaluations = [replace(one, prefix=self._prefix) for one in evaluations]
         if self._ranks.own == 0:
             for evaluation in evaluations:
@@ -395,7 +397,7 @@ class NoveltyMonitor:
         return evaluations
 
     def _tell(self, call: Any, *arguments: Any) -> None:
-        """A logger that fails must not end the training: the files are there."""
+        """Warn if a logger fails; training continues, because the files exist."""
         try:
             call(*arguments)
         except Exception as error:
@@ -403,7 +405,7 @@ class NoveltyMonitor:
             warnings.warn(f"novelty: {message}; the training goes on", stacklevel=3)
 
     def _folder(self, name: str) -> Path | None:
-        """Where the report of an evaluation goes; the same in every process."""
+        """The folder of an evaluation's report; the same in all processes."""
         if self._out is None:
             return None
         if self._folder_of_run is None:
@@ -413,7 +415,7 @@ class NoveltyMonitor:
 
 
 def _folder_of_run(out: Path, first: str) -> Path:
-    """`out`, or a version of it that holds no reports of another run.
+    """The folder `out`, or a numbered version of it without reports of another run.
 
     A run that begins no later than the reports that are there is another one.
 
@@ -440,7 +442,7 @@ def _folder_of_run(out: Path, first: str) -> Path:
 
 
 def step_name(step: int) -> str:
-    """Folder of an evaluation that is not that of an epoch's end."""
+    """Folder of an evaluation that is not at the end of an epoch."""
     return f"step_{step:08d}"
 
 
@@ -457,7 +459,7 @@ def _log_to(logger: ReportLogger, evaluation: Evaluation) -> None:
 
 
 def metric_of(given: SubstitutionNovelty | Mapping[str, Any]) -> SubstitutionNovelty:
-    """The metric, made of its settings where those were given.
+    """The metric, made from settings if those were given.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Scores in another process while training goes on."""
+"""Scores in another process while training continues."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 _LOWER_PRIORITY = 10
 _PATIENCE = 20.0
-"""Seconds for the thread to see that the process has ended."""
+"""Time for the thread to notice the end of the process (s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerSettings:
-    """What the other process makes its `Scorer` of; picklable."""
+    """Data from which the other process makes its `Scorer`; picklable."""
 
     metric: SubstitutionNovelty
     budget_seconds: float | None
@@ -75,16 +75,16 @@ class BackgroundScorer:
 
     @property
     def pending(self) -> int:
-        """Evaluations that are not yet given back."""
+        """Number of evaluations that were not yet returned."""
         return self._pending
 
     def submit(self, request: EvaluationRequest, folder: Path | None) -> None:
-        """Have an evaluation scored; returns at once."""
+        """Submit an evaluation; returns at once."""
         self._pending += 1
         self._requests.put((request, folder))
 
     def take(self, seconds: float | None = 0.0) -> Evaluation | None:
-        """The next evaluation that is finished, in the order of their submission.
+        """The next finished evaluation, in the order of submission.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class BackgroundScorer:
         return evaluation
 
     def close(self) -> None:
-        """End the process; what is not finished is given up."""
+        """End the process; unfinished evaluations are dropped."""
         with self._lock:
             self._closed = True
             process = self._process
@@ -110,7 +110,7 @@ class BackgroundScorer:
         self._thread.join(timeout=_PATIENCE)
 
     def _serve(self) -> None:
-        """The thread: one evaluation after the other, there and back."""
+        """Main loop of the thread: sends each evaluation and receives its result."""
         while (item := self._requests.get()) is not None and not self._closed:
             request, folder = item
             try:
@@ -136,7 +136,7 @@ class BackgroundScorer:
         return evaluation
 
     def _start(self) -> WorkerProcess | None:
-        """The process, started now if there is none; None where the scorer was closed."""
+        """The process, started if necessary; None if the scorer was closed."""
         with self._lock:
             if self._closed:
                 return None
@@ -159,7 +159,7 @@ def _failed(request: EvaluationRequest, message: str) -> Evaluation:
 
 
 def _silence() -> None:
-    """Send standard output nowhere, and what libraries say: this process has no user.
+    """Discard standard output and library messages: this process has no user.
 
     Standard error stays, for what we say ourselves.
     """
@@ -171,7 +171,7 @@ def _silence() -> None:
 
 
 def _work(connection: Connection, settings: ScorerSettings) -> None:
-    """The life of the process."""
+    """Main loop of the process."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if settings.metric.device is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is for the training
@@ -207,7 +207,7 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
 
 
 class WayHome:
-    """How what a process found comes back to the one that has started it by multiprocessing.
+    """Returns the result of a process to the process that started it by multiprocessing.
 
     Strategies such as ``ddp_spawn`` train copies of the callback in other processes. A copy leaves
     a file; the first process takes it when it is asked.
@@ -220,7 +220,7 @@ class WayHome:
         weakref.finalize(self, _forget, self._path, self._owner)
 
     def send(self, evaluations: list[Evaluation]) -> None:
-        """Leave what was found in this process, if it is not the first one."""
+        """Store a result in this process, unless it is the first one."""
         if os.getpid() == self._owner or Ranks().own != 0:
             return
         with contextlib.suppress(OSError):
@@ -231,7 +231,7 @@ class WayHome:
                 pickle.dump(evaluations, stream)
 
     def received(self) -> list[Evaluation] | None:
-        """What a process left for this one since the last call."""
+        """Results of a process for this one since the last call."""
         if os.getpid() != self._owner:
             return None
         try:

@@ -1,4 +1,4 @@
-"""The processes of a training run, and what they tell one another."""
+"""The processes of a training run, and the communication between them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 _LONGEST_PAUSE = 0.25
-"""Seconds between two looks at the store."""
+"""Time between two reads of the store (s)."""
 
 _BEAT = 5.0
-"""Seconds between two signs of life of a process."""
+"""Time between two heartbeats of a process (s)."""
 
 _SILENCE = 600.0
-"""Seconds without a sign of life after which a process counts as dead."""
+"""Time without a heartbeat after which a process counts as dead (s)."""
 
 
 class Ranks:
-    """The processes that train together by ``torch.distributed``; one where it is not in use.
+    """The processes of ``torch.distributed``; a single one if it is not in use.
 
     Every method is called by all processes, in the same order. A collective ends the training if a
     process comes to it later than the timeout of the process group, and one that prepares a
@@ -35,23 +35,23 @@ class Ranks:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         distributed = self._distributed()
         return 1 if distributed is None else int(distributed.get_world_size())
 
     @property
     def own(self) -> int:
-        """Number of this one, from 0."""
+        """Rank of this process, from 0."""
         distributed = self._distributed()
         return 0 if distributed is None else int(distributed.get_rank())
 
     def open(self) -> None:
-        """Connect the processes; to be called where all of them arrive at about the same time."""
+        """Connect the processes; all must call it at about the same time."""
         if self._meeting is None and self.count > 1:
             self._meeting = _Meeting(self._distributed())
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all, by rank, for all; waits for the slowest, however long it takes."""
+        """The values of all ranks, sent to all; waits for the slowest without limit."""
         self.open()
         if self._meeting is None:
             return [value]
@@ -61,11 +61,11 @@ class Ranks:
         return values
 
     def from_first(self, value: Any) -> Any:
-        """The value of rank 0, for all."""
+        """The value of rank 0, sent to all."""
         return self.gather(value if self.own == 0 else None)[0]
 
     def close(self) -> None:
-        """Give no more signs of life."""
+        """Stop the heartbeat."""
         if self._meeting is not None:
             self._meeting.close()
             self._meeting = None
@@ -79,7 +79,7 @@ class Ranks:
 
 
 class Alone(Ranks):
-    """One process, whatever runs beside it."""
+    """A single process, even if others run beside it."""
 
     @staticmethod
     def _distributed() -> Any:
@@ -87,7 +87,7 @@ class Alone(Ranks):
 
 
 class _Meeting:
-    """Where the processes wait for one another: a counter in a store that rank 0 holds."""
+    """Barrier of the processes: a counter in a store of rank 0."""
 
     def __init__(self, distributed: Any) -> None:
         self._own, self._count = int(distributed.get_rank()), int(distributed.get_world_size())
@@ -105,7 +105,7 @@ class _Meeting:
         threading.Thread(target=self._beat, name="novelty-beat", daemon=True).start()
 
     def wait(self) -> None:
-        """Return once every process has called this as often.
+        """Return when all processes have called this equally often.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class _Meeting:
                 self._closed.wait(_BEAT)
 
     def _check_alive(self, heard: dict[int, tuple[int, float]]) -> None:
-        """`heard`: how many signs of life a process has given, and since when so many."""
+        """State `heard`: a process's number of heartbeats, and the time of the last change."""
         now = time.monotonic()
         for rank in range(self._count):
             beats = self._store.add(f"beat/{rank}", 0)
@@ -151,7 +151,7 @@ class _Meeting:
 
 
 def _host() -> str:
-    """Where rank 0 runs, as the others can reach it; only its own answer is used."""
+    """The address of rank 0 for the other processes; only rank 0's value is used."""
     given = os.environ.get("MASTER_ADDR")
     if given:
         return given

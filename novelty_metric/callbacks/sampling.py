@@ -1,4 +1,4 @@
-"""Sample from a model that is in training, and leave no trace of it."""
+"""Sampling from a model in training, without side effects on it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 
 Sampler = str | Callable[..., Any]
-"""Name of a method of the model that takes a number, or a callable that takes the model and a
-number, or a number alone; either gives that many crystals. `sampler_call` says which signatures
-are known."""
+"""Name of a method of the model that takes a number; or a callable that takes the model and a
+number, or a number alone. Each returns this many crystals. `sampler_call` lists the accepted
+signatures.
+"""
 
 
 @contextlib.contextmanager
 def randomness_kept() -> Iterator[None]:
-    """Give Python, NumPy and torch (each device that is in use) their random state back."""
+    """Restore the random state of Python, NumPy and torch (all devices in use)."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch = sys.modules.get("torch")
     on_cpu = None if torch is None else torch.get_rng_state()
@@ -46,7 +47,7 @@ def randomness_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(module: Any) -> Iterator[None]:
-    """Put a module in evaluation mode, and every part of it back into the mode that it had."""
+    """Put a module into evaluation mode, and restore the mode of all its parts later."""
     if not hasattr(module, "modules"):
         yield
         return
@@ -61,7 +62,7 @@ def evaluating(module: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_torch() -> Iterator[None]:
-    """Torch as a relaxation needs it: gradients on, no inference mode, no autocast, float32.
+    """Torch settings for a relaxation: gradients on, no inference mode, no autocast, float32.
 
     Lightning validates under inference mode, where no forces can be computed.
     """
@@ -85,7 +86,7 @@ def plain_torch() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a sampler gave.
+    """The result of a sampler.
 
     Attributes
     ----------
@@ -102,7 +103,7 @@ class Draw:
 def draw(
     sample: Sampler, module: Any, count: int, seed: tuple[int, ...], *, fail_fast: bool = False
 ) -> Draw:
-    """Crystals from the sampler, whatever it does.
+    """Crystals from the sampler; errors of the sampler become messages.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def draw(
 
 
 def _take(given: Any, count: int, found: list[Any]) -> str | None:
-    """Put what a sampler gave into `found`, at most one more than wanted; what is wrong with it."""
+    """Put the crystals into `found`, at most one more than requested; returns the fault."""
     wanted = f"where {count} {'crystal was' if count == 1 else 'crystals were'} wanted"
     if _is_crystal(given):
         given = [given]
@@ -168,7 +169,7 @@ def _take(given: Any, count: int, found: list[Any]) -> str | None:
 
 
 def _kind(value: Any) -> str:
-    """A value in a few words for a message."""
+    """A short description of a value for a message."""
     if value is None:
         return "None"
     if isinstance(value, str):
@@ -178,7 +179,7 @@ def _kind(value: Any) -> str:
 
 
 def _is_crystal(value: Any) -> bool:
-    """Whether it is a Structure of pymatgen or Atoms of ASE, without importing either."""
+    """True for a Structure of pymatgen or Atoms of ASE, without importing either."""
     of_pymatgen = hasattr(value, "lattice") and hasattr(value, "sites")
     return of_pymatgen or hasattr(value, "get_scaled_positions")
 
@@ -187,10 +188,10 @@ COUNT_NAMES = (
     *("n_samples", "num_samples", "nsamples", "n_crystals", "num_crystals", "n_structures"),
     *("num_structures", "n", "count", "number", "num", "sample_size", "size", "batch_size", "k"),
 )
-"""What samplers call the number of crystals, the surest first."""
+"""Names of a sampler's argument for the number of crystals, the most specific first."""
 
 MODEL_NAMES = ("model", "pl_module", "module", "lightning_module", "network", "net")
-"""What samplers call the model."""
+"""Names of a sampler's argument for the model."""
 
 
 def sampler_call(sample: Sampler, module: Any) -> Callable[[int], Any]:
@@ -223,7 +224,7 @@ def sampler_call(sample: Sampler, module: Any) -> Callable[[int], Any]:
 
 
 def _bound(function: Callable[..., Any], module: Any, *, takes_model: bool) -> Callable[[int], Any]:
-    """A function with the model, if it takes that, as a function of the number."""
+    """A function that may take the model, as a function of the number."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a built-in
@@ -271,7 +272,7 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 def _places(
     free: Mapping[str, inspect.Parameter], *, takes_model: bool, has_model: bool
 ) -> dict[str, str]:
-    """The arguments that take the ``model`` and the ``count``, by name."""
+    """The names of the arguments for the ``model`` and the ``count``."""
     places: dict[str, str] = {}
     named = {p.name.lower(): name for name, p in free.items() if p.kind not in _VARIABLE}
     for what, names in (("model", MODEL_NAMES if takes_model else ()), ("count", COUNT_NAMES)):

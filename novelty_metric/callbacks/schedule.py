@@ -1,4 +1,4 @@
-"""Which epochs and steps of a training are evaluated."""
+"""Schedule of evaluations by epochs and steps of a training."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Schedule:
         self._seen_step: int | None = None
 
     def start(self, step: int) -> None:
-        """Count steps from here on; what lies before is done."""
+        """Count steps from here on; earlier steps are done."""
         self._seen_step = step
 
     def epoch_is_due(self, epoch: int) -> bool:
-        """Whether the end of this epoch is to be evaluated, and was not yet."""
+        """True if the end of this epoch is due, and was not yet evaluated."""
         n = self.every_n_epochs
         return n is not None and (epoch + 1) % n == 0 and epoch != self._last_epoch
 
     def step_is_due(self, step: int) -> bool:
-        """Whether a multiple of n steps was reached since `start`.
+        """True if a multiple of n steps was reached since `start`.
 
         Where several optimisers each take a step, a multiple can be passed over.
         """
@@ -54,26 +54,28 @@ class Schedule:
         return step % n == 0 if seen is None else step // n > seen // n
 
     def is_measured(self, step: int) -> bool:
-        """Whether the weights after so many steps were evaluated last."""
+        """True if the weights after so many steps were evaluated last."""
         return step == self._last_step
 
     def note(self, step: int | None, epoch: int | None = None) -> None:
-        """The weights after so many steps are evaluated, as those of this epoch's end if given."""
+        """Record the evaluation of the weights after so many steps, at the end of this epoch if
+        given.
+        """
         self._last_step = step
         if epoch is not None:
             self._last_epoch = epoch
 
     def state(self) -> dict[str, int | None]:
-        """What a checkpoint keeps, so that a resumed training evaluates nothing twice."""
+        """State for a checkpoint, so that a resumed training evaluates nothing twice."""
         return {"epoch": self._last_epoch, "step": self._last_step}
 
     def load(self, state: dict[str, int | None]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self._last_epoch, self._last_step = state["epoch"], state["step"]
 
 
 def whole_number(name: str, given: object) -> int:
-    """A setting that counts something.
+    """A setting that is a count.
 
     Raises
     ------

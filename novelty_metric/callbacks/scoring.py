@@ -1,4 +1,4 @@
-"""Scores the samples of an evaluation, each process of a training run its share."""
+"""Scores the samples of an evaluation; each process of a training run scores a part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger("novelty_metric")
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Why a process could not do its part; `of_settings` if they are to blame."""
+    """The reason why a process failed; `of_settings` is true if the settings are the cause."""
 
     message: str
     of_settings: bool
@@ -36,15 +36,15 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """What one process scored."""
+    """The result of one process."""
 
     state: MetricState
     none_relaxed: bool
-    """A deadline came before the first relaxation ended; also if there was none to be made."""
+    """True if the deadline came before the first relaxation ended, or nothing had to be relaxed."""
 
 
 _LATEST_SEARCH, _LATEST_REPORT = 1.75, 1.9
-"""When the search of an evaluation without relaxations, and its report, end, in budgets."""
+"""Ends of the search without relaxations and of its report, in multiples of the budget."""
 
 
 class Scorer:
@@ -74,7 +74,8 @@ class Scorer:
         self._prepared = False
 
     def score(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
-        """The evaluation of all shares, the same in every process; rank 0 saves its report.
+        """The evaluation from the parts of all processes, the same in each; rank 0 saves its
+        report.
 
         Raises
         ------
@@ -129,11 +130,11 @@ class Scorer:
         )
 
     def _after(self, started: float, budgets: float) -> float | None:
-        """So many budgets later; None without one."""
+        """The time after so many budgets; None without a budget."""
         return started + budgets * self._budget if self._budget else None
 
     def prepare(self) -> None:
-        """Open everything; rank 0 first, so that what it computes is there for the others.
+        """Open everything; rank 0 first, so that the others find its computed files.
 
         Raises
         ------
@@ -171,7 +172,7 @@ class Scorer:
         return shares
 
     def _raise(self, gathered: Sequence[object]) -> None:
-        """What went wrong in any process is raised in all."""
+        """Raise the error of any process in all processes."""
         for rank, problem in enumerate(gathered):
             if isinstance(problem, _Problem):
                 where = f"in process {rank}: " if len(gathered) > 1 else ""
@@ -180,7 +181,7 @@ class Scorer:
 
 @contextmanager
 def _lines_on(metric: SubstitutionNovelty) -> Iterator[None]:
-    """A line a minute on a preparation that takes long, unless somebody else is told already."""
+    """Print a line per minute during a long preparation, unless there is another listener."""
     if metric.progress is not no_progress:
         yield
         return
@@ -194,7 +195,7 @@ def _lines_on(metric: SubstitutionNovelty) -> Iterator[None]:
 
 
 def _write(line: str) -> None:
-    """To the log where it takes such lines, or else to where a batch job keeps what it printed."""
+    """Print to the log if it accepts such lines, else to standard error."""
     message = f"novelty, preparing: {line}"
     if log.isEnabledFor(logging.INFO):
         log.info(message)
@@ -203,7 +204,7 @@ def _write(line: str) -> None:
 
 
 class _Failed(Exception):
-    """Something broke that is not a fault of the settings."""
+    """An error that the settings did not cause."""
 
 
 def _attempt(work: Callable[[], None]) -> _Problem | None:

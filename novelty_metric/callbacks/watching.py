@@ -1,4 +1,4 @@
-"""What callbacks such as `ModelCheckpoint` and `EarlyStopping` see of the values, and when."""
+"""Visibility of the values for callbacks such as `ModelCheckpoint` and `EarlyStopping`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _HOOKS = ("on_train_batch_end", "on_validation_end", "on_train_epoch_end")
-"""Where Lightning's own callbacks look at what they monitor."""
+"""The place where Lightning's own callbacks read the values that they monitor."""
 
 
 class SeesEvaluations:
-    """A callback that monitors a value, and takes it from the evaluations themselves."""
+    """A callback that monitors a value and reads it from the evaluations themselves."""
 
 
 class Watchers:
-    """Shows values to the callbacks that monitor them: each value once, and never an old one.
+    """Shows values to the callbacks that monitor them: each value once, and never an outdated one.
 
     Lightning keeps a metric until it is logged anew. `ModelCheckpoint` would take the value of
     epoch 4 for one of epoch 5 too, `EarlyStopping` would count it as an epoch without improvement,
@@ -58,7 +58,7 @@ class Watchers:
                 self._wrapped.append((callback, hook, before))
 
     def show(self, values: Mapping[str, float]) -> None:
-        """Values that are new."""
+        """Add new values."""
         import torch
 
         self.hide()
@@ -69,7 +69,7 @@ class Watchers:
         self._trainer.callback_metrics.update(self._values)
 
     def hide(self) -> None:
-        """The training goes on: what was measured is no more what there is."""
+        """Mark the values as outdated, because training continues."""
         if not self._are_shown:
             return
         self._are_shown = False
@@ -79,16 +79,16 @@ class Watchers:
 
     @property
     def has_shown(self) -> bool:
-        """Whether there was any value yet."""
+        """True if there was any value yet."""
         return self._number > 0
 
     def never_given(self) -> list[str]:
-        """Names that are monitored and were in no evaluation."""
+        """Monitored names that occurred in no evaluation."""
         names = {self._monitors(callback) for callback, *_ in self._wrapped} - {None}
         return sorted(name for name in names if name is not None and name not in self._given)
 
     def close(self) -> None:
-        """Leave the callbacks as they were."""
+        """Restore the callbacks."""
         for callback, hook, before in self._wrapped:
             if before is None:
                 callback.__dict__.pop(hook, None)

@@ -47,7 +47,7 @@ VERBS = {
     "cache": ("[info|prune|clear]", "look at or drop finished relaxations"),
     "leaderboard": ("add|check|build", "submissions, and the tables of them"),
 }
-"""The usage of each verb and what it does; its module is the one of its name."""
+"""The usage and description of each verb; its module has the same name."""
 
 _ABOUT = """\
 usage: novelty-metric VERB [...]
@@ -64,7 +64,7 @@ SCORED, FAULT, INTERRUPTED = 0, 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; nothing is raised, the exit status is returned.
+    """Run a command and return the exit status; no exception is raised.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def verb_of(name: str) -> Verb:
 
 
 def _without_secret(word: str) -> str:
-    """A word as it may be shown: an API key is nobody's business."""
+    """An argument as it may be printed: API keys are hidden."""
     return "key=KEY" if word.startswith("key=") else word
 
 
 def _complain(message: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     if debugging():
         traceback.print_exc()
     print(" ".join(f"novelty-metric: {message}".split()), file=sys.stderr)
@@ -153,7 +153,7 @@ def _complain(message: str) -> None:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, with which batch systems end a job, end a run as Ctrl-C does."""
+    """Treat SIGTERM, with which batch systems end a job, like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -64,7 +64,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments; `InputError` if they or their input cannot be used."""
     given = parse(VERB, words)
     (name,) = given.names
     if name not in NULL_MODELS:

@@ -1,4 +1,4 @@
-"""``novelty-metric cache``: what is kept of finished relaxations."""
+"""``novelty-metric cache``: the cache of finished relaxations."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ twice. They may be dropped at any time, also during a run.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after ``cache``.
+    """Run the verb with its arguments.
 
     Raises
     ------

@@ -56,7 +56,7 @@ would be by the chance of a draw alone.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
+    """Run the verb with its arguments.
 
     Raises
     ------

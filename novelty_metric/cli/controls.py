@@ -107,7 +107,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments; `InputError` if they or their input cannot be used."""
     given = parse(VERB, words)
     if "held_out" in given and not given["held_out"].exists():
         raise InputError(f"held_out={given['held_out']}: no such file or folder")
@@ -138,7 +138,7 @@ def run(words: list[str]) -> int:
 
 
 def _before(settings: ScoreSettings) -> Mapping[str, Any] | None:
-    """Settings of the controls that the folder holds; an empty mapping if they can't be read."""
+    """Settings of the controls in the folder; an empty mapping if they cannot be read."""
     from novelty_metric.analysis.controls import JSON_FILE
 
     if settings.out is None or not (settings.out / JSON_FILE).exists():

@@ -1,4 +1,4 @@
-"""``score --deterministic``: the same crystals in two processes, and every digit compared."""
+"""``score --deterministic``: scores the same crystals in two processes and compares all digits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from novelty_metric.verdict import CrystalResult
 
 MOST_NAMED = 5
 _TIME = {"seconds", "structures", "parents"}
-"""Fields that differ between equal runs, and those that are compared apart."""
+"""Fields that differ between equal runs, and fields that are compared separately."""
 
 
 def alone(settings: ScoreSettings) -> ScoreSettings:
-    """The settings with nothing that would make two runs differ, or the second read the first."""
+    """The settings without sources of differences, and without the cache."""
     return dataclasses.replace(
         settings,
         cache=False,
@@ -33,13 +33,13 @@ def alone(settings: ScoreSettings) -> ScoreSettings:
 
 
 def again(settings: ScoreSettings) -> ScoreSettings:
-    """The settings of the second run, in a process of its own."""
+    """The settings of the second run, in its own process."""
     executor = {"_target_": "novelty_metric.runs.pools.processes", "workers": 1}
     return dataclasses.replace(settings, out=None, executor=executor)
 
 
 def differences(first: CrystalResult, second: CrystalResult) -> list[str]:
-    """Fields that differ, time apart."""
+    """Fields that differ, except for times."""
     found = [
         field.name
         for field in dataclasses.fields(CrystalResult)
@@ -58,7 +58,7 @@ def check(
     config: dict[str, Any],
     words: Sequence[str],
 ) -> int:
-    """Score twice, say whether the rows are equal; 1 where one is not."""
+    """Score twice and compare the rows; returns 1 if any differ."""
     make = functools.partial(one_run.make_report, reference=reference, config=config, whole=True)
     once = alone(settings)
     report = make(settings=once)

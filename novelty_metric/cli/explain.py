@@ -1,4 +1,4 @@
-"""``novelty-metric explain``: a crystal of a run, or one that no run has scored."""
+"""``novelty-metric explain``: a crystal of a run, or a crystal of a file."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ _OF_FILE = Verb(
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
+    """Run the verb with its arguments.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _scored(
 
 
 def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sample:
-    """The sample of that id, or the only one.
+    """The sample with this id, or the only sample.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sa
 
 
 def _show(found: Explanation, out: Path | None) -> None:
-    """Print the evidence, and write it with its crystals to a folder, if there is one."""
+    """Print the evidence, and write it with its crystals to a folder, if one is given."""
     from novelty_metric.report.explanation import TEXT_FILE, write_crystals
     from novelty_metric.support.folders import write_atomically
     from novelty_metric.terminal.console import (

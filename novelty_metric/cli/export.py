@@ -43,7 +43,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
+    """Run the verb with its arguments.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``novelty-metric hull fetch``: hulls that are made on a user's machine."""
+"""``novelty-metric hull fetch``: hulls that are made on the user's machine."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after ``hull``.
+    """Run the verb with its arguments.
 
     Raises
     ------

@@ -107,7 +107,7 @@ submissions.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments; `InputError` if they or their input cannot be used."""
     given = parse(VERB, words)
     return {"add": _add, "check": _check, "build": _build}[given.verb](given)
 
@@ -166,7 +166,7 @@ def _check(given: Words) -> int:
 
 
 def _check_samples(one: Checked, given: Words) -> int:
-    """Find the samples of a submission, and score them again if asked; how much is wrong."""
+    """Find the samples of a submission, score them again on request; return the fault count."""
     from novelty_metric.leaderboard.recompute import find_samples, recompute
 
     try:
@@ -200,7 +200,7 @@ def _check_samples(one: Checked, given: Words) -> int:
 
 
 def _line(text: str) -> str:
-    """Text of a submission, which may hold anything, as one line that a terminal shows."""
+    """Text of a submission as one line, made safe for a terminal."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 

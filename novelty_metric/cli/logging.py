@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """Where a report is logged to; nowhere, if there is no logger."""
+    """The default log: none."""
 
     def __init__(self, reports: Any = None) -> None:
         self._reports = reports
 
     def send(self, report: NoveltyReport, folder: Path | None) -> None:
-        """Log the report. Hours of work must not be lost to a logger: its failure is a warning."""
+        """Log the report. If the logger fails, a warning is printed, so that no result is lost."""
         if self._reports is None:
             return
         try:
@@ -40,7 +40,7 @@ class Log:
 
 @contextmanager
 def logged(settings: ScoreSettings, name: str | None = None) -> Iterator[Log]:
-    """The log that the settings ask for; its run is opened now, so that what is wrong is said now.
+    """The log of the settings; its run is opened now, so that errors appear before the work.
 
     Parameters
     ----------

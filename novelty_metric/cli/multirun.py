@@ -43,7 +43,7 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The words of a multirun, sorted.
+    """The arguments of a multirun, by kind.
 
     Attributes
     ----------
@@ -63,12 +63,12 @@ class Sweep:
     translated: list[str]
 
     def runs(self) -> Iterator[tuple[str, ...]]:
-        """What is swept in each run, in Hydra's order."""
+        """The swept values of each run, in Hydra's order."""
         return itertools.product(*self.swept)
 
 
 def run(overrides: Sequence[str], config_dir: Path | None) -> int:
-    """Score every combination of the values that are swept.
+    """Score every combination of the swept values.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def run(overrides: Sequence[str], config_dir: Path | None) -> int:
 
 
 def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
-    """Tell what is swept from what is not.
+    """Separate swept arguments from others.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
 
 
 def _checked(words: Sequence[str], swept: Sequence[str], config_dir: Path | None) -> ScoreSettings:
-    """The settings of one run; a complaint says of which."""
+    """The settings of one run; an error names the run."""
     try:
         settings = one_run.settings_of(compose_config(words, config_dir))[1]
         one_run.check(settings, config_dir)
@@ -176,7 +176,7 @@ def _checked(words: Sequence[str], swept: Sequence[str], config_dir: Path | None
 
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
-    """Where the runs write to; a passing one where the user wants nothing kept."""
+    """The folder of the runs; a temporary one if nothing is to be kept."""
     if out is None:
         with tempfile.TemporaryDirectory(prefix="novelty-metric-") as passing:
             yield Path(passing)
@@ -222,7 +222,7 @@ def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
 
 
 def _logging_words(given: Sequence[str]) -> list[str]:
-    """Words that keep Hydra from setting up logging where the process has done so itself.
+    """Arguments that keep Hydra from setting up logging if the process has done so itself.
 
     It would close the handlers of whoever calls this.
     """
@@ -235,7 +235,7 @@ def _logging_words(given: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _logging_kept() -> Iterator[None]:
-    """Take back what Hydra sets up on the root logger."""
+    """Undo Hydra's changes to the root logger."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -247,7 +247,7 @@ def _logging_kept() -> Iterator[None]:
 
 @contextmanager
 def _called_with(words: Sequence[str]) -> Iterator[None]:
-    """Words for Hydra, which reads those of the process, and would end it on an error."""
+    """Set the arguments for Hydra, which reads those of the process and exits on an error."""
     kept, full_error = sys.argv, os.environ.get(_FULL_ERROR)
     sys.argv, os.environ[_FULL_ERROR] = ["novelty-metric", *words], "1"
     try:
@@ -274,7 +274,7 @@ def _launcher_message(message: str, words: Sequence[str]) -> str:
 
 
 def job(config: Any) -> None:
-    """One run: score, save the report, and leave word of how it went.
+    """One run: score, save the report, and store its status.
 
     Nothing is raised but an interruption, so that one run that fails does not end the others.
     """
@@ -302,7 +302,7 @@ def job(config: Any) -> None:
 def _report(
     content: dict[str, Any], settings: ScoreSettings, folder: Path, config: Any
 ) -> tuple[NoveltyReport, bool]:
-    """The report of a run, and whether it was there already."""
+    """The report of a run, and whether it existed already."""
     from novelty_metric.support.versions import installed_versions
 
     content = {**run_folder.with_absolute_paths(content, settings.samples), "out": str(folder)}

@@ -1,4 +1,4 @@
-"""What to run after `score`: commands as they can be typed."""
+"""The commands to run after `score`, ready to type."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from novelty_metric.terminal.steps import NextStep
 
 _OF_CALIBRATION = ("protocol", "relaxer", "hull")
-"""Settings that a base rate belongs to, beside its reference."""
+"""Settings on which a base rate depends, beside its reference."""
 
 
 KEEP = "keeps all results, for explain, report and export"
@@ -35,7 +35,7 @@ def calibrate(settings: ScoreSettings, words: Sequence[str]) -> str:
 def next_steps(
     report: NoveltyReport, settings: ScoreSettings, words: Sequence[str]
 ) -> list[NextStep]:
-    """The commands that are worth running after a run, the first one first."""
+    """The useful commands after a run, the most important first."""
     from novelty_metric.terminal.steps import NextStep
 
     steps = []
@@ -61,7 +61,7 @@ def next_steps(
 
 
 def _worth_a_look(report: NoveltyReport) -> CrystalResult | None:
-    """The crystal to explain: the most stable unmatched one whose energy can be believed."""
+    """The crystal to explain: the most stable unmatched one with a plausible energy."""
     order = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
 
     def rank(row: CrystalResult) -> tuple[int, bool, float]:

@@ -1,4 +1,4 @@
-"""What `score`, its multirun and the other verbs that score share: settings, metric, report."""
+"""Parts that `score`, its multirun and other scoring verbs share: settings, metric, report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
-    """The settings, composed or as a mapping of plain values, checked.
+    """The checked settings, composed or from a mapping of plain values.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def settings_of(composed: Any) -> tuple[dict[str, Any], ScoreSettings]:
 
 
 def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
-    """What can be checked before anything heavy is loaded; the reference as the metric takes it.
+    """Early checks before slow imports; returns the reference for the metric.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
 
 
 def _reference(name: str, config_dir: Path | None) -> str | Path:
-    """The reference as the metric takes it; checked before anything heavy is loaded."""
+    """The reference for the metric, checked before slow imports."""
     from novelty_metric.reference.named import known_names, open_reference, reference_path
 
     names = known_names()
@@ -88,7 +88,7 @@ def make_report(
     *,
     whole: bool = False,
 ) -> NoveltyReport:
-    """Score, and write what `settings.out` asks for, with all that libraries print kept off.
+    """Score, and write the files of `settings.out`; the output of libraries is suppressed.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def make_report(
 
 
 def _keep_null_model(metric: SubstitutionNovelty, report: NoveltyReport) -> None:
-    """Keep what a null model rediscovers, for the runs of models to show beside their own."""
+    """Store the crystals that a null model rediscovers, for comparison with models."""
     from novelty_metric.baselines import maker_of
     from novelty_metric.report.rediscovered_by_chance import keep_null_model
 
@@ -188,7 +188,7 @@ def _smaller_report(
 def _make_pool(
     given: Mapping[str, Any] | None,
 ) -> Callable[[], AbstractContextManager[Pool]] | None:
-    """What opens the executor of the settings; None without one."""
+    """The configured executor; None without one."""
     return None if given is None else functools.partial(instance, "executor", given)
 
 
@@ -200,7 +200,7 @@ def make_metric(
     cache: bool | Path | None = None,
     scope: str | None = None,
 ) -> SubstitutionNovelty:
-    """The metric that the settings ask for, without samples.
+    """The configured metric, without samples.
 
     Parameters
     ----------
@@ -234,13 +234,13 @@ def make_metric(
 
 
 def warn(lines: Iterable[str], stream: TextIO) -> None:
-    """A line each on standard error."""
+    """Print one line each to standard error."""
     for line in lines:
         print(f"novelty-metric: warning: {line}", file=stream, flush=True)
 
 
 def read_settings(settings: ScoreSettings) -> Iterator[Sample]:
-    """The samples, read as the settings and the model say."""
+    """The samples, read according to the settings and the model."""
     from novelty_metric.samples import read_samples
 
     return read_samples(**_reading(settings))
@@ -267,7 +267,7 @@ def _reading(settings: ScoreSettings) -> dict[str, Any]:
 
 
 def not_of_model(settings: ScoreSettings) -> str | None:
-    """What speaks against the samples being what the named model writes.
+    """Signs that the samples are not from the named model.
 
     Raises
     ------
@@ -302,7 +302,7 @@ def _not_of_model(path: Path, settings: ScoreSettings) -> str | None:
 
 
 def count_settings(settings: ScoreSettings) -> int | None:
-    """How many samples there are, where that is cheap to tell."""
+    """Number of samples; None if counting is slow."""
     from novelty_metric.samples.reading import count_hint
 
     reading = _reading(settings)
@@ -311,7 +311,7 @@ def count_settings(settings: ScoreSettings) -> int | None:
 
 
 def instance(name: str, given: str | Mapping[str, Any]) -> Any:
-    """A relaxer or hull of the user's own, from its ``_target_``; names are left to the metric."""
+    """A user-defined relaxer or hull from its ``_target_``; names are passed to the metric."""
     if isinstance(given, str):
         return given
     from hydra.utils import get_object, instantiate
@@ -334,7 +334,7 @@ def print_for(
     *,
     seconds: float | None = None,
 ) -> None:
-    """The report on standard output, with what to run next.
+    """Print the report with the next steps.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One table of options per verb, from which its parsing and its help follow."""
+"""One table of options per verb; parsing and help are derived from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDEST_NAME = 20
 
 
 def whole(least: int = 0, most: int = 10**12) -> Callable[[str], int]:
-    """Reads a whole number within limits."""
+    """Parses an integer within limits."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
@@ -28,14 +28,14 @@ def whole(least: int = 0, most: int = 10**12) -> Callable[[str], int]:
 
 
 def flag(text: str) -> bool:
-    """Reads ``true`` or ``false``."""
+    """Parses ``true`` or ``false``."""
     if text not in ("true", "false"):
         raise ValueError("true or false")
     return text == "true"
 
 
 def one_of(*known: str) -> Callable[[str], str]:
-    """Reads one of a few words."""
+    """Parses one of a few words."""
 
     def read(text: str) -> str:
         if text not in known:
@@ -80,12 +80,12 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its name among the words that were read."""
+        """Its name in the parsed arguments."""
         return self.name.lstrip("-").replace("-", "_")
 
     @property
     def written(self) -> str:
-        """How it is written, in the help."""
+        """Its form in the help."""
         short = f"{self.short}, " if self.short else ""
         if not self.value or self.name.endswith("="):
             return short + self.name
@@ -96,7 +96,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """A verb of the command line, or one that follows another, such as ``cache prune``.
+    """A verb of the command line, or a second one after it, such as ``cache prune``.
 
     Attributes
     ----------
@@ -138,13 +138,13 @@ class Verb:
 
     @property
     def own(self) -> tuple[Option, ...]:
-        """The options that this verb reads."""
+        """The options of this verb."""
         return tuple(o for o in self.options if isinstance(o, Option) and not o.passed)
 
 
 @dataclass(slots=True)
 class Words:
-    """What was read.
+    """The parsed arguments.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class Words:
 
 
 def parse(verb: Verb, words: Sequence[str]) -> Words:
-    """Read the words after a verb.
+    """Parse the arguments after a verb.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def parse(verb: Verb, words: Sequence[str]) -> Words:
 
 
 class _Reader:
-    """Reads the words of one verb."""
+    """Parser of the arguments of one verb."""
 
     def __init__(self, verb: Verb, name: str) -> None:
         self._verb, self._name = verb, name
@@ -237,7 +237,7 @@ class _Reader:
             raise InputError(f"{option.name} is {text!r}; it must be {error}") from None
 
     def _other(self, word: str) -> None:
-        """A word that is not an option of this verb."""
+        """An argument that is not an option of this verb."""
         verb, words = self._verb, self._words
         key, equals, _ = word.partition("=")
         is_setting = bool(equals) and key.isidentifier() and not Path(word).exists()
@@ -270,7 +270,7 @@ class _Reader:
 
 
 def help_text(verb: Verb) -> str:
-    """What ``--help`` prints."""
+    """The text of ``--help``."""
     inner = [f"{one.name} {line}" for one in verb.verbs for line in one.usage.split("\n")]
     usages = verb.usage.split("\n") if verb.usage else inner
     calls = (f"novelty-metric {verb.name} {usage}" for usage in usages)
@@ -284,7 +284,7 @@ def help_text(verb: Verb) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Paragraphs wrapped; those with a line that begins with a blank are kept as they are."""
+    """Wrapped paragraphs; those with an indented line are unchanged."""
     found = [part.strip("\n") for part in text.split("\n\n") if part.strip()]
     return [
         part if "\n " in part or part.startswith(" ") else textwrap.fill(part, _WIDTH)

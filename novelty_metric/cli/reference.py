@@ -132,7 +132,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments; `InputError` if they or their input cannot be used."""
     given = parse(VERB, words)
     runs = {"build": _run_build, "fetch": _run_fetch, "calibrate": _run_calibrate}
     return runs[given.verb](given)
@@ -164,7 +164,7 @@ def _run_fetch(given: Words) -> int:
 
 
 def _settings_of_energies(reference: str | Path, given: Words) -> ScoreSettings | None:
-    """What the energies of a reference are computed with; None where no potential is named."""
+    """The potential for the energies of a reference; None if none is named."""
     if not given.passed:
         return None
     words = [f"reference={reference}", f"workers={given['workers']}", *given.passed]
@@ -172,7 +172,7 @@ def _settings_of_energies(reference: str | Path, given: Words) -> ScoreSettings 
 
 
 def _compute_energies(settings: ScoreSettings | None) -> None:
-    """Open the hull, which computes and keeps what it needs of the reference."""
+    """Open the hull, which computes and stores its data of the reference."""
     if settings is None:
         return
     reference = one_run.check(settings, None)

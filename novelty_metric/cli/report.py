@@ -58,7 +58,7 @@ _MODEL = "model="
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it.
+    """Run the verb with its arguments.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _printable(path: Path) -> str:
 
 
 def _run_folders(given: Sequence[Path]) -> list[Path]:
-    """The runs, with a folder of runs replaced by those in it."""
+    """The runs; a folder of runs is replaced by its runs."""
     folders: list[Path] = []
     for folder in given:
         if not folder.exists():
@@ -133,7 +133,7 @@ def _out(out: Path | None, given: Sequence[Path], folders: Sequence[Path]) -> Pa
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """What the page calls the runs: as much of their paths as tells them apart."""
+    """Names of the runs on the page: the parts of their paths that differ."""
     parts = [folder.resolve().parts for folder in folders]
     depth = next(
         depth
@@ -167,7 +167,7 @@ def _runs(folders: Sequence[Path], reference: str | None) -> list[Run]:
 
 
 class _References:
-    """The references of the runs, as far as they are at hand."""
+    """The available references of the runs."""
 
     def __init__(self, name: str | None) -> None:
         from novelty_metric.reference import open_reference
@@ -182,7 +182,7 @@ class _References:
         self._by_name: dict[str, Reference | None] = {}
 
     def of(self, report: NoveltyReport) -> Reference | None:
-        """The reference with the crystals that a report names; None where it is not at hand."""
+        """The reference with the crystals that a report names; None if it is not available."""
         wanted = report.context.crystals_hash
         if self.given is not None:
             if self.given.crystals_hash != wanted:

@@ -1,4 +1,4 @@
-"""The folder of one run, as it is named with ``run=DIR``."""
+"""The folder of a run, given as ``run=DIR``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RUN = Option("run", "DIR", "folder that `novelty-metric score ... out=DIR` wrote
 
 
 def run_folder(given: Words) -> Path:
-    """The folder that was named.
+    """The given folder.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from novelty_metric.settings.compose import choices, compose_config
 
 
 def _setting(name: str, value: str, about: str = "") -> Option:
-    """A setting of the composed config, with the names of the configs of its group."""
+    """A setting of the composed config, with the names of the configs in its group."""
 
     def text() -> str:
         names = OXIDATION_STATE_SETS if name == "smact_oxidation_states" else choices(name)
@@ -202,7 +202,7 @@ was, without it from the relaxations that are kept.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments; `InputError` if they or their input cannot be used."""
     started = time.perf_counter()
     given = parse(VERB, words)
     if given["full"]:

@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 
 def _list_of(kind: Callable[[str], Value], what: str) -> Callable[[str], tuple[Value, ...]]:
-    """Reads values such as ``1,2,3``, or ``none``."""
+    """Parses values such as ``1,2,3``, or ``none``."""
 
     def read(text: str) -> tuple[Value, ...]:
         values = []
@@ -97,11 +97,11 @@ examples
 )
 
 _BESIDE_A_RUN = ("out", "workers", "device", "cache", "progress")
-"""Settings of `score` that may be given together with ``run=``: they change no answer."""
+"""Settings of `score` that can be given together with ``run=``: they do not change results."""
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments; `InputError` if they or their input cannot be used."""
     given = parse(VERB, words)
     config_dir = given["config_dir"]
     folder = given["run"]
@@ -155,7 +155,7 @@ def _vary(
 
 
 def _progress_printer(terminal: TextIO, *, wanted: bool) -> Callable[[str], None]:
-    """Prints what is under way, a line each, where no bars are shown."""
+    """Prints the current stage, one line each, if no bars are shown."""
 
     def show(message: str) -> None:
         if wanted and not terminal.isatty():
@@ -165,7 +165,7 @@ def _progress_printer(terminal: TextIO, *, wanted: bool) -> Callable[[str], None
 
 
 def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | None) -> Any:
-    """The settings that a run was made with, its samples being what they were.
+    """The settings of a run, if its samples are unchanged.
 
     Raises
     ------
@@ -214,6 +214,6 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
 
 
 def _potential(name: str, config_dir: Path | None) -> Any:
-    """The relaxer of that name, made by its config."""
+    """The relaxer with this name, made from its config."""
     _, settings = settings_of(compose_config([f"relaxer={name}"], config_dir))
     return instance("relaxer", settings.relaxer)

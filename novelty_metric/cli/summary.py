@@ -1,4 +1,4 @@
-"""The reports of several runs side by side: on the terminal, as CSV, as Markdown."""
+"""Summary of several reports: on the terminal, as CSV, as Markdown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = (
     "bounds, %",
     "novel yield, %",
 )
-"""Counts of the verdicts are over the eligible; the interval of the novelty is 95 %."""
+"""Columns. Counts of the verdicts are over the eligible; the novelty has a 95 % interval."""
 
 _MODEL = "model="
 
@@ -58,7 +58,7 @@ def _row(name: str, report: NoveltyReport) -> Row:
 
 
 def headline(report: NoveltyReport, *, known: bool) -> str:
-    """One line on a report."""
+    """A report in one line."""
     counted = f"{report.counts['unmatched']} of {report.n_eligible} eligible"
     if report.novelty is None:
         line = f"{report.headline}, none of {len(report.results)} is eligible"
@@ -99,14 +99,14 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
 
 
 def _shown(names: Iterable[str]) -> dict[str, str]:
-    """What a person is shown for the names of runs: models alone where nothing else differs."""
+    """Displayed names of runs: the models alone, if nothing else differs."""
     names = list(names)
     only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
     return {name: name.removeprefix(_MODEL) if only_models else name for name in names}
 
 
 def write(table: Sequence[Row], folder: Path) -> None:
-    """Write the table to `folder` as CSV, with the runs named as their folders, and Markdown.
+    """Write the table to `folder`: as CSV with the runs' folder names, and as Markdown.
 
     Raises
     ------

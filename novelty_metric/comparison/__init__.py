@@ -1,1 +1,1 @@
-"""Two reports side by side, many in pairs, and the spread of several runs."""
+"""Comparison of two reports, of many reports in pairs, and the spread of several runs."""

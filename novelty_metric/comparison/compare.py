@@ -1,4 +1,4 @@
-"""Two reports side by side: what changed, whether that is more than chance, and which crystals.
+"""Comparison of two reports: what changed, whether chance explains it, and which crystals.
 
 A change of a share is given with Newcombe's hybrid score interval. Where both reports scored the
 same crystals, these are paired: what they have in common makes the interval narrower.
@@ -26,10 +26,10 @@ from novelty_metric.verdict import CrystalResult, Route, Verdict
 NOVEL_YIELD = "novel_yield"
 ELIGIBLE = "eligible"
 SHARES = (*(verdict.value for verdict in Verdict), ELIGIBLE, NOVEL_YIELD)
-"""What is compared: each verdict and among the eligible, and two shares of all generated."""
+"""The compared shares: each verdict and the eligible crystals, and two shares of all generated."""
 
 PAIRED_BY = ("id", "content")
-"""How crystals of two reports are known to be the same."""
+"""The ways to identify the same crystals in two reports."""
 
 NOT_ELIGIBLE = "not eligible"
 UNREADABLE = "unreadable"
@@ -47,14 +47,14 @@ class ChangeTest(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Hits among those counted, with the 95 % Wilson interval; None where nothing was counted."""
+    """Hits / counted, with the 95 % Wilson interval; None if none is counted."""
 
     hits: int
     total: int
 
     @property
     def interval(self) -> Interval | None:
-        """Value and limits."""
+        """The value and its limits."""
         return wilson(self.hits, self.total)
 
 
@@ -84,7 +84,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictChange:
-    """A crystal that both reports scored, with different answers.
+    """A crystal that both reports scored, with different results.
 
     `before` and `after` are a verdict, ``not eligible`` or ``unreadable``; `why_before` and
     `why_after` give the evidence.
@@ -112,7 +112,7 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class Comparison:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What speaks against comparing these reports, a line each."""
+        """Reasons against a comparison of these reports, one line each."""
         mismatches = (f"{mismatch}: not the same measurement" for mismatch in self.mismatches)
         return (*mismatches, *self.not_relaxed)
 
@@ -246,7 +246,7 @@ def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> C
 
 
 def context_mismatches(before: RunContext, after: RunContext) -> tuple[Mismatch, ...]:
-    """Settings that decide verdicts and differ; empty if the runs measure the same thing."""
+    """Settings that decide verdicts and differ; empty if the runs measure the same quantity."""
     found = []
 
     def note(what: str, old: str, new: str) -> None:
@@ -286,7 +286,7 @@ def _hull(context: RunContext) -> dict[str, Any]:
 
 
 def _hull_words(before: RunContext, after: RunContext) -> list[str]:
-    """Both hulls, told apart by what differs."""
+    """Both hulls, with the properties that differ."""
     hulls = [_hull(before), _hull(after)]
     words = [str(hull["name"]) for hull in hulls]
     if words[0] != words[1]:
@@ -315,7 +315,7 @@ def _version_changes(before: RunContext, after: RunContext) -> tuple[Mismatch, .
 
 
 def _shared(before: NoveltyReport, after: NoveltyReport, by: str) -> list[tuple[int, int]]:
-    """Rows of the crystals in common; none if an id stands for another crystal now."""
+    """Rows of the common crystals; empty if an id now belongs to another crystal."""
     if by not in PAIRED_BY:
         raise InputError(f"by is {by!r}; known: {', '.join(PAIRED_BY)}")
     if by == "content":
@@ -334,7 +334,7 @@ def _shared(before: NoveltyReport, after: NoveltyReport, by: str) -> list[tuple[
 
 
 def _generated(report: NoveltyReport) -> list[CrystalRecord | None]:
-    """The crystals as they were generated.
+    """The generated crystals.
 
     Raises
     ------
@@ -351,7 +351,7 @@ def _generated(report: NoveltyReport) -> list[CrystalRecord | None]:
 
 
 def _is_counted(result: CrystalResult) -> bool:
-    """Whether the headline is over this crystal, as the report says."""
+    """True if the headline is computed over this crystal, according to the report."""
     return result.readable and bool(result.eligible) and result.verdict is not None
 
 
@@ -365,7 +365,7 @@ def _label(result: CrystalResult) -> str:
 
 
 def _evidence(result: CrystalResult) -> str:
-    """Why a crystal has its answer, in a few words."""
+    """A short reason for the result of a crystal."""
     if not _is_counted(result):
         return result.error or "no reason given"
     parent = result.parent_id or "an unnamed crystal"
@@ -392,7 +392,7 @@ def _number(name: str, value: float | None, digits: int = 3) -> str:
 
 
 def _outcomes(report: NoveltyReport, name: str) -> list[Outcome]:
-    """Per row: is it counted, and is it a hit."""
+    """For each row: True if it is counted, and True if it is a hit."""
     if name == ELIGIBLE:
         return [(True, _is_counted(result)) for result in report.results]
     if name != NOVEL_YIELD:
@@ -450,7 +450,7 @@ def _share(outcomes: Iterable[Outcome], report: NoveltyReport, name: str) -> Sha
 
 
 def _correlation(pairs: Mapping[tuple[Outcome, Outcome], int], one: Share, other: Share) -> float:
-    """Correlation of two shares through the crystals that both count."""
+    """Correlation of two shares, caused by crystals that both count."""
     if not one.total or not other.total:
         return 0.0
     p, q = one.hits / one.total, other.hits / other.total

@@ -1,4 +1,4 @@
-"""Several models side by side: which of them differ by more than chance?"""
+"""Comparison of several models in pairs: the differences that chance does not explain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelty_metric.verdict import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The change of one share from one report to another, of many that were looked at.
+    """The change of one share between two reports, as one of many tests.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ def pairwise(
     *,
     against: str | None = None,
 ) -> tuple[Pair, ...]:
-    """Compare every two of several reports, in order.
+    """Compare all pairs of several reports, in order.
 
     Of twenty pairs of equal models one differs "significantly" by chance. The adjusted p-values
     bound the chance that *any* pair does: Holm, Scand. J. Stat. 6, 65 (1979).
@@ -70,7 +70,7 @@ def pairwise(
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted for their number by Holm's method; None stays None and is not counted."""
+    """P-values adjusted for multiple tests by Holm's method; None stays None and is not counted."""
     known = sorted(
         (value, position) for position, value in enumerate(p_values) if value is not None
     )

@@ -1,4 +1,4 @@
-"""The paired test of a change: swap the two answers of each crystal in every possible way."""
+"""Paired permutation test of a change: the two results of each crystal are swapped in all ways."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 Outcome = tuple[bool, bool]
-"""Of one crystal and one share: whether it is counted, and whether it is a hit."""
+"""For one crystal and one share: whether it is counted, and whether it is a hit."""
 
 _OUTSIDE: Outcome = (False, False)
 _MISS: Outcome = (True, False)
 _HIT: Outcome = (True, True)
 _KINDS = ((_HIT, _MISS), (_HIT, _OUTSIDE), (_MISS, _OUTSIDE))
-"""Crystals whose two answers differ, in either direction."""
+"""Numbers of crystals whose two results differ, in each direction."""
 
 _NO_WEIGHT = 1e-14
 
 
 def paired_p_value(pairs: Mapping[tuple[Outcome, Outcome], int]) -> float:
-    """Two-sided p-value for no change of a share.
+    """Two-sided p-value of the hypothesis that a share did not change.
 
     Under that hypothesis either answer of a crystal could have come first. Only crystals whose
     answers differ matter, and of each kind the number that goes one way is binomial. If none is
@@ -51,7 +51,7 @@ def paired_p_value(pairs: Mapping[tuple[Outcome, Outcome], int]) -> float:
     same_total = same_hits + pairs.get((_MISS, _MISS), 0)
 
     def share(firsts: list[Any]) -> Any:
-        """Share where so many crystals of each kind give the first of their two answers."""
+        """The share if so many crystals of each kind have their first result."""
         hits: Any = same_hits
         total: Any = same_total
         for (first, second), size, n_first in zip(_KINDS, sizes, firsts, strict=True):

@@ -1,4 +1,4 @@
-"""Two runs beside the same real crystals: which one is newer, and by how much?"""
+"""Comparison of two runs with the same real crystals: ratios, and the ratio of these."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RatioChange:
 
 
 def ratio_changes(before: NoveltyReport, after: NoveltyReport) -> tuple[RatioChange, ...]:
-    """The ratios of two reports to real crystals; empty where neither has a calibration.
+    """The ratios of two reports to real crystals; empty if one has no calibration.
 
     With one calibration in both, its base rate cancels in the quotient of the novelty ratios: its
     interval is Koopman's for the two novelties, as for samples that have no crystal in common.
@@ -66,7 +66,7 @@ def _changes(before: NoveltyReport, after: NoveltyReport) -> Iterator[RatioChang
 
 
 def observed_expected(beside: BesideRealCrystals | None) -> Ratio | None:
-    """Unmatched crystals over those that real crystals of the same crystal systems would give."""
+    """Unmatched crystals / those expected from real crystals of the same crystal systems."""
     if beside is None or beside.standardised is None:
         return None
     return beside.standardised.ratio

@@ -1,4 +1,4 @@
-"""Which crystals of two reports are one and the same, whatever they are called and in what order.
+"""Search for the equal crystals of two reports, independent of their ids and order.
 
 The crystals as they were generated are compared: same cell, same elements in the same places, up to
 what file formats round. A cell in another setting, or with another origin, is another crystal here;
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LENGTH_TOLERANCE = 0.005
-"""Largest difference of a length of the cell (Å)."""
+"""Maximum difference between lengths of the cell (Å)."""
 
 ANGLE_TOLERANCE = 0.05
-"""Largest difference of an angle of the cell (degrees)."""
+"""Maximum difference between angles of the cell (degrees)."""
 
 PLACE_TOLERANCE = 0.02
-"""Largest distance between the places of an atom (Å)."""
+"""Maximum distance between the positions of an atom (Å)."""
 
 MOST_COMPARED = 100
-"""Crystals of one cell and composition whose atoms are compared with those of one other."""
+"""Maximum number of crystals with equal cell and composition whose atoms are compared."""
 
 
 def pairs_by_content(
     before: Sequence[CrystalRecord | None], after: Sequence[CrystalRecord | None]
 ) -> list[tuple[int, int]]:
-    """Positions of equal crystals, in the order of `after`; each crystal is in one pair at most.
+    """Positions of equal crystals, in the order of `after`; each crystal is in at most one pair.
 
     Of several equal ones the first is paired with the first, the second with the second.
 
@@ -70,7 +70,7 @@ def _composition(record: CrystalRecord) -> bytes:
 
 
 def _cell(record: CrystalRecord | None) -> NDArray[np.float64]:
-    """Lengths (Å) and angles (degrees), which do not depend on how the cell is turned."""
+    """Lengths (Å) and angles (degrees); they do not depend on the orientation of the cell."""
     assert record is not None
     lengths = np.linalg.norm(record.lattice, axis=1)
     cosines = [
@@ -81,7 +81,7 @@ def _cell(record: CrystalRecord | None) -> NDArray[np.float64]:
 
 
 def _same_places(one: CrystalRecord, other: CrystalRecord) -> bool:
-    """Whether each atom of one has its own atom of the other, of its element, in its place."""
+    """True if each atom of one crystal has a partner of its element at its place in the other."""
     steps = one.frac_coords[:, None] - other.frac_coords[None]
     steps -= np.round(steps)
     distances: NDArray[Any] = np.linalg.norm(steps @ one.lattice, axis=2)

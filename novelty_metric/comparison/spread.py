@@ -1,4 +1,4 @@
-"""How much the figures of several runs differ, such as those of one model with several seeds."""
+"""Spread of the figures over several runs, for example of one model with several seeds."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Spread:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share of crystals."""
+        """True for a share of crystals."""
         return self.name not in (GRADED, NOVELTY_RATIO, OBSERVED_EXPECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpreadReport:
-    """What `spread` found.
+    """The result of `spread`.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class SpreadReport:
 
 
 Share = tuple[float, int] | None
-"""Value, and what it is a share of."""
+"""The value, and the denominator of a share."""
 
 
 def spread(reports: Sequence[NoveltyReport]) -> SpreadReport:
@@ -89,7 +89,7 @@ def spread(reports: Sequence[NoveltyReport]) -> SpreadReport:
 
 
 def _ratios(reports: Sequence[NoveltyReport]) -> list[Spread]:
-    """The ratios to real crystals, where a reference is calibrated."""
+    """The ratios to real crystals, if a reference is calibrated."""
     besides = [report.beside_real_crystals for report in reports]
     if not any(besides):
         return []

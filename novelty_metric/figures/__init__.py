@@ -1,4 +1,4 @@
-"""Pictures of reports: the one room that draws.
+"""Figures of reports; this is the room that draws.
 
 `FIGURES` lists them, each with a title and what it shows; `draw_figures` makes all that a report,
 and its reference if there is one, allow. matplotlib is imported when something is drawn.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Needs(StrEnum):
-    """What a figure is drawn from: its function's only argument."""
+    """The data that a figure needs: the only argument of its function."""
 
     REPORT = "report"
     COVERAGE = "coverage"
@@ -35,7 +35,7 @@ class Needs(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FigureSpec:
-    """One kind of picture.
+    """One kind of figure.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class FigureSpec:
     needs: Needs = Needs.REPORT
 
     def draw(self, source: Any) -> Figure:
-        """The figure of a report, a `Coverage` or `Fingerprints`, as `needs` says."""
+        """The figure of a report, a `Coverage` or `Fingerprints`, according to `needs`."""
         module = importlib.import_module(f"novelty_metric.figures.{self.module}")
         figure: Figure = getattr(module, self.name)(source)
         return figure
@@ -179,7 +179,7 @@ FIGURES: tuple[FigureSpec, ...] = (
         Needs.FINGERPRINTS,
     ),
 )
-"""Every picture of a report, in the order to read them."""
+"""All figures of a report, in reading order."""
 
 
 def draw_figures(
@@ -219,7 +219,7 @@ def draw_figures(
 
 
 def draw_figure(report: NoveltyReport, name: str, reference: Reference | None = None) -> Figure:
-    """One figure of a report, which a notebook shows; see `NoveltyReport.figure`."""
+    """One figure of a report for a notebook; see `NoveltyReport.figure`."""
     known = {spec.name: spec for spec in FIGURES}
     if name not in known:
         raise InputError(f"no figure named {name!r}; {near_or_known(name, known)}")
@@ -232,7 +232,7 @@ def draw_figure(report: NoveltyReport, name: str, reference: Reference | None = 
 
 
 def _source(report: NoveltyReport, spec: FigureSpec, reference: Reference | None) -> Any:
-    """What a figure is drawn from."""
+    """The data from which a figure is drawn."""
     if spec.needs is Needs.REPORT:
         return report
     if reference is None:

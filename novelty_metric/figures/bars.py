@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from novelty_metric.report.novelty_report import NoveltyReport
 
 _LONGEST = 24
-"""Characters of a name that are written."""
+"""Maximum length of a name (characters)."""
 
 
 def verdict_bars(reports: Mapping[str, NoveltyReport]) -> Figure:
-    """One bar per report: the shares of the verdicts among its eligible crystals.
+    """One bar per report: the proportions of the verdicts among its eligible crystals.
 
     The unmatched come first, so that they stand on one line and can be compared; the whisker is the
     95 % interval of their share. A report without an eligible crystal has no bar.

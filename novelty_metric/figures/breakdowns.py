@@ -1,4 +1,4 @@
-"""Verdicts by groups of crystals, and novelty against what crystals are like."""
+"""Verdicts by groups of crystals, and novelty against properties of the crystals."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _system(result: object) -> str:
 
 
 def _points(axes: Axes, counted: Mapping[str, tuple[int, int]], label: str) -> None:
-    """Share of hits with its interval, for each group that has a member."""
+    """Proportion of hits with its interval, for each group that is not empty."""
     kept = {name: pair for name, pair in counted.items() if pair[1]}
     dress(axes, x=label, grid="y")
     axes.set_ylim(0, 1.12)
@@ -159,7 +159,7 @@ def _points(axes: Axes, counted: Mapping[str, tuple[int, int]], label: str) -> N
 
 
 def _stacked(groups: Mapping[str | int, Group], label: str) -> Figure:
-    """A bar for each group, its verdicts side by side, counts inside."""
+    """A bar for each group, with its verdicts side by side and the counts inside."""
     figure = new_figure(COLUMN, 1.0 + 0.24 * max(4, len(groups)))
     axes = figure.subplots()
     if not groups:
@@ -200,7 +200,7 @@ def _stacked(groups: Mapping[str | int, Group], label: str) -> Figure:
 
 
 def _interval_below(axes: Axes, place: int, limits: Sequence[float]) -> None:
-    """A thin line under the bar's middle: share of the unmatched, as read on the axis."""
+    """A thin line below the middle of the bar: proportion of the unmatched, on the axis's scale."""
     low, value, high = limits
     level = place + 0.45
     axes.plot([low, high], [level, level], color=INK, linewidth=0.9, clip_on=False)

@@ -1,4 +1,4 @@
-"""Crystals beside their parents, a card each, which the viewer draws once a reader sees it."""
+"""Crystals beside their parents, one card each; the viewer draws a card when it becomes visible."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.verdict import CrystalResult, Verdict
 
 NOT_SCORED = "not scored"
-"""Stands for the verdict of a crystal that has none."""
+"""Label for a crystal without a verdict."""
 VERDICT_ORDER = (
     *(Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE),
     NOT_SCORED,
 )
-"""Of the cards, and of the buttons that choose among them."""
+"""Labels of the cards and of the buttons that select them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,18 @@ class Card:
 
     @property
     def verdict(self) -> str:
-        """The word for it."""
+        """The label of the verdict."""
         return NOT_SCORED if self.row.verdict is None else self.row.verdict.value
 
     @property
     def elements(self) -> list[str]:
-        """Those of the crystal."""
+        """Symbols of the crystal's elements."""
         data = self.pair[0]
         return [] if data is None else list(data["elements"])
 
     @property
     def exchanges(self) -> list[tuple[str, str]]:
-        """Elements of the parent, each with one that takes its sites."""
+        """Elements of the parent, each with an element that replaces it."""
         return [
             (old, new)
             for old, places in (self.row.element_map or {}).items()
@@ -69,7 +69,7 @@ class Card:
 def cards_of(
     report: NoveltyReport, folder: Path, count: int, *, run: str, prefix: str
 ) -> list[Card]:
-    """Cards of a run, at most `count`: those of each verdict together, in the order of the samples.
+    """At most `count` cards of a run, grouped by verdict, in the order of the samples.
 
     Of more crystals than that the verdicts are taken in turn; what was not scored comes last.
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _ROTATION = "-75x,-20y,0z"
 _MAX_SITES = 200
-"""Conventional cells with more sites are left to the primitive one."""
+"""If the conventional cell has more sites, the primitive cell is drawn."""
 
 
 def draw_pair(row: CrystalResult, *, dpi: int = 80, titled: bool = True) -> bytes:
-    """The crystal of a row and the reference crystal that it names side by side, as PNG.
+    """The crystal of a row and the reference crystal that it names, side by side, as PNG.
 
     Both are drawn in their conventional cells, where crystals of the same kind look alike, with
     the atoms on a face on the opposite one too; what `row.structures` does not hold is left empty.
@@ -67,7 +67,7 @@ def _parent_title(row: CrystalResult, parent: CrystalRecord | None) -> str:
 
 
 def with_faces(atoms: Atoms, tolerance: float = 0.01) -> Atoms:
-    """The cell with the atoms on its corners, edges and faces repeated on the opposite ones.
+    """The cell, with atoms on corners, edges and faces repeated on the opposite ones.
 
     Parameters
     ----------

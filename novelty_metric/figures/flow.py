@@ -1,4 +1,4 @@
-"""From all that was generated to the verdicts, as streams."""
+"""Flow diagram from the generated crystals to the verdicts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORDS = {
 
 
 def verdict_flow(report: NoveltyReport) -> Figure:
-    """How many of the generated crystals are eligible, why the others are not, and the verdicts."""
+    """The eligible part of the generated crystals, the reasons of the others, and the verdicts."""
     figure = new_figure(PAGE, 2.8)
     axes = figure.subplots()
     total = report.n_generated
@@ -111,7 +111,7 @@ def _node(
     last: float = -np.inf,
     apart: float = 0.0,
 ) -> float:
-    """A block with its text, which keeps its distance from the last one; the text's level."""
+    """A block with its text, at a distance from the last text; returns the height of the text."""
     axes.fill_between([x, x + 0.04], top, top + height, color=color, linewidth=0)
     level = max(top + height / 2, last + apart)
     if side == "above":

@@ -1,4 +1,4 @@
-"""Pages that hold all they show: one style sheet, text always escaped, pictures inlined."""
+"""Self-contained pages: one style sheet, escaped text, inlined pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PNG, SVG = "image/png", "image/svg+xml"
 
 @cache
 def environment() -> jinja2.Environment:
-    """The one template engine of all pages.
+    """The template engine of all pages.
 
     Every value is escaped whatever the template's name, an undefined one is an error, and the
     colours of the verdicts are known. A page extends ``base.html.jinja``, whose blocks are
@@ -46,12 +46,12 @@ def environment() -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of ``figures/templates`` makes of these values."""
+    """The page from a template of ``figures/templates`` and these values."""
     return environment().get_template(template).render(**values)
 
 
 def data_uri(content: bytes, kind: str = PNG) -> str:
-    """A picture as the source of an ``img``, which shows no script that an SVG may hold.
+    """A picture as the source of an ``img``, in which a script in an SVG does not run.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def data_uri(content: bytes, kind: str = PNG) -> str:
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure of matplotlib as SVG; of the same figure always the same bytes."""
+    """A matplotlib figure as SVG; equal figures give equal bytes."""
     import matplotlib
 
     stream = io.BytesIO()

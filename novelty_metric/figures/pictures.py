@@ -1,4 +1,4 @@
-"""Figures as files: PNG and SVG for papers, and small enough for a page."""
+"""Figures as files: PNG and SVG for papers, and smaller pictures for pages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 PAGE_DPI = 160
 LARGEST_SVG = 200_000
-"""Bytes of an SVG beyond which a page shows dots instead: thousands of points make it large."""
+"""Maximum size of an SVG on a page (bytes); larger ones (thousands of points) become PNG."""
 _SUFFIXES = ("png", "svg")
 
 
 def page_source(figure: Figure, largest: int = LARGEST_SVG) -> str:
-    """The figure as the source of an ``img``: sharp if that takes at most `largest` bytes."""
+    """The figure as the source of an ``img``: SVG if it takes at most `largest` bytes, else PNG."""
     drawn = svg(figure)
     if len(drawn) <= largest:
         return data_uri(drawn, SVG)
@@ -28,7 +28,7 @@ def page_source(figure: Figure, largest: int = LARGEST_SVG) -> str:
 
 
 def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG, as large as it was drawn.
+    """Write a figure as PNG and SVG, in the size of the figure.
 
     Parameters
     ----------

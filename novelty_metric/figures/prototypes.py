@@ -1,4 +1,4 @@
-"""Prototypes of the reference and of the samples, beside those that there can be."""
+"""Prototypes of the reference and of the samples, compared with all possible prototypes."""
 
 from __future__ import annotations
 

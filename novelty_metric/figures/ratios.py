@@ -1,4 +1,4 @@
-"""Novelty ratios with their intervals, one under the other: models, null models, real crystals."""
+"""Novelty ratios with their intervals, one per row: models, null models, real crystals."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 NOT_CALIBRATED = "The reference is not calibrated\n(novelty-metric reference calibrate)"
 _MODEL, _NULL, _REAL = "#0072b2", "#8a8a8a", "#009e73"
 _LEAST, _MOST = 0.1, 10.0
-"""The axis holds at least these ratios."""
+"""The axis includes at least these ratios."""
 _LONGEST = 28
-"""Characters of a name that are written."""
+"""Maximum length of a name (characters)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,16 @@ class _Row:
     expected: Ratio | None
     color: str
     without: str
-    """What is written where there is no ratio."""
+    """The text if there is no ratio."""
 
 
 def novelty_ratio(report: NoveltyReport) -> Figure:
-    """The novelty ratio of one report beside real crystals; see `novelty_ratios`."""
+    """The novelty ratio of one report, compared with real crystals; see `novelty_ratios`."""
     return novelty_ratios({"these crystals": report})
 
 
 def is_null_model(name: str, report: NoveltyReport) -> bool:
-    """Whether a run is of a null model: by its name, or by the ids that `baseline` writes."""
+    """True for a run of a null model, by its name or the ids that `baseline` writes."""
     from novelty_metric.baselines import NULL_MODELS, maker_of
 
     first = report.results[0].id if report.results else ""
@@ -133,7 +133,7 @@ def _draw(figure: Figure, axes: Axes, rows: list[_Row]) -> None:
 
 
 def _interval(axes: Axes, place: float, ratio: Ratio, color: str, *, thin: bool = False) -> None:
-    """A dot with its interval, or a diamond; an arrow at the edge for what lies beyond it."""
+    """A dot with its interval, or a diamond; an arrow at the edge for values outside the axis."""
     least, most = axes.get_xlim()
     width, size, marker = (0.8, 3.2, "D") if thin else (1.6, 5.0, "o")
     ends = [max(ratio.low, least), min(ratio.high, most)]

@@ -1,4 +1,4 @@
-"""One page for a run, or for several side by side, that holds all it shows."""
+"""One self-contained page for a run, or for several runs side by side."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
     from novelty_metric.reference import Reference
 
 MOST_UNMATCHED = 100
-"""Unmatched crystals that are listed for a run."""
+"""Maximum number of unmatched crystals in the list of a run."""
 MOST_CRYSTALS = 500
-"""Crystals that have a card, over all runs, unless more are asked for; a kilobyte or two each."""
+"""Default number of crystals with a card, over all runs; a card takes a kilobyte or two."""
 MOST_RUNS_DRAWN = 6
-"""Runs of which every kind of picture is on the page."""
+"""Maximum number of runs for which all kinds of figures are on the page."""
 MOST_SVG = 4_000_000
-"""Bytes that the sharp pictures of a page take together."""
+"""Total size of the page's vector graphics (bytes)."""
 MOST_RUNS_PAIRED = 10
-"""Runs of which every two are compared; of more, each is held against the first."""
+"""Maximum number of runs compared in pairs; more runs are each compared with the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A report under the name that the page calls it by.
+    """A report with its name on the page.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A picture: of which run, its source, what it shows in words, the files with their kinds.
+    """A picture: its run, source, description, and files by kind.
 
     A wide one is made for both columns of a page.
     """
@@ -88,7 +88,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Pictures of one kind, with what they show, and which are missing with the reason."""
+    """Figures of one kind with their description, and the reasons for missing ones."""
 
     key: str
     title: str
@@ -99,7 +99,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureRow:
-    """A share of each run, with what unfinished work leaves open of it.
+    """A proportion for each run, with its bounds from unfinished work.
 
     `at_most` says for each run whether only the greater bound tells something.
     """
@@ -184,7 +184,7 @@ def report_page(
 
 
 def estimate_text(mean: Estimate | None, digits: int = 3) -> str:
-    """A mean with its 95 % interval; a dash for none."""
+    """A mean with its 95 % interval; a dash if there is none."""
     if mean is None:
         return "–"
     value = f"{mean.value:.{digits}f}"
@@ -194,7 +194,7 @@ def estimate_text(mean: Estimate | None, digits: int = 3) -> str:
 
 
 def p_text(value: float | None) -> str:
-    """A p-value; small ones are not told from one another."""
+    """A p-value; small ones are all shown as one limit."""
     if value is None:
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
@@ -207,7 +207,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _mismatches(runs: Sequence[Run]) -> list[str]:
-    """Settings in which a run differs from the first: then they do not measure the same thing."""
+    """Settings in which a run differs from the first, so that their figures are not comparable."""
     first = runs[0]
     return [
         f"{mismatch.what}: {mismatch.before} for {first.name}, {mismatch.after} for {other.name}"
@@ -227,7 +227,7 @@ def _pairs(reports: Mapping[str, NoveltyReport]) -> tuple[Pair, ...]:
 
 
 def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
-    """The headlines beside the figures of earlier papers; a row that no run has is left out."""
+    """The headlines and the measures of earlier papers; rows that no run has are left out."""
     Share = Callable[[NoveltyReport], Interval | None]
     Limits = Callable[[NoveltyReport], Bounds | None]
     limits = {report.quality.stable_threshold for report in reports}
@@ -274,7 +274,7 @@ def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
 
 
 def _systems(reports: Sequence[NoveltyReport]) -> dict[str | int, list[Group | None]]:
-    """The crystal systems that any report has, with the group of each report."""
+    """The crystal systems of all reports, with the group of each report."""
     groups = [report.breakdown("crystal_system") for report in reports]
     order = [*CRYSTAL_SYSTEMS, UNKNOWN]
     return {
@@ -301,7 +301,7 @@ def _without_suspect(report: NoveltyReport) -> Interval | None:
 
 
 def _unmatched(report: NoveltyReport) -> list[CrystalResult]:
-    """The eligible unmatched crystals, the furthest from any parent first."""
+    """The eligible unmatched crystals; the farthest from any parent first."""
     rows = [
         row
         for row in report.results
@@ -312,7 +312,7 @@ def _unmatched(report: NoveltyReport) -> list[CrystalResult]:
 
 
 def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
-    """What decided the answer: name, words, and whether they are a hash."""
+    """Settings that decided the results: name, text, and whether it is a hash."""
     context = report.context
     potential, second = context.potential, context.second_potential
     seconds = sum(context.seconds.values())
@@ -338,7 +338,7 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
 
 
 def _alone(report: NoveltyReport) -> str:
-    """How many crystals are measured from the elements alone; empty for none."""
+    """The number of crystals measured from the elements alone; empty for none."""
     count, stable = report.n_no_competing_compound, report.n_stable_no_competing_compound
     return (
         f"for {count:,} crystals, {stable:,} of the {report.n_stable:,} stable ones"
@@ -352,14 +352,14 @@ def _alone(report: NoveltyReport) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Where pictures are written to beside the page, if anywhere."""
+    """The folder beside the page to which pictures are written, if there is one."""
 
     folder: Path | None
     page: Path | None
     largest: int
 
     def drawn(self, figure: Figure, *, run: str, key: str, alt: str) -> Drawn:
-        """A figure for the page, written to the folder too."""
+        """A figure for the page, also written to the folder."""
         links = {}
         if self.folder is not None:
             name = f"{run}-{key}" if run else key
@@ -386,7 +386,7 @@ def _verdicts(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn:
 
 
 def _ratios(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn | None:
-    """The novelty ratios of the runs beside real crystals, for the top of the page."""
+    """The novelty ratios of the runs, compared with real crystals, for the top of the page."""
     besides = {name: report.beside_real_crystals for name, report in reports.items()}
     if not any(besides.values()):
         return None
@@ -400,7 +400,7 @@ def _ratios(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn | None
 
 
 def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
-    """The pictures, kind by kind."""
+    """The figures, kind by kind."""
     sources = [_Sources(run) for run in runs]
     for spec in FIGURES:
         if spec.name == "novelty_ratio":  # it is at the top, for all runs together
@@ -425,17 +425,17 @@ def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
 
 
 class _Missing(Exception):
-    """Why there is no picture of a run."""
+    """The reason why a run has no figure."""
 
 
 class _Sources:
-    """What the pictures of a run are drawn from, each made once, when it is first asked for."""
+    """The data for the figures of a run, each made once, on first use."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     def of(self, spec: FigureSpec) -> Any:
-        """What a picture is drawn from.
+        """The data from which a figure is drawn.
 
         Raises
         ------
@@ -458,7 +458,7 @@ class _Sources:
 
     @cached_property
     def _report(self) -> NoveltyReport:
-        """With its crystals."""
+        """The report with its crystals."""
         report, folder = self.run.report, self.run.folder
         return report if folder is None else with_structures(report, folder)
 
@@ -480,7 +480,7 @@ class _Sources:
 
 @lru_cache(maxsize=1)
 def _reference_fingerprints(reference: Reference) -> NDArray[Any]:
-    """Of the reference that all runs have in common; it takes a minute for tens of thousands."""
+    """The prototypes of the common reference; tens of thousands of crystals take a minute."""
     from novelty_metric.analysis import reference_fingerprints
 
     return reference_fingerprints(reference)
@@ -493,7 +493,7 @@ def _counts(report: NoveltyReport) -> str:
 
 
 def _crystals(runs: Sequence[Run], count: int) -> list[Card]:
-    """Crystals beside their parents, as many of each run."""
+    """Crystals beside their parents, an equal number for each run."""
     return [
         card
         for place, run in enumerate(runs, start=1)

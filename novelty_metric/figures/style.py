@@ -1,4 +1,4 @@
-"""Size, letters and files of the pictures: the column widths of journals, nothing set globally."""
+"""Sizes, fonts and formats of figures: column widths of journals, without global settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = 6.9
 """Width of a page of two columns (inches)."""
 
 FONT, SMALL = 8.0, 7.0
-"""Sizes of letters (points)."""
+"""Font sizes (points)."""
 
 INK, GRID = "#333333", "#e6e6e6"
 
@@ -25,7 +25,7 @@ _SETTINGS_LOCK = threading.Lock()
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that belongs to no window and no list of figures.
+    """An empty figure, independent of matplotlib's windows and its list of figures.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def new_figure(width: float, height: float) -> Figure:
 def dress(
     axes: Axes, *, x: str = "", y: str = "", title: str = "", grid: Literal["x", "y"] | None = None
 ) -> None:
-    """Labels, and thin lines and small letters.
+    """Set labels, thin lines and small fonts.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def dress(
 
 
 def say_nothing_to_show(axes: Axes, why: str) -> None:
-    """A sentence where there would be a picture."""
+    """Show a sentence instead of a picture."""
     axes.set_axis_off()
     axes.text(
         0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center",
@@ -74,7 +74,7 @@ def say_nothing_to_show(axes: Axes, why: str) -> None:
 
 
 def legend_above(figure: Figure, handles: Any, labels: Any, columns: int = 4) -> None:
-    """A legend outside of the axes, over them."""
+    """A legend outside the axes, above them."""
     figure.legend(
         handles,
         labels,
@@ -88,14 +88,14 @@ def legend_above(figure: Figure, handles: Any, labels: Any, columns: int = 4) ->
 
 
 def to_png(figure: Figure, *, dpi: int = 300) -> bytes:
-    """The figure as PNG, the same bytes for the same figure."""
+    """The figure as PNG; equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as SVG, text as text, the same for the same figure."""
+    """The figure as SVG with text as text; equal figures give equal bytes."""
     import matplotlib as mpl
 
     stream = io.StringIO()

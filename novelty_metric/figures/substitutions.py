@@ -1,4 +1,4 @@
-"""Which elements took the place of which, and what that cost."""
+"""Figures of exchanged elements, their cost, and the change of volume."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def cost_and_volume(report: NoveltyReport) -> Figure:
 
 
 def _strip(axes: Axes, values: list[list[float]], verdict: Verdict, level: float) -> PathCollection:
-    """Every value as a dot, the median of a row as a line."""
+    """Each value as a dot, and the median of a row as a line."""
     for row, found in enumerate(values):
         middle = row + 0.36 * (level - 0.5)
         if found:
@@ -173,7 +173,7 @@ def _order(element: str) -> int:
 
 
 def _heat(axes: Axes, counts: np.ndarray, most: float, *, zorder: float = 0) -> AxesImage:
-    """Counts as colours, from 1; what is not a number is left empty."""
+    """Counts as colours, from 1; NaN is left empty."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 

@@ -1,1 +1,1 @@
-"""Submissions that are recomputed before they are believed, and the tables made of them."""
+"""Submissions, which are recomputed before they are accepted, and the tables made of them."""

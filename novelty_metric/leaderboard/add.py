@@ -1,4 +1,4 @@
-"""A finished run as a submission: everything that can be derived is, the rest is asked for."""
+"""Makes a submission of a finished run: derives what it can, and asks for the rest."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ ASKED = {
     "relaxed_with": "what the samples were relaxed with before they were written",
     "notes": "what a reader has to know",
 }
-"""What a run can't know, with what it means."""
+"""Values that a run does not contain, with their meaning."""
 
 
 @dataclass(frozen=True)
 class Added:
-    """The files of a new submission, and what was left unknown."""
+    """The files of a new submission, and the missing values."""
 
     name: str
     files: tuple[Path, ...]
@@ -68,7 +68,7 @@ class Added:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The answers of a YAML file to what is `ASKED`.
+    """Answers of a YAML file to the questions in `ASKED`.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def add(
 
 
 def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: str) -> str:
-    """Name of what the model was trained on.
+    """Name of the training set.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def _config(run: Path) -> Mapping[str, Any]:
 def _samples(
     config: Mapping[str, Any], answers: Mapping[str, Any], report: NoveltyReport
 ) -> dict[str, Any]:
-    """What is pinned of the samples: the file that was scored, unchanged, and how it was read."""
+    """The pinned data of the samples: the unchanged file that was scored, and how it was read."""
     from novelty_metric.leaderboard.recompute import file_sha256, reading_settings
     from novelty_metric.samples import read_samples
     from novelty_metric.settings.compose import choices

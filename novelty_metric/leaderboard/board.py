@@ -1,4 +1,4 @@
-"""The submissions in their sections: only what was measured alike stands in one."""
+"""The submissions in sections; a section contains only comparable submissions."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Entry(Checked):
 
     @property
     def is_null_model(self) -> bool:
-        """Whether it is a generator that needs no training."""
+        """True for a generator that needs no training."""
         return self.submission.null_model is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Models that were measured alike.
+    """Models that were measured in the same way.
 
     Attributes
     ----------
@@ -74,29 +74,29 @@ class Section:
 
     @property
     def ranked(self) -> bool:
-        """Whether its models are compared by rank."""
+        """True if its models are ranked."""
         return not self.demonstration and self.selected is None
 
     @property
     def is_demonstration(self) -> bool:
-        """Whether it is shown among the demonstrations."""
+        """True if it is shown among the demonstrations."""
         return self.demonstration and self.selected is None
 
     @property
     def of(self) -> NoveltyReport:
-        """A report that says what all of the section have in common."""
+        """A report with the settings that the whole section shares."""
         return self.entries[0].report
 
     @property
     def hull(self) -> str:
-        """The hull in words."""
+        """The hull as text."""
         hull = self.of.context.hull
         name = str(hull.get("name", "none"))
         return "of the reference itself" if name == "reference" else name
 
 
 def measure(submission: Submission) -> dict[str, Any]:
-    """What has to be equal for two submissions to stand in one section."""
+    """The settings that must be equal for two submissions in one section."""
     scored = submission.scored
     hull = {key: value for key, value in scored.hull.items() if key not in HULL_REMARKS}
     if not submission.context.has_hull:
@@ -130,7 +130,7 @@ def read_board(folder: Path) -> tuple[Section, ...]:
 
 
 def sections(found: Sequence[Checked]) -> tuple[Section, ...]:
-    """Ranked sections first, then demonstrations, then selected crystals; the largest first."""
+    """Sorting key: ranked sections, then demonstrations, then selected crystals; largest first."""
     groups: dict[str, list[Checked]] = {}
     for one in sorted(found, key=lambda one: one.name):
         text = json.dumps(measure(one.submission), sort_keys=True)
@@ -146,7 +146,7 @@ def sections(found: Sequence[Checked]) -> tuple[Section, ...]:
 
 
 def _null_models(section: Section, every: Sequence[Section]) -> tuple[Entry, ...]:
-    """Null models of the sections that are measured alike, ranked or not."""
+    """Null models of the sections measured in the same way, ranked or not."""
 
     def alike(other: Section) -> dict[str, Any]:
         return {**measure(other.entries[0].submission), "demonstration": None, "selected": None}

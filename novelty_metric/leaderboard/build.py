@@ -1,4 +1,4 @@
-"""From the submissions of a folder to its tables and its page."""
+"""Makes the tables and the page from the submissions of a folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from novelty_metric.leaderboard.submission import SCHEMA_FILE, json_schema_text
 from novelty_metric.leaderboard.tables import csv_text, json_text, markdown
 
 CAVEAT_FILE = "DEMONSTRATION.md"
-"""A paragraph on what the demonstrations are not."""
+"""A paragraph on the limits of the demonstrations."""
 
 MAX_CAVEAT_BYTES = 8 * 1024
 
 
 def outputs(folder: Path) -> Mapping[str, str]:
-    """What is made of a folder's submissions, by file name; of the same always the same.
+    """Files made from a folder's submissions, by name; equal submissions give equal files.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def outputs(folder: Path) -> Mapping[str, str]:
 
 
 def build(folder: Path, out: Path | None = None) -> tuple[Path, ...]:
-    """Write them, into the folder itself unless another is named.
+    """Write the files, into the same folder by default.
 
     Raises
     ------

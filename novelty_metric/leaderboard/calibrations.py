@@ -1,4 +1,4 @@
-"""Calibrations of the leaderboard: what real crystals score, for each way of measuring."""
+"""Calibrations of the leaderboard: results of real crystals, for each way of measuring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BYTES = 4 * 2**20
 
 
 def file_of(context: RunContext) -> str | None:
-    """Where the calibration of a measurement is kept in the folder; None if it can have none."""
+    """The calibration's path in the folder; None if the measurement cannot have one."""
     key = key_of_context(context)
     return None if key is None else f"{FOLDER}/{key[:12]}.json"
 
@@ -52,7 +52,7 @@ def read_calibration(board: Path, context: RunContext) -> Calibration | None:
 
 
 def larger_calibration(board: Path, context: RunContext) -> dict[str, bytes]:
-    """The calibration of a run as a file to write; empty if the folder has all that it holds.
+    """The calibration of a run as a file to write; empty if the folder already has its content.
 
     Of two, the crystals are those of the larger one; so is the sensitivity.
     """
@@ -75,7 +75,7 @@ def larger_calibration(board: Path, context: RunContext) -> dict[str, bytes]:
 
 
 def named_by_none(board: Path, contexts: Iterable[RunContext]) -> list[str]:
-    """A line for each file of calibrations that belongs to no submission."""
+    """A line for each calibration file that belongs to no submission."""
     named = {file_of(context) for context in contexts}
     files = (path.relative_to(board).as_posix() for path in sorted((board / FOLDER).rglob("*")))
     return [

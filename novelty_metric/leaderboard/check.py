@@ -1,4 +1,4 @@
-"""Is a submission what it says? All that can be told without scoring again."""
+"""Checks of a submission that need no scoring."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_SUBMISSIONS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A submission that is in itself right, with what its files hold.
+    """A valid submission, with the content of its files.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Checked:
 def check_folder(
     folder: Path, names: tuple[str, ...] = ()
 ) -> tuple[tuple[Checked, ...], tuple[str, ...]]:
-    """All submissions of a folder, or those named: which are right, and what is wrong.
+    """Check all submissions of a folder, or the named ones: the valid ones, and the errors.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def check_folder(
 
 
 def check_one(folder: Path, name: str) -> Checked:
-    """A submission with its files: schema, hashes, and that its counts follow from its verdicts.
+    """Check a submission with its files: schema, hashes, and counts that follow from its verdicts.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _counts_follow(given: Counts, follow: Counts) -> None:
 
 
 def _of_one_name(found: list[Checked]) -> Iterator[str]:
-    """A training set's name stands for the same crystals everywhere."""
+    """Check that the name of a training set means the same crystals everywhere."""
     first: dict[str, Checked] = {}
     for one in found:
         trained = one.submission.training_set

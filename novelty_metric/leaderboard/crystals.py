@@ -32,7 +32,7 @@ FOLDER = "crystals"
 MAX_BYTES = 256 * 1024
 MOST_CRYSTALS = 6
 MOST_SITES = 200
-"""Of a crystal that is shown, and of its parent."""
+"""Maximum number of sites of a shown crystal, and of its parent."""
 
 _DIGITS = 4
 """Decimals of lengths (Å) and fractional coordinates."""
@@ -98,7 +98,7 @@ class ParentCell(Cell):
 
 @dataclass(frozen=True, kw_only=True)
 class ShownCrystal:
-    """An unmatched crystal, and its parent if it has one that is not too large."""
+    """An unmatched crystal, with its parent if it has one that is not too large."""
 
     __pydantic_config__ = STRICT
     id: Name
@@ -116,7 +116,7 @@ class CrystalFile:
 
 
 def shown_rows(report: NoveltyReport) -> list[int]:
-    """Rows of the crystals that are shown: the first `NoveltyReport.new_crystals`.
+    """Rows of the shown crystals: the first of `NoveltyReport.new_crystals`.
 
     None of more than `MOST_SITES` sites.
     """
@@ -126,7 +126,7 @@ def shown_rows(report: NoveltyReport) -> list[int]:
 
 
 def crystal_file(report: NoveltyReport, run: Path) -> bytes | None:
-    """The content of the file for a run; None if it has no crystal to show, or kept none.
+    """The content of the file for a run; None if there is no crystal to show, or none was stored.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def read_crystals(content: bytes, report: NoveltyReport) -> dict[int, ShownCryst
 
 
 def _agrees(shown: ShownCrystal, row: CrystalResult) -> None:
-    """Whether formula, parent and exchanged elements are those of the row."""
+    """True if formula, parent and exchanged elements agree with the row."""
     formula = shown.crystal.structure().composition.reduced_formula
     if formula != row.formula:
         raise InputError(f"the crystal is {formula}, the table of verdicts has {row.formula}")
@@ -218,7 +218,7 @@ def _agrees(shown: ShownCrystal, row: CrystalResult) -> None:
 
 
 def same_crystal(shown: ShownCrystal, now: CrystalResult) -> bool:
-    """Whether pymatgen's `StructureMatcher` takes the crystal for the one that was relaxed now."""
+    """True if pymatgen's `StructureMatcher` matches the crystal with the newly relaxed one."""
     found = None if now.structures is None else now.structures.relaxed
     return found is not None and _match(
         shown.crystal.structure(), found.to_structure(), ltol=0.2, stol=0.3, angle_tol=5
@@ -228,7 +228,7 @@ def same_crystal(shown: ShownCrystal, now: CrystalResult) -> bool:
 def foreign_parents(
     shown: Mapping[int, ShownCrystal], rows: Sequence[CrystalResult], reference: Reference
 ) -> Iterator[str]:
-    """A line for each parent that is not the crystal of that id in the reference."""
+    """A line for each parent that differs from the reference crystal with its id."""
     for place, one in shown.items():
         if one.parent is None:
             continue

@@ -1,4 +1,4 @@
-"""Files that others made: within the folder, of bounded size, data and nothing else."""
+"""Files of strangers: inside the folder, of limited size, data only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_TABLE_UNPACKED = 200 * 2**20
 
 
 def read_inside(root: Path, name: str, *, most: int) -> bytes:
-    """The content of a file of the folder, which is reached through no link.
+    """The content of a file of the folder; links are refused.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def read_inside(root: Path, name: str, *, most: int) -> bytes:
 
 
 def pinned(root: Path, name: str, sha256: str, *, most: int) -> bytes:
-    """`read_inside`, and the content has that SHA-256.
+    """The content from `read_inside`, which must have this SHA-256.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def pinned(root: Path, name: str, sha256: str, *, most: int) -> bytes:
 
 
 def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[CrystalResult, ...]:
-    """The rows of a table of verdicts, whose columns are exactly those of a report.
+    """The rows of a table of verdicts, whose columns must be exactly those of a report.
 
     Raises
     ------

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from novelty_metric.samples.base import Sample
 
 MOST_CRYSTALS = 100_000
-"""Of a null model that are made again."""
+"""Maximum number of null-model samples that are made again."""
 
 TOLERANCE = 1e-3
-"""Largest difference of a length of the cell (Å) or a fractional coordinate: that of a file."""
+"""Maximum difference of a cell length (Å) or a fractional coordinate: the precision of a file."""
 
 
 def about_null_model(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers that hold for every submission of a null model; those that were given win.
+    """Default answers for submissions of a null model; given answers take precedence.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def about_null_model(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_samples(name: str, reference: Reference, samples: Samples, folder: Path) -> Path:
-    """Make the samples of a null model again, in a file of their name.
+    """Make the samples of a null model again, in a file with their name.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def make_samples(name: str, reference: Reference, samples: Samples, folder: Path
 
 
 def otherwise_made(given: Sequence[Sample], again: Sequence[Sample], name: str) -> Iterator[str]:
-    """A line for each sample that the null model does not make with that seed."""
+    """A line for each sample that the null model does not make with this seed."""
     for place, (one, other) in enumerate(zip(given, again, strict=True)):
         if not (one.id == other.id and _equal(one.structure, other.structure)):
             yield f"crystal {place} ({one.id}): not what the null model {name} makes with this seed"

@@ -1,4 +1,4 @@
-"""The leaderboard as one page that holds all it shows."""
+"""The leaderboard as one self-contained page."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ORDER = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
-"""Of the parts of a bar: what is new first, so that it starts at the same line for all."""
+"""Order of a bar's parts: new crystals first, so that they start at the same line for all."""
 
 _NULL_MODEL = "(null model)"
 _INK = "#1b1f24"
 _LINES = ("-", "--", "-.", ":", (0, (8, 3)), (0, (1, 4)), (0, (8, 2, 1, 2, 1, 2)), (0, (3, 5)))
 _WIDTH = 5.6
-"""Of a chart (in); a wider one has letters that are too small on a phone."""
+"""Maximum width of a chart (in); in a wider one, the letters are too small on a phone."""
 
 
 def page(sections: Sequence[Section], caveat: str = "") -> str:
-    """The content of ``index.html``; `caveat` is what has to be said of the demonstrations."""
+    """The content of ``index.html``; `caveat` describes the limits of the demonstrations."""
     cards = {entry.name: cards_of(entry) for section in sections for entry in section.entries}
     return render(
         "leaderboard.html.jinja",
@@ -61,12 +61,12 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
 
 
 def unmatched(entry: Entry) -> list[CrystalResult]:
-    """The unmatched crystals that are listed of a model that shows none."""
+    """The list of a model's unmatched crystals, if the model shows none."""
     return [entry.report.results[place] for place in shown_rows(entry.report)]
 
 
 def cards_of(entry: Entry) -> list[Card]:
-    """The unmatched crystals that a model shows, beside their parents."""
+    """The shown unmatched crystals of a model, beside their parents."""
     return [
         _card(f"crystal-{entry.name}-{number}", entry, entry.report.results[place], shown)
         for number, (place, shown) in enumerate(entry.crystals.items(), start=1)
@@ -92,7 +92,7 @@ def _card(anchor: str, entry: Entry, row: CrystalResult, shown: ShownCrystal) ->
 
 
 def bars(section: Section) -> Figure:
-    """Verdicts of the eligible crystals, a bar a model, with the interval of the unmatched."""
+    """Verdicts of the eligible crystals, one bar per model, with the interval of the unmatched."""
     from matplotlib.figure import Figure
 
     entries = section.entries[::-1]
@@ -124,7 +124,7 @@ def bars(section: Section) -> Figure:
 
 
 def _lines_of_null_models(figure: Figure, section: Section) -> None:
-    """Share of unmatched of each null model, across the bars of all models."""
+    """Proportion of unmatched of each null model, as a line across the bars of all models."""
     (axes,) = figure.axes
     for place, entry in enumerate(section.null_models):
         found = entry.report.novelty_interval
@@ -145,7 +145,7 @@ def _lines_of_null_models(figure: Figure, section: Section) -> None:
 
 
 def curves(section: Section) -> Figure:
-    """Distinct new crystals against the number generated, a line a model."""
+    """Distinct new crystals against the number generated, one line per model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""Yields at a common number of generated crystals, and ranks that chance does not make.
+"""Yields at a common number of generated crystals, and ranks beyond chance.
 
 Of the first hundred crystals of a model nearly all are distinct, of its first million few are: the
 yield of unique crystals falls as more are drawn, and only yields at one number can be compared.
@@ -15,7 +15,7 @@ from novelty_metric.verdict import Verdict
 
 
 def novel_groups(report: NoveltyReport) -> tuple[int, ...]:
-    """Sizes of the groups of equal crystals that are eligible and unmatched, largest first."""
+    """Sizes of the groups of equal eligible, unmatched crystals, largest first."""
     found: Counter[int] = Counter()
     single = 0
     for row in report.results:
@@ -28,7 +28,7 @@ def novel_groups(report: NoveltyReport) -> tuple[int, ...]:
 
 
 def expected_unique(groups: Sequence[int], total: int, drawn: int) -> float:
-    """Groups that are met, on average, when some of all are drawn without replacement.
+    """Expected number of groups in a random draw without replacement.
 
     With groups of g members among N, of which n are drawn::
 
@@ -69,7 +69,7 @@ def expected_unique(groups: Sequence[int], total: int, drawn: int) -> float:
 
 
 def rarefied_yield(groups: Sequence[int], total: int, drawn: int) -> Interval:
-    """Unique unmatched crystals per generated one when `drawn` are generated, with 95 % interval.
+    """Unique unmatched crystals per generated one, if `drawn` are generated, with 95 % interval.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def rarefied_yield(groups: Sequence[int], total: int, drawn: int) -> Interval:
 def significantly_better(
     yields: Mapping[str, tuple[float, int]],
 ) -> dict[str, tuple[str, ...]]:
-    """For each model those whose yield is above its own by more than chance.
+    """For each model, the models whose yield is higher by more than chance.
 
     Parameters
     ----------

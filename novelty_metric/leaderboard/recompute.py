@@ -1,4 +1,4 @@
-"""Scoring a submission's samples again, and holding every crystal against its table."""
+"""Scores a submission's samples again, and compares every crystal with its table."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from novelty_metric.relaxation.potentials import Potential
 
 ENERGY_TOLERANCE = 0.01
-"""eV/atom. A relaxation on another machine ends a little elsewhere."""
+"""Allowed energy difference (eV/atom); relaxations on another machine end slightly differently."""
 
 _GIVEN = ("id", "formula", "n_sites", "smact_valid")
-"""What no relaxation has a part in."""
+"""Fields that do not depend on a relaxation."""
 
 _FOUND = ("converged", "eligible", "verdict")
 _ENERGIES = ("energy_per_atom", "e_above_hull")
@@ -37,12 +37,12 @@ _HULLS = {
     "none": "none",
     "matbench_discovery": "matbench_discovery",
 }
-"""Setting ``hull=`` by the name of a hull that anyone can make."""
+"""Setting ``hull=`` for the name of a hull that anyone can make."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recomputed:
-    """What came of scoring again.
+    """The result of scoring again.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def file_sha256(path: Path) -> str:
 
 
 def find_samples(folder: Path, submission: Submission) -> Path:
-    """The file below a folder whose content is that of the submission's samples.
+    """The file in a folder with the content of the submission's samples.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def find_samples(folder: Path, submission: Submission) -> Path:
 
 
 def reading_settings(reader: str, format: str | None, column: str | None) -> dict[str, Any]:
-    """How ``model=`` reads a file, as arguments of `read_samples`.
+    """The reading settings of ``model=``, as arguments of `read_samples`.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def recompute(
 
 
 def _selected(path: Path, settings: Mapping[str, Any], selection: Selection) -> list[Sample]:
-    """The crystals of the file that were scored."""
+    """The scored crystals of the file."""
     from novelty_metric.samples import read_samples
 
     if selection.rule != "random":
@@ -274,7 +274,7 @@ def _selected(path: Path, settings: Mapping[str, Any], selection: Selection) -> 
 
 
 def differences(before: CrystalResult, now: CrystalResult) -> tuple[list[str], list[str]]:
-    """What two rows of one crystal say differently, where it matters.
+    """Relevant differences between two rows of one crystal.
 
     Returns
     -------
@@ -312,7 +312,7 @@ def _change(name: str, before: CrystalResult, now: CrystalResult) -> str:
 
 
 def _same_reference(reference: str | Path, submission: Submission) -> None:
-    """Refuse before anything is scored against the wrong crystals."""
+    """Refuse to score against other crystals than those of the submission."""
     from novelty_metric.reference.named import open_reference
 
     wanted = submission.scored.reference

@@ -1,4 +1,4 @@
-"""A submission: who the model is, what was scored and how, and the hashes that pin it."""
+"""A submission: the model, the scored samples and settings, and the hashes that pin them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 128 * 1024
-"""Of the YAML."""
+"""Maximum size of the YAML."""
 
 MAX_DEPTH = 8
 MAX_ROWS = 100_000
 SLUG = r"[a-z0-9][a-z0-9_-]{0,40}"
-"""Name of a submission: that of its files, and of its place in the page."""
+"""Pattern of a submission's name, which is the name of its files and its place in the page."""
 
 FOLDER = "submissions"
 SCHEMA_FILE = "submission.schema.json"
@@ -73,7 +73,7 @@ _PER_REASON = Keys({reason.value: Annotated[int, Whole()] for reason in Exclusio
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """What the model was trained on, and the hash of its prepared crystals, if that is known."""
+    """The training set of the model, and the hash of its prepared crystals, if that is known."""
 
     __pydantic_config__ = STRICT
     name: Line
@@ -82,7 +82,7 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which crystals of the file were scored: all, the first, or a random draw with a seed.
+    """The selection of the scored crystals: all, the first, or a random draw with a seed.
 
     ``drawn`` is the draw of `novelty_metric.samples.draw`, ``random`` that of before: Python's
     ``random.sample``, of which a larger draw need not hold a smaller one.
@@ -148,7 +148,7 @@ class Potential:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The reference that was scored against."""
+    """The reference used for scoring."""
 
     __pydantic_config__ = STRICT
     name: Line
@@ -159,7 +159,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """How the samples were scored; what decides a verdict."""
+    """The settings that decide a verdict."""
 
     __pydantic_config__ = STRICT
     package: Annotated[str, Text(40, r"[0-9A-Za-z.+!-]+", "0.1.0")]
@@ -176,7 +176,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictFile:
-    """The table of verdicts, a row a crystal; and the rows that could not be read."""
+    """The table of verdicts, one row per crystal, and the unreadable samples."""
 
     __pydantic_config__ = STRICT
     file: Annotated[str, Text(80, rf"verdicts/{SLUG}\.parquet", "verdicts/NAME.parquet")]
@@ -195,7 +195,7 @@ class CrystalsFile:
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeCounts:
-    """Valid, converged crystals of known symmetry, those of a new prototype, and the metastable.
+    """Numbers of valid, converged crystals of known symmetry: all, new prototypes, metastable ones.
 
     As in `novelty_metric.report.prototypes.NewPrototypes`.
     """
@@ -208,7 +208,7 @@ class PrototypeCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What follows from the table; written by ``leaderboard add``, held against it by ``check``."""
+    """Counts of the table; ``leaderboard add`` writes them, and ``check`` compares them with it."""
 
     __pydantic_config__ = STRICT
     rows: Annotated[int, Whole(1, MAX_ROWS)]
@@ -218,7 +218,7 @@ class Counts:
     unique_unmatched: Annotated[int, Whole()]
     left_out: Annotated[Mapping[str, int], _PER_REASON]
     prototypes: PrototypeCounts | None
-    """None where none is known, as in tables of verdicts of before they were looked at."""
+    """None if unknown, as in tables of verdicts older than this count."""
 
     @classmethod
     def follow(cls, report: NoveltyReport) -> Counts:
@@ -253,8 +253,9 @@ class Submission:
     licence: Line | None
     demonstration: Flag
     selected: Paragraph | None
-    """How the crystals were selected before they were published, in one sentence: shown in a
-    section of its own, never ranked. None: they were not."""
+    """How the crystals were selected before publication, in one sentence; such submissions are
+    shown in a separate section and never ranked. None: they were not selected.
+    """
     null_model: Word | None
     training_set: TrainingSet
     samples: Samples
@@ -266,7 +267,7 @@ class Submission:
 
     @property
     def n_generated(self) -> int | None:
-        """Generated crystals that the rows stand for; None where that can't be told.
+        """Number of generated crystals that the rows represent; None if unknown.
 
         A draw of a file that holds everything the model made is a draw of the model. Of a filtered
         file only the whole stands for what was made.
@@ -280,19 +281,19 @@ class Submission:
 
     @property
     def trained_on_reference(self) -> bool:
-        """Whether the model was scored against what it was trained on."""
+        """True if the model was scored against its own training set."""
         return self.training_set.crystals_hash == self.scored.reference.crystals_hash
 
     @property
     def leave_one_out(self) -> bool:
-        """Whether the samples are crystals of the reference, each scored against the others."""
+        """True if the samples are crystals of the reference, each scored against the others."""
         from novelty_metric.baselines import NULL_MODELS
 
         return self.null_model is not None and NULL_MODELS[self.null_model].leave_one_out
 
     @property
     def context(self) -> RunContext:
-        """What a report says of the run."""
+        """The description of the run for its report."""
         scored = self.scored
         generated = self.n_generated
         return RunContext(
@@ -320,7 +321,7 @@ class Submission:
     def report(
         self, rows: Sequence[CrystalResult], calibration: Calibration | None = None
     ) -> NoveltyReport:
-        """The report on the rows of the table of verdicts, beside a calibration if there is one.
+        """The report on the rows of the table of verdicts, with a calibration if there is one.
 
         Raises
         ------
@@ -348,7 +349,7 @@ def parse(text: str) -> Submission:
 
 
 def load_yaml(text: str) -> Any:
-    """Plain YAML: no tags, no anchors, no key twice, not deep.
+    """Plain YAML: no tags, no anchors, no repeated keys, limited depth.
 
     Raises
     ------
@@ -380,7 +381,7 @@ def load_yaml(text: str) -> Any:
 
 
 def _agree(submission: Submission) -> None:
-    """What the parts have to say alike."""
+    """Check that the parts agree with each other."""
     protocol = Protocol(**submission.scored.protocol)
     base, changes = protocol_changes(protocol)
     name = f"{base} (modified: {changes})" if changes else base
@@ -441,14 +442,14 @@ def _null_model_agrees(submission: Submission) -> None:
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """Without a title that repeats the name of each key."""
+    """Remove titles that only repeat the name of a key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def json_schema() -> dict[str, Any]:
-    """What `parse` asks of the keys and values, as JSON Schema."""
+    """The conditions of `parse` on keys and values, as JSON Schema."""
     found = adapter(Submission).json_schema(schema_generator=_WithoutTitles)
     for part in (found, *found["$defs"].values()):
         part.pop("description", None)  # older versions of pydantic have none

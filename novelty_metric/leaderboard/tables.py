@@ -58,7 +58,7 @@ COLUMNS = (
     *(f"novelty_{system}" for system in CRYSTAL_SYSTEMS),
     *(f"eligible_{system}" for system in CRYSTAL_SYSTEMS),
 )
-"""Of the CSV: a row a model; shares from 0 to 1, empty where nothing can be said."""
+"""Columns of the CSV: a row per model; shares from 0 to 1, empty if unknown."""
 
 
 def values_of(section: Section, entry: Entry) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def ratios_of(beside: BesideRealCrystals | None) -> tuple[Ratio | None, Ratio | 
 
 
 def csv_text(sections: Sequence[Section]) -> str:
-    """A row a model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
+    """A row per model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -149,7 +149,7 @@ def _cell(value: Any) -> Any:
 
 
 def json_text(sections: Sequence[Section]) -> str:
-    """All that the tables hold, and each submission's own words."""
+    """All values of the tables, and the statements of each submission."""
     content = {
         "schema_version": 1,
         "sections": [
@@ -191,7 +191,7 @@ def markdown(sections: Sequence[Section], caveat: str = "") -> str:
 
 
 def real_crystals_text(section: Section) -> str:
-    """Base rate of real crystals, and what the method misses; empty without a calibration."""
+    """Base rate of real crystals, and misses of the method; empty without a calibration."""
     calibration = section.of.context.calibration
     if calibration is None or calibration.base_rate is None:
         return ""
@@ -209,7 +209,7 @@ def real_crystals_text(section: Section) -> str:
 
 
 def beside_texts(report: NoveltyReport) -> list[str]:
-    """Novelty ratio, observed / expected and copying z, a dash where there is none."""
+    """Novelty ratio, observed / expected and copying z; a dash for a missing value."""
     beside = report.beside_real_crystals
     z = None if beside is None else beside.copying_z
     texts = ["–" if ratio is None else ratio.text for ratio in ratios_of(beside)]
@@ -217,7 +217,7 @@ def beside_texts(report: NoveltyReport) -> list[str]:
 
 
 def metastable_text(report: NoveltyReport) -> str:
-    """How many of the new prototypes are metastable, such as ``12 of 81``."""
+    """Metastable new prototypes of all new prototypes, such as ``12 of 81``."""
     found = report.new_prototypes
     return (
         "–" if found.metastable is None or not found.known else f"{found.metastable} of {found.new}"
@@ -225,6 +225,6 @@ def metastable_text(report: NoveltyReport) -> str:
 
 
 def _text(text: str) -> str:
-    """Text of a submission that Markdown shows as it is."""
+    """Text of a submission, escaped for Markdown."""
     escaped = re.sub(r"([\\`*_{}\[\]()#|!~])", r"\\\1", " ".join(text.split()))
     return escape(escaped, quote=False)

@@ -1,1 +1,1 @@
-"""Where reports go to beside the files."""
+"""Loggers of reports, in addition to files."""

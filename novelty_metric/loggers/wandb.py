@@ -1,4 +1,4 @@
-"""Reports in Weights & Biases: numbers, a table with pictures, charts, the files themselves."""
+"""Reports in Weights & Biases: numbers, a table with pictures, charts, and the files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("novelty_metric")
 
 MAX_ROWS = 1000
-"""Rows of a table of crystals; all are in the artifact."""
+"""Maximum number of rows in a table of crystals; the artifact has all."""
 
 _OPEN: WeakKeyDictionary[Any, dict[str, int | None]] = WeakKeyDictionary()
-"""For a run, the step at which an evaluation was logged last, by its prefix."""
+"""The step of the last logged evaluation, by run and prefix."""
 
 COLUMNS = (
     "id",
@@ -45,7 +45,7 @@ COLUMNS = (
 
 
 class WandbReports:
-    """Takes reports to a run of W&B, in any of its modes.
+    """Logs reports to a run of W&B, in any of its modes.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class WandbReports:
         step: int | None = None,
         prefix: str = "novelty",
     ) -> None:
-        """Log one report; does nothing once W&B could open no run.
+        """Log one report; does nothing if W&B failed to open a run before.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class WandbReports:
     # How an evaluation gets into the run's history
 
     def _pass_on(self, run: Any) -> None:
-        """Log what waits, one evaluation for each record of the run."""
+        """Log waiting evaluations, one per record of the run."""
         while self._waiting:
             prefix, content = self._waiting[0]
             step = _step(run)
@@ -212,14 +212,14 @@ class WandbReports:
             open_at[prefix] = _step(run)
 
     def _pass_on_all(self, run: Any) -> None:
-        """Log what still waits, each in a record of its own: nothing comes after it."""
+        """Log all waiting evaluations, each in its own record, because no record follows."""
         if self._waiting and _step(run) in _OPEN.get(run, {}).values():
             run.log({}, commit=True)  # the evaluation before them is in the open record
         while self._waiting:
             run.log(self._waiting.pop(0)[1], commit=True)
 
     def _at_the_end(self, run: Any) -> None:
-        """Have what still waits logged when the run is finished, by whomever."""
+        """Log the waiting evaluations when the run is finished, by any caller."""
         if self._ends_with_run:
             return
         with contextlib.suppress(ImportError, AttributeError, TypeError):
@@ -230,7 +230,7 @@ class WandbReports:
             self._ends_with_run = True
 
     def _define(self, prefix: str, names: set[str]) -> None:
-        """Show every metric over the epoch or the step.
+        """Use the epoch or the step as the axis of every metric.
 
         Also by its full name, which goes before patterns: `WandbLogger` has one for all names.
         """
@@ -246,7 +246,7 @@ class WandbReports:
     # What an evaluation gives to the run
 
     def _name(self, epoch: int | None, step: int | None) -> str:
-        """What a report is called in the run."""
+        """Name of a report in the run."""
         if self._over == "step" and step is not None:
             return f"step_{step:08d}"
         return "report" if epoch is None else f"epoch_{epoch:05d}"
@@ -293,7 +293,7 @@ class WandbReports:
 
 
 def _step(run: Any) -> int | None:
-    """The step of the record that a run collects now; None where it has none."""
+    """The step of the run's current record; None if there is none."""
     try:
         step = run.step
     except Exception:  # of many types, some of them W&B's own
@@ -302,7 +302,7 @@ def _step(run: Any) -> int | None:
 
 
 def _configure(run: Any, report: NoveltyReport, prefix: str) -> None:
-    """Add what the numbers can be compared by to the run's config; nothing of the user's goes."""
+    """Add the values by which runs can be compared to the run's config; nothing is overwritten."""
     ours = _config(report)
     key, there = prefix, run.config.get(prefix, {})
     if not isinstance(there, Mapping) or 0 < len(there.keys() & ours.keys()) < len(ours):
@@ -312,7 +312,7 @@ def _configure(run: Any, report: NoveltyReport, prefix: str) -> None:
 
 
 def crystal_table(report: NoveltyReport, pictures: Mapping[str, bytes]) -> Any:
-    """A ``wandb.Table`` with a row per crystal, up to `MAX_ROWS`, those with a picture first."""
+    """A ``wandb.Table`` with a row per crystal, up to `MAX_ROWS`; rows with a picture first."""
     import wandb
 
     with_picture = [row for row in report.results if row.id in pictures]
@@ -340,7 +340,7 @@ def _image(png: bytes, caption: str | None = None) -> Any:
 
 
 def charts(report: NoveltyReport, prefix: str) -> dict[str, Any]:
-    """Bar charts by crystal system: eligible crystals, and the share of each verdict."""
+    """Bar charts by crystal system: eligible crystals, and the proportion of each verdict."""
     import wandb
 
     groups = report.breakdown("crystal_system")
@@ -362,7 +362,7 @@ def charts(report: NoveltyReport, prefix: str) -> dict[str, Any]:
 
 
 def by_crystal_system(report: NoveltyReport, prefix: str) -> dict[str, float]:
-    """Eligible crystals of each crystal system, and the novelty among them."""
+    """Number of eligible crystals of each crystal system, and the novelty among them."""
     values: dict[str, float] = {}
     for key, group in report.breakdown("crystal_system").items():
         values[f"{prefix}/by_crystal_system/{key}"] = group.novelty.value
@@ -371,7 +371,7 @@ def by_crystal_system(report: NoveltyReport, prefix: str) -> dict[str, float]:
 
 
 def _config(report: NoveltyReport) -> dict[str, Any]:
-    """What a run's numbers can be compared by."""
+    """The values by which runs can be compared."""
     from novelty_metric.report.files import summary
 
     content = summary(report)

@@ -1,1 +1,1 @@
-"""Runs of any length: crystals stream through, finished ones are on disk at once."""
+"""Runs of any length: samples are streamed, and finished rows are written at once."""

@@ -1,4 +1,4 @@
-"""One chunk of a run, scored by whoever has it: this process, or a worker far away."""
+"""One chunk of a run, scored in this process or in a remote worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from novelty_metric.scoring.step_clock import StepClock
 from novelty_metric.verdict import CrystalResult
 
 IndexedSample = tuple[int, Sample]
-"""A sample with its position among all of the run."""
+"""A sample with its position in the run."""
 
 Seconds = dict[str, float]
 """Time per step (s)."""
@@ -27,7 +27,7 @@ Seconds = dict[str, float]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Samples to be scored together, and the file that tells how far this has come.
+    """Samples that are scored together, and the file with their progress.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What all chunks of a run share, small enough to go with each of them.
+    """Data that all chunks of a run share, small enough to be sent with each.
 
     Attributes
     ----------
@@ -62,11 +62,11 @@ class RunSpec:
 
 
 _OPEN: dict[str, Pipeline] = {}
-"""The pipeline of the run that this process works for."""
+"""The pipeline of the run for which this process works."""
 
 
 def score_chunk(spec: RunSpec, chunk: Chunk) -> Seconds:
-    """Score a chunk, each row into its log.
+    """Score a chunk, and write each row to its log.
 
     Where another worker began with it, this one goes on.
 
@@ -84,7 +84,7 @@ def score_chunk(spec: RunSpec, chunk: Chunk) -> Seconds:
 
 
 def relax_samples_of(spec: RunSpec, chunk: Chunk) -> tuple[list[Case], Seconds]:
-    """The relaxations of the samples that nobody finished before."""
+    """Relaxations of the samples that are not yet finished."""
     pipeline = _open(spec)
     cases = [Case(sample) for _, sample in _left(chunk)]
     pipeline.check(cases)
@@ -94,14 +94,14 @@ def relax_samples_of(spec: RunSpec, chunk: Chunk) -> tuple[list[Case], Seconds]:
 
 
 def search(spec: RunSpec, cases: list[Case]) -> tuple[list[Case], Seconds]:
-    """Their search."""
+    """Search for the parents of these samples."""
     pipeline = _open(spec)
     pipeline.search(cases)
     return cases, pipeline.clock.take_seconds()
 
 
 def relax_parents_of(spec: RunSpec, chunk: Chunk, cases: list[Case]) -> Seconds:
-    """The relaxations of their parents, each row into the log."""
+    """Relaxations of their parents; each row is written to the log."""
     pipeline = _open(spec)
     add = _by_position(chunk.samples, ChunkLog(chunk.log).add)
     pipeline.relax_parents(cases, lambda case: add(case.sample, pipeline.row(case)))
@@ -113,7 +113,7 @@ def score_into(
     samples: Sequence[IndexedSample],
     add: Callable[[int, CrystalResult], None],
 ) -> None:
-    """Score samples; `add` takes each row with its position."""
+    """Score samples; `add` receives each row with its position."""
     pipeline.score_each((sample for _, sample in samples), _by_position(samples, add))
 
 
@@ -138,7 +138,7 @@ def _open(spec: RunSpec) -> Pipeline:
 
 
 def _left(chunk: Chunk) -> list[IndexedSample]:
-    """The samples of a chunk that nobody finished before."""
+    """The samples of a chunk that are not yet finished."""
     finished = {position for position, _ in ChunkLog(chunk.log).rows()}
     return [indexed for indexed in chunk.samples if indexed[0] not in finished]
 
@@ -152,20 +152,20 @@ def _by_position(
 
 
 class ChunkLog:
-    """Rows that a worker has finished, a line of JSON each, on a disk that the run shares."""
+    """Finished rows of a worker, one line of JSON each, on a disk that all processes share."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, position: int, row: CrystalResult) -> None:
-        """Add a line; it is whole, or at the end and cut short, whenever the process ends."""
+        """Append a line. If the process ends meanwhile, only the last line can be incomplete."""
         # What stands before it may have been cut short.
         line = f"\n{position} {row_to_json(row)}\n"
         with self.path.open("ab") as stream:
             stream.write(line.encode())
 
     def rows(self) -> list[tuple[int, CrystalResult]]:
-        """Position and row of each whole line."""
+        """Position and row of each complete line."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -179,5 +179,5 @@ class ChunkLog:
         return found
 
     def remove(self) -> None:
-        """Forget them."""
+        """Delete the log."""
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run has finished so far, on disk: it survives the process, and continues from there."""
+"""Finished rows of a run on disk; after an interruption, the run continues from them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ JOURNAL_FILE = "journal.sqlite"
 SCHEMA_VERSION = "2"
 EVERYTHING = Draw()
 _SECONDS = 1.0
-"""Longest time that a finished row waits to be written."""
+"""Maximum time before a finished row is written (s)."""
 _ENDING = 0.5
-"""Seconds within which a process that ends its run has deleted the journal: to open it in that
-moment is an I/O error."""
+"""Time (s) in which a process that ends its run has deleted the journal. Opening it in this time is
+an I/O error.
+"""
 
 
 class Journal:
-    """Rows by the position of their sample, in one SQLite file that a single process has open.
+    """Rows by the position of their sample, in one SQLite file that only one process opens.
 
     Rows are JSON, compressed by zlib. What was written is whole whenever the process ends, also by
     a signal or a power cut. A row waits at most a second for its turn; call `flush` now and then.
@@ -82,7 +83,7 @@ class Journal:
     def _begin(
         self, folder: Path, identity: Mapping[str, Any], draw: Draw, *, overwrite: bool
     ) -> None:
-        """Make the tables, or take over what a run of the same identity has left."""
+        """Create the tables, or continue those of a run with the same identity."""
         own = json.dumps({"schema": SCHEMA_VERSION, **identity}, sort_keys=True)
         execute = self._connection.execute
         # One process alone: no file of shared memory, which network file systems can't hold.
@@ -120,7 +121,7 @@ class Journal:
     # Writing
 
     def add(self, position: int, row: CrystalResult) -> None:
-        """Keep the row of a sample."""
+        """Store the row of a sample."""
         comparable = row.structures is not None and row.structures.relaxed is not None
         packed = zlib.compress(row_to_json(row).encode(), 1)
         try:
@@ -136,7 +137,7 @@ class Journal:
         self.flush(force=False)
 
     def add_earlier(self, rows: Iterable[CrystalResult], seconds: Mapping[str, float]) -> None:
-        """Let the rows of a finished report of a smaller draw wait by id; once for a journal.
+        """Store the rows of a finished report on a smaller draw, by id; only once per journal.
 
         Parameters
         ----------
@@ -157,7 +158,7 @@ class Journal:
         self.add_seconds(seconds)
 
     def set_aside(self, row: CrystalResult) -> None:
-        """Let a row of a smaller draw wait by id."""
+        """Store a row of a smaller draw by its id."""
         packed = zlib.compress(row_to_json(row).encode(), 1)
         try:
             self._connection.execute(
@@ -167,7 +168,7 @@ class Journal:
             raise self._input_error(error) from error
 
     def take_earlier(self, identifier: str) -> CrystalResult | None:
-        """The row of that id of a smaller draw; it waits no longer."""
+        """Take the row with this id from the smaller draw."""
         found = self._connection.execute("SELECT row FROM earlier WHERE id = ?", (identifier,))
         row = found.fetchone()
         if row is None:
@@ -183,11 +184,11 @@ class Journal:
 
     @property
     def n_earlier(self) -> int:
-        """Rows of a smaller draw that wait."""
+        """Rows of a smaller draw that were not yet taken."""
         return int(self._connection.execute("SELECT COUNT(*) FROM earlier").fetchone()[0])
 
     def flush(self, *, force: bool = True) -> None:
-        """Bring what waits to the disk; without `force` once a second."""
+        """Write buffered rows to disk; without `force` once per second."""
         now = time.monotonic()
         if not self._waiting or not (force or now - self._written > _SECONDS):
             return
@@ -198,7 +199,7 @@ class Journal:
         self._waiting, self._written = False, now
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Add to the time per step, in which earlier processes have their part."""
+        """Add to the time per step, which includes earlier processes."""
         total = self.seconds()
         for step, more in seconds.items():
             total[step] = total.get(step, 0.0) + more
@@ -229,7 +230,7 @@ class Journal:
             yield row_from_json(zlib.decompress(packed))
 
     def comparable(self) -> Iterator[list[tuple[int, CrystalResult]]]:
-        """Positions and rows of one formula after the other, in order; those with a reduced cell.
+        """Positions and rows with a reduced cell, grouped by formula, in order.
 
         A formula that only one row has is left out: see `positions`.
         """
@@ -256,14 +257,14 @@ class Journal:
     # Ending
 
     def close(self) -> None:
-        """Keep everything and let others have it."""
+        """Write everything and release the file."""
         try:
             self.flush()
         finally:
             self._connection.close()
 
     def remove(self) -> None:
-        """The run is done: forget the journal."""
+        """Delete the journal; the run is finished."""
         self._connection.close()
         for suffix in ("", "-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -273,7 +274,7 @@ class Journal:
         return None if kept is None else Draw(*json.loads(kept))
 
     def _set_all_aside(self) -> None:
-        """Let all rows wait by id."""
+        """Store all rows by id, as those of a smaller draw."""
         for position, packed in self._connection.execute(
             "SELECT position, row FROM rows ORDER BY position"
         ).fetchall():
@@ -308,7 +309,7 @@ class Journal:
 
 
 def _other_run(kept: str | None, own: str, kept_draw: Draw | None, draw: Draw) -> str | None:
-    """What is other about the run that a journal is of, and what to do; None if it goes on."""
+    """How the journal's run differs, and what to do; None if the run can continue."""
     if kept is None:
         return None
     if kept != own:

@@ -1,4 +1,4 @@
-"""Where the parts of a run are scored: any `concurrent.futures.Executor`, made by a config."""
+"""Executors for the parts of a run: any `concurrent.futures.Executor`, made by a config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from novelty_metric.support.workers import worker_pool
 
 @dataclass(frozen=True)
 class Pool:
-    """An executor, and how many parts it is to be given ahead.
+    """An executor, and the number of parts submitted in advance.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Pool:
 
 @contextmanager
 def processes(workers: int | None = None) -> Iterator[Pool]:
-    """Processes of this machine.
+    """Processes on this machine.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def processes(workers: int | None = None) -> Iterator[Pool]:
 
 @contextmanager
 def relaxing_here(workers: int | None = None) -> Iterator[Pool]:
-    """Relaxations in this process, on its GPU, while processes of this machine search.
+    """Relaxations in this process, on its GPU; processes on this machine search meanwhile.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def dask(
     options: Mapping[str, Any] | None = None,
     relax_resource: str | None = None,
 ) -> Iterator[Pool]:
-    """A Dask cluster: one that is there, one of this machine's processes, or one that a queue runs.
+    """A Dask cluster: a running one, one of local processes, or one started through a queue.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def dask(
 
 @contextmanager
 def futures(executor: Executor | Callable[[], Executor], ahead: int = 64) -> Iterator[Pool]:
-    """Any other executor: MPI, Parsl, one of your own.
+    """Any other executor: MPI, Parsl, or your own.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A run from its samples to its report, however many there are and whatever ends it in between."""
+"""A run from its samples to its report, of any size, and resumable after any interruption."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
 
 PART = 256
-"""Samples that are scored together: they fill the batches of a relaxer, and bound memory."""
+"""Number of samples scored together: they fill a relaxer's batches, and limit the memory."""
 
 FAR_PART = 16
-"""The same for a worker of an executor: small, so that all have work until the end."""
+"""The same for a worker of an executor: small, so that all workers are busy until the end."""
 
 EARLY = 1000
-"""Samples after which it is said what is odd about them: not after hours of work."""
+"""Number of samples after which implausible samples are reported, before hours of work."""
 
 TRIES = 3
-"""Times that a part is begun where workers die."""
+"""Number of attempts for a part whose workers die."""
 
 LOG_FOLDER = "parts"
 
 
 class Run:
-    """Scores what streams by into a journal, and makes the report from it.
+    """Scores a stream of samples into a journal, and makes the report from it.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Run:
         )
 
     def score(self, samples: Iterable[Sample]) -> None:
-        """Score those that the journal does not hold.
+        """Score the samples that are not in the journal.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class Run:
             self.journal.flush()
 
     def report(self) -> NoveltyReport:
-        """The report on what is scored; its rows have no crystals and no candidates."""
+        """The report on the samples scored so far; its rows have no crystals and no candidates."""
         groups = self._groups()
         seen = Plausibility()
         seen.take_crystals(self._seen)
@@ -187,13 +187,13 @@ class Run:
         return NoveltyReport.from_results(slim, context)
 
     def rows(self) -> Iterator[CrystalResult]:
-        """The rows of the report with everything behind them, one by one."""
+        """The complete rows of the report, one by one."""
         groups = self._groups()
         for place, row in enumerate(self.journal.rows()):
             yield _grouped(row, groups[:, place])
 
     def finish(self) -> None:
-        """The report is safe: forget the journal."""
+        """Delete the journal; the report is stored."""
         self.journal.remove()
         folder = self._folder / LOG_FOLDER
         if folder.is_dir():
@@ -202,7 +202,7 @@ class Run:
             folder.rmdir()
 
     def close(self) -> None:
-        """Keep the journal for another time."""
+        """Keep the journal for a later run."""
         self.journal.close()
 
     # In this process
@@ -239,7 +239,7 @@ class Run:
     def _with_pool(
         self, pool: Pool, parts: Iterator[list[IndexedSample]], again: deque[_Try]
     ) -> list[_Try]:
-        """Work until all is done, or the pool breaks: then what it had under way."""
+        """Work until all is done. If the pool breaks, the unfinished parts are returned."""
         stages = _Stages(self._metric, pool)
         under_way: dict[Future[Any], tuple[_Try, Chunk, int]] = {}
         lost: list[_Try] = []
@@ -276,7 +276,7 @@ class Run:
                 self._collect(ChunkLog(chunk.log))
 
     def _after_a_death(self, tried: _Try) -> Iterator[_Try]:
-        """What is left of a part whose worker died; the last tries are for one crystal alone."""
+        """The rest of a part whose worker died; the last attempts have one crystal each."""
         left = [indexed for indexed in tried.samples if indexed[0] not in self.journal]
         number = tried.number + 1
         if left and number < TRIES - 1:
@@ -310,13 +310,13 @@ class Run:
     # Both
 
     def _looked_at(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """The samples, with a look at whether they are crystals at all."""
+        """The samples, with a check that they are plausible crystals."""
         for sample in samples:
             self._seen.add(sample.structure, sample.error)
             yield sample
 
     def _parts(self, samples: Iterator[Sample]) -> Iterator[list[IndexedSample]]:
-        """The samples that are not done, some at a time, numbered."""
+        """The unfinished samples in numbered parts."""
         # So many first: what is odd about them is said before any work is done.
         first = list(self._told_of(itertools.islice(samples, EARLY)))
         self._told = [*self._notes, *self._seen.findings()]
@@ -327,7 +327,7 @@ class Run:
             yield part
 
     def _is_known(self, position: int, sample: Sample) -> bool:
-        """Whether the journal holds the row of a sample, also by its id alone."""
+        """True if the journal has the row of a sample, also by its id alone."""
         if position in self.journal:
             return True
         # Rows hold ids as text that can be written, whatever bytes a file's name is made of.
@@ -343,7 +343,7 @@ class Run:
         return known
 
     def _told_of(self, samples: Iterator[Sample]) -> Iterator[Sample]:
-        """The first samples, with word of how many are read."""
+        """The first samples, with progress messages on the number read."""
         stage, number = "read samples", 0
         total = None if self._total is None else min(EARLY, self._total)
         self._progress(stage, 0, total)
@@ -353,7 +353,7 @@ class Run:
         self._progress(stage, number, number)
 
     def _groups(self) -> NDArray[np.int64]:
-        """Numbers of the groups of equal crystals of each row, -1 for what is not a crystal.
+        """Group number of the equal crystals of each row, -1 if it is not a crystal.
 
         Returns
         -------
@@ -397,14 +397,14 @@ class Run:
 
 @dataclass(frozen=True)
 class _Try:
-    """Samples of a part, and how many workers died of them."""
+    """Samples of a part, and the number of workers that died during it."""
 
     samples: list[IndexedSample]
     number: int
 
 
 class _Stages:
-    """What is asked of a pool for a chunk: all at once, or to relax, to search and to relax."""
+    """The stage that a pool runs for a chunk: all steps; or relaxation, search and relaxation."""
 
     def __init__(self, metric: SubstitutionNovelty, pool: Pool) -> None:
         self._pool = pool
@@ -417,7 +417,7 @@ class _Stages:
         )
 
     def submit(self, stage: int, chunk: Chunk, cases: list[Case] | None = None) -> Future[Any]:
-        """Have a stage done."""
+        """Submit a stage."""
         pool = self._pool
         if pool.relaxing is None:
             return pool.executor.submit(score_chunk, self._spec, chunk)
@@ -429,7 +429,7 @@ class _Stages:
         return pool.relaxing.submit(relax_parents_of, self._spec, chunk, cases)
 
     def result(self, stage: int, future: Future[Any]) -> tuple[list[Case] | None, dict[str, float]]:
-        """What came of it: cases for the next stage, or None after the last; and the time (s)."""
+        """The result: cases for the next stage (None after the last), and the time (s)."""
         if stage == self._count - 1:
             return None, future.result()
         cases, seconds = future.result()
@@ -437,12 +437,12 @@ class _Stages:
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether an executor says that a worker died rather than that its work failed."""
+    """True if an executor reports that a worker died, not that its work failed."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
 def _reduced(row: CrystalResult) -> Structure:
-    """The reduced crystal of a row that has one."""
+    """The reduced crystal of a row; it must have one."""
     assert row.structures is not None and row.structures.relaxed is not None
     return row.structures.relaxed.to_structure()
 
@@ -453,7 +453,7 @@ def _grouped(row: CrystalResult, groups: NDArray[np.int64]) -> CrystalResult:
 
 
 def _slim(row: CrystalResult) -> CrystalResult:
-    """The row without what a report does not count: half a kilobyte is left."""
+    """The row without the parts that a report does not count, about half a kilobyte."""
     return dataclasses.replace(
         row,
         parents=(),

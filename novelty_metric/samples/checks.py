@@ -36,7 +36,7 @@ def element(name: str | int) -> Element:
 
 
 def is_element(symbol: str) -> bool:
-    """Whether this is the symbol of an element, or D or T."""
+    """True for the symbol of an element, or D or T."""
     return symbol in _elements()
 
 

@@ -122,7 +122,7 @@ _UNEXPECTED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError
 
 
 def is_cif(text: str) -> bool:
-    """Whether the text has the grammar of CIF, and one data block."""
+    """True if the text has the grammar of CIF, and one data block."""
     from gemmi import cif
 
     try:

@@ -1,1 +1,1 @@
-"""What a user asked for: the composed configuration, checked, and the run folder that keeps it."""
+"""The user's settings: the composed and checked configuration, and the run folder with it."""

@@ -1,4 +1,4 @@
-"""From the words after the verb to the composed settings.
+"""Composition of the settings from the arguments after the verb.
 
 Hydra reads ``key=value`` with a grammar of its own, in which parentheses, commas, brackets and a
 few more characters mean something. File names may hold any of them, so the values that are free
@@ -36,12 +36,12 @@ _NOT_TEXT = ("null", "true", "false")
 _ASSIGNMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=\s]+)=(?P<value>.*)", re.DOTALL)
 _FILE_REFERENCE = "file"
 _NOT_NAMED = (_FILE_REFERENCE, "of_model")
-"""References that are not chosen by their own name."""
+"""References that are not selected by their own name."""
 
 
 @contextlib.contextmanager
 def own_hydra() -> Iterator[None]:
-    """Hydra as if nobody else used it: the application around this one keeps its own.
+    """Use Hydra without changing its global state in the surrounding application.
 
     Hydra has one state for a process. An application that is itself run by Hydra has it in use
     while it calls this command, and finds it again afterwards, also where the call fails.
@@ -64,7 +64,7 @@ def own_hydra() -> Iterator[None]:
 
 
 def config_folder() -> Path:
-    """Where the packaged configs are: in the package, or at the top of a checkout.
+    """The folder of the packaged configs: in the package, or at the top of a checkout.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def config_folder() -> Path:
 
 
 def choices(group: str, config_dir: Path | None = None) -> list[str]:
-    """Names of the configs of a group, the user's own included."""
+    """Names of the configs of a group, including the user's own."""
     folders = [config_folder()] + ([config_dir] if config_dir is not None else [])
     names = {path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")}
     return sorted(names.difference(_NOT_NAMED) if group == "reference" else names)
@@ -140,12 +140,12 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
 
 
 def search_path(config_dir: Path | None) -> list[str]:
-    """The override that lets Hydra find the user's own configs."""
+    """The override by which Hydra finds the user's own configs."""
     return [] if config_dir is None else [f"hydra.searchpath=[{quoted(_file_url(config_dir))}]"]
 
 
 def checked_sweep(word: str, config_dir: Path | None) -> str | None:
-    """A word that sweeps over configs of a group, its names checked; None if it is none.
+    """An argument that sweeps over configs of a group, with checked names; None for others.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def checked_sweep(word: str, config_dir: Path | None) -> str | None:
 
 
 def translate(word: str, config_dir: Path | None) -> list[str]:
-    """One word as typed to what Hydra is given.
+    """The argument for Hydra that corresponds to one argument as typed.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def translate(word: str, config_dir: Path | None) -> list[str]:
 
 
 def model_choice(name: str, known: Iterable[str]) -> str:
-    """The config of a model as its authors write its name: ``DiffCSP++``, ``CrystaLLM-π``.
+    """The config of a model by the name that its authors use: ``DiffCSP++``, ``CrystaLLM-π``.
 
     What is not recognised is given back as it is.
     """
@@ -228,7 +228,7 @@ def _plain(name: str) -> str:
 
 
 def quoted(value: str) -> str:
-    """A value that Hydra and OmegaConf read back exactly as it is here."""
+    """A value in a form that Hydra and OmegaConf read without change."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     # ${ would begin an interpolation; a backslash before it takes that meaning away.
@@ -260,7 +260,7 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _hydra_message(error: Exception) -> str:
-    """What Hydra says, in one line."""
+    """Hydra's error message, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
     quoted = re.match(r"(?:Error parsing override|Ambiguous value for argument) '(.*)'$", message)

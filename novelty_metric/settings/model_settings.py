@@ -1,4 +1,4 @@
-"""The settings of a model: how its files are read, what it was trained on, where it is from."""
+"""The settings of a model: format of its files, training set, and origin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from novelty_metric.support.validation import (
 )
 
 GENERIC = "generic"
-"""The model that is scored when none is named."""
+"""The default model."""
 
 
 def _known_formats(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ Names = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """A config of the group ``model``; every key but the name may be left out.
+    """A config of the group ``model``; all keys except the name are optional.
 
     Attributes
     ----------

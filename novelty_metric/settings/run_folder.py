@@ -1,4 +1,4 @@
-"""The folder that a run writes to, and what keeps two runs in it apart."""
+"""The output folder of a run, and the checks that keep different runs apart."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ NO_MATTER = (
     "detail",
     "rediscover",
 )
-"""Settings that change no answer; the samples are compared by content."""
+"""Settings that do not change results; samples are compared by content."""
 _NO_MATTER_INSIDE = ("model.formats", "relaxer.device", "relaxer.allow_pickle")
-"""Settings of a group that change no answer."""
+"""Settings of a group that do not change results."""
 _PATHS = ("samples", "reference.path", "hull.file", "cache", "relaxer.model", "rediscover")
-"""Settings that may be paths."""
+"""Settings that can be paths."""
 _RELATIVE = "relative_paths"
-"""Key of the settings under which these paths stand once more, as seen from the folder."""
+"""Key under which these paths are stored relative to the folder."""
 _DRAW = ("limit", "seed")
-"""Settings that say which samples are scored: the rows of fewer are kept."""
+"""Settings that select the samples; if they select more samples, existing rows are kept."""
 
 ADDED = {"leave_one_out": False, "second_potential": None}
-"""Settings that a folder of an older version lacks, with what held then."""
+"""Settings that folders of older versions lack, with their values in those versions."""
 
 _OTHER_VERBS = (
     *("summary.csv", "summary.md", "sensitivity.csv", "sensitivity.json"),
     *("controls.csv", "controls.json", "report.html", "explain", "parts", "job.json"),
 )
-"""What other verbs and multiruns write."""
+"""Files that other verbs and multiruns write."""
 
 
 def fingerprint(paths: Sequence[Path]) -> str | None:
-    """SHA-256 of a file, or of a folder's file names and contents; None for no path.
+    """SHA-256 of a file, or of a folder's file names and contents; None without a path.
 
     That of several is of their names and hashes, in order.
 
@@ -91,7 +91,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list[str]:
-    """Make the folder, and refuse one that holds a report of other settings, or others' files.
+    """Make the folder; refuse one with a report of other settings, or with other files.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list
 
 
 def _others_files(folder: Path, *, overwrite: bool) -> list[str]:
-    """What to say of a folder that no run has begun in, but that is not empty."""
+    """Error message for a folder that is not empty and does not belong to a run."""
     from novelty_metric.report.files import REPORT_FILES
     from novelty_metric.runs.journal import JOURNAL_FILE
 
@@ -168,25 +168,25 @@ def _it(names: list[str]) -> str:
 
 
 def _is_known(path: Path) -> bool:
-    """Whether a batch system or another verb of this command may have put it there."""
+    """True for a file that a batch system or another verb may have put there."""
     if path.name.startswith(".") or path.suffix in (".out", ".err", ".log"):
         return True
     return path.name in _OTHER_VERBS or (path / REPORT_FILE).exists()
 
 
 def draw_of(config: Mapping[str, Any]) -> Draw:
-    """Which of the samples a run of these settings scores."""
+    """The samples that a run with these settings scores."""
     return Draw(config.get("limit"), config.get("seed"))
 
 
 def is_larger(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the second settings are those of the first but for more of the samples."""
+    """True if the second settings equal the first, but select more of the samples."""
     one, other = draw_of(before), draw_of(now)
     return one != other and other.holds(one) and _without_draw(before) == _without_draw(now)
 
 
 def identity(config: Mapping[str, Any], store_hash: str) -> dict[str, Any]:
-    """What the rows of a run depend on, but for the samples that are drawn.
+    """All settings on which the rows depend, except for the selection of samples.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def identity(config: Mapping[str, Any], store_hash: str) -> dict[str, Any]:
 
 
 def _model_file(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of the file of the potential's model; empty if it is a published one."""
+    """SHA-256 of the potential's model file; empty for a published model."""
     model = _get(config, "relaxer.model")
     if not isinstance(model, str) or published_model(model) or not user_path(model).is_file():
         return {}
@@ -218,7 +218,7 @@ def _without_draw(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_absolute_paths(config: Mapping[str, Any], samples: Sequence[Path]) -> dict[str, Any]:
-    """The settings with paths that are found from any folder.
+    """The settings with absolute paths.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def with_absolute_paths(config: Mapping[str, Any], samples: Sequence[Path]) -> d
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Keep the settings beside the report that they made.
+    """Store the settings beside the report.
 
     Absolute paths are kept as seen from the folder too: it may be moved together with them.
     """
@@ -256,7 +256,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The settings that `write_config` kept, with paths where the files are now; None without any.
+    """The settings of `write_config`, with paths to the present files; None if there are none.
 
     A path that is not there any more is looked for as it was seen from the folder. Of a run of
     before that was kept, relative ones are looked for from where the command was given, as far as
@@ -286,18 +286,18 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def _as_list(value: object) -> list[str]:
-    """Paths of a setting that holds one, several or none."""
+    """Paths in a setting that holds one, several or none."""
     values = value if isinstance(value, list) else [value]
     return [path for path in values if isinstance(path, str)]
 
 
 def _one_or_more(paths: list[str]) -> str | list[str] | None:
-    """What such a setting holds for these."""
+    """The value of such a setting for these paths."""
     return paths if len(paths) > 1 else paths[0] if paths else None
 
 
 def _begun_in(folder: Path, out: object) -> Path:
-    """Where the command was given that wrote to the folder, by what it was called there."""
+    """The folder in which the command was given, relative to the run's folder."""
     whole = folder.resolve()
     if not isinstance(out, str) or Path(out).is_absolute():
         return whole.parent
@@ -308,12 +308,12 @@ def _begun_in(folder: Path, out: object) -> Path:
 
 
 def _absolute(path: Path) -> str:
-    """The path from the root; links stay, as ids may be made of a file's name."""
+    """The absolute path, with links unresolved, because ids can contain a file's name."""
     return os.path.normpath(path.absolute())
 
 
 def _get(config: Mapping[str, Any], name: str) -> Any:
-    """A setting by its dotted name; None if there is none."""
+    """A setting by its dotted name; None if it does not exist."""
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -321,7 +321,7 @@ def _get(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _with(config: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """The settings with another value of one that is there."""
+    """The settings with a new value of an existing one."""
     first, _, rest = name.partition(".")
     return {**config, first: _with(config[first], rest, value) if rest else value}
 
@@ -335,7 +335,7 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
 
 
 def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change an answer, each by its dotted name."""
+    """The settings that change results, each by its dotted name."""
     flat = {**ADDED, **_flat(config)}
     return {
         name: value

@@ -34,11 +34,11 @@ from novelty_metric.support.validation import (
 )
 
 MODEL_MARK = "{model}"
-"""What stands for the model's name in ``samples=``."""
+"""Placeholder of the model's name in ``samples=``."""
 
 
 def sample_paths(given: Any, model: str) -> tuple[Path, ...]:
-    """The files and folders that ``samples=`` names, each once.
+    """The files and folders of ``samples=``, each once.
 
     Text in brackets is a list, such as ``[a.csv,b.zip]``, unless there is a file of that name; a
     name with a comma stands in quotes. A name that nothing has may be a pattern such as
@@ -66,7 +66,7 @@ def sample_paths(given: Any, model: str) -> tuple[Path, ...]:
 
 
 def with_samples_together(words: Sequence[str]) -> list[str]:
-    """Words of a command line as typed, but several ``samples=`` made one list."""
+    """The arguments of a command line as typed, with several ``samples=`` merged to a list."""
     given = [word for word in words if word.startswith("samples=")]
     if len(given) < 2:
         return list(words)
@@ -127,7 +127,7 @@ def _exists(path: Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class WandbSettings:
-    """The run of W&B that a report is logged to, and how much of it is drawn."""
+    """The W&B run for the reports, and how much of a report is drawn."""
 
     __pydantic_config__ = STRICT
     name: Literal["wandb"] = "wandb"
@@ -197,7 +197,7 @@ def _protocol(value: Any) -> Protocol:
 
 
 def _named(value: Any, info: ValidationInfo) -> str | Mapping[str, Any] | None:
-    """A relaxer, hull or executor: its name, or what its config says that it is made of."""
+    """A relaxer, hull or executor: its name, or the config from which it is made."""
     name = str(info.field_name)
     group = _group(name, value)
     if "_target_" in group:
@@ -243,7 +243,7 @@ _Named = BeforeValidator(_named)
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
-    """What ``novelty-metric score`` was asked to do.
+    """The settings of ``novelty-metric score``.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Downloading one file: whole or not at all, and on from where a broken transfer stopped."""
+"""Download of one file: atomic, and resumed after a broken transfer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from novelty_metric.errors import InputError
 ATTEMPTS = 4
 CHUNK_BYTES = 1 << 18
 TIMEOUT = 30.0
-"""Seconds without an answer, or without a byte, after which an attempt is given up."""
+"""Time without an answer or a byte after which an attempt ends (s)."""
 
 Progress = Callable[[int, "int | None"], None]
 
 
 class Unreachable(InputError):
-    """There is no way to the address, as on a machine without a network."""
+    """The address cannot be reached, for example without a network."""
 
 
 def download(
@@ -92,7 +92,7 @@ WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
 
 
 class _Part:
-    """What has arrived of a file, and which file it is a part of."""
+    """The received part of a file, and the file to which it belongs."""
 
     def __init__(self, target: Path, url: str) -> None:
         self.path = target.with_name(f"{target.name}.part")
@@ -116,7 +116,7 @@ class _Part:
         return headers
 
     def receive(self, response: Any, progress: Progress | None) -> bool:
-        """Write what comes; whether the file is complete."""
+        """Write received data; returns True if the file is complete."""
         status = response.status_code
         if status == 416:  # nothing is left after what is here, or the file is another one
             complete = response.headers.get("Content-Range", "").endswith(f"/{self.size}")
@@ -154,7 +154,7 @@ class _Part:
         self._note.write_text(json.dumps(note), encoding="utf-8")
 
     def _read_tag(self) -> str | None:
-        """The entity tag of the part, or None if there is no part of this address."""
+        """The entity tag of the part; None if there is no part of this address."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -163,7 +163,7 @@ class _Part:
 
 
 def short_reason(error: Exception) -> str:
-    """The innermost reason of an exception of requests, in a few words."""
+    """The root cause of an exception of requests, as short text."""
     inner: BaseException = error
     while inner.__context__ is not None or inner.__cause__ is not None:
         inner = inner.__cause__ or inner.__context__  # type: ignore[assignment]

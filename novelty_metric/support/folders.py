@@ -1,4 +1,4 @@
-"""Where the package keeps what it ships and what it makes, and how it writes a file."""
+"""Folders of packaged data and of the cache, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 DATA_FOLDER = Path(__file__).resolve().parents[1] / "data"
-"""Data that the package carries."""
+"""Folder of the packaged data."""
 
 
 def cache_folder() -> Path:
@@ -20,13 +20,13 @@ def cache_folder() -> Path:
 
 
 def user_path(text: str) -> Path:
-    """A path as typed; ``~/`` is the home folder, which shells leave alone after ``=``."""
+    """A path as typed; ``~/`` is the home folder, which shells do not expand after ``=``."""
     path = Path(text)
     return path.expanduser() if text.startswith("~/") and not path.exists() else path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
+    """Write a file atomically."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as stream:

@@ -1,4 +1,4 @@
-"""How this package starts processes, and what is said where a script lacks the guard for that."""
+"""Start of processes, and the error for a script without the guard that this needs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MISSING_GUARD = (
     "with workers=1, executor=none, asynchronous=False"
 )
 _NO_GUARD = 76
-"""Exit status of a process that was about to start processes while it still read the script."""
+"""Exit status of a process that tried to start processes while it was reading the script."""
 _STATUS_SECONDS = 10.0
-"""How long at most to wait for the exit status of a process that has ended."""
+"""Maximum wait for the exit status of an ended process (s)."""
 _OWN = "novelty-metric "
-"""How the names of this package's processes begin."""
+"""First part of the names of this package's processes."""
 
 
 class OwnContext(SpawnContext):
-    """Starts processes that read the main script first, as Python's ``spawn`` does.
+    """Starts processes that read the main script first, like Python's ``spawn``.
 
     A forked copy of a process that holds threads of torch can hang, so nothing is forked.
 
@@ -56,19 +56,19 @@ class OwnContext(SpawnContext):
 
     @property
     def guard_is_missing(self) -> bool:
-        """Whether a process that has ended did so because the script has no guard."""
+        """True if an ended process ended because the script has no guard."""
         started = [process for process in self._started if process.ident is not None]
         ended = wait([process.sentinel for process in started], timeout=0)
         return any(_exit_status(p) == _NO_GUARD for p in started if p.sentinel in ended)
 
     def terminate(self) -> None:
-        """End every process that was started here and still runs."""
+        """End all running processes that were started here."""
         for process in self._started:
             if process.ident is not None and process.is_alive():
                 process.terminate()
 
     def require_guard(self) -> None:
-        """Refuse a script without its guard, once the process that misses it has ended.
+        """Refuse a script without its guard, after the process that noticed this has ended.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class OwnContext(SpawnContext):
 
 
 def _exit_status(process: SpawnProcess) -> int | None:
-    """Exit status of a process whose sentinel is ready, which is a moment before the status is.
+    """Exit status of a process with a ready sentinel; the status follows a moment later.
 
     Another thread may read the status at the same time: then this one sees nothing at first.
     """
@@ -91,7 +91,7 @@ def _exit_status(process: SpawnProcess) -> int | None:
 
 
 def require_guarded_script() -> None:
-    """Refuse a script that can have no guard, before a library starts processes of its own.
+    """Refuse a script that cannot have a guard, before a library starts its own processes.
 
     Such processes read the script again and end; only after a time does the library tell that it
     waits in vain. A script that asks which process it is in has a guard of some kind.

@@ -1,14 +1,14 @@
-"""How a long run tells where it stands, without knowing who listens."""
+"""Progress of a long run, independent of the display."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 WHOLE = "score"
-"""The stage that counts the samples of a run which are done; others lie within it."""
+"""The stage that counts the finished samples of a run; other stages lie within it."""
 
 ProgressCallback = Callable[[str, int, int | None], None]
-"""Called as ``progress(stage, done, total)``; `total` is None while it is not known.
+"""Called as ``progress(stage, done, total)``; `total` is None if it is unknown.
 
 A stage begins with its first call, usually with `done` = 0, and ends when `done` reaches `total`
 or another stage begins. Stages may overlap; calls come from one thread.
@@ -16,4 +16,4 @@ or another stage begins. Stages may overlap; calls come from one thread.
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""

@@ -1,4 +1,4 @@
-"""Keep what libraries print, warn and log off the screen."""
+"""Suppression of output, warnings and logs of libraries."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import TextIO
 
 DEBUG_VARIABLE = "NOVELTY_METRIC_DEBUG"
 _LOGGERS = ("PIL", "ase", "chgnet", "fontTools", "matplotlib", "numba", "pymatgen", "smact")
-"""Libraries with a logger; at the level DEBUG some write thousands of lines."""
+"""Libraries with a logger; some write thousands of lines at the level DEBUG."""
 
 
 def debugging() -> bool:
-    """Whether the user asked to see everything, tracebacks included."""
+    """True if the user asked for all output, including tracebacks."""
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Send standard output and standard error nowhere, and give a way past: the real stderr.
+    """Discard standard output and standard error; gives the real stderr.
 
     Python's streams and warnings are silenced as well as the file descriptors 1 and 2, which C
     libraries and worker processes write to. Under ``NOVELTY_METRIC_DEBUG=1`` nothing is silenced.
@@ -64,7 +64,7 @@ def quiet() -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """Ignore warnings, and of the libraries' log lines all but errors, for the time of our calls.
+    """Ignore warnings of libraries, and their log lines except for errors, during our calls.
 
     Standard output and standard error stay as they are: other threads may write there. So do our
     own logger and the user's.

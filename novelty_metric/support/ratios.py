@@ -1,4 +1,4 @@
-"""Ratios of two shares, and of a share to what real crystals lead one to expect."""
+"""Ratios of two shares, and of a share to the value expected from real crystals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ratio:
 
     @property
     def text(self) -> str:
-        """Such as ``4.7 [3.1-7.0]``; without an upper limit ``at least 3.3``."""
+        """The ratio as text, such as ``4.7 [3.1-7.0]``; without an upper limit ``at least 3.3``."""
         if self.value is None:
             return "unknown"
         if not math.isfinite(self.high):
@@ -55,7 +55,7 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class Standardised:
-    """Observed hits beside the number that real crystals of the same crystal systems would give.
+    """Observed hits, and the number expected from real crystals of the same crystal systems.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ def _chi_squared(hits: int, total: int, share: float) -> float:
 
 
 def _root(excess: Callable[[float], float], inside: float, step: float) -> float:
-    """Logarithm of the ratio where `excess` turns positive from `inside` on, by bisection."""
+    """Logarithm of the ratio at which `excess` becomes positive beyond `inside`, by bisection."""
     outside = inside + step
     while excess(math.exp(outside)) < 0 and abs(outside) < 100:
         inside, outside = outside, outside + step
@@ -173,11 +173,11 @@ def _root(excess: Callable[[float], float], inside: float, step: float) -> float
 
 
 PRIOR_CRYSTALS = 0.5
-"""Weight of the base rate of all crystal systems in that of one, in crystals."""
+"""Weight of the base rate of all crystal systems in that of one, as a number of crystals."""
 
 
 def standardised(strata: Sequence[Stratum]) -> Standardised | None:
-    """Observed over expected hits: is the model beyond real crystals of the symmetries it makes?
+    """Observed / expected hits, compared with real crystals of the same crystal systems.
 
     The expected number is ``Σ n_s b_s`` over the crystal systems, with n_s the model's crystals in
     it and b_s the base rate. As some systems hold few real crystals, b_s is drawn towards the base
@@ -224,7 +224,7 @@ def _of_model(strata: Sequence[Stratum]) -> tuple[int, int]:
 
 
 def _rates(strata: Sequence[Stratum]) -> list[_Rate]:
-    """The base rates of the crystal systems of the model, drawn towards that of all."""
+    """The base rates of the model's crystal systems, shrunk towards the overall rate."""
     _, total = _of_model(strata)
     base_total = sum(stratum.base_total for stratum in strata)
     crude = sum(stratum.base_hits for stratum in strata) / base_total
@@ -240,7 +240,7 @@ def _rates(strata: Sequence[Stratum]) -> list[_Rate]:
 
 
 def score_of_ratio(ratio: float, strata: Sequence[Stratum]) -> float:
-    """Chi-squared of ``p = ratio Σ weight b``, with the shares that are most likely under it.
+    """Chi-squared of ``p = ratio Σ weight b``, with the most likely shares under this condition.
 
     They solve ``(hits − total p) / (p (1 − p)) = −λ``, and with the counts of each base rate
     ``(hits − total b) / (b (1 − b)) = λ ratio weight``, for the λ that meets the condition; the sum
@@ -282,7 +282,7 @@ def _most_likely(hits: float, total: float, pull: float) -> float:
 
 
 def copying_z(generated: Sequence[float], left_out: Sequence[float]) -> float | None:
-    """Z of the three-sample test on data copying: negative where the model lies nearer.
+    """Z of the three-sample test for data copying; it is negative if the model lies nearer.
 
     The Mann-Whitney statistic of the distances to the nearest reference crystal: of the generated
     crystals and of real ones that the reference does not hold. Below −3 the model copies; near 0 it

@@ -1,4 +1,4 @@
-"""Shares and means with their uncertainty: intervals, changes, bounds over what is open."""
+"""Shares and means with their uncertainty: intervals, changes, bounds for unknown results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its 95 % interval; the limits are None where one value says nothing of them."""
+    """A mean with its 95 % interval; the limits are None for a single value."""
 
     value: float
     low: float | None
@@ -38,20 +38,20 @@ class Change:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the interval excludes no change at all."""
+        """True if the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Least and greatest value that a share can still take."""
+    """Lowest and highest possible value of a share."""
 
     low: float
     high: float
 
 
 def wilson(hits: float, total: float, *, z: float = Z_95) -> Interval | None:
-    """Share of hits with Wilson's score interval, or None where nothing was counted.
+    """Share of hits with Wilson's score interval; None if nothing was counted.
 
     The interval holds every p for which ``|hits / total − p| ≤ z·sqrt(p(1 − p) / total)``; it stays
     within [0, 1] and has a width even at 0 and 1, unlike the textbook one.
@@ -95,7 +95,7 @@ def wilson(hits: float, total: float, *, z: float = Z_95) -> Interval | None:
 def newcombe(
     before: tuple[float, int], after: tuple[float, int], *, correlation: float = 0.0
 ) -> Change | None:
-    """Change of a share with Newcombe's hybrid score interval; None where nothing was counted.
+    """Change of a share with Newcombe's hybrid score interval; None if nothing was counted.
 
     With l, u the Wilson limits of p1 = before and p2 = after, and r the correlation::
 
@@ -144,7 +144,7 @@ def newcombe(
 def share_bounds(
     hits: int, total: int, *, undecided: int = 0, may_join_hit: int = 0, may_join_miss: int = 0
 ) -> Bounds | None:
-    """Least and greatest share of hits, when some answers and some members are not known.
+    """Lowest and highest share of hits, if some results and some members are unknown.
 
     ``low  = hits / (total + may_join_miss)``: every undecided member is a miss, and whoever may
     join as a miss does.
@@ -185,7 +185,7 @@ def share_bounds(
 def mean_estimate(
     values: Sequence[float], *, lowest: float = -math.inf, highest: float = math.inf
 ) -> Estimate | None:
-    """Mean with Student's t interval, ``mean ± t(0.975, n − 1)·s / sqrt(n)``, or None of nothing.
+    """Mean with Student's t interval, ``mean ± t(0.975, n − 1)·s / sqrt(n)``; None without values.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Figures as text: durations, and shares in per cent."""
+"""Numbers as text: durations, and shares in per cent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WithLimits(Limits, Protocol):
 
 
 def duration(seconds: float, *, about: bool = False) -> str:
-    """Such as ``<0.1 s``, ``3.2 s``, ``4 min`` or ``2 h 13 min``.
+    """A duration as text, such as ``<0.1 s``, ``3.2 s``, ``4 min`` or ``2 h 13 min``.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def duration(seconds: float, *, about: bool = False) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share from 0 to 1 such as ``17 %``; a dash for none."""
+    """A share from 0 to 1 as text, such as ``17 %``; a dash for None."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 

@@ -1,4 +1,4 @@
-"""What a value must be, for pydantic; and what pydantic finds wrong, in one line of ours.
+"""Conditions on values for pydantic, and pydantic's errors in one line of our own text.
 
 A class is a dataclass with `STRICT` as its ``__pydantic_config__``; its fields are annotated with
 the types of this module. pydantic reads it, and makes the JSON Schema of it.
@@ -28,7 +28,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from novelty_metric.errors import InputError, near_or_known
 
 STRICT = ConfigDict(extra="forbid")
-"""No key is taken that is not known."""
+"""Base class that refuses unknown keys."""
 MOST = 10**12
 _MUST_BE = "must_be"
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
@@ -38,7 +38,7 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True)
 class MustBe:
-    """Says what a value must be, whatever pydantic has against it."""
+    """States the condition on a value, in place of pydantic's error message."""
 
     what: str
 
@@ -58,7 +58,7 @@ class MustBe:
 
 @dataclass(frozen=True)
 class Text(GroupedMetadata):
-    """Text of bounded length; with a pattern, the whole of it has to fit."""
+    """Text of limited length; a pattern must match the whole text."""
 
     longest: int = 200
     pattern: str | None = None
@@ -81,7 +81,7 @@ def _printable(value: str) -> str:
 
 @dataclass(frozen=True)
 class Whole(GroupedMetadata):
-    """A whole number within limits."""
+    """An integer within limits."""
 
     least: int = 0
     most: int = MOST
@@ -96,7 +96,7 @@ class Whole(GroupedMetadata):
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """Exactly these keys, each of its own type."""
+    """Exactly these keys, each with its own type."""
 
     types: Mapping[str, Any]
 
@@ -126,7 +126,7 @@ def validated(
     key: str = "key",
     context: Mapping[str, Any] | None = None,
 ) -> Model:
-    """The content, checked, as what is asked for.
+    """The content as an object of the requested type, after a check.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def adapter(made: Any) -> TypeAdapter[Any]:
 
 
 def _line(error: ErrorDetails, made: Any, inside: str, key: str) -> str:
-    """What is wrong, in this package's words."""
+    """The error message, in this package's own text."""
     where = inside
     for part in error["loc"]:
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else part
@@ -195,7 +195,7 @@ def _line(error: ErrorDetails, made: Any, inside: str, key: str) -> str:
 
 
 def _keys(made: Any, path: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at a place within a type; none where any key is taken."""
+    """The known keys at a place within a type; empty if all keys are accepted."""
     for part in path:
         if isinstance(part, str):
             made = _with_keys(made)
@@ -208,7 +208,7 @@ def _keys(made: Any, path: tuple[int | str, ...]) -> list[str]:
 
 
 def _with_keys(hint: Any) -> Any:
-    """What has keys of its own: the dataclass that a field holds, alone, or several of them."""
+    """The dataclass in a field, alone or in a sequence."""
     if isinstance(hint, Keys) or (isinstance(hint, type) and is_dataclass(hint)):
         return hint
     return next(filter(None, map(_with_keys, get_args(hint))), None)
@@ -219,6 +219,6 @@ def _literals(expected: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as a message shows it."""
+    """A value in a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""Which versions of the libraries, and which machine, an answer came from."""
+"""Versions of the libraries, and the machine, behind a result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RELAXATION = ("ase", "torch", "chgnet")
 
 
 def installed_versions(packages: Iterable[str] = (*ANSWER, *RELAXATION)) -> dict[str, str]:
-    """Installed version of each package, and of Python; a package that is missing is left out."""
+    """Installed version of each package and of Python; missing packages are left out."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -33,7 +33,7 @@ def installed_versions(packages: Iterable[str] = (*ANSWER, *RELAXATION)) -> dict
 
 
 def advice_on_imports(error: ImportError) -> str:
-    """What does not fit where an installed package can't be imported, and what to install.
+    """Error message for an installed package that cannot be imported, with what to install.
 
     Compiled packages refuse a NumPy that is too old for them, and not all of them say in their
     metadata which one they need: pip can install them side by side.
@@ -69,7 +69,7 @@ def advice_on_imports(error: ImportError) -> str:
 
 
 def _requirements_below(root: str) -> list[tuple[str, Requirement]]:
-    """Every requirement of `root` and of what it needs, with the package that has it."""
+    """All requirements of `root` and of its dependencies, with the package that has each."""
     from packaging.requirements import Requirement
 
     found, waiting, seen = [], [root], {root}
@@ -90,7 +90,7 @@ def _requirements_below(root: str) -> list[tuple[str, Requirement]]:
 
 
 def this_machine(device: str | None = None) -> dict[str, str]:
-    """What of this machine can change the time of a run, or the last digits of an energy.
+    """Properties of this machine that can change the time of a run, or last digits of an energy.
 
     Parameters
     ----------

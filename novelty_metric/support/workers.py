@@ -1,4 +1,4 @@
-"""Worker processes: how they start, how their owner speaks with them, and that none is left."""
+"""Worker processes: their start, the messages with their owner, and their end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 from novelty_metric.support.processes import OwnContext
 
 _PATIENCE = 20.0
-"""Seconds for a process to end by itself."""
+"""Time for a process to end by itself (s)."""
 _LOOK = 1.0
-"""Seconds after which a process looks again whether its owner is alive."""
+"""Interval at which a process checks that its owner is alive (s)."""
 
 
 class WorkerDiedError(Exception):
-    """A worker process has ended although its owner still needs it.
+    """A worker process ended although its owner still needs it.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class WorkerDiedError(Exception):
 
 
 class WorkerProcess:
-    """A worker process as its owner sees it; messages go both ways.
+    """A worker process, from its owner's side; messages go both ways.
 
     It ignores Ctrl-C, which reaches the whole process group, and ends soon after its owner, however
     that one ended.
@@ -68,7 +68,7 @@ class WorkerProcess:
         theirs.close()
 
     def send(self, message: Any) -> None:
-        """Send a message; where the process has died, `receive` says so."""
+        """Send a message; if the process has died, `receive` reports it."""
         with contextlib.suppress(OSError):
             self.connection.send(message)
 
@@ -88,7 +88,7 @@ class WorkerProcess:
             raise WorkerDiedError(self._process.exitcode) from None
 
     def terminate(self) -> None:
-        """End what it does; `end` waits for that."""
+        """Stop the process; `end` waits for that."""
         self._process.terminate()
 
     def end(self, *, at_once: bool) -> None:
@@ -110,14 +110,14 @@ class WorkerProcess:
         self._close()
 
     def _close(self) -> None:
-        """Close the connection once, although two threads may find the process dead."""
+        """Close the connection once, even if two threads notice the dead process."""
         with self._closing:
             self.connection.close()
 
 
 @contextmanager
 def worker_pool(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes as an executor. An error ends them at once, and none is left at the end.
+    """Worker processes as an executor. An error ends them at once; none remains at the end.
 
     Raises
     ------
@@ -137,13 +137,13 @@ def worker_pool(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _work(work: Callable[..., None], connection: Connection, arguments: tuple[Any, ...]) -> None:
-    """The life of a worker process."""
+    """Main function of a worker process."""
     _begin()
     work(connection, *arguments)
 
 
 def _begin() -> None:
-    """What every worker process does first."""
+    """First actions of every worker process."""
     # The owner decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     owner = multiprocessing.parent_process()
@@ -152,7 +152,7 @@ def _begin() -> None:
 
 
 def _end_with(owner: int | None) -> None:
-    """End this process, and those that it has started, once its owner is gone.
+    """End this process, and those that it has started, when its owner ends.
 
     The end of the pipe says so too, but only to one who reads it, and not while another process
     that was forked from the owner still holds a copy.

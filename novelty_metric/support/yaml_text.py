@@ -1,4 +1,4 @@
-"""YAML in which no key is given twice; PyYAML takes the last of them."""
+"""YAML without repeated keys; PyYAML would use the last one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from novelty_metric.errors import InputError
 
 
 def load_yaml_once(text: str) -> Any:
-    """Plain YAML, in which every key of a mapping is text and given once.
+    """Plain YAML, in which every key of a mapping is text and occurs once.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The verdicts of the eligible crystals as one bar, told apart without colour too."""
+"""The verdicts of the eligible crystals as one bar, distinguishable without colour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASCII = "-=#?"
 
 
 def verdict_bar(report: NoveltyReport, console: Console) -> Group:
-    """The bar, and below it what its parts mean."""
+    """The bar, with a legend below."""
     blocks = _BLOCKS if can_print(_BLOCKS, console) else _ASCII
     signs = dict(zip(Verdict, blocks, strict=True))
     lengths = parts([report.counts[verdict] for verdict in Verdict], min(WIDTH, console.width))
@@ -38,7 +38,7 @@ def verdict_bar(report: NoveltyReport, console: Console) -> Group:
 
 
 def parts(counts: Sequence[int], length: int) -> list[int]:
-    """Lengths in whole characters that add up to `length`, in proportion to the counts.
+    """Integer lengths proportional to the counts, with the sum `length`.
 
     What occurs has at least one character; the characters that rounding leaves over go to the
     largest remainders.

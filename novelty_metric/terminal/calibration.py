@@ -1,4 +1,4 @@
-"""Real crystals beside a model: the line under the headline, and what `calibrate` prints."""
+"""Comparison with real crystals: the line under the headline, and the output of `calibrate`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
-    """What to read the headline against: real crystals, or how to have them scored.
+    """The comparison values of the headline from real crystals, or how to compute them.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
 
 
 def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
-    """How the model compares with real crystals, in words; None where no ratio is known."""
+    """The comparison of the model with real crystals, as text; None without a ratio."""
     expected = beside.standardised
     ratio = beside.novelty_ratio if expected is None else expected.ratio
     if ratio is None:
@@ -127,7 +127,7 @@ def print_calibration(name: str, calibration: Calibration, console: Console) -> 
 
 
 def agreement_lines(calibration: Calibration) -> list[str]:
-    """Whether the two estimates of the base rate agree, and what the method misses."""
+    """The agreement of the two estimates of the base rate, and the misses of the method."""
     lines = []
     change = calibration.change_to_held_out
     if change is not None:
@@ -142,7 +142,7 @@ def agreement_lines(calibration: Calibration) -> list[str]:
 
 
 def sensitivity_line(sensitivity: Sensitivity) -> str:
-    """How many known substitutions the method finds, such as 19 of 20."""
+    """The known substitutions that the method finds, such as 19 of 20."""
     n, share = sensitivity.total, percent_interval(sensitivity.share, 0, unit=" %")
     return (
         f"The method finds {sensitivity.hits} of {n} known substitutions ({share}); "

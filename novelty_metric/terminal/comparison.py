@@ -15,13 +15,13 @@ from novelty_metric.support.text import percent_interval, points_interval
 from novelty_metric.terminal.tables import estimate_cell, plain_table
 
 MOST_CHANGES = 20
-"""Crystals that a comparison lists at most, unless all are asked for."""
+"""Maximum number of crystals that a comparison lists by default."""
 
 
 def print_comparison(
     comparison: Comparison, console: Console, *, all_changes: bool = False
 ) -> None:
-    """Print a comparison: shares with their change, the crystals that changed, and warnings.
+    """Print a comparison: shares with their changes, the crystals that changed, and warnings.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def print_comparison(
 
 
 def _print_ratios(comparison: Comparison, console: Console) -> None:
-    """Print how both runs compare with real crystals."""
+    """Print the comparison of both runs with real crystals."""
     if not comparison.ratios:
         return
     table = plain_table()
@@ -88,7 +88,7 @@ def _share_cells(share: Share) -> tuple[str, str]:
 
 
 def print_spread(found: SpreadReport, console: Console) -> None:
-    """Print the figures of several runs: mean, spread between them, and what chance explains."""
+    """Print the figures of several runs: mean, spread, and the spread expected by chance."""
     table = plain_table()
     table.add_column("figure")
     for name in ("runs", "mean [95 %]", "sd", "sd by chance", "least", "most"):

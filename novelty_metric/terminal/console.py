@@ -1,4 +1,4 @@
-"""A console on a stream, and what can be printed there.
+"""A console for a stream, and the characters that it can print.
 
 Imports rich, so it is itself imported only by the command line. The words are plain ASCII; rich
 draws the rules of the tables in ASCII as well where the terminal's encoding asks for it.
@@ -12,16 +12,16 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 
 WIDEST = 100
-"""Columns that the table takes at most: wider lines are harder to read."""
+"""Maximum width of tables (columns): wider lines are harder to read."""
 
 
 def without_trailing_blanks(text: str) -> str:
-    """The text without what fills the last column of a table."""
+    """The text without trailing blanks, which fill the last column of a table."""
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
 class _WithoutTrailingBlanks:
-    """A stream that is not a terminal, without the blanks that fill a table's last column."""
+    """A non-terminal stream without the trailing blanks of tables."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -35,7 +35,7 @@ class _WithoutTrailingBlanks:
 
 
 def stdout_console(stream: TextIO) -> Console:
-    """A console that prints to a stream, coloured only on a terminal."""
+    """A console that prints to a stream; coloured only on a terminal."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.file = cast("TextIO", _WithoutTrailingBlanks(stream))
@@ -43,12 +43,12 @@ def stdout_console(stream: TextIO) -> Console:
 
 
 def can_print(text: str, console: Console) -> bool:
-    """Whether the console can encode a text."""
+    """True if the console can encode a text."""
     return printable(text, console) == text
 
 
 def printable(text: object, console: Console) -> str:
-    """The text with what a console can't encode replaced: it would end the program half-way."""
+    """The text with characters replaced that the console cannot encode, to avoid an error."""
     return str(text).encode(console.encoding, "replace").decode(console.encoding)
 
 

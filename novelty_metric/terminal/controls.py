@@ -1,4 +1,4 @@
-"""The controls: shares of right answers, and the answers that were wrong."""
+"""The controls: shares of correct verdicts, and the wrong verdicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from novelty_metric.terminal.tables import plain_table
 
 
 def print_controls(found: ControlsResult, console: Console) -> None:
-    """Print the controls: shares of right answers, and the answers that were wrong."""
+    """Print the controls: shares of correct verdicts, and the wrong verdicts."""
     table = plain_table()
     table.add_column("control", no_wrap=True)
     table.add_column("measure", no_wrap=True)
@@ -67,7 +67,7 @@ def _most_first(group: tuple[tuple[str, str, str], list[str]]) -> int:
 
 
 def _measure(words: str) -> str:
-    """A control's measure, short enough for its column."""
+    """A control's measure, shortened for its column."""
     for long, short in (("sensitivity", "sens."), ("specificity", "spec."), (", of ", ", ")):
         words = words.replace(long, short)
     return words

@@ -33,7 +33,7 @@ def print_report(
     out: Path | None = None,
     seconds: float | None = None,
 ) -> None:
-    """Print a report: headline, verdicts, crystal systems, what was left out, and the settings.
+    """Print a report: headline, verdicts, crystal systems, excluded crystals and settings.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _verdict_table(report: NoveltyReport) -> Table:
 
 
 def _nearest_table(report: NoveltyReport) -> Table:
-    """How far the nearest parents are: mean and quantiles."""
+    """Distances to the nearest parents: mean and quantiles."""
     graded = report.graded
     table = plain_table()
     table.add_column("nearest parent")
@@ -138,7 +138,7 @@ def _nearest_table(report: NoveltyReport) -> Table:
 
 
 def _quality_table(report: NoveltyReport) -> Table:
-    """Headlines and the figures of earlier papers, with and without suspect energies."""
+    """Headlines and the measures of earlier papers, with and without suspect energies."""
     n_suspect = count_suspect(report)
     reports = [report, report.without_suspect] if n_suspect else [report]
     table = plain_table()
@@ -182,7 +182,7 @@ def _quality_table(report: NoveltyReport) -> Table:
 
 
 def _relaxation_table(report: NoveltyReport) -> Table:
-    """What the relaxation changed in the samples."""
+    """Changes of the samples by the relaxation."""
     table = plain_table()
     table.add_column("relaxation of the samples")
     table.add_column("mean [95 %]", justify="right")
@@ -196,7 +196,7 @@ def _relaxation_table(report: NoveltyReport) -> Table:
 
 
 def _years_table(found: Rediscovery) -> Table:
-    """Crystals of the test set that the samples match, by the year of their publication."""
+    """Crystals of the test set that the samples match, by year of publication."""
     table = plain_table()
     table.add_column("year")
     for name in ("crystals", "rediscovered", "% [95 % interval]"):

@@ -1,4 +1,4 @@
-"""The headline of a report: novelty, bounds, real crystals, novel yield."""
+"""The headline of a report as printed: novelty, bounds, real crystals, novel yield."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALIBRATE = "novelty-metric reference calibrate REFERENCE"
 def headline_lines(
     report: NoveltyReport, console: Console, calibrate: str = CALIBRATE
 ) -> list[Text]:
-    """The figures of the whole set, one a line.
+    """The headline lines of the whole set.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def headline_lines(
 
 
 def second_potential_line(found: UnderBoth) -> str:
-    """How many crystals are unmatched with both potentials."""
+    """The number of crystals that are unmatched with both potentials."""
     share = found.unmatched
     if share is None:
         return f"unmatched under both potentials: unknown; {found.title} had nothing to score"
@@ -64,7 +64,7 @@ def second_potential_line(found: UnderBoth) -> str:
 
 
 def rediscovery_line(found: Rediscovery) -> str:
-    """How many crystals of the test set the samples match; by year where there are few years."""
+    """The number of matched crystals of the test set; by year if there are few years."""
     share = percent_interval(found.share, 1, unit=" %", none="none is new to the reference")
     years = ", ".join(f"{year}: {hits} of {n}" for year, (hits, n) in found.by_year().items())
     line = f"rediscovered {len(found.found)} of {found.total} crystals of {found.name} ({share})"
@@ -72,7 +72,7 @@ def rediscovery_line(found: Rediscovery) -> str:
 
 
 def by_chance_line(found: Rediscovery) -> str:
-    """How many the null models match, with as many samples where they have so many."""
+    """The numbers that null models match with as many samples, if they have so many."""
     numbers = []
     for one in found.null_models:
         expected = one.expected(found.n_samples)
@@ -98,7 +98,7 @@ def _novelty(report: NoveltyReport) -> Text:
 
 
 def _new_to(report: NoveltyReport) -> str:
-    """What counts as new."""
+    """The explanation of "new"."""
     context = report.context
     every = f"all {count_of_crystals(context.reference_size)} of {context.reference_name}"
     return f"new: unlike {every}, even with their elements exchanged"

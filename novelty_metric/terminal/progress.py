@@ -11,7 +11,7 @@ from novelty_metric.terminal.progress_lines import ProgressLines
 
 
 class Progress:
-    """Bars of a running metric on a terminal; a line now and then where the stream is none.
+    """Bars on a terminal for a running metric; occasional lines on other streams.
 
     An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within ``with``.
 
@@ -59,7 +59,7 @@ class Progress:
             self._lines.__exit__(*error)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Show where a stage stands."""
+        """Show the progress of a stage."""
         if self._lines is not None:
             self._lines(stage, done, total)
         if self._bars is None:

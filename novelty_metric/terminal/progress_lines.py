@@ -1,4 +1,4 @@
-"""Progress in plain lines, for streams that are not terminals, such as the log of a batch job."""
+"""Progress as plain lines, for streams that are not terminals, such as the log of a batch job."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from novelty_metric.support.progress import WHOLE
 from novelty_metric.support.text import duration, percent
 
 FIRST = 5.0
-"""A stage is named once it has lasted so long (s): what is quicker says nothing."""
+"""Minimum duration of a stage before it is printed (s)."""
 
 EVERY = 60.0
-"""Seconds from a line to the next, but for the first line of a stage."""
+"""Time between two lines (s), except for the first line of a stage."""
 
 _POLL = 0.5
 _MANY = 10**6
-"""From here on it is bytes that are counted, and a percentage says more."""
+"""Totals from this size on are bytes, which are shown as a percentage."""
 
 
 @dataclass(slots=True)
 class _Stage:
-    """Where a stage stands, and since when."""
+    """Progress of a stage, with its start time."""
 
     began: float
     first: int
@@ -37,7 +37,7 @@ class _Stage:
 
 
 class ProgressLines:
-    """Lines on how a run goes: few, and none of a run of seconds.
+    """Lines on the progress of a run: few, and none for a run of seconds.
 
     An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within
     ``with``: a thread looks at what it was told, so that a stage of which nothing is heard is
@@ -77,7 +77,7 @@ class ProgressLines:
             self._thread.join()
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Take note of where a stage stands."""
+        """Record the progress of a stage."""
         with self._lock:
             now = self._clock()
             kept = self._stages.get(stage)
@@ -96,7 +96,7 @@ class ProgressLines:
                 self._current = stage
 
     def tell(self) -> None:
-        """Write a line if it is time for one."""
+        """Print a line if one is due."""
         with self._lock:
             line = self._due(self._clock())
         if line is not None:
@@ -147,7 +147,7 @@ def _stands(stage: _Stage) -> str:
 
 
 def _left(stage: _Stage, now: float, since: float = 0.0) -> str:
-    """About how long a stage goes on, at the pace that it had until `now`."""
+    """Estimated remaining time of a stage, from its speed until `now`."""
     done = stage.done - stage.first
     if done < 1 or stage.total is None or stage.over:
         return ""

@@ -1,4 +1,4 @@
-"""What a report was made with: reference, protocol, potential, hull, times, warnings."""
+"""The settings of a report: reference, protocol, potential, hull, times, warnings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from novelty_metric.support.text import duration, percent, percent_range
 from novelty_metric.terminal.console import printable
 
 COPYING_Z = -3.0
-"""Below this score of the copying test chance is no explanation."""
+"""Below this z score of the copying test, chance is not an explanation."""
 
 
 def count_suspect(report: NoveltyReport) -> int:
-    """Of all crystals, eligible or not, those whose energy can't be believed."""
+    """Number of crystals, eligible or not, with implausible energies."""
     return sum(result.energy_suspect is True for result in report.results)
 
 
 def notes(report: NoveltyReport) -> list[tuple[str, str]]:
-    """What to be careful with, as names and texts, what matters most first."""
+    """Warnings as names and texts, the most important first."""
     found = []
     n_suspect = count_suspect(report)
     if n_suspect:
@@ -72,7 +72,7 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
 def print_settings(
     report: NoveltyReport, console: Console, *, seconds: float | None = None
 ) -> None:
-    """Print what a report was made with.
+    """Print the settings of a report.
 
     Parameters
     ----------

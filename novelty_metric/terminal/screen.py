@@ -1,4 +1,4 @@
-"""What `score` shows: at most `MOST_LINES` lines at 80 columns."""
+"""The short output of `score`: at most `MOST_LINES` lines at 80 columns."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from novelty_metric.terminal.steps import NextStep, print_steps, steps_height
 from novelty_metric.terminal.systems import system_table
 
 MOST_LINES = 30
-"""Lines of the screen at 80 columns or more, unless paths are longer than a line."""
+"""Maximum number of lines at 80 columns or more, if paths fit into a line."""
 
 MOST_REASONS = 3
-"""Reasons why crystals are not eligible that are named."""
+"""Maximum number of reasons for crystals that are not eligible."""
 
 
 def print_screen(
@@ -34,7 +34,7 @@ def print_screen(
     calibrate: str = CALIBRATE,
     steps: Sequence[NextStep] = (),
 ) -> None:
-    """Print what a report says, and what to look at next.
+    """Print the result of a report, and the next steps.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def print_screen(
 
 
 def _look_at(report: NoveltyReport, width: int) -> str:
-    """The new crystals nearest to the hull, as many as fit in a line."""
+    """The new crystals closest to the hull, as many as fit into a line."""
     found = [row for row in report.new_crystals() if row.formula]
     energies = all(row.e_above_hull is not None for row in found)
     names = [str(row.formula) for row in found]
@@ -91,7 +91,7 @@ def _not_eligible(report: NoveltyReport) -> str:
 
 
 def against(report: NoveltyReport) -> str:
-    """What was scored against, and how, in a line."""
+    """The reference and the settings, in one line."""
     context = report.context
     of = f"{context.reference_name} ({count_of_crystals(context.reference_size)})"
     return f"{of}; {context.protocol_text}"
@@ -113,7 +113,7 @@ def _height(parts: Sequence[RenderableType], console: Console) -> int:
 def _fitting(
     found: Sequence[tuple[str, str]], console: Console, room: int
 ) -> list[tuple[str, str]]:
-    """As much of the notes as fits: whole, else a line each, else the first ones and a count."""
+    """The notes that fit: in full, else one line each, else the first ones and a count."""
     whole = list(found)
     if not whole or _height([_grid(whole, console)], console) <= room:
         return whole

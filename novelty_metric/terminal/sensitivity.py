@@ -24,7 +24,7 @@ _SETTINGS = {
 
 
 def print_sensitivity(found: Sensitivity, console: Console) -> None:
-    """Print the variations of a report, a line each, the value of the protocol marked."""
+    """Print the variations of a report, one line each; the protocol's value is marked."""
     table = plain_table(gap=0)
     table.add_column("setting", no_wrap=True)
     names = ("value", "elig", "dupl", "subst", "unm", "und", "novelty, %", "change", "other")
@@ -66,7 +66,7 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
 
 
 def _print_agreement(found: Agreement, console: Console) -> None:
-    """Print how many crystals keep their verdict with another potential."""
+    """Print the agreement of verdicts with another potential."""
     whole = found.groups[0]
     first, second = printable(found.first, console), printable(found.second, console)
     share = percent_interval(whole.share, 1, none="no crystal is eligible with both")

@@ -1,4 +1,4 @@
-"""What to run next, as commands that can be copied."""
+"""The next commands for the user, ready to copy."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from novelty_metric.terminal.console import printable
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """A command to run next, and what it is for."""
+    """A command to run next, with its purpose."""
 
     command: str
     purpose: str
 
     @property
     def line(self) -> str:
-        """The purpose is a comment of the shell, so that the whole line can be copied."""
+        """The command with its purpose as a shell comment, so that the whole line can be copied."""
         return f"{self.command}  # {self.purpose}"
 
 
 def print_steps(steps: Sequence[NextStep], console: Console) -> None:
-    """Print the commands, a line each, however long: a break would spoil the copy."""
+    """Print the commands, one line each without wrapping, so that they can be copied."""
     for step in steps:
         line = Text(printable(step.line, console))
         line.stylize("bold", 0, len(step.command))
@@ -33,5 +33,5 @@ def print_steps(steps: Sequence[NextStep], console: Console) -> None:
 
 
 def steps_height(steps: Sequence[NextStep], console: Console) -> int:
-    """Lines that the commands take on a terminal."""
+    """Number of lines that the commands take on a terminal."""
     return sum(-(-len(step.line) // console.width) for step in steps)

@@ -1,4 +1,4 @@
-"""The verdicts by crystal system, beside those of real crystals."""
+"""The verdicts by crystal system, with those of real crystals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tables of all outputs share: the frame, cells of figures, names and colours."""
+"""Parts that all tables share: the frame, cells with numbers, names and colours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERDICT_ABBREVIATIONS = {
 
 
 def plain_table(*, gap: int = 1) -> Table:
-    """A table with a rule under its head and no frame.
+    """A table with a line under its header and no frame.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def plain_table(*, gap: int = 1) -> Table:
 
 
 def estimate_cell(mean: Estimate, digits: int, *, signed: bool = False) -> str:
-    """A mean with its 95 % interval, where that is known.
+    """A mean with its 95 % interval, if that is known.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def estimate_cell(mean: Estimate, digits: int, *, signed: bool = False) -> str:
 
 
 def novelty_cell(report: NoveltyReport, digits: int = 0, *, pad: bool = True) -> str:
-    """Novelty in a column, in per cent; where nothing was relaxed, the most it can be."""
+    """Novelty for a column, in per cent; without relaxations, its highest possible value."""
     share, bounds = report.novelty_interval, report.novelty_bounds
     if report.novelty_is_bound and bounds is not None:
         return f"at most {100 * bounds.high:.{digits}f}"

@@ -1,4 +1,4 @@
-"""``pytest --novelty``: a model's repository keeps its novelty from regressing.
+"""``pytest --novelty``: regression tests of novelty in a model's repository.
 
 pytest imports this package at every start, so whatever is heavy waits until a novelty test runs.
 """

@@ -1,4 +1,4 @@
-"""Whether a report is worse than its baseline: by more than the tolerance, and than chance."""
+"""Comparison of a report with its baseline: worse by more than the tolerance, and than chance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from novelty_metric.testing.tolerance import Tolerance
 
 
 class Status(StrEnum):
-    """What became of a share."""
+    """The outcome for a share."""
 
     KEPT = "kept"
     WITHIN_TOLERANCE = "within tolerance"
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """One share that is watched.
+    """One share that is compared with the baseline.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """A limit that has to be kept, and is not.
+    """A violated limit.
 
     Attributes
     ----------
@@ -69,14 +69,14 @@ class Floor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A report held against its baseline."""
+    """The comparison of a report with its baseline."""
 
     comparison: Comparison
     watched: tuple[Watched, ...]
 
     @property
     def regressed(self) -> bool:
-        """Whether any share became worse by more than is tolerated, and than chance."""
+        """True if any share is worse by more than the tolerance, and by more than chance."""
         return any(share.status is Status.REGRESSED for share in self.watched)
 
 
@@ -118,7 +118,7 @@ def _status(tolerance: Tolerance, difference: Difference) -> Status:
 
 
 def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> tuple[Floor, ...]:
-    """The limits `min_unmatched`, `max_duplicate` and `min_ratio` that are not kept.
+    """The limits `min_unmatched`, `max_duplicate` and `min_ratio` that are violated.
 
     These are limits on what was measured: no interval excuses them. With nothing eligible, a
     least value is not kept, unless the check allows that.

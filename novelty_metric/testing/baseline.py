@@ -1,4 +1,4 @@
-"""Baselines: what a check found when it was last accepted, as JSON for people and for git.
+"""Baselines: the last accepted result of a check, as JSON for readers and for git.
 
 A baseline holds no time, date or machine, so that it changes only when the result does. Its
 crystals, one a line, are enough to make the report again; the counts above them are for the reader,
@@ -48,7 +48,7 @@ _LONGEST_NAME = 120
 
 
 def to_json(report: NoveltyReport, model: str) -> dict[str, Any]:
-    """The baseline that a report makes."""
+    """The baseline made from a report."""
     context = report.context
     return {
         "schema_version": SCHEMA_VERSION,
@@ -84,7 +84,7 @@ def to_json(report: NoveltyReport, model: str) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> NoveltyReport:
-    """The report that a baseline was made of, as far as it is kept.
+    """The part of the original report that a baseline stores.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def _share(share: Interval) -> dict[str, float]:
 
 
 def _crystal(result: CrystalResult) -> dict[str, Any]:
-    """What is known of a crystal, without what is empty or goes without saying."""
+    """The data of a crystal, without empty and redundant values."""
     row: dict[str, Any] = {}
     for name in _CRYSTAL:
         value = getattr(result, name)
@@ -143,7 +143,7 @@ def _result(row: Mapping[str, Any]) -> CrystalResult:
 
 
 def baseline_name(nodeid: str) -> str:
-    """Name of a test's baseline, fit for a file: ``tests.test_models.test_diffcsp``."""
+    """Name of a test's baseline, usable as a file name: ``tests.test_models.test_diffcsp``."""
     path, _, rest = nodeid.partition("::")
     words = [*Path(path).with_suffix("").parts, *rest.split("::")]
     plain = ".".join(word for word in words if word)
@@ -156,7 +156,7 @@ def baseline_name(nodeid: str) -> str:
 
 
 class BaselineStore:
-    """Where baselines are kept.
+    """The place of the baselines.
 
     Parameters
     ----------
@@ -169,11 +169,11 @@ class BaselineStore:
         self._one_file = path.suffix == ".json"
 
     def file(self, name: str) -> Path:
-        """The file that holds the baseline of that name."""
+        """The file of the baseline with this name."""
         return self.path if self._one_file else self.path / f"{name}.json"
 
     def where(self, name: str) -> str:
-        """The place of a baseline in words."""
+        """The place of a baseline, as text."""
         return f"{self.path} ({name})" if self._one_file else str(self.file(name))
 
     def read(self, name: str) -> NoveltyReport | None:
@@ -209,7 +209,7 @@ class BaselineStore:
             ) from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Keep a baseline, in place of one that may be there.
+        """Store a baseline; replaces an existing one.
 
         Raises
         ------
@@ -230,7 +230,7 @@ class BaselineStore:
             raise InputError(f"{path} can't be written ({error.strerror or error})") from error
 
     def _all(self) -> dict[str, Any]:
-        """The baselines of the one file."""
+        """The baselines in the single file."""
         if not self.path.exists():
             return {}
         try:
@@ -240,7 +240,7 @@ class BaselineStore:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that nobody sees half of it."""
+    """Write a file atomically."""
     beside = path.with_name(f".{path.name}.tmp")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -250,7 +250,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def dumps(content: Mapping[str, Any]) -> str:
-    """JSON for people: indented, but each crystal on a line."""
+    """JSON for readers: indented, but with one line per crystal."""
     lines: list[str] = []
 
     def without_rows(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a test checks: the arguments of its marker or the keys of its YAML file, themselves checked.
+"""The settings of a novelty test: arguments of its marker, or keys of its YAML file.
 
 It loads pydantic: imported once a test bears the marker, or a novelty test is to run.
 """
@@ -73,7 +73,7 @@ def _tolerances(value: Any) -> tuple[Tolerance, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class NoveltyCheck:
-    """A novelty test's settings; what is None is left to the ini file, then to the metric.
+    """A novelty test's settings. For None, the ini file decides, then the metric.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class NoveltyCheck:
 
     @property
     def has_floor(self) -> bool:
-        """Whether a limit has to be kept regardless of the baseline."""
+        """True if a limit applies regardless of the baseline."""
         return any(
             limit is not None for limit in (self.min_unmatched, self.max_duplicate, self.min_ratio)
         )
@@ -135,7 +135,7 @@ KEYS = tuple(field.name for field in dataclasses.fields(NoveltyCheck))
 def read_check(
     given: Mapping[Any, Any], *, folder: Path, default_model: str, what: str
 ) -> NoveltyCheck:
-    """Check settings, and make paths of them.
+    """Check settings, and convert paths.
 
     Parameters
     ----------

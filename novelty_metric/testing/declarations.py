@@ -1,4 +1,4 @@
-"""The options of the plugin with their ini equivalents; pytest reads this at every start."""
+"""Declarations of the plugin's options and ini equivalents; pytest reads them at every start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GROUP = ("novelty", "novelty of generated crystals (novelty-metric)")
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare the options and their ini equivalents, but for the short names."""
+    """Declare the options and their ini equivalents, except for the short names."""
     group = parser.getgroup(*_GROUP)
     group.addoption(
         "--novelty-metric",
@@ -80,13 +80,13 @@ def add_short_names(parser: pytest.Parser) -> bool:
 
 
 def is_enabled(config: pytest.Config) -> bool:
-    """Whether the novelty tests are to run."""
+    """True if the novelty tests are to run."""
     names = ("novelty_metric", "novelty") if config.stash.get(SHORT, False) else ("novelty_metric",)
     return bool(config.getoption("novelty_metric") or any(map(config.getini, names)))
 
 
 SHORT = pytest.StashKey[bool]()
-"""Whether the short names are ours."""
+"""True if the short names belong to this plugin."""
 
 
 def option_name(config: pytest.Config) -> str:
@@ -95,7 +95,7 @@ def option_name(config: pytest.Config) -> str:
 
 
 def anything_asked(config: pytest.Config) -> bool:
-    """Whether an option was given, or the ini file asks for tests or has an expression to check."""
+    """True if an option was given, or the ini file asks for tests or has an expression to check."""
     given = ("novelty_baseline", "novelty_update", "novelty_fail", "novelty_report")
     return (
         is_enabled(config)

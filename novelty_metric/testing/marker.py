@@ -13,7 +13,7 @@ from novelty_metric.testing.names import marker_names
 
 
 def marker_check(item: pytest.Item) -> NoveltyCheck:
-    """The check that an item's markers ask for.
+    """The check defined by an item's markers.
 
     Markers of the class and the module give what that of the function does not.
 
@@ -41,7 +41,7 @@ def marker_check(item: pytest.Item) -> NoveltyCheck:
 
 
 def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
-    """A line for each item whose markers can't be used."""
+    """An error line for each item with invalid markers."""
     wrong = []
     for item in items:
         try:

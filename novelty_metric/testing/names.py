@@ -1,4 +1,4 @@
-"""Names by which pytest knows our tests: the marker, the fixtures, the plugin of a session.
+"""Names in pytest: the marker, the fixtures, the plugin of a session.
 
 pytest reads this at every start, so it imports the standard library and pytest alone.
 """
@@ -11,10 +11,10 @@ import pytest
 
 MARKER = "novelty"
 SECOND_MARKER = "novelty_metric"
-"""For a repository that has a marker `novelty` of its own."""
+"""The marker if the repository has its own marker `novelty`."""
 FIXTURES = ("novelty_regression", "novelty_metric")
 SESSION = "novelty-session"
-"""Name under which the session with novelty tests is registered with pytest."""
+"""Name of the session's plugin in pytest, if there are novelty tests."""
 MARKER_HELP = (
     "(model, samples, reference, min_unmatched, max_duplicate, min_ratio, ...): a test of the "
     "novelty of generated crystals, run with "
@@ -30,7 +30,7 @@ def marker_name(config: pytest.Config) -> str:
 
 
 def marker_names(item: pytest.Item) -> tuple[str, ...]:
-    """The markers that say what a novelty test checks; empty for another test.
+    """The markers with the settings of a novelty test; empty for other tests.
 
     In a repository with a marker `novelty` of its own that one counts for a test with our fixtures
     alone. A marker without arguments on a test without them asks for nothing that is ours.
@@ -49,5 +49,5 @@ def marker_names(item: pytest.Item) -> tuple[str, ...]:
 
 
 def is_novelty_test(item: pytest.Item) -> bool:
-    """Whether it is ours."""
+    """True for a novelty test."""
     return bool(marker_names(item))

@@ -14,7 +14,7 @@ from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 @dataclass(frozen=True, kw_only=True)
 class NoveltyOptions:
-    """What was asked of the plugin.
+    """The user's options of the plugin.
 
     Attributes
     ----------

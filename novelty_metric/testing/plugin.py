@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser
 ) -> Generator[None, None, None]:
-    """Declare ``--novelty`` too, unless a conftest file or another plugin has it."""
+    """Declare ``--novelty`` too, unless a conftest file or another plugin declares it."""
     try:
         yield
     finally:
@@ -53,7 +53,7 @@ def pytest_load_initial_conftests(
 
 @pytest.hookimpl(trylast=True)  # after the conftest files, which may have a marker of the name
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options; join the session only where novelty tests are to run."""
+    """Read the options; join the session only if novelty tests are to run."""
     help_text = f"{marker_name(config)}{MARKER_HELP}{option_name(config)}"
     config.addinivalue_line("markers", help_text)
     if not anything_asked(config):
@@ -82,7 +82,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NoveltyFil
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """A marker whose arguments can't be used is an error where it stands, run or not."""
+    """Report a marker with invalid arguments as an error at its place, even if it does not run."""
     report = yield
     if not isinstance(collector, pytest.Module | pytest.Class):
         return report
@@ -100,7 +100,7 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
-    """Skip the novelty tests unless they are asked for."""
+    """Skip the novelty tests unless they are requested."""
     if config.pluginmanager.has_plugin(SESSION):
         return
     skip = pytest.mark.skip(reason=_skipped(config))
@@ -110,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say how novelty tests are run and marked in a repository that has these names itself."""
+    """Explain how to run and mark novelty tests in a repository that uses these names itself."""
     own = []
     if option_name(config) != "--novelty":
         own.append("--novelty is this repository's own: novelty tests run with --novelty-metric")
@@ -125,7 +125,7 @@ def _skipped(config: pytest.Config) -> str:
 
 @pytest.fixture
 def novelty_regression(request: pytest.FixtureRequest) -> NoveltyRegression:
-    """Holds a report against the limits of the test's marker and against its baseline.
+    """Checks a report against the limits of the test's marker and against its baseline.
 
     ``novelty_regression()`` scores the samples of the marker; ``novelty_regression(report)`` takes
     a report that the test made with `novelty_metric`. Both return the report.
@@ -135,7 +135,7 @@ def novelty_regression(request: pytest.FixtureRequest) -> NoveltyRegression:
 
 @pytest.fixture
 def novelty_metric(request: pytest.FixtureRequest) -> SubstitutionNovelty:
-    """A `SubstitutionNovelty` with the settings of the test's marker, shared by the session."""
+    """A `SubstitutionNovelty` with the settings of the test's marker, shared in the session."""
     return _session(request).metric(request.node)
 
 

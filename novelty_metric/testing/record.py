@@ -1,4 +1,4 @@
-"""What a check found, as plain values: it travels from xdist workers to the controller."""
+"""The result of a check as plain values, sent from xdist workers to the controller."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from novelty_metric.support.text import percent_interval
 from novelty_metric.testing.assessment import Assessment, Floor, Watched
 
 Numbers = list[float]
-"""Value, low, high."""
+"""Value, lower and upper limit."""
 
 
 class Outcome(StrEnum):
-    """What became of a check."""
+    """The outcome of a check."""
 
     PASSED = "ok"
     REGRESSED = "REGRESSED"
@@ -93,7 +93,7 @@ class Record:
 
     @classmethod
     def of(cls, report: NoveltyReport, **given: Any) -> Record:
-        """The record of a report; `given` are the attributes that the report does not have."""
+        """The record of a report; `given` are attributes that the report does not have."""
         context = report.context
         digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
         potential = context.potential
@@ -115,7 +115,7 @@ class Record:
         return asdict(self)
 
     def take(self, assessment: Assessment) -> None:
-        """Note the comparison with the baseline."""
+        """Add the comparison with the baseline."""
         self.watched = [watched_values(watched) for watched in assessment.watched]
         comparison = assessment.comparison
         self.changed = [asdict(change) for change in comparison.changes]
@@ -123,7 +123,7 @@ class Record:
 
 
 def numbers(share: Interval | Change) -> Numbers:
-    """Value, low and high."""
+    """Value, lower and upper limit."""
     return [share.value, share.low, share.high]
 
 
@@ -137,7 +137,7 @@ def _ratio_numbers(report: NoveltyReport) -> list[float | None] | None:
 
 
 def watched_values(watched: Watched) -> dict[str, Any]:
-    """A watched share as plain values."""
+    """A compared share as plain values."""
     difference = watched.difference
     before, after = difference.before.interval, difference.after.interval
     return {
@@ -156,7 +156,7 @@ def watched_values(watched: Watched) -> dict[str, Any]:
 
 
 def floor_line(floor: Floor) -> str:
-    """A value that is out of its limits, in a line."""
+    """A violated limit, in one line."""
     least = floor.name.startswith("min_")
     name = floor.name.removeprefix("min_").removeprefix("max_")
     limit = f"{floor.name}={floor.limit:g}"

@@ -1,4 +1,4 @@
-"""`NoveltyRegression`: scores what a test is about, and holds it against its baseline."""
+"""`NoveltyRegression`: scores the samples of a test and compares them with its baseline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class NoveltyRegression:
-    """What the fixture `novelty_regression` gives: call it with a report, or with nothing.
+    """The fixture `novelty_regression`: call it with a report, or without arguments.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class NoveltyRegression:
         return self._metrics.metric(self.check)
 
     def prepare(self) -> None:
-        """Find what would stop the check, before minutes are spent on it.
+        """Find errors of the setup before minutes are spent on scoring.
 
         Raises
         ------
@@ -248,6 +248,6 @@ class NoveltyRegression:
 
 
 def stop(text: str) -> NoReturn:
-    """End the test, showing these words alone."""
+    """Fail the test with this text alone."""
     __tracebackhide__ = True
     raise pytest.fail.Exception(text, pytrace=False) from None

@@ -1,4 +1,4 @@
-"""The metrics of a test session: opened once for each set of settings, then shared."""
+"""The metrics of a test session: one for each set of settings, shared by the tests."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from novelty_metric.testing.options import NoveltyOptions
 
 
 class QuietMetric(SubstitutionNovelty):
-    """The metric, with the warnings of libraries kept from failing a test or filling its output."""
+    """The metric, with the warnings of libraries suppressed."""
 
     def compute(self, *, deadline: float | None = None) -> NoveltyReport:
-        """As `SubstitutionNovelty.compute`."""
+        """The same as `SubstitutionNovelty.compute`."""
         with libraries_quiet():
             return super().compute(deadline=deadline)
 
@@ -95,7 +95,7 @@ class Metrics:
 
 
 def protocol_of(given: Any) -> Protocol:
-    """The protocol of a name, or of a mapping with a ``name`` and changed settings.
+    """The protocol from a name, or from a mapping with a ``name`` and changed settings.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def protocol_of(given: Any) -> Protocol:
 
 
 def score(metric: SubstitutionNovelty, check: NoveltyCheck) -> tuple[NoveltyReport, float]:
-    """Score the samples of a check, and the seconds that took.
+    """Score the samples of a check; also returns the time (s).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A session in which novelty tests run: their checks, what they found, and the summary.
+"""A session with novelty tests: their checks, results, and the summary.
 
 Under xdist every worker has such a session; what it finds travels with the reports of the tests,
 and only the controller writes files and prints.
@@ -84,7 +84,7 @@ class NoveltySession:
 
     @pytest.hookimpl
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """What would stop a check is an error of the setup, before anything is scored."""
+        """Report an error of the setup before anything is scored."""
         if not is_novelty_test(item):
             return
         try:
@@ -107,7 +107,7 @@ class NoveltySession:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Give the report what was found, and its properties for JUnit."""
+        """Add the result to the report, and its properties for JUnit."""
         if call.when == "call" and _REGRESSION in item.stash:
             records = item.stash[_REGRESSION].records
             for record in records:
@@ -120,7 +120,7 @@ class NoveltySession:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Collect what was found; on the controller, that of all workers."""
+        """Collect the results; on the controller, those of all workers."""
         found = json.loads(getattr(report, _ATTRIBUTE, "[]"))
         if self._is_worker or not found:
             return
@@ -142,7 +142,7 @@ class NoveltySession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the report file; end with an error if something could not be written."""
+        """Write the report file; fail if something could not be written."""
         if self._metrics is not None:
             self._metrics.close()
         if self._is_worker:
@@ -182,7 +182,7 @@ class NoveltySession:
         write_text(path, text + "\n")
 
     def pytest_report_header(self) -> list[str]:
-        """Reference and protocol, and what a test is held against."""
+        """Reference and protocol, and the baseline of a test."""
         options = self._options
         reference = options.reference or "as each test names it"
         fail = listed(str(tolerance) for tolerance in options.fail)

@@ -1,4 +1,4 @@
-"""What a person reads: the failure of a test, and the summary at the end of a session."""
+"""Text for the user: the failure of a test, and the summary at the end of a session."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from novelty_metric.testing.assessment import Status
 from novelty_metric.testing.record import Outcome, Record
 
 MOST_CHANGED = 20
-"""Crystals that a failure lists; all are in the report file."""
+"""Maximum number of crystals that a failure lists; the report file has all."""
 
 _VERDICTS = ("duplicate", "substituted", "unmatched", "undecided")
 _SHORT = ("dup.", "subst.", "unm.", "undec.")
 
 
 def failure_text(record: Record, floors: Sequence[str], *, comparison: Comparison | None) -> str:
-    """Why a check failed, and what to do; empty for one that did not."""
+    """Why a check failed, and what to do; empty for a passed check."""
     if record.outcome == Outcome.NEW_BASELINE:
         return (
             f"novelty of {record.model}: there was no baseline to compare with\n"
@@ -51,7 +51,7 @@ def failure_text(record: Record, floors: Sequence[str], *, comparison: Compariso
 
 
 def empty_text(record: Record, report: NoveltyReport) -> str:
-    """Why there was nothing to check, and what to do."""
+    """Why nothing could be checked, and what to do."""
     errors: set[str] = set()
     if not report.results:
         why = "no crystal was given"
@@ -72,13 +72,13 @@ def empty_text(record: Record, report: NoveltyReport) -> str:
 
 
 def counts_line(record: Record) -> str:
-    """Counts of the verdicts in a line."""
+    """Counts of the verdicts in one line."""
     counts = ", ".join(f"{record.counts[verdict]} {verdict}" for verdict in _VERDICTS)
     return f"{record.eligible} of {record.generated} eligible: {counts}"
 
 
 def watched_lines(watched: Iterable[dict[str, Any]]) -> list[str]:
-    """Three lines for each share that became worse, one for each that did not."""
+    """Three lines for each share that became worse, one line for each other share."""
     lines = []
     for share in watched:
         name, before, after = share["share"], share["before"], share["after"]
@@ -132,7 +132,7 @@ def changed_lines(comparison: Comparison) -> list[str]:
 
 
 def version_line(versions: Iterable[Mismatch]) -> str:
-    """Libraries of another version than the baseline's."""
+    """Libraries with other versions than those of the baseline."""
     return "other versions than the baseline's: " + ", ".join(
         f"{item.what} {item.before} -> {item.after}" for item in versions
     )
@@ -142,7 +142,7 @@ def version_line(versions: Iterable[Mismatch]) -> str:
 
 
 def summary_table(records: Sequence[Record], width: int) -> list[tuple[str, str]]:
-    """Lines of the table with their outcome; the first is the header, with an empty outcome.
+    """Lines of the table with their outcome; the first line is the header, without an outcome.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _cells(record: Record) -> list[str]:
 
 
 def _change(record: Record) -> str:
-    """Change of the unmatched share, if it is watched, else of the first share that is."""
+    """Change of the unmatched share if it is compared, else of the first compared share."""
     if record.unchanged:
         return "none"
     known = [share for share in record.watched if share["change"] is not None]

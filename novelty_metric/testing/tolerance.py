@@ -26,7 +26,7 @@ WORSE = {
     "substituted": 1,
     "undecided": 1,
 }
-"""Shares that can be watched, with the direction in which each becomes worse."""
+"""Shares that can be compared, with the direction in which each becomes worse."""
 
 ALIASES = {"novelty": "unmatched"}
 
@@ -37,7 +37,7 @@ _TERM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a share may move before a test fails.
+    """The allowed change of a share before a test fails.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Tolerance:
     relative: bool
 
     def allowed(self, baseline: float) -> float:
-        """Largest change, as a share from 0 to 1, that is tolerated from this baseline."""
+        """Largest allowed change from this baseline, as a share from 0 to 1."""
         return self.size * baseline if self.relative else self.size
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Tolerance:
 
 
 def parse_tolerances(expression: str) -> tuple[Tolerance, ...]:
-    """Read an expression such as ``unmatched:-5%,duplicate:+0.03``.
+    """Parse an expression such as ``unmatched:-5%,duplicate:+0.03``.
 
     Raises
     ------
@@ -112,5 +112,5 @@ def _parse_term(term: str, expression: str) -> Tolerance:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Words with commas between them."""
+    """Text separated by commas."""
     return ", ".join(words)

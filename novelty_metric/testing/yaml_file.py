@@ -19,7 +19,7 @@ _PREFIX = "novelty_"
 
 
 class NoveltyFile(pytest.File):
-    """The file; it is read at collection only if novelty tests are to run."""
+    """The file; at collection it is read only if novelty tests are to run."""
 
     def collect(self) -> Iterator[NoveltyItem]:
         """The one test of the file."""
@@ -44,10 +44,10 @@ class NoveltyItem(pytest.Item):
         self.add_marker(marker_name(self.config))
 
     def runtest(self) -> None:
-        """Nothing of its own: the session makes the check of every novelty test."""
+        """Do nothing: the session makes the check of every novelty test."""
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Where the test is: at the top of its file."""
+        """The place of the test: the top of its file."""
         return self.path, 0, f"novelty: {self.name}"
 
 
