@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from novelty_metric.protocol import Minima
+    from novelty_metric.relaxation.symmetry import Symmetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +50,14 @@ class Geometry:
         Cell vectors in rows, right-handed (Å).
     positions : float64, (n_sites, 3)
         Cartesian (Å); sites may lie outside the cell.
+    symmetry : Symmetry or None
+        One that it may have, so that an evaluator need not look at what is alike twice.
     """
 
     numbers: NDArray[np.int64]
     cell: NDArray[np.float64]
     positions: NDArray[np.float64]
+    symmetry: Symmetry | None = None
 
     @property
     def volume(self) -> float:

@@ -24,7 +24,7 @@ from novelty_metric.relaxation.base import (
     RelaxTask,
     TrajectoryLog,
 )
-from novelty_metric.relaxation.optimizers import EVALUATED_ALONE, RELAXES_PRIMITIVE_CELL
+from novelty_metric.relaxation.optimizers import EVALUATED_ALONE, KEEPS_SYMMETRY
 from novelty_metric.relaxation.relaxation_run import replay
 from novelty_metric.support.folders import cache_folder
 
@@ -257,7 +257,7 @@ def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
     digest.update(np.ascontiguousarray(structure.frac_coords, dtype="<f8").tobytes())
     digest.update(info.key.encode())
     digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
-    if settings.optimizer in RELAXES_PRIMITIVE_CELL:
+    if settings.optimizer in KEEPS_SYMMETRY:
         digest.update(b"primitive cell")  # earlier ones relaxed the cell as it was given
     if settings.optimizer in EVALUATED_ALONE:
         digest.update(b"alone")  # earlier results depended on the batch

@@ -8,6 +8,7 @@ relaxation does not pay for what it never uses:
   bond and not once per angle;
 - the embeddings of bonds and angles are linear, and are multiplied into the layers behind them;
 - bonds and angles that occur in two directions share what does not depend on the direction;
+- of the sites, bonds and angles that the symmetry of a crystal makes alike, one is evaluated;
 - the gradient is taken with respect to the bond vectors; forces and stress follow from it without
   the network. No graph of the gradient is kept, no magnetic moments, and not the last angle
   update, which nothing reads.
@@ -34,6 +35,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from novelty_metric.relaxation.bond_gradients import batch_budget, evaluations_of, reproducible
+from novelty_metric.relaxation.distinct import Distinct, find_distinct
 from novelty_metric.relaxation.neighbors import Neighbors, compile_kernels, find_neighbors
 
 if TYPE_CHECKING:
@@ -136,7 +138,21 @@ class _AngleLayer:
 
 @dataclass(frozen=True)
 class _Graph:
-    """`Neighbors` on the device, and the kinds of the sites (atomic number less one)."""
+    """What is evaluated, on the device: sites, bonds and angles, or one of each class of them.
+
+    Attributes
+    ----------
+    kinds : Tensor, (n_sites,)
+        Atomic numbers less one.
+    first, second : Tensor, (n_bonds,)
+        The sites of a bond; the short bonds come first.
+    n_short : int
+    left, right, apex : Tensor, (n_angles,)
+        The short bonds and the site of an angle.
+    sign : Tensor, (n_angles,)
+    alike : _Alike or None
+        How many things each stands for; None where each stands for itself.
+    """
 
     kinds: Tensor
     first: Tensor
@@ -146,6 +162,35 @@ class _Graph:
     right: Tensor
     apex: Tensor
     sign: Tensor
+    alike: _Alike | None
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """How the classes of a batch stand for its sites, bonds and angles.
+
+    Attributes
+    ----------
+    class_of_site : Tensor, (all sites,)
+    sites : Tensor, (n_sites,)
+        Sites of a class.
+    bonds : Tensor, (n_bonds,)
+        The bond, among all of them, that stands for a class.
+    left, right : Tensor, (n_angles,)
+        The bonds, among all of them, of the angle that stands for a class.
+    per_site : Tensor, (2, n_bonds, 1)
+        Bonds of a class at each site of the class of its first end, and of its second end.
+    per_bond : Tensor, (2, n_angles, 1)
+        Angles of a class at each bond of the class of its left bond, and of its right bond.
+    """
+
+    class_of_site: Tensor
+    sites: Tensor
+    bonds: Tensor
+    left: Tensor
+    right: Tensor
+    per_site: Tensor
+    per_bond: Tensor
 
 
 class BatchedChgnet:
@@ -299,7 +344,10 @@ class BatchedChgnet:
     def cost(self, geometry: Geometry) -> float:
         """See `novelty_metric.relaxation.evaluators.Evaluator`."""
         found = self.neighbors([geometry])
-        return float(found.n_bonds + found.n_pairs + 1)
+        distinct = find_distinct([geometry], found)
+        if distinct is None:
+            return float(found.n_bonds + found.n_pairs + 1)
+        return float(len(distinct.bonds.sizes) + len(distinct.angles.sizes) + 1)
 
     def evaluate(
         self, geometries: Sequence[Geometry], *, energy_only: bool = False
@@ -314,53 +362,96 @@ class BatchedChgnet:
         unknown = (numbers < 1) | (numbers > len(self._references))
         kinds = np.where(unknown, 0, numbers - 1)
         site_energies, gradient = np.zeros(len(numbers)), np.zeros((found.n_bonds, 3))
+        distinct = find_distinct(geometries, found)
         if found.n_bonds:
             with reproducible(self.device), torch.set_grad_enabled(not energy_only):
-                site_energies, gradient = self._run(kinds, found, energy_only=energy_only)
+                site_energies, gradient = self._run(kinds, found, distinct, energy_only=energy_only)
         site_energies += self._references[kinds]
         site_energies[unknown] = math.nan
-        return evaluations_of(geometries, found, site_energies, gradient)
+        evaluations = evaluations_of(geometries, found, site_energies, gradient)
+        return evaluations if distinct is None else distinct.averaged(geometries, evaluations)
 
-    def _run(self, kinds: Any, found: Neighbors, *, energy_only: bool) -> tuple[Any, Any]:
+    def _run(
+        self, kinds: Any, found: Neighbors, distinct: Distinct | None, *, energy_only: bool
+    ) -> tuple[Any, Any]:
         """Energy of each site (eV) and its sum's gradient against each bond vector (eV/Å)."""
-
-        def index(values: Any) -> Tensor:
-            return torch.from_numpy(values).to(self.device)
-
         # Lengths and angles are taken in double precision where the device has it: an angle near
         # 180 degrees loses half its digits otherwise.
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         vectors = torch.from_numpy(found.vectors).to(dtype=precise).to(device=self.device)
         vectors.requires_grad_(not energy_only)
-        graph = _Graph(
-            kinds=index(kinds),
-            first=index(found.first),
-            second=index(found.second),
-            n_short=found.n_short,
-            left=index(found.left),
-            right=index(found.right),
-            apex=index(found.apex),
-            sign=torch.from_numpy(found.sign).to(dtype=precise).to(device=self.device),
-        )
-        site_energies = self._site_energies(vectors, graph)
+        graph = self._graph(kinds, found, distinct, precise)
+        energies = self._site_energies(vectors, graph)
         if energy_only:
             gradient = torch.zeros_like(vectors)
         else:
-            (gradient,) = torch.autograd.grad(site_energies.sum(), vectors)
+            total = (energies if graph.alike is None else energies * graph.alike.sites).sum()
+            (gradient,) = torch.autograd.grad(total, vectors)
+        if graph.alike is not None:
+            energies = energies.index_select(0, graph.alike.class_of_site)
         return (
-            site_energies.detach().cpu().numpy().astype(np.float64),
+            energies.detach().cpu().numpy().astype(np.float64),
             gradient.cpu().numpy().astype(np.float64),
         )
 
+    def _graph(
+        self, kinds: Any, found: Neighbors, distinct: Distinct | None, precise: torch.dtype
+    ) -> _Graph:
+        def on_device(values: Any, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.from_numpy(values).to(dtype=dtype).to(device=self.device)
+
+        if distinct is None:
+            return _Graph(
+                kinds=on_device(kinds),
+                first=on_device(found.first),
+                second=on_device(found.second),
+                n_short=found.n_short,
+                left=on_device(found.left),
+                right=on_device(found.right),
+                apex=on_device(found.apex),
+                sign=on_device(found.sign, precise),
+                alike=None,
+            )
+        sites, bonds, angles = distinct.sites, distinct.bonds, distinct.angles
+        left, right = found.left[angles.first], found.right[angles.first]
+        ends = sites.of[np.stack([found.first[bonds.first], found.second[bonds.first]])]
+        sides = bonds.of[np.stack([left, right])]
+        return _Graph(
+            kinds=on_device(kinds[sites.first]),
+            first=on_device(ends[0]),
+            second=on_device(ends[1]),
+            n_short=distinct.n_short,
+            left=on_device(sides[0]),
+            right=on_device(sides[1]),
+            apex=on_device(sites.of[found.apex[angles.first]]),
+            sign=on_device(found.sign[angles.first], precise),
+            alike=_Alike(
+                class_of_site=on_device(sites.of),
+                sites=on_device(sites.sizes, self.dtype),
+                bonds=on_device(bonds.first),
+                left=on_device(left),
+                right=on_device(right),
+                per_site=on_device((bonds.sizes / sites.sizes[ends])[:, :, None], self.dtype),
+                per_bond=on_device((angles.sizes / bonds.sizes[sides])[:, :, None], self.dtype),
+            ),
+        )
+
     def _site_energies(self, vectors: Tensor, graph: _Graph) -> Tensor:
-        n_short, left, right = graph.n_short, graph.left, graph.right
+        n_short, left, right, alike = graph.n_short, graph.left, graph.right, graph.alike
         precise_lengths = torch.linalg.vector_norm(vectors, dim=1)
-        lengths = precise_lengths.to(self.dtype)
+        if alike is None:
+            with_angles, to_left, to_right = slice(0, n_short), left, right
+            lengths = precise_lengths.to(self.dtype)
+        else:
+            with_angles, to_left, to_right = slice(0, len(vectors)), alike.left, alike.right
+            lengths = precise_lengths.index_select(0, alike.bonds).to(self.dtype)
         basis = _radial_basis(lengths, self.reach, self._radial, self._envelope)
         # Split at once: the gradient of a slice would be a whole matrix of zeros each time.
         bond_weights, *of_length = (basis @ self._of_length).split(
             [64] + [128] * self._n_convolutions, dim=1
         )
+        if alike is not None:
+            bond_weights = bond_weights * alike.per_site
         atoms = self._atoms.index_select(0, graph.kinds)
         ends = torch.cat([graph.first, graph.second])
         others = torch.cat([graph.second, graph.first])
@@ -368,12 +459,12 @@ class BatchedChgnet:
         angles_exist = len(left) > 0
         if angles_exist:
             short = slice(0, n_short)
-            unit = vectors[short] / precise_lengths[short, None]
+            unit = vectors[with_angles] / precise_lengths[with_angles, None]
             weights = (
                 _radial_basis(lengths[short], self.short, self._radial_short, self._envelope)
                 @ self._short_weights
             )
-            cosines = (unit.index_select(0, left) * unit.index_select(0, right)).sum(1)
+            cosines = (unit.index_select(0, to_left) * unit.index_select(0, to_right)).sum(1)
             angles = torch.acos(cosines * graph.sign * (1 - 1e-6)).to(self.dtype)
             turned = angles[:, None] * self._angular
             angle_basis = torch.cat(
@@ -387,6 +478,8 @@ class BatchedChgnet:
             of_angle = (angle_basis @ self._of_angle).split(128, dim=1)
             of_short = (basis[short] @ self._of_short_length).split(256, dim=1)
             pair_weights = weights.index_select(0, left) * weights.index_select(0, right)
+            if alike is not None:
+                pair_weights = pair_weights * alike.per_bond
             heads, tails = torch.cat([left, right]), torch.cat([right, left])
             where = heads, tails, graph.apex
             bond_change: Tensor | None = None

@@ -64,6 +64,7 @@ class FrechetCell:
             self.start.numbers,
             self.start.cell @ deformation.T,
             x[: self.n_sites] @ deformation.T,
+            self.start.symmetry,
         )
 
     def point(self, x: NDArray[np.float64], evaluation: Evaluation) -> Point:

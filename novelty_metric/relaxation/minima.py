@@ -18,8 +18,8 @@ from novelty_metric.relaxation.frechet import FrechetCell, Point
 from novelty_metric.relaxation.quasi_newton import (
     ENERGY_NOISE,
     coordinate_scale,
-    symmetry_operations,
 )
+from novelty_metric.relaxation.symmetry import find_symmetry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,7 +174,10 @@ class MinimumCheck:
     def _symmetric(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """The direction cleaned of what breaks symmetry that it nearly keeps."""
         kept = []
-        for rotation, image in zip(*symmetry_operations(self._cell.start), strict=True):
+        symmetry = find_symmetry(self._cell.start)
+        for rotation, image in zip(
+            symmetry.cartesian(self._cell.start.cell), symmetry.images, strict=True
+        ):
             rows, turned = vector.reshape(-1, 3), np.empty((self._n_sites + 3, 3))
             turned[image] = rows[: self._n_sites] @ rotation.T
             turned[self._n_sites :] = rotation @ rows[self._n_sites :] @ rotation.T

@@ -58,8 +58,8 @@ class Neighbors:
         pair counts once.
     apex : int64, (n_pairs,)
         The site where they meet.
-    sign : float64, (n_pairs,)
-        -1 where one of the two vectors has to be turned around to point away from the apex.
+    sides : int64, (n_pairs, 2)
+        Whether the apex is the second site of the left bond, and of the right one: 0 or 1.
     n_alone : int64, (n_crystals,)
         Sites without any bond.
     """
@@ -72,7 +72,7 @@ class Neighbors:
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     apex: NDArray[np.int64]
-    sign: NDArray[np.float64]
+    sides: NDArray[np.int64]
     n_alone: NDArray[np.int64]
 
     @property
@@ -84,6 +84,11 @@ class Neighbors:
     def n_pairs(self) -> int:
         """All angles of the batch."""
         return len(self.left)
+
+    @property
+    def sign(self) -> NDArray[np.float64]:
+        """-1 for an angle that needs one of its bonds turned to have both point from the apex."""
+        return np.where(self.sides[:, 0] == self.sides[:, 1], 1.0, -1.0)
 
 
 def find_neighbors(
@@ -128,9 +133,10 @@ def find_neighbors(
             break
         room = n_bonds
     _refuse_many(first[:n_short], second[:n_short], crystal, offsets)
-    left, right, apex, sign, n_alone = _angles(first, second, offsets, n_short)
+    ends, apex, n_alone = _angles(first, second, offsets, n_short)
+    (left, right), sides = ends.T >> 1, ends & 1
     return Neighbors(
-        first, second, vectors, crystal, int(n_short), left, right, apex, sign, n_alone
+        first, second, vectors, crystal, int(n_short), left, right, apex, sides, n_alone
     )
 
 
@@ -290,8 +296,11 @@ def _angles(
     second: NDArray[np.int64],
     offsets: NDArray[np.int64],
     n_short: int,
-) -> tuple[Any, Any, Any, Any, Any]:
-    """Pairs of ends of short bonds that meet at a site, and the sites without bonds."""
+) -> tuple[Any, Any, Any]:
+    """Pairs of ends of short bonds that meet at a site, that site, and the sites without bonds.
+
+    End ``2 * b`` is the first one of bond b, and ``2 * b + 1`` the second.
+    """
     n_sites = offsets[-1]
     bonded = np.zeros(n_sites, np.bool_)
     for bond in range(len(first)):
@@ -311,26 +320,20 @@ def _angles(
         n_pairs += start[site + 1] * (start[site + 1] - 1) // 2
         start[site + 1] += start[site]
     filled = start[:-1].copy()
-    bonds = np.empty(2 * n_short, np.int64)
-    signs = np.empty(2 * n_short)
+    ends = np.empty(2 * n_short, np.int64)
     for bond in range(n_short):
-        bonds[filled[first[bond]]] = bond
-        signs[filled[first[bond]]] = 1.0
+        ends[filled[first[bond]]] = 2 * bond
         filled[first[bond]] += 1
-        bonds[filled[second[bond]]] = bond
-        signs[filled[second[bond]]] = -1.0
+        ends[filled[second[bond]]] = 2 * bond + 1
         filled[second[bond]] += 1
-    left = np.empty(n_pairs, np.int64)
-    right = np.empty(n_pairs, np.int64)
+    pairs = np.empty((n_pairs, 2), np.int64)
     apex = np.empty(n_pairs, np.int64)
-    sign = np.empty(n_pairs)
     at = 0
     for site in range(n_sites):
         for one in range(start[site], start[site + 1]):
             for other in range(one + 1, start[site + 1]):
-                left[at] = bonds[one]
-                right[at] = bonds[other]
+                pairs[at, 0] = ends[one]
+                pairs[at, 1] = ends[other]
                 apex[at] = site
-                sign[at] = signs[one] * signs[other]
                 at += 1
-    return left, right, apex, sign, n_alone
+    return pairs, apex, n_alone

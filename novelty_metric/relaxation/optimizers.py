@@ -38,8 +38,8 @@ class Optimizer(Protocol):
         ...
 
 
-RELAXES_PRIMITIVE_CELL = frozenset({"bfgs_symmetric"})
-"""Optimisers that preserve the translations of the start, so that its primitive cell is enough."""
+KEEPS_SYMMETRY = frozenset({"bfgs_symmetric"})
+"""Optimisers that preserve the space group of the start, so that its primitive cell is enough."""
 
 EVALUATED_ALONE = frozenset({"lbfgs", "fire"})
 """Optimisers whose result can depend on the last digits: rounding breaks the symmetry of the start.

@@ -4,17 +4,18 @@ It moves cell and positions together in the coordinates of ASE's ``FrechetCellFi
 ASE's own optimisers leave out: a first Hessian that knows strain from displacement, the symmetry of
 the starting crystal, and a look at the energy before a move is kept.
 
-Imports SciPy's and pymatgen's machinery only when used; NumPy at import.
+Imports SciPy's machinery only when used; NumPy at import.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from novelty_metric.relaxation.first_hessian import first_hessian, strain_scale
+from novelty_metric.relaxation.symmetry import Symmetry, find_symmetry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,9 +45,6 @@ ROOMY = 0.7
 LARGEST_EXPANSION = 1.5
 """A crowded cell is stretched by no more than this factor along each axis."""
 
-SYMPREC = 0.01
-"""Distance tolerance of the symmetry search (Å), that of the protocols."""
-
 
 class SymmetricBFGS:
     """Dense BFGS on the symmetry-kept coordinates of a crystal, downhill in energy.
@@ -74,8 +72,8 @@ class SymmetricBFGS:
     basis of the part that all operations of the starting space group leave alone. Potentials that
     depend on the structure alone keep that symmetry, so only noise is projected away, and a crystal
     can end in a saddle exactly where ASE's optimisers would leave it too. When these coordinates
-    are at rest and forces remain, because the start was symmetric only within `SYMPREC`, all are
-    released.
+    are at rest and forces remain, because the start was symmetric only within the tolerance of
+    `find_symmetry`, all are released.
 
     The Hessian starts as `first_hessian` guesses it and learns by damped BFGS from every
     evaluation, also from those taken back. A move that raises the energy is taken back and
@@ -95,8 +93,8 @@ class SymmetricBFGS:
         self._n_sites = cell.n_sites
         self._strain_scale = strain_scale(cell.start.volume)
         self._scale = coordinate_scale(cell)
-        self._everything = free_coordinates(self._n_sites, [np.eye(3)], [np.arange(self._n_sites)])
-        self._basis = free_coordinates(self._n_sites, *symmetry_operations(cell.start))
+        self._everything = free_coordinates(cell.start, Symmetry.none(cell.n_sites))
+        self._basis = free_coordinates(cell.start, cell.start.symmetry or find_symmetry(cell.start))
         self._first = first_hessian(cell.start)
         self._hessian = self._basis.T @ self._first @ self._basis
         self._lowest = start.energy
@@ -193,51 +191,7 @@ def room_needed(geometry: Geometry) -> float:
     return min(LARGEST_EXPANSION, ROOMY / max(closest, 1e-3))
 
 
-def symmetry_operations(geometry: Geometry) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Rotations of the space group and where each takes the sites.
-
-    Returns
-    -------
-    rotations : list of (3, 3) arrays
-        Acting on Cartesian column vectors.
-    images : list of (n_sites,) integer arrays
-        ``images[g][i]`` is the site that operation g brings site i to.
-
-    Notes
-    -----
-    The identity alone where no symmetry is found. By spglib, through pymatgen.
-    """
-    from pymatgen.core import Lattice, Structure
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
-    n_sites = len(geometry.numbers)
-    cell = geometry.cell
-    frac = geometry.positions @ np.linalg.inv(cell)
-    try:
-        analyzer = SpacegroupAnalyzer(
-            Structure(Lattice(cell), geometry.numbers.tolist(), frac), symprec=SYMPREC
-        )
-        operations = analyzer.get_symmetry_operations()
-    except Exception:  # pymatgen and spglib raise types of their own, which change by version
-        operations = []
-    rotations, images = [], []
-    other_element = geometry.numbers[:, None] != geometry.numbers[None, :]
-    for operation in operations:
-        moved = frac @ operation.rotation_matrix.T + operation.translation_vector
-        apart = moved[:, None] - frac[None, :]
-        apart = np.linalg.norm((apart - np.round(apart)) @ cell, axis=2)
-        image = np.where(other_element, np.inf, apart).argmin(axis=1)
-        if len(set(image.tolist())) == n_sites:
-            rotations.append(cell.T @ operation.rotation_matrix @ np.linalg.inv(cell.T))
-            images.append(image)
-    if len(rotations) < len(operations) or not operations:
-        return [np.eye(3)], [np.arange(n_sites)]
-    return rotations, images
-
-
-def free_coordinates(
-    n_sites: int, rotations: list[NDArray[Any]], images: list[NDArray[Any]]
-) -> NDArray[np.float64]:
+def free_coordinates(geometry: Geometry, symmetry: Symmetry) -> NDArray[np.float64]:
     """Orthonormal basis of the displacements and strains that a group leaves unchanged.
 
     Returns
@@ -245,10 +199,12 @@ def free_coordinates(
     (3 * n_sites + 9, n_free) array
         Displacements first, then the strain, row by row; strains are symmetric.
     """
+    n_sites = len(geometry.numbers)
+    rotations = symmetry.cartesian(geometry.cell)
     displacement = np.zeros((n_sites, 3, n_sites, 3))
     strain = np.zeros((9, 9))
     sites = np.arange(n_sites)
-    for rotation, image in zip(rotations, images, strict=True):
+    for rotation, image in zip(rotations, symmetry.images, strict=True):
         displacement[image, :, sites, :] += rotation
         # U -> R U Rᵀ, made symmetric.
         turned = np.einsum("ik,jl->ijkl", rotation, rotation)

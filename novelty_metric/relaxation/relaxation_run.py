@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +22,12 @@ from novelty_metric.relaxation.base import (
 from novelty_metric.relaxation.frechet import FrechetCell
 from novelty_metric.relaxation.minima import MinimumCheck
 from novelty_metric.relaxation.optimizers import (
-    RELAXES_PRIMITIVE_CELL,
+    KEEPS_SYMMETRY,
     Optimizer,
     make_optimizer,
 )
 from novelty_metric.relaxation.primitive_cell import PrimitiveCell, primitive_cell
+from novelty_metric.relaxation.symmetry import find_symmetry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class RelaxationRun:
     The way down from a saddle is a relaxation of its own, with as many moves; at most
     `MOST_DESCENTS` of them are made. One that fails leaves the saddle as the result.
 
-    Where the optimiser is one of `RELAXES_PRIMITIVE_CELL`, a crystal whose cell is not the smallest
+    Where the optimiser is one of `KEEPS_SYMMETRY`, a crystal whose cell is not the smallest
     is relaxed in its primitive cell. All that is asked of the run is said in the given cell.
     """
 
@@ -116,11 +116,9 @@ class RelaxationRun:
         self._primitive: PrimitiveCell | None = None
         try:
             given = right_handed(geometry_of(structure))
-            if settings.optimizer in RELAXES_PRIMITIVE_CELL:
+            if settings.optimizer in KEEPS_SYMMETRY:
                 self._primitive = primitive_cell(given)
-            self._cell = FrechetCell(given if self._primitive is None else self._primitive.geometry)
-            self._x = self._cell.x0
-            self._evaluate_next(self._x)
+            self._start(given if self._primitive is None else self._primitive.geometry)
         except Exception as error:  # a foreign structure may break anywhere
             self._fail(first_line(error), repeatable=False)
 
@@ -237,7 +235,7 @@ class RelaxationRun:
         """Whether the point that was just evaluated is a saddle."""
         assert self.geometry is not None
         self._checked = True
-        self._check = MinimumCheck(self.geometry, evaluation)
+        self._check = MinimumCheck(replace(self.geometry, symmetry=None), evaluation)
         self.geometry = self._check.geometry
         self._steps += 1
 
@@ -254,8 +252,14 @@ class RelaxationRun:
             self._optimizer, self._converged = None, False
             self._steps += 1
             self._moves_before = self._steps
-            self._cell = FrechetCell(check.way_down)
-            self._evaluate_next(self._cell.x0)
+            self._start(check.way_down)
+
+    def _start(self, geometry: Geometry) -> None:
+        """Begin to relax this crystal."""
+        if self._settings.optimizer in KEEPS_SYMMETRY:
+            geometry = replace(geometry, symmetry=find_symmetry(geometry))
+        self._cell = FrechetCell(geometry)
+        self._evaluate_next(self._cell.x0)
 
     def _evaluate_next(self, x: NDArray[np.float64]) -> None:
         """Have this point evaluated next, if it is still a crystal."""
@@ -311,7 +315,7 @@ def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relax
             float(energy), float(trajectory.largest_forces[at]), standing
         )
         if ended is not None:
-            return dataclasses.replace(
+            return replace(
                 end,
                 structure=standing(),
                 energy_after=float(energy),
