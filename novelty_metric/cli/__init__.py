@@ -28,32 +28,33 @@ VERBS = {
     "score": ("[KEY=VALUE ...]", "score generated crystals"),
     "compare": (
         "RUN_A RUN_B [RUN ...]",
-        "what changed between two reports; of more, such as seeds, the spread",
+        "compare two reports; of several, such as seeds, show the spread",
     ),
-    "sensitivity": ("[run=DIR] [KEY=VALUE ...]", "how much the answer depends on the settings"),
-    "explain": ("ID run=DIR | FILE", "one crystal's evidence, with CIFs"),
-    "export": ("run=DIR out=FILE [verdict=NAME]", "the relaxed crystals in one file"),
-    "report": ("RUN [RUN ...]", "a page with pictures of runs"),
+    "sensitivity": ("[run=DIR] [KEY=VALUE ...]", "show how the verdicts depend on the settings"),
+    "explain": ("ID run=DIR | FILE", "show the evidence for one crystal, with CIFs"),
+    "export": ("run=DIR out=FILE [verdict=NAME]", "write the relaxed crystals to one file"),
+    "report": ("RUN [RUN ...]", "make a page with figures of one or several runs"),
     "baseline": (
         "NAME reference=REF out=FILE",
-        "crystals of a null model, which a model has to beat",
+        "make crystals with a null model, for comparison",
     ),
-    "controls": ("[KEY=VALUE ...]", "cases whose right answer is known"),
+    "controls": ("[KEY=VALUE ...]", "score crystals whose correct verdict is known"),
     "reference": (
         "build|fetch ...",
-        "prepare a training set, or get a published one, once",
+        "prepare a training set, or fetch a published one",
     ),
-    "hull": ("fetch mp", "the Materials Project of today as a hull"),
-    "cache": ("[info|prune|clear]", "look at or drop finished relaxations"),
-    "leaderboard": ("add|check|build", "submissions, and the tables of them"),
+    "hull": ("fetch mp", "fetch the current Materials Project as a hull"),
+    "cache": ("[info|prune|clear]", "show or delete finished relaxations"),
+    "leaderboard": ("add|check|build", "add and check submissions, and build their tables"),
 }
 """The usage and description of each verb; its module has the same name."""
 
 _ABOUT = """\
 usage: novelty-metric VERB [...]
 
-Does a generative model of crystals discover anything? Tells copies of known
-crystals, and copies with elements exchanged, from what is neither.
+Test whether a generative model of crystals discovers new materials: find the
+generated crystals that are copies of known crystals, or known crystals with
+exchanged elements.
 """
 _OPTIONS = """
   --version    print the version

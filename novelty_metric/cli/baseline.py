@@ -21,30 +21,30 @@ VERB = Verb(
     name="baseline",
     usage="NAME reference=REF out=FILE [n=N] [seed=N]",
     about="""\
-Make crystals with a null model: a generator that needs a reference and no training. Score them as
-those of a model that was trained on this reference; your model has to beat them.
+Make crystals with a null model: a generator that needs a reference and no training. Score them like
+the samples of a model that was trained on this reference, and compare your model with them.
 """,
     options=(
         "NAME",
         *(Option(model.name, help=model.does, passed=True) for model in NULL_MODELS.values()),
         "settings",
         Option(
-            "reference", "NAME|FILE", "the reference that the crystals are made from", user_path
+            "reference", "NAME|FILE", "the reference from which the crystals are made", user_path
         ),
-        Option("n", "N", "crystals to make", whole(1, 10**6), 1000),
+        Option("n", "N", "number of crystals", whole(1, 10**6), 1000),
         Option(
             "seed",
             "N",
-            "the same seed makes the same crystals, and a larger n= the same ones and more",
+            "the same seed makes the same crystals; a larger n= adds crystals to them",
             whole(),
             0,
         ),
         Option(
             "out",
             "FILE",
-            "the file; one of that name is replaced. Its ending is the format, as for `export`: "
-            "*.extxyz, *.xyz, *.zip, *.csv or *.json. Each crystal has its id, the parent it was "
-            "made from and the elements that were exchanged",
+            "the output file; an existing file is replaced. Its ending selects the format, as "
+            "for `export`: *.extxyz, *.xyz, *.zip, *.csv or *.json. Each crystal has its id, "
+            "its parent and the exchanged elements",
             user_path,
         ),
     ),

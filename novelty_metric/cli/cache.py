@@ -28,32 +28,41 @@ def _days(text: str) -> int:
     return int(text)
 
 
-_FILE = Option("cache", "FILE", "a file other than the user's, as given to `score`", user_path)
+_FILE = Option("cache", "FILE", "another file than the default one, as given to `score`", user_path)
 VERB = Verb(
     name="cache",
     usage="[info|prune|clear] [KEY=VALUE ...]",
     about="""\
-Finished relaxations are kept by content (crystal, potential, settings), so that nothing is relaxed
-twice. They may be dropped at any time, also during a run.
+Finished relaxations are stored by content (crystal, potential, settings), so that nothing is
+relaxed twice. You can delete them at any time, even during a run.
 """,
     verbs=(
-        Verb(name="info", about="what is kept, and where (the default)", options=(_FILE,)),
+        Verb(
+            name="info",
+            about="show the stored relaxations and their file (the default)",
+            options=(_FILE,),
+        ),
         Verb(
             name="prune",
-            about="drop some of it",
+            about="delete some of them",
             options=(
-                Option("unused", "DAYS", "what was not used for more than so many days", _days),
+                Option(
+                    "unused",
+                    "DAYS",
+                    "those that were not used for more than this number of days",
+                    _days,
+                ),
                 Option(
                     "size",
                     "500MB",
-                    "what was not used for longest, until the rest is so small",
+                    "the least recently used ones, until the rest has this size",
                     _bytes,
                 ),
-                Option("potential", "NAME", "what this potential gave, named as `info` does"),
+                Option("potential", "NAME", "those of this potential, with its name as in `info`"),
                 _FILE,
             ),
         ),
-        Verb(name="clear", about="drop everything", options=(_FILE,)),
+        Verb(name="clear", about="delete all of them", options=(_FILE,)),
     ),
 )
 

@@ -25,13 +25,13 @@ VERB = Verb(
     about="""\
 Compare two reports, the folders that `novelty-metric score ... out=DIR` wrote: the change of each
 share from A to B with its 95 % interval and a test, and the crystals whose verdict changed, with
-why. Crystals that both runs scored are paired: those of one id and formula, or those of one
-content. Runs against other references, or with another protocol, potential or hull, do not measure
-the same thing: a warning says so.
+the reason. Crystals that both runs scored are paired by id and formula, or by content. If the
+references, protocols, potentials or hulls differ, the runs do not measure the same quantity, and a
+warning is printed.
 
-With --spread, or with more than two runs, they are taken for draws of one model with other seeds:
-each figure's mean with its 95 % interval, its standard deviation between the runs, and what that
-would be by the chance of a draw alone.
+With --spread, or with more than two runs, the runs are treated as draws of one model with different
+seeds. The output is the mean of each figure with its 95 % interval, the standard deviation between
+the runs, and the standard deviation that sampling noise alone would give.
 """,
     options=(
         Option(
@@ -45,7 +45,7 @@ would be by the chance of a draw alone.
         Option(
             "figure",
             "FILE.svg",
-            "draw the novelty ratios of the runs beside real crystals; .svg or .png",
+            "draw the novelty ratios of the runs, compared with real crystals; .svg or .png",
             _picture,
         ),
     ),

@@ -39,29 +39,29 @@ VERB = Verb(
     name="controls",
     usage="[KEY=VALUE ...]",
     about="""\
-Score crystals whose right verdict is known, made from those of a reference: what share of each kind
-comes out right, with its 95 % interval, and whether the method or the code is at fault where one
-does not. By default against the small packaged reference.
+Score crystals whose correct verdict is known, made from the crystals of a reference. The output is
+the share of correct verdicts for each kind, with its 95 % interval, and for wrong verdicts whether
+the method or the code is the cause. The default is the small packaged reference.
 """,
     options=(
-        Option("n", "N", "crystals per control, and per size of a distortion", whole(1), 20),
+        Option(
+            "n", "N", "number of crystals per control, and per size of a distortion", whole(1), 20
+        ),
         Option("seed", "N", "the same seed makes the same crystals", whole(), 0),
         Option(
             "only",
             "NAME,NAME",
-            """these controls alone:
+            """only these controls:
   held_out: crystals of the reference, scored against the rest
-  rotated, supercell: copies written otherwise
-  perturbed, strained: copies distorted, by several sizes
+  rotated, supercell: the same crystals in another setting
+  perturbed, strained: copies with several sizes of distortion
   relaxed: crystals of the reference, relaxed
-  substituted: with elements exchanged, and relaxed by another optimiser
-  randomised: of the same composition and volume, with random atoms""",
+  substituted: exchanged elements, relaxed by another optimiser
+  randomised: the same composition and volume, with random positions""",
             _controls,
         ),
-        Option(
-            "held_out", "FILE", "real crystals to be scored against the whole reference", user_path
-        ),
-        Option("column=, format=", "", "of that file, as for `score`", passed=True),
+        Option("held_out", "FILE", "real crystals, scored against the whole reference", user_path),
+        Option("column=, format=", "", "for this file, as for `score`", passed=True),
         Option(
             "exchange",
             "NAME",
@@ -78,7 +78,7 @@ does not. By default against the small packaged reference.
         Option(
             "explain",
             "true|false",
-            "score the misses of `substituted` again, to say why each is one; that takes long",
+            "score the misses of `substituted` again to find the reason for each; this takes long",
             flag,
             True,
         ),
@@ -92,10 +92,10 @@ does not. By default against the small packaged reference.
         Option("overwrite", "true", "replace controls of other settings", passed=True),
     ),
     closing="""\
-reference=, protocol=, relaxer=, hull=, workers=, device=, cache=, max_sites= and progress= are
-those of `novelty-metric score`. With relaxer=none only duplicates and the search are tested.
-The share of known substitutions that is found (control substituted) is kept beside the reference:
-reports show it beside the base rate of real crystals, which contains the same misses.
+reference=, protocol=, relaxer=, hull=, workers=, device=, cache=, max_sites= and progress= are the
+same as for `novelty-metric score`. With relaxer=none only duplicates and the search are tested. The
+share of known substitutions that the method finds (control substituted) is stored beside the
+reference. Reports show it beside the base rate of real crystals, which contains the same misses.
 
 examples
   novelty-metric controls relaxer=none out=controls

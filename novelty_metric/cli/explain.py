@@ -24,31 +24,31 @@ VERB = Verb(
     name="explain",
     usage="ID run=DIR [out=DIR]\nFILE reference=NAME|FILE [KEY=VALUE ...]",
     about="""\
-Show the evidence for one crystal: its verdict and why, its parent and the elements exchanged,
-costs, distances, energies, and every candidate parent with what became of it. The crystal is one
-of a run, or the one in a file: then only this crystal and its candidate parents are relaxed, also
-where it is not eligible. The crystals are written as CIF, of a file only with out=:
+Show the evidence for one crystal: its verdict with the reason, its parent and the exchanged
+elements, costs, distances, energies, and the result of every candidate parent. The crystal belongs
+to a run, or is in a file. In a file, only this crystal and its candidate parents are relaxed, even
+if it is not eligible. The crystals are written as CIF (for a file only with out=):
 
-  generated.cif           as it came in
-  relaxed.cif             relaxed and reduced: what was compared; of a run that
-                          relaxed no samples reduced.cif
+  generated.cif           as generated
+  relaxed.cif             relaxed and reduced, as compared (reduced.cif if the
+                          run relaxed no samples)
   parent.cif              the reference crystal
-  parent_substituted.cif  that with its elements exchanged
-  parent_relaxed.cif      and relaxed: what has to match that
+  parent_substituted.cif  the parent with exchanged elements
+  parent_relaxed.cif      this crystal after relaxation, as compared
 """,
     options=(
         RUN,
         Option(
             "out",
             "DIR",
-            "where the files go (default: explain/ID in the folder of the run)",
+            "folder of the files (default: explain/ID in the folder of the run)",
             user_path,
         ),
-        Option("id", "ID", "the crystal, of a file with several"),
+        Option("id", "ID", "the crystal, if a file has several"),
         Option(
             "reference=, relaxer=, protocol=, model=, ...",
             "",
-            "for a FILE, as for `score`; relaxer=none searches only, in about a second",
+            "for a FILE, as for `score`; relaxer=none only searches, in about a second",
             passed=True,
         ),
     ),

@@ -14,18 +14,19 @@ VERB = Verb(
     name="export",
     usage="run=DIR out=FILE [verdict=NAME]",
     about="""\
-Write the crystals of a run to one file, as they were compared: relaxed if the run relaxes,
-primitive, Niggli-reduced. Each has its id, verdict, eligible or not, energy (eV, of the cell),
-energy_per_atom and e_above_hull (eV/atom), and parent. The ending of FILE is the format:
+Write the crystals of a run to one file, in the form in which they were compared: relaxed (if the
+run relaxes), primitive, Niggli-reduced. The properties of each crystal are id, verdict, eligible,
+energy (eV, of the cell), energy_per_atom and e_above_hull (eV/atom), and parent. The ending of FILE
+selects the format:
 
-  *.extxyz, *.xyz  extended XYZ, the properties in the comment lines
+  *.extxyz, *.xyz  extended XYZ with the properties in the comment lines
   *.zip            a CIF for each crystal, and crystals.csv with the properties
   *.csv            a row for each crystal, with a column cif
-  *.json           a list of pymatgen structures, with the properties in theirs
+  *.json           a list of pymatgen structures with the properties
 """,
     options=(
         RUN,
-        Option("out", "FILE", "the file; one of that name is replaced", user_path),
+        Option("out", "FILE", "the output file; an existing file is replaced", user_path),
         Option(
             "verdict",
             "NAME",

@@ -22,23 +22,23 @@ VERB = Verb(
             name="fetch",
             usage="mp [key=KEY] [out=FILE]",
             about="""\
-get the formation energies of the Materials Project as it is now (GGA and GGA+U with the MP2020
-corrections), a few MB, for hull=mp. It needs your own API key, from
-https://next-gen.materialsproject.org/api. A broken transfer goes on when the same command is run
-again; a version that is there already is not fetched twice.
+fetch the current formation energies of the Materials Project (GGA and GGA+U with the MP2020
+corrections; a few MB) for hull=mp. It needs your own API key, from
+https://next-gen.materialsproject.org/api. If the transfer breaks, the same command continues it. A
+version that was already fetched is not fetched again.
 """,
             options=(
                 Option(
                     "key",
                     "KEY",
-                    "your API key; better set MP_API_KEY in the environment, which other users of "
-                    "the machine can't see. It is never written or shown.",
+                    "your API key. MP_API_KEY in the environment is safer, because other users "
+                    "of the machine cannot see it. The key is never stored or shown.",
                 ),
                 Option(
                     "out",
                     "FILE",
-                    "where the file is written; by default in your cache folder, where hull=mp "
-                    "finds it; another one is used by hull=file hull.file=FILE",
+                    "the output file (default: in your cache folder, where hull=mp finds it). "
+                    "Use another file with hull=file hull.file=FILE",
                     user_path,
                 ),
             ),

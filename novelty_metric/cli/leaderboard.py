@@ -33,16 +33,14 @@ VERB = Verb(
             usage="RUN_DIR [into=DIR] [KEY=VALUE ...]",
             about="""\
 write a submission from a run, the folder that `novelty-metric score ... out=DIR` wrote:
-submissions/NAME.yaml, its table of verdicts, and at most six unmatched crystals for the page. What
-a run can't know is asked for.
+submissions/NAME.yaml, its table of verdicts, and at most six unmatched crystals for the page. You
+give the information that a run does not contain:
 """,
             options=(
                 *_answers(),
-                Option(
-                    "about", "FILE", "these answers in a YAML, instead of one by one", user_path
-                ),
-                Option("into", "DIR", "the leaderboard", user_path),
-                Option("overwrite", "true", "replace a submission of that name", flag),
+                Option("about", "FILE", "a YAML file with these settings", user_path),
+                Option("into", "DIR", "folder of the leaderboard", user_path),
+                Option("overwrite", "true", "replace a submission with this name", flag),
             ),
             least=1,
             most=1,
@@ -52,35 +50,33 @@ a run can't know is asked for.
             name="check",
             usage="[DIR] [NAME ...] [--samples DIR] [--recompute[=N]] [...]",
             about="""\
-is every submission, or each one named, what it says? Keys and values, hashes, that the counts
-follow from the verdicts, and that nothing but data of bounded size is there. Nothing of it is
-executed.
+verify all submissions, or the named ones. The check covers keys and values, hashes, and counts,
+which must follow from the verdicts. The files may contain only data of limited size; nothing in
+them is executed.
 """,
             options=(
-                Option(
-                    "--samples", "DIR", "find the samples below DIR by their SHA-256", user_path
-                ),
+                Option("--samples", "DIR", "find the samples in DIR by their SHA-256", user_path),
                 Option(
                     "--recompute",
                     "N",
-                    "and score all of them again, or N drawn at random and those that the page "
+                    "also score all of them again, or N drawn at random and those that the page "
                     "shows",
                     whole(1),
                     bare="all",
                 ),
-                Option("--seed", "N", "of that draw", whole(), 0),
+                Option("--seed", "N", "seed of this draw", whole(), 0),
                 Option(
                     "--allow",
                     "N",
-                    "crystals per submission that may come out otherwise: a relaxation may end "
-                    "elsewhere by rounding",
+                    "number of crystals per submission whose result may differ, because "
+                    "rounding can change the end of a relaxation",
                     whole(),
                     0,
                 ),
                 Option(
                     "--reference",
                     "FILE",
-                    "the reference, if it is not here under its name",
+                    "the reference, if it is not available by its name",
                     lambda text: str(user_path(text)),
                 ),
                 Option("--workers", "N", "processes that relax (one per core)", whole(1)),
@@ -96,13 +92,13 @@ make README.md, leaderboard.csv, leaderboard.json, index.html and submission.sch
 submissions.
 """,
             options=(
-                Option("out", "DIR", "where they are written (default: in the folder)", user_path),
+                Option("out", "DIR", "the output folder (default: the same folder)", user_path),
             ),
             most=1,
             needs="takes one folder",
         ),
     ),
-    closing="Exit status: 0 right, 1 something is wrong (check), 2 the call can't be used.",
+    closing="Exit status: 0 correct, 1 something is wrong (check), 2 the call cannot be used.",
 )
 
 

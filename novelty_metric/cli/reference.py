@@ -32,12 +32,12 @@ SETTINGS_OF_SCORE = (
     *("smact_oxidation_states", "column", "format"),
 )
 SETTINGS_OF_ENERGIES = ("relaxer", "hull", "device")
-_WORKERS = Option("workers", "N", "processes that prepare crystals", whole(1), 1)
+_WORKERS = Option("workers", "N", "number of processes that prepare crystals", whole(1), 1)
 _ENERGIES = Option(
     "relaxer=, hull=, device=",
     "",
-    "as for `score`: also compute now, with this potential, the energies of the crystals that the "
-    "hull needs; otherwise the first run computes them",
+    "as for `score`: compute the energies that the hull needs now, with this potential; by "
+    "default the first run computes them",
     passed=True,
 )
 VERB = Verb(
@@ -48,16 +48,18 @@ VERB = Verb(
             name="build",
             usage="SOURCE... out=FILE.arrow [KEY=VALUE ...]",
             about="""\
-prepare a reference, once, from the crystals of a training set. SOURCE is a file or folder in any
-format that `novelty-metric score` reads; several are taken one after the other. An interrupted
-build goes on when the same command is run again.
+prepare a reference once from the crystals of a training set. SOURCE is a file or folder in any
+format that `novelty-metric score` reads; several sources are combined. After an interruption, the
+same command continues.
 """,
             options=(
-                Option("out", "FILE.arrow", "where the prepared reference is written", user_path),
+                Option("out", "FILE.arrow", "file of the prepared reference", user_path),
                 Option(
-                    "name", "NAME", "name under which reports cite it (default: that of the file)"
+                    "name",
+                    "NAME",
+                    "name of the reference in reports (default: the name of the file)",
                 ),
-                Option("column", "NAME", "column of a table that holds the crystals"),
+                Option("column", "NAME", "column of a table with the crystals"),
                 _WORKERS,
                 _ENERGIES,
             ),
@@ -70,10 +72,10 @@ build goes on when the same command is run again.
             name="fetch",
             usage="NAME [--from FILE] [workers=N]",
             about="""\
-get a published training set, check it, and prepare it for reference=NAME. It is downloaded from
-where it is published unless FILE is a copy of that; either has to have the content hash of the
-published file, where one is known. A broken transfer goes on when the same command is run again.
-What is fetched and made is kept in your cache folder.
+fetch a published training set, check it, and prepare it for reference=NAME. It is downloaded from
+its publisher, or read from FILE, a copy of the published file. If a content hash of the published
+file is known, it must agree. If the transfer breaks, the same command continues it. The files are
+stored in your cache folder.
 """,
             options=(
                 Option("NAME", help=_published, passed=True),
@@ -91,25 +93,25 @@ What is fetched and made is kept in your cache folder.
             name="calibrate",
             usage="REFERENCE [KEY=VALUE ...]",
             about="""\
-score crystals of a reference, each against the reference without itself: the novelty of real
-crystals, which every later report against this reference compares with. It is kept beside the
-reference, for one protocol, potential and hull. An interrupted calibration goes on when the same
-command is run again, and n= can be raised.
+score crystals of a reference, each against the reference without itself. The result is the novelty
+of real crystals, and later reports against this reference compare with it. It is stored beside the
+reference, for one protocol, potential and hull. After an interruption, the same command continues;
+n= can be increased.
 """,
             options=(
-                Option("n", "N", "crystals to score", whole(1), 300),
+                Option("n", "N", "number of crystals to score", whole(1), 300),
                 Option("seed", "N", "the same seed draws the same crystals", whole(), 0),
                 Option(
                     "held_out",
                     "FILE",
-                    "real crystals that the reference does not hold, such as a validation set: n "
-                    "of them are scored too, for a second estimate",
+                    "real crystals that the reference lacks, such as a validation set; n of "
+                    "them are also scored, for a second estimate",
                     user_path,
                 ),
                 Option(
                     "protocol=, relaxer=, hull=, workers=, device=, cache=, column=, format=",
                     "",
-                    "as for `score`; the last two are of the held-out file",
+                    "as for `score`; the last two are for the held-out file",
                     passed=True,
                 ),
             ),

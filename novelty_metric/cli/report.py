@@ -20,10 +20,10 @@ VERB = Verb(
     name="report",
     usage="RUN [RUN ...] [KEY=VALUE ...]",
     about="""\
-Write a page on a run, or on several side by side: figures with intervals and tests, pictures with
-what they show, crystals that turn beside their parents, settings and hashes. One HTML file that
-holds all it shows and fetches nothing. RUN is a folder that `novelty-metric score ... out=DIR`
-wrote; a folder of such folders, as `score -m` leaves, stands for all of them.
+Write a page about one run, or about several runs side by side: figures with intervals and tests,
+pictures with descriptions, rotatable crystals beside their parents, settings and hashes. The page
+is one self-contained HTML file. RUN is a folder that `novelty-metric score ... out=DIR` wrote, or a
+folder of such folders, as `score -m` makes.
 """,
     options=(
         Option(
@@ -36,11 +36,13 @@ wrote; a folder of such folders, as `score -m` leaves, stands for all of them.
         Option(
             "reference",
             "NAME|FILE",
-            "what was scored against, for the pictures that need it; by default looked for under "
-            "the name in the report",
+            "the reference, for the pictures that need it (default: opened by the name in the "
+            "report)",
         ),
-        Option("figures", "DIR", "write the pictures as PNG and SVG for papers too", user_path),
-        Option("crystals", "N", "crystals with a card, over all runs", whole(0, 5000), 500),
+        Option("figures", "DIR", "also write the pictures as PNG and SVG for papers", user_path),
+        Option(
+            "crystals", "N", "number of crystals with a card, over all runs", whole(0, 5000), 500
+        ),
     ),
     closing="""\
 examples

@@ -29,89 +29,91 @@ VERB = Verb(
     name="score",
     usage="[-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]",
     about="""\
-Score generated crystals: which are copies of a reference crystal, which are copies with elements
-exchanged, and which are neither. Without any setting, a small packaged sample is scored against a
-packaged reference.
+Score generated crystals. Each crystal is a duplicate of a reference crystal, a reference crystal
+with exchanged elements (substituted), or neither (unmatched). Without settings, a small packaged
+sample is scored against a packaged reference.
 """,
     options=(
-        "what is scored",
+        "samples",
         _setting(
             "samples",
             "FILE|DIR",
-            "what the model wrote: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON, "
-            "JSON lines, .pt; compressed or not. Several are read one after the other: "
-            "samples=[a.csv,b.zip], a pattern such as 'samples=gen_*.cif', or samples= again",
+            "the file of the model: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON, "
+            "JSON lines or .pt, compressed or not. Several files are read one after the other: "
+            "samples=[a.csv,b.zip], a pattern such as 'samples=gen_*.cif', or samples= several "
+            "times",
         ),
         _setting("format", "NAME", "its format, if it is not recognised"),
         _setting(
             "column",
             "NAME",
-            "column of a table that holds the crystals, or the paths of their CIF files",
+            "column of a table with the crystals, or with the paths of their CIF files",
         ),
         _setting(
             "id_column",
             "NAME",
-            "column of a table, or key of a JSON record or an extxyz frame, that holds the "
-            "ids (id, material_id, name, ...)",
+            "column of a table, or key of a JSON record or an extxyz frame, with the ids (id, "
+            "material_id, name, ...)",
         ),
         _setting("limit", "N", "the first N crystals only"),
-        _setting("seed", "N", "with limit=: that many drawn at random with this seed"),
+        _setting("seed", "N", "with limit=: draw N crystals at random with this seed"),
         _setting("max_sites", "N", "refuse larger crystals (300)"),
-        _setting("allow_pickle", "true", "let a .pt file make any Python object; it can run code"),
+        _setting("allow_pickle", "true", "unpickle a .pt file, which can run any code in it"),
         _setting(
             "model",
             "NAME",
-            "the model that wrote them, which says how its files are read and what it was "
-            "trained on: {model}",
+            "the model that generated the samples; it determines how the files are read, and "
+            "the training set: {model}",
         ),
-        "against what",
+        "reference",
         _setting(
             "reference",
             "NAME|FILE",
-            "what the model was trained on, unless you name another: {reference}, or a file "
-            "made with `novelty-metric reference build`",
+            "the training set (default: that of the model): {reference}, or a file from "
+            "`novelty-metric reference build`",
         ),
         "how",
         _setting(
             "protocol",
             "NAME",
-            "{protocol}; protocol.fmax=0.02 and the like change one of its settings",
+            "{protocol}; single settings can be changed, such as protocol.fmax=0.02",
         ),
         _setting(
             "relaxer",
             "NAME",
-            "{relaxer}; none searches only: what would need a relaxation is undecided",
+            "{relaxer}; none: search only, and crystals that need a relaxation are undecided",
         ),
         _setting(
             "hull",
             "NAME",
-            "{hull}; hull=entries hull.file=FILE takes computed entries of your own, "
-            "hull.energies=corrected|uncorrected says which",
+            "{hull}; hull=entries hull.file=FILE uses your own computed entries, and "
+            "hull.energies=corrected|uncorrected gives their kind",
         ),
-        _setting("relax_samples", "false", "take the samples as already relaxed"),
+        _setting("relax_samples", "false", "the samples are already relaxed"),
         _setting(
             "leave_one_out",
             "true",
-            "the samples are crystals of the reference, under their ids: each is scored against "
+            "the samples are crystals of the reference, with the same ids; score each against "
             "the others",
         ),
         _setting(
             "second_potential",
             "NAME",
-            "score eligible crystals with another potential too, such as sevennet: how many are "
-            "unmatched with both",
+            "also score the eligible crystals with another potential, such as sevennet, and "
+            "count those that are unmatched with both",
         ),
         _setting(
             "rediscover",
             "FILE",
-            "real crystals that the model did not see: how many of them the samples match",
+            "count the crystals of this file (real crystals that the model did not see) that "
+            "the samples match",
         ),
         _setting(
             "energies",
             "NAME",
-            "distances from the hull by the samples' own energies (eV): column of a table, "
-            "key of JSON, or `energy` of an extxyz frame; with relax_samples=false and a hull"
-            " of density functional theory",
+            "use the samples' own energies (eV) for the distance from the hull: column of a "
+            "table, key of JSON, or `energy` of an extxyz frame. Needs relax_samples=false and "
+            "a hull of density functional theory",
         ),
         _setting("energies_per", "atom|cell"),
         _setting("energies_scale", "NAME", "corrected or uncorrected total energies, or formation"),
@@ -121,32 +123,32 @@ packaged reference.
             "{smact_oxidation_states}, or a file in SMACT's format, for charge neutrality",
         ),
         _setting("recipe", "NAME", "{recipe}: several settings at once"),
-        _setting("scope", "eligible|all", "which crystals are searched for parents"),
+        _setting("scope", "eligible|all", "crystals whose parents are searched"),
         _setting("exhaustive", "true", "relax every candidate parent"),
-        _setting("workers", "N", "processes that relax (one per core)"),
+        _setting("workers", "N", "number of processes that relax (one per core)"),
         _setting(
             "executor",
             "NAME",
-            "{executor}: score parts of the samples in other processes or on other machines; "
-            "executor.workers=N; each of them relaxes in one process",
+            "{executor}: score parts of the samples in other processes or on other machines. "
+            "executor.workers=N is their number; each relaxes in one process",
         ),
-        _setting("part", "N", "samples that are scored together"),
-        _setting("device", "NAME", "cpu, cuda or mps, instead of what the machine has"),
-        _setting("cache", "true|false|FILE", "where finished relaxations are kept"),
-        _setting("detail", "full", "print all tables, not only the 30 lines that matter most"),
-        _setting("progress", "false", "say nothing on standard error of how far the run is"),
-        "what is kept",
+        _setting("part", "N", "number of samples scored together"),
+        _setting("device", "NAME", "cpu, cuda or mps (default: the best available)"),
+        _setting("cache", "true|false|FILE", "the cache of finished relaxations"),
+        _setting("detail", "full", "print all tables instead of the 30 most important lines"),
+        _setting("progress", "false", "show no progress on standard error"),
+        "output",
         _setting(
             "out",
             "DIR",
             "write the report there; by default nothing is written:"
             "\n  report.json         figures, settings, versions, hashes"
-            "\n  config.json         the settings as they were given"
+            "\n  config.json         the settings as given"
             "\n  verdicts.parquet    a row per sample"
             "\n  verdicts.csv        the same"
             "\n  parents.parquet     a row per candidate parent"
             "\n  quality.parquet     a row per sample: validity, energy"
-            "\n  evidence.parquet    what else is known of each parent"
+            "\n  evidence.parquet    further data of each parent"
             "\n  structures.parquet  the crystals, for `explain`, `report`"
             "\n  crystals.extxyz     the relaxed crystals, for ASE and others",
         ),
@@ -154,15 +156,15 @@ packaged reference.
         _setting(
             "logger",
             "NAME",
-            "{logger}: also log the report to Weights & Biases; logger.project=, "
-            "logger.mode=offline and the like",
+            "{logger}: also log the report to Weights & Biases, with settings such as "
+            "logger.project= and logger.mode=offline",
         ),
         "options",
         Option("--full", help="the same as detail=full"),
         Option(
             "--config-dir",
             "DIR",
-            "folder with configs of your own, such as DIR/protocol/mine.yaml",
+            "folder with your own configs, such as DIR/protocol/mine.yaml",
             read=Path,
         ),
         Option("--cfg", "job", "print the composed settings and stop", read=one_of("job")),
@@ -170,16 +172,16 @@ packaged reference.
             "--deterministic",
             help=(
                 "score twice, in two processes, without the cache and with one worker, and "
-                "compare every digit but those of times"
+                "compare all digits except those of times"
             ),
         ),
         Option(
             "--multirun",
             help=(
-                "one run per combination of values, such as model=diffcsp,flowmm or "
-                "protocol.k=1,3,5, and a table of them; in samples=, {model} is the model's name,"
-                " and a pattern the one file that it fits; hydra/launcher=joblib and the like "
-                "launch the runs side by side"
+                "one run for each combination of values, such as model=diffcsp,flowmm or "
+                "protocol.k=1,3,5, and a table of all runs. In samples=, {model} stands for the "
+                "model's name, and a pattern must match exactly one file. A launcher such as "
+                "hydra/launcher=joblib runs them in parallel"
             ),
             short="-m",
         ),
@@ -193,9 +195,9 @@ examples
   novelty-metric score samples=relaxed.extxyz relax_samples=false protocol.k=5
   novelty-metric score -m model=diffcsp,flowmm 'samples=runs/{model}.*' out=all
 
-Exit status: 0 scored; 1 two runs of --deterministic differ; 2 the call or its
-input can't be used; 3 interrupted: with out= the same command goes on where it
-was, without it from the relaxations that are kept.
+Exit status: 0 scored; 1 two runs of --deterministic differ; 2 the call or its input can't be used;
+3 interrupted: with out= the same command continues the run; without out= it reuses the finished
+relaxations.
 """,
     passes=None,
 )

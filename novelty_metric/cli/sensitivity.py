@@ -46,24 +46,24 @@ VERB = Verb(
     name="sensitivity",
     usage="[run=DIR] [WHAT=VALUES ...] [--config-dir DIR] [KEY=VALUE ...]",
     about="""\
-Score crystals again with one setting of the method changed at a time: how much does the answer
-depend on it? KEY=VALUE are the settings of `novelty-metric score`; run=DIR takes those of a run
-that was kept there, whose relaxations are then found in the cache. Samples are relaxed once,
-parents are searched once for all k, and no relaxation is made twice. WHAT=none leaves that out.
+Score crystals again with one setting of the method changed at a time, to show how the verdicts
+depend on it. KEY=VALUE are the settings of `novelty-metric score`. run=DIR takes the settings of a
+run in this folder; its relaxations are reused from the cache. Samples are relaxed once, parents are
+searched once for all k, and no relaxation is repeated. WHAT=none omits a setting.
 """,
     options=(
-        Option("run", "DIR", "a run whose settings are taken", user_path),
+        Option("run", "DIR", "a run, whose settings are used", user_path),
         Option(
             "k",
             "1,2,3,4,5",
-            "parents kept per route",
+            "number of parents per route",
             _list_of(int, "whole numbers such as 1,2,3"),
         ),
         Option(
             "tolerances",
             "1,0.75,0.5,0.25",
-            "factors of ltol, stol and angle_tol: first of the duplicate test and the confirmation "
-            "alone, with the parents as they are; then of the search as well",
+            "factors of ltol, stol and angle_tol: first for the duplicate test and the "
+            "confirmation only, with the same parents; then also for the search",
             _list_of(float, "numbers such as 1,0.5"),
         ),
         Option(
@@ -75,7 +75,7 @@ parents are searched once for all k, and no relaxation is made twice. WHAT=none 
         Option(
             "potentials",
             "NAME,NAME",
-            "relaxers beside the one of the run (none)",
+            "other relaxers than that of the run (none)",
             _list_of(str, "names"),
         ),
         Option(
@@ -85,7 +85,7 @@ parents are searched once for all k, and no relaxation is made twice. WHAT=none 
             "beside its report",
             passed=True,
         ),
-        Option("--config-dir", "DIR", "folder with configs of your own", Path),
+        Option("--config-dir", "DIR", "folder with your own configs", Path),
     ),
     closing="""\
 examples

@@ -34,26 +34,29 @@ from novelty_metric.screening.composition import DEFAULT_SET
 from novelty_metric.support.validation import validated
 
 ASKED = {
-    "name": "name of the files, in small letters (default: the model's setting)",
+    "name": "name of the files, in lower case (default: the model's setting)",
     "model": "the model's name as its authors write it",
-    "version": "its version, such as that of the checkpoint",
-    "authors": "who made it; several with ; between them",
+    "version": "version of the model, such as that of the checkpoint",
+    "authors": "authors of the model, separated by ;",
     "paper": "address of the paper",
     "repository": "address of the code",
     "licence": "licence of the samples",
-    "training_set": "what it was trained on (default: what model= is known to be trained on)",
-    "reference": "name to show for the reference (default: its own)",
-    "null_model": "a null model of `novelty-metric baseline`, with its seed=: ranked as a model",
-    "demonstration": "true: the reference is not that; it is shown, never ranked",
-    "selected": "how the crystals were selected before they were published, in one sentence: they "
-    "are shown in a section of their own, never ranked",
-    "samples": "the file, if it is no longer where the run had it",
-    "url": "where anyone can get the file",
-    "generated": "crystals that the model made for it, before any filter",
+    "training_set": "training set of the model (default: the known training set of model=)",
+    "reference": "displayed name of the reference (default: its own name)",
+    "null_model": "a null model of `novelty-metric baseline`, with its seed=; it is ranked like "
+    "a model",
+    "demonstration": "true: the reference is not the training set; the model is shown but never "
+    "ranked",
+    "selected": "how the crystals were selected before publication, in one sentence; they are "
+    "shown in a separate section and never ranked",
+    "samples": "the file of the samples, if it was moved after the run",
+    "url": "public address of the file",
+    "generated": "number of crystals that the model generated, before any filter",
     "seed": "seed of the generation",
-    "crystals": "false: no crystals and parents on the page, as where a licence forbids it",
-    "relaxed_with": "what the samples were relaxed with before they were written",
-    "notes": "what a reader has to know",
+    "crystals": "false: show no crystals and parents on the page, for example because of a licence",
+    "relaxed_with": "potential or method with which the samples were relaxed before they were "
+    "written",
+    "notes": "important information for readers",
 }
 """Values that a run does not contain, with their meaning."""
 
