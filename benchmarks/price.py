@@ -42,7 +42,7 @@ from novelty_metric.support.statistics import wilson
 READING = "reading"
 PARTS = {
     READING: (READING, "check"),
-    "reduction": ("reduce",),
+    "reduction": ("reduce", "measure relaxations"),
     "screen": ("screen",),
     "search": ("find duplicates", "search parents", "group equal samples"),
     "samples": ("relax samples", "symmetry of samples", "saddles of samples"),

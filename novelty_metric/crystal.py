@@ -16,6 +16,7 @@ from novelty_metric.primitive import niggli, primitive
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 MIN_DISTANCE = 0.1
 """Two sites closer than this (Å) are coincident; a potential has no meaning there."""
@@ -200,11 +201,14 @@ class Symmetry:
         Wyckoff letter of each site, ``(n_sites,)``.
     orbits : tuple of int
         For each site the lowest index of a site of its orbit, ``(n_sites,)``.
+    n_operations : int
+        Symmetry operations of the cell; 0 where they were not counted.
     """
 
     space_group: int
     letters: tuple[str, ...]
     orbits: tuple[int, ...]
+    n_operations: int = 0
 
     @property
     def crystal_system(self) -> str:
@@ -227,17 +231,10 @@ def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) ->
     angle_tolerance : float
         Angle tolerance (degrees).
     """
-    if min(structure.lattice.abc) < SHORTEST_PERIOD:
+    analyzer = _analyzer(structure, symprec, angle_tolerance)
+    if analyzer is None:
         return None
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
-    try:
-        analyzer = SpacegroupAnalyzer(structure, symprec=symprec, angle_tolerance=angle_tolerance)
-        dataset = analyzer.get_symmetry_dataset()
-    except Exception:  # pymatgen and spglib raise types of their own, which change by version
-        return None
-    if dataset is None:
-        return None
+    dataset = analyzer.get_symmetry_dataset()
     equivalent = np.asarray(dataset.equivalent_atoms)
     first: dict[int, int] = {}
     for site, label in enumerate(equivalent.tolist()):
@@ -246,11 +243,12 @@ def symmetry(structure: Structure, *, symprec: float, angle_tolerance: float) ->
         space_group=int(dataset.number),
         letters=tuple(dataset.wyckoffs),
         orbits=tuple(first[label] for label in equivalent.tolist()),
+        n_operations=len(dataset.rotations),
     )
 
 
 def symmetrised(
-    structure: Structure, *, widest: float, symprec: float, angle_tolerance: float
+    structure: Structure, usual: Symmetry, *, widest: float, symprec: float, angle_tolerance: float
 ) -> Structure | None:
     """The crystal of highest symmetry near this one.
 
@@ -258,37 +256,49 @@ def symmetrised(
     ----------
     structure : Structure
         Primitive.
+    usual : Symmetry
+        Its symmetry within `symprec`.
     widest, symprec : float
-        Largest distance tolerance that is tried (Å), and the one of the usual symmetry search.
+        Largest distance tolerance that is tried (Å), and the smallest.
     angle_tolerance : float
         Degrees.
 
     Returns
     -------
     Structure or None
-        Reduced; None where no tolerance shows more symmetry than `symprec`.
+        Reduced; None where no tolerance shows more symmetry than `usual`.
     """
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
-    if min(structure.lattice.abc) < SHORTEST_PERIOD:
+    best, n_operations = None, usual.n_operations
+    for share in (1.0, 0.5, 0.2):
+        wide = _analyzer(structure, max(symprec, share * widest), angle_tolerance)
+        if wide is None:
+            return None
+        found = len(wide.get_symmetry_dataset().rotations)
+        if found > n_operations:
+            best, n_operations = wide, found
+    if best is None:
         return None
     try:
-        usual = SpacegroupAnalyzer(structure, symprec, angle_tolerance)
-        n_operations = len(usual.get_symmetry_operations())
-        best: SpacegroupAnalyzer | None = None
-        for share in (1.0, 0.5, 0.2):
-            wide = SpacegroupAnalyzer(structure, max(symprec, share * widest), angle_tolerance)
-            found = len(wide.get_symmetry_operations())
-            if found > n_operations:
-                best, n_operations = wide, found
-        if best is None:
-            return None
         ideal = reduce(best.get_primitive_standard_structure())
     except Exception:  # pymatgen and spglib raise types of their own, which change by version
         return None
     if ideal.composition.reduced_composition != structure.composition.reduced_composition:
         return None
     return in_site_order(ideal)
+
+
+def _analyzer(
+    structure: Structure, symprec: float, angle_tolerance: float
+) -> SpacegroupAnalyzer | None:
+    """What spglib finds, through pymatgen; None where it finds nothing."""
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    if min(structure.lattice.abc) < SHORTEST_PERIOD:
+        return None
+    try:
+        return SpacegroupAnalyzer(structure, symprec, angle_tolerance)
+    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+        return None
 
 
 _LAST_OF_SYSTEM = (

@@ -8,9 +8,9 @@ most sublattices fall by the first; the answer is the same to the last digit.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,9 @@ the Niggli cell (300 MB). A cell 500 times as long as wide has this many.
 
 _AT_ONCE = 8
 """Number of sites compared with all others in one step; most sublattices fail in the first step."""
+
+_WITHOUT_TREE = 600
+"""Pairs of points that are compared faster one by one than through a tree."""
 
 _SLACK = 1e-9
 """Relative margin far above rounding, so that the look-up refuses nothing that pymatgen accepts."""
@@ -76,13 +79,15 @@ def primitive(structure: Structure) -> Structure:
 def _primitive(structure: Structure, left: list[int]) -> Structure:
     from pymatgen.core import Lattice, Structure
 
+    n_formulas = math.gcd(*Counter(site.species_string for site in structure).values())
+    if n_formulas == 1:
+        return structure.copy()
     sites = sorted(structure, key=lambda site: site.species_string)
     groups = [list(g) for _, g in itertools.groupby(sites, key=lambda site: site.species_string)]
     coords = [np.array([site.frac_coords for site in group]) for group in groups]
     fractional = np.divide(TOLERANCE, structure.lattice.abc)
     vectors = _periods(coords, 2 * fractional)
     apart = [_not_neighbours(one, 2 * fractional) for one in coords]
-    n_formulas = functools.reduce(math.gcd, map(len, groups))
     for size, matrix in _sublattices(n_formulas, vectors, fractional):
         inverse = np.linalg.inv(matrix)
         cell = np.dot(inverse, structure.lattice.matrix)
@@ -109,6 +114,8 @@ def _periods(coords: list[NDArray[np.float64]], tolerance: NDArray[np.float64]) 
     vectors = rarest - rarest[0]
     for group in sorted(coords, key=len):
         for site in group:
+            if len(vectors) == 1:  # zero, which every site allows
+                return vectors
             vectors = vectors[_near(vectors, group - site, tolerance)]
     return vectors
 
@@ -117,13 +124,16 @@ def _near(
     points: np.ndarray, others: np.ndarray, tolerance: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """A mask of the points within the tolerance of another point, along each axis, modulo 1."""
-    from scipy.spatial import cKDTree
-
     scale = 1.0 / tolerance
     below = scale * (1 - 1e-15)  # the tree wants coordinates below its box
-    tree = cKDTree(np.clip((others % 1.0) * scale, 0, below), boxsize=scale)
-    inside = np.clip((points % 1.0) * scale, 0, below)
-    distances, _ = tree.query(inside, p=np.inf, distance_upper_bound=1.0)
+    inside, there = (np.clip((each % 1.0) * scale, 0, below) for each in (points, others))
+    if len(inside) * len(there) <= _WITHOUT_TREE:
+        apart = np.abs(inside[:, None] - there)
+        is_near: NDArray[np.bool_] = np.minimum(apart, scale - apart).max(axis=2).min(axis=1) < 1.0
+        return is_near
+    from scipy.spatial import cKDTree
+
+    distances, _ = cKDTree(there, boxsize=scale).query(inside, p=np.inf, distance_upper_bound=1.0)
     return np.isfinite(distances)
 
 

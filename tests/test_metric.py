@@ -1019,6 +1019,7 @@ def test_progress_goes_from_nothing_to_all(room: int, exhaustive: bool) -> None:
         "check",
         "relax samples",
         "reduce",
+        "measure relaxations",
         "screen",
         "prepare search",
         "find duplicates",

@@ -222,20 +222,18 @@ class Case:
 
     def symmetrised(self, protocol: Protocol) -> Structure | None:
         """The crystal of higher symmetry close to the relaxed one, if there is one."""
-        if not self.converged or self.relaxation is None or self.relaxation.structure is None:
+        if not self.converged or self.reduced is None or self.symmetry is None:
             return None
-        try:
-            with self.clock():
-                return crystal.symmetrised(
-                    crystal.reduce(self.relaxation.structure),
-                    widest=protocol.symmetrise,
-                    symprec=protocol.symprec,
-                    angle_tolerance=protocol.symmetry_angle_tolerance,
-                )
-        except CrystalError:
-            return None  # the step that reduces it says so
+        with self.clock():
+            return crystal.symmetrised(
+                self.reduced,
+                self.symmetry,
+                widest=protocol.symmetrise,
+                symprec=protocol.symprec,
+                angle_tolerance=protocol.symmetry_angle_tolerance,
+            )
 
-    def take_symmetric(self, result: Relaxation, rise: float) -> None:
+    def take_symmetric(self, result: Relaxation, rise: float, protocol: Protocol) -> None:
         """Replace the crystal by that of higher symmetry, unless its energy (eV/atom) is higher."""
         result, before = failed_if_collapsed(result), self.relaxation
         assert before is not None
@@ -251,6 +249,9 @@ class Case:
             steps=before.steps + result.steps + 1,
         )
         self.energy_per_atom = result.energy_after
+        self.reduced = self.symmetry = None
+        with self.clock():
+            self.reduce(protocol)
 
     def take_descent(self, result: Relaxation) -> bool:
         """True if the crystal was at a saddle point and has left it.

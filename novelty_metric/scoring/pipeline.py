@@ -146,15 +146,18 @@ class Pipeline:
         self.resources.compile_ahead()
         cases = [case for case in cases if _is_usable(case)]
         as_given = [case for case in cases if case.converged is None]
+        not_reduced = [case for case in cases if case.reduced is None]
         relaxer = self.resources.relaxer
         if relaxer is not None and self.rules.relax_samples:
             self._relax_samples(as_given, relaxer)
-            self._symmetrise(as_given, relaxer)
         elif relaxer is not None:
             self._take_energies(as_given, relaxer)
-        for case in self.clock.each("reduce", [case for case in cases if case.reduced is None]):
+        for case in self.clock.each("reduce", not_reduced):
             case.reduce(self.rules.protocol)
-            case.measure_relaxation()
+        if relaxer is not None and self.rules.relax_samples:
+            self._symmetrise(as_given, relaxer)
+            for case in self.clock.each("measure relaxations", not_reduced):
+                case.measure_relaxation()
 
     def screen(self, cases: Iterable[Case]) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
@@ -335,7 +338,7 @@ class Pipeline:
             waiting = len(queue)
             for done, (task, result) in enumerate(self._relaxed(relaxer, queue), start=1):
                 assert isinstance(task.key, Case)
-                task.key.take_symmetric(result, SAME_ENERGY)
+                task.key.take_symmetric(result, SAME_ENERGY, protocol)
                 self.clock.progress(stage, done, waiting)
 
     def _is_in_scope(self, case: Case) -> bool:
@@ -545,9 +548,10 @@ class Pipeline:
         for case in cases:
             # Without an answer, only a deadline left it; it may be on a saddle.
             case.out_of_time = case.out_of_time or case in open_cases
-        self._symmetrise(moved, relaxer)
         for case in self.clock.each("reduce", moved):
             case.reduce(self.rules.protocol)
+        self._symmetrise(moved, relaxer)
+        for case in self.clock.each("screen", moved):
             self._screen(case)
         return moved
 

@@ -211,11 +211,16 @@ def test_paper_relaxes_nothing_twice() -> None:
     assert (relaxer.asked, row.space_group, row.saddle) == (["sample"], 99, None)
 
 
+def symmetrised(structure: Structure, widest: float) -> Structure | None:
+    tolerances = {"symprec": 0.01, "angle_tolerance": 5.0}
+    usual = crystal.symmetry(structure, **tolerances)
+    assert usual is not None
+    return crystal.symmetrised(structure, usual, widest=widest, **tolerances)
+
+
 def test_symmetrised_keeps_composition_and_what_is_symmetric_enough() -> None:
-    found = crystal.symmetrised(nearly_cubic(), widest=0.1, symprec=0.01, angle_tolerance=5)
+    found = symmetrised(nearly_cubic(), 0.1)
     assert found is not None and found.composition == nearly_cubic().composition
     assert found.get_space_group_info(1e-4)[1] == 221
-    assert crystal.symmetrised(found, widest=0.1, symprec=0.01, angle_tolerance=5) is None
-    assert (
-        crystal.symmetrised(nearly_cubic(), widest=0.011, symprec=0.01, angle_tolerance=5) is None
-    )
+    assert symmetrised(found, 0.1) is None
+    assert symmetrised(nearly_cubic(), 0.011) is None
