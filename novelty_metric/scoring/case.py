@@ -229,7 +229,6 @@ class Case:
                 self.reduced,
                 self.symmetry,
                 widest=protocol.symmetrise,
-                symprec=protocol.symprec,
                 angle_tolerance=protocol.symmetry_angle_tolerance,
             )
 

@@ -212,10 +212,9 @@ def test_paper_relaxes_nothing_twice() -> None:
 
 
 def symmetrised(structure: Structure, widest: float) -> Structure | None:
-    tolerances = {"symprec": 0.01, "angle_tolerance": 5.0}
-    usual = crystal.symmetry(structure, **tolerances)
+    usual = crystal.symmetry(structure, symprec=0.01, angle_tolerance=5)
     assert usual is not None
-    return crystal.symmetrised(structure, usual, widest=widest, **tolerances)
+    return crystal.symmetrised(structure, usual, widest=widest, angle_tolerance=5)
 
 
 def test_symmetrised_keeps_composition_and_what_is_symmetric_enough() -> None:
