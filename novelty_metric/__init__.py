@@ -5,8 +5,9 @@ The public names load on first use, so that importing the package costs almost n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from novelty_metric.support.lazy import lazily
 
 if TYPE_CHECKING:
     from novelty_metric.comparison.compare import Comparison, compare
@@ -19,25 +20,6 @@ if TYPE_CHECKING:
     from novelty_metric.verdict import CrystalResult, Verdict
 
 __version__ = "0.1.0"
-
-_HOME = {
-    "Comparison": "comparison.compare",
-    "CrystalError": "errors",
-    "CrystalResult": "verdict",
-    "InputError": "errors",
-    "NoveltyMetricError": "errors",
-    "NoveltyReport": "report.novelty_report",
-    "Protocol": "protocol",
-    "Reference": "reference",
-    "Sample": "samples",
-    "StoreError": "errors",
-    "SubstitutionNovelty": "metric",
-    "Verdict": "verdict",
-    "build_reference": "reference",
-    "compare": "comparison.compare",
-    "open_reference": "reference",
-    "read_samples": "samples",
-}
 
 __all__ = [
     "Comparison",
@@ -59,10 +41,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"novelty_metric.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "comparison.compare": ["Comparison", "compare"],
+        "errors": ["CrystalError", "InputError", "NoveltyMetricError", "StoreError"],
+        "metric": ["SubstitutionNovelty"],
+        "protocol": ["Protocol"],
+        "reference": ["Reference", "build_reference", "open_reference"],
+        "report.novelty_report": ["NoveltyReport"],
+        "samples": ["Sample", "read_samples"],
+        "verdict": ["CrystalResult", "Verdict"],
+    },
+)
 
 
 def __dir__() -> list[str]:

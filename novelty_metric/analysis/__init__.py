@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from novelty_metric.support.lazy import lazily
 
 if TYPE_CHECKING:
     from novelty_metric.analysis.amd import average_minimum_distances, reference_fingerprints
@@ -14,20 +15,6 @@ if TYPE_CHECKING:
         count_prototypes,
     )
     from novelty_metric.analysis.substitutions import exchanges, parent_changes
-
-_HOME = {
-    "Coverage": "coverage",
-    "Fingerprints": "fingerprints",
-    "Prototype": "coverage",
-    "average_minimum_distances": "amd",
-    "count_by_crystal_system": "possible_prototypes",
-    "count_prototypes": "possible_prototypes",
-    "exchanges": "substitutions",
-    "fingerprint_analysis": "fingerprints",
-    "parent_changes": "substitutions",
-    "prototype_coverage": "coverage",
-    "reference_fingerprints": "amd",
-}
 
 __all__ = [
     "Coverage",
@@ -43,8 +30,13 @@ __all__ = [
     "reference_fingerprints",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "amd": ["average_minimum_distances", "reference_fingerprints"],
+        "coverage": ["Coverage", "Prototype", "prototype_coverage"],
+        "fingerprints": ["Fingerprints", "fingerprint_analysis"],
+        "possible_prototypes": ["count_by_crystal_system", "count_prototypes"],
+        "substitutions": ["exchanges", "parent_changes"],
+    },
+)

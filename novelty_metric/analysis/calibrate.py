@@ -25,6 +25,7 @@ from novelty_metric.reference.energies import writable
 from novelty_metric.report.of_cases import key_of_context
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.case import Case
+from novelty_metric.support.folders import writing
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
@@ -236,8 +237,5 @@ def _open(path: Path) -> TextIO:
     InputError
         If it can't be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(f"{path}:", path.parent):
         return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: can't be written ({error.strerror or error})") from error

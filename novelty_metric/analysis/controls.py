@@ -8,9 +8,7 @@ does.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from bisect import bisect_left
 from collections import Counter
@@ -37,6 +35,7 @@ from novelty_metric.relaxation.potentials import registered
 from novelty_metric.samples.base import Sample
 from novelty_metric.search.matching import matchers
 from novelty_metric.support.statistics import Bounds, Interval, share_bounds, wilson
+from novelty_metric.support.text import csv_text
 from novelty_metric.verdict import CrystalResult, Route, Verdict
 
 if TYPE_CHECKING:
@@ -204,13 +203,10 @@ class ControlsResult:
         InputError
             If the folder can't be written.
         """
-        from novelty_metric.support.folders import write_atomically
+        from novelty_metric.support.folders import write_atomically, writing
 
-        text = io.StringIO(newline="")
         names = [column.name for column in dataclasses.fields(ControlCase)]
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(case) for case in self.cases)
+        table = csv_text(names, map(dataclasses.asdict, self.cases))
         content = {
             "schema_version": SCHEMA_VERSION,
             "settings": self.settings,
@@ -219,17 +215,12 @@ class ControlsResult:
                 dataclasses.asdict(case) for case in self.cases if case.as_expected is False
             ],
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / CSV_FILE, text.getvalue().encode())
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        with writing(folder, folder, hint="; name another: out=DIR"):
+            write_atomically(folder / CSV_FILE, table.encode())
             for name, report in self.reports.items():
                 report.save(folder / name)
-            written = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            write_atomically(folder / JSON_FILE, written.encode())
-        except OSError as error:
-            raise InputError(
-                f"{folder} can't be written ({error.strerror or error}); name another: out=DIR"
-            ) from error
+            write_atomically(folder / JSON_FILE, text.encode())
         return folder
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from novelty_metric.metric import SubstitutionNovelty
 from novelty_metric.report.agreement import Agreement, verdict_agreement
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change
+from novelty_metric.support.text import csv_text
 from novelty_metric.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -113,13 +112,10 @@ class Sensitivity:
             If the folder can't be written.
         """
         from novelty_metric.report.files import summary
-        from novelty_metric.support.folders import write_atomically
+        from novelty_metric.support.folders import write_atomically, writing
 
         rows = [_row(variation) for variation in self.variations]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        table = csv_text(list(rows[0]) if rows else [], rows)
         content = {
             "schema_version": SCHEMA_VERSION,
             "base": summary(self.base),
@@ -130,17 +126,10 @@ class Sensitivity:
             "agreement": [agreement.to_dict() for agreement in self.agreements],
         }
         folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / CSV_FILE, text.getvalue().encode())
-            write_atomically(
-                folder / JSON_FILE,
-                (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(),
-            )
-        except OSError as error:
-            raise InputError(
-                f"{folder} can't be written ({error.strerror or error}); name another folder"
-            ) from error
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        with writing(folder, folder, hint="; name another folder"):
+            write_atomically(folder / CSV_FILE, table.encode())
+            write_atomically(folder / JSON_FILE, text.encode())
         return folder
 
 

@@ -6,8 +6,9 @@ All load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from novelty_metric.support.lazy import lazily
 
 if TYPE_CHECKING:
     from novelty_metric.callbacks.checkpoint import NoveltyCheckpoint
@@ -15,20 +16,18 @@ if TYPE_CHECKING:
     from novelty_metric.callbacks.lightning import NoveltyCallback
     from novelty_metric.callbacks.monitor import NoveltyMonitor
 
-_HOME = {
-    "Evaluation": "evaluation",
-    "NoveltyCallback": "lightning",
-    "NoveltyCheckpoint": "checkpoint",
-    "NoveltyMonitor": "monitor",
-}
-
 __all__ = ["Evaluation", "NoveltyCallback", "NoveltyCheckpoint", "NoveltyMonitor"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"novelty_metric.callbacks.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "checkpoint": ["NoveltyCheckpoint"],
+        "evaluation": ["Evaluation"],
+        "lightning": ["NoveltyCallback"],
+        "monitor": ["NoveltyMonitor"],
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -56,13 +56,7 @@ the runs, and the standard deviation that sampling noise alone would give.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb with its arguments.
-
-    Raises
-    ------
-    InputError
-        If the call or a report can't be used.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     by = given["by"] or "id"
     folders = [user_path(name) for name in given.names]
@@ -111,14 +105,12 @@ def _draw(path: Path, folders: Sequence[Path], reports: Sequence[NoveltyReport])
         )
     from novelty_metric.figures.ratios import novelty_ratios
     from novelty_metric.figures.style import to_png, to_svg
-    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.support.folders import write_atomically, writing
 
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     figure = novelty_ratios(dict(zip(names, reports, strict=True)))
     content = to_svg(figure).encode() if path.suffix.lower() == ".svg" else to_png(figure)
-    try:
+    with writing(f"figure={path}"):
         write_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"figure={path} can't be written ({error.strerror or error})") from error

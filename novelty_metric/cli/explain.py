@@ -84,13 +84,7 @@ _OF_FILE = Verb(
 
 
 def run(words: list[str]) -> int:
-    """Run the verb with its arguments.
-
-    Raises
-    ------
-    InputError
-        If the call, the run or the file can't be used, or has no such crystal.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     if any(word.startswith("run=") for word in words):
         return _explain_of_run(parse(_OF_RUN, words))
     return _explain_of_file(parse(_OF_FILE, words))

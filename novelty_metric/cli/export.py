@@ -44,13 +44,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb with its arguments.
-
-    Raises
-    ------
-    InputError
-        If the call or the run can't be used, it has no such crystal, or the file can't be written.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     folder = run_folder(given)
     if "out" not in given:

@@ -35,6 +35,7 @@ from novelty_metric.settings.compose import (
     translate,
 )
 from novelty_metric.settings.score_settings import ScoreSettings, with_samples_together
+from novelty_metric.support.folders import writing
 
 JOB_FILE = "job.json"
 _HYDRA = "hydra"
@@ -181,10 +182,8 @@ def _folder(out: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="novelty-metric-") as passing:
             yield Path(passing)
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out={out} can't be written ({error.strerror or error})") from error
+    with writing(f"out={out}", out):
+        pass
     yield out
 
 

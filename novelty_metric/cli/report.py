@@ -60,13 +60,7 @@ _MODEL = "model="
 
 
 def run(words: list[str]) -> int:
-    """Run the verb with its arguments.
-
-    Raises
-    ------
-    InputError
-        If the call, a run or the reference can't be used, or a file can't be written.
-    """
+    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     named = [user_path(name) for name in given.names]
     folders = _run_folders(named)
@@ -79,15 +73,12 @@ def run(words: list[str]) -> int:
 
     with quiet():
         from novelty_metric.figures.report_page import report_page
-        from novelty_metric.support.folders import write_atomically
+        from novelty_metric.support.folders import write_atomically, writing
 
         runs = _runs(folders, given["reference"])
         page = report_page(runs, n_crystals=given["crystals"], figures=figures, out=out)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(f"out={out}", out.parent):
             write_atomically(out, page.encode())
-        except OSError as error:
-            raise InputError(f"out={out} can't be written ({error.strerror or error})") from error
     print(f"Written to {_printable(out)}")
     if figures is not None:
         print(f"Pictures for papers in {_printable(figures)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from novelty_metric.cli.logging import logged
@@ -15,8 +17,8 @@ from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import choices, compose_config
 
 
-def _setting(name: str, value: str, about: str = "") -> Option:
-    """A setting of the composed config, with the names of the configs in its group."""
+def _setting(name: str, value: str, about: str) -> Option:
+    """A setting of the composed config, with the names of the configs of its group."""
 
     def text() -> str:
         names = OXIDATION_STATE_SETS if name == "smact_oxidation_states" else choices(name)
@@ -25,6 +27,77 @@ def _setting(name: str, value: str, about: str = "") -> Option:
     return Option(name, value, text if f"{{{name}}}" in about else about, passed=True)
 
 
+def _settings(text: str) -> Iterator[Option | str]:
+    """Headings, and settings as ``NAME=VALUE: about``, which goes on in lines set in by two."""
+    for entry in re.split(r"\n(?! )", text.strip()):
+        head, _, about = entry.partition(": ")
+        name, is_setting, value = head.partition("=")
+        about = re.sub(r"\n  (?! )", " ", about).replace("\n    ", "\n  ")
+        yield _setting(name, value, about) if is_setting else name
+
+
+_SETTINGS = """
+what is scored
+samples=FILE|DIR: what the model wrote: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON,
+  JSON lines, .pt; compressed or not. Several are read one after the other: samples=[a.csv,b.zip], a
+  pattern such as 'samples=gen_*.cif', or samples= again
+format=NAME: its format, if it is not recognised
+column=NAME: column of a table that holds the crystals, or the paths of their CIF files
+id_column=NAME: column of a table, or key of a JSON record or an extxyz frame, that holds the ids
+  (id, material_id, name, ...)
+limit=N: the first N crystals only
+seed=N: with limit=: that many drawn at random with this seed
+max_sites=N: refuse larger crystals (300)
+allow_pickle=true: let a .pt file make any Python object; it can run code
+model=NAME: the model that wrote them, which says how its files are read and what it was trained on:
+  {model}
+against what
+reference=NAME|FILE: what the model was trained on, unless you name another: {reference}, or a file
+  made with `novelty-metric reference build`
+how
+protocol=NAME: {protocol}; protocol.fmax=0.02 and the like change one of its settings
+relaxer=NAME: {relaxer}; none searches only: what would need a relaxation is undecided
+hull=NAME: {hull}; hull=entries hull.file=FILE takes computed entries of your own,
+  hull.energies=corrected|uncorrected says which
+relax_samples=false: take the samples as already relaxed
+leave_one_out=true: the samples are crystals of the reference, under their ids: each is scored
+  against the others
+second_potential=NAME: score eligible crystals with another potential too, such as sevennet: how
+  many are unmatched with both
+rediscover=FILE: real crystals that the model did not see: how many of them the samples match
+energies=NAME: distances from the hull by the samples' own energies (eV): column of a table, key of
+  JSON, or `energy` of an extxyz frame; with relax_samples=false and a hull of density functional
+  theory
+energies_per=atom|cell
+energies_scale=NAME: corrected or uncorrected total energies, or formation
+smact_oxidation_states=NAME|FILE: {smact_oxidation_states}, or a file in SMACT's format, for charge
+  neutrality
+recipe=NAME: {recipe}: several settings at once
+scope=eligible|all: which crystals are searched for parents
+exhaustive=true: relax every candidate parent
+workers=N: processes that relax (one per core)
+executor=NAME: {executor}: score parts of the samples in other processes or on other machines;
+  executor.workers=N; each of them relaxes in one process
+part=N: samples that are scored together
+device=NAME: cpu, cuda or mps, instead of what the machine has
+cache=true|false|FILE: where finished relaxations are kept
+detail=full: print all tables, not only the 30 lines that matter most
+progress=false: say nothing on standard error of how far the run is
+what is kept
+out=DIR: write the report there; by default nothing is written:
+    report.json         figures, settings, versions, hashes
+    config.json         the settings as they were given
+    verdicts.parquet    a row per sample
+    verdicts.csv        the same
+    parents.parquet     a row per candidate parent
+    quality.parquet     a row per sample: validity, energy
+    evidence.parquet    what else is known of each parent
+    structures.parquet  the crystals, for `explain`, `report`
+    crystals.extxyz     the relaxed crystals, for ASE and others
+overwrite=true: replace a report of other settings
+logger=NAME: {logger}: also log the report to Weights & Biases; logger.project=, logger.mode=offline
+  and the like
+"""
 VERB = Verb(
     name="score",
     usage="[-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]",
@@ -34,131 +107,7 @@ with exchanged elements (substituted), or neither (unmatched). Without settings,
 sample is scored against a packaged reference.
 """,
     options=(
-        "samples",
-        _setting(
-            "samples",
-            "FILE|DIR",
-            "the file of the model: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON, "
-            "JSON lines or .pt, compressed or not. Several files are read one after the other: "
-            "samples=[a.csv,b.zip], a pattern such as 'samples=gen_*.cif', or samples= several "
-            "times",
-        ),
-        _setting("format", "NAME", "its format, if it is not recognised"),
-        _setting(
-            "column",
-            "NAME",
-            "column of a table with the crystals, or with the paths of their CIF files",
-        ),
-        _setting(
-            "id_column",
-            "NAME",
-            "column of a table, or key of a JSON record or an extxyz frame, with the ids (id, "
-            "material_id, name, ...)",
-        ),
-        _setting("limit", "N", "the first N crystals only"),
-        _setting("seed", "N", "with limit=: draw N crystals at random with this seed"),
-        _setting("max_sites", "N", "refuse larger crystals (300)"),
-        _setting("allow_pickle", "true", "unpickle a .pt file, which can run any code in it"),
-        _setting(
-            "model",
-            "NAME",
-            "the model that generated the samples; it determines how the files are read, and "
-            "the training set: {model}",
-        ),
-        "reference",
-        _setting(
-            "reference",
-            "NAME|FILE",
-            "the training set (default: that of the model): {reference}, or a file from "
-            "`novelty-metric reference build`",
-        ),
-        "how",
-        _setting(
-            "protocol",
-            "NAME",
-            "{protocol}; single settings can be changed, such as protocol.fmax=0.02",
-        ),
-        _setting(
-            "relaxer",
-            "NAME",
-            "{relaxer}; none: search only, and crystals that need a relaxation are undecided",
-        ),
-        _setting(
-            "hull",
-            "NAME",
-            "{hull}; hull=entries hull.file=FILE uses your own computed entries, and "
-            "hull.energies=corrected|uncorrected gives their kind",
-        ),
-        _setting("relax_samples", "false", "the samples are already relaxed"),
-        _setting(
-            "leave_one_out",
-            "true",
-            "the samples are crystals of the reference, with the same ids; score each against "
-            "the others",
-        ),
-        _setting(
-            "second_potential",
-            "NAME",
-            "also score the eligible crystals with another potential, such as sevennet, and "
-            "count those that are unmatched with both",
-        ),
-        _setting(
-            "rediscover",
-            "FILE",
-            "count the crystals of this file (real crystals that the model did not see) that "
-            "the samples match",
-        ),
-        _setting(
-            "energies",
-            "NAME",
-            "use the samples' own energies (eV) for the distance from the hull: column of a "
-            "table, key of JSON, or `energy` of an extxyz frame. Needs relax_samples=false and "
-            "a hull of density functional theory",
-        ),
-        _setting("energies_per", "atom|cell"),
-        _setting("energies_scale", "NAME", "corrected or uncorrected total energies, or formation"),
-        _setting(
-            "smact_oxidation_states",
-            "NAME|FILE",
-            "{smact_oxidation_states}, or a file in SMACT's format, for charge neutrality",
-        ),
-        _setting("recipe", "NAME", "{recipe}: several settings at once"),
-        _setting("scope", "eligible|all", "crystals whose parents are searched"),
-        _setting("exhaustive", "true", "relax every candidate parent"),
-        _setting("workers", "N", "number of processes that relax (one per core)"),
-        _setting(
-            "executor",
-            "NAME",
-            "{executor}: score parts of the samples in other processes or on other machines. "
-            "executor.workers=N is their number; each relaxes in one process",
-        ),
-        _setting("part", "N", "number of samples scored together"),
-        _setting("device", "NAME", "cpu, cuda or mps (default: the best available)"),
-        _setting("cache", "true|false|FILE", "the cache of finished relaxations"),
-        _setting("detail", "full", "print all tables instead of the 30 most important lines"),
-        _setting("progress", "false", "show no progress on standard error"),
-        "output",
-        _setting(
-            "out",
-            "DIR",
-            "write the report there; by default nothing is written:"
-            "\n  report.json         figures, settings, versions, hashes"
-            "\n  config.json         the settings as given"
-            "\n  verdicts.parquet    a row per sample"
-            "\n  verdicts.csv        the same"
-            "\n  parents.parquet     a row per candidate parent"
-            "\n  quality.parquet     a row per sample: validity, energy"
-            "\n  evidence.parquet    further data of each parent"
-            "\n  structures.parquet  the crystals, for `explain`, `report`"
-            "\n  crystals.extxyz     the relaxed crystals, for ASE and others",
-        ),
-        _setting("overwrite", "true", "replace a report of other settings"),
-        _setting(
-            "logger",
-            "NAME",
-            "{logger}: also log the report to Weights & Biases, with settings such as "
-            "logger.project= and logger.mode=offline",
-        ),
+        *_settings(_SETTINGS),
         "options",
         Option("--full", help="the same as detail=full"),
         Option(

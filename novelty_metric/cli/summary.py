@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from novelty_metric.errors import InputError
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.folders import write_atomically
-from novelty_metric.support.text import percent_interval, percent_range
+from novelty_metric.support.folders import write_atomically, writing
+from novelty_metric.support.text import csv_text, percent_interval, percent_range
 from novelty_metric.terminal.console import stdout_console
 from novelty_metric.terminal.tables import novelty_cell, plain_table
 from novelty_metric.verdict import Verdict
@@ -113,10 +110,6 @@ def write(table: Sequence[Row], folder: Path) -> None:
     InputError
         If the folder can't be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
     names = _shown(row["run"] for row in table)
     readable = [{**row, "run": names[row["run"]]} for row in table]
     lines = [
@@ -124,8 +117,6 @@ def write(table: Sequence[Row], folder: Path) -> None:
         f"|---|{'---:|' * (len(COLUMNS) - 1)}",
         *(f"| {' | '.join(row[column] for column in COLUMNS)} |" for row in readable),
     ]
-    try:
-        write_atomically(folder / CSV_FILE, text.getvalue().encode())
+    with writing(f"out={folder}"):
+        write_atomically(folder / CSV_FILE, csv_text(COLUMNS, table).encode())
         write_atomically(folder / MARKDOWN_FILE, ("\n".join(lines) + "\n").encode())
-    except OSError as error:
-        raise InputError(f"out={folder} can't be written ({error.strerror or error})") from error

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.errors import InputError
 from novelty_metric.figures.page import PNG, SVG, data_uri, svg
 from novelty_metric.figures.style import to_png, to_svg
 
@@ -47,14 +46,11 @@ def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
     InputError
         If the folder can't be written.
     """
-    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.support.folders import write_atomically, writing
 
     stem = re.sub(r"[^\w.+-]+", "_", name).strip("._")[:100] or "picture"
     files = [folder / f"{stem}.{suffix}" for suffix in _SUFFIXES]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} can't be written ({error.strerror or error})") from error
-    for path, content in zip(files, (to_png(figure), to_svg(figure).encode()), strict=True):
-        write_atomically(path, content)
+    with writing(folder, folder):
+        for path, content in zip(files, (to_png(figure), to_svg(figure).encode()), strict=True):
+            write_atomically(path, content)
     return files

@@ -347,12 +347,10 @@ def _samples(
 
 
 def _write(board: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
-    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.support.folders import write_atomically, writing
 
-    try:
+    with writing(board):
         for file, content in files.items():
             (board / file).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(board / file, content)
-    except OSError as error:
-        raise InputError(f"{board} can't be written ({error.strerror or error})") from error
     return tuple(board / file for file in files)

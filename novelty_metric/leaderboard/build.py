@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.board import read_board
 from novelty_metric.leaderboard.files import read_inside
 from novelty_metric.leaderboard.page import page
@@ -47,14 +46,11 @@ def build(folder: Path, out: Path | None = None) -> tuple[Path, ...]:
     InputError
         If a submission does not pass the check, or the folder can't be written.
     """
-    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.support.folders import write_atomically, writing
 
     made = outputs(folder)
     place = folder if out is None else out
-    try:
-        place.mkdir(parents=True, exist_ok=True)
+    with writing(place, place):
         for name, text in made.items():
             write_atomically(place / name, text.encode())
-    except OSError as error:
-        raise InputError(f"{place} can't be written ({error.strerror or error})") from error
     return tuple(place / name for name in made)

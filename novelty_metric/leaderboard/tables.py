@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -19,6 +17,7 @@ from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.real_crystals import BesideRealCrystals
 from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Interval
+from novelty_metric.support.text import csv_text as table_as_csv
 from novelty_metric.support.text import percent_interval
 from novelty_metric.verdict import Verdict
 
@@ -127,15 +126,10 @@ def ratios_of(beside: BesideRealCrystals | None) -> tuple[Ratio | None, Ratio | 
 
 
 def csv_text(sections: Sequence[Section]) -> str:
-    """A row per model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for section in sections:
-        for entry in section.entries:
-            values = values_of(section, entry)
-            writer.writerow({name: _cell(value) for name, value in values.items()})
-    return stream.getvalue()
+    """A row a model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
+    rows = [values_of(section, entry) for section in sections for entry in section.entries]
+    cells = ({name: _cell(value) for name, value in row.items()} for row in rows)
+    return table_as_csv(COLUMNS, cells)
 
 
 def _cell(value: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from novelty_metric.support.lazy import lazily
 
 if TYPE_CHECKING:
     from novelty_metric.reference.build import build_reference
@@ -13,15 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Reference", "build_reference", "open_reference", "reference_energies"]
 
-_HOME = {
-    "Reference": "store",
-    "build_reference": "build",
-    "open_reference": "named",
-    "reference_energies": "energies",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "build": ["build_reference"],
+        "energies": ["reference_energies"],
+        "named": ["open_reference"],
+        "store": ["Reference"],
+    },
+)

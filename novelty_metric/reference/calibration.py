@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.errors import InputError, StoreError
+from novelty_metric.errors import StoreError
 from novelty_metric.reference.energies import beside_store, writable
-from novelty_metric.support.folders import write_atomically
+from novelty_metric.support.folders import write_atomically, writing
 from novelty_metric.support.statistics import Change, Interval, newcombe, wilson
 from novelty_metric.verdict import Verdict
 
@@ -358,9 +358,6 @@ def save_calibration(reference: Reference, calibration: Calibration) -> Path:
     """
     path = writable(calibration_files(reference, calibration.key))
     text = json.dumps(calibration.to_dict(), ensure_ascii=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(f"{path}:", path.parent):
         write_atomically(path, text.encode())
-    except OSError as error:
-        raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
     return path

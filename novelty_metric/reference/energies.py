@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from novelty_metric.errors import InputError, StoreError
+from novelty_metric.errors import StoreError
 from novelty_metric.reference.named import references_folder
-from novelty_metric.support.folders import DATA_FOLDER
+from novelty_metric.support.folders import DATA_FOLDER, writing
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -176,11 +176,9 @@ def save_energies(
     ).replace_schema_metadata({_KEY: json.dumps(content, sort_keys=True)})
     passing = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, passing)
-        passing.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
+        with writing(f"{path}:", path.parent):
+            pq.write_table(table, passing)
+            passing.replace(path)
     finally:
         passing.unlink(missing_ok=True)
 

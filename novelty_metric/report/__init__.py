@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from novelty_metric.support.lazy import lazily
 
 if TYPE_CHECKING:
     from novelty_metric.report.breakdown import Group
@@ -12,14 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "NoveltyReport", "RunContext"]
 
-_HOME = {
-    "Group": "breakdown",
-    "NoveltyReport": "novelty_report",
-    "RunContext": "context",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {"breakdown": ["Group"], "context": ["RunContext"], "novelty_report": ["NoveltyReport"]},
+)

@@ -39,14 +39,11 @@ def write_crystals(out: Path, crystals: Crystals) -> None:
     InputError
         If the ending is not known, or the file can't be written.
     """
-    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.support.folders import write_atomically, writing
 
     form = format_of(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(f"out={out}", out.parent):
         write_atomically(out, form(crystals))
-    except OSError as error:
-        raise InputError(f"out={out} can't be written ({error.strerror or error})") from error
 
 
 def structure_with(properties: Mapping[str, Any], record: CrystalRecord) -> Structure:

@@ -152,19 +152,12 @@ def write_crystals(crystals: Mapping[str, Structure], folder: Path) -> list[str]
     InputError
         If the folder can't be written.
     """
-    from novelty_metric.support.folders import write_atomically
+    from novelty_metric.support.folders import write_atomically, writing
 
-    names = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder, folder, hint="; name another folder: out=DIR"):
         for name, structure in crystals.items():
             write_atomically(folder / f"{name}.cif", structure.to(fmt="cif").encode())
-            names.append(f"{name}.cif")
-    except OSError as error:
-        raise InputError(
-            f"{folder} can't be written ({error.strerror or error}); name another folder: out=DIR"
-        ) from error
-    return names
+    return [f"{name}.cif" for name in crystals]
 
 
 # Words

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.errors import InputError, StoreError
+from novelty_metric.errors import StoreError
 from novelty_metric.reference.energies import beside_store, writable
-from novelty_metric.support.folders import write_atomically
+from novelty_metric.support.folders import write_atomically, writing
 
 if TYPE_CHECKING:
     from novelty_metric.reference import Reference
@@ -118,9 +118,6 @@ def keep_null_model(reference: Reference, test_set: str, found: NullModelFound) 
         "crystals_hash": reference.crystals_hash,
         "null_models": [asdict(others[name]) for name in sorted(others)],
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(f"{path}:", path.parent):
         write_atomically(path, (json.dumps(content) + "\n").encode())
-    except OSError as error:
-        raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
     return path

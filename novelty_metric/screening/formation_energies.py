@@ -21,7 +21,7 @@ import numpy as np
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.screening.compositions import CompositionKey, Compositions
-from novelty_metric.support.folders import DATA_FOLDER
+from novelty_metric.support.folders import DATA_FOLDER, writing
 
 MP_20 = DATA_FOLDER / "mp_20.formation_energies.parquet"
 """The packaged file, see ``scripts/make_mp_20_hull.py``."""
@@ -146,11 +146,9 @@ class FormationEnergies:
         ).replace_schema_metadata({_KEY: json.dumps(content)})
         passing = path.with_name(f".{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, passing, compression="zstd", compression_level=19)
-            passing.replace(path)
-        except OSError as error:
-            raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
+            with writing(f"{path}:", path.parent):
+                pq.write_table(table, passing, compression="zstd", compression_level=19)
+                passing.replace(path)
         finally:
             passing.unlink(missing_ok=True)
 

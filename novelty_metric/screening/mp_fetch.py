@@ -29,6 +29,7 @@ from novelty_metric.screening.materials_project import (
     formation_energies,
 )
 from novelty_metric.support.download import TIMEOUT, WORTH_ANOTHER_TRY, Unreachable, short_reason
+from novelty_metric.support.folders import writing
 from novelty_metric.support.progress import ProgressCallback, no_progress
 
 ENDPOINT = "https://api.materialsproject.org"
@@ -102,13 +103,8 @@ def fetch_materials_project(
     if there is not None and there.about.date == version:
         return FetchedHull(path=path, known=there, fresh=False)
     pages = _Pages(path.with_name(f"{path.name}.part"), version)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(f"{path}:", path.parent, hint="; name another place: out=FILE"):
         rows = _all_rows(server, pages, progress)
-    except OSError as error:
-        raise InputError(
-            f"{path}: can't be written ({error.strerror or error}); name another place: out=FILE"
-        ) from error
     about = About(
         name=HULL_NAME,
         source=(

@@ -13,7 +13,7 @@ from typing import Any
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.samples.draw import Draw
-from novelty_metric.support.folders import user_path
+from novelty_metric.support.folders import user_path, writing
 
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
@@ -109,15 +109,10 @@ def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list
         If the folder can't be written, or `overwrite` is false and it holds such a report, or a
         file of another hand in the place of one of a report.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(f"out={folder}", folder, hint="; name another folder"):
         probe = folder / f".writable.{os.getpid()}.tmp"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"out={folder} can't be written ({error.strerror or error}); name another folder"
-        ) from error
     if not (folder / REPORT_FILE).exists():
         return _others_files(folder, overwrite=overwrite)
     if overwrite:
@@ -249,10 +244,8 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
             with contextlib.suppress(ValueError):  # on another drive
                 relative[name] = _one_or_more([os.path.relpath(path, folder) for path in paths])
     text = json.dumps({**config, _RELATIVE: relative}, indent=2) + "\n"
-    try:
+    with writing(f"out={folder}"):
         write_atomically(folder / CONFIG_FILE, text.encode())
-    except OSError as error:
-        raise InputError(f"out={folder} can't be written ({error.strerror or error})") from error
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

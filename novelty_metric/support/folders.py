@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from novelty_metric.errors import InputError
 
 DATA_FOLDER = Path(__file__).resolve().parents[1] / "data"
 """Folder of the packaged data."""
@@ -36,3 +40,28 @@ def write_atomically(path: Path, data: bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(named: object, folder: Path | None = None, *, hint: str = "") -> Iterator[None]:
+    """Files are written within; where that fails, one error says so.
+
+    Parameters
+    ----------
+    named
+        What is written, as the error names it.
+    folder : path, optional
+        Made if it does not exist.
+    hint : str
+        The end of the error, such as what to do.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"{named} can't be written ({error.strerror or error}){hint}") from error

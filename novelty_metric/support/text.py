@@ -1,8 +1,11 @@
-"""Numbers as text: durations, and shares in per cent."""
+"""Figures as text: durations, shares in per cent, and tables as CSV."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 
 class Limits(Protocol):
@@ -105,3 +108,12 @@ def points_interval(
     width = 3 if pad else 0
     low, high = (f"{100 * end:+.{limit_digits}f}" for end in (change.low, change.high))
     return f"{100 * change.value:+.1f}{unit} [{low:>{width}}, {high:>{width}}]"
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with the names of the columns in the first line."""
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

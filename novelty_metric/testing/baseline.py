@@ -18,6 +18,7 @@ from typing import Any
 from novelty_metric.errors import InputError
 from novelty_metric.report.files import context_of
 from novelty_metric.report.novelty_report import NoveltyReport
+from novelty_metric.support.folders import writing
 from novelty_metric.support.statistics import Interval
 from novelty_metric.verdict import CrystalResult, Kind, Route, Verdict
 
@@ -217,17 +218,14 @@ class BaselineStore:
             If the file can't be written, or is not one of ours.
         """
         path = self.file(name)
-        try:
+        with writing(path, path.parent):
             if self._one_file:
                 baselines = {**self._all(), name: content}
                 content = {
                     "schema_version": SCHEMA_VERSION,
                     "baselines": dict(sorted(baselines.items())),
                 }
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, dumps(content))
-        except OSError as error:
-            raise InputError(f"{path} can't be written ({error.strerror or error})") from error
 
     def _all(self) -> dict[str, Any]:
         """The baselines in the single file."""
