@@ -91,13 +91,7 @@ def run(words: list[str]) -> int:
 
 
 def _draw(path: Path, folders: Sequence[Path], reports: Sequence[NoveltyReport]) -> None:
-    """Draw the novelty ratios.
-
-    Raises
-    ------
-    InputError
-        If no run is calibrated, or the file can't be written.
-    """
+    """Draw the novelty ratios."""
     if not any(report.beside_real_crystals for report in reports):
         raise InputError(
             f"figure={path}: no run was scored against a calibrated reference "

@@ -151,13 +151,7 @@ def _scored(
 
 
 def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sample:
-    """The sample with this id, or the only sample.
-
-    Raises
-    ------
-    InputError
-        If there is none, it can't be read, or there are several and no id was given.
-    """
+    """The sample of that id, or the only one."""
     from novelty_metric.report.explanation import no_such_sample
 
     found: Sample | None = None

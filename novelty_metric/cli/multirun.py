@@ -120,13 +120,7 @@ def run(overrides: Sequence[str], config_dir: Path | None) -> int:
 
 
 def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
-    """Separate swept arguments from others.
-
-    Raises
-    ------
-    InputError
-        If a word is not an override, or a group has no config of that name.
-    """
+    """Tell what is swept from what is not."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -188,13 +182,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
-    """Let Hydra run `job` for every combination.
-
-    Raises
-    ------
-    InputError
-        If Hydra or its launcher can't be used.
-    """
+    """Let Hydra run `job` for every combination."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

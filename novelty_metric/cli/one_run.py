@@ -156,13 +156,7 @@ def _keep_null_model(metric: SubstitutionNovelty, report: NoveltyReport) -> None
 def _smaller_report(
     settings: ScoreSettings, config: Mapping[str, Any], metric: SubstitutionNovelty
 ) -> NoveltyReport | None:
-    """The report in `settings.out` on fewer of the samples, whose rows are kept; None without one.
-
-    Raises
-    ------
-    InputError
-        If its rows were made with something else than those that would be added.
-    """
+    """The report on fewer of the samples in `settings.out`, whose rows are kept, if there is one."""
     from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.support.versions import installed_versions
 

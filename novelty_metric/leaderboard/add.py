@@ -233,11 +233,6 @@ def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: st
         Its config.
     named, scored : str
         What the reference is to be called, and what the run calls it.
-
-    Raises
-    ------
-    InputError
-        If that is not known, or not what was scored against, and it is not a demonstration.
     """
     from novelty_metric.settings.compose import choices, compose_config
     from novelty_metric.settings.model_settings import GENERIC

@@ -138,14 +138,7 @@ def _download(name: str, published: PublishedFile, path: Path, on_progress: Stag
 
 
 def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool) -> tuple[str, str]:
-    """SHA-256 of the file, and how the file was recognised.
-
-    Raises
-    ------
-    InputError
-        If it is not the published file. One that was just downloaded (`fresh`) is removed, so that
-        the next call asks for it again.
-    """
+    """SHA-256 of the file, and how the file was recognised."""
     try:
         size = path.stat().st_size
         sha256, blob = _hashes(path, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -175,31 +175,18 @@ def verdict_agreement(first: NoveltyReport, second: NoveltyReport) -> Agreement:
 
 
 def _groups(pairs: Sequence[Pair]) -> Iterator[AgreementGroup]:
-    yield _group("all", "all", pairs)
-    yield from _by("verdict", [verdict.value for verdict in Verdict], pairs, _verdict)
-    yield from _by("crystal_system", [*CRYSTAL_SYSTEMS, UNKNOWN], pairs, _system)
-
-
-def _by(
-    breakdown: str, names: Sequence[str], pairs: Sequence[Pair], key: Callable[[CrystalResult], str]
-) -> Iterator[AgreementGroup]:
-    for name in names:
-        members = [pair for pair in pairs if key(pair[0]) == name]
-        if members:
-            yield _group(breakdown, name, members)
-
-
-def _group(breakdown: str, name: str, pairs: Sequence[Pair]) -> AgreementGroup:
-    kept = sum(row.verdict == other for row, other in pairs)
-    return AgreementGroup(breakdown=breakdown, group=name, kept=kept, total=len(pairs))
-
-
-def _verdict(row: CrystalResult) -> str:
-    return "" if row.verdict is None else row.verdict.value
-
-
-def _system(row: CrystalResult) -> str:
-    return row.crystal_system or UNKNOWN
+    groups: list[tuple[str, str, Sequence[Pair]]] = [("all", "all", pairs)]
+    for verdict in Verdict:
+        groups.append(
+            ("verdict", verdict.value, [pair for pair in pairs if pair[0].verdict == verdict])
+        )
+    for system in (*CRYSTAL_SYSTEMS, UNKNOWN):
+        members = [pair for pair in pairs if (pair[0].crystal_system or UNKNOWN) == system]
+        groups.append(("crystal_system", system, members))
+    for breakdown, name, some in groups:
+        if some or breakdown == "all":
+            kept = sum(row.verdict == other for row, other in some)
+            yield AgreementGroup(breakdown=breakdown, group=name, kept=kept, total=len(some))
 
 
 def _title(report: NoveltyReport) -> str:

@@ -99,10 +99,6 @@ def _json(crystals: Crystals) -> bytes:
     return (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _csv(crystals: Crystals) -> bytes:
-    return _table(crystals, "cif", [_cif(record) for _, record in crystals])
-
-
 def _cif_zip(crystals: Crystals) -> bytes:
     names = [f"{folder_name(properties['id'])}.cif" for properties, _ in crystals]
     stream = io.BytesIO()
@@ -138,7 +134,7 @@ _FORMATS: dict[str, Callable[[Crystals], bytes]] = {
     ".extxyz": extxyz,
     ".xyz": extxyz,
     ".zip": _cif_zip,
-    ".csv": _csv,
+    ".csv": lambda crystals: _table(crystals, "cif", [_cif(record) for _, record in crystals]),
     ".json": _json,
 }
 

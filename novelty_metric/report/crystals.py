@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 
     from novelty_metric.report.novelty_report import NoveltyReport
 
-PROPERTIES = (
-    "id",
-    "verdict",
-    "eligible",
-    "energy",
-    "energy_per_atom",
-    "e_above_hull",
-    "parent",
-)
-"""Properties of each exported crystal; `energy` is that of the whole cell (eV)."""
-
 
 def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
     """Ids of some scored crystals: the verdicts take turns, beginning with unmatched."""
@@ -118,14 +107,14 @@ def _chosen(
 
 
 def _properties(result: CrystalResult, record: CrystalRecord) -> dict[str, Any]:
+    """What is told of each crystal; `energy` is that of the whole cell (eV)."""
     per_atom = result.energy_per_atom
-    values = (
-        result.id,
-        None if result.verdict is None else result.verdict.value,
-        result.eligible,
-        None if per_atom is None else per_atom * len(record.numbers),
-        per_atom,
-        result.e_above_hull,
-        result.parent_id,
-    )
-    return dict(zip(PROPERTIES, values, strict=True))
+    return {
+        "id": result.id,
+        "verdict": None if result.verdict is None else result.verdict.value,
+        "eligible": result.eligible,
+        "energy": None if per_atom is None else per_atom * len(record.numbers),
+        "energy_per_atom": per_atom,
+        "e_above_hull": result.e_above_hull,
+        "parent": result.parent_id,
+    }

@@ -137,8 +137,6 @@ COLUMNS: dict[str, dict[str, FileColumn]] = {
 """The columns of each file."""
 REPORT_FILES = ("report.json", "verdicts.csv", CRYSTALS_FILE, *COLUMNS)
 """Names of all files that `save_report` writes."""
-VERDICT_COLUMNS = tuple(_VERDICTS)
-PARENT_COLUMNS = tuple(_PARENTS)
 
 _FRAME_TYPES = {pa.string(): "string", pa.int64(): "Int64", pa.bool_(): "boolean"}
 
@@ -153,12 +151,9 @@ def verdicts_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
 
 def parents_frame(results: Sequence[CrystalResult]) -> pd.DataFrame:
     """A row per candidate parent, samples in input order."""
-    return _frame(_PARENTS, _parent_rows(results))
-
-
-def _parent_rows(results: Sequence[CrystalResult]) -> Iterable[tuple[object, ...]]:
     # Where a column is named in several of these, the first one has it.
-    return ((tried, tried.parent, result) for result in results for tried in result.parents)
+    rows = ((tried, tried.parent, result) for result in results for tried in result.parents)
+    return _frame(_PARENTS, rows)
 
 
 def _frame(schema: Mapping[str, FileColumn], rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
@@ -189,9 +184,7 @@ def _schema(columns: Mapping[str, FileColumn]) -> pa.Schema:
                 name,
                 column.type,
                 metadata={
-                    key: text
-                    for key, text in (("unit", column.unit), ("meaning", column.meaning))
-                    if text
+                    key: text for key in ("unit", "meaning") if (text := getattr(column, key))
                 },
             )
             for name, column in columns.items()
@@ -360,7 +353,9 @@ def _json(value: Any) -> Any:
 def context_of(content: Mapping[str, Any]) -> RunContext:
     """The settings and versions behind the figures of a report or a baseline."""
     reference, run, potential = content["reference"], content["run"], content["potential"]
-    second = content.get("second_potential")  # reports of before there was one lack it
+    # Reports of before there was one of these lack it.
+    second, calibration = content.get("second_potential"), content.get("calibration")
+    rediscovery = content.get("rediscovery")
     return RunContext(
         protocol=Protocol(**content["protocol_settings"]),
         reference_name=reference["name"],
@@ -379,17 +374,9 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         n_generated=run["n_generated"],
         versions=content["versions"],
         machine=content.get("machine", {}),  # reports of before it was kept
-        calibration=_calibration(content.get("calibration")),
-        rediscovery=_rediscovery(content.get("rediscovery")),
+        calibration=None if calibration is None else Calibration.from_dict(calibration),
+        rediscovery=None if rediscovery is None else Rediscovery.from_dict(rediscovery),
     )
-
-
-def _calibration(content: Mapping[str, Any] | None) -> Calibration | None:
-    return None if content is None else Calibration.from_dict(content)
-
-
-def _rediscovery(content: Mapping[str, Any] | None) -> Rediscovery | None:
-    return None if content is None else Rediscovery.from_dict(content)
 
 
 # Writing
@@ -423,7 +410,8 @@ def save_report(
         for some in _chunks(report.results if rows is None else rows):
             verdicts = verdicts_frame(some)
             files.append("verdicts.parquet", _to_table(verdicts, _VERDICTS))
-            files.append_text("verdicts.csv", _csv(verdicts, header=first == 0))
+            text = verdicts.to_csv(index=False, header=first == 0, lineterminator="\n")
+            files.append_text("verdicts.csv", text)
             files.append("parents.parquet", _to_table(parents_frame(some), _PARENTS))
             files.append("evidence.parquet", _evidence(some, first))
             files.append(_QUALITY_FILE, _quality(some, threshold))
@@ -463,10 +451,6 @@ def _chunks(rows: Iterable[CrystalResult]) -> Iterator[list[CrystalResult]]:
         some = list(itertools.islice(left, _ROWS_AT_ONCE))
         if not some:
             return
-
-
-def _csv(frame: pd.DataFrame, *, header: bool) -> str:
-    return frame.to_csv(index=False, header=header, lineterminator="\n")
 
 
 class _Files:
@@ -726,7 +710,7 @@ def _result(
     row: Mapping[str, Any], *, readable: bool, parents: tuple[TriedParent, ...]
 ) -> CrystalResult:
     values: dict[str, Any] = dict.fromkeys(LATER_COLUMNS)
-    values |= {name: row[name] for name in VERDICT_COLUMNS if name in row or name not in values}
+    values |= {name: row[name] for name in _VERDICTS if name in row or name not in values}
     for name, kind in ENUMS.items():
         if values[name] is not None:
             values[name] = kind(values[name])

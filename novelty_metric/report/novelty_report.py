@@ -34,7 +34,8 @@ from novelty_metric.report.prototypes import NewPrototypes, new_prototypes
 from novelty_metric.report.quality import Quality, count_unique, quality, stable
 from novelty_metric.report.real_crystals import BesideRealCrystals, beside_real_crystals
 from novelty_metric.report.rediscovery import Rediscovery
-from novelty_metric.support.statistics import Bounds, Interval, wilson
+from novelty_metric.support.ratios import Ratio
+from novelty_metric.support.statistics import Bounds, Estimate, Interval, wilson
 from novelty_metric.support.text import Limits, percent
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -133,20 +134,21 @@ class NoveltyReport:
             for result, reason in zip(self.results, self._reasons, strict=True)
         )
 
-    @property
+    @cached_property
     def eligible(self) -> tuple[CrystalResult, ...]:
         """The eligible crystals, over which the headline is computed, in input order."""
-        return self._eligible
+        pairs = zip(self.results, self._reasons, strict=True)
+        return tuple(result for result, reason in pairs if reason is None)
 
     @property
     def n_eligible(self) -> int:
         """Number of eligible crystals; all have a verdict."""
-        return len(self._eligible)
+        return len(self.eligible)
 
     @property
     def n_energy_suspect(self) -> int:
         """Number of eligible crystals whose energy above hull is implausibly low."""
-        return sum(result.energy_suspect is True for result in self._eligible)
+        return sum(result.energy_suspect is True for result in self.eligible)
 
     @property
     def n_saddles(self) -> int:
@@ -183,7 +185,7 @@ class NoveltyReport:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of eligible crystals per verdict."""
-        return count_verdicts(self._eligible)
+        return count_verdicts(self.eligible)
 
     @cached_property
     def counts_all(self) -> dict[str, int]:
@@ -286,7 +288,7 @@ class NoveltyReport:
     @cached_property
     def n_unique_unmatched(self) -> int:
         """Number of eligible unmatched crystals; a `duplicate_group` counts once."""
-        return _unique([r for r in self._eligible if r.verdict == Verdict.UNMATCHED])
+        return _unique([r for r in self.eligible if r.verdict == Verdict.UNMATCHED])
 
     @cached_property
     def novel_yield_interval(self) -> Interval:
@@ -315,7 +317,7 @@ class NoveltyReport:
     def novel_yield_bounds(self) -> Bounds:
         """Lowest and highest yield for any outcome of the unfinished work; see `novelty_bounds`."""
         open_or_novel = (Verdict.UNMATCHED, Verdict.UNDECIDED)
-        possible = [r for r in self._eligible if r.verdict in open_or_novel]
+        possible = [r for r in self.eligible if r.verdict in open_or_novel]
         possible += [r for r in self._could_join if fixed_verdict(r) in (None, Verdict.UNMATCHED)]
         most = _unique(possible) / self.n_generated if self.n_generated else 0.0
         return Bounds(self.novel_yield, max(most, self.novel_yield))
@@ -326,18 +328,18 @@ class NoveltyReport:
 
         Where a verdict jumps this changes little by little, and needs no relaxation of a parent.
         """
-        return graded_novelty(self._eligible)
+        return graded_novelty(self.eligible)
 
     @cached_property
     def beside_real_crystals(self) -> BesideRealCrystals | None:
         """The base rate and the ratios to it; None if the reference is not calibrated."""
-        return beside_real_crystals(self._eligible, self.context.calibration)
+        return beside_real_crystals(self.eligible, self.context.calibration)
 
     @cached_property
     def second_potential(self) -> UnderBoth | None:
         """Agreement with a second potential; None if there is none."""
         second = self.context.second_potential
-        return None if second is None else under_both(self._eligible, second.name)
+        return None if second is None else under_both(self.eligible, second.name)
 
     @property
     def rediscovery(self) -> Rediscovery | None:
@@ -376,7 +378,7 @@ class NoveltyReport:
         """
         if by not in BREAKDOWNS:
             raise ValueError(f"no breakdown by {by!r}; known: {', '.join(BREAKDOWNS)}")
-        return break_down(self._eligible, self._could_join, by)
+        return break_down(self.eligible, self._could_join, by)
 
     def breakdown_frame(self, by: str) -> pd.DataFrame:
         """`breakdown` as a table: a row per group and verdict, in order.
@@ -441,9 +443,9 @@ class NoveltyReport:
             **_ends("bound", self.novelty_bounds),
             "novel_yield": self.novel_yield,
             **_ends("novel_yield_ci", self.novel_yield_interval),
-            "graded": None if self.graded.score is None else self.graded.score.value,
+            "graded": _value(self.graded.score),
             "cost_median": self.graded.cost.quantiles.get("0.5"),
-            "sun": None if self.quality.sun is None else self.quality.sun.value,
+            "sun": _value(self.quality.sun),
             "decided": self.decided,
             "n_samples": float(len(self.results)),
             "n_unreadable": float(self.n_unreadable),
@@ -451,19 +453,16 @@ class NoveltyReport:
             "n_energy_suspect": float(self.n_energy_suspect),
             "n_out_of_time": float(self.left_out[ExclusionReason.OUT_OF_TIME.value]),
         }
-        values.update({verdict: share.value for verdict, share in self.fractions.items()})
-        values.update(_beside_values(self.beside_real_crystals))
-        share = self.new_prototypes.share
-        values["new_prototypes"] = None if share is None else share.value
-        share = self.new_prototypes.metastable_share
-        values["new_prototypes_metastable"] = None if share is None else share.value
-        if self.second_potential is not None:
-            both = self.second_potential.unmatched
-            values["unmatched_under_both"] = None if both is None else both.value
-        if self.rediscovery is not None:
-            values["n_rediscovered"] = float(len(self.rediscovery.found))
-            share = self.rediscovery.share
-            values["rediscovered"] = None if share is None else share.value
+        both, found = self.second_potential, self.rediscovery
+        values |= {
+            **{verdict: share.value for verdict, share in self.fractions.items()},
+            **_beside_values(self.beside_real_crystals),
+            "new_prototypes": _value(self.new_prototypes.share),
+            "new_prototypes_metastable": _value(self.new_prototypes.metastable_share),
+            "unmatched_under_both": None if both is None else _value(both.unmatched),
+            "n_rediscovered": None if found is None else float(len(found.found)),
+            "rediscovered": None if found is None else _value(found.share),
+        }
         return {
             f"{prefix}/{name}": value
             for name, value in values.items()
@@ -602,11 +601,6 @@ class NoveltyReport:
         return tuple(exclusion_reason(result) for result in self.results)
 
     @cached_property
-    def _eligible(self) -> tuple[CrystalResult, ...]:
-        pairs = zip(self.results, self._reasons, strict=True)
-        return tuple(result for result, reason in pairs if reason is None)
-
-    @cached_property
     def _stable(self) -> tuple[CrystalResult, ...]:
         limit = self.context.protocol.metastable
         return tuple(result for result in self.results if stable(result, limit) is True)
@@ -618,6 +612,10 @@ class NoveltyReport:
             for result, reason in zip(self.results, self._reasons, strict=True)
             if could_become_eligible(result, reason)
         )
+
+
+def _value(found: Interval | Estimate | Ratio | None) -> float | None:
+    return None if found is None else found.value
 
 
 def _ends(name: str, interval: Limits | None) -> dict[str, float | None]:
@@ -632,7 +630,7 @@ def _beside_values(beside: BesideRealCrystals | None) -> dict[str, float | None]
     ratio, expected = beside.novelty_ratio, beside.standardised
     return {
         "base_rate": beside.base_rate.value,
-        "ratio": None if ratio is None else ratio.value,
+        "ratio": _value(ratio),
         **_ends("ratio_ci", ratio),
         "ratio_for_systems": None if expected is None else expected.ratio.value,
         "copying_z": beside.copying_z,

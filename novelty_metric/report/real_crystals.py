@@ -84,7 +84,11 @@ def beside_real_crystals(
         standardised=standardised(strata_of(count_by_system(eligible, unmatched), base)),
         duplicate_ratio=koopman(_count(eligible, duplicate), calibration.count(duplicate)),
         copying_z=copying_z(
-            [_distance(result.verdict, result.cost) for result in eligible if _decided(result)],
+            [
+                _distance(result.verdict, result.cost)
+                for result in eligible
+                if result.verdict not in (None, Verdict.UNDECIDED)
+            ],
             [
                 _distance(crystal.verdict, crystal.cost)
                 for crystal in calibration.crystals
@@ -98,10 +102,6 @@ def beside_real_crystals(
 
 def _count(eligible: Sequence[CrystalResult], verdict: str) -> tuple[int, int]:
     return sum(result.verdict == verdict for result in eligible), len(eligible)
-
-
-def _decided(result: CrystalResult) -> bool:
-    return result.verdict is not None and result.verdict != Verdict.UNDECIDED
 
 
 def _distance(verdict: str | None, cost: float | None) -> float:

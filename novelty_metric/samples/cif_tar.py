@@ -47,13 +47,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
 
 
 def _names(path: Path) -> tuple[list[str], list[str]]:
-    """Names of the CIF files and of some other members.
-
-    Raises
-    ------
-    InputError
-        If the archive ends before its end mark.
-    """
+    """Names of the CIF files and of some other members."""
     names: list[str] = []
     others: list[str] = []
     # Decompressed here: tarfile's own streams take a gzip file that is cut short for a whole one.

@@ -194,13 +194,7 @@ def _value(info: Mapping[str, str], name: str) -> str | None:
 
 
 def _crystal(frame: Frame, info: Mapping[str, str]) -> Structure:
-    """The crystal of a frame.
-
-    Raises
-    ------
-    UnreadableCrystal
-        With the reason in one line.
-    """
+    """The crystal of a frame."""
     if frame.n_atoms == 0:
         raise UnreadableCrystal("no atoms")
     lattice = _value(info, "Lattice")

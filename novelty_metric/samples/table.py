@@ -192,14 +192,7 @@ def _text(value: Any) -> str:
 
 
 def _crystal_from_file(folder: Path, name: str) -> Structure:
-    """The crystal of a CIF file named in a table.
-
-    Raises
-    ------
-    UnreadableCrystal
-        If there is no such file below the folder of the table: a table from elsewhere can't have
-        other files read.
-    """
+    """The crystal of a CIF file named in a table."""
     path = (folder / name.replace("\\", "/")).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise UnreadableCrystal(

@@ -323,13 +323,7 @@ def _found(wanted: DataFile, folders: list[Path]) -> Path | None:
 
 
 def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> Path:
-    """The file, downloaded to the package's own place.
-
-    Raises
-    ------
-    InputError
-        If it can't be had, or is not the published one; it says where to put it by hand.
-    """
+    """The file, downloaded to the package's own place."""
     from novelty_metric.support.download import download
 
     path = folder / wanted.path
