@@ -306,7 +306,12 @@ def run_controls(
     if Control.HELD_OUT in wanted:
         report = _held_out(metric, held_out, n, seed)
         reports["held_out"] = report
-        cases += [_held_out_case(result) for result in report.results]
+        cases += [
+            _of_result(
+                result, control=Control.HELD_OUT.value, source_id=result.id, why=result.error or ""
+            )
+            for result in report.results
+        ]
     copies = [plan for plan in plans if plan.control in _COPIES]
     pipeline = [plan for plan in plans if plan.control not in _COPIES]
     if copies:
@@ -528,7 +533,7 @@ class _Judge:
         if result.verdict == Verdict.DUPLICATE:
             return _case(plan, result, as_expected=True)
         if result.verdict is None:
-            return _case(plan, result, None)
+            return _case(plan, result, as_expected=None)
         compared = _compared(result)
         source = self._reference.structure(plan.source)
         if self._fits(self._equal, compared, source):
@@ -644,8 +649,6 @@ def _case(
     as_expected: bool | None,
     fault: Fault | None = None,
     why: str = "",
-    *,
-    source_found: bool | None = None,
 ) -> ControlCase:
     return _of_result(
         result,
@@ -654,19 +657,6 @@ def _case(
         as_expected=as_expected,
         fault=fault,
         why=why or (result.error or "" if result.verdict is None else ""),
-        source_found=source_found,
-    )
-
-
-def _held_out_case(result: CrystalResult) -> ControlCase:
-    return _of_result(
-        result,
-        control=Control.HELD_OUT.value,
-        source_id=result.id,
-        as_expected=None,
-        fault=None,
-        why=result.error or "",
-        source_found=None,
     )
 
 

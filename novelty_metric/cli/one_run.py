@@ -156,7 +156,7 @@ def _keep_null_model(metric: SubstitutionNovelty, report: NoveltyReport) -> None
 def _smaller_report(
     settings: ScoreSettings, config: Mapping[str, Any], metric: SubstitutionNovelty
 ) -> NoveltyReport | None:
-    """The report on fewer of the samples in `settings.out`, whose rows are kept, if there is one."""
+    """The report in `settings.out` on fewer of the samples, if there is one: its rows are kept."""
     from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.support.versions import installed_versions
 

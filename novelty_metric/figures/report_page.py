@@ -258,8 +258,16 @@ def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
             lambda one: one.new_prototypes.metastable_share,
             nothing,
         ),
-        ("unmatched under both potentials", _under_both, _under_both_limits),
-        ("crystals of the test set rediscovered", _rediscovered, nothing),
+        (
+            "unmatched under both potentials",
+            lambda one: getattr(one.second_potential, "unmatched", None),
+            lambda one: getattr(one.second_potential, "bounds", None),
+        ),
+        (
+            "crystals of the test set rediscovered",
+            lambda one: getattr(one.rediscovery, "share", None),
+            nothing,
+        ),
     ]
     found = [
         FigureRow(
@@ -282,18 +290,6 @@ def _systems(reports: Sequence[NoveltyReport]) -> dict[str | int, list[Group | N
         for name in order
         if any(name in found for found in groups)
     }
-
-
-def _under_both(report: NoveltyReport) -> Interval | None:
-    return None if report.second_potential is None else report.second_potential.unmatched
-
-
-def _under_both_limits(report: NoveltyReport) -> Bounds | None:
-    return None if report.second_potential is None else report.second_potential.bounds
-
-
-def _rediscovered(report: NoveltyReport) -> Interval | None:
-    return None if report.rediscovery is None else report.rediscovery.share
 
 
 def _without_suspect(report: NoveltyReport) -> Interval | None:

@@ -57,11 +57,7 @@ def _table_rows(path: Path, file: IO[str]) -> Iterator[list[str] | str]:
     """The header and the rows of an open file."""
     line = file.readline(MAX_MEMBER_BYTES)
     file.seek(0)
-    return _rows(path, csv.reader(file, delimiter=_delimiter(line), strict=True))
-
-
-def _delimiter(header: str) -> str:
-    return max(",", "\t", ";", key=header.count)
+    return _rows(path, csv.reader(file, delimiter=max(",\t;", key=line.count), strict=True))
 
 
 def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str] | str]:

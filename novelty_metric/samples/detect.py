@@ -72,7 +72,7 @@ def _detect(path: Path) -> str:
         return "parquet"
     elif head.startswith(_TORCH_LEGACY):
         return "pt"
-    if _is_pickle(head):
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":  # a protocol of pickle
         raise InputError(
             f"{path}: a Python pickle, which is not read because it can run code; "
             "write the crystals as JSON, extxyz or CIF"
@@ -100,10 +100,6 @@ def _read_in_place(head: bytes) -> str | None:
     return None if name is None else f"a file compressed with {name}"
 
 
-def _is_pickle(head: bytes) -> bool:
-    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-
-
 def _detect_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -116,7 +112,9 @@ def _detect_zip(path: Path) -> str:
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return "pt"
     if names and all(name.endswith(".npy") for name in names):
-        raise InputError(f"{path}: NumPy arrays (.npz), which are not read; known: {_known()}")
+        raise InputError(
+            f"{path}: NumPy arrays (.npz), which are not read; known: {', '.join(FORMATS)}"
+        )
     return "cif_zip"
 
 
@@ -196,7 +194,3 @@ def _is_csv(first: str, second: str) -> bool:
 
 
 _LONE_COLUMNS = ("cif", "structure", "cifs", "structures")
-
-
-def _known() -> str:
-    return ", ".join(FORMATS)

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
@@ -107,8 +108,9 @@ class Format:
     description : str
         One line for a list of formats.
     module : str
-        Module with ``read(path, options) -> Iterator[Entry]`` and, where the number of crystals
-        is cheap to tell, ``count(path, options) -> int | None``. Ids need not be unique yet.
+        Of this room, with ``read(path, options) -> Iterator[Entry]`` and, where the number of
+        crystals is cheap to tell, ``count(path, options) -> int | None``. Ids need not be unique
+        yet.
     takes_column : bool
         Whether `ReadOptions.column` means something.
     takes_id_column : bool
@@ -126,64 +128,47 @@ class Format:
 
     def read(self, path: Path, options: ReadOptions) -> Iterator[Entry]:
         """The crystals of a file of this format, in file order."""
-        reader: Callable[[Path, ReadOptions], Iterator[Entry]]
-        reader = importlib.import_module(self.module).read
+        reader: Callable[[Path, ReadOptions], Iterator[Entry]] = self._imported().read
         return reader(path, options)
 
     def count(self, path: Path, options: ReadOptions) -> int | None:
         """Number of crystals in the file; None if counting is expensive."""
-        counter = getattr(importlib.import_module(self.module), "count", None)
+        counter = getattr(self._imported(), "count", None)
         return None if counter is None else counter(path, options)
 
+    def _imported(self) -> Any:
+        return importlib.import_module(f"novelty_metric.samples.{self.module}")
 
-_HERE = "novelty_metric.samples"
+
+_COLUMN = "with a column of CIF text, paths of CIF files, or pymatgen structures"
 
 FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
-        Format("cif", "CIF file; every data_ block is a crystal", f"{_HERE}.cif_file"),
-        Format("cif_folder", "folder of CIF files, its subfolders too", f"{_HERE}.cif_folder"),
-        Format("cif_zip", "zip archive of CIF files", f"{_HERE}.cif_zip"),
-        Format("cif_tar", "tar archive of CIF files, such as .tar.gz", f"{_HERE}.cif_tar"),
-        Format(
-            "extxyz",
-            "extended XYZ, one frame per crystal",
-            f"{_HERE}.extxyz",
-            takes_id_column=True,
-        ),
-        Format(
-            "csv",
-            "table with a column of CIF text, paths of CIF files, or pymatgen structures",
-            f"{_HERE}.csv_table",
-            takes_column=True,
-            takes_id_column=True,
-        ),
+        Format("cif", "CIF file; every data_ block is a crystal", "cif_file"),
+        Format("cif_folder", "folder of CIF files, its subfolders too", "cif_folder"),
+        Format("cif_zip", "zip archive of CIF files", "cif_zip"),
+        Format("cif_tar", "tar archive of CIF files, such as .tar.gz", "cif_tar"),
+        Format("extxyz", "extended XYZ, one frame per crystal", "extxyz", takes_id_column=True),
+        Format("csv", f"table {_COLUMN}", "csv_table", takes_column=True, takes_id_column=True),
         Format(
             "parquet",
-            "Parquet table with a column of CIF text, paths of CIF files, or pymatgen structures",
-            f"{_HERE}.parquet_table",
+            f"Parquet table {_COLUMN}",
+            "parquet_table",
             takes_column=True,
             takes_id_column=True,
         ),
         Format(
             "json",
             "JSON of pymatgen structures: list, mapping or one",
-            f"{_HERE}.json_file",
+            "json_file",
             takes_id_column=True,
             is_whole=True,
         ),
         Format(
-            "jsonl",
-            "JSON lines, one pymatgen structure a line",
-            f"{_HERE}.json_lines",
-            takes_id_column=True,
+            "jsonl", "JSON lines, one pymatgen structure a line", "json_lines", takes_id_column=True
         ),
-        Format(
-            "pt",
-            "torch.save of arrays, as DiffCSP and others do",
-            f"{_HERE}.torch_file",
-            is_whole=True,
-        ),
+        Format("pt", "torch.save of arrays, as DiffCSP and others do", "torch_file", is_whole=True),
     )
 }
 """The formats by name."""

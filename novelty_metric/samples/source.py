@@ -72,10 +72,6 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
     return io.BufferedReader(_Decompressed(file, _OPENERS[name]), 1 << 16)
 
 
-def _gzip(file: IO[bytes]) -> IO[bytes]:
-    return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb"))
-
-
 def _zstd(file: IO[bytes]) -> IO[bytes]:
     import pyarrow as pa
 
@@ -98,7 +94,7 @@ class _LeftOpen(io.RawIOBase):
 
 
 _OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    "gzip": _gzip,
+    "gzip": lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb")),
     "bzip2": bz2.BZ2File,
     "xz": lzma.LZMAFile,
     "zstd": _zstd,

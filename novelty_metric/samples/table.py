@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
@@ -200,8 +200,4 @@ def _crystal_from_file(folder: Path, name: str) -> Structure:
         )
     if not path.is_file():
         raise UnreadableCrystal(f"{one_line(name, 100)}: no such file in the folder of the table")
-
-    def open_file() -> IO[bytes]:
-        return path.open("rb")
-
-    return crystal_from_cif(member_text(open_file))
+    return crystal_from_cif(member_text(lambda: path.open("rb")))

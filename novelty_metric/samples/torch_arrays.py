@@ -256,15 +256,12 @@ def _array(value: Any, key: str, path: Path) -> Array:
     elif hasattr(value, "detach"):
         value = _dense(value, key, path)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb":
-        what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else _type_name(value)
+        is_array = isinstance(value, np.ndarray)
+        what = f"an array of {value.dtype}" if is_array else f"a {type(value).__name__}"
         raise InputError(
             f"{path}: {key} is {what} and not an array of numbers, as in the layouts that are read"
         )
     return value.astype(np.float64) if value.dtype.kind == "f" else value
-
-
-def _type_name(value: Any) -> str:
-    return f"a {type(value).__name__}"
 
 
 def _dense(tensor: Any, key: str, path: Path) -> Any:

@@ -42,11 +42,7 @@ def cdvae(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | N
     arrays = _named(data, convention)
     if arrays is None or getattr(arrays["num_atoms"], "ndim", 1) != 2:
         return None
-    evaluations = {key: len(array) for key, array in arrays.items()}
-    if len(set(evaluations.values())) > 1:
-        listed = ", ".join(f"{key} {count}" for key, count in evaluations.items())
-        raise InputError(f"{path}: the arrays have different numbers of evaluations: {listed}")
-    return _each_evaluation(arrays, evaluations["num_atoms"], convention, path)
+    return _each_evaluation(arrays, "arrays", convention, path)
 
 
 def flowmm(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
@@ -57,11 +53,7 @@ def flowmm(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | 
     odd = [key for key, value in arrays.items() if not isinstance(value, list | tuple)]
     if odd:
         raise InputError(f"{path}: num_atoms is a list of evaluations, but {odd[0]} is not a list")
-    lengths = {key: len(value) for key, value in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{key} {count}" for key, count in lengths.items())
-        raise InputError(f"{path}: the lists have different numbers of evaluations: {listed}")
-    return _each_evaluation(arrays, lengths["num_atoms"], convention, path)
+    return _each_evaluation(arrays, "lists", convention, path)
 
 
 def crystalite(data: Any, convention: ArrayConvention, path: Path) -> list[Batch] | None:
@@ -91,11 +83,15 @@ def _named(data: Any, convention: ArrayConvention) -> dict[str, Any] | None:
 
 
 def _each_evaluation(
-    arrays: Mapping[str, Any], n_evaluations: int, convention: ArrayConvention, path: Path
+    arrays: Mapping[str, Any], what: str, convention: ArrayConvention, path: Path
 ) -> list[Batch]:
+    counts = {key: len(value) for key, value in arrays.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{key} {count}" for key, count in counts.items())
+        raise InputError(f"{path}: the {what} have different numbers of evaluations: {listed}")
     return [
         flat_crystals({key: value[index] for key, value in arrays.items()}, convention, path)
-        for index in range(n_evaluations)
+        for index in range(counts["num_atoms"])
     ]
 
 

@@ -195,9 +195,7 @@ class NoveltyRegression:
             baseline_path=self._shown(key),
         )
         floors = [floor_line(floor) for floor in broken_floors(check, report)]
-        before = None
-        if not self._options.update:
-            before = self._store.read(key)
+        before = None if self._options.update else self._store.read(key)
         assessment = None
         if before is not None:
             found = context_mismatches(before.context, report.context)
@@ -235,9 +233,7 @@ class NoveltyRegression:
         return self.check.fail
 
     def _shown(self, key: str) -> str:
-        where = self._store.where(key)
-        root = f"{self._root}/"
-        return where.removeprefix(root)
+        return self._store.where(key).removeprefix(f"{self._root}/")
 
     def _mismatch(self, key: str, found: Iterable[Mismatch]) -> str:
         lines = "".join(f"\n  {mismatch}" for mismatch in found)

@@ -167,11 +167,9 @@ class NoveltySession:
 
         path = self._options.report
         assert path is not None
-        checks = []
-        for record in self._records.values():
-            values = record.to_dict()
+        checks = [record.to_dict() for record in self._records.values()]
+        for values in checks:
             del values["new_baseline"]
-            checks.append(values)
         content = {
             "schema_version": REPORT_SCHEMA,
             "novelty_metric": __version__,

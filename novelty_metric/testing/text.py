@@ -43,7 +43,7 @@ def failure_text(record: Record, floors: Sequence[str], *, comparison: Compariso
     lines += [f"  {note}" for note in record.notes]
     if not record.watched:
         lines.append("  no baseline was written")
-    if record.watched:
+    else:
         lines.append(f"  baseline {record.baseline_path}")
         if record.outcome == Outcome.REGRESSED:
             lines.append("If this is what you want, accept it with --novelty-update.")
@@ -82,8 +82,7 @@ def watched_lines(watched: Iterable[dict[str, Any]]) -> list[str]:
     lines = []
     for share in watched:
         name, before, after = share["share"], share["before"], share["after"]
-        was = _percent(before)
-        now = _percent(after)
+        was, now = _percent(before), _percent(after)
         if share["status"] == Status.KEPT:
             lines.append(f"  {name:<12}{now} (was {was}): not worse")
             continue
@@ -98,16 +97,14 @@ def _judgement(share: dict[str, Any]) -> list[str]:
         return ["nothing is eligible any more" if share["before"] else "nothing was eligible"]
     change = points_interval(_interval(share["change"]), 1, unit=" points")
     tolerance = f"the tolerance of {100 * share['allowed']:.1f} ({share['tolerance']})"
-    chance = f"sampling noise ({share['test']}, p = {_p_value(share['p_value'])})"
+    p = share["p_value"]
+    shown = f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
+    chance = f"sampling noise ({share['test']}, p = {shown})"
     if share["status"] == Status.WITHIN_TOLERANCE:
         return [f"{change}", f"within {tolerance}"]
     if share["status"] == Status.WITHIN_NOISE:
         return [f"{change}", f"more than {tolerance}", f"but within {chance}"]
     return [f"{change}", f"more than {tolerance}", f"and more than {chance}"]
-
-
-def _p_value(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
 
 
 def changed_lines(comparison: Comparison) -> list[str]:
