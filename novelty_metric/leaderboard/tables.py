@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from novelty_metric.comparison.ratios import observed_expected
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.figures.page import render
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.submission import plain
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.report.real_crystals import BesideRealCrystals
 from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Interval
 from novelty_metric.support.text import csv_text as table_as_csv
@@ -65,7 +65,7 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
     submission, report = entry.submission, entry.report
     bounds, beside = report.novelty_bounds, report.beside_real_crystals
     prototypes = report.new_prototypes
-    ratio, expected = ratios_of(beside)
+    ratio = None if beside is None else beside.novelty_ratio
     sensitivity = None if beside is None else beside.sensitivity
     groups = report.breakdown("crystal_system")
     return {
@@ -94,7 +94,7 @@ def values_of(section: Section, entry: Entry) -> dict[str, Any]:
         "base_rate": None if beside is None else beside.base_rate.value,
         "sensitivity": None if sensitivity is None else sensitivity.value,
         **_with_limits("novelty_ratio", ratio),
-        **_with_limits("observed_expected", expected),
+        **_with_limits("observed_expected", observed_expected(beside)),
         "copying_z": None if beside is None else beside.copying_z,
         "valid_converged": prototypes.known or None,
         "new_prototypes": prototypes.new if prototypes.known else None,
@@ -115,14 +115,6 @@ def _with_limits(name: str, found: Interval | Ratio | None) -> dict[str, float |
     """Value and limits, by column; None where they are not known or infinite."""
     values = {f"{name}{end}": getattr(found, part, None) for end, part in _LIMITS.items()}
     return {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
-
-
-def ratios_of(beside: BesideRealCrystals | None) -> tuple[Ratio | None, Ratio | None]:
-    """Novelty ratio, and observed / expected; None without a calibration."""
-    if beside is None:
-        return None, None
-    expected = beside.standardised
-    return beside.novelty_ratio, None if expected is None else expected.ratio
 
 
 def csv_text(sections: Sequence[Section]) -> str:
@@ -206,7 +198,8 @@ def beside_texts(report: NoveltyReport) -> list[str]:
     """Novelty ratio, observed / expected and copying z; a dash for a missing value."""
     beside = report.beside_real_crystals
     z = None if beside is None else beside.copying_z
-    texts = ["–" if ratio is None else ratio.text for ratio in ratios_of(beside)]
+    ratios = (None if beside is None else beside.novelty_ratio, observed_expected(beside))
+    texts = ["–" if ratio is None else ratio.text for ratio in ratios]
     return [*texts, "–" if z is None else f"{round(z, 1) + 0.0:.1f}"]  # never -0.0
 
 

@@ -39,7 +39,8 @@ def stdout_console(stream: TextIO) -> Console:
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.file = cast("TextIO", _WithoutTrailingBlanks(stream))
-    return console if console.width <= WIDEST else _narrowed(console)
+    console.width = min(console.width, WIDEST)
+    return console
 
 
 def can_print(text: str, console: Console) -> bool:
@@ -50,8 +51,3 @@ def can_print(text: str, console: Console) -> bool:
 def printable(text: object, console: Console) -> str:
     """The text with characters replaced that the console cannot encode, to avoid an error."""
     return str(text).encode(console.encoding, "replace").decode(console.encoding)
-
-
-def _narrowed(console: Console) -> Console:
-    console.width = WIDEST
-    return console

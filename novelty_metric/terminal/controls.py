@@ -52,7 +52,8 @@ def print_controls(found: ControlsResult, console: Console) -> None:
             alike.setdefault(key, []).append(case.id)
     if alike:
         console.print("\nwrong or missing answers, by the method or by the code:")
-    for (control, fault, why), names in sorted(alike.items(), key=_most_first):
+    most_first = sorted(alike.items(), key=lambda group: -len(group[1]))
+    for (control, fault, why), names in most_first:
         line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"
         style = "red" if fault == "code" else ""
         console.print(Text(printable(line, console), style=style))
@@ -60,10 +61,6 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
     )
-
-
-def _most_first(group: tuple[tuple[str, str, str], list[str]]) -> int:
-    return -len(group[1])
 
 
 def _measure(words: str) -> str:

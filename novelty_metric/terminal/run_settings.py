@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.report.context import count_of_crystals
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.text import duration, percent, percent_range
-from novelty_metric.terminal.console import printable
+from novelty_metric.terminal.tables import fact_grid
 
 COPYING_Z = -3.0
 """Below this z score of the copying test, chance is not an explanation."""
@@ -80,27 +78,20 @@ def print_settings(
         Wall time of the command.
     """
     context = report.context
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-
-    def add(name: str, value: str, style: str = "") -> None:
-        grid.add_row(name, Text(printable(value, console), style=style))
-
     digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
-    add(
-        "reference",
-        f"{context.reference_name} ({count_of_crystals(context.reference_size)}{digest})",
-    )
-    add("protocol", context.protocol_text)
+    size = f"{count_of_crystals(context.reference_size)}{digest}"
     potential = context.potential
     title = "none" if potential is None else f"{model_title(potential.name)} {potential.version}"
-    add("potential", title)
-    add("hull", context.hull_text)
-    add("eligible", context.eligibility)
+    facts = [
+        ("reference", f"{context.reference_name} ({size})", ""),
+        ("protocol", context.protocol_text, ""),
+        ("potential", title, ""),
+        ("hull", context.hull_text, ""),
+        ("eligible", context.eligibility, ""),
+    ]
     steps = ", ".join(f"{step} {duration(took)}" for step, took in context.seconds.items())
     if steps:
-        add("time", steps if seconds is None else f"{duration(seconds)} for this command; {steps}")
-    for name, text in notes(report):
-        add(name, text, "yellow")
-    console.print(grid)
+        whole = "" if seconds is None else f"{duration(seconds)} for this command; "
+        facts.append(("time", f"{whole}{steps}", ""))
+    facts += [(name, text, "yellow") for name, text in notes(report)]
+    console.print(fact_grid(facts, console))

@@ -8,17 +8,16 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from novelty_metric.report.context import count_of_crystals
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.terminal.bar import verdict_bar
-from novelty_metric.terminal.console import printable
 from novelty_metric.terminal.headline import CALIBRATE, headline_lines
 from novelty_metric.terminal.run_settings import notes
 from novelty_metric.terminal.steps import NextStep, print_steps, steps_height
 from novelty_metric.terminal.systems import system_table
+from novelty_metric.terminal.tables import fact_grid
 
 MOST_LINES = 30
 """Maximum number of lines at 80 columns or more, if paths fit into a line."""
@@ -98,12 +97,7 @@ def against(report: NoveltyReport) -> str:
 
 
 def _grid(rows: Iterable[tuple[str, str]], console: Console) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in rows:
-        grid.add_row(name, Text(printable(text, console)))
-    return grid
+    return fact_grid(((*row, "") for row in rows), console)
 
 
 def _height(parts: Sequence[RenderableType], console: Console) -> int:

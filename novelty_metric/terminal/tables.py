@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Estimate
 from novelty_metric.support.text import percent_interval
+from novelty_metric.terminal.console import printable
 from novelty_metric.verdict import Verdict
 
 VERDICT_STYLES = {
@@ -39,6 +44,16 @@ def plain_table(*, gap: int = 1) -> Table:
         pad_edge=False,
         show_edge=False,
     )
+
+
+def fact_grid(facts: Iterable[tuple[str, str, str]], console: Console) -> Table:
+    """Facts below one another: name, text and style of each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text, style in facts:
+        grid.add_row(name, Text(printable(text, console), style=style))
+    return grid
 
 
 def estimate_cell(mean: Estimate, digits: int, *, signed: bool = False) -> str:
