@@ -56,7 +56,6 @@ examples
 )
 _REPORT, _PAGE = "report.json", "report.html"
 _SUFFIXES = (".html", ".htm")
-_MODEL = "model="
 
 
 def run(words: list[str]) -> int:
@@ -126,7 +125,9 @@ def _out(out: Path | None, given: Sequence[Path], folders: Sequence[Path]) -> Pa
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Names of the runs on the page: the parts of their paths that differ."""
+    """What the page calls the runs: as much of their paths as tells them apart."""
+    from novelty_metric.cli.summary import shown_names
+
     parts = [folder.resolve().parts for folder in folders]
     depth = next(
         depth
@@ -135,9 +136,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
     )
     names = ["/".join(part[-depth:]) for part in parts]
     # As in the table of a multirun.
-    only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
-    names = [name.removeprefix(_MODEL) if only_models else name for name in names]
-    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
+    shown = shown_names(names)
+    return [shown[name].encode("utf-8", "backslashreplace").decode() for name in names]
 
 
 def _runs(folders: Sequence[Path], reference: str | None) -> list[Run]:
@@ -166,11 +166,8 @@ class _References:
         from novelty_metric.reference import open_reference
 
         path = None if name is None else user_path(name)
-        self.given = (
-            None
-            if name is None
-            else open_reference(path if path is not None and path.exists() else name)
-        )
+        found = path if path is not None and path.exists() else name
+        self.given = None if found is None else open_reference(found)
         self.used = False
         self._by_name: dict[str, Reference | None] = {}
 

@@ -74,7 +74,7 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("novelty, %", justify="right", no_wrap=True)
     table.add_column("bounds", justify="right", no_wrap=True)
-    names = _shown(reports)
+    names = shown_names(reports)
     unreadable = []
     for name, report in reports.items():
         shown = names[name]
@@ -95,8 +95,8 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
         console.print(f"could not be read: {', '.join(unreadable)}")
 
 
-def _shown(names: Iterable[str]) -> dict[str, str]:
-    """Displayed names of runs: the models alone, if nothing else differs."""
+def shown_names(names: Iterable[str]) -> dict[str, str]:
+    """What a person is shown for the names of runs: models alone where nothing else differs."""
     names = list(names)
     only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
     return {name: name.removeprefix(_MODEL) if only_models else name for name in names}
@@ -110,7 +110,7 @@ def write(table: Sequence[Row], folder: Path) -> None:
     InputError
         If the folder can't be written.
     """
-    names = _shown(row["run"] for row in table)
+    names = shown_names(row["run"] for row in table)
     readable = [{**row, "run": names[row["run"]]} for row in table]
     lines = [
         f"| {' | '.join(COLUMNS)} |",

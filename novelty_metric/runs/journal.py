@@ -9,6 +9,7 @@ import time
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -123,17 +124,10 @@ class Journal:
     def add(self, position: int, row: CrystalResult) -> None:
         """Store the row of a sample."""
         comparable = row.structures is not None and row.structures.relaxed is not None
-        packed = zlib.compress(row_to_json(row).encode(), 1)
-        try:
-            if not self._waiting:
-                self._connection.execute("BEGIN")
-                self._waiting = True
-            self._connection.execute(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
-                (position, row.formula, comparable, packed),
-            )
-        except sqlite3.Error as error:
-            raise self._input_error(error) from error
+        values = (position, row.formula, comparable, _packed(row))
+        with self._writing():
+            self._begin_waiting()
+            self._connection.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values)
         self.flush(force=False)
 
     def add_earlier(self, rows: Iterable[CrystalResult], seconds: Mapping[str, float]) -> None:
@@ -147,25 +141,19 @@ class Journal:
         """
         if self._about("earlier") is not None:
             return
-        packed = ((row.id, zlib.compress(row_to_json(row).encode(), 1)) for row in rows)
-        try:
+        packed = ((row.id, _packed(row)) for row in rows)
+        with self._writing():
             self._connection.execute("BEGIN")
             self._connection.executemany("INSERT OR IGNORE INTO earlier VALUES (?, ?)", packed)
             self._connection.execute("INSERT INTO about VALUES ('earlier', 'added')")
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise self._input_error(error) from error
         self.add_seconds(seconds)
 
     def set_aside(self, row: CrystalResult) -> None:
-        """Store a row of a smaller draw by its id."""
-        packed = zlib.compress(row_to_json(row).encode(), 1)
-        try:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO earlier VALUES (?, ?)", (row.id, packed)
-            )
-        except sqlite3.Error as error:
-            raise self._input_error(error) from error
+        """Let a row of a smaller draw wait by id."""
+        values = (row.id, _packed(row))
+        with self._writing():
+            self._connection.execute("INSERT OR REPLACE INTO earlier VALUES (?, ?)", values)
 
     def take_earlier(self, identifier: str) -> CrystalResult | None:
         """Take the row with this id from the smaller draw."""
@@ -173,13 +161,9 @@ class Journal:
         row = found.fetchone()
         if row is None:
             return None
-        try:
-            if not self._waiting:  # goes to the disk together with what is made of it
-                self._connection.execute("BEGIN")
-                self._waiting = True
+        with self._writing():
+            self._begin_waiting()  # goes to the disk together with what is made of it
             self._connection.execute("DELETE FROM earlier WHERE id = ?", (identifier,))
-        except sqlite3.Error as error:
-            raise self._input_error(error) from error
         return row_from_json(zlib.decompress(row[0]))
 
     @property
@@ -192,10 +176,8 @@ class Journal:
         now = time.monotonic()
         if not self._waiting or not (force or now - self._written > _SECONDS):
             return
-        try:
+        with self._writing():
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise self._input_error(error) from error
         self._waiting, self._written = False, now
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
@@ -203,12 +185,10 @@ class Journal:
         total = self.seconds()
         for step, more in seconds.items():
             total[step] = total.get(step, 0.0) + more
-        try:
+        with self._writing():
             self._connection.execute(
                 "INSERT OR REPLACE INTO about VALUES ('seconds', ?)", (json.dumps(total),)
             )
-        except sqlite3.Error as error:
-            raise self._input_error(error) from error
 
     # Reading
 
@@ -289,6 +269,20 @@ class Journal:
         row = found.fetchone()
         return None if row is None else str(row[0])
 
+    def _begin_waiting(self) -> None:
+        """Open a transaction, if none is open."""
+        if not self._waiting:
+            self._connection.execute("BEGIN")
+            self._waiting = True
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What SQLite refuses is an `InputError`."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._input_error(error) from error
+
     def _input_error(self, error: sqlite3.Error) -> InputError:
         self._waiting = False  # SQLite has taken back what it could not write
         message = str(error)
@@ -306,6 +300,10 @@ class Journal:
             f"{self.path} can't be used ({message}); what it holds is kept: mend that and give the "
             "same command again, or name another folder with out="
         )
+
+
+def _packed(row: CrystalResult) -> bytes:
+    return zlib.compress(row_to_json(row).encode(), 1)
 
 
 def _other_run(kept: str | None, own: str, kept_draw: Draw | None, draw: Draw) -> str | None:

@@ -164,18 +164,6 @@ def _group(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _model(value: Any) -> ModelSettings:
-    return ModelSettings.from_config(_group("model", value))
-
-
-def _samples(value: Any, info: ValidationInfo) -> tuple[Path, ...]:
-    return sample_paths(value, info.data["model"].name)
-
-
-def _format(value: Any, info: ValidationInfo) -> Any:
-    return value or info.data["model"].format
-
-
 def _reference(value: Any, info: ValidationInfo) -> str:
     group = validated(_REFERENCE, _group("reference", value), inside="reference", key="setting")
     name, path = group["name"], group["path"]
@@ -295,9 +283,17 @@ class ScoreSettings:
     """
 
     __pydantic_config__ = STRICT
-    model: Annotated[InstanceOf[ModelSettings], BeforeValidator(_model)]
-    samples: Annotated[tuple[Path, ...], BeforeValidator(_samples)]
-    format: Annotated[OptionalText, BeforeValidator(_format)]
+    model: Annotated[
+        InstanceOf[ModelSettings],
+        BeforeValidator(lambda value: ModelSettings.from_config(_group("model", value))),
+    ]
+    samples: Annotated[
+        tuple[Path, ...],
+        BeforeValidator(lambda value, info: sample_paths(value, info.data["model"].name)),
+    ]
+    format: Annotated[
+        OptionalText, BeforeValidator(lambda value, info: value or info.data["model"].format)
+    ]
     column: OptionalText
     energies: OptionalText
     energies_per: OptionalText
