@@ -100,7 +100,8 @@ def test_a_run_needs_no_extra(run_python: Callable[..., Any], tmp_path: Path) ->
 
 def test_all_is_complete_and_resolves() -> None:
     assert novelty_metric.__all__ == sorted(novelty_metric.__all__)
-    assert set(novelty_metric.__all__) == set(novelty_metric._HOME)
+    loads = inspect.getclosurevars(novelty_metric.__getattr__).nonlocals["home"]
+    assert set(novelty_metric.__all__) == set(loads)
     for name in novelty_metric.__all__:
         found = getattr(novelty_metric, name)
         assert found.__name__ == name
