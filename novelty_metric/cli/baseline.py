@@ -11,7 +11,6 @@ from novelty_metric.baselines import NULL_MODELS
 from novelty_metric.cli.options import Option, Verb, Words, parse, whole
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.support.folders import user_path
-from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.baselines import NullCrystal, NullModel
@@ -90,18 +89,18 @@ def run(words: list[str]) -> int:
 
 
 def _make(model: NullModel, given: Words, out: Path) -> list[NullCrystal]:
-    with quiet() as terminal:
+    from novelty_metric.terminal.progress import quiet_with_progress
+
+    with quiet_with_progress() as progress:
         from novelty_metric.baselines.files import write
         from novelty_metric.reference.named import open_reference
         from novelty_metric.report.crystal_files import format_of
-        from novelty_metric.terminal.progress import Progress
 
         format_of(out)  # before anything is made
         reference = open_reference(str(given["reference"]))
         made: list[NullCrystal] = []
-        with Progress(terminal) as progress:
-            for crystal in model.generate(reference, n=given["n"], seed=given["seed"]):
-                made.append(crystal)
-                progress("make crystals", len(made), given["n"])
+        for crystal in model.generate(reference, n=given["n"], seed=given["seed"]):
+            made.append(crystal)
+            progress("make crystals", len(made), given["n"])
         write(made, out)
     return made

@@ -14,7 +14,6 @@ from novelty_metric.errors import InputError
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings
 from novelty_metric.support.folders import user_path
-from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.analysis.controls import ControlsResult
@@ -151,31 +150,26 @@ def _before(settings: ScoreSettings) -> Mapping[str, Any] | None:
 
 
 def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> ControlsResult:
-    with quiet() as terminal:
+    with one_run.opened_metric(settings, reference, scope="all") as metric:
         from novelty_metric.analysis.calibrate import keep_sensitivity
         from novelty_metric.analysis.controls import Control, run_controls
         from novelty_metric.samples import read_samples
-        from novelty_metric.terminal.progress import Progress
 
         held_out = None
         if given["held_out"] is not None:
             held_out = list(
                 read_samples(given["held_out"], format=settings.format, column=settings.column)
             )
-        with (
-            Progress(terminal, wanted=settings.progress) as progress,
-            one_run.make_metric(settings, reference, progress, scope="all") as metric,
-        ):
-            found = run_controls(
-                metric,
-                n=given["n"],
-                seed=given["seed"],
-                exchange=given["exchange"],
-                planted_by=given["planted_by"],
-                explain=given["explain"],
-                only=given["only"] or tuple(Control),
-                held_out=held_out,
-            )
-            if found.sensitivity is not None:
-                keep_sensitivity(metric, found.sensitivity)
-            return found
+        found = run_controls(
+            metric,
+            n=given["n"],
+            seed=given["seed"],
+            exchange=given["exchange"],
+            planted_by=given["planted_by"],
+            explain=given["explain"],
+            only=given["only"] or tuple(Control),
+            held_out=held_out,
+        )
+        if found.sensitivity is not None:
+            keep_sensitivity(metric, found.sensitivity)
+        return found

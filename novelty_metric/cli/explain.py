@@ -130,24 +130,17 @@ def _scored(
 ) -> tuple[Explanation, NoveltyReport]:
     """Score the one crystal of a file."""
     from novelty_metric.cli import one_run
-    from novelty_metric.support.quiet import quiet
 
     settings = dataclasses.replace(settings, samples=(path,))
     reference = one_run.check(settings, None)
-    with quiet() as terminal:
+    with one_run.opened_metric(settings, reference, scope="all") as metric:
         from novelty_metric.crystal_records import CrystalRecords
         from novelty_metric.report.explanation import explain
-        from novelty_metric.terminal.progress import Progress
 
-        sample = _one_of(one_run.read_settings(settings), path, identifier)
-        with (
-            Progress(terminal, wanted=settings.progress) as progress,
-            one_run.make_metric(settings, reference, progress, scope="all") as metric,
-        ):
-            metric.update_samples([sample])
-            report = metric.compute()
-            records = report.results[0].structures or CrystalRecords()
-            return explain(report, 0, records), report
+        metric.update_samples([_one_of(one_run.read_settings(settings), path, identifier)])
+        report = metric.compute()
+        records = report.results[0].structures or CrystalRecords()
+        return explain(report, 0, records), report
 
 
 def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sample:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from novelty_metric.cli.options import Option, Verb, parse
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.support.folders import user_path
-from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.screening.mp_fetch import FetchedHull
@@ -68,12 +67,12 @@ def run(words: list[str]) -> int:
 
 
 def _fetch(key: str | None, out: Path | None) -> FetchedHull:
-    with quiet() as terminal:
-        from novelty_metric.screening.mp_fetch import fetch_materials_project
-        from novelty_metric.terminal.progress import Progress
+    from novelty_metric.terminal.progress import quiet_with_progress
 
-        with Progress(terminal) as progress:
-            return fetch_materials_project(key, out=out, progress=progress)
+    with quiet_with_progress() as progress:
+        from novelty_metric.screening.mp_fetch import fetch_materials_project
+
+        return fetch_materials_project(key, out=out, progress=progress)
 
 
 def _print(fetched: FetchedHull, out: Path | None) -> None:

@@ -227,6 +227,20 @@ def make_metric(
     )
 
 
+@contextlib.contextmanager
+def opened_metric(
+    settings: ScoreSettings, reference: str | Path, *, scope: str | None = None
+) -> Iterator[SubstitutionNovelty]:
+    """`make_metric`, with its progress on the screen and what libraries print kept off it."""
+    from novelty_metric.terminal.progress import quiet_with_progress
+
+    with (
+        quiet_with_progress(wanted=settings.progress) as progress,
+        make_metric(settings, reference, progress, scope=scope) as metric,
+    ):
+        yield metric
+
+
 def warn(lines: Iterable[str], stream: TextIO) -> None:
     """Print one line each to standard error."""
     for line in lines:

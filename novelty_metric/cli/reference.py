@@ -12,7 +12,6 @@ from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.support.folders import user_path
-from novelty_metric.support.quiet import quiet
 
 if TYPE_CHECKING:
     from novelty_metric.analysis.calibrate import HeldOutFile
@@ -178,14 +177,8 @@ def _compute_energies(settings: ScoreSettings | None) -> None:
     if settings is None:
         return
     reference = one_run.check(settings, None)
-    with quiet() as terminal:
-        from novelty_metric.terminal.progress import Progress
-
-        with (
-            Progress(terminal) as progress,
-            one_run.make_metric(settings, reference, progress) as metric,
-        ):
-            resources = metric.pipeline.resources
+    with one_run.opened_metric(settings, reference) as metric:
+        resources = metric.pipeline.resources
     if resources.relaxer is not None and resources.hull is not None:
         title = model_title(resources.relaxer.info.name)
         print(f"the energies that the hull needs are computed with {title}")
@@ -197,17 +190,12 @@ def _run_calibrate(given: Words) -> int:
         raise InputError(f"held_out={given['held_out']}: no such file or folder")
     _, settings = one_run.settings_of(compose_config([f"reference={name}", *given.passed]))
     reference = one_run.check(settings, None)
-    with quiet() as terminal:
+    with one_run.opened_metric(settings, reference) as metric:
         from novelty_metric.analysis.calibrate import calibrate
-        from novelty_metric.terminal.progress import Progress
 
-        with (
-            Progress(terminal, wanted=settings.progress) as progress,
-            one_run.make_metric(settings, reference, progress) as metric,
-        ):
-            found = calibrate(
-                metric, n=given["n"], seed=given["seed"], held_out=_held_out(given, settings)
-            )
+        found = calibrate(
+            metric, n=given["n"], seed=given["seed"], held_out=_held_out(given, settings)
+        )
 
     from novelty_metric.terminal.calibration import print_calibration
     from novelty_metric.terminal.console import stdout_console
@@ -247,25 +235,25 @@ def _print(path: Path, reference: Reference) -> None:
 
 
 def _fetch(name: str, source: Path | None, workers: int) -> Fetched:
-    with quiet() as terminal:
-        from novelty_metric.reference.fetch import fetch_reference
-        from novelty_metric.terminal.progress import Progress
+    from novelty_metric.terminal.progress import quiet_with_progress
 
-        with Progress(terminal) as progress:
-            return fetch_reference(name, source=source, workers=workers, progress=progress)
+    with quiet_with_progress() as progress:
+        from novelty_metric.reference.fetch import fetch_reference
+
+        return fetch_reference(name, source=source, workers=workers, progress=progress)
 
 
 def _build(sources: list[Path], given: Words) -> Reference:
-    with quiet() as terminal:
-        from novelty_metric.reference import build_reference
-        from novelty_metric.terminal.progress import Progress
+    from novelty_metric.terminal.progress import quiet_with_progress
 
-        with Progress(terminal) as progress:
-            return build_reference(
-                sources if len(sources) > 1 else sources[0],
-                given["out"],
-                name=given["name"],
-                workers=given["workers"],
-                column=given["column"],
-                progress=lambda done, total: progress("prepare reference", done, total),
-            )
+    with quiet_with_progress() as progress:
+        from novelty_metric.reference import build_reference
+
+        return build_reference(
+            sources if len(sources) > 1 else sources[0],
+            given["out"],
+            name=given["name"],
+            workers=given["workers"],
+            column=given["column"],
+            progress=lambda done, total: progress("prepare reference", done, total),
+        )

@@ -14,6 +14,7 @@ from novelty_metric.screening.hull import (
     Energies,
     Hull,
     HullDistance,
+    HullOfLowest,
     LowerHull,
     ReferenceHull,
     fitting_energies,
@@ -39,7 +40,7 @@ _UNKNOWN = (
 )
 
 
-class FormationHull:
+class FormationHull(HullOfLowest):
     """The hull of known formation energies, for energies on a given scale.
 
     Parameters
@@ -105,20 +106,6 @@ class FormationHull:
             crystals_hash=reference.crystals_hash,
             crystals=n_added,
         )
-
-    def e_above_hull(
-        self,
-        composition: Composition,
-        energy_per_atom: float,
-        structure: Structure | None = None,
-    ) -> float | None:
-        """See `novelty_metric.screening.hull.Hull.e_above_hull`.
-
-        The structure matters where the scale adds the MP2020 corrections; it tells oxides from
-        peroxides and superoxides.
-        """
-        found = self.distance(composition, energy_per_atom, structure)
-        return None if found is None else found.e_above_hull
 
     def distance(
         self,

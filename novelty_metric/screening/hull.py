@@ -284,18 +284,24 @@ class LowerHull:
         return _ChemicalSystem(within, fractions, self._energies[within])
 
 
-class _TotalEnergyHull:
-    """Base class of hulls of total energies; they answer from their `LowerHull`."""
+class HullOfLowest:
+    """Base class of hulls that answer from their `LowerHull`; here one of total energies."""
 
     lower: LowerHull
 
-    def e_above_hull(self, composition: Composition, energy_per_atom: float) -> float | None:
+    def e_above_hull(
+        self,
+        composition: Composition,
+        energy_per_atom: float,
+        structure: Structure | None = None,
+    ) -> float | None:
         """See `Hull.e_above_hull`.
 
         None also where an element of the composition has no elemental energy, or the energy is not
-        finite.
+        finite. The structure matters where the energies get the MP2020 corrections; it tells oxides
+        from peroxides and superoxides.
         """
-        found = self.distance(composition, energy_per_atom)
+        found = self.distance(composition, energy_per_atom, structure)
         return None if found is None else found.e_above_hull
 
     def distance(
@@ -308,7 +314,7 @@ class _TotalEnergyHull:
         return self.lower.distance(composition, energy_per_atom)
 
 
-class ReferenceHull(_TotalEnergyHull):
+class ReferenceHull(HullOfLowest):
     """Hull of the reference's own crystals, with energies of the metric's potential.
 
     Elements of which the reference holds no crystal with an energy are taken from a table of
@@ -381,7 +387,7 @@ class ReferenceHull(_TotalEnergyHull):
         }
 
 
-class KnownHull(_TotalEnergyHull):
+class KnownHull(HullOfLowest):
     """Hull of given compositions and energies.
 
     Parameters

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import rich.progress
 from rich.console import Console
 
+from novelty_metric.support.quiet import quiet
 from novelty_metric.terminal.progress_lines import ProgressLines
+
+
+@contextmanager
+def quiet_with_progress(*, wanted: bool = True) -> Iterator[Progress]:
+    """Keep what libraries print off the screen, and show the progress there."""
+    with quiet() as terminal, Progress(terminal, wanted=wanted) as progress:
+        yield progress
 
 
 class Progress:
