@@ -230,6 +230,6 @@ def _read(unfinished: Path) -> Iterator[LeftOutCrystal]:
 
 
 def _open(path: Path) -> TextIO:
-    """The file of finished crystals, at its end."""
+    """The file of finished crystals, open at its end."""
     with writing(f"{path}:", path.parent):
         return path.open("a", encoding="utf-8")

@@ -68,7 +68,7 @@ relaxed twice. You can delete them at any time, even during a run.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments. `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     if given.verb == "prune" and not given.given.keys() - {"cache"}:
         raise InputError("cache prune needs unused=DAYS, size=BYTES or potential=NAME")

@@ -56,7 +56,7 @@ the runs, and the standard deviation that sampling noise alone would give.
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments. `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     by = given["by"] or "id"
     folders = [user_path(name) for name in given.names]

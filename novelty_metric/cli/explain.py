@@ -84,7 +84,7 @@ _OF_FILE = Verb(
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments. `InputError` if they or their input can't be used."""
     if any(word.startswith("run=") for word in words):
         return _explain_of_run(parse(_OF_RUN, words))
     return _explain_of_file(parse(_OF_FILE, words))
@@ -144,7 +144,7 @@ def _scored(
 
 
 def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sample:
-    """The sample of that id, or the only one."""
+    """The sample with this id, or the only sample."""
     from novelty_metric.report.explanation import no_such_sample
 
     found: Sample | None = None

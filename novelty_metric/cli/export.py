@@ -44,7 +44,7 @@ examples
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments. `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     folder = run_folder(given)
     if "out" not in given:

@@ -120,7 +120,7 @@ def run(overrides: Sequence[str], config_dir: Path | None) -> int:
 
 
 def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
-    """Tell what is swept from what is not."""
+    """Separate swept arguments from others."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser

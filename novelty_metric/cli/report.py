@@ -59,7 +59,7 @@ _SUFFIXES = (".html", ".htm")
 
 
 def run(words: list[str]) -> int:
-    """Run the verb on the words after it; `InputError` if they or their input can't be used."""
+    """Run the verb with its arguments. `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
     named = [user_path(name) for name in given.names]
     folders = _run_folders(named)
@@ -125,7 +125,7 @@ def _out(out: Path | None, given: Sequence[Path], folders: Sequence[Path]) -> Pa
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """What the page calls the runs: as much of their paths as tells them apart."""
+    """Names of the runs on the page: the parts of their paths that differ."""
     from novelty_metric.cli.summary import shown_names
 
     parts = [folder.resolve().parts for folder in folders]

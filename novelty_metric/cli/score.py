@@ -18,7 +18,7 @@ from novelty_metric.settings.compose import choices, compose_config
 
 
 def _setting(name: str, value: str, about: str) -> Option:
-    """A setting of the composed config, with the names of the configs of its group."""
+    """A setting of the composed config, with the names of the configs in its group."""
 
     def text() -> str:
         names = OXIDATION_STATE_SETS if name == "smact_oxidation_states" else choices(name)

@@ -165,7 +165,7 @@ def _progress_printer(terminal: TextIO, *, wanted: bool) -> Callable[[str], None
 
 
 def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | None) -> Any:
-    """The settings that a run was made with, its samples being what they were."""
+    """The settings of a run, if its samples are unchanged."""
     from omegaconf import OmegaConf
 
     for word in overrides:

@@ -96,7 +96,7 @@ def show(reports: Mapping[str, NoveltyReport]) -> None:
 
 
 def shown_names(names: Iterable[str]) -> dict[str, str]:
-    """What a person is shown for the names of runs: models alone where nothing else differs."""
+    """Displayed names of runs: the models alone, if nothing else differs."""
     names = list(names)
     only_models = all(name.startswith(_MODEL) and "," not in name for name in names)
     return {name: name.removeprefix(_MODEL) if only_models else name for name in names}

@@ -334,7 +334,7 @@ def _shared(before: NoveltyReport, after: NoveltyReport, by: str) -> list[tuple[
 
 
 def _generated(report: NoveltyReport) -> list[CrystalRecord | None]:
-    """The crystals as they were generated."""
+    """The generated crystals."""
     kept = [None if row.structures is None else row.structures.generated for row in report.results]
     if kept and not any(record is not None for record in kept):
         raise InputError(

@@ -118,7 +118,7 @@ def _with_limits(name: str, found: Interval | Ratio | None) -> dict[str, float |
 
 
 def csv_text(sections: Sequence[Section]) -> str:
-    """A row a model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
+    """A row per model. Text that a spreadsheet would take for a formula gets a ``'`` before it."""
     rows = [values_of(section, entry) for section in sections for entry in section.entries]
     cells = ({name: _cell(value) for name, value in row.items()} for row in rows)
     return table_as_csv(COLUMNS, cells)

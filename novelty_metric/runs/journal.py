@@ -150,7 +150,7 @@ class Journal:
         self.add_seconds(seconds)
 
     def set_aside(self, row: CrystalResult) -> None:
-        """Let a row of a smaller draw wait by id."""
+        """Store a row of a smaller draw by its id."""
         values = (row.id, _packed(row))
         with self._writing():
             self._connection.execute("INSERT OR REPLACE INTO earlier VALUES (?, ?)", values)

@@ -1,4 +1,4 @@
-"""Figures as text: durations, shares in per cent, and tables as CSV."""
+"""Numbers as text: durations, shares in per cent, and tables as CSV."""
 
 from __future__ import annotations
 
