@@ -156,7 +156,7 @@ def _keep_null_model(metric: SubstitutionNovelty, report: NoveltyReport) -> None
 def _smaller_report(
     settings: ScoreSettings, config: Mapping[str, Any], metric: SubstitutionNovelty
 ) -> NoveltyReport | None:
-    """The report in `settings.out` on fewer of the samples, if there is one: its rows are kept."""
+    """The report in `settings.out` on fewer samples, if there is one. Its rows are kept."""
     from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.support.versions import installed_versions
 
@@ -231,7 +231,7 @@ def make_metric(
 def opened_metric(
     settings: ScoreSettings, reference: str | Path, *, scope: str | None = None
 ) -> Iterator[SubstitutionNovelty]:
-    """`make_metric`, with its progress on the screen and what libraries print kept off it."""
+    """`make_metric`, with its progress on the screen and without the output of libraries."""
     from novelty_metric.terminal.progress import quiet_with_progress
 
     with (

@@ -28,7 +28,7 @@ def _setting(name: str, value: str, about: str) -> Option:
 
 
 def _settings(text: str) -> Iterator[Option | str]:
-    """Headings, and settings as ``NAME=VALUE: about``, which goes on in lines set in by two."""
+    """Headings, and settings as ``NAME=VALUE: about``; indented lines continue the text."""
     for entry in re.split(r"\n(?! )", text.strip()):
         head, _, about = entry.partition(": ")
         name, is_setting, value = head.partition("=")

@@ -107,7 +107,7 @@ def _chosen(
 
 
 def _properties(result: CrystalResult, record: CrystalRecord) -> dict[str, Any]:
-    """What is told of each crystal; `energy` is that of the whole cell (eV)."""
+    """Facts about each crystal. `energy` is of the whole cell, in eV."""
     per_atom = result.energy_per_atom
     return {
         "id": result.id,

@@ -162,7 +162,7 @@ class Journal:
         if row is None:
             return None
         with self._writing():
-            self._begin_waiting()  # goes to the disk together with what is made of it
+            self._begin_waiting()  # written to the disk together with its result
             self._connection.execute("DELETE FROM earlier WHERE id = ?", (identifier,))
         return row_from_json(zlib.decompress(row[0]))
 
@@ -277,7 +277,7 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """What SQLite refuses is an `InputError`."""
+        """Turn an error of SQLite into an `InputError`."""
         try:
             yield
         except sqlite3.Error as error:

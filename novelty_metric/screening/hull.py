@@ -285,7 +285,7 @@ class LowerHull:
 
 
 class HullOfLowest:
-    """Base class of hulls that answer from their `LowerHull`; here one of total energies."""
+    """A hull of total energies; base class of hulls that use a `LowerHull`."""
 
     lower: LowerHull
 

@@ -44,7 +44,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def writing(named: object, folder: Path | None = None, *, hint: str = "") -> Iterator[None]:
-    """Files are written within; where that fails, one error says so.
+    """Turn an `OSError` of the files written within into one `InputError`.
 
     Parameters
     ----------
