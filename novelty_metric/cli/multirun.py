@@ -22,6 +22,7 @@ from typing import Any
 
 from novelty_metric.cli import one_run, summary
 from novelty_metric.cli.logging import logged
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.settings import run_folder
@@ -149,8 +150,7 @@ def _sorted(overrides: Sequence[str], config_dir: Path | None) -> Sweep:
                     if item.is_sweep_override()
                 ]
             except HydraException as error:
-                first = str(error).strip().splitlines()[0]
-                raise InputError(f"{word!r} can't be read ({first})") from error
+                raise InputError(f"{word!r} can't be read ({first_line(error)})") from error
             translated += words
             if values:
                 swept += values

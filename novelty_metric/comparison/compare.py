@@ -19,9 +19,10 @@ from novelty_metric.comparison.same_crystals import pairs_by_content
 from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
 from novelty_metric.report.context import HULL_REMARKS, RunContext, protocol_changes
+from novelty_metric.report.explanation import ROUTES
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change, Interval, newcombe, wilson
-from novelty_metric.verdict import CrystalResult, Route, Verdict
+from novelty_metric.verdict import CrystalResult, Verdict
 
 NOVEL_YIELD = "novel_yield"
 ELIGIBLE = "eligible"
@@ -33,8 +34,6 @@ PAIRED_BY = ("id", "content")
 
 NOT_ELIGIBLE = "not eligible"
 UNREADABLE = "unreadable"
-
-_ROUTES = {Route.LATTICE_SITES: "lattice and sites", Route.WYCKOFF: "Wyckoff"}
 
 
 class ChangeTest(StrEnum):
@@ -366,7 +365,7 @@ def _evidence(result: CrystalResult) -> str:
     if result.verdict == Verdict.DUPLICATE:
         return f"equals {parent}{_number(', rms', result.match_rms)}"
     if result.verdict == Verdict.SUBSTITUTED:
-        route = f", {_ROUTES[result.route]}" if result.route is not None else ""
+        route = f", {ROUTES[result.route]}" if result.route is not None else ""
         return f"parent {parent} confirmed{route}{_number(', cost', result.cost, 1)}"
     if result.verdict == Verdict.UNDECIDED:
         return result.error or "unfinished"

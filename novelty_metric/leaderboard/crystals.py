@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import MaxLen, MinLen
 
-from novelty_metric.crystal import clean
+from novelty_metric.crystal import clean, first_line
 from novelty_metric.errors import CrystalError, InputError
 from novelty_metric.report.crystal_viewer import filled_parent
 from novelty_metric.report.files import read_all_structures
@@ -76,7 +76,7 @@ class Cell:
         try:
             return clean(Structure(Lattice(self.lattice), self.elements, self.frac_coords))
         except (CrystalError, ValueError) as error:  # pymatgen's, of a word that is no element
-            raise InputError(str(error).splitlines()[0][:120]) from error
+            raise InputError(first_line(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def read_crystals(content: bytes, report: NoveltyReport) -> dict[int, ShownCryst
         # A number too large for a float, or lists within lists without end.
         found = validated(CrystalFile, json.loads(content)).crystals
     except (ValueError, OverflowError, RecursionError) as error:
-        raise InputError(f"it can't be read ({str(error).splitlines()[0][:120]})") from error
+        raise InputError(f"it can't be read ({first_line(error)})") from error
     chosen = shown_rows(report)
     if [one.id for one in found] != [report.results[place].id for place in chosen]:
         raise InputError(

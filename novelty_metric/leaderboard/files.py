@@ -7,6 +7,7 @@ import io
 import stat
 from pathlib import Path, PurePosixPath
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.submission import MAX_ROWS
 from novelty_metric.verdict import CrystalResult
@@ -110,5 +111,6 @@ def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[Crys
     except (pa.ArrowException, OSError) as error:
         raise InputError("it is not a Parquet file, or it is damaged") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        message = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"a value cannot be in a verdicts.parquet ({message})") from error
+        raise InputError(
+            f"a value cannot be in a verdicts.parquet ({first_line(error)})"
+        ) from error

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference.arrays import DIGEST_BYTES, CrystalArrays
 from novelty_metric.reference.manifest import FORMAT, FORMAT_VERSION
@@ -93,8 +94,7 @@ def read(path: Path) -> tuple[CrystalArrays, str]:
         batch.validate(full=True)
         return _from_batch(path, batch), text
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise _damaged(path, reason) from error
+        raise _damaged(path, first_line(error)) from error
 
 
 def _damaged(path: Path, reason: str) -> StoreError:

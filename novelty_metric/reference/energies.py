@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import StoreError
 from novelty_metric.reference.named import references_folder
 from novelty_metric.support.folders import DATA_FOLDER, writing
@@ -208,8 +209,7 @@ def load_energies(
         done = column.is_valid().to_numpy(zero_copy_only=False)
         energies = column.fill_null(math.nan).to_numpy(zero_copy_only=False).astype(np.float64)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise StoreError(f"{path}: damaged ({reason}); delete it") from error
+        raise StoreError(f"{path}: damaged ({first_line(error)}); delete it") from error
     if version > _FORMAT_VERSION:
         raise StoreError(f"{path}: written by a newer novelty-metric; upgrade, or delete it")
     if crystals_hash != reference.crystals_hash or tuple(ids) != reference.ids:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,10 @@ from novelty_metric.reference.named import NAMED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
 from novelty_metric.support.download import Unreachable, download
 from novelty_metric.support.folders import cache_folder
+from novelty_metric.support.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
-
-StageProgress = Callable[[str, int, "int | None"], None]
-"""Called with the stage, the amount done and the total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,7 @@ def fetch_reference(
     *,
     source: Path | None = None,
     workers: int = 1,
-    progress: StageProgress | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Fetched:
     """Make a reference available by name.
 
@@ -93,14 +90,13 @@ def fetch_reference(
             reference=open_reference(name), path=target, sha256=None, checked="was there already"
         )
     published = PUBLISHED[name]
-    on_progress = progress or _ignore
     path = source
     fresh = False
     if path is None:
         path = downloads_folder(name) / published.file_name
         fresh = not path.exists()
         if fresh:
-            _download(name, published, path, on_progress)
+            _download(name, published, path, progress)
     sha256, checked = _recognised(name, path, published, fresh=fresh)
     table = _table(name, path, published)
     _check_table(name, table, published)
@@ -110,7 +106,7 @@ def fetch_reference(
         name=name,
         workers=workers,
         column="cif",
-        progress=lambda done, total: on_progress("prepare reference", done, total),
+        progress=lambda done, total: progress("prepare reference", done, total),
     )
     note = {"url": published.url, "sha256": sha256, "checked": checked}
     target.with_suffix(".source.json").write_text(json.dumps(note, indent=2) + "\n", "utf-8")
@@ -119,14 +115,10 @@ def fetch_reference(
     return Fetched(reference=reference, path=target, sha256=sha256, checked=checked)
 
 
-def _ignore(stage: str, done: int, total: int | None) -> None:
-    pass
-
-
-def _download(name: str, published: PublishedFile, path: Path, on_progress: StageProgress) -> None:
+def _download(name: str, published: PublishedFile, path: Path, progress: ProgressCallback) -> None:
     try:
         download(
-            published.url, path, progress=lambda done, total: on_progress("download", done, total)
+            published.url, path, progress=lambda done, total: progress("download", done, total)
         )
     except Unreachable as error:
         hash_text = f" ({published.hash_text})" if published.hash_text else ""

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from novelty_metric.crystal import first_line
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
@@ -569,7 +570,7 @@ def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{folder} does not hold a report that can be read "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            f"({type(error).__name__}: {first_line(error)}); "
             "score again"
         ) from error
     return with_structures(report, folder) if structures else report

@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.screening.compositions import CompositionKey
 from novelty_metric.screening.hull import Energies, KnownHull, fitting_energies
@@ -212,8 +213,7 @@ def _parse(path: Path, file: _ProgressFile) -> Entries:
     except EntryError as error:
         raise InputError(f"{path}: {error}") from error
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not JSON, or cut short ({reason})") from error
+        raise InputError(f"{path}: not JSON, or cut short ({first_line(error)})") from error
     file.finished()
     if not rows:
         raise InputError(

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.screening.compositions import CompositionKey, Compositions
@@ -193,8 +194,9 @@ class FormationEnergies:
         except OSError as error:
             raise InputError(f"{path}: can't be read ({error.strerror or error})") from error
         except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-            raise InputError(f"{path}: no formation energies can be read ({reason})") from error
+            raise InputError(
+                f"{path}: no formation energies can be read ({first_line(error)})"
+            ) from error
         return found
 
     def _check(self) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.screening.entries import (
     Entries,
@@ -280,9 +281,9 @@ def _materials(path: Path, progress: ProgressCallback) -> Iterator[Material]:
                 yield Material(row[formula], _number(row[energy]), _number(row[above]))
             progress(stage, number, number)
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: damaged or cut short ({reason}); remove it, and it is downloaded again"
+            f"{path}: damaged or cut short ({first_line(error)}); "
+            "remove it, and it is downloaded again"
         ) from error
 
 
@@ -364,10 +365,10 @@ def _unpickled(path: Path) -> Entries:
     except EntryError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a pickle can break on anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: no phase diagram can be read from it ({reason}); the entries it was made of, "
-            f"{ENTRIES.url}, can stand at {path.parent.parent / ENTRIES.path} instead"
+            f"{path}: no phase diagram can be read from it ({first_line(error)}); "
+            f"the entries it was made of, {ENTRIES.url}, can stand at "
+            f"{path.parent.parent / ENTRIES.path} instead"
         ) from error
 
 

@@ -18,9 +18,10 @@ from typing import Any
 from novelty_metric.errors import InputError
 from novelty_metric.report.files import context_of
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.folders import writing
+from novelty_metric.report.rows import ENUMS
+from novelty_metric.support.folders import write_atomically, writing
 from novelty_metric.support.statistics import Interval
-from novelty_metric.verdict import CrystalResult, Kind, Route, Verdict
+from novelty_metric.verdict import CrystalResult
 
 SCHEMA_VERSION = 1
 
@@ -44,7 +45,6 @@ _CRYSTAL = (
     "error",
 )
 _DIGITS = {"e_above_hull": 3, "cost": 3, "match_rms": 3, "confirm_rms": 3}
-_ENUMS = {"verdict": Verdict, "route": Route, "kind": Kind}
 _LONGEST_NAME = 120
 
 
@@ -131,7 +131,7 @@ def _crystal(result: CrystalResult) -> dict[str, Any]:
 
 def _result(row: Mapping[str, Any]) -> CrystalResult:
     values = dict(row)
-    for name, kind in _ENUMS.items():
+    for name, kind in ENUMS.items():
         if name in values:
             values[name] = kind(values[name])
     unknown = values.keys() - {field.name for field in fields(CrystalResult)}
@@ -225,7 +225,7 @@ class BaselineStore:
                     "schema_version": SCHEMA_VERSION,
                     "baselines": dict(sorted(baselines.items())),
                 }
-            write_text(path, dumps(content))
+            write_atomically(path, dumps(content).encode())
 
     def _all(self) -> dict[str, Any]:
         """The baselines in the single file."""
@@ -235,16 +235,6 @@ class BaselineStore:
             return dict(json.loads(self.path.read_text(encoding="utf-8"))["baselines"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{self.path} holds no baselines; name another file") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def dumps(content: Mapping[str, Any]) -> str:

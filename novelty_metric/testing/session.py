@@ -163,7 +163,7 @@ class NoveltySession:
 
     def _write_report(self) -> None:
         from novelty_metric import __version__
-        from novelty_metric.testing.baseline import write_text
+        from novelty_metric.support.folders import write_atomically
 
         path = self._options.report
         assert path is not None
@@ -177,7 +177,7 @@ class NoveltySession:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(path, text + "\n")
+        write_atomically(path, f"{text}\n".encode())
 
     def pytest_report_header(self) -> list[str]:
         """Reference and protocol, and the baseline of a test."""
