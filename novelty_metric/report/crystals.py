@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
     from novelty_metric.report.novelty_report import NoveltyReport
 
+PROPERTIES = (
+    "id",
+    "verdict",
+    "eligible",
+    "energy",
+    "energy_per_atom",
+    "e_above_hull",
+    "parent",
+)
+"""Properties of each exported crystal; `energy` is that of the whole cell (eV)."""
+
 
 def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
     """Ids of some scored crystals: the verdicts take turns, beginning with unmatched."""
@@ -107,14 +118,14 @@ def _chosen(
 
 
 def _properties(result: CrystalResult, record: CrystalRecord) -> dict[str, Any]:
-    """Facts about each crystal. `energy` is of the whole cell, in eV."""
     per_atom = result.energy_per_atom
-    return {
-        "id": result.id,
-        "verdict": None if result.verdict is None else result.verdict.value,
-        "eligible": result.eligible,
-        "energy": None if per_atom is None else per_atom * len(record.numbers),
-        "energy_per_atom": per_atom,
-        "e_above_hull": result.e_above_hull,
-        "parent": result.parent_id,
-    }
+    values = (
+        result.id,
+        None if result.verdict is None else result.verdict.value,
+        result.eligible,
+        None if per_atom is None else per_atom * len(record.numbers),
+        per_atom,
+        result.e_above_hull,
+        result.parent_id,
+    )
+    return dict(zip(PROPERTIES, values, strict=True))

@@ -145,11 +145,11 @@ def test_commands_show_the_help_of_every_verb(capsys: pytest.CaptureFixture[str]
 
 
 def test_files_show_every_column() -> None:
-    from novelty_metric.report.files import PARENT_COLUMNS, VERDICT_COLUMNS
+    from novelty_metric.report.files import COLUMNS
 
     files_page = import_module("files_page")
     page = html.unescape(files_page.markdown())
-    assert set(VERDICT_COLUMNS) | set(PARENT_COLUMNS) <= set(rows(page))
+    assert {*COLUMNS["verdicts.parquet"], *COLUMNS["parents.parquet"]} <= set(rows(page))
     assert set(files_page.COLUMNS) == set(files_page.ABOUT_FILES)
     assert rows(page)["e_above_hull"] == ["double", "eV/atom", "distance from the hull"]
 
