@@ -213,7 +213,9 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find the callbacks that monitor the values."""
-        self._watchers = Watchers(trainer, self._name(""), _keeps_weights, late=self._asynchronous)
+        self._watchers = Watchers(
+            trainer, f"{self.prefix}/", _keeps_weights, late=self._asynchronous
+        )
         if self._asynchronous and self._watchers.checkpoints and trainer.is_global_zero:
             (first, *_) = self._watchers.checkpoints
             warnings.warn(
@@ -372,9 +374,6 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             self._monitor.close()
             self._monitor = None
             self._way_home.send(self._evaluations)
-
-    def _name(self, value: str) -> str:
-        return f"{self.prefix}/{value}"
 
     def _folder(self, trainer: Any) -> Path | None:
         if trainer.fast_dev_run:

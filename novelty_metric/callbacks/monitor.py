@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
 from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
-from novelty_metric.callbacks.process import BackgroundScorer, ScorerSettings
+from novelty_metric.callbacks.process import BackgroundScorer
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.callbacks.sampling import Draw, Sampler, draw
 from novelty_metric.callbacks.schedule import Schedule, whole_number
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("novelty_metric")
 _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
-
-
 _P = ParamSpec("_P")
 
 
@@ -343,27 +341,20 @@ class NoveltyMonitor:
     def _whole(self, request: EvaluationRequest) -> EvaluationRequest:
         """The request of all processes together."""
         shares = self._ranks.gather((request.structures, request.ids))
-        return EvaluationRequest(
-            epoch=request.epoch,
-            step=request.step,
+        return replace(
+            request,
             structures=[structure for structures, _ in shares for structure in structures],
             ids=[name for _, ids in shares for name in ids],
         )
 
     def _inline(self) -> Scorer:
         if self._scorer is None:
-            self._scorer = Scorer(
-                self._metric,
-                budget_seconds=self._budget,
-                ranks=self._ranks,
-            )
+            self._scorer = Scorer(self._metric, budget_seconds=self._budget, ranks=self._ranks)
         return self._scorer
 
     def _beside(self) -> BackgroundScorer:
         if self._background is None:
-            self._background = BackgroundScorer(
-                ScorerSettings(metric=self._metric, budget_seconds=self._budget)
-            )
+            self._background = BackgroundScorer(self._metric, self._budget)
         return self._background
 
     def _received(self, seconds: float | None) -> list[Evaluation]:

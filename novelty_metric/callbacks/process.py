@@ -13,7 +13,6 @@ import tempfile
 import threading
 import warnings
 import weakref
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,14 +31,6 @@ _PATIENCE = 20.0
 """Time for the thread to notice the end of the process (s)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScorerSettings:
-    """Data from which the other process makes its `Scorer`; picklable."""
-
-    metric: SubstitutionNovelty
-    budget_seconds: float | None
-
-
 class BackgroundScorer:
     """A process that scores evaluations one after the other.
 
@@ -48,7 +39,9 @@ class BackgroundScorer:
 
     Parameters
     ----------
-    settings : ScorerSettings
+    metric : SubstitutionNovelty
+    budget_seconds : float or None
+        As for `Scorer`.
 
     Notes
     -----
@@ -56,8 +49,9 @@ class BackgroundScorer:
     ``if __name__ == "__main__":``.
     """
 
-    def __init__(self, settings: ScorerSettings) -> None:
-        self._settings = settings
+    def __init__(self, metric: SubstitutionNovelty, budget_seconds: float | None) -> None:
+        self._metric = metric
+        self._budget = budget_seconds
         self._requests: queue.SimpleQueue[tuple[EvaluationRequest, Path | None] | None]
         self._requests = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Evaluation] = queue.SimpleQueue()
@@ -143,8 +137,9 @@ class BackgroundScorer:
             if self._process is None:
                 self._context = OwnContext()
                 # Not a daemon, which may have no workers of its own.
+                given = self._metric, self._budget
                 self._process = WorkerProcess(
-                    self._context, _work, self._settings, name="scorer", daemon=False
+                    self._context, _work, *given, name="scorer", daemon=False
                 )
             return self._process
 
@@ -170,10 +165,12 @@ def _silence() -> None:
     logging.lastResort = logging.NullHandler()
 
 
-def _work(connection: Connection, settings: ScorerSettings) -> None:
+def _work(
+    connection: Connection, metric: SubstitutionNovelty, budget_seconds: float | None
+) -> None:
     """Main loop of the process."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    if settings.metric.device is None:
+    if metric.device is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is for the training
     with contextlib.suppress(OSError):
         os.nice(_LOWER_PRIORITY)
@@ -185,11 +182,7 @@ def _work(connection: Connection, settings: ScorerSettings) -> None:
 
     torch.set_num_threads(1)
     _silence()
-    scorer = Scorer(
-        settings.metric,
-        budget_seconds=settings.budget_seconds,
-        ranks=Alone(),
-    )
+    scorer = Scorer(metric, budget_seconds=budget_seconds, ranks=Alone())
     try:
         while True:
             request, folder = connection.recv()

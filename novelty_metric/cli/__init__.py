@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
     except KeyboardInterrupt:
         kept = "nothing was kept" if "cache=false" in words else "finished crystals are kept"
-        command = shlex.join(["novelty-metric", *map(_without_secret, words)])
+        hidden = ("key=KEY" if word.startswith("key=") else word for word in words)
+        command = shlex.join(["novelty-metric", *hidden])
         _complain(f"interrupted; {kept}, go on with: {command}")
         return INTERRUPTED
     except BrokenPipeError:
@@ -138,11 +139,6 @@ def verb_of(name: str) -> Verb:
     """The table of options of a verb."""
     table: Verb = import_module(f"novelty_metric.cli.{name}").VERB
     return table
-
-
-def _without_secret(word: str) -> str:
-    """An argument as it may be printed: API keys are hidden."""
-    return "key=KEY" if word.startswith("key=") else word
 
 
 def _complain(message: str) -> None:

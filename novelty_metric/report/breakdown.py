@@ -115,16 +115,11 @@ def novelty_bounds(counts: Mapping[str, int], may_join: Iterable[CrystalResult])
 def _group_of(result: CrystalResult, by: str) -> str | int | None:
     """The group of a crystal in a breakdown; None if it is not known."""
     if by == "n_elements":
-        return _n_elements(result.formula)
+        return len(set(re.findall(r"[A-Z][a-z]?", result.formula or ""))) or None
     if by == "n_sites":
         return None if result.n_sites is None else _size_range(result.n_sites)
     value: str | int | None = getattr(result, by)
     return value.value if isinstance(value, Enum) else value
-
-
-def _n_elements(formula: str | None) -> int | None:
-    found = set(re.findall(r"[A-Z][a-z]?", formula or ""))
-    return len(found) or None
 
 
 def _size_range(n_sites: int) -> str:

@@ -141,7 +141,9 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
 
 def search_path(config_dir: Path | None) -> list[str]:
     """The override by which Hydra finds the user's own configs."""
-    return [] if config_dir is None else [f"hydra.searchpath=[{quoted(_file_url(config_dir))}]"]
+    if config_dir is None:
+        return []
+    return [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"]
 
 
 def checked_sweep(word: str, config_dir: Path | None) -> str | None:
@@ -234,10 +236,6 @@ def quoted(value: str) -> str:
     # ${ would begin an interpolation; a backslash before it takes that meaning away.
     value = re.sub(r"(\\*)\$\{", lambda found: 2 * found.group(1) + r"\${", value)
     return QuotedString(text=value, quote=Quote.single).with_quotes()
-
-
-def _file_url(folder: Path) -> str:
-    return f"file://{folder.resolve()}"
 
 
 def _flat_keys(content: Any, prefix: str = "") -> list[str]:

@@ -50,8 +50,8 @@ def settings(text: str) -> dict[str, Any]:
 class Beside:
     """A scorer beside the training, without the process: results come when next asked for."""
 
-    def __init__(self, settings: Any) -> None:
-        self._scorer = Scorer(settings.metric, budget_seconds=None, ranks=Alone())
+    def __init__(self, metric: Any, budget_seconds: None) -> None:
+        self._scorer = Scorer(metric, budget_seconds=budget_seconds, ranks=Alone())
         self._waiting: list[Any] = []
         self._asked = 0
 
