@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import CrystalError, InputError, StoreError
 from novelty_metric.reference import arrow_file
 from novelty_metric.reference.arrays import CrystalArrays
@@ -272,15 +273,10 @@ class Reference(Sequence["Structure"]):
             with contextlib.suppress(KeyError):  # another thread may just have dropped it
                 self._structures.move_to_end(index)
             return cached
-        from pymatgen.core import Element, Lattice, Structure
-
-        sites = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
-        structure = Structure(
-            Lattice(np.array(self.lattices[index])),
-            [Element.from_Z(int(number)) for number in self.numbers[sites]],
-            np.array(self.frac_coords[sites]),
-            to_unit_cell=False,
-        )
+        sites = self.sites(index)
+        structure = CrystalRecord(
+            np.array(self.lattices[index]), self.numbers[sites], np.array(self.frac_coords[sites])
+        ).to_structure()
         self._structures[index] = structure
         while len(self._structures) > _CACHED_STRUCTURES:
             with contextlib.suppress(KeyError):
