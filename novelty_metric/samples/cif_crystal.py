@@ -133,15 +133,9 @@ def is_cif(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The items of a data block.
+    """The items of a data block."""
 
-    Attributes
-    ----------
-    values : dict
-        Values by tag, in lower case, underscores for points, quotes removed. An item outside a
-        loop has one.
-    """
-
+    # By tag in lower case, with underscores for points; without quotes, one outside a loop.
     values: dict[str, list[str]]
 
     @classmethod
@@ -283,22 +277,12 @@ def _number(word: str, where: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Sites:
-    """The rows of the sites.
-
-    Attributes
-    ----------
-    labels : list of str
-    species : list of (str, float or None)
-        Symbol, and oxidation state where the file gives one.
-    occupancies : list of float
-    coords : float64, (n_rows, 3)
-        Fractional, as written.
-    """
+    """The rows of the sites."""
 
     labels: list[str]
-    species: list[tuple[str, float | None]]
+    species: list[tuple[str, float | None]]  # symbol, and oxidation state if the file gives one
     occupancies: list[float]
-    coords: NDArray[np.float64]
+    coords: NDArray[np.float64]  # (n_rows, 3), fractional, as written
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -588,25 +572,13 @@ def _are_equal(structures: Sequence[Structure]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Assembled:
-    """The positions of all atoms in the cell.
-
-    Attributes
-    ----------
-    operations : Operations
-    compositions : list of Composition
-        Of each position, in the order of the structure.
-    positions : float64, (n_positions, 3)
-        Fractional, in the cell.
-    labels : list of str
-    fault : str or None
-        Why this is not a crystal of the file.
-    """
+    """The positions of all atoms in the cell."""
 
     operations: Operations
-    compositions: list[Composition]
-    positions: NDArray[np.float64]
+    compositions: list[Composition]  # of each position, in the order of the structure
+    positions: NDArray[np.float64]  # (n_positions, 3), fractional, in the cell
     labels: list[str]
-    fault: str | None
+    fault: str | None  # why this is not a crystal of the file
 
     def structure(self, lattice: Lattice) -> Structure:
         from pymatgen.core import Structure
@@ -781,22 +753,12 @@ def _near(apart: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SiteKind:
-    """The species on a site, in pymatgen's sorting order: electronegativity, then name.
-
-    Attributes
-    ----------
-    composition : Composition
-    electronegativity : float
-        NaN where an element has none.
-    name : str
-    amounts : tuple of (str, float)
-        Atoms per element.
-    """
+    """The species on a site, in pymatgen's sorting order: electronegativity, then name."""
 
     composition: Composition
-    electronegativity: float
+    electronegativity: float  # NaN where an element has none
     name: str
-    amounts: tuple[tuple[str, float], ...]
+    amounts: tuple[tuple[str, float], ...]  # atoms per element
 
     def __lt__(self, other: _SiteKind) -> bool:
         # With NaN neither is below the other, and the name decides.

@@ -252,25 +252,13 @@ _POSITIONS = ("pos", "positions", "position")
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The words to read from an atom's line.
+    """The words to read from an atom's line: their numbers."""
 
-    Attributes
-    ----------
-    symbol, number : int or None
-        Of the element's symbol and of its atomic number; one of them is there.
-    position : int
-        Of the first coordinate.
-    width : int
-        Words of a line.
-    has_text : bool
-        Whether there is more text than the symbol: a space in it would move what follows.
-    """
-
-    symbol: int | None
-    number: int | None
-    position: int
-    width: int
-    has_text: bool
+    symbol: int | None  # of the element's symbol; there is this one or the next
+    number: int | None  # of the atomic number
+    position: int  # of the first coordinate
+    width: int  # words of a line
+    has_text: bool  # more text than the symbol: a space in it would move what follows
 
     def cut(self, line: str) -> tuple[Element, list[float]]:
         """Element and Cartesian position (Å) of an atom."""

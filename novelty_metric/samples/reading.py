@@ -125,27 +125,14 @@ def _entries(sources: Sequence[_Source]) -> Iterator[_Named]:
 
 @dataclasses.dataclass(slots=True)
 class _Source:
-    """A file or folder to read.
-
-    Attributes
-    ----------
-    path : path
-    label : str
-        What it is called in the place of a crystal.
-    format : Format
-    options : ReadOptions
-    opened : iterator or None
-        The entries from the first one on, where reading has begun.
-    held : list or None
-        All of them, of a file that is held in memory as a whole.
-    """
+    """A file or folder to read."""
 
     path: Path
-    label: str
+    label: str  # its name in the place of a crystal
     format: Format
     options: ReadOptions
-    opened: Iterator[Entry] | None = None
-    held: list[Entry] | None = None
+    opened: Iterator[Entry] | None = None  # from the first entry on, if reading has begun
+    held: list[Entry] | None = None  # all entries of a file that is held in memory as a whole
 
     def check(self, *, keep: bool) -> None:
         """Read the first entry, so that errors appear before the work begins.

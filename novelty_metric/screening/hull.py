@@ -420,21 +420,11 @@ class KnownHull(HullOfLowest):
 
 @dataclass(frozen=True, slots=True)
 class _ChemicalSystem:
-    """Known compositions of a chemical system, including its elements.
+    """Known compositions of a chemical system, including its elements."""
 
-    Attributes
-    ----------
-    positions : (n_known,)
-        Of these compositions among all that are known.
-    fractions : (n_elements, n_known)
-        Share of the atoms.
-    energies : (n_known,)
-        eV/atom.
-    """
-
-    positions: np.ndarray
-    fractions: np.ndarray
-    energies: np.ndarray
+    positions: np.ndarray  # (n_known,), of these compositions among all that are known
+    fractions: np.ndarray  # (n_elements, n_known), share of the atoms
+    energies: np.ndarray  # (n_known,), eV/atom
 
     def hull(self, amounts: np.ndarray) -> tuple[float, dict[int, float]]:
         """The hull at a composition given by amounts, (n_elements,).
