@@ -37,66 +37,67 @@ def _settings(text: str) -> Iterator[Option | str]:
 
 
 _SETTINGS = """
-what is scored
-samples=FILE|DIR: what the model wrote: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON,
-  JSON lines, .pt; compressed or not. Several are read one after the other: samples=[a.csv,b.zip], a
-  pattern such as 'samples=gen_*.cif', or samples= again
+samples
+samples=FILE|DIR: the file of the model: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON,
+  JSON lines or .pt, compressed or not. Several files are read one after the other:
+  samples=[a.csv,b.zip], a pattern such as 'samples=gen_*.cif', or samples= several times
 format=NAME: its format, if it is not recognised
-column=NAME: column of a table that holds the crystals, or the paths of their CIF files
-id_column=NAME: column of a table, or key of a JSON record or an extxyz frame, that holds the ids
-  (id, material_id, name, ...)
+column=NAME: column of a table with the crystals, or with the paths of their CIF files
+id_column=NAME: column of a table, or key of a JSON record or an extxyz frame, with the ids (id,
+  material_id, name, ...)
 limit=N: the first N crystals only
-seed=N: with limit=: that many drawn at random with this seed
+seed=N: with limit=: draw N crystals at random with this seed
 max_sites=N: refuse larger crystals (300)
-allow_pickle=true: let a .pt file make any Python object; it can run code
-model=NAME: the model that wrote them, which says how its files are read and what it was trained on:
-  {model}
-against what
-reference=NAME|FILE: what the model was trained on, unless you name another: {reference}, or a file
-  made with `novelty-metric reference build`
+allow_pickle=true: unpickle a .pt file, which can run any code in it
+model=NAME: the model that generated the samples; it determines how the files are read, and the
+  training set: {model}
+reference
+reference=NAME|FILE: the training set (default: that of the model): {reference}, or a file from
+  `novelty-metric reference build`
 how
-protocol=NAME: {protocol}; protocol.fmax=0.02 and the like change one of its settings
-relaxer=NAME: {relaxer}; none searches only: what would need a relaxation is undecided
-hull=NAME: {hull}; hull=entries hull.file=FILE takes computed entries of your own,
-  hull.energies=corrected|uncorrected says which
-relax_samples=false: take the samples as already relaxed
-leave_one_out=true: the samples are crystals of the reference, under their ids: each is scored
-  against the others
-second_potential=NAME: score eligible crystals with another potential too, such as sevennet: how
-  many are unmatched with both
-rediscover=FILE: real crystals that the model did not see: how many of them the samples match
-energies=NAME: distances from the hull by the samples' own energies (eV): column of a table, key of
-  JSON, or `energy` of an extxyz frame; with relax_samples=false and a hull of density functional
-  theory
+protocol=NAME: {protocol}; single settings can be changed, such as protocol.fmax=0.02
+relaxer=NAME: {relaxer}; none: search only, and crystals that need a relaxation are undecided
+hull=NAME: {hull}; hull=entries hull.file=FILE uses your own computed entries, and
+  hull.energies=corrected|uncorrected gives their kind
+relax_samples=false: the samples are already relaxed
+leave_one_out=true: the samples are crystals of the reference, with the same ids; score each against
+  the others
+second_potential=NAME: also score the eligible crystals with another potential, such as sevennet,
+  and count those that are unmatched with both
+rediscover=FILE: count the crystals of this file (real crystals that the model did not see) that the
+  samples match
+energies=NAME: use the samples' own energies (eV) for the distance from the hull: column of a table,
+  key of JSON, or `energy` of an extxyz frame. Needs relax_samples=false and a hull of density
+  functional theory
 energies_per=atom|cell
 energies_scale=NAME: corrected or uncorrected total energies, or formation
 smact_oxidation_states=NAME|FILE: {smact_oxidation_states}, or a file in SMACT's format, for charge
   neutrality
 recipe=NAME: {recipe}: several settings at once
-scope=eligible|all: which crystals are searched for parents
+scope=eligible|all: crystals whose parents are searched
 exhaustive=true: relax every candidate parent
-workers=N: processes that relax (one per core)
-executor=NAME: {executor}: score parts of the samples in other processes or on other machines;
-  executor.workers=N; each of them relaxes in one process
-part=N: samples that are scored together
-device=NAME: cpu, cuda or mps, instead of what the machine has
-cache=true|false|FILE: where finished relaxations are kept
-detail=full: print all tables, not only the 30 lines that matter most
-progress=false: say nothing on standard error of how far the run is
-what is kept
+workers=N: number of processes that relax (one per core)
+executor=NAME: {executor}: score parts of the samples in other processes or on other machines.
+  executor.workers=N is their number; each relaxes in one process
+part=N: number of samples scored together
+device=NAME: cpu, cuda or mps (default: the best available)
+cache=true|false|FILE: the cache of finished relaxations
+detail=full: print all tables instead of the 30 most important lines
+progress=false: show no progress on standard error
+output
 out=DIR: write the report there; by default nothing is written:
     report.json         figures, settings, versions, hashes
-    config.json         the settings as they were given
+    config.json         the settings as given
     verdicts.parquet    a row per sample
     verdicts.csv        the same
     parents.parquet     a row per candidate parent
     quality.parquet     a row per sample: validity, energy
-    evidence.parquet    what else is known of each parent
+    evidence.parquet    further data of each parent
     structures.parquet  the crystals, for `explain`, `report`
     crystals.extxyz     the relaxed crystals, for ASE and others
 overwrite=true: replace a report of other settings
-logger=NAME: {logger}: also log the report to Weights & Biases; logger.project=, logger.mode=offline
-  and the like
+logger=NAME: {logger}: also log the report to Weights & Biases, with settings such as
+  logger.project= and logger.mode=offline
 """
 VERB = Verb(
     name="score",
