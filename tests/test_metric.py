@@ -18,6 +18,7 @@ import pytest
 from ase import Atoms
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from salts import FACES, rocksalt
 
 from novelty_metric import (
     CrystalResult,
@@ -43,7 +44,6 @@ from novelty_metric.verdict import Kind, Route
 ROOT = Path(__file__).resolve().parents[1]
 FAST = dataclasses.replace(Protocol.named("fast"), symmetrise=0.0)
 """What is relaxed once more is the matter of `tests/scoring/test_saddles.py`."""
-FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +55,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # Crystals, written out
-
-
-def rocksalt(a: float, first: str, second: str) -> Structure:
-    moved = [[x + 0.5, y, z] for x, y, z in FACES]
-    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
 
 
 def sphalerite(a: float, first: str, second: str) -> Structure:

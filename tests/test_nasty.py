@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from nasty import few_atoms, many_atoms
 from pymatgen.core import Lattice, Structure
+from still import Still
 
 from novelty_metric import Reference, SubstitutionNovelty, Verdict
 from novelty_metric.analysis.amd import average_minimum_distances
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.errors import CrystalError
 from novelty_metric.protocol import Protocol
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.search.matching import Matching
 
 SALT = Structure(
@@ -24,24 +22,6 @@ SALT = Structure(
     ["K", "Br"],
     [[0, 0, 0], [0.5, 0.5, 0.5]],
 )
-
-
-class Still:
-    """A relaxer that leaves everything as it stands."""
-
-    info = PotentialInfo(name="still", version="1", weights_hash="0" * 64)
-
-    def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
-    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        while queue:
-            task = queue.popleft()
-            yield task, Relaxation(structure=task.structure, energy_after=-1.0, converged=True)
-
-    def energies(self, structures: Any) -> Iterator[float]:
-        yield from (-1.0 for _ in structures)
-
-    def close(self) -> None: ...
 
 
 def other_elements(structure: Structure) -> Structure | None:

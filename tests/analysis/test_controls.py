@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import deque
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
+from still import Still
 
 from novelty_metric import InputError, Reference, SubstitutionNovelty, open_reference
 from novelty_metric.analysis import control_crystals as made
@@ -20,35 +19,12 @@ from novelty_metric.analysis.misses import Miss
 from novelty_metric.baselines import distortion
 from novelty_metric.cli import main
 from novelty_metric.reference.calibration import Sensitivity
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.samples.base import Sample
 from novelty_metric.support.statistics import wilson
 
 RUTILE = Structure.from_spacegroup(
     "P4_2/mnm", Lattice.tetragonal(4.6, 2.95), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
 )
-
-
-class Standing:
-    """A relaxer that finds every crystal at rest."""
-
-    info = PotentialInfo(name="standing", version="1", weights_hash="0" * 64)
-
-    def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
-    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        while queue:
-            task = queue.popleft()
-            yield (
-                task,
-                Relaxation(structure=task.structure, energy_after=-3.0, converged=True),
-            )
-
-    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
-        return (-3.0 for _ in structures)
-
-    def close(self) -> None:
-        pass
 
 
 # The crystals
@@ -134,7 +110,7 @@ def test_the_same_seed_is_the_same_answer_and_more_only_adds(packaged: ControlsR
 
 
 def test_planted_crystals_come_out_substituted(tmp_path: Path) -> None:
-    metric = SubstitutionNovelty("aflow", relaxer=Standing(), hull="none", scope="all")
+    metric = SubstitutionNovelty("aflow", relaxer=Still(), hull="none", scope="all")
     found = run_controls(metric, n=3, only=["substituted", "randomised"])
     rows = {(row.control, row.measure): row for row in found.rows}
     assert rows["substituted", "planted"].hits == 3
@@ -150,7 +126,7 @@ def test_planted_crystals_come_out_substituted(tmp_path: Path) -> None:
     found.save(tmp_path)
     content = json.loads((tmp_path / "controls.json").read_text())
     assert content["settings"]["seed"] == 0
-    assert content["settings"]["planted_by"] == Standing.info.key
+    assert content["settings"]["planted_by"] == Still().info.key
     assert set(content["controls"][0]["share"]) == {"value", "low", "high"}
     with (tmp_path / "controls.csv").open(newline="") as stream:
         cases = {case["id"]: case for case in csv.DictReader(stream)}

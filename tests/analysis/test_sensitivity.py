@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
+from still import Still
 
 from novelty_metric import (
     CrystalResult,
@@ -33,11 +33,9 @@ from novelty_metric.analysis.sensitivity import (
     scaled_tolerances,
     sensitivity,
 )
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.report.agreement import verdict_agreement
 from novelty_metric.samples import Sample
 from novelty_metric.samples.packaged import packaged_samples_path
-from novelty_metric.scoring.case import Case
 from novelty_metric.scoring.substitution import substitute
 from novelty_metric.search.engine import ParentSearch
 
@@ -48,44 +46,6 @@ PAPER = Protocol.named("paper")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
-
-
-class AsItStands:
-    """A relaxer that finds every crystal relaxed; counts what it was asked."""
-
-    def __init__(self, name: str = "still", energy: float = -3.0) -> None:
-        self.name, self.energy = name, energy
-        self.samples: list[str] = []
-        self.n_parents = 0
-
-    @property
-    def info(self) -> PotentialInfo:
-        return PotentialInfo(name=self.name, version="1", weights_hash="0" * 64)
-
-    def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
-    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        while queue:
-            task = queue.popleft()
-            if isinstance(task.key, Case):
-                self.samples.append(task.key.sample.id)
-            else:
-                self.n_parents += 1
-            yield (
-                task,
-                Relaxation(
-                    structure=task.structure.copy(),
-                    energy_before=self.energy,
-                    energy_after=self.energy,
-                    converged=True,
-                ),
-            )
-
-    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
-        yield from (self.energy for _ in structures)
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +61,8 @@ def crystals() -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def found(crystals: list[Sample]) -> tuple[Sensitivity, AsItStands]:
-    relaxer = AsItStands()
+def found(crystals: list[Sample]) -> tuple[Sensitivity, Still]:
+    relaxer = Still()
     with metric_of(crystals, PAPER, relaxer) as metric:
         return sensitivity(metric), relaxer
 
@@ -126,18 +86,18 @@ def report_of(found: Sensitivity, setting: Setting, value: float) -> NoveltyRepo
 
 
 def test_every_variation_is_that_of_a_plain_run(
-    crystals: list[Sample], found: tuple[Sensitivity, AsItStands], thorough: bool
+    crystals: list[Sample], found: tuple[Sensitivity, Still], thorough: bool
 ) -> None:
     """Separate metrics with the changed protocol, which share nothing with it."""
     every = 1 if thorough else 2
     given, _ = found
-    assert rows(given.base) == rows(metric_of(crystals, PAPER, AsItStands()).compute())
+    assert rows(given.base) == rows(metric_of(crystals, PAPER, Still()).compute())
     for k in KS[::every]:
-        plain = metric_of(crystals, dataclasses.replace(PAPER, k=k), AsItStands()).compute()
+        plain = metric_of(crystals, dataclasses.replace(PAPER, k=k), Still()).compute()
         assert rows(report_of(given, Setting.K, k)) == rows(plain), k
     for factor in TOLERANCES[every - 1 :: every]:
         protocol = scaled_tolerances(PAPER, factor)
-        plain = metric_of(crystals, protocol, AsItStands()).compute()
+        plain = metric_of(crystals, protocol, Still()).compute()
         assert rows(report_of(given, Setting.TOLERANCES_RESELECTED, factor)) == rows(plain), factor
     for symprec in (0.1, 0.001)[: 3 - every]:
         packaged = open_reference("aflow")
@@ -147,7 +107,7 @@ def test_every_variation_is_that_of_a_plain_run(
             symprec=symprec,
         )
         protocol = dataclasses.replace(PAPER, symprec=symprec)
-        plain = metric_of(crystals, protocol, AsItStands(), again).compute()
+        plain = metric_of(crystals, protocol, Still(), again).compute()
         assert rows(report_of(given, Setting.SYMPREC, symprec)) == rows(plain), symprec
     # The settings do something, or the above proves little.
     verdicts = {tuple(row.verdict for row in v.report.results) for v in given.variations}
@@ -155,7 +115,7 @@ def test_every_variation_is_that_of_a_plain_run(
 
 
 def test_what_the_protocol_has_equals_the_plain_run(
-    found: tuple[Sensitivity, AsItStands],
+    found: tuple[Sensitivity, Still],
 ) -> None:
     given, _ = found
     marked = [variation for variation in given.variations if variation.is_base]
@@ -166,12 +126,12 @@ def test_what_the_protocol_has_equals_the_plain_run(
 
 
 def test_fixed_parents_against_pymatgen_alone(
-    crystals: list[Sample], found: tuple[Sensitivity, AsItStands]
+    crystals: list[Sample], found: tuple[Sensitivity, Still]
 ) -> None:
     """Parents of a plain search; duplicates and confirmations by the public `fit` alone."""
     given, _ = found
     reference = open_reference("aflow")
-    metric = metric_of(crystals, PAPER, AsItStands())
+    metric = metric_of(crystals, PAPER, Still())
     metric.compute()
     search = ParentSearch(reference, PAPER)
     cases = [metric._cases[sample.id] for sample in crystals]
@@ -215,7 +175,7 @@ def test_fixed_parents_against_pymatgen_alone(
     assert changed > 3
 
 
-def test_tighter_checks_lose_duplicates_here(found: tuple[Sensitivity, AsItStands]) -> None:
+def test_tighter_checks_lose_duplicates_here(found: tuple[Sensitivity, Still]) -> None:
     """No theorem: the matcher takes the first match of an assignment that depends on `stol`."""
     given, _ = found
     for setting in (Setting.TOLERANCES_FIXED, Setting.TOLERANCES_RESELECTED):
@@ -230,7 +190,7 @@ def test_tighter_checks_lose_duplicates_here(found: tuple[Sensitivity, AsItStand
             kept = duplicates
 
 
-def test_substituted_only_grows_with_k(found: tuple[Sensitivity, AsItStands]) -> None:
+def test_substituted_only_grows_with_k(found: tuple[Sensitivity, Still]) -> None:
     """Parents are added, none is taken away, and duplicates are the same."""
     given, _ = found
     for fewer, more in pairwise(KS):
@@ -244,9 +204,7 @@ def test_substituted_only_grows_with_k(found: tuple[Sensitivity, AsItStands]) ->
                 assert many.verdict == few.verdict
 
 
-def test_samples_are_relaxed_once(
-    crystals: list[Sample], found: tuple[Sensitivity, AsItStands]
-) -> None:
+def test_samples_are_relaxed_once(crystals: list[Sample], found: tuple[Sensitivity, Still]) -> None:
     _, relaxer = found
     assert sorted(relaxer.samples) == sorted(sample.id for sample in crystals)
 
@@ -263,7 +221,7 @@ def test_parents_are_searched_once_for_all_k(
             searched.append(self.protocol.k) or search(self, *given, **named)
         ),
     )
-    metric = metric_of(crystals[:12], PAPER, AsItStands())
+    metric = metric_of(crystals[:12], PAPER, Still())
     sensitivity(metric, tolerances=(1.0,), symprecs=())
     n_searched = sum(case.searched for case in metric.variant(PAPER)._begun.values())
     assert n_searched == 0  # the metric itself was not scored
@@ -275,14 +233,14 @@ def test_parents_are_searched_once_for_all_k(
 
 @pytest.mark.slow
 def test_a_metric_that_was_scored_gives_the_same(crystals: list[Sample]) -> None:
-    relaxer = AsItStands()
+    relaxer = Still()
     with metric_of(crystals[:12], PAPER, relaxer) as metric:
         report = metric.compute()
         again = sensitivity(metric, tolerances=(0.5,), symprecs=(0.1,))
         assert rows(again.base) == rows(report) == rows(metric.compute())
     assert len(relaxer.samples) == 12
     fresh = sensitivity(
-        metric_of(crystals[:12], PAPER, AsItStands()), tolerances=(0.5,), symprecs=(0.1,)
+        metric_of(crystals[:12], PAPER, Still()), tolerances=(0.5,), symprecs=(0.1,)
     )
     for one, other in zip(again.variations, fresh.variations, strict=True):
         assert rows(one.report) == rows(other.report)
@@ -290,9 +248,9 @@ def test_a_metric_that_was_scored_gives_the_same(crystals: list[Sample]) -> None
 
 def test_another_potential(crystals: list[Sample]) -> None:
     samples = crystals[:10]
-    metric = metric_of(samples, PAPER, AsItStands())
-    other = AsItStands("other", energy=-7.0)
-    given = sensitivity(metric, ks=(), tolerances=(), symprecs=(), potentials=[other, AsItStands()])
+    metric = metric_of(samples, PAPER, Still())
+    other = Still("other", energy=-7.0)
+    given = sensitivity(metric, ks=(), tolerances=(), symprecs=(), potentials=[other, Still()])
     first, second = given.variations
     assert first.value == "other-1-000000000000" and not first.is_base
     assert {row.energy_per_atom for row in first.report.results} <= {-7.0, None}
@@ -312,7 +270,7 @@ def test_search_only(crystals: list[Sample]) -> None:
 # Tables
 
 
-def test_table_and_files(found: tuple[Sensitivity, AsItStands], tmp_path: Path) -> None:
+def test_table_and_files(found: tuple[Sensitivity, Still], tmp_path: Path) -> None:
     given, _ = found
     frame = given.to_frame()
     assert len(frame) == len(given.variations) == 5 + 4 + 4 + 3

@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
+from salts import salt
 
 from novelty_metric import Reference
-
-
-def salt(a: float, first: str, second: str) -> Structure:
-    """Rock salt."""
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +22,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def reference() -> Reference:
     return Reference.from_structures(
-        [salt(5.64, "Na", "Cl"), salt(4.21, "Mg", "O")], ids=["NaCl", "MgO"], name="two"
+        [salt(5.64, "Na", "Cl"), salt(4.21, "Mg", "O")],
+        ids=["NaCl", "MgO"],
+        name="two",
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
+from salts import salt
 from torch.utils.data import DataLoader
 
 from novelty_metric import InputError
@@ -27,11 +28,6 @@ from novelty_metric.callbacks import NoveltyCallback  # noqa: E402
 pytestmark = pytest.mark.usefixtures("lightning")
 
 SETTINGS = {"reference": "aflow", "relaxer": "none", "hull": "none"}
-
-
-def salt(a: float, first: str, second: str) -> Structure:
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def module_of(package: Any) -> type:

@@ -18,18 +18,12 @@ import numpy as np
 import pytest
 import torch
 from pymatgen.core import Lattice, Structure
+from salts import salt
 
 from novelty_metric import InputError, NoveltyReport, Protocol, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.report.crystals import to_be_shown
-
-
-def salt(a: float, first: str, second: str) -> Structure:
-    """Rock salt."""
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
 
 Sample = Callable[[int], list[Any]]
 

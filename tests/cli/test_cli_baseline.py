@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rocksalt import rocksalt
+from salts import rocksalt
 
 from novelty_metric import Reference
 from novelty_metric.baselines import NULL_MODELS

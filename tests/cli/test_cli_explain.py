@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
-from rocksalt import rocksalt
+from salts import rocksalt
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main

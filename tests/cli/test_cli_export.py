@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
-from rocksalt import rocksalt
+from salts import rocksalt
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty
 from novelty_metric.cli import main

@@ -11,6 +11,7 @@ from typing import Any
 import PIL.Image
 import pytest
 from pymatgen.core import Lattice, Structure
+from salts import salt
 
 from novelty_metric import NoveltyReport, SubstitutionNovelty
 from novelty_metric.callbacks import NoveltyMonitor
@@ -23,12 +24,12 @@ from novelty_metric.verdict import CrystalResult
 wandb = pytest.importorskip("wandb")
 
 
-def salt(a: float, first: str, second: str) -> Structure:
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
-CRYSTALS = [salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl"), salt(5.2, "Mg", "Cl"), None]
+CRYSTALS = [
+    salt(5.64, "Na", "Cl"),
+    salt(6.3, "K", "Cl"),
+    salt(5.2, "Mg", "Cl"),
+    None,
+]
 
 
 @pytest.fixture(autouse=True)

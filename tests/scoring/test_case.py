@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from salts import rocksalt
 
 from novelty_metric.crystal import reduce, symmetry
 from novelty_metric.protocol import Protocol
@@ -35,13 +36,6 @@ from novelty_metric.verdict import (
 FAST = Protocol.named("fast")
 COPY = DuplicateMatch(index=4, parent_id="t4", match_rms=0.01)
 PAIR = [[0, 0, 0], [0.5, 0.5, 0.5]]
-
-
-def rocksalt(a: float, first: str, second: str) -> Structure:
-    """Conventional cell, 8 sites; written out, as pymatgen takes its time over the symmetry."""
-    faces = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    others = [[x + 0.5, y, z] for x, y, z in faces]
-    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, faces + others)
 
 
 def parent(

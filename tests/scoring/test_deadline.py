@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,22 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Lattice, Structure
+from salts import salt
+from still import Still
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.scoring import pipeline, step_clock
 from novelty_metric.scoring.case import Case
 from novelty_metric.search.duplicates import EqualTest
 from novelty_metric.search.engine import ParentSearch
-
-
-def salt(a: float, first: str, second: str) -> Structure:
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
 
 COPY = salt(5.64, "Na", "Cl")
 SWAP = salt(6.29, "K", "Cl")
@@ -52,37 +46,6 @@ class Clock:
         return self.now
 
 
-class Slow:
-    """A relaxer that takes a second for each crystal, and leaves it as it stands."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.done = 0
-
-    @property
-    def info(self) -> PotentialInfo:
-        return PotentialInfo(name="slow", version="1", weights_hash="0" * 64)
-
-    def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
-    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        while queue:
-            task = queue.popleft()
-            self.clock.now += 1
-            self.done += 1
-            yield (
-                task,
-                Relaxation(
-                    structure=task.structure.copy(), energy_after=-3.0, converged=True, seconds=1.0
-                ),
-            )
-
-    def energies(self, structures: Any) -> Iterator[float]:
-        yield from (-3.0 for _ in structures)
-
-    def close(self) -> None: ...
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
@@ -90,8 +53,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+def slow(clock: Clock) -> Still:
+    """A relaxer that takes a second for each crystal, and leaves it as it is."""
+
+    def end(task: RelaxTask, found: Relaxation) -> Relaxation:
+        clock.now += 1
+        return found
+
+    return Still("slow", end=end)
+
+
 def metric_with(clock: Clock, **options: Any) -> SubstitutionNovelty:
-    return SubstitutionNovelty(REFERENCE, "paper", relaxer=Slow(clock), hull="none", **options)
+    return SubstitutionNovelty(REFERENCE, "paper", relaxer=slow(clock), hull="none", **options)
 
 
 def verdicts(report: NoveltyReport) -> list[str | None]:
@@ -214,7 +187,7 @@ def test_a_report_that_was_cut_short_reads_back(clock: Clock, tmp_path: Path) ->
 def test_exhaustive_names_no_kind_that_is_not_known(clock: Clock) -> None:
     metric = metric_with(clock, exhaustive=True)
     two = Reference.from_structures([COPY, salt(5.34, "K", "F")], ids=["a", "b"], name="two")
-    metric = SubstitutionNovelty(two, "paper", relaxer=Slow(clock), hull="none", exhaustive=True)
+    metric = SubstitutionNovelty(two, "paper", relaxer=slow(clock), hull="none", exhaustive=True)
     metric.update([salt(5.6, "Rb", "F")])
     clock.now = 0.0
     (row,) = metric.compute(deadline=2.0).results

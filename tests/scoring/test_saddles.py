@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pymatgen.core import Lattice, Structure
+from salts import salt
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict, crystal
 from novelty_metric.protocol import Protocol
@@ -20,11 +21,6 @@ from novelty_metric.scoring.pipeline import SAME_ENERGY
 
 KEEP = Protocol.named("fast")
 ESCAPE = dataclasses.replace(KEEP, minima="escape")
-
-
-def salt(a: float, first: str, second: str) -> Structure:
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 REFERENCE = Reference.from_structures([salt(5.64, "Na", "Cl")], ids=["salt"], name="one")

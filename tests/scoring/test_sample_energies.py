@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import deque
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core import Composition
+from salts import rocksalt
+from still import Still
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
 from novelty_metric.crystal_records import CrystalRecords
 from novelty_metric.errors import InputError
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import explain
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -28,14 +27,6 @@ from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.formation_energies import About
 from novelty_metric.screening.materials_project import Material, formation_energies
 from novelty_metric.verdict import CrystalResult
-
-FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-
-
-def rocksalt(a: float, first: str, second: str) -> Structure:
-    moved = [[x + 0.5, y, z] for x, y, z in FACES]
-    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
-
 
 SALT, POTASH = rocksalt(5.64, "Na", "Cl"), rocksalt(6.29, "K", "Cl")
 TABLE = elemental_energies()
@@ -138,38 +129,8 @@ def test_the_cell_does_not_matter(
     assert first.decomposition == second.decomposition and first.n_competing == second.n_competing
 
 
-class FakePotential:
-    """Leaves what it relaxes as it stands, and has no energy for a crystal as it is given."""
-
-    info = PotentialInfo(name="fake", version="1", weights_hash="0" * 64)
-    n_relaxed = 0
-
-    def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
-    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        while queue:
-            task = queue.popleft()
-            self.n_relaxed += 1
-            yield (
-                task,
-                Relaxation(
-                    structure=task.structure.copy(),
-                    energy_before=-3.0,
-                    energy_after=-3.0,
-                    converged=True,
-                    seconds=0.1,
-                ),
-            )
-
-    def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
-        yield from (math.nan for _ in structures)
-
-    def close(self) -> None:
-        pass
-
-
 def test_the_potential_relaxes_the_parents_alone(reference: Reference, hull: Path) -> None:
-    potential = FakePotential()
+    potential = Still(energy=math.nan)
     one = metric(reference, hull, relaxer=potential)
     close, far = one([POTASH, POTASH], energies=[-2.15, -1.0]).results
     # That the potential has no energy of the sample does not matter: the one given counts.

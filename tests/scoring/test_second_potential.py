@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymatgen.core import Lattice, Structure
+from salts import salt
+from still import Still
 
 from novelty_metric import InputError, NoveltyReport, Reference, SubstitutionNovelty, Verdict
 from novelty_metric.cli import main
-from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSettings, RelaxTask
+from novelty_metric.relaxation.base import Relaxation, RelaxTask
 from novelty_metric.report.agreement import under_both
 from novelty_metric.report.explanation import explain
 from novelty_metric.report.files import read_structures
@@ -26,11 +26,6 @@ from novelty_metric.verdict import CrystalResult
 DUPLICATE, SUBSTITUTED, UNMATCHED, UNDECIDED = Verdict
 
 
-def salt(a: float, first: str, second: str) -> Structure:
-    cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
-    return Structure(cell, [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
 REFERENCE = Reference.from_structures([salt(5.64, "Na", "Cl")], ids=["salt"], name="one")
 CRYSTALS = {
     "copy": salt(5.7, "Na", "Cl"),
@@ -40,41 +35,20 @@ CRYSTALS = {
 }
 
 
-@dataclasses.dataclass
-class Still:
-    """Leaves crystals as they are, and scales their parents; counts the samples."""
+def smaller() -> Still:
+    """Another potential, with parents of such a size that "far" has one, and "swap" none."""
 
-    name: str = "still"
-    parents: float = 1.0
-    sample: Callable[[Relaxation], Relaxation] = lambda found: found
-    n_samples: int = 0
+    def end(task: RelaxTask, found: Relaxation) -> Relaxation:
+        if not isinstance(task.key, Case):
+            found.structure.scale_lattice(found.structure.volume * (4.21 / 5.64) ** 3)
+        return found
 
-    @property
-    def info(self) -> PotentialInfo:
-        return PotentialInfo(name=self.name, version="1", weights_hash="0" * 64)
-
-    def relax(
-        self, queue: deque[RelaxTask], settings: RelaxSettings
-    ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        while queue:
-            task = queue.popleft()
-            structure = task.structure.copy()
-            found = Relaxation(structure=structure, energy_after=-3.0, converged=True)
-            if isinstance(task.key, Case):
-                self.n_samples += 1
-                yield task, self.sample(found)
-                continue
-            structure.scale_lattice(structure.volume * self.parents**3)
-            yield task, found
-
-    def energies(self, structures: Any) -> Iterator[float]:
-        yield from (-3.0 for _ in structures)
-
-    def close(self) -> None: ...
+    return Still("other", end=end)
 
 
-SMALLER = 4.21 / 5.64
-"""With parents of this size "far" has one, and "swap" none."""
+def of_samples(end: Callable[[RelaxTask, Relaxation], Relaxation]) -> Any:
+    """Samples end like this, and parents at rest."""
+    return lambda task, found: end(task, found) if isinstance(task.key, Case) else found
 
 
 def scored(second: Any, **options: Any) -> NoveltyReport:
@@ -90,13 +64,13 @@ def seconds(report: NoveltyReport) -> dict[str, Verdict | None]:
 
 
 def test_the_second_verdict_is_that_of_a_run_with_the_other_potential() -> None:
-    other = Still("other", SMALLER)
+    other = smaller()
     report = scored(other)
-    alone = scored(None, relaxer=Still("other", SMALLER))
+    alone = scored(None, relaxer=smaller())
     assert [row.verdict for row in report.results] == [DUPLICATE, SUBSTITUTED, UNMATCHED, None]
     assert [row.verdict for row in alone.results] == [DUPLICATE, UNMATCHED, SUBSTITUTED, None]
     assert seconds(report) == {row.id: row.verdict for row in alone.results}
-    assert other.n_samples == 3  # not the one that is not eligible
+    assert len(other.samples) == 3  # not the one that is not eligible
     assert [row.parent_id_second for row in report.results] == ["salt", None, "salt", None]
     plain = scored(None)
     assert plain.second_potential is None and set(seconds(plain).values()) == {None}
@@ -121,21 +95,21 @@ def test_only_eligible_crystals_are_scored_again() -> None:
     assert seconds(scored(other, hull=Above(), scope="all")) == {
         **{"copy": DUPLICATE, "swap": SUBSTITUTED, "far": None, "refused": None}
     }
-    assert other.n_samples == 2
+    assert len(other.samples) == 2
 
 
 @pytest.mark.parametrize(
     ("sample", "reason"),
     [
-        (lambda found: dataclasses.replace(found, converged=False), "did not converge"),
+        (lambda task, found: dataclasses.replace(found, converged=False), "did not converge"),
         (
-            lambda found: Relaxation(structure=None, error="not trained on Cm"),
+            lambda task, found: Relaxation(structure=None, error="not trained on Cm"),
             "relaxation failed: not trained on Cm",
         ),
     ],
 )
 def test_a_crystal_that_does_not_come_to_rest_is_undecided(sample: Any, reason: str) -> None:
-    report = scored(Still("other", sample=sample))
+    report = scored(Still("other", end=of_samples(sample)))
     for row in report.eligible:
         assert row.verdict_second == UNDECIDED and reason in (row.error_second or "")
     found = report.second_potential
@@ -167,7 +141,7 @@ def test_figures_counted_by_hand() -> None:
 
 
 def test_files_and_explanation(tmp_path: Path) -> None:
-    report = scored(Still("other", SMALLER))
+    report = scored(smaller())
     report.save(tmp_path)
     read = NoveltyReport.load(tmp_path)
     assert seconds(read) == seconds(report) and read.context == report.context
@@ -188,7 +162,7 @@ def test_the_page_shows_both_verdicts(tmp_path: Path) -> None:
     from novelty_metric.figures.page import environment
     from novelty_metric.figures.report_page import _facts, _figure_rows
 
-    report = scored(Still("other", SMALLER))
+    report = scored(smaller())
     report.save(tmp_path)
     rows = {row.name: row for row in _figure_rows([report])}
     row = rows["unmatched under both potentials"]
@@ -218,7 +192,7 @@ def test_a_deadline_leaves_it_undecided_and_the_next_compute_decides(
     clock = Clock()
     monkeypatch.setattr(step_clock, "time", clock)
 
-    def late(found: Relaxation) -> Relaxation:
+    def late(task: RelaxTask, found: Relaxation) -> Relaxation:
         clock.now += 10
         return found
 
@@ -226,7 +200,7 @@ def test_a_deadline_leaves_it_undecided_and_the_next_compute_decides(
         REFERENCE,
         "paper",
         relaxer=Still(),
-        second_potential=Still("other", sample=late),
+        second_potential=Still("other", end=of_samples(late)),
         hull="none",
     )
     metric.update([CRYSTALS["swap"], CRYSTALS["far"]])

@@ -9,16 +9,11 @@ from pathlib import Path
 
 import pytest
 from pymatgen.core import Lattice, Structure
+from salts import rocksalt
 
 from novelty_metric import Reference
 
-FACES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 PEROVSKITE = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
-
-
-def rocksalt(a: float, first: str, second: str) -> Structure:
-    moved = [[x + 0.5, y, z] for x, y, z in FACES]
-    return Structure(Lattice.cubic(a), [first] * 4 + [second] * 4, FACES + moved)
 
 
 KINDS: dict[str, Structure] = {
