@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis_settings.register_profile(
         "novelty-metric",
         deadline=None,
-        max_examples=500 if config.getoption("--slow") else 30,
+        max_examples=500 if config.getoption("--slow") else 20,
         print_blob=True,
         suppress_health_check=[
             HealthCheck.data_too_large,

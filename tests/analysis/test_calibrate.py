@@ -39,7 +39,7 @@ from novelty_metric.screening.hull import LowerHull, hull_without
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.verdict import CrystalResult, Verdict
 
-N_CRYSTALS = 48
+N_CRYSTALS = 32
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def small() -> Reference:
-    """Every sixth AFLOW prototype."""
+    """Every ninth AFLOW prototype."""
     aflow = open_reference("aflow")
     kept = set(range(0, len(aflow), len(aflow) // N_CRYSTALS))
     return aflow.without(index for index in range(len(aflow)) if index not in kept)

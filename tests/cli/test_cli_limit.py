@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "gen.zip"
-    shutil.copy(packaged_samples_path(), path)
+    with zipfile.ZipFile(packaged_samples_path()) as given, zipfile.ZipFile(path, "w") as some:
+        for name in given.namelist()[::2]:
+            some.writestr(name, given.read(name))
     return path
 
 

@@ -1,4 +1,4 @@
-"""A copy of the leaderboard to tamper with, and one made by scoring."""
+"""A part of the leaderboard to tamper with, and one made by scoring."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from novelty_metric.leaderboard.submission import Submission, parse
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
-    """A copy of the committed leaderboard."""
-    return Path(shutil.copytree(BOARD, tmp_path / "board"))
+    """A copy of two submissions of the committed leaderboard, with what belongs to them."""
+    copy = Path(shutil.copytree(BOARD / "calibrations", tmp_path / "board" / "calibrations")).parent
+    shutil.copy(BOARD / "DEMONSTRATION.md", copy)
+    for folder in ("submissions", "verdicts", "crystals"):
+        (copy / folder).mkdir()
+        for name in ("diffcsp", "flowmm"):
+            (path,) = (BOARD / folder).glob(f"{name}.*")
+            shutil.copy(path, copy / folder)
+    return copy
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_text_of_a_submission_is_data(board: Path, open_page: OpenPage) -> None:
     edit_submission(board, edit)
     build(board)
     shown = open_page(board / "index.html")
-    assert nasty in names(shown)
+    assert nasty in names(shown, "table.models")
     assert shown.locator("b").count() == 0 and shown.title() != "run"
     shown.evaluate("location.hash = '#model-diffcsp'")
     shown.wait_for_selector("#model-diffcsp:visible")

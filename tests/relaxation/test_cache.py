@@ -151,7 +151,7 @@ def relaxed(early_stopping: EarlyStopping | None) -> tuple[RelaxTask, Relaxation
     return task, run.result()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(first=STOPPINGS, second=STOPPINGS)
 def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Below) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ def test_same_answers_on_a_small_reference(
     protocol: Protocol,
     thorough: bool,
 ) -> None:
-    every = 1 if thorough else 3
+    every = 1 if thorough else 5
     search = ParentSearch(reference, protocol)
     references = list(reference)
     orbits = [plain_orbits(structure) for structure in references]

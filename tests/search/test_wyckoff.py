@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import oracle
 import pytest
 from oracle import plain_orbits, wyckoff_map
 from pymatgen.core import Lattice, Structure
@@ -40,14 +41,21 @@ def test_relabellings_are_a_group_with_the_identity_first(space_group: int) -> N
 
 
 def test_relabellings_are_those_that_pymatgen_publishes() -> None:
-    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
-
+    published = oracle.relabellings()
     for number in range(1, 231):
         assert [
             {letter: chr(new) for letter, new in table.items()} for table in relabellings(number)
-        ] == WYCKOFF_POSITION_RELAB_DICT[str(number)]
+        ] == published[str(number)]
 
 
+@pytest.mark.slow  # pymatgen's module takes 4 s to import
+def test_the_file_of_relabellings_is_what_pymatgen_reads_from_it() -> None:
+    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
+
+    assert oracle.relabellings() == WYCKOFF_POSITION_RELAB_DICT
+
+
+@pytest.mark.slow
 def test_relabellings_without_the_file(monkeypatch) -> None:
     wyckoff._table.cache_clear()
     relabellings.cache_clear()
