@@ -66,7 +66,7 @@ def calibrate(
 
     Each crystal is relaxed, screened and searched as a generated one is. It is itself absent from
     the reference, and its composition from the hull (its element, if it has only one, stays).
-    Interrupted work goes on where it stopped; with a larger `n` the crystals already scored count.
+    Interrupted work continues where it stopped. A larger `n` includes the crystals already scored.
 
     Parameters
     ----------

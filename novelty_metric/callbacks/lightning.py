@@ -219,8 +219,8 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         if self._asynchronous and self._watchers.checkpoints and trainer.is_global_zero:
             (first, *_) = self._watchers.checkpoints
             warnings.warn(
-                f"{type(first).__name__}(monitor={first.monitor!r}) keeps the weights of the time "
-                "when an asynchronous value comes, not those that it measures; use "
+                f"{type(first).__name__}(monitor={first.monitor!r}) saves the weights at the "
+                "time when an asynchronous value arrives, not the weights that it measures; use "
                 "novelty_metric.callbacks.NoveltyCheckpoint",
                 stacklevel=2,
             )
@@ -361,7 +361,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         elif self._watchers is not None and self._watchers.has_shown:
             for name in self._watchers.never_given():
                 warnings.warn(
-                    f"{name!r} is monitored, and no evaluation gave it: either nothing was "
+                    f"{name!r} is monitored, but no evaluation gave it: either no crystal was "
                     "eligible, or no value has this name",
                     stacklevel=2,
                 )

@@ -179,7 +179,7 @@ class NoveltyMonitor:
         self._seed = seed
         self._fail_fast = fail_fast
         if on_result is not None and not callable(on_result):
-            raise InputError(f"on_result is {on_result!r}; it must take an evaluation")
+            raise InputError(f"on_result is {on_result!r}; it must be a function of an evaluation")
         self._on_result = on_result
         self.results: list[Evaluation] = []
         self._prefix = prefix
@@ -274,7 +274,7 @@ class NoveltyMonitor:
         """End processes and close what was opened; unfinished evaluations are dropped."""
         if self._pending and self._ranks.own == 0:
             warnings.warn(
-                f"{self._pending} evaluations of novelty were given up unfinished", stacklevel=2
+                f"{self._pending} unfinished evaluations of novelty were dropped", stacklevel=2
             )
         self._pending = 0
         if self._background is not None:
@@ -426,7 +426,8 @@ def _folder_of_run(out: Path, first: str) -> Path:
         return folder
     folder = out / f"version_{latest + 1}"
     warnings.warn(
-        f"novelty: {out} holds the reports of an earlier run; those of this one go to {folder}",
+        f"novelty: {out} contains the reports of an earlier run; new reports are written to "
+        f"{folder}",
         stacklevel=5,
     )
     return folder

@@ -145,8 +145,8 @@ class _Meeting:
                 heard[rank] = beats, now
             elif now - heard[rank][1] > _SILENCE:
                 raise RuntimeError(
-                    f"process {rank} of the training has given no sign of life for "
-                    f"{_SILENCE / 60:.0f} minutes"
+                    f"process {rank} of the training has not responded for {_SILENCE / 60:.0f} "
+                    "minutes"
                 )
 
 

@@ -217,8 +217,8 @@ def sampler_call(sample: Sampler, module: Any) -> Callable[[int], Any]:
     method = getattr(owner, sample, None)
     if not callable(method):
         raise InputError(
-            f"{type(module).__name__} has no method {sample!r}; name the one that takes a "
-            "number and gives crystals, or pass a callable as sample="
+            f"{type(module).__name__} has no method {sample!r}; name the method that takes a "
+            "number and returns crystals, or pass a callable as sample="
         )
     return _bound(method, None, takes_model=False)
 

@@ -186,7 +186,7 @@ def _lines_on(metric: SubstitutionNovelty) -> Iterator[None]:
         yield
         return
     with ProgressLines(_write) as lines:
-        lines("the reference and what the hull needs", 0, 1)
+        lines("the reference and the energies for the hull", 0, 1)
         metric.progress = lines
         try:
             yield

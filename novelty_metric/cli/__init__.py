@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 1 a check found something wrong; 2 the call or its input can't be used, or the
 program has a fault (one line on standard error: what, where, what to do); 3 interrupted, and the
-same command goes on where it stopped. ``NOVELTY_METRIC_DEBUG=1`` shows the traceback behind a line.
+same command continues the run. ``NOVELTY_METRIC_DEBUG=1`` shows the traceback of an error.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def run(words: list[str]) -> int:
     if not path.exists():
         if "cache" in given:
             raise InputError(f"cache={path}: no such file")
-        print(f"{path}: nothing is kept yet")
+        print(f"{path}: no relaxation is stored yet")
         return 0
     cache = RelaxationCache(path)
     try:

@@ -189,4 +189,4 @@ def _show(found: Explanation, out: Path | None) -> None:
     shown = printable(out, console)
     print(f"\nWritten to {shown}: {', '.join([TEXT_FILE, *files])}")
     if not files:
-        print("No crystal was kept for this sample.")
+        print("No crystal is stored for this sample.")

@@ -77,7 +77,7 @@ def _fetch(key: str | None, out: Path | None) -> FetchedHull:
 
 def _print(fetched: FetchedHull, out: Path | None) -> None:
     known = fetched.known
-    already = "" if fetched.fresh else ", which was there already"
+    already = "" if fetched.fresh else ", which was already fetched"
     print(
         f"{fetched.path}: {len(known)} compositions of the Materials Project, database version "
         f"{known.about.date}{already}"

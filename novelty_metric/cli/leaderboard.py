@@ -128,7 +128,7 @@ def _add(given: Words) -> int:
     for path in added.files:
         print(f"written: {path}")
     if added.unknown:
-        print(f"Not known: {', '.join(added.unknown)}; say what you can with KEY=VALUE.")
+        print(f"Missing: {', '.join(added.unknown)}; add what you know with KEY=VALUE.")
         if "generated" in added.unknown:
             print("Without generated= a model is shown, but not ranked.")
     print(f"Next: novelty-metric leaderboard check {board} {added.name} --samples DIR --recompute")
@@ -144,8 +144,8 @@ def _check(given: Words) -> int:
         others = [one.name for one in found if one.submission.null_model is None]
         if others or not found:
             raise InputError(
-                "--recompute needs --samples DIR: where the sample files are (only those of null "
-                "models are made again without it)"
+                "--recompute needs --samples DIR, the folder of the sample files (only the "
+                "samples of null models can be made again without it)"
             )
     wrong = len(problems)
     for problem in problems:

@@ -111,7 +111,7 @@ def run(overrides: Sequence[str], config_dir: Path | None) -> int:
     missing = len(runs) - len(jobs)
     if not failed and not missing:
         return 0
-    reason = f"{failed[0]['name']}: {failed[0]['error']}" if failed else "no word from the others"
+    reason = f"{failed[0]['name']}: {failed[0]['error']}" if failed else "the others gave no status"
     print(
         f"novelty-metric: error: {len(failed) + missing} of {len(runs)} runs could not be scored; "
         f"{reason}",

@@ -304,8 +304,8 @@ def _not_of_model(path: Path, settings: ScoreSettings) -> str | None:
             return None
         odd = f"has no column {' or '.join(model.columns)}, as what model={model.name} writes has"
     return (
-        f"samples={path} {odd}; if another model wrote it, name that one: model= says what was "
-        "trained on, and whether its samples are already relaxed"
+        f"samples={path} {odd}; if another model wrote it, name that model: model= determines "
+        "the training set, and whether the samples are already relaxed"
     )
 
 

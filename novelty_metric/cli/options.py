@@ -245,7 +245,7 @@ class _Reader:
             words.names.append(word)
         elif word.startswith("-") and word != "-" and not Path(word).exists():
             close = near_or_known(key, [name for name in self._options if name[0] == "-"])
-            more = f"`novelty-metric {self._name.split()[0]} --help` shows what is known"
+            more = f"`novelty-metric {self._name.split()[0]} --help` lists the known ones"
             hint = close if close.startswith("did") else more
             raise InputError(f"no option named {key}; {hint}")
         elif verb.passes is None or key.lstrip("+").split(".")[0] in verb.passes:

@@ -63,7 +63,7 @@ def headline(report: NoveltyReport, *, known: bool) -> str:
         line = f"{report.headline}, {counted} unmatched, {report.counts['undecided']} undecided"
     else:
         line = f"novelty {novelty_cell(report, 1, pad=False)} %, {counted}"
-    return f"{line} (was there already)" if known else line
+    return f"{line} (already finished)" if known else line
 
 
 def show(reports: Mapping[str, NoveltyReport]) -> None:

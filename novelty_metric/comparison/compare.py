@@ -236,7 +236,7 @@ def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> C
         mismatches=context_mismatches(before.context, after.context),
         versions=_version_changes(before.context, after.context),
         not_relaxed=tuple(
-            f"{name}: {report.headline}; what is unmatched there is not the novelty"
+            f"{name}: {report.headline}; its unmatched crystals are not the novelty"
             for name, report in (("before", before), ("after", after))
             if report.novelty_is_bound
         ),
@@ -337,7 +337,7 @@ def _generated(report: NoveltyReport) -> list[CrystalRecord | None]:
     kept = [None if row.structures is None else row.structures.generated for row in report.results]
     if kept and not any(record is not None for record in kept):
         raise InputError(
-            "by=content compares the crystals themselves, and a report holds none; give the "
+            "by=content compares the crystals themselves, but a report contains none; give the "
             "folders of runs that were scored with out="
         )
     return kept

@@ -66,23 +66,23 @@ FIGURES: tuple[FigureSpec, ...] = (
     FigureSpec(
         "novelty_ratio",
         "Beside real crystals",
-        "The novelty divided by that of real crystals which the reference does not hold, with its "
-        "95 % interval: at 1 the crystals are as often unmatched as real ones. The diamond takes "
+        "The novelty divided by that of real crystals that the reference lacks, with its 95 % "
+        "interval. At 1 the crystals are unmatched as often as real crystals. The diamond takes "
         "the crystal systems into account.",
         "ratios",
     ),
     FigureSpec(
         "verdict_flow",
         "From generated to verdict",
-        "How many of the generated crystals are eligible, why the others are not, and what became "
-        "of the eligible ones, with 95 % intervals.",
+        "The generated crystals, divided into eligible crystals and the reasons of the others, "
+        "and the verdicts of the eligible crystals with 95 % intervals.",
         "flow",
     ),
     FigureSpec(
         "verdicts_by_crystal_system",
         "Verdicts by crystal system",
-        "The share of each verdict among the eligible crystals of a crystal system, with counts; "
-        "dot and line are the share of the unmatched with its 95 % interval.",
+        "The share of each verdict among the eligible crystals of a crystal system, with "
+        "counts. Dot and line show the share of the unmatched with its 95 % interval.",
         "breakdowns",
     ),
     FigureSpec(
@@ -100,80 +100,83 @@ FIGURES: tuple[FigureSpec, ...] = (
     FigureSpec(
         "verdicts_by_n_sites",
         "Verdicts by size of cell",
-        "The same by number of sites in the cell as it was given.",
+        "The same by number of sites in the given cell.",
         "breakdowns",
     ),
     FigureSpec(
         "kinds_of_substituted",
         "How substituted crystals were found",
-        "Substituted crystals by the routes that hold a confirmed parent: lattice and sites, "
-        "Wyckoff positions, or both; known of runs with exhaustive=true only.",
+        "Substituted crystals by the routes that have a confirmed parent: lattice and sites, "
+        "Wyckoff positions, or both. Only runs with exhaustive=true contain this information.",
         "breakdowns",
     ),
     FigureSpec(
         "novelty_by_property",
         "Novelty against stability, size and number of elements",
-        "The share of the unmatched with its 95 % interval, and over it the number of eligible "
+        "The share of the unmatched with its 95 % interval, and above it the number of eligible "
         "crystals, by energy above hull, size of cell and number of elements.",
         "breakdowns",
     ),
     FigureSpec(
         "substitution_matrix",
         "Which element replaces which",
-        "Substituted crystals by pair of elements, in the parent and in the generated crystal, in "
-        "the order of the modified Pettifor numbers, so that like elements lie near the diagonal.",
+        "Substituted crystals by pair of elements, in the parent and in the generated crystal, "
+        "in the order of the modified Pettifor numbers, so similar elements are near the "
+        "diagonal.",
         "substitutions",
     ),
     FigureSpec(
         "substitution_table",
-        "Elements that are replaced, and put in",
-        "How often each element is replaced in a confirmed parent, and how often one is put in.",
+        "Replaced and replacing elements",
+        "How often each element is replaced in a confirmed parent, and how often each element "
+        "is the replacement.",
         "substitutions",
     ),
     FigureSpec(
         "cost_and_volume",
         "Cost and volume change by crystal system",
-        "The cost of the parent that each row names, and the change of volume of the confirmed "
-        "parents that were relaxed to the end; lines are medians.",
+        "The cost of the parent in each row, and the change of volume of the confirmed parents "
+        "that were relaxed to convergence. Lines are medians.",
         "substitutions",
     ),
     FigureSpec(
         "prototype_overlap",
-        "Prototypes: possible, known, found",
-        "Prototypes (space group and occupied Wyckoff positions) that are possible, that only the "
-        "reference has, that both have, and that only the samples have.",
+        "Possible, known and found prototypes",
+        "Numbers of prototypes (space group and occupied Wyckoff positions): possible ones, "
+        "those of the reference only, of both, and of the samples only.",
         "prototypes",
         Needs.COVERAGE,
     ),
     FigureSpec(
         "prototype_coverage_by_system",
         "Prototypes by crystal system",
-        "Possible prototypes of each crystal system beside those of the reference and the samples, "
-        "on a logarithmic scale.",
+        "Possible prototypes of each crystal system, and those of the reference and the "
+        "samples, on a logarithmic scale.",
         "prototypes",
         Needs.COVERAGE,
     ),
     FigureSpec(
         "fingerprint_map",
         "Map of fingerprints",
-        "The eligible samples over the density of the reference, by the two main directions of "
-        "the reference's AMD fingerprints.",
+        "The eligible samples on the density of the reference, in the first two principal "
+        "components of the reference's AMD fingerprints.",
         "fingerprints",
         Needs.FINGERPRINTS,
     ),
     FigureSpec(
         "density_by_verdict",
-        "How dense the reference is around the samples",
-        "Cumulative shares of the distance to the tenth nearest reference crystal in fingerprint "
-        "space; a curve to the left of the reference's own means denser regions than chance.",
+        "Density of the reference around the samples",
+        "Cumulative shares of the distance to the tenth nearest reference crystal in "
+        "fingerprint space. A curve to the left of the reference's own curve means denser "
+        "regions than by chance.",
         "fingerprints",
         Needs.FINGERPRINTS,
     ),
     FigureSpec(
         "interpolation_and_memorisation",
         "Interpolation and memorisation",
-        "The chance that a sample lies in a denser region than a random reference crystal of "
-        "its symmetry, with its 95 % interval: unmatched crystals beyond one half interpolate, "
+        "The probability that a sample is in a denser region than a random reference crystal of "
+        "its symmetry, with its 95 % interval. Unmatched crystals above one half interpolate; "
         "duplicates below it were memorised.",
         "fingerprints",
         Needs.FINGERPRINTS,

@@ -152,5 +152,5 @@ def interpolation_and_memorisation(fingerprints: Fingerprints) -> Figure:
     axes.set_yticks(range(place), names)
     axes.set_ylim(place - 0.4, -0.6)
     axes.set_xlim(0, 1)
-    dress(axes, x="chance of lying denser\n(dotted: as reference crystals do)")
+    dress(axes, x="probability of a denser region\n(dotted: as reference crystals)")
     return figure

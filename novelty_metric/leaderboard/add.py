@@ -156,7 +156,7 @@ def add(
     if isinstance(answers["authors"], str):
         answers["authors"] = [one.strip() for one in answers["authors"].split(";")]
     if not answers["authors"]:
-        raise InputError("who made the model? add authors=NAME, several with ; between them")
+        raise InputError("who made the model? add authors=NAME, separated by ;")
     table = (run / "verdicts.parquet").read_bytes()
     shown = None if answers["crystals"] is False else crystal_file(report, run)
     demonstration = bool(answers["demonstration"])
@@ -271,10 +271,12 @@ def _config(run: Path) -> Mapping[str, Any]:
             f"{run} does not say what was scored (config.json can't be read); score again with out="
         )
     if content.get("samples") is None:
-        raise InputError(f"{run} is of the packaged sample, which is not the output of a model")
+        raise InputError(
+            f"{run} is a run on the packaged sample, which is not the output of a model"
+        )
     if content.get("allow_pickle"):
         raise InputError(
-            f"{run} was read with allow_pickle=true; what others are to check has to be data: "
+            f"{run} was read with allow_pickle=true; others can check only data: "
             "save the samples as arrays, extxyz or CIF"
         )
     return content
@@ -303,8 +305,8 @@ def _samples(
         paths = sample_paths(config["samples"], reader)
         if len(paths) > 1:
             raise InputError(
-                f"{len(paths)} files of samples were scored; a submission has one: pack them in an "
-                "archive, and score that"
+                f"{len(paths)} files of samples were scored, but a submission has one; pack them "
+                "in an archive, and score it"
             )
         path = paths[0]
     if not path.is_file():

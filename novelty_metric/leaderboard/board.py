@@ -206,7 +206,7 @@ def _unranked(submission: Submission) -> str | None:
     if submission.demonstration:
         return "demonstration: not scored against its training set"
     if submission.samples.generated is None:
-        return "how many crystals were generated is not known"
+        return "the number of generated crystals is not known"
     if submission.n_generated is None:
-        return "a part of a filtered file stands for no number of generated crystals"
+        return "a part of a filtered file does not give the number of generated crystals"
     return None

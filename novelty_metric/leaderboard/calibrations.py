@@ -79,7 +79,7 @@ def named_by_none(board: Path, contexts: Iterable[RunContext]) -> list[str]:
     named = {file_of(context) for context in contexts}
     files = (path.relative_to(board).as_posix() for path in sorted((board / FOLDER).rglob("*")))
     return [
-        f"{name}: no submission is measured like this; take it out"
+        f"{name}: no submission is measured with these settings; remove it"
         for name in files
         if name not in named
     ]

@@ -184,5 +184,5 @@ def _named_by_none(folder: Path, found: list[Checked]) -> Iterator[str]:
     for path in sorted(inside):
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name not in named and path.name != ".gitkeep":
-            yield f"{name}: no submission names this file; take it out"
+            yield f"{name}: no submission names this file; remove it"
     yield from named_by_none(folder, (one.submission.context for one in found))

@@ -251,7 +251,7 @@ def recompute(
     if len(pairs) == len(rows) and not otherwise:
         groups = [[row.duplicate_group for row in each] for each in (rows, again.results)]
         if _partition(groups[0]) != _partition(groups[1]):
-            problems.append("the samples that equal one another are others (duplicate_group)")
+            problems.append("other samples are equal to one another (duplicate_group)")
     return Recomputed(
         compared=len(pairs),
         problems=tuple(problems),
@@ -348,7 +348,7 @@ def _hull(submission: Submission) -> str:
     own = submission.scored.hull.get("sample_energies")
     if own:
         raise InputError(
-            f"the distances from the hull are by the samples' own {own}, which are not part of the "
+            f"the distances from the hull use the samples' own {own}, which are not part of the "
             "submission; it can't be recomputed"
         )
     name = str(submission.scored.hull.get("name", "none"))

@@ -359,7 +359,7 @@ def load_yaml(text: str) -> Any:
     import yaml
 
     if len(text.encode()) > MAX_BYTES:
-        raise InputError(f"it is larger than {MAX_BYTES // 1024} KiB; take out what is not asked")
+        raise InputError(f"it is larger than {MAX_BYTES // 1024} KiB; remove unknown content")
     depth = 0
     try:
         # Before anything is built: a few anchors can stand for gigabytes.

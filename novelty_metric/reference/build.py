@@ -48,7 +48,7 @@ def build_reference(
 ) -> Reference:
     """Prepare a reference from files and write its store.
 
-    An interrupted build goes on where it stopped when it is called again with the same source and
+    An interrupted build continues where it stopped when it is called again with the same source and
     settings: finished chunks wait in ``<out>.parts``. Whatever the number of workers, the store is
     the same.
 

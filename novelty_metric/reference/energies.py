@@ -47,7 +47,7 @@ def reference_energies(
 ) -> np.ndarray:
     """Energy of every unrelaxed reference crystal (eV/atom), from the file or computed now.
 
-    Interrupted work goes on where it stopped, as does that of a call that wanted only some.
+    Interrupted work continues where it stopped, as does that of a call that wanted only some.
 
     Parameters
     ----------

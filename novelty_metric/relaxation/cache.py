@@ -238,7 +238,7 @@ class RelaxationCache:
             # Relaxations cost more than what the cache saves: the run goes on.
             self._usable = False
             warnings.warn(
-                f"the relaxation cache {self.path} failed ({error}); going on without it",
+                f"the relaxation cache {self.path} failed ({error}); continuing without it",
                 stacklevel=3,
             )
             return None

@@ -194,7 +194,7 @@ def _why(report: NoveltyReport, result: CrystalResult, formula: str | None) -> s
             else f"{result.n_parents} candidate parents, each"
         )
         return f"no match after relaxation: {tried} relaxed once with the elements of the sample"
-    return result.error or "no reason was kept"
+    return result.error or "no reason was stored"
 
 
 def _through(result: CrystalResult) -> str:
@@ -328,7 +328,7 @@ def _geometry(report: NoveltyReport, result: CrystalResult) -> list[tuple[str, s
     if result.cost is not None:
         share = 100 * (result.share_exchanged or 0.0)
         facts.append(
-            ("cost", f"{result.cost:.3f} Pettifor steps on the mean, {share:.0f} % of the atoms")
+            ("cost", f"{result.cost:.3f} Pettifor steps on average, {share:.0f} % of the atoms")
         )
     tolerance = f"tolerance {report.context.protocol.stol:g}, in (V/N)^(1/3)"
     distances = []
@@ -394,7 +394,7 @@ def _formula(parent: Parent) -> str:
 def _outcome(tried: TriedParent, result: CrystalResult) -> str:
     if not tried.relaxed:
         if result.verdict == Verdict.SUBSTITUTED:
-            return "not relaxed: another one had confirmed"
+            return "not relaxed: another parent was already confirmed"
         return "not relaxed"
     if tried.error is not None:
         return f"nothing learned: {tried.error}"
@@ -411,8 +411,8 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
         rms = "" if tried.confirm_rms is None else f" at RMS {tried.confirm_rms:.4f}"
         return f"confirmed{rms}{after}"
     if tried.converged is not True:
-        return f"open: it does not match, and was still moving{after}"
-    return f"refused: it relaxed to something else{after}"
+        return f"open: it does not match, and its relaxation did not converge{after}"
+    return f"refused: it relaxed to another crystal{after}"
 
 
 # Crystals

@@ -113,4 +113,4 @@ def _late(cases: Sequence[Case]) -> Iterator[str]:
     """Warnings about work that the deadline left unfinished."""
     left = sum(case.is_open for case in cases)
     if left:
-        yield f"the time ran out before {left} of {len(cases)} crystals were done with"
+        yield f"the time ran out before {left} of {len(cases)} crystals were finished"

@@ -288,8 +288,8 @@ class Journal:
         message = str(error)
         if "locked" in message or ("I/O" in message and not self.path.exists()):
             return InputError(
-                f"another process is at work in {self.path.parent}; wait for it, or name "
-                "another folder with out="
+                f"another process works in {self.path.parent}; wait for it, or name another "
+                "folder with out="
             )
         if "full" in message:
             return InputError(
@@ -297,8 +297,8 @@ class Journal:
                 "and give the same command again"
             )
         return InputError(
-            f"{self.path} can't be used ({message}); what it holds is kept: mend that and give the "
-            "same command again, or name another folder with out="
+            f"{self.path} can't be used ({message}); its content is kept: solve this problem and "
+            "give the same command again, or name another folder with out="
         )
 
 

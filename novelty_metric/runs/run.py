@@ -163,8 +163,8 @@ class Run:
             n_left = self.journal.n_earlier
             if n_left:
                 self._notes.append(
-                    f"{n_left} rows of the run before are not kept: their ids are not among those "
-                    "of the samples that were drawn now"
+                    f"{n_left} rows of the earlier run are not kept: their ids are not among "
+                    "those of the samples drawn now"
                 )
         finally:
             self.journal.flush()
@@ -289,7 +289,7 @@ class Run:
                     id=sample.id,
                     source=sample.source or None,
                     readable=sample.structure is not None,
-                    error="the worker process died, again and again, on this crystal",
+                    error="the worker process died repeatedly on this crystal",
                 )
                 self._add(position, plain_row(died))
 

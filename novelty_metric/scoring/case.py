@@ -307,10 +307,12 @@ class Case:
         try:
             index = reference.position(self.sample.id)
         except KeyError:
-            self.error = "leave_one_out=true: the reference holds no crystal of this id"
+            self.error = "leave_one_out=true: the reference contains no crystal with this id"
             return
         if composition_key(self.cleaned.atomic_numbers) != reference.composition_key(index):
-            self.error = "leave_one_out=true: the reference crystal of this id is another one"
+            self.error = (
+                "leave_one_out=true: the reference crystal with this id is a different crystal"
+            )
             return
         self.leave_out, self.unknown_to_hull = index, True
 

@@ -98,6 +98,6 @@ def odd_energies(rows: Iterable[CrystalResult]) -> list[str]:
     elif 2 * n_far > len(distances):
         found.append(
             f"{n_far} of {len(distances)} samples lie more than {FAR:g} eV/atom from the hull by "
-            "the energies given: look at energies_per= and energies_scale="
+            "the energies given: check energies_per= and energies_scale="
         )
     return found

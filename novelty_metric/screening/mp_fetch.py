@@ -182,7 +182,7 @@ def _all_rows(
         if not page and skip < total:
             raise InputError(
                 f"{server.endpoint}: gave {skip} of {total} materials and then none; "
-                "the same command goes on"
+                "the same command continues"
             )
         pages.add(fields)
         rows.update((str(row["material_id"]), row) for row in fields)
@@ -267,7 +267,7 @@ class _Server:
             reason = "the answer is not JSON, or was cut short"
         if not reached:
             raise Unreachable(f"{self.endpoint}: can't be reached ({reason})")
-        raise InputError(f"{self.endpoint}: {reason}; the same command goes on where this stopped")
+        raise InputError(f"{self.endpoint}: {reason}; the same command continues from there")
 
 
 class _Pages:

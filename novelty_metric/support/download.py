@@ -84,8 +84,8 @@ def download(
             raise InputError(f"{url}: can't be downloaded ({short_reason(error)})") from error
     if not reached:
         raise Unreachable(f"{url}: can't be reached ({reason})")
-    kept = f"{part.size / 1e6:.1f} MB have arrived and are kept; " if part.size else ""
-    raise InputError(f"{url}: {reason}; {kept}the same command goes on where this one stopped")
+    kept = f"{part.size / 1e6:.1f} MB were received and are kept; " if part.size else ""
+    raise InputError(f"{url}: {reason}; {kept}the same command continues from there")
 
 
 WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)

@@ -123,7 +123,7 @@ def print_calibration(name: str, calibration: Calibration, console: Console) -> 
     console.print()
     for line in agreement_lines(calibration):
         console.print(line)
-    console.print("Reports of the same settings now compare with these crystals.")
+    console.print("Reports with the same settings now show a comparison with these crystals.")
 
 
 def agreement_lines(calibration: Calibration) -> list[str]:
@@ -145,6 +145,6 @@ def sensitivity_line(sensitivity: Sensitivity) -> str:
     """The known substitutions that the method finds, such as 19 of 20."""
     n, share = sensitivity.total, percent_interval(sensitivity.share, 0, unit=" %")
     return (
-        f"The method finds {sensitivity.hits} of {n} known substitutions ({share}); "
-        "the base rate holds such misses too."
+        f"The method finds {sensitivity.hits} of {n} known substitutions ({share}); the base "
+        "rate contains such misses too."
     )

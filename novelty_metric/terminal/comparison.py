@@ -47,7 +47,7 @@ def print_comparison(
     tests = {d.test.value for d in comparison.differences.values() if d.p_value is not None}
     console.print(f"\n95 % intervals; p by {', '.join(sorted(tests)) or 'no test'}")
     if not comparison.n_shared:
-        console.print("no crystal in common, so none can be followed one by one")
+        console.print("no crystal in common, so single crystals cannot be compared")
     else:
         changes = comparison.changes
         console.print(

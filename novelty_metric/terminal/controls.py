@@ -35,13 +35,14 @@ def print_controls(found: ControlsResult, console: Console) -> None:
         last = row.control
     console.print(table)
     console.print(
-        "\n%: share with the right answer (held_out: with that verdict, where none is right or "
-        "wrong); bounds: for any outcome of the undecided. sens. (sensitivity): of crystals "
-        "that are so, those that are called so; spec. (specificity): of those that are not, those "
-        "that are not called so; known: duplicate or substituted; framework kept: it still matches "
-        "what it was before it was shaken and relaxed; cost: of the exchange of elements; planted: "
-        "those that could be relaxed. method, code: wrong answers that the published method gives "
-        "too, and those that are this program's own."
+        "\n%: share with the correct verdict (held_out: with this verdict, because no verdict "
+        "is correct or wrong). bounds: for any outcome of the undecided. sens. (sensitivity): "
+        "share of the crystals with this property that get this verdict. spec. (specificity): "
+        "share of the crystals without it that do not get the verdict. known: duplicate or "
+        "substituted. framework kept: the crystal still matches its structure before it was "
+        "displaced and relaxed. cost: of the exchange of elements. planted: crystals that could "
+        "be relaxed. method, code: wrong verdicts of the published method, and wrong verdicts "
+        "of this program."
     )
     alike: dict[tuple[str, str, str], list[str]] = {}
     for case in found.cases:
@@ -51,7 +52,7 @@ def print_controls(found: ControlsResult, console: Console) -> None:
             key = (case.control, fault, case.why.split(", RMS")[0])
             alike.setdefault(key, []).append(case.id)
     if alike:
-        console.print("\nwrong or missing answers, by the method or by the code:")
+        console.print("\nwrong or missing verdicts, by the method or by the code:")
     most_first = sorted(alike.items(), key=lambda group: -len(group[1]))
     for (control, fault, why), names in most_first:
         line = f"  {control}, {len(names)} by the {fault}: {why}; such as {names[0]}"

@@ -41,8 +41,8 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
         found.append(
             (
                 "saddles",
-                f"{count_of_crystals(report.n_saddles)} at rest on a saddle point: each has a "
-                "minimum of lower energy, and minima=escape goes there",
+                f"{count_of_crystals(report.n_saddles)} at a saddle point: each has a minimum of "
+                "lower energy, to which minima=escape relaxes it",
             )
         )
     n_alone = report.n_no_competing_compound
@@ -60,8 +60,8 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
         found.append(
             (
                 "copying",
-                "the samples are closer to the reference than real crystals are "
-                f"(copying test: z = {beside.copying_z:.1f}; below {COPYING_Z:g} it is no chance)",
+                "the samples are closer to the reference than real crystals are (copying test: "
+                f"z = {beside.copying_z:.1f}; below {COPYING_Z:g}: not by chance)",
             )
         )
     return [*found, *(("warning", line) for line in report.context.warnings)]

@@ -54,10 +54,10 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         before = variation.setting
     console.print(table)
     console.print(
-        "\n* value of the protocol. Novelty in %, its change in points, with 95 % intervals, that "
-        "of the change for paired samples; other: crystals with another verdict. tol. x: factor of "
-        "ltol, stol and angle_tol; fixed: in the duplicate test and the confirmation alone, with "
-        "the same parents; again: parents searched again with this setting."
+        "\n* value of the protocol. Novelty in %, its change in points, with 95 % intervals "
+        "(for the change: paired samples). other: crystals with another verdict. tol. x: factor "
+        "of ltol, stol and angle_tol. fixed: only in the duplicate test and the confirmation, "
+        "with the same parents. again: parents are searched again with this setting."
     )
     for agreement in found.agreements:
         _print_agreement(agreement, console)

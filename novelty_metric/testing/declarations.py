@@ -31,7 +31,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--novelty-update",
         action="store_true",
         default=False,
-        help="accept what is found as the new baselines",
+        help="accept the results as the new baselines",
     )
     group.addoption(
         "--novelty-fail",

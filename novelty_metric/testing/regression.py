@@ -87,7 +87,10 @@ class NoveltyRegression:
         __tracebackhide__ = True
         key = self._name if name is None else f"{self._name}.{name}"
         if key in self._used:
-            stop(f"novelty: checked twice under one name; tell them apart with name= (was {name})")
+            stop(
+                "novelty: checked twice with one name; distinguish the checks with name= (was "
+                f"{name})"
+            )
         self._used.add(key)
         try:
             seconds = None
@@ -238,8 +241,9 @@ class NoveltyRegression:
     def _mismatch(self, key: str, found: Iterable[Mismatch]) -> str:
         lines = "".join(f"\n  {mismatch}" for mismatch in found)
         return (
-            f"the baseline {self._shown(key)} is of another measurement, so nothing is compared:"
-            f"{lines}\nRestore what it was, or accept what it is with --novelty-update."
+            f"the baseline {self._shown(key)} is of another measurement, so nothing is "
+            f"compared:{lines}\nRestore the old settings, or accept the new result with "
+            "--novelty-update."
         )
 
 

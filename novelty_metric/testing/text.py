@@ -110,7 +110,7 @@ def _judgement(share: dict[str, Any]) -> list[str]:
 def changed_lines(comparison: Comparison) -> list[str]:
     """The crystals whose verdict changed, and why."""
     if not comparison.n_shared:
-        return ["  other crystals than in the baseline: none can be followed one by one"]
+        return ["  other crystals than in the baseline: single crystals cannot be compared"]
     changes = comparison.changes
     if not changes:
         return [f"  none of the {comparison.n_shared} crystals in common changed its verdict"]

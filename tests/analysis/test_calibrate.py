@@ -105,14 +105,16 @@ def test_samples_that_leave_themselves_out_get_the_rows_of_a_calibration(small: 
         assert row.cost == crystal.cost
     assert report.context.leave_one_out
     for row in report.results[-2:]:
-        assert row.error == "leave_one_out=true: the reference holds no crystal of this id"
+        assert row.error == "leave_one_out=true: the reference contains no crystal with this id"
     assert len({crystal.verdict for crystal in found.crystals}) > 1
 
 
 def test_another_crystal_under_an_id_of_the_reference_is_an_error(small: Reference) -> None:
     metric = metric_over(small, leave_one_out=True)
     (row,) = metric([small.structure(1)], [small.ids[0]]).results
-    assert row.error == "leave_one_out=true: the reference crystal of this id is another one"
+    assert (
+        row.error == "leave_one_out=true: the reference crystal with this id is a different crystal"
+    )
 
 
 def test_an_interrupted_calibration_goes_on(

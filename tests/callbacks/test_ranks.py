@@ -154,7 +154,7 @@ def test_a_process_that_is_gone_is_not_waited_for_without_end(
     )
     first, second = (start_python(script, env=env, stdout=subprocess.PIPE) for env in ranks())
     said = first.communicate()[0]
-    assert said == "process 1 of the training has given no sign of life for 0 minutes\n"
+    assert said == "process 1 of the training has not responded for 0 minutes\n"
     assert first.returncode == 0 and second.wait() == 7
 
 

@@ -292,7 +292,7 @@ def test_an_evaluation_with_nothing_eligible_ends_nothing(tmp_path: Path) -> Non
 
 def test_a_name_that_no_evaluation_gives_is_said(tmp_path: Path) -> None:
     stop = lightning.callbacks.EarlyStopping("novelty/yield")
-    with pytest.warns(UserWarning, match="'novelty/yield' is monitored, and no evaluation gave it"):
+    with pytest.warns(UserWarning, match="'novelty/yield' is monitored, but no evaluation gave it"):
         trainer_of(tmp_path, stop, callback_of(), max_epochs=1).fit(Tiny())
 
 

@@ -112,7 +112,7 @@ def test_a_multirun_goes_on_where_it_stopped(
     n_calls = len(fake.calls)
     assert main([*words[:3], "protocol.k=1,3,5", "out=all"]) == 0
     out = capfd.readouterr().out
-    assert out.count("was there already") == 2 and len(fake.calls) == n_calls + 1
+    assert out.count("already finished") == 2 and len(fake.calls) == n_calls + 1
     assert main([*words, "overwrite=true"]) == 0
     assert len(fake.calls) == n_calls + 3
 

@@ -124,4 +124,4 @@ def test_ranked_models_have_their_ranks_first(open_page: OpenPage, tmp_path: Pat
     shown.locator("table.models").get_by_role("button", name="Rank").click()
     shown.locator("table.models").get_by_role("button", name="Rank").click()
     assert names(shown, "table.models")[-1] == "c"  # who has no rank is last, either way
-    assert "how many crystals were generated is not known" in shown.locator("#table").inner_text()
+    assert "the number of generated crystals is not known" in shown.locator("#table").inner_text()

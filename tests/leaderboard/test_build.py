@@ -120,9 +120,9 @@ def test_ranks_and_what_is_not_ranked() -> None:
     assert only.common == 100
     unknown = only.entries[-1]
     assert unknown.name == "d" and unknown.novel_yield is None
-    assert unknown.unranked == "how many crystals were generated is not known"
+    assert unknown.unranked == "the number of generated crystals is not known"
     text = markdown([only])
-    assert "Not ranked: d (how many crystals were generated is not known)." in text
+    assert "Not ranked: d (the number of generated crystals is not known)." in text
     assert "| – | [d](submissions/d.yaml) | – |" in text
 
 

@@ -149,7 +149,7 @@ def test_the_file_is_pinned_and_named(mine: Path) -> None:
     assert "at most 262,144 are taken" in check_folder(mine)[1][0]
     edit_submission(mine, lambda content: content.update(crystals=None), "mine")
     assert check_folder(mine)[1] == (
-        "crystals/mine.json: no submission names this file; take it out",
+        "crystals/mine.json: no submission names this file; remove it",
     )
 
 

@@ -167,7 +167,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(
     state.breaks = [100, 100, 100, 100]
     with pytest.raises(InputError) as caught:
         download(url, tmp_path / "x")
-    assert "the same command goes on where this one stopped" in str(caught.value)
+    assert "the same command continues from there" in str(caught.value)
     assert not isinstance(caught.value, Unreachable) and not (tmp_path / "x").exists()
     download(url, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == state.content

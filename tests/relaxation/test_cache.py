@@ -218,7 +218,7 @@ def test_a_file_that_fails_on_the_way_ends_no_run(tmp_path: Path) -> None:
     cache = RelaxationCache(path)
     with sqlite3.connect(path) as other:
         other.execute("DROP TABLE relaxations_v5")
-    with pytest.warns(UserWarning, match="going on without it"):
+    with pytest.warns(UserWarning, match="continuing without it"):
         cache.put(task(1), INFO, SETTINGS, result())
     assert cache.get(task(1), INFO, SETTINGS) is None
     cache.put(task(2), INFO, SETTINGS, result())
@@ -273,7 +273,7 @@ def test_nothing_kept_yet(
 ) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "none"))
     assert main(["cache"]) == 0
-    assert "nothing is kept yet" in capsys.readouterr().out
+    assert "no relaxation is stored yet" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
     assert main(["cache", "--help"]) == 0
 

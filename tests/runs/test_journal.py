@@ -137,7 +137,7 @@ def test_a_journal_survives_its_process_at_any_moment(
         assert int(writer.stdout.readline()) >= kept
         written = int(writer.stdout.readline())
         time.sleep(0.3 * chance.random())
-        with pytest.raises(InputError, match="another process is at work"):
+        with pytest.raises(InputError, match="another process works in"):
             Journal(tmp_path, {})
         writer.send_signal(signal.SIGKILL)
         assert writer.wait() == -signal.SIGKILL
@@ -226,7 +226,7 @@ def test_a_journal_that_its_process_has_just_removed_is_at_work(
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(sqlite3, "connect", gone)
-    with pytest.raises(InputError, match="another process is at work"):
+    with pytest.raises(InputError, match="another process works in"):
         Journal(tmp_path, {})
     (tmp_path / "journal.sqlite").touch()
     with pytest.raises(InputError, match="can't be used"):

@@ -132,7 +132,7 @@ def test_a_deadline_that_has_passed_leaves_everything_undone(clock: Clock) -> No
     assert report.novelty_bounds is not None
     assert (report.novelty_bounds.low, report.novelty_bounds.high) == (0, 1)
     assert report.results[0].error == "the time ran out"
-    assert report.context.warnings == ("the time ran out before 6 of 6 crystals were done with",)
+    assert report.context.warnings == ("the time ran out before 6 of 6 crystals were finished",)
     assert report.scalars()["novelty/n_out_of_time"] == 6
     assert report.scalars()["novelty/decided"] == 0
 

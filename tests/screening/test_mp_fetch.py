@@ -157,7 +157,7 @@ def test_what_passes_is_tried_again(api: Api, failures: list[int | str]) -> None
 
 def test_a_broken_transfer_goes_on(api: Api) -> None:
     api.failures, api.after = [500] * 5, 2
-    with pytest.raises(InputError, match="the server answers 500; the same command goes on"):
+    with pytest.raises(InputError, match="the server answers 500; the same command continues"):
         fetch_materials_project(KEY)
     assert not fetched_path().exists()  # nothing that could be taken for a whole one
     (part,) = fetched_path().parent.glob("*.part")
