@@ -68,44 +68,43 @@ class SubstitutionNovelty:
         ``"chgnet"``, ``"sevennet"`` or ``"mace"``, as on the command line; a potential of
         `novelty_metric.relaxation.potentials` with settings of your own; an object with the
         interface of `novelty_metric.relaxation.Relaxer`; or None (also ``"none"``) for the search
-        alone: what would need a relaxation is then undecided.
+        alone, with which crystals that need a relaxation are undecided.
     hull : str, path, Hull or HullSource
-        ``"auto"``: what fits the relaxer's energies best, see
+        ``"auto"``: the hull that fits the relaxer's energies best, see
         `novelty_metric.screening.formation_hull.auto_hull`; ``"mp_20"``: the packaged formation
         energies of MP-20; ``"reference"``: the hull of the reference's own crystals, with the
         relaxer's energies;
-        ``"matbench_discovery"``: that of the Materials Project, as the package of this name
-        downloads it; ``"mp"``: as you fetched it, see
-        `novelty_metric.screening.materials_project.MaterialsProjectHull`; such a file, or one of
-        computed entries of your own, see `novelty_metric.screening.entries.EntriesHull`; an object
-        with the interface of `novelty_metric.screening.hull.Hull`; or ``"none"``: eligibility
-        leaves out metastability.
+        ``"matbench_discovery"``: the Materials Project, as the package with this name downloads
+        it; ``"mp"``: the Materials Project, as you fetched it, see
+        `novelty_metric.screening.materials_project.MaterialsProjectHull`; such a file, or a file
+        of your own computed entries, see `novelty_metric.screening.entries.EntriesHull`; an object
+        with the interface of `novelty_metric.screening.hull.Hull`; or ``"none"``: metastability
+        is not tested for eligibility.
     scope : str
         ``"eligible"``: parents are searched for eligible crystals only; ``"all"``.
     exhaustive : bool
-        Relax every parent, also after one is confirmed; fills `kind`.
+        Relax every parent, even after one is confirmed; fills `kind`.
     relax_samples : bool
-        False takes the samples as already relaxed.
+        False if the samples are already relaxed.
     second_potential : str, Potential or Relaxer, optional
-        Another potential, named as for `relaxer`. Eligible crystals are relaxed, searched and
-        confirmed with it once more: `NoveltyReport.second_potential` tells how many are unmatched
-        with both. It measures no distance from the hull.
+        Another potential, named as for `relaxer`. The steps from the relaxation to the verdict are
+        repeated with it for eligible crystals. `NoveltyReport.second_potential` gives the number
+        of crystals that are unmatched with both. It is not used for distances from the hull.
     rediscover : str or path, optional
-        Real crystals that the model did not see, such as a test set: `NoveltyReport.rediscovery`
-        then tells how many of them the samples match. A column ``year`` of a table is kept.
+        Real crystals that the model did not see, such as a test set. `NoveltyReport.rediscovery`
+        gives the number of them that the samples match. A column ``year`` of a table is used.
     leave_one_out : bool
-        True for samples that are crystals of the reference, under their ids: each is scored against
+        True if the samples are crystals of the reference, with the same ids. Each is scored against
         the reference without itself, and the hull without its composition.
     energies_per, energies_scale : str, optional
-        What the energies are that `update` is given: ``"atom"`` or ``"cell"``; and
+        The kind of the energies given to `update`: per ``"atom"`` or per ``"cell"``; and
         ``"corrected"`` or ``"uncorrected"`` total energies with the Materials Project's settings,
-        or ``"formation"`` energies. Distances from the hull are then those of these energies, and
-        not of the potential's. They are those of the crystals as given, so that `relax_samples`
-        has to be False.
+        or ``"formation"`` energies. They replace the potential's energies in the distances from
+        the hull. They belong to the crystals as given, so `relax_samples` must be False.
     workers : int or None
-        Worker processes for the relaxations, and threads for the search; 1 works in this process,
-        None takes one per core, or one process where a GPU relaxes. More than one process needs
-        the usual guard of a script, ``if __name__ == "__main__":``.
+        Number of worker processes for the relaxations, and of threads for the search. 1: this
+        process; None: one per core, or one process if a GPU relaxes. With several processes, a
+        script needs the usual guard ``if __name__ == "__main__":``.
     device : str, optional
         Device of the potential, such as ``"cpu"`` or ``"cuda"``.
     max_sites : int or None
@@ -115,7 +114,7 @@ class SubstitutionNovelty:
         ``"icsd16"``, ``"smact14"``, ``"pymatgen_sp"``, ``"wiki"``), a file in SMACT's format, or
         None for the default of `smact.screening.smact_validity`.
     cache : bool, path or None
-        Where finished relaxations are kept: the user's cache folder, a file, or nowhere.
+        The cache of finished relaxations: the user's cache folder, a file, or none.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
 
@@ -216,16 +215,16 @@ class SubstitutionNovelty:
         ----------
         structures : iterable of pymatgen Structure or ASE Atoms
         ids : sequence of str, optional
-            Default: their position among all that was added, from 0.
+            Default: the position among all added crystals, from 0.
         energies : sequence of float or None, optional
-            The crystals' own (eV), for a metric with `energies_per` and `energies_scale`; None, or
-            what is not finite, for a crystal without one, which is then not eligible.
+            Energies of the crystals (eV), for a metric with `energies_per` and `energies_scale`. A
+            crystal whose energy is None or not finite is not eligible.
 
         Raises
         ------
         InputError
             If the numbers of ids, energies and structures differ, an id was used before, or the
-            metric was not told what the energies are; then nothing is added.
+            kind of the energies is not known; then nothing is added.
         """
         if is_crystal(structures):
             raise InputError("a single crystal was given; give a list of them")
@@ -275,12 +274,12 @@ class SubstitutionNovelty:
         Parameters
         ----------
         deadline : float, optional
-            When relaxations and searches end, on the clock of `time.monotonic`. Checks, reduction,
-            chemistry, the duplicate test and the grouping of equal samples, some milliseconds a
-            crystal, may go on for a quarter of the time beyond it. What is not finished then is
-            undecided, never unmatched, and the next `compute` takes it up again. Crystals are taken
-            to their end a few at a time, in order. Opening is not interrupted; `prepare` can do it
-            beforehand.
+            The time at which relaxations and searches end, on the clock of `time.monotonic`.
+            Checks, reduction, chemistry, the duplicate test and the grouping of equal samples
+            (some milliseconds per crystal) can take another quarter of the time. A crystal that
+            is not finished is undecided, never unmatched, and the next `compute` continues it.
+            Crystals are completed a few at a time, in order. The opening of the reference, the
+            potential and the hull is not interrupted; `prepare` can do it before.
 
         Raises
         ------

@@ -20,27 +20,28 @@ class Protocol:
     Attributes
     ----------
     name : str
-        Name under which a report cites the settings.
+        Name of the settings in reports.
     fmax : float
-        Relaxation ends when the largest row norm of the filter's forces, cell rows included,
-        is at most this (eV/Å).
+        A relaxation has converged if the largest row norm of the filter's forces, including the
+        cell rows, is at most this (eV/Å).
     max_steps : int
-        Moves allowed after the first evaluation.
+        Maximum number of steps after the first evaluation.
     optimizer : str
-        Optimiser of both relaxations: ``"lbfgs"``, as in the paper, ``"fire"``, or
-        ``"bfgs_symmetric"``, which needs a third of the steps, does not run away, and relaxes the
-        primitive cell in place of a conventional one or a supercell.
+        Optimiser of both relaxations: ``"lbfgs"`` (as in the paper), ``"fire"`` or
+        ``"bfgs_symmetric"``. The last one needs a third of the steps, does not diverge, and
+        relaxes the primitive cell instead of a conventional cell or a supercell.
     accept_early : float
-        A parent that matches the generated crystal at an RMS below 0.1, and is within this of its
-        energy (eV/atom), counts as relaxed to it. An approximation; 0, as in the paper, for none.
+        If a parent matches the generated crystal at an RMS below 0.1, and their energies differ by
+        less than this (eV/atom), the parent counts as relaxed to the crystal. This is an
+        approximation. 0 (as in the paper) disables it.
     minima : str
-        What is done where a relaxation may have ended on a saddle. ``"keep"``, as in the paper:
-        nothing. ``"check"``: for each sample, how far below the next minimum lies is told.
-        ``"escape"``: the relaxation goes on to that minimum, for samples and for those parents
-        that a verdict may depend on.
+        Treatment of a relaxation that may have ended at a saddle point. ``"keep"`` (as in the
+        paper): none. ``"check"``: the report gives, for each sample, the energy of the saddle
+        point above the next minimum. ``"escape"``: the relaxation continues to this minimum, for
+        samples and for parents on which a verdict may depend.
     symmetrise : float
-        Higher symmetry of a relaxed sample is looked for up to this distance (Å), and taken where
-        the energy does not rise by it. 0, as in the paper, for none.
+        A higher symmetry of a relaxed sample is searched up to this distance (Å), and used if the
+        energy does not rise. 0 (as in the paper) disables it.
     metastable : float
         Largest energy above hull of an eligible crystal (eV/atom).
     suspect : float
@@ -53,15 +54,16 @@ class Protocol:
     symmetry_angle_tolerance : float
         Angle tolerance of the symmetry search (degrees).
     k : int
-        Cheapest parents kept per route.
+        Number of cheapest parents kept per route.
     map : str
-        Which atom map of a parent counts: ``"first"``, as in the paper, the first that pymatgen
-        finds, or ``"best"``, the one of least cost among all matches within the tolerances, which
-        does not depend on how the crystals are written down.
+        The atom map of a parent that counts. ``"first"`` (as in the paper): the first map that
+        pymatgen finds. ``"best"``: the map of least cost among all matches within the tolerances,
+        which does not depend on the setting of the crystals.
     max_pair_tests : int
-        Most reference crystals that the lattice-and-sites route looks at for one crystal; past it
-        the crystal is undecided if a parent could have been missed. 0, as in the paper, for no
-        limit. It counts pairs and not seconds, so that verdicts do not depend on the machine.
+        Maximum number of reference crystals that the lattice-and-sites route tests for one
+        crystal. Above it, the crystal is undecided if a parent could have been missed. 0 (as in
+        the paper): no limit. It counts pairs, not seconds, so verdicts do not depend on the
+        machine.
 
     Notes
     -----

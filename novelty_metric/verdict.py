@@ -121,19 +121,21 @@ class TriedParent:
     `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
     relaxation that was run gave nothing. `ended_early` is ``"accepted"`` where a
     protocol's approximation ended it before it converged. `energy_per_atom` (eV/atom) and
-    `volume_ratio` (volume over that before) are those of its last geometry.
+    `volume_ratio` (volume after / before the relaxation) are those of its last geometry.
     """
 
     parent: Parent
     relaxed: Annotated[bool, Column("")] = False
     converged: Annotated[bool | None, Column("")] = None
-    confirmed: Annotated[bool | None, Column("", "matches the crystal once relaxed")] = None
+    confirmed: Annotated[bool | None, Column("", "matches the crystal after its relaxation")] = None
     confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
     steps: Annotated[int | None, Column("1", "of its relaxation")] = None
     ended_early: Annotated[str | None, Column("", "accepted before it converged")] = None
     energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
-    volume_ratio: Annotated[float | None, Column("1", "volume over that before")] = None
-    error: Annotated[str | None, Column("", "why a relaxation that was run gave nothing")] = None
+    volume_ratio: Annotated[float | None, Column("1", "volume after / before the relaxation")] = (
+        None
+    )
+    error: Annotated[str | None, Column("", "why its relaxation gave no result")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,25 +174,25 @@ class CrystalResult:
     id: Annotated[str, Column("", "name of the sample, unique in the run")]
     source: Annotated[str | None, Column("", "its file and position there")] = None
     formula: Annotated[str | None, Column("", "reduced formula")] = None
-    n_sites: Annotated[int | None, Column("1", "sites of the crystal as it was generated")] = None
+    n_sites: Annotated[int | None, Column("1", "sites of the generated crystal")] = None
     space_group: Annotated[int | None, Column("1", "number of the space group")] = None
     crystal_system: Annotated[str | None, Column("")] = None
     new_prototype: Annotated[
         bool | None,
         Column("", "no reference crystal has its space group and occupied Wyckoff positions"),
     ] = None
-    smact_valid: Annotated[bool | None, Column("", "charge can be neutral, by SMACT")] = None
+    smact_valid: Annotated[
+        bool | None, Column("", "accepted by SMACT's test of the composition")
+    ] = None
     converged: Annotated[bool | None, Column("", "its relaxation converged")] = None
     energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
     e_above_hull: Annotated[float | None, Column("eV/atom", "distance from the hull")] = None
-    energy_suspect: Annotated[
-        bool | None, Column("", "so far below the hull that the energy is doubted")
-    ] = None
+    energy_suspect: Annotated[bool | None, Column("", "implausibly far below the hull")] = None
     eligible: Annotated[bool | None, Column("", "counted in the novelty")] = None
     verdict: Annotated[Verdict | None, Column("")] = None
     verdict_second: Annotated[Verdict | None, Column("", "with the second potential")] = None
     route: Annotated[Route | None, Column("", "on which the parent was found")] = None
-    kind: Annotated[Kind | None, Column("", "routes that hold a confirmed parent")] = None
+    kind: Annotated[Kind | None, Column("", "routes with a confirmed parent")] = None
     parent_id: Annotated[
         str | None, Column("", "reference crystal: parent, or original of a duplicate")
     ] = None
@@ -211,7 +213,7 @@ class CrystalResult:
         int | None, Column("1", "number of its group of equal samples, from 0")
     ] = None
     n_relaxations: Annotated[int | None, Column("1", "relaxations of parents")] = None
-    seconds: Annotated[float | None, Column("s", "time that it took")] = None
+    seconds: Annotated[float | None, Column("s", "computing time")] = None
     error: Annotated[str | None, Column("", "why it was not scored, or is undecided")] = None
     readable: bool = True
     parents: tuple[TriedParent, ...] = ()
@@ -224,32 +226,38 @@ class CrystalResult:
         bool | None,
         Column("", "pymatgen's StructureMatcher() accepts no reference crystal", "quality"),
     ] = None
-    matching_id: Annotated[str | None, Column("", "the one that it accepts", "quality")] = None
-    matching_error: Annotated[str | None, Column("", "why that is not known", "quality")] = None
+    matching_id: Annotated[
+        str | None, Column("", "the reference crystal that it accepts", "quality")
+    ] = None
+    matching_error: Annotated[
+        str | None, Column("", "why plain matching has no result", "quality")
+    ] = None
     matching_group: Annotated[
-        int | None, Column("1", "number of its group of equal samples by that rule", "quality")
+        int | None, Column("1", "number of its group of equal samples by plain matching", "quality")
     ] = None
     sample_cells: Annotated[
         int | None,
         Column("1", "reduced cells of the sample that the duplicate test compared", "quality"),
     ] = None
-    parent_cells: Annotated[int | None, Column("1", "and of the other crystal", "quality")] = None
+    parent_cells: Annotated[
+        int | None, Column("1", "reduced cells of the reference crystal", "quality")
+    ] = None
     given_energy: Annotated[
-        float | None, Column("eV/atom", "the one that came with the sample", "quality")
+        float | None, Column("eV/atom", "energy given with the sample", "quality")
     ] = None
     n_competing: Annotated[
-        int | None, Column("1", "compositions of compounds in its chemical system", "quality")
+        int | None, Column("1", "compositions of known compounds in its chemical system", "quality")
     ] = None
     decomposition: Annotated[
         Mapping[str, float] | None,
-        Column("JSON", "share of the atoms by formula of the hull there", "quality"),
+        Column("JSON", "decomposition on the hull: share of the atoms by formula", "quality"),
     ] = None
     saddle: Annotated[
-        bool | None, Column("", "its relaxation came to rest on a saddle", "quality")
+        bool | None, Column("", "its relaxation ended at a saddle point", "quality")
     ] = None
     energy_below: Annotated[
         float | None,
-        Column("eV/atom", "the lowest minimum found lies so far below that rest", "quality"),
+        Column("eV/atom", "energy of the saddle point above the lowest minimum found", "quality"),
     ] = None
     relaxation_energy: Annotated[
         float | None, Column("eV/atom", "by the potential, relaxed minus generated", "quality")

@@ -474,7 +474,7 @@ def test_symmetry_is_not_looked_for_in_cells_thinner_than_any_material() -> None
     assert symmetry(Structure(Lattice.tetragonal(6, 0.51), ["Fe"], [[0, 0, 0]]), **TOLERANCES)
 
 
-def test_no_symmetry_is_none() -> None:
+def test_without_symmetry_the_value_is_none() -> None:
     coincident = Structure(CUBE, ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
     assert symmetry(coincident, **TOLERANCES) is None
 

@@ -296,7 +296,7 @@ def test_the_evidence_of_a_substituted_crystal() -> None:
     assert row.seconds is not None and row.seconds >= 1.0  # as the relaxer says
 
 
-def test_the_relaxed_geometry_is_what_is_judged() -> None:
+def test_the_verdict_uses_the_relaxed_geometry() -> None:
     # As it came it is too large for the reference; relaxed it is a copy.
     large = rocksalt(7.5, "Na", "Cl")
     assert verdicts(metric_with(FakeRelaxer())([large])) != {"0": "duplicate"}
@@ -337,7 +337,7 @@ def test_other_oxidation_states(tmp_path: Path) -> None:
         metric_with(FakeRelaxer(), smact_oxidation_states="icsd")
 
 
-def test_the_report_says_what_was_done() -> None:
+def test_the_report_describes_the_run() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer, scope="all", exhaustive=True, relax_samples=False)
     context = metric([SWAP]).context
@@ -464,7 +464,7 @@ def test_it_stops_at_the_first_parent_that_confirms() -> None:
     assert row.kind is None
 
 
-def test_it_goes_on_until_one_confirms() -> None:
+def test_candidates_are_relaxed_until_one_is_confirmed() -> None:
     answers = iter([broken, out_of_steps, as_it_stands])
     far_off = Structure(Lattice.cubic(9), ["Rb", "F"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -1147,7 +1147,9 @@ def packaged(tmp_path_factory: pytest.TempPathFactory, chgnet: Any) -> tuple[Nov
         return metric.compute(), store
 
 
-def test_the_packaged_sample_comes_out_right(packaged: tuple[NoveltyReport, Path]) -> None:
+def test_the_packaged_sample_gets_the_correct_verdicts(
+    packaged: tuple[NoveltyReport, Path],
+) -> None:
     report, _ = packaged
     assert len(report.results) == 41
     kinds = {row.id.partition("-")[0] for row in report.results}
@@ -1159,7 +1161,7 @@ def test_the_packaged_sample_comes_out_right(packaged: tuple[NoveltyReport, Path
     assert report.counts["undecided"] == 0
 
 
-def test_the_packaged_sample_says_why(packaged: tuple[NoveltyReport, Path]) -> None:
+def test_the_packaged_sample_gives_its_reasons(packaged: tuple[NoveltyReport, Path]) -> None:
     report, _ = packaged
     for row in report.results:
         kind = row.id.partition("-")[0]

@@ -116,10 +116,10 @@ _EVIDENCE = {
 }
 _STRUCTURES = {
     "row": _INDEX,
-    "role": FileColumn(pa.string(), "", "which crystal of the row it is"),
-    "lattice": FileColumn(pa.list_(pa.float64()), "angstrom", "its vectors, one after the other"),
+    "role": FileColumn(pa.string(), "", "role of the crystal in the row"),
+    "lattice": FileColumn(pa.list_(pa.float64()), "angstrom", "cell vectors, concatenated"),
     "numbers": FileColumn(pa.list_(pa.uint8()), "1", "atomic numbers"),
-    "frac_coords": FileColumn(pa.list_(pa.float64()), "1", "of the sites, one after the other"),
+    "frac_coords": FileColumn(pa.list_(pa.float64()), "1", "of the sites, concatenated"),
 }
 _QUALITY_FILE, _STRUCTURES_FILE = "quality.parquet", "structures.parquet"
 CRYSTALS_FILE = "crystals.extxyz"

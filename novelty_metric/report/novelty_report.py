@@ -52,7 +52,7 @@ class NoveltyReport:
     """The results for one set of samples. Immutable; make it with `from_results`.
 
     The headline is ``novelty`` = unmatched / eligible. A crystal is *eligible* if the run says so
-    and it has a verdict; whoever is not is counted, with the reason, in `left_out`, and those of
+    and it has a verdict; other samples are counted, with the reason, in `left_out`, and those of
     them that could have been eligible widen `novelty_bounds`.
 
     Examples

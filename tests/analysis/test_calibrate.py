@@ -336,7 +336,7 @@ def test_held_out_crystals_are_scored_once(small: Reference) -> None:
     assert other.n_relaxed > 0  # another file of the same name
 
 
-def test_the_hull_forgets_the_composition_of_a_held_out_crystal(small: Reference) -> None:
+def test_the_hull_omits_the_composition_of_a_held_out_crystal(small: Reference) -> None:
     """A crystal far above its own composition's ground state is eligible once that is absent."""
     metric = metric_over(small, hull="reference")
     index = next(i for i in range(N_CRYSTALS) if len(small.composition_key(i)) > 1)

@@ -145,7 +145,7 @@ def test_the_chance_of_lying_denser(ours: list[int], theirs: list[int]) -> None:
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
-def test_the_interval_holds_what_it_says() -> None:
+def test_the_interval_has_its_nominal_coverage() -> None:
     chance = np.random.default_rng(1)
     long = denser_than(chance.normal(0, 1, 200_000), chance.normal(0.8, 1, 200_000))
     assert long is not None
@@ -158,7 +158,7 @@ def test_the_interval_holds_what_it_says() -> None:
     assert 0.91 <= hits / 400 <= 0.99
 
 
-def test_of_one_and_of_nothing() -> None:
+def test_density_of_one_sample_and_of_none() -> None:
     assert denser_than(np.array([]), np.array([1.0])) is None
     one = denser_than(np.array([0.5]), np.array([1.0, 2.0]))
     assert one is not None and one.value == 1.0 and one.low is None

@@ -148,7 +148,7 @@ def test_each_change_is_of_one_setting() -> None:
         ((None,), Miss.ELSEWHERE),
     ],
 )
-def test_candidates_say_what_no_setting_does(
+def test_candidates_give_the_reason_that_no_setting_gives(
     energies: tuple[float | None, ...], kind: Miss
 ) -> None:
     def tried(energy: float | None, route: Route) -> TriedParent:

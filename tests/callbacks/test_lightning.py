@@ -162,7 +162,7 @@ def test_csv_and_tensorboard_get_the_numbers(tmp_path: Path) -> None:
     assert (tmp_path / "csv" / "novelty" / "epoch_00002" / "report.json").exists()
 
 
-def test_beside_the_training_the_epochs_are_right_and_none_is_lost(tmp_path: Path) -> None:
+def test_asynchronous_results_have_the_right_epochs_and_none_is_lost(tmp_path: Path) -> None:
     logger = lightning.loggers.CSVLogger(tmp_path, name="csv", version="")
     callback = NoveltyCallback("sample", SETTINGS, n_samples=4, asynchronous=True)
     watch = lightning.callbacks.ModelCheckpoint(tmp_path, monitor="novelty/novel_yield")

@@ -260,7 +260,7 @@ def test_a_small_budget_gives_what_a_search_alone_gives(
     assert found.report.context.potential is None
 
 
-def test_a_loop_of_ones_own_goes_on_as_if_nothing_had_been_sampled(
+def test_sampling_does_not_change_an_own_training_loop(
     settings: dict[str, Any], sampler: Sample
 ) -> None:
     def trained(monitor: NoveltyMonitor | None) -> list[float]:
@@ -309,7 +309,7 @@ def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
     assert kept[1] - kept[0] == 1  # the parent's is there, whatever crystal it is compared with
 
 
-def test_a_long_preparation_says_that_it_goes_on(
+def test_a_long_preparation_shows_progress(
     settings: dict[str, Any],
     sampler: Sample,
     monkeypatch: pytest.MonkeyPatch,
@@ -335,7 +335,7 @@ def test_a_long_preparation_says_that_it_goes_on(
 # With a scorer beside the training
 
 
-def test_results_from_beside_come_with_their_epochs_and_none_is_lost(
+def test_results_of_another_process_have_their_epochs_and_none_is_lost(
     sampler: Sample, tmp_path: Path
 ) -> None:
     before = children()

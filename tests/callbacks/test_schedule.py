@@ -146,7 +146,7 @@ RESUMED = [
 
 @pytest.mark.parametrize("kept", [{"every_n_train_steps": 1}, {}], ids=["steps", "default"])
 @pytest.mark.parametrize(("callback", "trainer", "expected"), RESUMED)
-def test_a_training_that_is_resumed_evaluates_the_same_and_nothing_twice(
+def test_a_resumed_training_repeats_no_evaluation(
     tmp_path: Path,
     callback: str,
     trainer: str,
@@ -290,7 +290,7 @@ def test_an_evaluation_with_nothing_eligible_ends_nothing(tmp_path: Path) -> Non
     assert sorted(float(score) for score in best.best_k_models.values()) == [8, 16]
 
 
-def test_a_name_that_no_evaluation_gives_is_said(tmp_path: Path) -> None:
+def test_a_monitored_name_without_a_value_gives_a_warning(tmp_path: Path) -> None:
     stop = lightning.callbacks.EarlyStopping("novelty/yield")
     with pytest.warns(UserWarning, match="'novelty/yield' is monitored, but no evaluation gave it"):
         trainer_of(tmp_path, stop, callback_of(), max_epochs=1).fit(Tiny())

@@ -660,7 +660,7 @@ def test_fault_of_the_program_is_one_line_with_the_way_to_more(
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_interruption_says_how_to_go_on(
+def test_an_interruption_prints_the_command_to_continue(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake.failure = KeyboardInterrupt()

@@ -89,7 +89,7 @@ def test_a_logger_that_fails_loses_nothing(
     assert len(NoveltyReport.load(folder / "run").results) == 6
 
 
-def test_no_account_is_said_before_the_work(
+def test_a_missing_account_is_reported_before_the_work(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_account(**_: Any) -> None:

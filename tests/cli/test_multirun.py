@@ -91,7 +91,7 @@ def test_models_with_a_file_each(
     assert all((Path("all") / folder / "report.json").exists() for folder in folders)
 
 
-def test_a_multirun_goes_on_where_it_stopped(
+def test_a_multirun_continues_after_an_interruption(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["score", "-m", f"samples={cif}", "protocol.k=1,3", "out=all"]

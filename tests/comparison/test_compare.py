@@ -169,7 +169,7 @@ def test_the_interval_holds_the_change_and_turns_with_it(
     assert (back.low, back.high) == pytest.approx((-change.high, -change.low), abs=1e-12)
 
 
-def test_newcombe_refuses_what_is_no_correlation() -> None:
+def test_newcombe_refuses_an_invalid_correlation() -> None:
     with pytest.raises(ValueError, match="correlation"):
         newcombe((1, 2), (1, 2), correlation=1.5)
     assert newcombe((0, 0), (1, 2)) is None

@@ -101,7 +101,7 @@ def test_a_run_that_relaxed_nothing_has_a_bound(
     text = text_of(report_page([Run(name="searched", report=searched)]))
     assert "at most 50.0" in text
     assert "nothing was relaxed: 1 of 10 eligible unmatched, 4 undecided" in text
-    assert "Nothing was relaxed, so that 4 of 10 eligible crystals are undecided" in text
+    assert "Nothing was relaxed, so 4 of 10 eligible crystals are undecided" in text
     several = text_of(
         report_page([Run(name="searched", report=searched), Run(name="whole", report=made)])
     )
@@ -117,7 +117,7 @@ def test_the_unmatched_furthest_from_a_parent_come_first(
     assert listed == [f"gen-unmatched-{number}" for number in (1, 3, 2, 0)]
 
 
-def test_every_picture_is_there_or_said_to_be_missing(
+def test_every_picture_is_shown_or_listed_as_missing(
     make_report: Callable[..., NoveltyReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES)
@@ -163,7 +163,7 @@ def test_runs_of_other_settings_are_told_apart(make_report: Callable[..., Novelt
     assert "reference: mine (cccccccccccc) for a, mine (ffffffffffff) for b" in text
 
 
-def test_of_many_runs_each_is_held_against_the_first(
+def test_many_runs_are_each_compared_with_the_first(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
     report = make_report(unmatched=1, duplicate=3)
@@ -171,7 +171,7 @@ def test_of_many_runs_each_is_held_against_the_first(
     page = report_page(runs)
     assert len(re.findall(r"<td>run 0</td><td>run \d+</td>", page)) == MOST_RUNS_PAIRED
     assert "<td>run 1</td><td>run 2</td>" not in page
-    assert "held against the first alone" in page
+    assert "compared only with the first" in page
 
 
 @pytest.mark.parametrize("counts", [{}, {"undecided": 4}, {"n_left_out": 3}])
@@ -184,7 +184,7 @@ def test_a_run_without_an_answer_has_a_page(
         assert "4 of 4 eligible crystals are undecided" in text
         assert "its bounds, 0.0–100.0 %" in text
     else:
-        assert "there is no novelty to tell" in text
+        assert "so the novelty is not defined" in text
         assert "novelty–none eligible" in text
     both = report_page([Run(name="a", report=report), Run(name="b", report=report)])
     assert "nan" not in text_of(both).lower().replace("nanometre", "")

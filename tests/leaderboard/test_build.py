@@ -50,13 +50,15 @@ def test_built_twice_it_is_the_same(board: Path, tmp_path: Path) -> None:
     assert all(before[name] == content for name, content in made.items())
 
 
-def test_nothing_is_built_of_what_is_wrong(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_table_is_built_from_invalid_submissions(
+    board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit_submission(board, lambda content: content["counts"].update(eligible=100))
     assert main(["leaderboard", "build", str(board)]) == 2
     assert "counts.eligible" in capsys.readouterr().err
 
 
-def test_null_models_are_ranked_and_the_demonstration_ranks_nobody() -> None:
+def test_null_models_are_ranked_and_demonstrations_are_not() -> None:
     ranked, only, *_ = read_board(BOARD)
     assert all(entry.rank is not None for entry in ranked.entries) and len(ranked.entries) >= 5
     assert only.demonstration and len(only.entries) == 6

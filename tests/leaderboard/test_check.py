@@ -178,7 +178,9 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
         read_inside(tmp_path, "pipe", most=10)
 
 
-def test_files_that_nobody_names_are_told(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_no_submission_names_are_reported(
+    board: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (board / "verdicts" / "run.sh").write_text("true")
     assert "verdicts/run.sh: no submission names this file" in wrong(board, capsys)
     (board / "verdicts" / "run.sh").unlink()

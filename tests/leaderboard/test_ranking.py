@@ -117,7 +117,7 @@ def test_the_interval_holds_the_truth(repeats: float) -> None:
     assert interval is not None and interval.high >= 0.95
 
 
-def test_ranks_share_what_chance_can_not_tell_apart() -> None:
+def test_models_without_significant_difference_share_a_rank() -> None:
     better = significantly_better(
         {"a": (0.5, 400), "b": (0.48, 400), "c": (0.2, 400), "d": (0.1, 20)}
     )

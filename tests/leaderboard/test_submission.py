@@ -186,7 +186,7 @@ def test_what_does_not_agree_is_told(edit: Callable[[dict[str, Any]], None], sai
         parse(yaml.safe_dump(content))
 
 
-def test_the_number_generated_is_only_what_the_rows_stand_for(submission: Submission) -> None:
+def test_the_number_generated_is_that_of_the_rows(submission: Submission) -> None:
     def generated(**samples: Any) -> int | None:
         content = plain(submission)
         content["samples"].update(samples)

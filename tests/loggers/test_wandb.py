@@ -201,9 +201,7 @@ def test_the_metrics_are_shown_over_the_epoch_or_the_step(
     assert "verdicts.parquet" in artifact.manifest.entries
 
 
-def test_disabled_costs_nothing_and_breaks_nothing(
-    tmp_path: Path, metric: SubstitutionNovelty
-) -> None:
+def test_disabled_wandb_has_no_effect(tmp_path: Path, metric: SubstitutionNovelty) -> None:
     reports = WandbReports(project="p", mode="disabled", n_pairs=1)
     with NoveltyMonitor(
         lambda n: CRYSTALS[:n], metric, n_samples=2, out=tmp_path / "own", loggers=[reports]

@@ -159,7 +159,7 @@ def test_a_broken_transfer_goes_on(served: tuple[Served, str], tmp_path: Path) -
     assert 1000 - BLOCK < first <= 1000 and first + 500 - BLOCK < second <= first + 500
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_gave_up(
+def test_a_later_call_continues_an_unfinished_one(
     served: tuple[Served, str], tmp_path: Path
 ) -> None:
     state, url = served

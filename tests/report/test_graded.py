@@ -99,7 +99,7 @@ def test_distribution_by_hand() -> None:
     }
 
 
-def test_of_nothing_there_is_nothing() -> None:
+def test_no_values_give_no_interval() -> None:
     found = graded_novelty([])
     assert (found.n, found.score, found.without_parent) == (0, None, None)
     assert (found.cost.mean, found.cost.quantiles) == (None, {})

@@ -198,7 +198,7 @@ def test_fewer_generated_than_scored_is_refused() -> None:
         NoveltyReport.from_results(one_of_each(), context(n_generated=3))
 
 
-def test_bounds_take_in_the_undecided_and_those_that_could_have_been_eligible() -> None:
+def test_bounds_include_undecided_and_possibly_eligible_crystals() -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     # 2 unmatched and 1 undecided of 5; the moving one and the one without hull may join.
     assert report.novelty_bounds == Bounds(2 / 7, 5 / 7)
@@ -367,7 +367,7 @@ def test_every_headline_is_given_without_suspect_crystals() -> None:
     assert report.novelty_without_suspect == trusted.novelty_interval
 
 
-def test_bounds_hold_the_truth_whatever_is_not_known() -> None:
+def test_bounds_contain_the_true_value_for_all_unknown_results() -> None:
     """Crystals whose every answer is known, of which some is then hidden."""
     rng = np.random.default_rng(8)
     for _ in range(150):

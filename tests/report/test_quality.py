@@ -85,7 +85,7 @@ def test_without_a_hull_nothing_is_said_of_stability() -> None:
     assert found.novel == wilson(1, 1)
 
 
-def test_of_nothing_generated() -> None:
+def test_no_generated_crystals() -> None:
     found = quality([], n_generated=0, threshold=0.1, has_hull=True)
     assert found.valid is None
     assert (found.novel.value, found.novel.low, found.novel.high) == (0.0, 0.0, 1.0)

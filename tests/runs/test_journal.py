@@ -96,7 +96,7 @@ def test_a_row_comes_back_as_it_was(row: CrystalResult) -> None:
     assert back == row and back.structures == row.structures
 
 
-def test_no_number_that_is_none_is_written() -> None:
+def test_nan_is_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         row_to_json(CrystalResult(id="a", cost=float("nan")))
 
@@ -206,7 +206,7 @@ def test_a_folder_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
-def test_rows_by_formula_leave_out_what_stands_alone(tmp_path: Path) -> None:
+def test_rows_by_formula_omit_single_crystals(tmp_path: Path) -> None:
     journal = Journal(tmp_path, {})
     for number in (0, 3):
         journal.add(number, row(number))

@@ -143,7 +143,7 @@ def test_too_much_to_compare_is_undecided_and_counts_as_equal(
     assert [row.duplicate_group for row in found.results] == groups
 
 
-def test_a_run_goes_on_where_it_was(whole: Path, tmp_path: Path) -> None:
+def test_a_run_continues_after_an_interruption(whole: Path, tmp_path: Path) -> None:
     def broken() -> Iterator[Sample]:
         yield from packaged()[:20]
         raise Stops
@@ -187,7 +187,7 @@ def test_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "always", [pytest.param(False, marks=[pytest.mark.slow, pytest.mark.processes]), True]
 )
-def test_a_worker_that_dies_takes_nothing_with_it(
+def test_a_worker_that_dies_loses_no_other_result(
     always: bool, whole: Path, tmp_path: Path
 ) -> None:
     @contextmanager

@@ -360,7 +360,7 @@ def test_operations_and_names(group: str, expected: str) -> None:
     assert (expected or "Na4Cl4") in outcome(cif(more=group))
 
 
-def test_multiplicities_that_nothing_makes() -> None:
+def test_multiplicities_without_matching_operations_are_refused() -> None:
     columns = (*COLUMNS, "_atom_site_symmetry_multiplicity")
     rows = SALT.replace(" 1\n", " 1 4\n") + " 4"
     assert "give 8 atoms" in outcome(cif(rows, columns=columns))

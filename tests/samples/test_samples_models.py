@@ -535,7 +535,7 @@ def test_all_published_samples_are_plausible(model: str, generated: Path) -> Non
     assert implausible((sample.structure, sample.error) for sample in samples) == []
 
 
-def test_genes_are_refused_with_what_to_do(generated: Path) -> None:
+def test_wyckoff_genes_are_refused_with_a_hint(generated: Path) -> None:
     path = generated / "wyckofftransformer" / "WyckoffTransformer_mp_20.json.gz"
     with pytest.raises(InputError, match="realise them as crystals first"):
         read("wyckofftransformer", path)

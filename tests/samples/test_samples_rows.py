@@ -500,7 +500,7 @@ def test_a_draw_is_of_all_and_repeats_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", ["\x1c1", "9" * 5000, "²"])
-def test_a_number_of_atoms_that_is_none_harms_no_other_frame(tmp_path: Path, count: str) -> None:
+def test_an_invalid_number_of_atoms_affects_one_frame_only(tmp_path: Path, count: str) -> None:
     comment = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\n'
     path = tmp_path / "frames.extxyz"
     path.write_text(f"{count}\n{comment}Na 0 0 0\n1\n{comment}K 0 0 0\n", encoding="utf-8")

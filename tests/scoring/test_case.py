@@ -267,7 +267,7 @@ def test_reduce_takes_the_relaxed_crystal() -> None:
     ],
     ids=["error", "nothing", "error with a geometry"],
 )
-def test_after_a_failure_the_input_geometry_goes_on(failed: Relaxation) -> None:
+def test_after_a_failure_the_input_geometry_is_used(failed: Relaxation) -> None:
     made = case()
     made.relaxation = failed
     made.reduce(FAST)
@@ -468,7 +468,7 @@ def test_a_failure_neither_confirms_nor_refutes(
     assert reason is not None and error in reason
 
 
-def test_one_relaxation_answers_for_all_it_stands_for() -> None:
+def test_one_relaxation_serves_all_equal_candidates() -> None:
     made = case([tried("not relaxed", parent(SITES)), tried("not relaxed", parent(LETTERS))])
     made.confirm((0, 1), Relaxation(structure=RELAXED, converged=True), Matching(FAST))
     assert [item.confirmed for item in made.tried] == [True, True]
@@ -592,7 +592,7 @@ def test_an_energy_far_below_the_hull_is_suspect(
         (None, True),
     ],
 )
-def test_far_below_the_elements_alone_nothing_is_suspect(
+def test_no_crystal_is_suspect_against_the_elements_alone(
     decomposition: dict[str, float] | None, suspect: bool
 ) -> None:
     made = case()

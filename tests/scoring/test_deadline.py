@@ -74,7 +74,7 @@ def verdicts(report: NoveltyReport) -> list[str | None]:
 CRYSTALS = [SWAP, FAR, COPY, INVALID, SWAP, FAR]
 
 
-def test_after_a_deadline_that_was_near_only_what_needs_no_relaxation_is_done(
+def test_after_a_short_deadline_only_steps_without_relaxation_are_done(
     clock: Clock,
 ) -> None:
     metric = metric_with(clock)
@@ -137,7 +137,7 @@ def test_a_deadline_that_has_passed_leaves_everything_undone(clock: Clock) -> No
     assert report.scalars()["novelty/decided"] == 0
 
 
-def test_the_next_compute_takes_up_what_was_left(clock: Clock) -> None:
+def test_the_next_compute_continues_unfinished_cases(clock: Clock) -> None:
     metric = metric_with(clock)
     metric.update(CRYSTALS)
     metric.compute(deadline=3.0)

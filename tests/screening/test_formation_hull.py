@@ -159,7 +159,7 @@ def test_an_element_without_a_scale_adds_nothing() -> None:
     assert hull.e_above_hull(Composition("PoO"), -4.0) is None
 
 
-def test_auto_without_a_known_scale_is_the_reference_and_says_so() -> None:
+def test_auto_without_a_known_scale_uses_the_reference_with_a_warning() -> None:
     reference = Reference.from_structures([cubic("Na", "Cl"), cubic("Na")])
     toy = Toy("toy", {"NaCl": -3.0, "Na": -1.0})
     hull = auto_hull(reference, toy)  # type: ignore[arg-type]

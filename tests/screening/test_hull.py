@@ -195,7 +195,7 @@ def test_crystals_without_energy_are_left_out() -> None:
     assert described["crystals"] == 1 and described["crystals_without_energy"] == 2
 
 
-def test_no_hull_is_none() -> None:
+def test_without_a_hull_the_value_is_none() -> None:
     hull = hull_of({"Li": 0.0, "LiS": -1.0}, table={})
     assert hull.e_above_hull(Composition("LiS"), -1.0) is None
     assert hull.e_above_hull(Composition("Li"), -1.0) == pytest.approx(-1.0)

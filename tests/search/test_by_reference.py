@@ -113,7 +113,7 @@ def power(number: int) -> int:
     return product(number, product(number, 1))
 
 
-def test_an_internal_function_is_compiled_once_whatever_the_numbers() -> None:
+def test_an_internal_function_is_compiled_once_for_all_numbers() -> None:
     def sum_of_them(number: int) -> int:
         return product(number, 2) + product(5, 3) + power(number) + power(3)
 

@@ -91,7 +91,7 @@ def test_the_kernel_finds_the_cheapest_map_of_plain_python(search: ParentSearch)
     assert sizes == {-1, 0, 1}
 
 
-def test_the_elements_lie_where_the_cost_says(search: ParentSearch) -> None:
+def test_the_element_assignment_has_the_given_cost(search: ParentSearch) -> None:
     rng = np.random.default_rng(7)
     matcher = StructureMatcher(0.2, 0.35, 5, primitive_cell=False, scale=False)
     supercells = 0

@@ -117,7 +117,7 @@ def test_lattice_points_are_not_shared_where_their_order_differs(
         assert np.array_equal(points.within(radius), turned(lattice, radius))
 
 
-def test_a_lattice_that_is_not_met_changes_nothing(
+def test_a_first_match_that_does_not_occur_changes_nothing(
     reference: Reference, protocol: Protocol
 ) -> None:
     matching = Matching(protocol)

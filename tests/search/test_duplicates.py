@@ -179,7 +179,7 @@ def test_hundreds_of_sites_of_one_element_end(
             EqualTest(Matching(protocol), protocol, kernels).rms(one, other)
 
 
-def test_past_the_limits_of_a_grouping_what_may_be_equal_counts_as_equal(
+def test_above_the_work_limit_possible_duplicates_count_as_equal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rng = np.random.default_rng(2)

@@ -102,7 +102,7 @@ def test_k_limits_each_route(reference: Reference, disguised: list[Structure]) -
     assert seen > 12
 
 
-def test_a_limit_is_said_unless_the_answer_was_certain(
+def test_a_reached_limit_is_reported_unless_the_answer_is_certain(
     reference: Reference, diffcsp: list[Structure], protocol: Protocol
 ) -> None:
     free = ParentSearch(reference, protocol)
@@ -117,7 +117,7 @@ def test_a_limit_is_said_unless_the_answer_was_certain(
     assert parents(enough, structure) == exact
 
 
-def test_a_failure_of_pymatgen_on_one_pair_is_said(
+def test_a_failure_of_pymatgen_on_one_pair_is_reported(
     reference: Reference, disguised: list[Structure], protocol: Protocol, monkeypatch
 ) -> None:
     search = ParentSearch(reference, protocol)

@@ -131,7 +131,7 @@ def test_a_swollen_crystal_is_no_duplicate_but_not_novel_by_plain_matching() -> 
     assert round(report.quality.unique.value * 3) == 1
 
 
-def test_past_its_limit_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_above_its_limit_the_result_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(compiled, "MOST_WORK_OF_EQUALS", 0)
     hcp, _ = zirconium()

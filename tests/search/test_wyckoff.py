@@ -183,14 +183,14 @@ def test_unequal_orbit_sizes_are_no_match() -> None:
     assert pair_orbits(one, other, 1) is None
 
 
-def test_symmetry_that_is_not_known_is_said(reference: Reference) -> None:
+def test_unknown_symmetry_is_reported(reference: Reference) -> None:
     index = WyckoffIndex(reference, CostBounds(reference))
     result = index.search(np.array([8]), np.eye(3), np.zeros((1, 3)), None, k=3)
     assert result.parents == ()
     assert "symmetry of the crystal" in result.unfinished[0]
 
 
-def test_reference_crystals_without_symmetry_are_said_unless_too_dear() -> None:
+def test_reference_crystals_without_symmetry_are_reported_unless_too_expensive() -> None:
     cheap = perovskite(["Ba", "Zr", "S", "S", "S"])
     dear = perovskite(["H", "H", "He", "He", "He"])
     reference = Reference.from_structures([cheap, dear, cheap], ids=["a", "b", "c"])

@@ -178,7 +178,7 @@ def test_expected_by_hand() -> None:
     assert found.ratio.low < 3 / found.expected < found.ratio.high
 
 
-def test_a_model_of_low_symmetry_is_as_new_as_its_symmetries_say() -> None:
+def test_the_expected_novelty_of_a_model_follows_its_crystal_systems() -> None:
     """Half of its crystals are triclinic, where real ones are new too."""
     base = {"triclinic": (30, 100), "cubic": (0, 400)}
     model = {"triclinic": (30, 100), "cubic": (0, 100)}
@@ -191,7 +191,7 @@ def test_a_model_of_low_symmetry_is_as_new_as_its_symmetries_say() -> None:
     assert found.ratio.low < 1 < found.ratio.high
 
 
-def test_a_system_without_real_crystals_takes_the_rate_of_all() -> None:
+def test_a_system_without_real_crystals_uses_the_overall_rate() -> None:
     found = standardised(strata_of({"cubic": (1, 10)}, {"hexagonal": (5, 50)}))
     assert found is not None
     assert found.expected == pytest.approx(1.0)

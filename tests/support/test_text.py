@@ -46,7 +46,7 @@ def test_the_limits_of_a_column_are_as_wide_as_each_other() -> None:
         assert len({len(percent_interval(share, digits, pad=True)) for share in shares}) == 1
 
 
-def test_no_share_is_said_as_asked() -> None:
+def test_missing_shares_have_the_given_placeholder() -> None:
     assert percent(None) == "–"
     assert percent_range(None, none="–") == percent_interval(None, none="–") == "–"
     assert points_interval(None) == ""

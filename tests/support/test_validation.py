@@ -89,7 +89,7 @@ def test_one_line_says_what_is_wrong(changed: dict[str, Any], said: str) -> None
     assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
 
 
-def test_names_are_told_from_where_the_reader_stands() -> None:
+def test_names_are_relative_to_the_working_folder() -> None:
     with pytest.raises(InputError, match=r"no setting named 'site.numbr'; did you mean 'site.numb"):
         validated(Site, {"numbr": 1}, inside="site", key="setting")
     with pytest.raises(InputError, match=r"^it must hold the keys number, label$"):

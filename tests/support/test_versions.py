@@ -54,7 +54,7 @@ def test_requirements_of_several_packages_are_met_at_once(
     ("message", "remedy"),
     [("arrow requires NumPy 2.0,\nfound 1.26.4", "numpy"), ("no such thing", "novelty-metric")],
 )
-def test_a_package_whose_metadata_say_nothing_is_told_in_its_own_words(
+def test_a_package_without_metadata_gives_its_own_import_error(
     installed: dict[str, tuple[str, list[str]]], message: str, remedy: str
 ) -> None:
     installed["numbers"] = ("2.1", [])
@@ -68,7 +68,7 @@ def test_what_is_installed_here_fits() -> None:
     assert installed_versions(["numpy"]).keys() == {"python", "numpy"}
 
 
-def test_the_command_says_it_in_one_line(
+def test_the_command_reports_the_error_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(words: list[str]) -> int:

@@ -91,7 +91,7 @@ def test_the_sensitivity_follows_the_base_rate() -> None:
         (60, "new more often than real crystals of equal crystal systems"),
     ],
 )
-def test_the_comparison_is_said_in_words(n_unmatched: int, answer: str) -> None:
+def test_the_comparison_is_printed_as_text(n_unmatched: int, answer: str) -> None:
     assert f"in short: {answer}\n" in printed(report(REAL, n_unmatched))
 
 

@@ -117,7 +117,7 @@ def test_table_says_what_was_found() -> None:
     assert "novelty without them: 1.1 %" in " ".join(text.split())
 
 
-def test_crystals_that_rest_on_nothing_are_told() -> None:
+def test_crystals_without_competing_compounds_are_counted() -> None:
     assert "no competing compound" not in shown(report())
     alone = {"Na": 0.5, "Cl2": 0.5}
     rows = [eligible(str(n), Verdict.DUPLICATE) for n in range(5)]
@@ -169,7 +169,7 @@ def test_nothing_eligible() -> None:
     assert shown(report([])).startswith("novelty unknown")
 
 
-def test_search_alone_says_so() -> None:
+def test_search_alone_is_reported() -> None:
     verdicts = [Verdict.UNDECIDED, Verdict.UNMATCHED, Verdict.DUPLICATE, Verdict.UNDECIDED]
     rows = [eligible(str(n), verdict) for n, verdict in enumerate(verdicts)]
     searched = report(rows, potential=None, hull={})

@@ -41,7 +41,7 @@ def test_a_stage_without_a_count_says_how_long_it_lasts() -> None:
     assert log.at(65) == ["prepare search, 60 s so far"]
 
 
-def test_a_stage_that_goes_on_has_a_line_a_minute_with_what_is_left() -> None:
+def test_a_long_stage_has_a_line_per_minute_with_the_remaining_time() -> None:
     log = Log()
     log.at(0, ("relax samples", 0, 40))
     assert log.at(5, ("relax samples", 1, 40)) == ["relax samples, 1 of 40, about 3 min left"]

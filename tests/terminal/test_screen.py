@@ -113,7 +113,7 @@ def test_never_more_than_thirty_lines(encoding: str, n_warnings: int, width: int
     assert "…" not in "".join(lines)
 
 
-def test_it_says_how_good_compared_with_what_and_what_is_next() -> None:
+def test_the_screen_shows_result_comparison_and_next_steps() -> None:
     text = shown(report(crowded()))
     assert text.startswith(
         "novelty 25.2 %  101 of 401 eligible crystals are new (95 %: 21.2-29.7 %)\n"

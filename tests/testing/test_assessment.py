@@ -131,7 +131,7 @@ def test_limits(given: dict[str, float], names: list[str]) -> None:
     assert [floor.name for floor in broken_floors(check, report(40, 100))] == names
 
 
-def test_a_least_share_of_nothing_is_not_kept() -> None:
+def test_a_lower_limit_without_eligible_crystals_is_violated() -> None:
     check = NoveltyCheck(model="m", min_unmatched=0.0, max_duplicate=0.0)
     assert [floor.name for floor in broken_floors(check, report(0, 0))] == ["min_unmatched"]
 
@@ -151,7 +151,7 @@ def calibrated(novel: int, eligible: int) -> NoveltyReport:
     return dataclasses.replace(found, context=dataclasses.replace(found.context, calibration=REAL))
 
 
-def test_a_ratio_that_has_to_be_kept() -> None:
+def test_a_lower_limit_of_the_novelty_ratio() -> None:
     assert broken_floors(NoveltyCheck(model="m", min_ratio=1.5), calibrated(30, 100)) == ()
     check = NoveltyCheck(model="m", min_ratio=1.6)
     (floor,) = broken_floors(check, calibrated(30, 100))

@@ -176,7 +176,7 @@ def test_what_is_no_baseline_is_refused(text: str, complaint: str, tmp_path: Pat
     assert str(caught.value).endswith("or write it anew with --novelty-update")
 
 
-def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be written"):
         BaselineStore(tmp_path / "file" / "below").write("one", to_json(small(), "m"))

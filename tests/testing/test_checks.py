@@ -20,7 +20,7 @@ def read(**given: Any) -> NoveltyCheck:
     return read_check(given, folder=HERE, default_model="diffcsp", what="argument")
 
 
-def test_nothing_given_is_nothing_set() -> None:
+def test_settings_that_are_not_given_are_not_set() -> None:
     assert read() == NoveltyCheck(model="diffcsp")
     assert read(samples=None, limit=None) == NoveltyCheck(model="diffcsp")
 
