@@ -333,22 +333,22 @@ class SubstitutionNovelty:
     def reward(self, structures: Any) -> float | np.ndarray:
         """Graded novelty of each crystal: 0 for a copy, 1 if no reference crystal is near.
 
-        For reinforcement and active learning. It searches only: nothing is relaxed, neither the
-        potential nor the hull is opened, and the crystals are not added to the metric::
+        For reinforcement and active learning. Only the search runs: no crystal is relaxed, the
+        potential and the hull are not opened, and the crystals are not added to the metric::
 
             reward = 0                 if the crystal is a duplicate of a reference crystal
                      min(1, c / 102)   if it has candidate parents; c is the least cost of one
                      1                 if it has none
 
         where c is the mean modified Pettifor distance over the atoms between the crystal and the
-        parent, and 102 the largest. A crystal that can't be scored gets 0: it is not a crystal, it
+        parent, and 102 the largest. An object that cannot be scored gets 0: it is not a crystal, it
         is disordered, it has more than `max_sites` sites, or its search reached a limit before a
         parent was found. `reward_details` gives the reason.
 
         Parameters
         ----------
         structures : pymatgen Structure or ASE Atoms, or an iterable of them
-            As generated. They are reduced, and not relaxed.
+            The generated crystals. They are reduced but not relaxed.
 
         Returns
         -------
@@ -358,9 +358,9 @@ class SubstitutionNovelty:
         Notes
         -----
         It is `novelty_metric.report.graded.crystal_score` of the rows that ``relaxer=None`` and
-        ``scope="all"`` give. It tells nothing of stability: an unstable crystal has no parent
-        either, so combine it with an energy, or with a test of validity. This method and the metric
-        can be pickled; another process opens the reference itself. With ``workers=N``, N threads
+        ``scope="all"`` give. It does not measure stability. An unstable crystal also has no parent,
+        so combine the reward with an energy or a test of validity. This method and the metric can
+        be pickled; another process opens the reference itself. With ``workers=N``, N threads
         search.
 
         Raises
@@ -499,7 +499,7 @@ class SubstitutionNovelty:
     def merge(self, other: SubstitutionNovelty | MetricState) -> None:
         """Merge the samples of another metric with the same settings, scored or not.
 
-        Ids that both use get the suffix ``~2``, ``~3`` and so on here.
+        Ids that occur in both get the suffix ``~2``, ``~3`` and so on.
 
         Parameters
         ----------
@@ -551,7 +551,7 @@ class SubstitutionNovelty:
     def over(self, reference: Reference) -> SubstitutionNovelty:
         """A metric with the same settings and another reference, without samples.
 
-        It borrows the relaxer and the hull of this one, which has to outlive it.
+        It uses the relaxer and the hull of this metric, which must stay open.
         """
         return self._beside(self.rules, self._borrowed(reference))
 
@@ -565,20 +565,20 @@ class SubstitutionNovelty:
     ) -> SubstitutionNovelty:
         """A metric with another protocol and the same samples, to test the effect of a setting.
 
-        Unless it has a relaxer of its own, it shares the relaxer and the hull of this one, which
-        must stay open, and takes over what was computed here and the other protocol leaves alone:
-        relaxed samples, their symmetry, and the parents that were found.
+        Unless it has its own relaxer, it uses the relaxer and the hull of this metric, which must
+        stay open. It takes over the results that the other protocol does not change: relaxed
+        samples, their symmetry, and the parents found.
 
         Parameters
         ----------
         protocol : Protocol
         parents : Protocol, optional
-            Parents are searched by its tolerances and `k`, and `protocol` serves the duplicate test
-            and the confirmation alone.
+            Protocol with the tolerances and `k` for the search of parents; `protocol` is then used
+            only for the duplicate test and the confirmation.
         reference : Reference, optional
-            The same crystals prepared otherwise.
+            The same crystals, prepared with other settings.
         relaxer : str, Potential or Relaxer, optional
-            Another potential; close the variant to give back what it holds.
+            Another potential; close the variant to free its resources.
         """
         spec = self._borrowed(self.reference if reference is None else reference)
         if relaxer is not None:

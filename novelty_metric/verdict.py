@@ -118,10 +118,10 @@ class Parent:
 class TriedParent:
     """A candidate parent and the result of its relaxation.
 
-    `converged` and `confirmed` are None while the relaxation was not run; `error` says why a
-    relaxation that was run gave nothing. `ended_early` is ``"accepted"`` where a
-    protocol's approximation ended it before it converged. `energy_per_atom` (eV/atom) and
-    `volume_ratio` (volume after / before the relaxation) are those of its last geometry.
+    `converged` and `confirmed` are None if there was no relaxation. `error` gives the reason of a
+    failed relaxation. `ended_early` is ``"accepted"`` if an approximation of the protocol ended the
+    relaxation before convergence. `energy_per_atom` (eV/atom) and `volume_ratio` (volume after /
+    before the relaxation) are those of its last geometry.
     """
 
     parent: Parent
@@ -157,18 +157,18 @@ class DuplicateMatch:
 class CrystalResult:
     """The row of one sample: its verdict and the evidence.
 
-    Each `Column` says what its field means. `verdict` is None, with the reason in `error`, for what
-    could not be scored. For an unmatched or undecided crystal the parent fields describe the
-    cheapest parent tried.
+    Each `Column` gives the meaning of its field. If a sample could not be scored, `verdict` is
+    None, and `error` gives the reason. For an unmatched or undecided crystal, the parent fields
+    describe the cheapest tried parent.
 
-    `novel_by_matching` is by another rule than that of the duplicate test, pymatgen's
-    `StructureMatcher()` with its defaults; where it and `matching_id` are None, `matching_error`
-    says why. `sample_cells` and `parent_cells` are those of `DuplicateMatch`. `structures` are the
-    crystals themselves; a report read back from files leaves them there.
+    `novel_by_matching` has another rule than the duplicate test: pymatgen's `StructureMatcher()`
+    with its defaults. If it and `matching_id` are None, `matching_error` gives the reason.
+    `sample_cells` and `parent_cells` are those of `DuplicateMatch`. `structures` contains the
+    crystals; a report that was loaded from files does not have them by default.
 
-    Where `given_energy` is known, `e_above_hull` is measured from it, and not from the potential's
-    `energy_per_atom`. `decomposition` is what the hull is made of at the crystal's composition;
-    it and `n_competing` are None where the hull does not tell.
+    If `given_energy` is known, `e_above_hull` is computed from it, not from the potential's
+    `energy_per_atom`. `decomposition` gives the crystals of the hull at this composition; it and
+    `n_competing` are None if the hull does not give them.
     """
 
     id: Annotated[str, Column("", "name of the sample, unique in the run")]

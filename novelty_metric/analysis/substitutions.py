@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def exchanges(report: NoveltyReport) -> pd.DataFrame:
     """Elements of the confirmed parents, and the elements that replaced them.
 
-    Over the eligible substituted crystals, each with the parent that its row names; elements that
-    stayed are left out.
+    Over the eligible substituted crystals, each with the parent in its row; unchanged elements are
+    left out.
 
     Returns
     -------

@@ -15,9 +15,10 @@ from novelty_metric.errors import InputError
 class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type: ignore[misc]
     """Saves a checkpoint with each evaluation, and keeps those of the best ones.
 
-    Weights are saved when they are sampled and judged when their result is there: at once, or with
-    ``asynchronous=True`` epochs later. It serves evaluations between validations and at the end of
-    the training too. What is not judged yet when a training breaks off is kept.
+    Weights are saved when they are sampled, and judged when their result arrives: at once, or
+    epochs later with ``asynchronous=True``. This includes evaluations between validations and at
+    the end of the training. If a training is interrupted, checkpoints that are not yet judged are
+    kept.
 
     Parameters
     ----------
@@ -27,17 +28,17 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         One of the names of `NoveltyReport.scalars`. An evaluation without it keeps no weights.
     mode : {"max", "min"}
     save_top_k : int
-        How many are kept.
+        Number of checkpoints kept.
     save_weights_only : bool
         Leave out the state of the optimiser and of the loops.
 
     Attributes
     ----------
     best_model_path : str
-        The best checkpoint, the earlier one of two equals; empty while there is none.
+        The best checkpoint (among equals the earlier one); empty if there is none.
     best_model_score : float or None
     best_k_models : dict of str to float
-        Every checkpoint that is kept, and its value.
+        All kept checkpoints with their values.
     """
 
     def __init__(

@@ -42,13 +42,13 @@ class Evaluation:
     report : NoveltyReport or None
         None if the evaluation failed.
     error : str or None
-        Why it failed, in one line.
+        The reason of a failure, in one line.
     seconds : float
-        Wall time of the scoring; in the first one also of what was opened and prepared for it.
+        Wall time of the scoring; in the first evaluation including the preparation.
     folder : Path or None
         Where the report was saved.
     prefix : str
-        What the names of `scalars` start with.
+        First part of the names of `scalars`.
     """
 
     epoch: int

@@ -51,17 +51,17 @@ def lightning_class(name: str) -> type:
 class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
     """Samples the model every few epochs or steps, scores the crystals and logs the novelty.
 
-    An epoch that is due is evaluated once: within its last validation, or at its end where none
-    comes so late. Values are logged with the epoch and the step of the weights that they measure:
-    ``novelty/novel_yield`` is always there, ``novelty/novelty`` is absent while nothing is
-    eligible, and the other names are those of `NoveltyReport.scalars`. Every process has the same
-    values. Sanity checking is skipped; ``trainer.validate`` evaluates; random state and modes are
-    kept.
+    A due epoch is evaluated once: within its last validation, or at its end if there is no
+    validation then. Values are logged with the epoch and the step of the weights that they measure.
+    ``novelty/novel_yield`` is always present, and ``novelty/novelty`` is absent if no crystal is
+    eligible. The other names are those of `NoveltyReport.scalars`. All processes have the same
+    values. Sanity checks are skipped; ``trainer.validate`` evaluates. Random states and modes are
+    restored.
 
     Parameters
     ----------
     sample : str or callable
-        Name of the method of the module that takes a number and gives that many crystals, or a
+        Name of the module's method that takes a number and returns this many crystals; or a
         callable of the module and a number, or of a number; see `NoveltyMonitor`.
     metric : SubstitutionNovelty or mapping
         The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
@@ -69,41 +69,41 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         As for `NoveltyMonitor`. ``fast_dev_run`` takes two samples.
     every_n_epochs : int, optional
         Epoch e, from 0, is due if ``(e + 1) % n == 0``, as for Lightning's
-        ``check_val_every_n_epoch``. Default: every epoch, or none where `every_n_steps` is given.
+        ``check_val_every_n_epoch``. Default: every epoch, or none if `every_n_steps` is given.
     every_n_steps : int, optional
         Evaluate the weights after n, 2n and so on optimiser steps (``trainer.global_step``), beside
         the epochs if both are given.
     at_end : bool
-        Evaluate the final weights too, unless they just were.
+        Also evaluate the final weights, unless they were just evaluated.
     asynchronous : bool
-        As for `NoveltyMonitor`. To keep the weights that were measured takes `NoveltyCheckpoint`:
-        a `ModelCheckpoint` sees a value when it comes, and then keeps later weights. The first
-        result is waited for if one monitors it. The end of the training waits for what is under
-        way.
+        As for `NoveltyMonitor`. Use `NoveltyCheckpoint` to save the measured weights: a
+        `ModelCheckpoint` sees a value when it arrives, and then saves later weights. If a callback
+        monitors a value, training waits for the first result. The end of the training waits for
+        unfinished evaluations.
     out : path, optional
-        Folder for the reports; by default ``novelty`` in that of the first logger.
+        Folder for the reports; by default ``novelty`` in the folder of the first logger.
     wandb : bool
-        Where the trainer has a `WandbLogger`, give its run the table of crystals, the charts, the
-        artifact and the summary of each report.
+        If the trainer has a `WandbLogger`, log the table of crystals, the charts, the artifact and
+        the summary of each report to its run.
     n_pictures : int
         Crystals drawn for W&B, each beside the reference crystal that its row names.
     fail_fast : bool
         As for `NoveltyMonitor`.
     prefix : str
-        What the names of all values start with; two callbacks of one trainer need two.
+        First part of the names of all values; two callbacks in one trainer need different ones.
 
     Attributes
     ----------
     evaluations : list of Evaluation
-        What was found so far in this fit, and in validations after it.
+        The evaluations so far in this fit, and in validations after it.
     sampled : tuple of int or None
         Epoch and step of the weights that were sampled last in this fit.
 
     Notes
     -----
-    `ModelCheckpoint` and `EarlyStopping` are called only where they have something to look at:
-    ``patience`` and ``save_top_k`` count evaluations, and an evaluation with nothing eligible,
-    which has no ``novelty/novelty``, is passed over.
+    `ModelCheckpoint` and `EarlyStopping` are called only if there is a new value. So ``patience``
+    and ``save_top_k`` count evaluations, and an evaluation without eligible crystals, which has no
+    ``novelty/novelty``, is skipped.
     """
 
     @names_checked

@@ -79,53 +79,53 @@ class NoveltyMonitor:
     Parameters
     ----------
     sample : str or callable
-        Name of a method of the model that takes a number and gives that many crystals (pymatgen
-        Structures or ASE Atoms), or a callable of the model and a number, or of a number. It is
-        called in evaluation mode without gradients, seeded anew for each epoch and process; random
-        state and mode are then as before. Where it fails, or gives anything but that many
-        crystals, that is a warning, and each crystal that is missing counts as unreadable.
+        Name of a method of the model that takes a number and returns this many crystals (pymatgen
+        Structures or ASE Atoms); or a callable of the model and a number, or of a number. It is
+        called in evaluation mode without gradients, with a new seed for each epoch and process;
+        then the random state and the mode are restored. If it fails, or does not return this many
+        crystals, a warning is given, and each missing crystal counts as unreadable.
     metric : SubstitutionNovelty or mapping
         The metric, or its settings, such as ``{"reference": "mp_20.arrow"}``.
     n_samples : int
-        Crystals per evaluation, shared out over the processes of a distributed run.
+        Number of crystals per evaluation, divided among the processes of a distributed run.
     every_n_epochs : int, optional
-        Epochs n - 1, 2n - 1 and so on are evaluated, as Lightning counts. Default: every epoch.
+        Evaluate epochs n - 1, 2n - 1 and so on, as Lightning counts. Default: every epoch.
     every_n_steps : int, optional
-        In place of that, for a loop that calls `step` after every optimiser step: evaluate after n,
-        2n and so on of them.
+        Instead, for a loop that calls `step` after every optimiser step: evaluate after n, 2n and
+        so on steps.
     budget_seconds : float, optional
-        Wall time for the relaxations and searches of one evaluation, which takes at most twice as
-        long. What is not finished is undecided; where not one crystal was relaxed, all are scored
-        as with ``relaxer="none"``; 0 asks for that, without a limit.
+        Wall time for the relaxations and searches of one evaluation (s). The evaluation takes at
+        most twice as long. Unfinished crystals are undecided. If no crystal was relaxed, all are
+        scored as with ``relaxer="none"``. 0 requests this without a limit.
     asynchronous : bool
-        Score in another process, on the processor alone unless the metric names a device, while
-        training goes on. Results come with the epoch that they belong to.
+        Score in another process while training continues, on the CPU unless the metric names a
+        device. Results have the epoch of their weights.
     out : path, optional
-        Folder for the reports, one folder for each evaluation. Where it holds the reports of an
-        earlier run, those of this one go to ``version_1`` in it, and so on. A run that goes on
-        after an earlier one, and so begins at a later epoch or step than that did, goes on in its
-        folder.
+        Folder for the reports, with one folder for each evaluation. If it contains the reports of
+        an earlier run, new reports are written to ``version_1`` in it, and so on. A run that
+        continues an earlier one at a later epoch or step continues in its folder.
     seed : int
     loggers : sequence of ReportLogger
-        Told of every report, in rank 0 alone.
+        They receive every report, in rank 0 only.
     on_result : callable, optional
-        Called with every `Evaluation` once it is there, in every process, also with those that the
-        end of a ``with`` block waits for.
+        Called with every finished `Evaluation` in every process, including those for which the end
+        of a ``with`` block waits.
     fail_fast : bool
-        Raise what the sampler raises, and an error where it gives anything but so many crystals.
+        Raise the errors of the sampler, and an error if it does not return the right number of
+        crystals.
     prefix : str
-        What the names of all values start with: letters, digits, ``_``, ``.``, ``-``, with slashes
-        between them.
+        First part of the names of all values: letters, digits, ``_``, ``.``, ``-``, and slashes in
+        between.
 
     Attributes
     ----------
     results : list of Evaluation
-        All that have come so far.
+        All evaluations so far.
 
     Notes
     -----
-    In a distributed run every process makes the same calls. With ``asynchronous=True`` the samples
-    of all go to one scorer, beside rank 0.
+    In a distributed run every process makes the same calls. With ``asynchronous=True``, one scorer
+    beside rank 0 scores the samples of all processes.
 
     Examples
     --------

@@ -120,18 +120,18 @@ class Comparison:
     n_shared : int
         Crystals that both reports scored.
     same_samples : bool
-        Both reports are over exactly these.
+        True if both reports contain exactly these crystals.
     changes : tuple of VerdictChange
         In the order of the later report.
     ratios : tuple of RatioChange
         To real crystals; empty where no reference is calibrated.
     mismatches : tuple of Mismatch
-        Reference, protocol, potential, hull and the like: with any of these, the reports do not
-        measure the same thing.
+        Differences in the reference, protocol, potential, hull and similar settings. With any of
+        them, the reports do not measure the same quantity.
     versions : tuple of Mismatch
-        Libraries of another version; they may explain a change.
+        Libraries with different versions; they may explain a change.
     not_relaxed : tuple of str
-        For each report of a run that relaxed nothing, what its novelty can be at most.
+        For each report without relaxations, the upper bound of its novelty.
     """
 
     differences: Mapping[str, Difference]
@@ -153,10 +153,10 @@ class Comparison:
 def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> Comparison:
     """Compare two reports.
 
-    Crystals are taken for the same where their ids are equal, and no crystal with an id in common
-    has another formula: two draws from a model often number their crystals alike. With
-    ``by="content"`` ids mean nothing, and crystals are the same where `pairs_by_content` finds that
-    they are, as in two files of the same samples in another order or format.
+    Crystals are the same if their ids are equal and no crystal with a common id has another formula
+    (two draws from a model often have the same numbering). With ``by="content"`` ids are ignored,
+    and `pairs_by_content` finds the same crystals, for example in two files of the same samples
+    with another order or format.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ def compare(before: NoveltyReport, after: NoveltyReport, *, by: str = "id") -> C
 
     Notes
     -----
-    The interval of a change is `novelty_metric.support.statistics.newcombe`. The correlation of
-    the two shares is that of their residuals ``hit - share`` over the crystals in common that are
-    counted in both; with the same eligible crystals in both it is phi, and the interval
-    Newcombe's method 10 for paired samples. Crystals that were scored once only make it smaller.
+    The interval of a change is `novelty_metric.support.statistics.newcombe`. The correlation of the
+    two shares is that of their residuals ``hit - share`` over the crystals in common that are
+    counted in both. If both have the same eligible crystals, it is phi, and the interval is
+    Newcombe's method 10 for paired samples. Crystals that only one report scored reduce it.
 
-    The p-value is Fisher's where no crystal, or not every one, is in common. Otherwise the two
-    answers of each crystal are swapped at random in every possible way; where both reports count
-    the same crystals that is McNemar's exact test.
+    If the reports do not have all crystals in common, the p-value is that of Fisher's exact test.
+    Otherwise it is that of a permutation test, which swaps the two results of each crystal in every
+    possible way. If both reports count the same crystals, this is McNemar's exact test.
 
     Examples
     --------

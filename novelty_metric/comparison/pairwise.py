@@ -40,8 +40,8 @@ def pairwise(
 ) -> tuple[Pair, ...]:
     """Compare all pairs of several reports, in order.
 
-    Of twenty pairs of equal models one differs "significantly" by chance. The adjusted p-values
-    bound the chance that *any* pair does: Holm, Scand. J. Stat. 6, 65 (1979).
+    Among twenty pairs of equal models, one differs "significantly" by chance. The adjusted p-values
+    bound the probability that *any* pair does: Holm, Scand. J. Stat. 6, 65 (1979).
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def pairwise(
     share : str
         One of `novelty_metric.comparison.compare.SHARES`.
     against : str, optional
-        Name of the report that the others are compared with; None: every two.
+        Name of the report with which the others are compared; None: all pairs.
 
     Examples
     --------

@@ -122,13 +122,13 @@ def report_page(
     Parameters
     ----------
     runs : sequence of Run
-        One, or several to be compared; their names differ.
+        One run, or several runs with different names.
     n_crystals : int
-        Crystals that have a card, over all runs.
+        Number of crystals with a card, over all runs.
     figures : path, optional
-        Folder that the pictures are also written to, as PNG and SVG for papers.
+        Folder to which the pictures are also written, as PNG and SVG for papers.
     out : path, optional
-        Where the page will lie, so that it can link to these files.
+        Path of the page, so that it can link to these files.
 
     Raises
     ------

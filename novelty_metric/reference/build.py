@@ -48,18 +48,17 @@ def build_reference(
 ) -> Reference:
     """Prepare a reference from files and write its store.
 
-    An interrupted build continues where it stopped when it is called again with the same source and
-    settings: finished chunks wait in ``<out>.parts``. Whatever the number of workers, the store is
-    the same.
+    After an interruption, a call with the same source and settings continues the build; finished
+    chunks are stored in ``<out>.parts``. The store does not depend on the number of workers.
 
     Parameters
     ----------
     source : path or sequence of paths
-        In any format of `novelty_metric.samples`; several are taken one after the other.
+        In any format of `novelty_metric.samples`; several sources are combined.
     out : path
         File to write, ``NAME.arrow``; an older one is replaced when the new one is complete.
     name : str, optional
-        Name under which reports cite the reference; default the file's.
+        Name of the reference in reports; by default the name of the file.
     workers : int
         Processes that prepare crystals; 1 works in this process.
     symprec : float
@@ -69,7 +68,7 @@ def build_reference(
     column : str, optional
         Column of a table that holds the crystals.
     progress : callable, optional
-        Called with crystals done and crystals in all, None while that is not known.
+        Called with the number of finished crystals and the total (None if it is unknown).
 
     Returns
     -------

@@ -75,14 +75,15 @@ def open_reference(name_or_path: str | Path) -> Reference:
     Parameters
     ----------
     name_or_path : str or path
-        A known name such as ``"aflow"``, or the file of a prepared reference. A name wins over a
-        file of the same name in the working folder; write ``./aflow`` for that.
+        A known name such as ``"aflow"``, or the file of a prepared reference. A name takes
+        precedence over a file of the same name in the working folder; write ``./aflow`` for the
+        file.
 
     Raises
     ------
     InputError
-        If the name is unknown, its reference is not there yet, or the path is that of crystals
-        that were not prepared.
+        If the name is unknown, its reference is not yet prepared, or the path is a file of
+        crystals.
     StoreError
         If the file is missing, damaged, empty, of another kind or of a newer format, or a
         calibration beside it is damaged or of another reference.

@@ -32,8 +32,8 @@ class Group:
     novelty : Interval
         Unmatched / n.
     novelty_bounds : Bounds
-        Least and greatest novelty of the group, as for the headline. A crystal that could have been
-        eligible, and whose group is not known, may have been of any.
+        Lowest and highest novelty of the group, as for the headline. A crystal of unknown group
+        that could have been eligible can belong to any group.
     """
 
     n: int

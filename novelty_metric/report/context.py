@@ -38,24 +38,24 @@ class RunContext:
     potential : PotentialInfo or None
         None if nothing was relaxed and no energy computed.
     second_potential : PotentialInfo or None
-        With which eligible crystals were scored once more.
+        The potential with which eligible crystals were scored again.
     hull : mapping
-        What the energies above hull are measured from, as plain values; its ``name`` is shown.
-        Empty, or named ``none``: there was no hull.
+        Description of the hull, as plain values; its ``name`` is shown. Empty, or with the name
+        ``none``, if there was no hull.
     scope : str
-        ``eligible`` or ``all``: which crystals were searched for parents.
+        ``eligible`` or ``all``: the crystals whose parents were searched.
     exhaustive : bool
-        Every candidate parent was relaxed, not only up to the first that confirms.
+        True if every candidate parent was relaxed, even after one was confirmed.
     relax_samples : bool
-        False if the samples were taken as already relaxed.
+        False if the samples were already relaxed.
     leave_one_out : bool
-        The samples are crystals of the reference, each scored against the others.
+        True if the samples are crystals of the reference, each scored against the others.
     smact_oxidation_states : str
-        The set of oxidation states that charge neutrality was tested with.
+        The set of oxidation states for the test of charge neutrality.
     n_generated : int or None
-        Crystals that the model generated, if that is more than were given; None: those given.
+        Number of generated crystals, if it is larger than the number of samples; None: the samples.
     versions : mapping
-        Version of each library that can change an answer.
+        Versions of the libraries that can change a result.
     machine : mapping
         System, processor, cores and device, as text.
     seconds : mapping
@@ -63,9 +63,9 @@ class RunContext:
         writing files are not steps.
     warnings : tuple of str
     calibration : Calibration or None
-        What real crystals of the reference score, if that was measured.
+        Results of real crystals of the reference, if they were measured.
     rediscovery : Rediscovery or None
-        Crystals of a test set that the samples match, if one was named.
+        Crystals of a test set that the samples match, if a test set was given.
     """
 
     protocol: Protocol

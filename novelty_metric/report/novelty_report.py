@@ -85,8 +85,8 @@ class NoveltyReport:
     def from_results(cls, results: Sequence[CrystalResult], context: RunContext) -> NoveltyReport:
         """Make the report from rows, one per sample, in input order.
 
-        Numbers become plain Python numbers, those that are not finite become None, and in texts
-        control characters and what can't be written as UTF-8 are escaped; nothing else is changed.
+        Numbers become plain Python numbers, or None if they are not finite. In texts, control
+        characters and invalid UTF-8 are escaped. Nothing else is changed.
 
         Raises
         ------
@@ -202,9 +202,9 @@ class NoveltyReport:
         """Proportion of each verdict among all samples that were screened and tested for
         duplicates.
 
-        With ``scope=eligible`` those that were not searched for parents (`n_not_searched`) are in
-        the denominator and in no verdict, so the shares add up to less than 1; leaving them out
-        would make duplicates look more frequent than they are.
+        With ``scope=eligible``, crystals without a search for parents (`n_not_searched`) are in the
+        denominator but have no verdict, so the sum of the shares is less than 1. Without them,
+        duplicates would look more frequent than they are.
         """
         return verdict_shares(self.counts_all, self.n_scored + self.n_not_searched)
 
@@ -236,8 +236,8 @@ class NoveltyReport:
     def novelty_is_bound(self) -> bool:
         """True if nothing was relaxed, as with ``relaxer=none``.
 
-        What has a candidate parent is then undecided: `novelty` is the least that the novelty can
-        be, which says little, and `novelty_bounds` the most.
+        Crystals with a candidate parent are then undecided. `novelty` is the lower bound of the
+        novelty, which has little meaning; `novelty_bounds` gives the upper bound.
         """
         return self.context.potential is None
 
@@ -275,13 +275,12 @@ class NoveltyReport:
 
             low  = u / (e + m)             high = (u + d + h) / (e + h)
 
-        where m and h count the crystals that are not eligible but could have been, and then
-        matched (m) or unmatched (h). These are the SMACT-valid crystals that did not converge,
-        have no energy above hull, or were stopped by an error or a deadline. One counts in m and in
-        h, unless it
-        is converged and its verdict is known: that verdict would not change with the hull.
-        SMACT-invalid and unreadable crystals, and those that are no crystal at all, can't become
-        eligible. None while no crystal is or could have been eligible.
+        where m and h count the crystals that are not eligible but could have been, and then would
+        be matched (m) or unmatched (h). These are the SMACT-valid crystals that did not converge,
+        have no energy above hull, or were stopped by an error or a deadline. Each counts in m and
+        in h, unless it is converged and its verdict is known, which does not depend on the hull.
+        SMACT-invalid and unreadable samples cannot become eligible. None if no crystal is or could
+        have been eligible.
         """
         return novelty_bounds(self.counts, self._could_join)
 
@@ -298,12 +297,12 @@ class NoveltyReport:
 
         Notes
         -----
-        The count U of distinct novel crystals among n is not binomial: of two equal crystals one
-        counts. It varies less than one, so that Wilson's interval of U / n holds its expectation at
-        this n more often than in 95 % of the draws. By Efron and Stein, Ann. Stat. 9, 586 (1981),
-        ``var(U) ≤ E[S](1 − E[S] / n)``, with S ≤ U the novel crystals that nothing else equals,
-        which is at most the binomial variance ``E[U](1 − E[U] / n)`` while the yield is at most
-        1/2; for larger ones a simulation shows the same. A bootstrap would be wrong here: a
+        The count U of distinct novel crystals among n is not binomial: of two equal crystals, one
+        counts. Its variance is smaller than a binomial one, so Wilson's interval of U / n contains
+        the expectation in more than 95 % of the draws. By Efron and Stein, Ann. Stat. 9, 586
+        (1981), ``var(U) ≤ E[S](1 − E[S] / n)``, with S ≤ U the novel crystals that nothing else
+        equals, which is at most the binomial variance ``E[U](1 − E[U] / n)`` while the yield is at
+        most 1/2; for larger ones a simulation shows the same. A bootstrap would be wrong here: a
         resample repeats crystals, and finds fewer distinct ones than the sample it comes from.
         """
         return wilson(self.n_unique_unmatched, self.n_generated) or Interval(0.0, 0.0, 1.0)
@@ -326,7 +325,8 @@ class NoveltyReport:
     def graded(self) -> GradedNovelty:
         """Distances of the eligible crystals from their nearest parents.
 
-        Where a verdict jumps this changes little by little, and needs no relaxation of a parent.
+        A verdict changes abruptly; this measure changes continuously, and needs no relaxation of a
+        parent.
         """
         return graded_novelty(self.eligible)
 
@@ -367,9 +367,9 @@ class NoveltyReport:
         Parameters
         ----------
         by : str
-            ``crystal_system``, ``space_group``, ``n_elements`` or ``n_sites`` (as it was given,
-            in ranges such as ``5-8``); or ``kind``, for the substituted crystals alone, by the
-            routes that hold a confirmed parent (filled with ``exhaustive=true`` only).
+            ``crystal_system``, ``space_group``, ``n_elements`` or ``n_sites`` (of the given cell,
+            in ranges such as ``5-8``); or ``kind``, for the substituted crystals only: the routes
+            with a confirmed parent (known with ``exhaustive=true`` only).
 
         Raises
         ------
@@ -422,9 +422,9 @@ class NoveltyReport:
     def decided(self) -> float | None:
         """Completeness of the run: decided crystals / crystals to decide.
 
-        To be decided are the eligible crystals, and those that a deadline stopped before they were
-        relaxed, which could have been eligible; decided are the eligible ones with a verdict other
-        than ``undecided``. None while there is nothing to be decided.
+        Crystals to decide are the eligible ones, and those that a deadline stopped before their
+        relaxation. Decided crystals are the eligible ones with a verdict other than ``undecided``.
+        None if there are no crystals to decide.
         """
         total = self.n_eligible + self.left_out[ExclusionReason.OUT_OF_TIME.value]
         return (self.n_eligible - self.counts[Verdict.UNDECIDED.value]) / total if total else None
@@ -486,8 +486,8 @@ class NoveltyReport:
     def new_crystals(self) -> list[CrystalResult]:
         """Rows of the eligible unmatched crystals; lowest energy above hull first.
 
-        Of equal crystals the first one; none whose energy is suspect. Without a hull they keep the
-        order of the samples.
+        Among equal crystals, only the first is listed. Crystals with a suspect energy are left out.
+        Without a hull, the order is that of the samples.
         """
         found: dict[object, CrystalResult] = {}
         for place, row in enumerate(self.results):
@@ -504,14 +504,14 @@ class NoveltyReport:
         """The compared crystals (relaxed if the run relaxes) as pymatgen Structures.
 
         The ``properties`` of each are ``id``, ``verdict``, ``eligible``, ``energy`` (eV, of the
-        cell), ``energy_per_atom`` and ``e_above_hull`` (eV/atom), and ``parent``; what is not known
-        is None. Samples that were not relaxed, such as unreadable ones, are left out.
+        cell), ``energy_per_atom`` and ``e_above_hull`` (eV/atom), and ``parent``; unknown values
+        are None. Samples that were not relaxed, such as unreadable ones, are left out.
 
         Parameters
         ----------
         verdict : Verdict or str, optional
-            Such as ``unmatched``; by default the crystals of all verdicts, and of none. Crystals
-            that are not eligible can have a verdict too.
+            Such as ``unmatched``; by default all crystals, including those without a verdict.
+            Crystals that are not eligible can have a verdict too.
 
         Raises
         ------
@@ -525,8 +525,8 @@ class NoveltyReport:
     def view(self, identifier: str) -> Any:
         """The crystal of a sample for a notebook.
 
-        Where pymatviz is installed, this is its ``StructureWidget``, which fetches its viewer on
-        first use. Otherwise, or if that fails, it is our own viewer, which fetches nothing and
+        If pymatviz is installed, this is its ``StructureWidget``, which downloads its viewer on
+        first use. Otherwise, or if that fails, it is our own viewer, which downloads nothing and
         shows the crystal beside the reference crystal that its row names.
 
         Parameters
@@ -551,7 +551,7 @@ class NoveltyReport:
         name : str
             A name of `novelty_metric.figures.FIGURES`.
         reference : Reference, optional
-            What was scored against, for the figures of prototypes and fingerprints.
+            The reference of the run, for the figures of prototypes and fingerprints.
 
         Raises
         ------

@@ -24,13 +24,13 @@ class Sample:
     id : str
         Stable and unique within a run.
     structure : Structure or None
-        None where the crystal could not be read.
+        None if the crystal could not be read.
     error : str or None
-        Why it could not be read, in one line.
+        The reason why it could not be read, in one line.
     source : str
         File and position, such as ``samples.zip:gen_3.cif`` or ``samples.csv:row 12``.
     energy : float or None
-        Its own, as it was given (eV); None if it has none, or none was asked for.
+        The given energy of the crystal (eV); None if there is none, or none was requested.
     """
 
     id: str

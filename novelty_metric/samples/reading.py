@@ -36,51 +36,52 @@ def read_samples(
 ) -> Iterator[Sample]:
     """Read all crystals that a model wrote, in the order of the files.
 
-    A crystal that can't be read is a sample without a structure and with a one-line error. Whether
-    a crystal that was read can be scored is for `novelty_metric.crystal.clean` to say.
+    A crystal that cannot be read is a sample without a structure, with a one-line error.
+    `novelty_metric.crystal.clean` decides whether a crystal can be scored.
 
     Parameters
     ----------
     path : path, str or sequence of them
         File or folder, in one of `FORMATS`; several are read one after the other.
     format : str, optional
-        Name of the format; found by the file's contents if not given.
+        Name of the format; by default detected from the content.
     column : str, optional
-        Column of a table that holds the crystals; found if not given.
+        Column of a table with the crystals; by default detected.
     columns : sequence of str
-        Columns of a table to look for first; those that are not there, and files that are no
-        tables, do no harm.
+        Columns of a table to try first; missing columns, and files that are not tables, are
+        ignored.
     id_column : str, optional
         Column of a table, or key of a JSON record or of the comment line of an extxyz frame, that
-        holds the samples' own ids. Otherwise the first of `novelty_metric.samples.ids.ID_NAMES`
-        that is there, whatever its case, spaces, hyphens and underscores.
+        holds the samples' own ids. Default: the first existing one of
+        `novelty_metric.samples.ids.ID_NAMES`, regardless of case, spaces, hyphens and underscores.
     energies : str, optional
-        The same for the samples' own energies (eV); none is read unless it is named.
+        The same for the samples' own energies (eV); by default no energies are read.
     arrays : ArrayConvention, optional
         What the arrays of a ``.pt`` file mean; by default degrees, Å and fractional coordinates.
     allow_pickle : bool
-        Let a ``.pt`` file make any Python object. It can run code: only for files you trust.
+        Unpickle a ``.pt`` file. This can run any code in it, so use it only for files you trust.
     limit : int, optional
-        Give the first so many crystals; the others are not parsed.
+        Read only this many crystals, from the beginning; the others are not parsed.
     seed : int, optional
-        With `limit`: give that many drawn at random instead, each one as likely, in the order of
-        the files. The same files, limit and seed give the same crystals, a larger limit those and
-        more. Those that are not drawn are counted and not parsed.
+        With `limit`: draw this many at random with equal probability, in the order of the files.
+        The same files, limit and seed give the same crystals; a larger limit adds crystals to them.
+        The other crystals are counted but not parsed.
 
     Yields
     ------
     Sample
-        Its id is the sample's own, letter by letter (see `id_column`; the key of a JSON mapping);
-        else, of a CIF file, its name without ``.cif``, with its folders where the CIF files of a
-        folder or archive lie in several; else ``<file name without suffix>-<position>``, counted
-        from 0, also for the data blocks of a CIF that holds several. Of several files of one name
-        the folders are part of that name. An id that was there before gets ``__2``, ``__3``…
+        Its id is the sample's own id, letter by letter (see `id_column`; the key of a JSON
+        mapping). Without one, the id of a CIF file is its name without ``.cif``, with its folders
+        if the CIF files of a folder or archive are in several folders. All other ids are ``<file
+        name without suffix>-<position>``, counted from 0, also for the data blocks of a CIF with
+        several. If several files have the same name, the folders are part of the name. A repeated
+        id gets ``__2``, ``__3``…
 
     Raises
     ------
     InputError
-        At the call, if a file is missing, empty, in no known format, damaged, or holds no
-        crystal; while reading, if it turns out to be cut short.
+        At the call, if a file is missing, empty, damaged, in an unknown format, or without
+        crystals; while reading, if it is truncated.
     """
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
