@@ -1,9 +1,9 @@
 """Smaller and shorter cells of the same crystal, as pymatgen finds them, with limits on the work.
 
 `Structure.get_primitive_structure` lists every sublattice of a cell at once. For 300 atoms of one
-element these are 250,000, each held against up to 300 vectors: gigabytes and minutes where the
-atoms are nearly periodic. Here the vectors of a sublattice are looked up one after the other, and
-most sublattices fall by the first; the answer is the same to the last digit.
+element these are 250,000, each compared with up to 300 vectors, which takes gigabytes and minutes
+if the atoms are nearly periodic. Here the vectors of a sublattice are looked up one after the
+other, and most sublattices fall by the first; the answer is the same to the last digit.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Controls: crystals whose correct verdict is known, scored like any others.
 
-A verdict that is not the expected one is held against pymatgen's public `StructureMatcher`, asked
-about the one pair that matters. Where pymatgen too says what the verdict says, the *method* errs on
-that crystal (its tolerances, its number of parents, its potential); where it does not, the *code*
-does.
+An unexpected verdict is compared with pymatgen's public `StructureMatcher`, applied to the pair in
+question. Where pymatgen too says what the verdict says, the *method* errs on that crystal (its
+tolerances, its number of parents, its potential); where it does not, the *code* does.
 """
 
 from __future__ import annotations

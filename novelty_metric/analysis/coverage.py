@@ -147,8 +147,9 @@ class Coverage:
 
         Two prototypes of a space group are *neighbours* if one orbit, moved to another position of
         as many sites, takes one to the other: the same stoichiometry can live on both. A prototype
-        that nobody has is promising if many reference crystals have a neighbour of it, and small;
-        the order is by the reference crystals of all its neighbours divided by its sites.
+        that occurs nowhere is promising if it is small and many reference crystals have a neighbour
+        of it. The order is by the number of reference crystals of all its neighbours, divided by
+        its number of sites.
 
         Parameters
         ----------

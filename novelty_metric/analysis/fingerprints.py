@@ -127,7 +127,8 @@ class Fingerprints:
         ----------
         verdict : Verdict
         symmetry : str
-            ``high``, ``low`` or ``all``; samples are held against reference crystals of the same.
+            ``high``, ``low`` or ``all``; samples are compared with reference crystals of the same
+            symmetry.
 
         Raises
         ------

@@ -73,7 +73,7 @@ def exchanged_crystals(
     ----------
     reference : Reference
     n : int
-        At most so many; the same seed makes the same ones, and a larger n adds to them.
+        Maximum number; the same seed makes the same crystals, and a larger n adds crystals to them.
     seed : int
     exchange : str
         One of `EXCHANGES`.

@@ -20,9 +20,9 @@ class Watchers:
     Lightning keeps a metric until it is logged anew. `ModelCheckpoint` would take the value of
     epoch 4 for one of epoch 5 too, `EarlyStopping` would count it as an epoch without improvement,
     and both end the training where a value that they monitor is absent. So a value is in
-    ``trainer.callback_metrics`` only until the training goes on, and the hooks of a callback that
-    monitors it are called only where there is a value for it: a checkpoint's while the weights are
-    those that were measured, any other's once for each value.
+    ``trainer.callback_metrics`` only until training continues. The hooks of a callback that
+    monitors it are called only if it has a value: those of a checkpoint while the weights are the
+    measured ones, all others once for each value.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
 def _logging_words(given: Sequence[str]) -> list[str]:
     """Arguments that keep Hydra from setting up logging if the process has done so itself.
 
-    It would close the handlers of whoever calls this.
+    It would close the log handlers of the caller.
     """
     if not logging.getLogger().handlers:
         return []

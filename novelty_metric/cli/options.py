@@ -109,7 +109,7 @@ class Verb:
     closing : str
         The end of the help, such as examples.
     least, most : int
-        How many words there are that are not settings.
+        Least and greatest number of arguments that are not settings.
     needs : str
         What is said of another number, such as ``needs one ID``.
     hint : callable, optional

@@ -21,10 +21,9 @@ PNG, SVG = "image/png", "image/svg+xml"
 def environment() -> jinja2.Environment:
     """The template engine of all pages.
 
-    Every value is escaped whatever the template's name, an undefined one is an error, and the
-    colours of the verdicts are known. A page extends ``base.html.jinja``, whose blocks are
-    ``title``, ``style``, ``content`` and ``script``; a table of the class ``sortable`` whose
-    headers hold buttons sorts.
+    Every value is escaped, an undefined value is an error, and the colours of the verdicts are
+    available. A page extends ``base.html.jinja``, whose blocks are ``title``, ``style``,
+    ``content`` and ``script``; a table of the class ``sortable`` whose headers hold buttons sorts.
     """
     import jinja2
 

@@ -1,7 +1,8 @@
 """Some unmatched crystals of a submission beside their nearest parents: ``crystals/NAME.json``.
 
-The crystals are relaxed, and chosen by `shown_rows`, so that nobody can pick the best-looking ones.
-A submission can do without the file, as where the licence of the training set forbids it.
+The crystals are relaxed. `shown_rows` chooses them, so that submitters cannot select the
+best-looking ones. A submission can do without the file, as where the licence of the training set
+forbids it.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def find_samples(folder: Path, submission: Submission) -> Path:
     Raises
     ------
     InputError
-        If there is none: its name does not matter, every byte of it does.
+        If there is no such file. Its name does not matter; its content must be identical.
     """
     if not folder.is_dir():
         raise InputError(f"--samples {folder}: no such folder")

@@ -60,8 +60,8 @@ class RelaxationCache:
     stopping is asked again: a parent that comes up for another crystal is not relaxed again.
 
     Each result is one transaction with a write-ahead log: several processes may read and write at
-    once, and one that is killed leaves what was finished before. Where the file can't be read or
-    written any more in the middle of a run, the run goes on without it and a warning says so.
+    once, and one that is killed leaves what was finished before. If the file becomes unreadable or
+    unwritable during a run, a warning is given, and the run continues without it.
 
     Parameters
     ----------
@@ -178,11 +178,11 @@ class RelaxationCache:
         Parameters
         ----------
         max_bytes : int, optional
-            Of the rest, drop what was not used for longest until no more is left.
+            Drop the least recently used results until the rest has this size.
         unused_days : int, optional
-            Drop what was not used for more than so many days.
+            Drop results that were not used for more than this number of days.
         potential : str, optional
-            Drop what this potential gave, named as in `entries`.
+            Drop the results of this potential, with its name as in `entries`.
 
         Returns
         -------

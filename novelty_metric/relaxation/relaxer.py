@@ -38,9 +38,10 @@ class PotentialRelaxer:
 
     Notes
     -----
-    On a processor, L-BFGS and FIRE give the same bits whatever else is in the queue, and with any
-    number of workers; see `InFlight`. Otherwise the last digits of single precision depend on the
-    batch, and with several workers on which crystals are finished first.
+    On a processor, the results of L-BFGS and FIRE depend neither on the other crystals in the queue
+    nor on the number of workers, to the last bit; see `InFlight`. Otherwise the last digits of
+    single precision depend on the batch, and with several workers on which crystals are finished
+    first.
     """
 
     def __init__(

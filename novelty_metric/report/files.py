@@ -2,8 +2,8 @@
 
 Imported only when a report is tabulated, written or read: pandas and pyarrow are needed here.
 
-`report.json` is written last and holds the SHA-256 of the other files, so that files of two runs
-are never taken for one report. Each file is written beside its place and then moved there. The
+`report.json` is written last and contains the SHA-256 of the other files, so that files of two runs
+are never combined to one report. Each file is written beside its place and then moved there. The
 schema version is the key ``schema_version`` of `report.json`, and ``novelty_metric_schema`` in the
 metadata of each Parquet file. A CSV has no room for it that other readers would not take for a row
 or a column; there the header line is the schema, and `report.json` names the version under

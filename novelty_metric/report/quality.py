@@ -37,8 +37,8 @@ class Quality:
     sun : Interval or None
         Groups of equal crystals that hold a stable, novel one / generated.
     sun_bounds : Bounds or None
-        Least and greatest `sun`, whatever those without an energy above hull, or whose plain
-        matching did not end, would have turned out to be.
+        Lowest and highest `sun` for any result of the crystals without an energy above hull or with
+        unfinished plain matching.
     sun_on_hull : Interval or None
         `sun` with a threshold of 0 eV/atom, the strict reading of "stable".
     relaxation_energy : Estimate or None

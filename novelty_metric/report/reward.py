@@ -30,7 +30,7 @@ class Reward:
     cost : float or None
         Mean modified Pettifor distance from that; None where there is none.
     reason : str or None
-        Why the value is 0 for a crystal that could not be scored.
+        The reason for the value 0 of a crystal that could not be scored.
     """
 
     value: float
@@ -52,7 +52,7 @@ def rewards(pipeline: Pipeline, structures: Iterable[Any]) -> list[Reward]:
     pipeline : Pipeline
         Without a potential.
     structures : iterable of pymatgen Structure or ASE Atoms
-        What is none of them gets `UNKNOWN`, with the reason.
+        Other objects get `UNKNOWN`, with the reason.
     """
     cases: Sequence[Case] = [
         Case(Sample(str(at), structure)) for at, structure in enumerate(structures)

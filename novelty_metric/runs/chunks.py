@@ -68,7 +68,7 @@ _OPEN: dict[str, Pipeline] = {}
 def score_chunk(spec: RunSpec, chunk: Chunk) -> Seconds:
     """Score a chunk, and write each row to its log.
 
-    Where another worker began with it, this one goes on.
+    If another worker has started it, this one continues.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def relaxing_here(workers: int | None = None) -> Iterator[Pool]:
     Parameters
     ----------
     workers : int, optional
-        Processes that search. Default: one per core, but for this process's own.
+        Processes that search. Default: one per core, except for the core of this process.
     """
     count = workers or max(1, usable_cores() - 1)
     with processes(count) as searching, ThreadPoolExecutor(1) as relaxing:

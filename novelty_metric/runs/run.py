@@ -127,7 +127,7 @@ class Run:
     def keep(self, report: NoveltyReport) -> None:
         """Take over the rows of a finished report on some of the samples, with their crystals.
 
-        They are taken for the samples of the same id, where those are the same crystal.
+        They replace the samples with the same id, if the crystals are the same.
         """
         self.journal.add_earlier(
             (

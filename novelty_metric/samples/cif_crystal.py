@@ -194,7 +194,7 @@ class _Block:
 def _plain(text: str) -> str:
     """The text with line ends that gemmi reads; characters that CIF does not allow become ``~``.
 
-    So they harm no comment, and make no number of what is none.
+    So they do not affect comments, and do not turn other text into numbers.
     """
     text = text.lstrip("\ufeff").rstrip("\x1a\x00 \n")
     if "\r" in text:

@@ -33,8 +33,7 @@ def detect_format(path: Path | str) -> str:
     Raises
     ------
     InputError
-        If there is nothing at `path`, it is empty, it can't be opened, or it is none of the
-        formats.
+        If `path` does not exist, is empty, can't be opened, or has no known format.
     """
     path = Path(path)
     try:

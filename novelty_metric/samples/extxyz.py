@@ -1,9 +1,9 @@
 """Format ``extxyz``: extended XYZ, one frame per crystal.
 
 Of a frame the cell, the periodicity, the elements, the positions and the id are read, as ASE reads
-them, and an energy that is asked for; forces, stresses and whatever else a program notes can make
-no crystal unreadable. A frame that is damaged becomes a row with the reason, and reading goes on at
-the next one.
+them, and an energy that is asked for; forces, stresses and other values of a program cannot make a
+crystal unreadable. A damaged frame becomes a row with the reason, and reading continues with the
+next frame.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The frames in order. An id in the comment line of a frame is kept letter by letter.
 
-    A frame with a cell is taken as a crystal even if its ``pbc`` is false in all directions, which
-    is what ASE writes unless told otherwise; one that is periodic in some only is an error.
+    A frame with a cell is a crystal even if its ``pbc`` is false in all directions, which ASE
+    writes by default. A frame that is periodic in some directions only is an error.
 
     Raises
     ------

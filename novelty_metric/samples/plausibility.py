@@ -1,8 +1,8 @@
 """Check that the samples look like crystals, and that no unit or convention was mistaken.
 
 A file can't say whether its angles are degrees, its lengths ångström, or its coordinates
-fractional. A mistake there gives wrong verdicts and no error, so that what was read is held
-against what crystals are like. The limits are wide: the samples of the published models, and the
+fractional. A mistake there gives wrong verdicts without an error, so the samples are compared with
+typical properties of crystals. The limits are wide: the samples of the published models, and the
 Materials Project, stay well within them, and the wrong units do not.
 """
 

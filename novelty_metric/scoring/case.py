@@ -647,7 +647,7 @@ def is_same_crystal(sample: Sample, record: CrystalRecord | None, max_sites: int
 def failed_if_collapsed(relaxation: Relaxation) -> Relaxation:
     """The relaxation; it counts as failed if two atoms are implausibly close.
 
-    The potential has failed there, whatever energy it gives.
+    The energy of the potential has no meaning there.
     """
     if relaxation.structure is None:
         return relaxation

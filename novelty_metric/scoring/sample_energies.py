@@ -58,7 +58,7 @@ class SampleEnergies:
         Raises
         ------
         InputError
-            If only one of the two is said.
+            If only one of the two is given.
         """
         if per is None and scale is None:
             return None

@@ -41,7 +41,7 @@ class StepClock:
         ----------
         deadline : float or None
         grace : float
-            Share of the time until then for which steps without relaxation may go on beyond it.
+            Steps without relaxation may exceed the deadline by this fraction of the time until it.
         """
         self.deadline = self._end = deadline
         if deadline is not None and grace:

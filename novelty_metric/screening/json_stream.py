@@ -1,8 +1,8 @@
 """Reader for JSON larger than memory, value by value.
 
 `ijson` takes 4.0 s in place of 5.0 s for 200 MB of entries, and as much memory
-(``benchmarks/json_stream.py``). But it has to be told where the values stand, which differs from
-file to file, and it refuses NaN and Infinity, which Python's `json` writes.
+(``benchmarks/json_stream.py``). But it needs the place of the values, which differs between files,
+and it refuses NaN and Infinity, which Python's `json` writes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def json_values(
 ) -> Iterator[tuple[str, Any]]:
     """The values of a JSON text, each as large as can be decoded at once, with their places.
 
-    A small text is one value. Of a large one, arrays and objects are entered until what they hold
-    is small: every value comes out once, and none is skipped. Several texts one after the other, as
-    in JSON lines, are read one after the other.
+    A small text is one value. Large arrays and objects are divided until their items are small.
+    Every value is given once. Several texts one after the other, as in JSON lines, are read one
+    after the other.
 
     Parameters
     ----------

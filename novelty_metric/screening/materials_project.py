@@ -56,7 +56,7 @@ class MaterialsProjectHull:
     file : path, optional
         Any file of `novelty_metric.screening.formation_energies`; default `fetched_path`.
     energies : str
-        Whose energies are held against it: ``auto``, what fits the potential; or ``corrected``,
+        Kind of the energies compared with it: ``auto``, what fits the potential; or ``corrected``,
         ``uncorrected`` or ``formation``.
     """
 

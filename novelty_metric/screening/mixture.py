@@ -44,7 +44,7 @@ def cheapest_mixture(
     -----
     The simplex method, from the mixture of the pure elements, with the largest reduced cost first.
     These programmes are tiny (a few rows, some hundred columns): a general solver takes ten times
-    as long to be called as to solve one. Where exchanges go on without end, HiGHS takes over.
+    as long to be called as to solve one. If the exchanges do not end, HiGHS solves the problem.
     """
     n_elements = len(wanted)
     by_element = np.where(fractions == 1.0, energies, np.inf)

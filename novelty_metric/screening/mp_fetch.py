@@ -75,7 +75,7 @@ def fetch_materials_project(
     """Write a file of the current formation energies of the Materials Project.
 
     GGA and GGA+U with the MP2020 corrections. A file of the same version of the database is left as
-    it is. Pages that have arrived wait beside the file, and a broken transfer goes on from them.
+    it is. Received pages are stored beside the file, and a broken transfer continues from them.
 
     Parameters
     ----------

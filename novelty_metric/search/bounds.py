@@ -115,8 +115,8 @@ class CostBounds:
     mean of |p − q| over the two *sorted* lists is the least that any one-to-one pairing reaches
     (optimal transport on a line), so no atom map costs less.
 
-    An element without a number costs 102 on its site whatever lies there. If g sites of G and t
-    sites of T hold such elements, at least max(g, t) sites cost 102: that is the bound then.
+    An element without a number always costs 102 on its site. If g sites of G and t sites of T hold
+    such elements, at least max(g, t) sites cost 102: that is the bound then.
 
     What is asked of the whole reference goes through it by number of sites, so that it lies in
     memory in that order.

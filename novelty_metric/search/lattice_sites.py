@@ -108,11 +108,11 @@ def search_lattice_sites(
         `CostBounds.candidates`. A pair that was refused there is not counted as tested.
     k : int
     compiled : CompiledTest, optional
-        Of the generated crystal; what it lets through is put to pymatgen.
+        The test of the generated crystal; pymatgen tests the pairs that pass it.
     max_pair_tests : int, optional
-        Look at no more than so many pairs; the result is then marked unfinished if anything was
-        left that could have mattered. The count is of the pairs that a search in the order of the
-        first bounds has to look at; it is the same with and without `compiled`.
+        Maximum number of tested pairs; the result is marked unfinished if a remaining pair could
+        have been relevant. The count is of the pairs that a search in the order of the first bounds
+        has to look at; it is the same with and without `compiled`.
     """
     queue = _Queue(candidates, reference, max_pair_tests)
     best: Cheapest[RankedMatch] = Cheapest(k)

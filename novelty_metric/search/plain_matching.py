@@ -1,8 +1,8 @@
 """Plain matching: equality by pymatgen's `StructureMatcher()` with its defaults.
 
 Earlier papers count a crystal as novel, and two samples as one, by this rule. It differs from the
-duplicate test: both crystals are reduced once more and scaled to one volume, whatever theirs are,
-and one is never compared with a supercell of the other.
+duplicate test: both crystals are reduced again and always scaled to the same volume, and a crystal
+is never compared with a supercell of the other.
 """
 
 from __future__ import annotations

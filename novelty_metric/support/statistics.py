@@ -112,7 +112,7 @@ def newcombe(
     Raises
     ------
     ValueError
-        If the counts are not 0 ≤ hits ≤ total, or the correlation is none.
+        If the counts are not 0 ≤ hits ≤ total, or the correlation is invalid.
 
     Notes
     -----
@@ -146,10 +146,9 @@ def share_bounds(
 ) -> Bounds | None:
     """Lowest and highest share of hits, if some results and some members are unknown.
 
-    ``low  = hits / (total + may_join_miss)``: every undecided member is a miss, and whoever may
-    join as a miss does.
-    ``high = (hits + undecided + may_join_hit) / (total + may_join_hit)``: every undecided member is
-    a hit, and whoever may join as a hit does.
+    ``low  = hits / (total + may_join_miss)``: every undecided member is a miss, and all possible
+    misses are members. ``high = (hits + undecided + may_join_hit) / (total + may_join_hit)``: every
+    undecided member is a hit, and all possible hits are members.
 
     Parameters
     ----------

@@ -39,9 +39,8 @@ class _Stage:
 class ProgressLines:
     """Lines on the progress of a run: few, and none for a run of seconds.
 
-    An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within
-    ``with``: a thread looks at what it was told, so that a stage of which nothing is heard is
-    named too.
+    An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within ``with``.
+    A thread checks its state, so that a stage without progress is also named.
 
     Parameters
     ----------

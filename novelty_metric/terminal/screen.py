@@ -116,4 +116,4 @@ def _fitting(
     n_shown = len(short) if len(short) < room else max(room - 1, 0)
     hidden = len(short) - n_shown
     more = f"{hidden} more, and" if hidden else "shown"
-    return [*short[:n_shown], ("more", f"{more} with detail=full")]
+    return [*short[:n_shown], ("more", f"{more} in full with detail=full")]

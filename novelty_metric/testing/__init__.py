@@ -1,4 +1,4 @@
 """``pytest --novelty``: regression tests of novelty in a model's repository.
 
-pytest imports this package at every start, so whatever is heavy waits until a novelty test runs.
+pytest imports this package at every start, so slow imports happen only when a novelty test runs.
 """

@@ -33,7 +33,7 @@ class Watched:
     tolerance : Tolerance
     difference : Difference
     allowed : float or None
-        Largest change that is tolerated, from 0 to 1; None while it can't be told.
+        Largest change that is tolerated, from 0 to 1; None if it is unknown.
     status : Status
     """
 

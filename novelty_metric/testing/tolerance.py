@@ -72,7 +72,8 @@ def parse_tolerances(expression: str) -> tuple[Tolerance, ...]:
     Raises
     ------
     ValueError
-        In one line, if it is none, a share is unknown or named twice, or a number is too large.
+        In one line, if the expression is invalid, a share is unknown or named twice, or a number is
+        too large.
 
     Examples
     --------
