@@ -266,7 +266,7 @@ class Case:
             return False
         self.relaxation = dataclasses.replace(result, steps=rest.steps + result.steps + 1)
         self.energy_per_atom = result.energy_after
-        self.reduced = self.symmetry = self.duplicate = self.found = None
+        self.reduced = self.symmetry = self.duplicate = self.found = self.relaxation_rmsd = None
         self.unfinished, self.tried, self.at_rest, self.relaxed_parents = (), [], [], {}
         return True
 
@@ -317,9 +317,9 @@ class Case:
         self.leave_out, self.unknown_to_hull = index, True
 
     def measure_relaxation(self) -> None:
-        """Fill `relaxation_rmsd`, if the sample was relaxed."""
+        """Fill `relaxation_rmsd`, if the sample was relaxed and it is not known."""
         relaxed = None if self.relaxation is None else self.relaxation.structure
-        if relaxed is None or self.cleaned is None:
+        if relaxed is None or self.cleaned is None or self.relaxation_rmsd is not None:
             return
         with contextlib.suppress(Exception):  # too much to compare, or the matcher breaks
             self.relaxation_rmsd = rms_displacement(self.cleaned, relaxed)

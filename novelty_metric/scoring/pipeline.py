@@ -146,18 +146,15 @@ class Pipeline:
         self.resources.compile_ahead()
         cases = [case for case in cases if _is_usable(case)]
         as_given = [case for case in cases if case.converged is None]
-        not_reduced = [case for case in cases if case.reduced is None]
         relaxer = self.resources.relaxer
         if relaxer is not None and self.rules.relax_samples:
             self._relax_samples(as_given, relaxer)
         elif relaxer is not None:
             self._take_energies(as_given, relaxer)
-        for case in self.clock.each("reduce", not_reduced):
+        for case in self.clock.each("reduce", [case for case in cases if case.reduced is None]):
             case.reduce(self.rules.protocol)
         if relaxer is not None and self.rules.relax_samples:
             self._symmetrise(as_given, relaxer)
-            for case in self.clock.each("measure relaxations", not_reduced):
-                case.measure_relaxation()
 
     def screen(self, cases: Iterable[Case]) -> None:
         """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
@@ -185,6 +182,10 @@ class Pipeline:
         cases = [case for case in cases if case.error is None and case.reduced is not None]
         if cases:
             self.prepare_search()
+        # Not before: it needs the compiled search.
+        relaxed = [case for case in cases if case.relaxation is not None]
+        for case in self.clock.each("measure relaxations", relaxed):
+            case.measure_relaxation()
         for case in cases:
             case.new_prototype = self.resources.search.is_new_prototype(
                 case.symmetry, leave_out=case.leave_out
