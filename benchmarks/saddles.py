@@ -4,7 +4,8 @@ Relaxes generated crystals with the settings of `fast`, checks each for resting 
 relaxes it once more with its sites moved by 0.05 Å and its cell strained by 1 % at random. A
 crystal that the shake takes down by more than 0.005 eV/atom rested on a saddle. Prints how many of
 these the check finds, how many others it calls saddles, and how many crystals lie more than 0.02
-eV/atom above what the shake reaches, before and after the escape::
+eV/atom above what the shake reaches, before and after the escape. The check makes a shake of its
+own, with other random numbers::
 
     python benchmarks/saddles.py SAMPLES [SAMPLES ...] --crystals 20 --max-sites 10
 """
@@ -25,6 +26,7 @@ from novelty_metric.errors import CrystalError
 from novelty_metric.protocol import Minima, Protocol
 from novelty_metric.relaxation import Relaxation, RelaxSettings, RelaxTask
 from novelty_metric.relaxation.cache import RelaxationCache
+from novelty_metric.relaxation.minima import LOWER, SHAKE, STRAIN
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.composition import smact_valid
@@ -33,11 +35,8 @@ from novelty_metric.support.statistics import wilson
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-SHAKE, STRAIN = 0.05, 0.01
-"""Å, and the standard deviation of the strain."""
-
-LOWER, FAR = 0.005, 0.02
-"""eV/atom by which a shake goes down from a saddle, and from one that matters."""
+FAR = 0.02
+"""eV/atom by which a shake goes down from a saddle that matters; from any, by `LOWER`."""
 
 
 def main() -> None:
@@ -45,16 +44,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("samples", nargs="+", type=Path)
     parser.add_argument("--crystals", type=int, default=20, help="from each file")
+    parser.add_argument("--skip", type=int, default=0, help="crystals of each file")
     parser.add_argument("--max-sites", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the first crystal's shake")
     options = parser.parse_args()
     cells = [
-        cell for path in options.samples for cell in islice(chosen(path, options), options.crystals)
+        cell
+        for path in options.samples
+        for cell in islice(chosen(path, options), options.skip, options.skip + options.crystals)
     ]
     relaxer = PotentialRelaxer(Chgnet(), workers=1, cache=RelaxationCache())
     rests = [rest for rest in relaxed(relaxer, cells) if rest.converged and rest.structure]
     at_rest = [rest.structure for rest in rests if rest.structure is not None]
     escaped = relaxed(relaxer, at_rest, "escape")
-    shaken = relaxed(relaxer, [shake(cell, seed) for seed, cell in enumerate(at_rest)])
+    starts = [shake(cell, seed) for seed, cell in enumerate(at_rest, options.seed)]
+    shaken = relaxed(relaxer, starts)
     rows = [
         (
             one.structure.composition.reduced_formula if one.structure is not None else "",
@@ -76,18 +80,20 @@ def main() -> None:
                 f" {after:.4f} after the escape, {evaluations} evaluations"
             )
     say("saddles found", [saddle for _, before, _, saddle, _ in rows if before > LOWER])
+    minima = [row for row in rows if row[1] <= LOWER]
+    say("minima called saddles", [saddle for *_, saddle, _ in minima])
     say(
-        "minima called saddles",
-        [
-            saddle and after > before - LOWER
-            for _, before, after, saddle, _ in rows
-            if before <= LOWER
-        ],
+        "minima called saddles, and the end is not below the shaken one",
+        [saddle and after > before - LOWER for _, before, after, saddle, _ in minima],
     )
     say("far above the shaken one, before", [before > FAR for _, before, _, _, _ in rows])
     say("far above the shaken one, after", [after > FAR for _, _, after, _, _ in rows])
-    checks = [evaluations for _, _, _, saddle, evaluations in rows if not saddle]
-    print(f"evaluations of a check that finds a minimum: {np.mean(checks):.1f}")
+    for what in (True, False):
+        evaluations = [count for *_, saddle, count in rows if bool(saddle) is what]
+        print(
+            f"evaluations where a {'saddle' if what else 'minimum'} is found:"
+            f" {np.mean(evaluations):.1f} (median {np.median(evaluations):.0f})"
+        )
 
 
 def chosen(path: Path, options: argparse.Namespace) -> Iterator[Structure]:

@@ -262,7 +262,7 @@ def _key(task: RelaxTask, info: PotentialInfo, settings: RelaxSettings) -> str:
     if settings.optimizer in EVALUATED_ALONE:
         digest.update(b"alone")  # earlier results depended on the batch
     if task.minima != "keep":
-        digest.update(task.minima.encode() + b", three steps")  # earlier checks tried one
+        digest.update(task.minima.encode() + b", a shake")  # earlier checks made none
     if task.early_stopping is not None:
         digest.update(b"watched")  # which one does not matter: the trajectory is the same
     return digest.hexdigest()

@@ -3,8 +3,10 @@
 A relaxation that keeps its symmetry, or that starts where a force is zero by symmetry, can come to
 rest on a saddle: some direction that breaks the symmetry leads downhill, and no force says so. Here
 the direction of lowest curvature is searched with differences of forces, one evaluation for each
-product of the Hessian with a vector (E. R. Davidson, J. Comput. Phys. 17, 87 (1975)), and a step
-along it is tried.
+product of the Hessian with a vector (E. R. Davidson, J. Comput. Phys. 17, 87 (1975)), and a
+relaxation starts from a step along it. This search can fail, because potentials have kinks where
+neighbours enter their cutoff, and several ways can lead down. Therefore another relaxation starts
+from a random shake, unless the point is stiff. The point is a saddle if one of them ends lower.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
     from novelty_metric.relaxation.base import Evaluation, Geometry
 
+LOWER = 0.005
+"""A point is a saddle if a relaxation from near it ends lower by more than this (eV/atom)."""
+
 MOST_PRODUCTS = 12
 """Products of the Hessian with a vector for one check."""
 
@@ -33,7 +38,7 @@ NEGATIVE = -0.1
 """A lower curvature (eV/Å²) is tried; bonds have 5 to 50."""
 
 STIFF = 1.0
-"""Above this (eV/Å²) the lowest curvature need not be known better."""
+"""A point whose lowest curvature is above this (eV/Å²) is a minimum."""
 
 DIFFERENCE = 0.03
 """Longest displacement of an atom in a difference of forces (Å)."""
@@ -41,6 +46,13 @@ DIFFERENCE = 0.03
 STEPS = (0.1, 0.05, 0.025)
 """Longest displacement of an atom in the steps that are tried, one after the other (Å): in a narrow
 double well, the first one leads uphill on the other side."""
+
+FLAT = 0.001
+"""A relaxation starts from the first step even if the energy there is higher by this (eV/atom): the
+other coordinates have not adapted yet."""
+
+SHAKE, STRAIN = 0.05, 0.01
+"""Of a shake: displacement of each atom (Å), and standard deviation of the strain."""
 
 ALIKE = 0.9
 """An operation that leaves a direction unchanged to this degree (cosine) is kept on the way."""
@@ -63,7 +75,8 @@ class MinimumCheck:
     curvature : float
         Lowest one found (eV/Å²); an upper limit of the lowest there is.
     way_down : Geometry or None
-        Where the descent from a saddle starts, lower in energy; None for a minimum.
+        Where a relaxation to a lower minimum can start; None if no step along the direction of
+        lowest curvature leads down.
 
     Notes
     -----
@@ -129,14 +142,15 @@ class MinimumCheck:
         return settled and (error < self.curvature or self.curvature > STIFF) and error < before
 
     def _try(self, there: Point) -> None:
-        """Steps to either side: the lower one is the way down, if it is lower than here."""
+        """Steps to either side: the lower one is the way down, if it is low enough."""
         self._tried.append(there)
         done, other_side = divmod(len(self._tried), 2)
         if other_side:
             self._step_along(-self._lowest, STEPS[done])
             return
         lower = min(self._tried[-2:], key=lambda point: point.energy)
-        if lower.energy < self._here.energy - ENERGY_NOISE * self._n_sites:
+        limit = FLAT if done == 1 else -ENERGY_NOISE
+        if lower.energy < self._here.energy + limit * self._n_sites:
             self.way_down = self._cell.geometry(lower.x)
         if self.way_down is None and done < len(STEPS):
             self._step_along(self._lowest, STEPS[done])
@@ -188,3 +202,18 @@ class MinimumCheck:
 
     def _gradient(self, point: Point) -> NDArray[np.float64]:
         return np.asarray((-point.forces / self._scale).ravel())
+
+
+def shaken(geometry: Geometry) -> Geometry:
+    """The crystal with its sites moved by `SHAKE` and its cell strained by `STRAIN`, at random.
+
+    The random numbers have a fixed seed.
+    """
+    numbers = np.random.default_rng(1_000_000)  # benchmarks count their own seeds from 0
+    strain = numbers.normal(scale=STRAIN, size=(3, 3))
+    stretched = np.eye(3) + 0.5 * (strain + strain.T)
+    moves = numbers.normal(size=geometry.positions.shape)
+    moves *= SHAKE / np.linalg.norm(moves, axis=1, keepdims=True)
+    return type(geometry)(
+        geometry.numbers, geometry.cell @ stretched, geometry.positions @ stretched + moves
+    )

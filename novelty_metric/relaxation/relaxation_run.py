@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from novelty_metric.relaxation.base import (
     TrajectoryLog,
 )
 from novelty_metric.relaxation.frechet import FrechetCell
-from novelty_metric.relaxation.minima import MinimumCheck
+from novelty_metric.relaxation.minima import LOWER, STIFF, MinimumCheck, shaken
 from novelty_metric.relaxation.optimizers import (
     KEEPS_SYMMETRY,
     Optimizer,
@@ -45,16 +46,32 @@ EXPLODED = 3.0
 EXPLODED_STEPS = 25
 
 
-MOST_DESCENTS = 3
-"""Saddles from which one relaxation goes down."""
+MOST_CHECKS = 3
+"""Checks for a saddle in one relaxation."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Rest:
-    """A crystal at rest, and its energy (eV/atom)."""
+    """Where the optimiser ended, converged or after its last move.
+
+    Attributes
+    ----------
+    structure : Structure
+        In the given cell.
+    energy : float
+        eV/atom.
+    converged : bool
+    geometry : Geometry
+        In the cell that is relaxed.
+    evaluation : Evaluation
+        Of it.
+    """
 
     structure: Structure
     energy: float
+    converged: bool
+    geometry: Geometry
+    evaluation: Evaluation
 
 
 class RelaxationRun:
@@ -80,8 +97,10 @@ class RelaxationRun:
     -----
     Converged is a point whose largest force row, cell rows included, is below ``fmax``, as for
     ASE's optimisers. After ``max_steps`` moves the relaxation ends where the optimiser stands.
-    The way down from a saddle is a relaxation of its own, with as many moves; at most
-    `MOST_DESCENTS` of them are made. One that fails leaves the saddle as the result.
+    With `minima`, further relaxations start near the first point of rest and near lower ones, each
+    with as many moves: one from the step that a check finds (at most `MOST_CHECKS` checks), and one
+    from a shake of the first point. The lowest end is the result if it lies more than `LOWER` below
+    the first point. A further relaxation that fails changes nothing.
 
     Where the optimiser is one of `KEEPS_SYMMETRY`, a crystal whose cell is not the smallest
     is relaxed in its primitive cell. All that is asked of the run is said in the given cell.
@@ -101,13 +120,15 @@ class RelaxationRun:
         self._early_stopping = early_stopping
         self._minima = minima
         self._check: MinimumCheck | None = None
-        self._saddles: list[_Rest] = []
-        self._checked = False
+        self._starts: deque[Geometry] = deque()
+        self._rests: list[_Rest] = []
+        self._checked: list[_Rest] = []
         self._moves_before = 0
         self._log: list[tuple[int, float, float, Geometry]] = []
         self._ended: Ended | None = None
         self._optimizer: Optimizer | None = None
         self._energy_before: float | None = None
+        self._start_energy = math.nan
         self._converged = False
         self._steps = 0
         self._steps_above = 0
@@ -141,7 +162,6 @@ class RelaxationRun:
         assert self.geometry is None
         common: dict[str, Any] = {
             "energy_before": self._energy_before,
-            "saddle": bool(self._saddles) if self._checked else None,
             "steps": self._steps,
             "seconds": self.seconds,
             "trajectory": self._trajectory(),
@@ -150,21 +170,25 @@ class RelaxationRun:
             return Relaxation(
                 structure=None, error=self._error, repeatable=self._repeatable, **common
             )
-        end = self._saddles[-1] if self._saddles and self._optimizer is None else self._rest()
-        first = self._saddles[0] if self._saddles else end
-        shown = first if self._minima == "check" else end
+        first, lowest = self._rests[0], self._lowest()
+        below = first.energy - lowest.energy
+        end = first if self._minima == "check" and self._ended is None else lowest
         return Relaxation(
-            structure=shown.structure,
-            energy_after=shown.energy,
-            converged=self._converged or shown is not end,
+            structure=end.structure,
+            energy_after=end.energy,
+            converged=end.converged,
             ended=self._ended,
-            energy_below=first.energy - end.energy if self._checked else None,
+            saddle=below > 0 if self._checked else None,
+            energy_below=below if self._checked else None,
             **common,
         )
 
-    def _rest(self) -> _Rest:
-        assert self._optimizer is not None
-        return _Rest(self._standing(), self._optimizer.here.energy / self._cell.n_sites)
+    def _lowest(self) -> _Rest:
+        """The lowest point of rest; the first one unless it is more than `LOWER` above."""
+        if self._ended is not None:
+            return self._rests[-1]
+        lowest = min(self._rests, key=lambda rest: rest.energy)
+        return lowest if lowest.energy < self._rests[0].energy - LOWER else self._rests[0]
 
     def _standing(self) -> Structure:
         """The crystal where the optimiser stands."""
@@ -200,13 +224,14 @@ class RelaxationRun:
         there = self._cell.point(self._x, evaluation)
         energy = evaluation.energy / self._cell.n_sites
         if self._optimizer is None:
-            self._energy_before = energy
+            self._start_energy = energy
+            if self._energy_before is None:
+                self._energy_before = energy
             self._optimizer = make_optimizer(
                 self._settings.optimizer, self._cell, there, self._settings.fmax
             )
         else:
-            assert self._energy_before is not None
-            rise = energy - self._energy_before
+            rise = energy - self._start_energy
             self._steps_above = self._steps_above + 1 if rise > EXPLODED else 0
             if self._steps_above == EXPLODED_STEPS:
                 self._fail(f"the crystal exploded ({rise:.1f} eV/atom above its start)")
@@ -221,38 +246,51 @@ class RelaxationRun:
             here = self._given_cell(there.x)
             self._log.append((self._steps, energy, there.largest, here))
             self._ended = self._early_stopping.decide(energy, there.largest, self._standing)
-        if self._converged and self._minima != "keep" and len(self._saddles) < MOST_DESCENTS:
-            self._begin_check(evaluation)
-            return
         moves = self._steps - self._moves_before
         if self._converged or self._ended or moves >= self._settings.max_steps:
-            self.geometry = None
+            self._come_to_rest(evaluation)
             return
         self._steps += 1
         self._evaluate_next(self._optimizer.propose())
 
-    def _begin_check(self, evaluation: Evaluation) -> None:
-        """Whether the point that was just evaluated is a saddle."""
+    def _come_to_rest(self, evaluation: Evaluation) -> None:
+        """Record where the optimiser has ended, and look for a lower minimum if asked to."""
+        assert self._optimizer is not None
         assert self.geometry is not None
-        self._checked = True
-        self._check = MinimumCheck(replace(self.geometry, symmetry=None), evaluation)
-        self.geometry = self._check.geometry
-        self._steps += 1
+        energy = self._optimizer.here.energy / self._cell.n_sites
+        geometry = replace(self.geometry, symmetry=None)  # the check breaks it
+        self._rests.append(_Rest(self._standing(), energy, self._converged, geometry, evaluation))
+        self.geometry = None
+        if self._minima != "keep" and self._ended is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin the next relaxation, or the check of the lowest point of rest; or end."""
+        self._check = None
+        lowest = self._lowest()
+        if self._starts:
+            self._steps += 1
+            self._moves_before = self._steps
+            self._optimizer = None
+            self._start(self._starts.popleft())
+        elif lowest.converged and lowest not in self._checked and len(self._checked) < MOST_CHECKS:
+            self._checked.append(lowest)
+            self._check = MinimumCheck(lowest.geometry, lowest.evaluation)
+            self.geometry = self._check.geometry
+            self._steps += 1
 
     def _advance_check(self, check: MinimumCheck, evaluation: Evaluation) -> None:
-        """Take an answer that the check has asked for; go down if it has found a saddle."""
+        """Take an answer that the check has asked for; at its end, relax from where it says."""
         check.tell(evaluation)
         self.geometry = check.geometry
         if self.geometry is not None:
             self._steps += 1
             return
-        self._check = None
         if check.way_down is not None:
-            self._saddles.append(self._rest())
-            self._optimizer, self._converged = None, False
-            self._steps += 1
-            self._moves_before = self._steps
-            self._start(check.way_down)
+            self._starts.append(check.way_down)
+        if len(self._checked) == 1 and check.curvature < STIFF:
+            self._starts.append(shaken(self._rests[0].geometry))
+        self._go_on()
 
     def _start(self, geometry: Geometry) -> None:
         """Begin to relax this crystal."""
@@ -276,13 +314,9 @@ class RelaxationRun:
     def _fail(self, reason: str, *, repeatable: bool = True) -> None:
         self.geometry = None
         if self._checked and repeatable:
-            # What was at rest stays the result: beyond it, nothing was to be had.
-            self._converged = True
-            self._check = None
-            if self._saddles:
-                self._optimizer = None
-            return
-        self._error, self._repeatable = reason, repeatable
+            self._go_on()  # the points of rest found so far stay
+        else:
+            self._error, self._repeatable = reason, repeatable
 
 
 def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relaxation | None:

@@ -16,7 +16,14 @@ from novelty_metric.relaxation import PotentialInfo, Relaxation, RelaxSettings, 
 from novelty_metric.relaxation.base import Evaluation, Geometry
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.evaluators import AseEvaluator
-from novelty_metric.relaxation.minima import MOST_PRODUCTS, MinimumCheck
+from novelty_metric.relaxation.minima import (
+    LOWER,
+    MOST_PRODUCTS,
+    SHAKE,
+    STRAIN,
+    MinimumCheck,
+    shaken,
+)
 from novelty_metric.relaxation.relaxation_run import RelaxationRun, geometry_of
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
@@ -149,6 +156,56 @@ def test_a_narrow_double_well_is_left_by_a_shorter_step(monkeypatch: pytest.Monk
     (result,) = relaxed([on_top()], "escape")
     assert result.converged and result.saddle is True
     assert result.energy_below == pytest.approx(DoubleWell.DEPTH / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize("escape", [True, False])
+def test_a_shake_leads_down_where_no_step_is_tried(
+    monkeypatch: pytest.MonkeyPatch, escape: bool
+) -> None:
+    monkeypatch.setattr("novelty_metric.relaxation.minima.NEGATIVE", -np.inf)
+    if not escape:
+        monkeypatch.setattr("novelty_metric.relaxation.relaxation_run.STIFF", -np.inf)
+    (result,) = relaxed([on_top()], "escape")
+    assert result.converged and result.saddle is escape
+    assert result.energy_below == pytest.approx(escape * DoubleWell.DEPTH / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize(("depth", "saddle"), [(2.2 * LOWER, True), (1.8 * LOWER, False)])
+def test_a_shallow_well_is_not_left(
+    monkeypatch: pytest.MonkeyPatch, depth: float, saddle: bool
+) -> None:
+    monkeypatch.setattr(DoubleWell, "DEPTH", depth)
+    monkeypatch.setattr(DoubleWell, "WELL", 0.1)
+    (result,) = relaxed([on_top()], "escape")
+    assert result.converged and result.saddle is saddle
+    assert result.energy_below == pytest.approx(saddle * depth / 2, abs=1e-4)
+    assert result.energy_before == pytest.approx(depth / 2)
+
+
+def test_a_relaxation_that_fails_below_a_saddle_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluate = DoubleWell._one
+
+    def near_the_saddle(self: DoubleWell, geometry: Geometry) -> Evaluation:
+        apart = geometry.positions[1] - geometry.positions[0] - geometry.cell.sum(axis=0) / 2
+        return Evaluation.failed("lost") if abs(apart[0]) > 0.3 else evaluate(self, geometry)
+
+    monkeypatch.setattr(DoubleWell, "_one", near_the_saddle)
+    (result,) = relaxed([on_top()], "escape")
+    assert (result.converged, result.saddle, result.error) == (True, False, None)
+    assert result.energy_after == pytest.approx(DoubleWell.DEPTH / 2)
+
+
+def test_a_shake_moves_each_atom_as_far_and_strains_the_cell() -> None:
+    start = geometry_of(on_top(0.3))
+    moved = shaken(start)
+    deformation = np.linalg.solve(start.cell, moved.cell)
+    assert deformation == pytest.approx(deformation.T)
+    assert 0 < np.abs(deformation - np.eye(3)).max() < 4 * STRAIN
+    moves = moved.positions - start.positions @ deformation
+    assert np.linalg.norm(moves, axis=1) == pytest.approx(SHAKE)
+    assert np.array_equal(moved.positions, shaken(start).positions)
 
 
 @pytest.mark.parametrize("minima", ["check", "escape"])
