@@ -143,8 +143,8 @@ class TrajectoryLog:
 class RelaxTask:
     """A crystal that waits for relaxation; `key` comes back with its result.
 
-    With `minima` other than ``"keep"``, its end is checked for being a saddle: ``"escape"`` goes on
-    from there to a minimum, ``"check"`` does so too, but only to say how far below it lies.
+    With `minima` other than ``"keep"``, its end is checked for a saddle. With ``"escape"``, the
+    result is the minimum below; with ``"check"``, it is the saddle and the depth of that minimum.
     """
 
     key: Hashable
@@ -167,11 +167,12 @@ class Relaxation:
     ended : Ended or None
         Why early stopping ended it, before it converged.
     saddle : bool or None
-        It came to rest on a saddle on its way or at its end; None where that was not checked.
+        The first point of rest is a saddle: another relaxation from near it ends more than
+        `novelty_metric.relaxation.minima.LOWER` below. None if this was not checked.
     energy_below : float or None
-        How far below the first point of rest the lowest one lies that was found (eV/atom).
+        How far the minimum is below that saddle (eV/atom); 0 if the point is no saddle.
     steps : int
-        Moves made, those of the checks included.
+        Number of moves, including those of the checks and of the further relaxations.
     seconds : float
     error : str or None
         Why it failed, in one line.
