@@ -288,7 +288,7 @@ def symmetrised(
 def _analyzer(
     structure: Structure, symprec: float, angle_tolerance: float
 ) -> SpacegroupAnalyzer | None:
-    """What spglib finds, through pymatgen; None where it finds nothing."""
+    """The symmetry by spglib, through pymatgen; None if spglib finds none."""
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
     if min(structure.lattice.abc) < SHORTEST_PERIOD:

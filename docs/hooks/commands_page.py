@@ -1,4 +1,4 @@
-"""The page of the commands: what each prints for `--help`."""
+"""The page of the commands, with the `--help` text of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def markdown() -> str:
 
 
 def _shown(words: list[str]) -> str:
-    """What the command line prints for the help on these words."""
+    """The help text of the command line for these arguments."""
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream):
         status = cli.main([*words, "--help"])

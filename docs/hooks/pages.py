@@ -1,4 +1,4 @@
-"""What mkdocs is told beyond its config: pages made from the code, pages from outside `docs`.
+"""Hooks of mkdocs: pages made from the code, and pages from outside `docs`.
 
 The settings, commands and files are generated each time the site is built, so that they can't fall
 behind the code. Readmes of other folders become pages, and links between files of the repository
@@ -71,7 +71,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
 
 def figures() -> str:
-    """Every kind of picture with what it shows; the pictures are those of the analyses' page."""
+    """All kinds of pictures with descriptions; the pictures are those of the analyses page."""
     return "\n".join(
         f"## {spec.title}\n\n{spec.shows}\n\n![{spec.title}](gallery/{spec.name}.png)\n"
         for spec in FIGURES

@@ -53,7 +53,7 @@ _SELECT = re.compile(r"\$\{oc\.select:(?P<key>[^,}]+),(?P<other>[^}]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A key of a config: its dotted name, its value as it is written, the comment above it."""
+    """A key of a config: its dotted name, its value as text, the comment above it."""
 
     name: str
     value: str
@@ -62,7 +62,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A config: what its first lines say, the configs that it starts from, and its keys."""
+    """A config: its first comment, its defaults, and its keys."""
 
     name: str
     about: str
@@ -117,7 +117,7 @@ def _comment(lines: list[str], line: int, top: int) -> str:
 
 
 def _plain(comment: list[str]) -> str:
-    """The words of a comment; what is set in, a command, stands between backticks."""
+    """The text of a comment; an indented command gets backticks."""
     words = []
     for line in comment:
         text = line.strip().removeprefix("#")
@@ -135,7 +135,7 @@ def _words(default: Any) -> str:
 
 
 def meaning(setting: Setting) -> str:
-    """What a key is for."""
+    """The purpose of a key."""
     is_target = setting.name.rpartition(".")[2] == "_target_"
     return _TARGET if is_target and not setting.comment else setting.comment
 
@@ -227,7 +227,7 @@ def _table(config: ConfigFile, prefix: str = "") -> str:
 
 
 def _value(text: str) -> str:
-    """A default in words, where it is taken from another setting."""
+    """A description of a default that comes from another setting."""
     if text == "???":
         return "required"
     selected = _SELECT.fullmatch(text)
@@ -251,7 +251,7 @@ def _protocol() -> str:
 
 
 class _Recorder:
-    """Takes pytest's place when the plugin declares its options."""
+    """Stands in for pytest when the plugin declares its options."""
 
     def __init__(self) -> None:
         self.options: list[tuple[str, str]] = []

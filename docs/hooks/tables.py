@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """A table of cells in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
 def code(text: str) -> str:
-    """Text as code, also in a cell; nothing where there is none."""
+    """Text as code, also in a cell; empty for empty text."""
     if not text:
         return ""
     # Markdown's own marks can hold neither a backtick nor, in a cell, a bar.
@@ -22,7 +22,7 @@ def code(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Plain text that Markdown takes for nothing else, on one line."""
+    """Plain text on one line, escaped for Markdown."""
     return _escaped(" ".join(text.split()))
 
 

@@ -193,7 +193,7 @@ class Coverage:
 
 
 def neighbours(prototype: Prototype) -> set[Prototype]:
-    """Possible prototypes in which one orbit has another position with as many sites."""
+    """Possible prototypes that differ in one orbit, moved to a position of as many sites."""
     group, letters = prototype.space_group, prototype.letters
     sizes = primitive_multiplicities(group)
     found = set()

@@ -70,7 +70,7 @@ def is_possible(space_group: int, letters: Letters) -> bool:
 
 @functools.cache
 def count_prototypes(space_group: int, max_sites: int = MAX_SITES) -> int:
-    """Number of prototypes of a space group with at most so many sites in the primitive cell.
+    """Number of prototypes of a space group up to a maximum number of sites in the primitive cell.
 
     The multisets with n sites are the coefficient of xⁿ in a product over Wyckoff positions of m
     sites: 1 + xᵐ where no coordinate is free (one orbit at most), 1/(1 − xᵐ) where one is. The

@@ -54,12 +54,12 @@ class Schedule:
         return step % n == 0 if seen is None else step // n > seen // n
 
     def is_measured(self, step: int) -> bool:
-        """True if the weights after so many steps were evaluated last."""
+        """True if the weights after this number of steps were evaluated last."""
         return step == self._last_step
 
     def note(self, step: int | None, epoch: int | None = None) -> None:
-        """Record the evaluation of the weights after so many steps, at the end of this epoch if
-        given.
+        """Record the evaluation of the weights after this number of steps, at the end of an epoch
+        if given.
         """
         self._last_step = step
         if epoch is not None:

@@ -130,7 +130,7 @@ class Scorer:
         )
 
     def _after(self, started: float, budgets: float) -> float | None:
-        """The time after so many budgets; None without a budget."""
+        """The time after this multiple of the budget; None without a budget."""
         return started + budgets * self._budget if self._budget else None
 
     def prepare(self) -> None:

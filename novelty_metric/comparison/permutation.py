@@ -51,7 +51,7 @@ def paired_p_value(pairs: Mapping[tuple[Outcome, Outcome], int]) -> float:
     same_total = same_hits + pairs.get((_MISS, _MISS), 0)
 
     def share(firsts: list[Any]) -> Any:
-        """The share if so many crystals of each kind have their first result."""
+        """The share, given the number of crystals of each kind that have their first result."""
         hits: Any = same_hits
         total: Any = same_total
         for (first, second), size, n_first in zip(_KINDS, sizes, firsts, strict=True):

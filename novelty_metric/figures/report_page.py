@@ -207,7 +207,9 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _mismatches(runs: Sequence[Run]) -> list[str]:
-    """Settings in which a run differs from the first, so that their figures are not comparable."""
+    """Settings that differ between a run and the first run, so that their figures are not
+    comparable.
+    """
     first = runs[0]
     return [
         f"{mismatch.what}: {mismatch.before} for {first.name}, {mismatch.after} for {other.name}"

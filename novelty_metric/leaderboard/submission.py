@@ -253,8 +253,8 @@ class Submission:
     licence: Line | None
     demonstration: Flag
     selected: Paragraph | None
-    """How the crystals were selected before publication, in one sentence; such submissions are
-    shown in a separate section and never ranked. None: they were not selected.
+    """Description of the selection before publication, in one sentence. Such submissions are shown
+    in a separate section and never ranked. None: no selection.
     """
     null_model: Word | None
     training_set: TrainingSet

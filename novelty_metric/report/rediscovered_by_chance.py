@@ -36,7 +36,7 @@ class NullModelFound:
     groups: tuple[int, ...]
 
     def expected(self, drawn: int) -> float | None:
-        """Mean number of crystals matched by so many of its samples; None if it has fewer samples.
+        """Mean number of crystals that a draw of its samples matches; None if it has fewer samples.
 
         Parameters
         ----------

@@ -307,7 +307,9 @@ def _packed(row: CrystalResult) -> bytes:
 
 
 def _other_run(kept: str | None, own: str, kept_draw: Draw | None, draw: Draw) -> str | None:
-    """How the journal's run differs, and what to do; None if the run can continue."""
+    """Error message if the journal belongs to another run, with what to do; None if the run can
+    continue.
+    """
     if kept is None:
         return None
     if kept != own:

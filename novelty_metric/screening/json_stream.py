@@ -126,7 +126,7 @@ class _Reader:
         return key
 
     def _read(self, least: int = 1) -> bool:
-        """Read at least so many characters, drop the parsed ones; True if more text follows."""
+        """Read at least `least` characters, drop the parsed ones; True if more text follows."""
         parts = [self._text[self._at :]]
         size = len(parts[0])
         while not self._ended and (len(parts) == 1 or size < least):

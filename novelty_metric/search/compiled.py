@@ -78,8 +78,9 @@ LONGEST_SEARCH = 5.0
 
 MOST_WORK_OF_EQUALS = 2 * 10**9
 MOST_WORK_OF_ALL_EQUALS = 4 * 10**9
-"""The same limit for a pair tested for equality, elements included (two seconds); and for all pairs
-of a duplicate test, a confirmation or a grouping, plus `MOST_WORK_OF_A_PAIR` for each further pair.
+"""The same limit for a pair in a test of equality, elements included (two seconds). The second
+limit is for all pairs of a duplicate test, a confirmation or a grouping, plus `MOST_WORK_OF_A_PAIR`
+for each further pair.
 """
 
 MOST_POINTS = 2 * 10**5

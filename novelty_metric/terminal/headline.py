@@ -72,7 +72,7 @@ def rediscovery_line(found: Rediscovery) -> str:
 
 
 def by_chance_line(found: Rediscovery) -> str:
-    """The numbers that null models match with as many samples, if they have so many."""
+    """Numbers of crystals that null models match with equally many samples, if they have enough."""
     numbers = []
     for one in found.null_models:
         expected = one.expected(found.n_samples)

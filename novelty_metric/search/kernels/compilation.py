@@ -110,7 +110,7 @@ def internal(function: Function) -> Function:
     resolve = made.get_call_template
 
     def without_literals(args: Any, kws: Any) -> Any:
-        """Resolve a call. Numbers are not literals, because numba would compile anew for each."""
+        """Resolve a call. Numbers are not literals; numba would compile the function for each."""
         kws = {name: types.unliteral(kind) for name, kind in kws.items()}
         return resolve(tuple(types.unliteral(kind) for kind in args), kws)
 
