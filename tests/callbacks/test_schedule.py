@@ -41,6 +41,19 @@ def table() -> list[tuple[str, str, list[tuple[int, int]]]]:
 
 
 ROWS = table()
+OTHER_WAYS = 3
+"""Every so many of the rows are trained in the other ways too; with --slow all of them."""
+
+
+def in_each_way(rows: list[Any], *ways: Any) -> list[Any]:
+    """All rows in the first way, and some in each of the others."""
+    return [
+        pytest.param(
+            *row, way, marks=[pytest.mark.slow] if at and (place + at) % OTHER_WAYS else []
+        )
+        for at, way in enumerate(ways)
+        for place, row in enumerate(rows)
+    ]
 
 
 def settings(text: str) -> dict[str, Any]:
@@ -102,8 +115,10 @@ def test_the_table_is_there() -> None:
     assert len({row[:2] for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize("way", ["plain", "asynchronous", "watched"])
-@pytest.mark.parametrize(("callback", "trainer", "expected"), ROWS)
+@pytest.mark.parametrize(
+    ("callback", "trainer", "expected", "way"),
+    in_each_way(ROWS, "plain", "asynchronous", "watched"),
+)
 def test_what_the_table_says_is_evaluated(
     tmp_path: Path, callback: str, trainer: str, expected: list[tuple[int, int]], way: str
 ) -> None:
@@ -144,8 +159,10 @@ RESUMED = [
 ]
 
 
-@pytest.mark.parametrize("kept", [{"every_n_train_steps": 1}, {}], ids=["steps", "default"])
-@pytest.mark.parametrize(("callback", "trainer", "expected"), RESUMED)
+@pytest.mark.parametrize(
+    ("callback", "trainer", "expected", "kept"),
+    in_each_way(RESUMED, {"every_n_train_steps": 1}, {}),
+)
 def test_a_resumed_training_repeats_no_evaluation(
     tmp_path: Path,
     callback: str,

@@ -71,7 +71,7 @@ def agree(structures: list[Structure], batched: BatchedChgnet, own) -> None:
 
 
 def test_as_chgnet_itself(batched: BatchedChgnet, own) -> None:
-    agree(prototypes(24), batched, own)
+    agree(prototypes(40), batched, own)
 
 
 @pytest.mark.slow

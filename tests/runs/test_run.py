@@ -43,7 +43,7 @@ def metric(**options: Any) -> SubstitutionNovelty:
 
 
 def packaged() -> list[Sample]:
-    found = list(read_samples(packaged_samples_path()))
+    found = list(read_samples(packaged_samples_path()))[::2]
     # Copies and what is not a crystal, in other parts than the first ones.
     again = [Sample(f"again-{sample.id}", sample.structure) for sample in found[:12]]
     return [*found, *again, Sample("broken", None, "cut short")]
@@ -193,7 +193,7 @@ def test_a_worker_that_dies_loses_no_other_result(
     @contextmanager
     def make() -> Iterator[pools.Pool]:
         with ProcessPoolExecutor(
-            2,
+            1 if always else 2,  # each death costs a start of all
             mp_context=multiprocessing.get_context("spawn"),
             initializer=deadly,
             initargs=(str(tmp_path / "killed"), always),
@@ -231,7 +231,7 @@ def test_one_relaxes_while_others_search(tmp_path: Path) -> None:
     potential = AseCalculator({**calculator, "smooth": True}, name="lennard-jones", version="1")
     settings: dict[str, Any] = {"relaxer": potential, "hull": "none", "cache": False}
     settings |= {"scope": "all", "exhaustive": True}
-    samples = [*packaged()[:14], packaged()[-1]]
+    samples = [*packaged()[:8], packaged()[-1]]
     with SubstitutionNovelty("aflow", "fast", **settings) as own:
         own.update_samples(samples)
         expected = own.compute()
@@ -239,8 +239,8 @@ def test_one_relaxes_while_others_search(tmp_path: Path) -> None:
         run.score(samples)
         found, rows = run.report(), list(run.rows())
         run.finish()
-    assert found.counts_all == expected.counts_all and sum(found.counts_all.values()) > 10
-    assert sum(row.n_relaxations or 0 for row in rows) > 20
+    assert found.counts_all == expected.counts_all and sum(found.counts_all.values()) > 5
+    assert sum(row.n_relaxations or 0 for row in rows) > 10
     for row, other in zip(rows, expected.results, strict=True):
         assert (row.id, row.verdict, row.parent_id) == (other.id, other.verdict, other.parent_id)
         assert [tried.relaxed for tried in row.parents] == [t.relaxed for t in other.parents]
@@ -370,8 +370,8 @@ def killed(start: Start, folder: Path, words: tuple[str, ...], delays: list[floa
 
 def test_a_command_that_is_killed_goes_on(start: Start, tmp_path: Path) -> None:
     words = ("relaxer=none", "hull=none", "part=4", "scope=all")
-    assert start(tmp_path / "whole", *words).wait() == 0
-    assert killed(start, tmp_path / "killed", words, [0.0, 0.5])
+    assert main(["score", f"out={tmp_path / 'whole'}", *words]) == 0
+    assert killed(start, tmp_path / "killed", words, [0.3])
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 

@@ -48,6 +48,7 @@ for epoch in range(2):
 monitor.close()
 """,
 }
+SLOW = ("reference build", "deterministic")
 GUARD = 'if __name__ == "__main__":'
 
 
@@ -63,7 +64,7 @@ def run(tmp_path: Path, run_python: Callable[..., Any]) -> Callable[[str], Any]:
 
 @pytest.mark.parametrize(
     "where",
-    [pytest.param(w, marks=pytest.mark.slow) if w == "deterministic" else w for w in SCRIPTS],
+    [pytest.param(w, marks=pytest.mark.slow) if w in SLOW else w for w in SCRIPTS],
 )
 def test_without_its_guard(where: str, run: Callable[[str], Any]) -> None:
     if where == "dask":
@@ -80,7 +81,7 @@ def test_without_its_guard(where: str, run: Callable[[str], Any]) -> None:
 
 
 def test_with_its_guard(run: Callable[[str], Any]) -> None:
-    lines = SCRIPTS["executor"].splitlines()
+    lines = SCRIPTS["executor"].replace("workers=2", "workers=1").splitlines()
     guarded = "\n".join([GUARD, *(f"    {line}" for line in lines)])
     done = run(guarded)
     assert done.returncode == 0, done.stderr

@@ -33,9 +33,12 @@ def models(project: pytest.Pytester, text: str = MODELS) -> None:
     project.makepyfile(test_models=text)
 
 
+LIGHTER = ("-p", "no:hypothesispytest")
+"""The plugin of hypothesis would load hypothesis again every time."""
+
+
 def run(project: pytest.Pytester, *words: str) -> pytest.RunResult:
-    # The plugin of hypothesis would load hypothesis again every time.
-    return project.runpytest_inprocess("-p", "no:hypothesispytest", *words)
+    return project.runpytest_inprocess(*LIGHTER, *words)
 
 
 def baseline(project: pytest.Pytester, name: str = BASELINE) -> dict[str, Any]:
@@ -724,7 +727,7 @@ def test_two_workers_report_as_one(project: pytest.Pytester) -> None:
     project.makefile(".yaml", novelty_release="samples: ten.json\nmodel: release")
     run(project, "--novelty", "-k", "not 7").assert_outcomes(failed=4, deselected=1)
     words = ("--novelty", "-n", "2", "--novelty-report=r.json", "--junit-xml=j.xml")
-    second = project.runpytest_subprocess(*words)
+    second = project.runpytest_subprocess(*LIGHTER, *words)
     second.assert_outcomes(passed=4, failed=1)  # the new one
     assert len(list((project.path / "novelty_baselines").glob("*.json"))) == 5
     second.stdout.fnmatch_lines(["novelty: reference *three.arrow, protocol fast"])
