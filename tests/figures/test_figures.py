@@ -87,6 +87,10 @@ REPORTS = {
 }  # fmt: skip
 
 
+SLOW = ("undecided", "none eligible")
+"""Drawn with --slow: "empty" and "nothing known" lack as much."""
+
+
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     return Reference.from_structures([cube(a) for a in (3.5, 3.9, 4.0, 4.4)])
@@ -99,7 +103,10 @@ def reference() -> Reference:
     # What other libraries left behind in this process may be collected during this test.
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in REPORTS],
+)
 def test_every_figure_is_drawn(name: str, reference: Reference, thorough: bool) -> None:
     report = REPORTS[name]
     drawn = dict(draw_figures(report, reference))
