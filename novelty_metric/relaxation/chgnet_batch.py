@@ -22,6 +22,7 @@ Architecture: Deng et al., Nat. Mach. Intell. 5, 1031 (2023).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,17 +35,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from novelty_metric.relaxation.base import Geometry
 from novelty_metric.relaxation.bond_gradients import batch_budget, evaluations_of, reproducible
 from novelty_metric.relaxation.distinct import Distinct, find_distinct
-from novelty_metric.relaxation.neighbors import Neighbors, compile_kernels, find_neighbors
+from novelty_metric.relaxation.gated_layer import NORM_EPS, Gate, Pairs, Terms
+from novelty_metric.relaxation.neighbors import Neighbors, find_neighbors
 
 if TYPE_CHECKING:
-    from novelty_metric.relaxation.base import Evaluation, Geometry
+    from novelty_metric.relaxation.base import Evaluation
 
 _SQRT_PI = math.sqrt(math.pi)
-
-_NORM_EPS = 1e-5
-"""Added to the variance by CHGNet's layer norms: the default of torch."""
 
 CPU_BUDGET = 3000.0
 """Bonds and angles of a batch on a processor: about eight crystals of ten atoms."""
@@ -71,29 +71,6 @@ class ChgnetWeights:
 
 
 @dataclass(frozen=True)
-class _Gate:
-    """Second half of a gated layer: for the core and the gate, weights, bias and norm."""
-
-    weights: tuple[Tensor, Tensor] | None
-    biases: tuple[Tensor, Tensor]
-    norms: tuple[tuple[Tensor, Tensor, float], tuple[Tensor, Tensor, float]]
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """What passes the gate, (n, width), from the sums of the first linear layers."""
-        if self.weights is None:
-            core, gate = hidden.chunk(2, dim=1)
-        else:
-            core, gate = functional.silu(hidden).chunk(2, dim=1)
-            core = torch.addmm(self.biases[0], core, self.weights[0])
-            gate = torch.addmm(self.biases[1], gate, self.weights[1])
-        (core_scale, core_shift, core_eps), (gate_scale, gate_shift, gate_eps) = self.norms
-        width = (core.shape[1],)
-        core = functional.layer_norm(core, width, core_scale, core_shift, core_eps)
-        gate = functional.layer_norm(gate, width, gate_scale, gate_shift, gate_eps)
-        return functional.silu(core) * torch.sigmoid(gate)
-
-
-@dataclass(frozen=True)
 class _AngleLayer:
     """A layer on angles: weights of its two bonds, its angle and its atom, and the gate."""
 
@@ -101,16 +78,16 @@ class _AngleLayer:
     angle: Tensor
     center: Tensor
     bias: Tensor
-    gate: _Gate
+    gate: Gate
 
-    def __call__(
+    def terms(
         self,
         fixed: tuple[Tensor, Tensor],
         atoms: Tensor,
         changes: tuple[Tensor | None, Tensor | None],
-        where: tuple[Tensor, Tensor, Tensor],
-    ) -> Tensor:
-        """What the angles give, both ways round, (2 * n_pairs, 64).
+        pairs: Pairs,
+    ) -> Terms:
+        """What is added up for each angle, both ways round.
 
         Parameters
         ----------
@@ -119,21 +96,22 @@ class _AngleLayer:
         atoms : Tensor, (n_sites, 64)
         changes : two Tensors or None
             By how much the layers before have changed the features of short bonds and of angles.
-        where : three Tensors
-            First bond and second bond of each angle, both ways round, and the atom of each pair.
+        pairs : Pairs
+            First bond, second bond and site of each angle.
         """
         of_short, of_angle = fixed
-        heads, tails, apex = where
         bond_change, angle_change = changes
         if bond_change is not None:
             of_short = torch.addmm(of_short, bond_change, self.ends)
-        of_head, of_tail = of_short.chunk(2, dim=1)
-        of_apex = torch.addmm(self.bias, atoms, self.center).index_select(0, apex)
-        hidden = of_head.index_select(0, heads) + of_tail.index_select(0, tails)
-        hidden = (hidden.view(2, -1, 128) + (of_angle + of_apex)).view(-1, 128)
-        if angle_change is not None:
-            hidden = torch.addmm(hidden, angle_change, self.angle)
-        return self.gate(hidden)
+        own, other = of_short.chunk(2, dim=1)
+        return Terms(
+            pairs=pairs,
+            own=own,
+            other=other,
+            of_pairs=(of_angle,),
+            of_apex=torch.addmm(self.bias, atoms, self.center),
+            product=None if angle_change is None else (angle_change, self.angle),
+        )
 
 
 @dataclass(frozen=True)
@@ -203,6 +181,10 @@ class BatchedChgnet:
     double : bool
         Work in double precision: slow, for checks.
 
+    Notes
+    -----
+    On a processor, in single precision, the gated layers are compiled; see `by_torch`.
+
     Raises
     ------
     ValueError
@@ -217,6 +199,7 @@ class BatchedChgnet:
         self.dtype = torch.float64 if double else torch.float32
         self.reach = float(weights.settings["atom_graph_cutoff"])
         self.short = float(weights.settings["bond_graph_cutoff"])
+        self._compiled = self.device.type == "cpu" and not double
         with torch.no_grad():
             self._take_weights(weights)
 
@@ -253,7 +236,7 @@ class BatchedChgnet:
         self._atom_neighbors: list[Tensor] = []
         self._atom_bonds: list[Tensor] = []
         self._atom_biases: list[Tensor] = []
-        self._atom_gates: list[_Gate] = []
+        self._atom_gates: list[Gate] = []
         self._atom_outs: list[Tensor] = []
         for number in range(self._n_convolutions):
             layer = of[f"atom_conv_layers.{number}"]
@@ -306,17 +289,17 @@ class BatchedChgnet:
     def _kept(self, tensor: Tensor) -> Tensor:
         return tensor.detach().to(dtype=self.dtype).to(device=self.device).contiguous()
 
-    def _norm(self, norm: _Part) -> tuple[Tensor, Tensor, float]:
-        return self._kept(norm.tensor("weight")), self._kept(norm.tensor("bias")), _NORM_EPS
+    def _norm(self, norm: _Part) -> tuple[Tensor, Tensor]:
+        return self._kept(norm.tensor("weight")), self._kept(norm.tensor("bias"))
 
-    def _gate(self, gated: _Part) -> _Gate:
+    def _gate(self, gated: _Part) -> Gate:
         core, gate = _linear_layers(gated["mlp_core"]), _linear_layers(gated["mlp_gate"])
-        return _Gate(
+        return Gate(
             weights=(self._kept(_matrix(core[-1])), self._kept(_matrix(gate[-1])))
             if len(core) == 2
             else None,
             biases=(self._kept(core[-1].tensor("bias")), self._kept(gate[-1].tensor("bias"))),
-            norms=(self._norm(gated["bn1"]), self._norm(gated["bn2"])),
+            norms=torch.stack([*self._norm(gated["bn1"]), *self._norm(gated["bn2"])]),
         )
 
     # -- evaluation --------------------------------------------------------------------------
@@ -331,8 +314,16 @@ class BatchedChgnet:
         )
 
     def compile_kernels(self) -> None:
-        """Compile the search for bonds and angles."""
-        compile_kernels()
+        """Compile the search for bonds and angles, and the gated layers."""
+        sites = np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]])
+        self.evaluate([Geometry(np.array([11, 17]), 4 * np.eye(3), sites)])
+
+    @cached_property
+    def by_torch(self) -> BatchedChgnet:
+        """The same without compiled layers, so that results stay the same to the last digit."""
+        other = copy.copy(self)
+        other._compiled = False
+        return other
 
     @cached_property
     def budget(self) -> float:
@@ -453,8 +444,7 @@ class BatchedChgnet:
         if alike is not None:
             bond_weights = bond_weights * alike.per_site
         atoms = self._atoms.index_select(0, graph.kinds)
-        ends = torch.cat([graph.first, graph.second])
-        others = torch.cat([graph.second, graph.first])
+        bonds = Pairs(graph.first, graph.second)
 
         angles_exist = len(left) > 0
         if angles_exist:
@@ -480,33 +470,27 @@ class BatchedChgnet:
             pair_weights = weights.index_select(0, left) * weights.index_select(0, right)
             if alike is not None:
                 pair_weights = pair_weights * alike.per_bond
-            heads, tails = torch.cat([left, right]), torch.cat([right, left])
-            where = heads, tails, graph.apex
+            pairs = Pairs(left, right, graph.apex)
             bond_change: Tensor | None = None
             angle_change: Tensor | None = None
 
         for number in range(self._n_convolutions):
-            messages = of_length[number]
+            messages: tuple[Tensor, ...] = (of_length[number],)
             if angles_exist and bond_change is not None:
-                near, far = messages.split([n_short, len(messages) - n_short])
-                near = torch.addmm(near, bond_change, self._atom_bonds[number])
-                messages = torch.cat([near, far])
+                near, far = messages[0].split([n_short, len(messages[0]) - n_short])
+                messages = torch.addmm(near, bond_change, self._atom_bonds[number]), far
             centers = torch.addmm(self._atom_biases[number], atoms, self._atom_centers[number])
             neighbors = atoms @ self._atom_neighbors[number]
-            hidden = (centers.index_select(0, ends) + neighbors.index_select(0, others)).view(
-                2, -1, 128
-            ) + messages
-            passed = self._atom_gates[number](hidden.view(-1, 128))
-            passed = passed.view(2, -1, 64) * bond_weights
-            summed = torch.zeros_like(atoms).index_add(0, ends, passed.view(-1, 64))
+            terms = Terms(bonds, centers, neighbors, messages)
+            summed = self._atom_gates[number](terms, bond_weights, compiled=self._compiled)
             atoms = torch.addmm(atoms, summed, self._atom_outs[number])
             if not angles_exist or number == self._n_convolutions - 1:
                 continue
-            update = self._bond_layers[number](
-                (of_short[number], of_angle[number]), atoms, (bond_change, angle_change), where
+            layer = self._bond_layers[number]
+            terms = layer.terms(
+                (of_short[number], of_angle[number]), atoms, (bond_change, angle_change), pairs
             )
-            update = (update.view(2, -1, 64) * pair_weights).view(-1, 64)
-            summed = update.new_zeros((n_short, 64)).index_add(0, heads, update)
+            summed = layer.gate(terms, pair_weights, compiled=self._compiled)
             out = self._bond_outs[number]
             bond_change = (
                 summed @ out if bond_change is None else torch.addmm(bond_change, summed, out)
@@ -514,13 +498,14 @@ class BatchedChgnet:
             if number == self._n_convolutions - 2:
                 continue
             slot = len(self._bond_layers) + number
-            update = self._angle_layers[number](
-                (of_short[slot], of_angle[slot]), atoms, (bond_change, angle_change), where
+            layer = self._angle_layers[number]
+            terms = layer.terms(
+                (of_short[slot], of_angle[slot]), atoms, (bond_change, angle_change), pairs
             )
+            update = layer.gate(terms, None, compiled=self._compiled)
             angle_change = update if angle_change is None else angle_change + update
 
-        scale, shift, eps = self._readout_norm
-        features = functional.layer_norm(atoms, (64,), scale, shift, eps)
+        features = functional.layer_norm(atoms, (64,), *self._readout_norm, NORM_EPS)
         for at, (weight, bias) in enumerate(self._readout):
             if at:
                 features = functional.silu(features)

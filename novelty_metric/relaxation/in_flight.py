@@ -47,6 +47,8 @@ class InFlight:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
+        # The results of `EVALUATED_ALONE` don't change with the speed of the others.
+        self._evaluator_of_alone: Evaluator = getattr(evaluator, "by_torch", evaluator)
         self._on_processor = str(getattr(evaluator, "device", "cpu")) == "cpu"
         self._budget = evaluator.budget
         # The last one that is added may go beyond the budget, until memory has run out once.
@@ -85,7 +87,9 @@ class InFlight:
                 geometries = [
                     flight.run.geometry for flight in group if flight.run.geometry is not None
                 ]
-                evaluations = self.evaluate(geometries)
+                alone = group[0].alone
+                evaluator = self._evaluator_of_alone if alone else self._evaluator
+                evaluations = self._evaluate(evaluator, geometries)
                 for flight, evaluation in zip(group, evaluations, strict=True):
                     flight.run.receive(evaluation)
                 share = (time.perf_counter() - started) / sum(flight.cost for flight in group)
@@ -113,9 +117,14 @@ class InFlight:
         self, geometries: Sequence[Geometry], *, energy_only: bool = False
     ) -> list[Evaluation]:
         """Evaluations of all of them, those that break confined to themselves."""
+        return self._evaluate(self._evaluator, geometries, energy_only=energy_only)
+
+    def _evaluate(
+        self, evaluator: Evaluator, geometries: Sequence[Geometry], *, energy_only: bool = False
+    ) -> list[Evaluation]:
         reason = ""
         try:
-            return self._evaluator.evaluate(geometries, energy_only=energy_only)
+            return evaluator.evaluate(geometries, energy_only=energy_only)
         except Exception as error:  # a library may raise anything on an odd crystal
             if not out_of_memory(error):
                 reason = first_line(error)
@@ -128,9 +137,11 @@ class InFlight:
         if len(geometries) == 1:
             return [Evaluation.failed(reason, repeatable=False)]
         middle = len(geometries) // 2
+        halves = geometries[:middle], geometries[middle:]
         return [
-            *self.evaluate(geometries[:middle], energy_only=energy_only),
-            *self.evaluate(geometries[middle:], energy_only=energy_only),
+            each
+            for half in halves
+            for each in self._evaluate(evaluator, half, energy_only=energy_only)
         ]
 
 

@@ -27,13 +27,13 @@ MOST_IMAGES = 10**9
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Function, **options: Any) -> Function:
     """Compile without the interpreter lock, cached on disk wherever a place can be written."""
     quick: Any
     try:
-        quick = numba.njit(cache=True, nogil=True)(function)
+        quick = numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # numba found no folder for its cache
-        quick = numba.njit(nogil=True)(function)
+        quick = numba.njit(nogil=True, **options)(function)
     return cast("Function", quick)
 
 
