@@ -134,7 +134,7 @@ def test_the_reports_of_an_earlier_run_stay(
 
     assert run(range(4)) == {"out"}
     assert run(range(3, 5)) == {"out"}  # goes on
-    with pytest.warns(UserWarning, match=r"earlier run; those of this one go to .*version_1"):
+    with pytest.warns(UserWarning, match=r"earlier run; new reports are written to .*version_1"):
         assert run(range(4)) == {"out/version_1"}
     assert run(range(2, 5)) == {"out/version_1"}
     with pytest.warns(UserWarning, match="version_2"):

@@ -116,7 +116,7 @@ def test_runs_are_paired_by_content(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["compare", before, after, after, "by=content"]) == 2
     assert "by=content is for two runs" in capsys.readouterr().err
     assert main(["compare", before, saved(tmp_path / "bare", 5), "by=content"]) == 2
-    assert "a report holds none" in capsys.readouterr().err
+    assert "a report contains none" in capsys.readouterr().err
 
 
 def test_runs_of_other_settings_are_warned_of(

@@ -608,7 +608,7 @@ def test_samples_that_cannot_be_read_fail_in_a_line(project: pytest.Pytester) ->
 def test_a_report_can_be_checked_once_under_a_name(project: pytest.Pytester) -> None:
     models(project, MODELS.replace("assert report", "novelty_regression(report) #"))
     run(project, "--novelty", "--novelty-update").stdout.fnmatch_lines(
-        ["novelty: checked twice under one name*"]
+        ["novelty: checked twice with one name*"]
     )
 
 
