@@ -31,7 +31,7 @@ def load_kernels(name: str = "kernels") -> ModuleType:
     Parameters
     ----------
     name : str
-        ``"kernels"``, the pair test, or ``"kernels.cheap_bounds"``.
+        ``"kernels"``, the pair test, or a module of it such as ``"kernels.cheap_bounds"``.
 
     Raises
     ------

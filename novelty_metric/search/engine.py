@@ -5,9 +5,7 @@ pymatgen is imported when a `ParentSearch` is made.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -56,18 +54,6 @@ class ParentsResult:
     parents: tuple[Parent, ...]
     unfinished: tuple[str, ...]
     pair_tests: int
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Run without Python's garbage collector, which takes a tenth of the compilation time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class ParentSearch:
@@ -132,7 +118,7 @@ class ParentSearch:
 
     def prepare(self) -> None:
         """Build all indices and compile now, not at the first search."""
-        with _without_collecting():
+        with load_kernels("kernels.compilation").quick_compilation():
             _ = self._cells, self._bounds, self._wyckoff, self._compositions
             if len(self.reference):
                 self._candidates(BareCell.of_structure(self.reference.structure(0)))

@@ -363,3 +363,24 @@ def test_a_change_in_another_file_of_the_room_is_compiled_anew(
     assert text.count("    return det\n") == 1
     geometry.write_text(text.replace("    return det\n", "    return 2 * det\n"))
     assert volume() == "[16.]"
+
+
+def test_quick_compilation_compares_options_as_numba_does() -> None:
+    from numba.core.compiler import Flags
+
+    from novelty_metric.search.kernels.compilation import quick_compilation
+
+    unset, default, other = Flags(), Flags(), Flags()
+    default.nrt = unset.nrt
+    other.nrt = not unset.nrt
+    flags = (unset, default, other)
+
+    def answers() -> list[tuple[bool, bool]]:
+        return [(a == b, hash(a) == hash(b)) for a in flags for b in flags]
+
+    expected, by_numba = answers(), Flags.__eq__
+    with quick_compilation():
+        assert Flags.__eq__ is not by_numba
+        assert answers() == expected
+    assert Flags.__eq__ is by_numba
+    assert unset == default and unset != other

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,6 +15,7 @@ import numpy as np
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.targetconfig import TargetConfig
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -128,3 +131,36 @@ def given(values: np.ndarray, dtype: type) -> np.ndarray:
     view: np.ndarray = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view
+
+
+@contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Compile in four fifths of the time, to the same code.
+
+    Python's garbage collector takes a tenth of it, and so does the comparison of numba's compiler
+    options: numba hashes and compares all of them for each call that it resolves.
+    """
+    was_enabled = gc.isenabled()
+    equal, hashed = TargetConfig.__eq__, TargetConfig.__hash__
+    hashes: dict[type, int] = {}
+
+    def equal_if_set_alike(one: Any, other: Any) -> Any:
+        set_alike = type(one) is type(other) and one._values == other._values
+        return set_alike or equal(one, other)
+
+    def hash_of_class(one: Any) -> int:
+        # numba takes the hash of the names of the options, which is that of the class.
+        kind = type(one)
+        if kind not in hashes:
+            hashes[kind] = hashed(one)
+        return hashes[kind]
+
+    patched: Any = TargetConfig
+    gc.disable()
+    patched.__eq__, patched.__hash__ = equal_if_set_alike, hash_of_class
+    try:
+        yield
+    finally:
+        patched.__eq__, patched.__hash__ = equal, hashed
+        if was_enabled:
+            gc.enable()
