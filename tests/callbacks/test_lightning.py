@@ -235,9 +235,10 @@ def test_two_callbacks_need_two_prefixes(tmp_path: Path) -> None:
 
 DDP = """
 import json, sys
+from pathlib import Path
 import lightning.pytorch as lightning
 from novelty_metric.callbacks import NoveltyCallback
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [sys.argv[2], str(Path(sys.argv[2]).parent)]
 from test_lightning import Model, SETTINGS, fit
 
 def main():

@@ -26,7 +26,7 @@ HEAD = """
 import json, os, sys, time, warnings
 from datetime import timedelta
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 import lightning.pytorch as lightning
 from lightning.pytorch.strategies import DDPStrategy
 from tiny_training import Tiny, TinyMetric, trainer_of
