@@ -8,9 +8,7 @@ other, and most sublattices fall by the first; the answer is the same to the las
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -79,14 +77,16 @@ def primitive(structure: Structure) -> Structure:
 def _primitive(structure: Structure, left: list[int]) -> Structure:
     from pymatgen.core import Lattice, Structure
 
-    n_formulas = math.gcd(*Counter(site.species_string for site in structure).values())
+    elements = np.array([site.species_string for site in structure])
+    groups = [np.flatnonzero(elements == element) for element in np.unique(elements)]
+    n_formulas = math.gcd(*map(len, groups))
     if n_formulas == 1:
         return structure.copy()
-    sites = sorted(structure, key=lambda site: site.species_string)
-    groups = [list(g) for _, g in itertools.groupby(sites, key=lambda site: site.species_string)]
-    coords = [np.array([site.frac_coords for site in group]) for group in groups]
+    coords = [structure.frac_coords[group] for group in groups]
     fractional = np.divide(TOLERANCE, structure.lattice.abc)
     vectors = _periods(coords, 2 * fractional)
+    if len(vectors) == 1:
+        return structure.copy()
     apart = [_not_neighbours(one, 2 * fractional) for one in coords]
     for size, matrix in _sublattices(n_formulas, vectors, fractional):
         inverse = np.linalg.inv(matrix)
@@ -97,7 +97,7 @@ def _primitive(structure: Structure, left: list[int]) -> Structure:
             found = _merged(np.dot(one, matrix), far, tolerance, size, left)
             if found is None:
                 break
-            species += [group[0].species] * len(found)
+            species += [structure[group[0]].species] * len(found)
             merged += found
         else:
             smaller = Structure(Lattice(cell), species, merged, coords_are_cartesian=False)
@@ -115,6 +115,8 @@ def _periods(coords: list[NDArray[np.float64]], tolerance: NDArray[np.float64]) 
     for group in sorted(coords, key=len):
         for site in group:
             if len(vectors) == 1:  # zero, which every site allows
+                return vectors
+            if len(vectors) == 1:  # no move at all, which is always one
                 return vectors
             vectors = vectors[_near(vectors, group - site, tolerance)]
     return vectors

@@ -34,6 +34,12 @@ class Protocol:
         If a parent matches the generated crystal at an RMS below 0.1, and their energies differ by
         less than this (eV/atom), the parent counts as relaxed to the crystal. This is an
         approximation. 0 (as in the paper) disables it.
+    refuse_after : int
+        A parent that is far from the generated crystal after this number of steps, and before twice
+        this number, counts as relaxed to another crystal. Far means all of these: it does not match
+        with `ltol` doubled, `stol` times 7/3 and `angle_tol` tripled; the energies differ by more
+        than 0.1 eV/atom; the largest force is above 0.2 eV/Å. This is an approximation. 0 (as in
+        the paper) disables it.
     minima : str
         Treatment of a relaxation that may have ended at a saddle point. ``"keep"`` (as in the
         paper): none. ``"check"``: the report gives, for each sample, the energy of the saddle
@@ -75,6 +81,7 @@ class Protocol:
     max_steps: int = 1000
     optimizer: str = "lbfgs"
     accept_early: float = 0.0
+    refuse_after: int = 0
     minima: str = "keep"
     symmetrise: float = 0.0
     metastable: float = 0.1
@@ -99,7 +106,7 @@ class Protocol:
                 raise InputError(
                     f"protocol.{field} is {getattr(self, field)!r}; it must be 0 or more"
                 )
-        for field in ("max_steps", "k", "max_pair_tests"):
+        for field in ("max_steps", "refuse_after", "k", "max_pair_tests"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < (1 if field == "k" else 0):
                 raise InputError(
@@ -150,6 +157,7 @@ PRESETS: dict[str, Protocol] = {
         max_steps=300,
         optimizer="bfgs_symmetric",
         accept_early=0.02,
+        refuse_after=25,
         symmetrise=0.1,
     ),
 }

@@ -119,9 +119,9 @@ class TriedParent:
     """A candidate parent and the result of its relaxation.
 
     `converged` and `confirmed` are None if there was no relaxation. `error` gives the reason of a
-    failed relaxation. `ended_early` is ``"accepted"`` if an approximation of the protocol ended the
-    relaxation before convergence. `energy_per_atom` (eV/atom) and `volume_ratio` (volume after /
-    before the relaxation) are those of its last geometry.
+    failed relaxation. `ended_early` is ``"accepted"`` or ``"refused"`` if an approximation of the
+    protocol ended the relaxation before convergence. `energy_per_atom` (eV/atom) and `volume_ratio`
+    (volume after / before the relaxation) are those of its last geometry.
     """
 
     parent: Parent
@@ -130,7 +130,7 @@ class TriedParent:
     confirmed: Annotated[bool | None, Column("", "matches the crystal after its relaxation")] = None
     confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
     steps: Annotated[int | None, Column("1", "of its relaxation")] = None
-    ended_early: Annotated[str | None, Column("", "accepted before it converged")] = None
+    ended_early: Annotated[str | None, Column("", "accepted or refused before it converged")] = None
     energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
     volume_ratio: Annotated[float | None, Column("1", "volume after / before the relaxation")] = (
         None

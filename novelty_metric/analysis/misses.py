@@ -77,8 +77,8 @@ def explain_misses(
 
 def changes(protocol: Protocol) -> Iterator[tuple[Miss, Protocol]]:
     """The protocol with one setting changed, by the reason that this setting tests."""
-    if protocol.accept_early:
-        yield Miss.EARLY_END, dataclasses.replace(protocol, accept_early=0.0)
+    if protocol.accept_early or protocol.refuse_after:
+        yield Miss.EARLY_END, dataclasses.replace(protocol, accept_early=0.0, refuse_after=0)
     if protocol.minima != "escape":
         yield Miss.SADDLE, dataclasses.replace(protocol, minima="escape")
     wider = WIDER_SYMMETRY * protocol.symmetrise or LEAST_SYMMETRY

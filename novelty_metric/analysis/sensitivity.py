@@ -171,8 +171,8 @@ def sensitivity(
     Notes
     -----
     Every report but those with fixed parents is that of a metric whose protocol has the changed
-    value. Relaxations of parents that a protocol ends early (`accept_early`) look at the matcher's
-    tolerances, so scaled ones need relaxations of their own there.
+    value. Relaxations of parents that a protocol ends early (`accept_early`, `refuse_after`) look
+    at the matcher's tolerances, so scaled ones need relaxations of their own there.
     """
     protocol = metric.protocol
     _check(ks, tolerances, symprecs)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -99,6 +99,25 @@ class Ended(StrEnum):
     """Why early stopping ended a relaxation before it converged: the answer was known."""
 
     ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+class Look(NamedTuple):
+    """A point of a relaxation at which early stopping is asked.
+
+    Attributes
+    ----------
+    steps : int
+        Moves made until then.
+    energy_per_atom : float
+        eV/atom.
+    largest_force : float
+        Largest row of the filter's forces (eV/Å).
+    """
+
+    steps: int
+    energy_per_atom: float
+    largest_force: float
 
 
 class EarlyStopping(Protocol):
@@ -107,10 +126,8 @@ class EarlyStopping(Protocol):
     It changes nothing of the trajectory, so that a recorded one serves any other early stopping.
     """
 
-    def decide(
-        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
-    ) -> Ended | None:
-        """Why the relaxation may end here (eV/atom, eV/Å), or None to go on."""
+    def decide(self, look: Look, structure: Callable[[], Structure]) -> Ended | None:
+        """Why the relaxation may end here, or None to go on; `structure` makes the geometry."""
         ...
 
 

@@ -15,6 +15,7 @@ from novelty_metric.relaxation.base import (
     Ended,
     Evaluation,
     Geometry,
+    Look,
     Relaxation,
     RelaxSettings,
     RelaxTask,
@@ -124,7 +125,7 @@ class RelaxationRun:
         self._rests: list[_Rest] = []
         self._checked: list[_Rest] = []
         self._moves_before = 0
-        self._log: list[tuple[int, float, float, Geometry]] = []
+        self._log: list[tuple[Look, Geometry]] = []
         self._ended: Ended | None = None
         self._optimizer: Optimizer | None = None
         self._energy_before: float | None = None
@@ -205,15 +206,13 @@ class RelaxationRun:
         """The points at which early stopping was asked; None without it."""
         if self._early_stopping is None:
             return None
-        steps, energies, forces, geometries = (
-            zip(*self._log, strict=True) if self._log else [()] * 4
-        )
+        looks = [look for look, _ in self._log]
         return TrajectoryLog(
-            np.array(steps, dtype=np.int64),
-            np.array(energies, dtype=np.float64),
-            np.array(forces, dtype=np.float64),
-            np.array([g.cell for g in geometries]).reshape(-1, 3, 3),
-            np.array([g.positions for g in geometries]).reshape(-1, len(self._structure), 3),
+            np.array([look.steps for look in looks], dtype=np.int64),
+            np.array([look.energy_per_atom for look in looks], dtype=np.float64),
+            np.array([look.largest_force for look in looks], dtype=np.float64),
+            np.array([g.cell for _, g in self._log]).reshape(-1, 3, 3),
+            np.array([g.positions for _, g in self._log]).reshape(-1, len(self._structure), 3),
         )
 
     def _advance(self, evaluation: Evaluation) -> None:
@@ -244,8 +243,9 @@ class RelaxationRun:
             and self._optimizer.here is there
         ):
             here = self._given_cell(there.x)
-            self._log.append((self._steps, energy, there.largest, here))
-            self._ended = self._early_stopping.decide(energy, there.largest, self._standing)
+            look = Look(self._steps, energy, there.largest)
+            self._log.append((look, here))
+            self._ended = self._early_stopping.decide(look, self._standing)
         moves = self._steps - self._moves_before
         if self._converged or self._ended or moves >= self._settings.max_steps:
             self._come_to_rest(evaluation)
@@ -337,7 +337,9 @@ def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relax
         None where the relaxation would go on beyond the end of the record.
     """
     assert task.early_stopping is not None
-    for at, (steps, energy) in enumerate(zip(trajectory.steps, trajectory.energies, strict=True)):
+    looks = zip(trajectory.steps, trajectory.energies, trajectory.largest_forces, strict=True)
+    for at, (steps, energy, force) in enumerate(looks):
+        look = Look(int(steps), float(energy), float(force))
         cell, positions = trajectory.cells[at], trajectory.positions[at]
 
         def standing(
@@ -345,17 +347,15 @@ def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relax
         ) -> Structure:
             return crystal_of(task.structure, cell, positions)
 
-        ended = task.early_stopping.decide(
-            float(energy), float(trajectory.largest_forces[at]), standing
-        )
+        ended = task.early_stopping.decide(look, standing)
         if ended is not None:
             return replace(
                 end,
                 structure=standing(),
-                energy_after=float(energy),
+                energy_after=look.energy_per_atom,
                 converged=False,
                 ended=ended,
-                steps=int(steps),
+                steps=look.steps,
                 error=None,
             )
     return end if end.ended is None else None

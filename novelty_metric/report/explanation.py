@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.errors import InputError
+from novelty_metric.relaxation.base import Ended
 from novelty_metric.report.quality import structurally_valid
 from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
 
@@ -410,6 +411,8 @@ def _outcome(tried: TriedParent, result: CrystalResult) -> str:
     if tried.confirmed:
         rms = "" if tried.confirm_rms is None else f" at RMS {tried.confirm_rms:.4f}"
         return f"confirmed{rms}{after}"
+    if tried.ended_early == Ended.REFUSED:
+        return f"refused early: it was still far from the crystal{after}"
     if tried.converged is not True:
         return f"open: it does not match, and its relaxation did not converge{after}"
     return f"refused: it relaxed to another crystal{after}"

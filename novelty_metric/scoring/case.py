@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from novelty_metric import crystal
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import CrystalError
-from novelty_metric.relaxation.base import Relaxation
+from novelty_metric.relaxation.base import Ended, Relaxation
 from novelty_metric.samples.base import Sample
 from novelty_metric.search.compiled import TooMuchToCompareError
 from novelty_metric.search.displacement import rms_displacement
@@ -667,7 +667,8 @@ def relaxation_failure(relaxation: Relaxation) -> str | None:
 
 def _refuted(tried: TriedParent) -> bool:
     """True if the relaxation is complete and did not lead to the crystal."""
-    return tried.error is None and tried.converged is True and tried.confirmed is False
+    complete = tried.converged is True or tried.ended_early == Ended.REFUSED
+    return tried.error is None and complete and tried.confirmed is False
 
 
 def _name(parent: Parent) -> str:

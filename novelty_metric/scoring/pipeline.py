@@ -586,7 +586,8 @@ class Pipeline:
         Needs a crystal that is at rest, with its energy.
         """
         protocol = self.rules.protocol
-        if protocol.accept_early == 0 or case.reduced is None or not case.converged:
+        wanted = protocol.accept_early > 0 or protocol.refuse_after > 0
+        if not wanted or case.reduced is None or not case.converged:
             return None
         if case.energy_per_atom is None:
             return None

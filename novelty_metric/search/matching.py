@@ -161,6 +161,7 @@ class Matching:
         self._protocol = protocol
         self._duplicate, framework, self._confirm = matchers(protocol)
         self._framework = _without_elements(framework)
+        self._last_generated: tuple[Structure, Structure] | None = None
 
     def duplicate_rms(
         self,
@@ -215,10 +216,12 @@ class Matching:
         hashes = {matcher._comparator.get_hash(s.composition) for s in (relaxed_parent, generated)}
         if len(hashes) > 1:
             return None
-        first, second = (
-            primitive(niggli(structure))
-            for structure in matcher._process_species([relaxed_parent, generated])
-        )
+        first = primitive(niggli(*matcher._process_species([relaxed_parent])))
+        if self._last_generated is None or self._last_generated[0] is not generated:
+            # Many parents are compared with one crystal.
+            again = primitive(niggli(*matcher._process_species([generated])))
+            self._last_generated = generated, again
+        second = self._last_generated[1]
         if len(first) != len(second) or not self._may_match(first, second):
             return None
         possible, begin = where_equal(load_kernels(), first, second, self._protocol)

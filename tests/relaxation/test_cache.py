@@ -29,7 +29,7 @@ from novelty_metric.relaxation import (
     RelaxSettings,
     RelaxTask,
 )
-from novelty_metric.relaxation.base import EarlyStopping
+from novelty_metric.relaxation.base import EarlyStopping, Look
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.evaluators import AseEvaluator
 from novelty_metric.relaxation.relaxation_run import RelaxationRun
@@ -126,11 +126,9 @@ class Below:
     energy: float
     volume: float = 0.0
 
-    def decide(
-        self, energy_per_atom: float, largest_force: float, structure: Callable[[], Structure]
-    ) -> Ended | None:
-        if largest_force < self.force and energy_per_atom < self.energy:
-            return Ended.ACCEPTED if structure().volume < self.volume else None
+    def decide(self, look: Look, structure: Callable[[], Structure]) -> Ended | None:
+        if look.largest_force < self.force and look.energy_per_atom < self.energy:
+            return Ended.ACCEPTED if structure().volume < self.volume else Ended.REFUSED
         return None
 
 

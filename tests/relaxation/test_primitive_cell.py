@@ -109,9 +109,9 @@ def test_early_stopping_is_asked_in_the_given_cell() -> None:
             self.sizes: list[int] = []
             self.energies: list[float] = []
 
-        def decide(self, energy_per_atom, largest_force, structure):
+        def decide(self, look, structure):
             self.sizes.append(len(structure()))
-            self.energies.append(energy_per_atom)
+            self.energies.append(look.energy_per_atom)
 
     look, evaluator = Look(), Evaluations()
     run = RelaxationRun(COPPER, TIGHT, look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import pytest
@@ -13,13 +14,15 @@ from pymatgen.core import Lattice, Structure
 from novelty_metric import Sample, SubstitutionNovelty, crystal
 from novelty_metric.protocol import Protocol
 from novelty_metric.relaxation import Ended, RelaxSettings
+from novelty_metric.relaxation.base import Look
 from novelty_metric.relaxation.evaluators import AseEvaluator
 from novelty_metric.relaxation.relaxation_run import RelaxationRun, geometry_of
 from novelty_metric.scoring.case import Case, Substituted
-from novelty_metric.scoring.early_stopping import NEAR, MatchStopping
+from novelty_metric.scoring.early_stopping import FAR, NEAR, MatchStopping
+from novelty_metric.search.matching import Matching
 from novelty_metric.verdict import Parent, Route, TriedParent, Verdict
 
-FAST = Protocol(name="own", accept_early=0.01)
+FAST = Protocol(name="own", accept_early=0.01, refuse_after=10)
 ENERGY = -3.0
 
 
@@ -29,59 +32,86 @@ def rocksalt(a: float) -> Structure:
     )
 
 
-def caesium_chloride(a: float) -> Structure:
-    return Structure(Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
 SALT = crystal.reduce(rocksalt(5.64))
 SAME = rocksalt(5.7)
-OTHER = caesium_chloride(3.4)
+OTHER = Structure(Lattice.tetragonal(2.6, 13.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+STRETCHED = SALT.copy()
+STRETCHED.apply_strain([0.3, 0.0, 0.0])
 STOPPING = MatchStopping(SALT, ENERGY, FAST)
 
 
 def outcome(
-    stopping: MatchStopping, above: float, force: float, structure: Structure
+    stopping: MatchStopping, above: float, steps: int, structure: Structure, force: float = 1.0
 ) -> Ended | None:
-    return stopping.decide(ENERGY + above, force, lambda: structure)
+    return stopping.decide(Look(steps, ENERGY + above, force), lambda: structure)
 
 
 @pytest.mark.parametrize(
-    ("above", "force", "structure", "expected"),
+    ("above", "steps", "structure", "expected"),
     [
-        (0.005, 0.3, SAME, Ended.ACCEPTED),
-        (-0.005, 5.0, SAME, Ended.ACCEPTED),
-        (0.02, 0.3, SAME, None),  # matches, but may still go elsewhere
-        (0.5, 0.1, SAME, None),
-        (-0.5, 0.1, SAME, None),
-        (0.005, 0.01, OTHER, None),  # may come out equal
-        (9.0, 0.01, OTHER, None),  # it may rest on a plateau, and move on
+        (0.005, 0, SAME, Ended.ACCEPTED),
+        (-0.005, 99, SAME, Ended.ACCEPTED),
+        (0.02, 0, SAME, None),  # matches, but may still go elsewhere
+        (0.5, 15, SAME, None),
+        (-0.5, 15, SAME, None),
+        (0.005, 15, OTHER, None),  # may come out equal
+        (9.0, 9, OTHER, None),  # its cell may still change
+        (9.0, 10, OTHER, Ended.REFUSED),
+        (-0.5, 19, OTHER, Ended.REFUSED),
+        (9.0, 20, OTHER, None),  # it may leave a saddle point
+        (9.0, 15, STRETCHED, None),  # no match, but not far
+        (0.09, 15, OTHER, None),  # nearly the same energy
+        (0.11, 15, OTHER, Ended.REFUSED),
     ],
 )
-def test_the_rules(
-    above: float, force: float, structure: Structure, expected: Ended | None
-) -> None:
-    assert outcome(STOPPING, above, force, structure) is expected
+def test_the_rules(above: float, steps: int, structure: Structure, expected: Ended | None) -> None:
+    assert outcome(STOPPING, above, steps, structure) is expected
+
+
+def test_a_parent_that_is_nearly_at_rest_is_not_refused() -> None:
+    assert outcome(STOPPING, 9.0, 15, OTHER, force=0.21) is Ended.REFUSED
+    assert outcome(STOPPING, 9.0, 15, OTHER, force=0.19) is None
+
+
+def test_each_rule_has_a_switch_of_its_own() -> None:
+    only_accept = MatchStopping(SALT, ENERGY, dataclasses.replace(FAST, refuse_after=0))
+    only_refuse = MatchStopping(SALT, ENERGY, dataclasses.replace(FAST, accept_early=0.0))
+    assert outcome(only_accept, 0.001, 0, SAME) is Ended.ACCEPTED
+    assert outcome(only_accept, -1.0, 15, OTHER) is None
+    assert outcome(only_refuse, 0.001, 15, SAME) is None
+    assert outcome(only_refuse, 0.5, 15, OTHER) is Ended.REFUSED
+
+
+def test_far_is_beyond_the_wider_tolerances() -> None:
+    near, wide = Matching(FAST), Matching(dataclasses.replace(FAST, ltol=0.4, stol=0.7))
+    assert near.confirm_rms(crystal.reduce(STRETCHED), SALT) is None
+    assert wide.confirm_rms(crystal.reduce(STRETCHED), SALT) is not None
+    assert {name: FAR[name] * getattr(FAST, name) for name in FAR} == pytest.approx(
+        {"ltol": 0.4, "stol": 0.7, "angle_tol": 15.0}
+    )
 
 
 def test_a_match_must_be_near() -> None:
     moved = SALT.copy()
     moved.translate_sites([0], [0.2, 0, 0])
-    rms = STOPPING._match(moved)
+    rms = STOPPING._match(moved, far=False)
     assert rms is not None and rms > NEAR
-    assert outcome(STOPPING, 0.001, 0.1, moved) is None
+    assert outcome(STOPPING, 0.001, 0, moved) is None
 
 
 @settings(max_examples=30)
-@given(st.floats(-2, 2), st.floats(0, 5), st.sampled_from([SAME, OTHER]))
-def test_paper_never_ends_early(above: float, force: float, structure: Structure) -> None:
+@given(st.floats(-2, 2), st.integers(0, 999), st.sampled_from([SAME, OTHER]))
+def test_paper_never_ends_early(above: float, steps: int, structure: Structure) -> None:
     assert (
-        outcome(MatchStopping(SALT, ENERGY, Protocol.named("paper")), above, force, structure)
+        outcome(MatchStopping(SALT, ENERGY, Protocol.named("paper")), above, steps, structure)
         is None
     )
 
 
 def test_early_stopping_can_be_sent_to_a_worker() -> None:
-    assert outcome(pickle.loads(pickle.dumps(STOPPING)), 0.001, 0.1, SAME) is Ended.ACCEPTED
+    sent = pickle.loads(pickle.dumps(STOPPING))
+    assert outcome(sent, 0.001, 0, SAME) is Ended.ACCEPTED
+    assert outcome(sent, 1.0, 10, OTHER) is Ended.REFUSED
 
 
 # A relaxation with early stopping
@@ -91,11 +121,11 @@ class Steps:
     """Ends a relaxation at its third point."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[float, float, float]] = []
+        self.seen: list[tuple[int, float, float]] = []
 
-    def decide(self, energy_per_atom, largest_force, structure):
-        self.seen.append((energy_per_atom, largest_force, structure().volume))
-        return Ended.ACCEPTED if len(self.seen) == 3 else None
+    def decide(self, look, structure):
+        self.seen.append((look.steps, look.energy_per_atom, structure().volume))
+        return Ended.REFUSED if len(self.seen) == 3 else None
 
 
 def test_early_stopping_ends_the_relaxation_where_it_stands() -> None:
@@ -108,15 +138,14 @@ def test_early_stopping_ends_the_relaxation_where_it_stands() -> None:
     while run.geometry is not None:
         run.receive(evaluator.evaluate([run.geometry])[0])
     result = run.result()
-    assert result.ended is Ended.ACCEPTED and not result.converged and result.error is None
-    energy, force, volume = stopping.seen[-1]
+    assert result.ended is Ended.REFUSED and not result.converged and result.error is None
+    steps, energy, volume = stopping.seen[-1]
     assert result.energy_after == energy and result.structure is not None
-    assert result.structure.volume == pytest.approx(volume) and force > 1e-4
+    assert result.structure.volume == pytest.approx(volume) and result.steps == steps
     there = evaluator.evaluate([geometry_of(result.structure)])[0]
     assert there.energy / 4 == pytest.approx(energy)
-    assert [one for one, _, _ in stopping.seen] == sorted(
-        (e for e, _, _ in stopping.seen), reverse=True
-    )
+    energies = [energy for _, energy, _ in stopping.seen]
+    assert energies == sorted(energies, reverse=True)
 
 
 # What it decides
@@ -141,11 +170,12 @@ def tried(**what: object) -> TriedParent:
 @pytest.mark.parametrize(
     ("what", "verdict"),
     [
+        ({"ended_early": "refused", "confirmed": False}, Verdict.UNMATCHED),
         ({"ended_early": "accepted", "confirmed": True}, Verdict.SUBSTITUTED),
         # It should not be: then it is not a refutation.
         ({"ended_early": "accepted", "confirmed": False}, Verdict.UNDECIDED),
         ({"ended_early": None, "confirmed": False}, Verdict.UNDECIDED),
-        ({"ended_early": "accepted", "confirmed": None, "error": "odd"}, Verdict.UNDECIDED),
+        ({"ended_early": "refused", "confirmed": None, "error": "odd"}, Verdict.UNDECIDED),
     ],
 )
 def test_what_an_early_end_decides(what: dict[str, object], verdict: Verdict) -> None:
