@@ -90,24 +90,21 @@ def find_symmetry(geometry: Geometry) -> Symmetry:
     cell = geometry.cell
     frac = geometry.positions @ np.linalg.inv(cell)
     try:
-        analyzer = SpacegroupAnalyzer(
-            Structure(Lattice(cell), geometry.numbers.tolist(), frac), symprec=SYMPREC
-        )
-        operations = analyzer.get_symmetry_operations()
+        crystal = Structure(Lattice(cell), geometry.numbers.tolist(), frac)
+        dataset = SpacegroupAnalyzer(crystal, symprec=SYMPREC).get_symmetry_dataset()
+        rotations = np.array(dataset.rotations, dtype=np.int64)
+        translations = np.array(dataset.translations, dtype=np.float64)
     except Exception:  # pymatgen and spglib raise types of their own, which change by version
         return identity
-    if not operations:
-        return identity
-    images = np.empty((len(operations), n_sites), np.int64)
+    images = np.empty((len(rotations), n_sites), np.int64)
     other_element = geometry.numbers[:, None] != geometry.numbers[None, :]
-    for at, operation in enumerate(operations):
-        moved = frac @ operation.rotation_matrix.T + operation.translation_vector
+    for at, (rotation, translation) in enumerate(zip(rotations, translations, strict=True)):
+        moved = frac @ rotation.T + translation
         apart = moved[:, None] - frac[None, :]
         apart = np.linalg.norm((apart - np.round(apart)) @ cell, axis=2)
         images[at] = np.where(other_element, np.inf, apart).argmin(axis=1)
         if len(set(images[at].tolist())) < n_sites:
             return identity
-    rotations = np.rint([operation.rotation_matrix for operation in operations]).astype(np.int64)
     generators = _generators(rotations, images)
     return identity if generators is None else Symmetry(rotations, images, generators)
 
