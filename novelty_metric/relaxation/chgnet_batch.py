@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 _SQRT_PI = math.sqrt(math.pi)
 
-CPU_BUDGET = 3000.0
-"""Bonds and angles of a batch on a processor: about eight crystals of ten atoms."""
+CPU_BUDGET = 4500.0
+"""Bonds and angles of a batch on a processor: about a dozen crystals of ten atoms."""
 
 GPU_BUDGET = 300_000.0
 """Bonds and angles of a batch on a GPU: about eight hundred crystals of ten atoms."""
