@@ -14,7 +14,7 @@ from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.loading import quiet
 from novelty_metric.relaxation.potentials import Potential
 from novelty_metric.relaxation.workers import Workers, single_points
-from novelty_metric.support.cores import usable_cores
+from novelty_metric.support.cores import one_blas_thread, usable_cores
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -172,7 +172,7 @@ class PotentialRelaxer:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with quiet():
+            with quiet(), one_blas_thread():
                 yield
         finally:
             torch.set_num_threads(before)

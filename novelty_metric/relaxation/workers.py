@@ -21,6 +21,7 @@ from novelty_metric.relaxation.evaluators import Evaluator
 from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.relaxation.loading import quiet
 from novelty_metric.relaxation.potentials import Potential
+from novelty_metric.support.cores import one_blas_thread
 from novelty_metric.support.processes import OwnContext
 from novelty_metric.support.workers import WorkerDiedError, WorkerProcess
 
@@ -220,7 +221,7 @@ def _work(connection: Connection, potential: Potential, turn: Any) -> None:
         return
     waiting: deque[tuple[RelaxTask, RelaxSettings]] = deque()
     asked = False
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+    with contextlib.suppress(EOFError, OSError), one_blas_thread():  # the parent is gone
         while True:
             if not asked and not waiting and flight.has_room:
                 connection.send((_WANT, 0, None))
