@@ -1,4 +1,4 @@
-"""What every relaxer takes and gives."""
+"""Input and output of every relaxer."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What a potential says of a geometry.
+    """Energy, forces and stress of a geometry.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class RelaxTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxation:
-    """What became of one relaxation.
+    """Result of one relaxation.
 
     Attributes
     ----------
@@ -218,7 +218,7 @@ class Relaxation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PotentialInfo:
-    """Which potential made an energy: its name, version, and a hash of its weights."""
+    """Identity of a potential: its name, version, and a hash of its weights."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""What potentials share whose network gives site energies from the vectors of bonds."""
+"""Shared code of potentials whose network gives site energies from bond vectors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def evaluations_of(
 def batch_budget(
     device: torch.device, *, on_cpu: float, on_gpu: float, bytes_per_cost: float
 ) -> float:
-    """How much is evaluated together, in the unit of the cost of a crystal.
+    """Size of a batch, in the unit of the cost of a crystal.
 
     On a processor as much as its caches hold. On a GPU as much as fits in half of what memory is
     free, and no more than keeps it busy.

@@ -58,7 +58,7 @@ BYTES_PER_COST = 30_000.0
 
 @dataclass(frozen=True)
 class ChgnetWeights:
-    """What a file of weights holds: the settings of the network, and its tensors by name."""
+    """Content of a file of weights: the settings of the network, and its tensors by name."""
 
     settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
@@ -87,7 +87,7 @@ class _AngleLayer:
         changes: tuple[Tensor | None, Tensor | None],
         pairs: Pairs,
     ) -> Terms:
-        """What is added up for each angle, both ways round.
+        """Terms that are added for each angle, in both directions.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class _AngleLayer:
 
 @dataclass(frozen=True)
 class _Graph:
-    """What is evaluated, on the device: sites, bonds and angles, or one of each class of them.
+    """Input of the network on the device: sites, bonds and angles, or one of each class.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class _Graph:
 
 @dataclass(frozen=True)
 class _Alike:
-    """How the classes of a batch stand for its sites, bonds and angles.
+    """Relation of the classes of a batch to its sites, bonds and angles.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which sites, bonds and angles of a crystal differ, where its symmetry is known.
+"""Sites, bonds and angles of a crystal that differ, given its symmetry.
 
 A graph potential gives two atoms that an operation of the space group joins the same features; two
 bonds and two angles likewise. It is enough to evaluate one of each class, weighted by their number.

@@ -64,7 +64,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is added up before the gate; the matrices have 128 columns.
+    """Terms that are added before the gate; the matrices have 128 columns.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Gate:
     norms: Tensor
 
     def __call__(self, terms: Terms, weights: Tensor | None, *, compiled: bool) -> Tensor:
-        """What passes the gate.
+        """Output of the gate.
 
         Parameters
         ----------

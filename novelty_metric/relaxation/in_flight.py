@@ -61,7 +61,7 @@ class InFlight:
 
     @property
     def has_room(self) -> bool:
-        """Whether another crystal may be added; an empty batch has room for any."""
+        """True if another crystal can be added; an empty batch accepts any crystal."""
         return sum(flight.cost for flight in self._flights) < self._budget
 
     def add(self, task: RelaxTask, settings: RelaxSettings) -> None:
@@ -102,7 +102,7 @@ class InFlight:
             yield flight.task, flight.run.result()
 
     def _groups(self) -> Iterator[list[_Flight]]:
-        """What is under way and is evaluated together, within the budget."""
+        """The running relaxations in groups that are evaluated together, within the budget."""
         group: list[_Flight] = []
         cost = 0.0
         for flight in self._flights:
@@ -155,7 +155,7 @@ def relax_one(structure: Structure, evaluator: Evaluator, settings: RelaxSetting
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was no memory left, in any of the ways that torch has."""
+    """True if an error says that the memory is full; torch has several such errors."""
     message = str(error).lower()
     return isinstance(error, MemoryError) or any(
         text in message for text in ("out of memory", "can't allocate memory", "not enough memory")

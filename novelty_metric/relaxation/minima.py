@@ -135,7 +135,7 @@ class MinimumCheck:
             self.geometry = None
 
     def _is_known(self, error: float, before: float) -> bool:
-        """Whether more products would change nothing that matters."""
+        """True if more products would not change the result."""
         if self.curvature < NEGATIVE:
             return error < -0.5 * self.curvature
         settled = before - self.curvature < 0.05 * self.curvature

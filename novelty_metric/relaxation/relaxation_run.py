@@ -53,7 +53,7 @@ MOST_CHECKS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rest:
-    """Where the optimiser ended, converged or after its last move.
+    """End of the optimiser, converged or after its last move.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class RelaxationRun:
             self._fail(first_line(error), repeatable=False)
 
     def result(self) -> Relaxation:
-        """What became of it; only when it has ended."""
+        """The result; only after the end."""
         assert self.geometry is None
         common: dict[str, Any] = {
             "energy_before": self._energy_before,
@@ -320,7 +320,7 @@ class RelaxationRun:
 
 
 def replay(task: RelaxTask, trajectory: TrajectoryLog, end: Relaxation) -> Relaxation | None:
-    """How a relaxation ends whose trajectory is known, perhaps with another early stopping.
+    """End of a relaxation with a known trajectory, perhaps with another early stopping.
 
     Parameters
     ----------

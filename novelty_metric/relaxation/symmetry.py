@@ -19,8 +19,8 @@ SYMPREC = 0.01
 """Distance tolerance of the symmetry search (Å), that of the protocols."""
 
 EXACT = 2e-5
-"""Where every operation brings every site this near to a site (Å), the symmetry is exact: sites
-that it joins have the same energy within rounding. 96 % of the crystals of MP-20 are so exact."""
+"""A symmetry is exact if every operation brings every site this close to a site (Å): then joined
+sites have the same energy within rounding. This holds for 96 % of the crystals of MP-20."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
