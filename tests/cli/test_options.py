@@ -76,7 +76,7 @@ def test_settings_of_another_verb_are_passed_on() -> None:
         (["make", "a", "b", "c"], "thing make needs one NAME, 3 were given: a, b, c"),
         (["make", "a", "sice=1"], "thing make: no setting named 'sice'; did you mean 'size'?"),
         (["make", "a", "--al"], "no option named --al; did you mean '--all'?"),
-        (["make", "a", "--xyz"], "no option named --xyz; `novelty-metric thing --help` shows"),
+        (["make", "a", "--xyz"], "no option named --xyz; `novelty-metric thing --help` lists"),
         (["make", "a", "size="], "size= has no value; write size=N"),
         (["make", "a", "--from"], "--from has no value; write --from FILE"),
         (["make", "a", "--all=1"], "--all takes no value"),
