@@ -58,13 +58,15 @@ def average_minimum_distances(
     >>> amd.round(4).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.4142]
     """
-    cell = np.ascontiguousarray(lattice, dtype=np.float64)
-    sites = np.ascontiguousarray(frac_coords, dtype=np.float64)
-    if len(sites) == 0 or not abs(np.linalg.det(cell)) > 0:
+    # Copies, because the kernel is compiled once more for arrays that can't be written.
+    cell = np.array(lattice, dtype=np.float64, order="C")
+    sites = np.array(frac_coords, dtype=np.float64, order="C")
+    volume = abs(float(np.linalg.det(cell)))
+    if len(sites) == 0 or not volume > 0:
         raise ValueError("a crystal has sites, and a cell with a volume")
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     # Sites into the cell, so that differences lie within one cell.
-    inside: NDArray[np.float64] = _kernel()(cell, sites - np.floor(sites), heights, k)
+    inside: NDArray[np.float64] = _kernel()(cell, volume, sites - np.floor(sites), heights, k)
     return inside
 
 
@@ -94,10 +96,13 @@ def _kernel() -> Callable[..., NDArray[np.float64]]:
 
 
 def _averages(
-    cell: NDArray[np.float64], sites: NDArray[np.float64], heights: NDArray[np.float64], k: int
+    cell: NDArray[np.float64],
+    volume: float,
+    sites: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    k: int,
 ) -> NDArray[np.float64]:
     n_sites = len(sites)
-    volume = abs(np.linalg.det(cell))
     # A ball that holds k sites on average, and some more; wherever it holds fewer it grows.
     radius = 1.15 * (3.0 * (k + 1) * volume / (4.0 * np.pi * n_sites)) ** (1.0 / 3.0)
     total = np.zeros(k)
