@@ -48,7 +48,7 @@ for epoch in range(2):
 monitor.close()
 """,
 }
-SLOW = ("reference build", "deterministic")
+SLOW = ("reference build", "deterministic", "executor", "dask")
 GUARD = 'if __name__ == "__main__":'
 
 
