@@ -1107,6 +1107,7 @@ def test_the_cache_is_in_the_users_folder_unless_told_otherwise(
         unusable(few_crystals[1:2])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
 def test_worker_processes_give_the_same_rows(
     few_crystals: list[Structure], salts: Reference
