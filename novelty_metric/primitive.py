@@ -116,8 +116,6 @@ def _periods(coords: list[NDArray[np.float64]], tolerance: NDArray[np.float64]) 
         for site in group:
             if len(vectors) == 1:  # zero, which every site allows
                 return vectors
-            if len(vectors) == 1:  # no move at all, which is always one
-                return vectors
             vectors = vectors[_near(vectors, group - site, tolerance)]
     return vectors
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from novelty_metric.relaxation.base import Geometry
+from novelty_metric.relaxation.symmetry import symmetry_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,15 +102,9 @@ def primitive_cell(geometry: Geometry) -> PrimitiveCell | None:
 
 def _by_spglib(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """A right-handed primitive cell (rows, Å), and the index of each site in it."""
-    from pymatgen.core import Lattice, Structure
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
-    frac = geometry.positions @ np.linalg.inv(geometry.cell)
-    try:
-        crystal = Structure(Lattice(geometry.cell), geometry.numbers.tolist(), frac)
-        dataset = SpacegroupAnalyzer(crystal, symprec=EXACT).get_symmetry_dataset()
-        cell = np.array(dataset.primitive_lattice, dtype=np.float64)
-        sites = np.unique(dataset.mapping_to_primitive, return_inverse=True)[1]
-    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+    dataset = symmetry_dataset(geometry, EXACT)
+    if dataset is None:
         return None
+    cell = np.array(dataset.primitive_lattice, dtype=np.float64)
+    sites = np.unique(dataset.mapping_to_primitive, return_inverse=True)[1]
     return (-cell if np.linalg.det(cell) < 0 else cell), np.asarray(sites, dtype=np.int64)

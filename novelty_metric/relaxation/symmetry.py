@@ -6,7 +6,7 @@ Imports pymatgen only when used; NumPy at import.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,20 +82,15 @@ def find_symmetry(geometry: Geometry) -> Symmetry:
     -----
     By spglib, through pymatgen.
     """
-    from pymatgen.core import Lattice, Structure
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-
     n_sites = len(geometry.numbers)
     identity = Symmetry.none(n_sites)
     cell = geometry.cell
     frac = geometry.positions @ np.linalg.inv(cell)
-    try:
-        crystal = Structure(Lattice(cell), geometry.numbers.tolist(), frac)
-        dataset = SpacegroupAnalyzer(crystal, symprec=SYMPREC).get_symmetry_dataset()
-        rotations = np.array(dataset.rotations, dtype=np.int64)
-        translations = np.array(dataset.translations, dtype=np.float64)
-    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+    dataset = symmetry_dataset(geometry, SYMPREC)
+    if dataset is None:
         return identity
+    rotations = np.array(dataset.rotations, dtype=np.int64)
+    translations = np.array(dataset.translations, dtype=np.float64)
     images = np.empty((len(rotations), n_sites), np.int64)
     other_element = geometry.numbers[:, None] != geometry.numbers[None, :]
     for at, (rotation, translation) in enumerate(zip(rotations, translations, strict=True)):
@@ -107,6 +102,19 @@ def find_symmetry(geometry: Geometry) -> Symmetry:
             return identity
     generators = _generators(rotations, images)
     return identity if generators is None else Symmetry(rotations, images, generators)
+
+
+def symmetry_dataset(geometry: Geometry, symprec: float) -> Any:
+    """The answer of spglib, through pymatgen, at this distance tolerance (Å); None if it fails."""
+    from pymatgen.core import Lattice, Structure
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    frac = geometry.positions @ np.linalg.inv(geometry.cell)
+    try:
+        crystal = Structure(Lattice(geometry.cell), geometry.numbers.tolist(), frac)
+        return SpacegroupAnalyzer(crystal, symprec=symprec).get_symmetry_dataset()
+    except Exception:  # pymatgen and spglib raise types of their own, which change by version
+        return None
 
 
 def _generators(
