@@ -1,4 +1,4 @@
-"""How much is evaluated together, by the memory of the device."""
+"""Size of a batch for the memory of the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(("free", "budget"), [(2 * GB, 10_000), (100 * GB, 300_000)])
-def test_a_batch_takes_half_of_the_free_memory_of_a_gpu_and_no_more_than_keeps_it_busy(
+def test_gpu_batch_uses_half_of_free_memory_up_to_a_maximum(
     free: int, budget: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 141 * GB))

@@ -1,4 +1,4 @@
-"""The cache of relaxations: several writers, a writer that is killed, its size, the command."""
+"""Cache of relaxations: concurrent writers, killed writers, size limit, the command `cache`."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def writer(start_python: Callable[..., Any]) -> Callable[[Path, int], Any]:
 
 
 @pytest.mark.slow
-def test_writers_that_are_killed_leave_a_usable_cache(
-    tmp_path: Path, writer: Callable[[Path, int], Any]
-) -> None:
+def test_cache_survives_killed_writers(tmp_path: Path, writer: Callable[[Path, int], Any]) -> None:
     path = tmp_path / "cache.sqlite"
     chance = random.Random(5)
     kept = 0
@@ -88,7 +86,7 @@ def test_writers_that_are_killed_leave_a_usable_cache(
             assert process.wait() == -signal.SIGKILL
         cache = RelaxationCache(path)
         assert cache._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        # Nothing that was there is lost, and every result that is there is whole.
+        # No earlier result is lost, and every stored result is complete.
         assert len(cache) > kept
         kept = len(cache)
         for which in range(2 * round_ + 2):
@@ -99,9 +97,7 @@ def test_writers_that_are_killed_leave_a_usable_cache(
         cache.close()
 
 
-def test_a_process_killed_with_the_lock_held_blocks_nobody(
-    tmp_path: Path, start_python: Callable[..., Any]
-) -> None:
+def test_killed_process_releases_its_lock(tmp_path: Path, start_python: Callable[..., Any]) -> None:
     path = tmp_path / "cache.sqlite"
     RelaxationCache(path).close()
     script = (
@@ -119,8 +115,8 @@ def test_a_process_killed_with_the_lock_held_blocks_nobody(
 
 
 @dataclass(frozen=True)
-class Below:
-    """Ends a relaxation once its forces (eV/Å) and energy (eV/atom) are so small."""
+class StopBelow:
+    """Ends a relaxation when force (eV/Å) and energy (eV/atom) are below thresholds."""
 
     force: float
     energy: float
@@ -137,7 +133,7 @@ COPPER = Structure(Lattice.orthorhombic(3.5, 3.7, 3.9), ["Cu"] * 4, FACES)
 COPPER.translate_sites([0], [0.03, -0.02, 0.04])
 COPPER_RELAXED = RelaxSettings(fmax=0.02, max_steps=60, optimizer="lbfgs")
 STOPPINGS = st.builds(
-    Below, st.floats(0, 3), st.floats(-0.02, 0.5), st.sampled_from([0.0, 46.0, 48.0, 99.0])
+    StopBelow, st.floats(0, 3), st.floats(-0.02, 0.5), st.sampled_from([0.0, 46.0, 48.0, 99.0])
 )
 
 
@@ -151,7 +147,7 @@ def relaxed(early_stopping: EarlyStopping | None) -> tuple[RelaxTask, Relaxation
 
 @settings(max_examples=15)
 @given(first=STOPPINGS, second=STOPPINGS)
-def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Below) -> None:
+def test_cached_trajectory_serves_other_early_stopping(first: StopBelow, second: StopBelow) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = RelaxationCache(Path(folder, "cache.sqlite"))
         stopped, first_result = relaxed(first)
@@ -161,7 +157,7 @@ def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Bel
         cache.close()
     _, wanted = relaxed(second)
     for found, expected in ((again, first_result), (known, wanted)):
-        if found is None:  # the record ends before this early stopping would end it
+        if found is None:  # the trajectory is too short for this early stopping
             assert expected is wanted and first_result.ended and first_result.steps < wanted.steps
             continue
         assert found.cached
@@ -177,20 +173,20 @@ def test_cached_trajectory_serves_other_early_stopping(first: Below, second: Bel
 
 def test_results_with_and_without_early_stopping_are_kept_apart(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    stopped, first_result = relaxed(Below(0.5, 0.5))
+    stopped, first_result = relaxed(StopBelow(0.5, 0.5))
     cache.put(stopped, INFO, COPPER_RELAXED, first_result)
     assert cache.get(RelaxTask(1, COPPER), INFO, COPPER_RELAXED) is None
     cache._connection.execute("UPDATE relaxations_v5 SET looks = X'504b0304'")
     assert cache.get(stopped, INFO, COPPER_RELAXED) is None
 
 
-def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
+def test_cache_size_is_limited_and_least_recently_used_are_dropped(tmp_path: Path) -> None:
     limit = 1_200_000
     cache = RelaxationCache(tmp_path / "cache.sqlite", max_bytes=limit)
     for number in range(1001):
         cache.put(task(number), INFO, SETTINGS, result(number, sites=30))
         if number == 250:
-            # As if all this had been last year, but for one result that is used today.
+            # All results are a year old, except one that is used today.
             cache._connection.execute("UPDATE relaxations_v5 SET used = used - 365")
             assert cache.get(task(7), INFO, SETTINGS) is not None
         if number == 401:
@@ -202,7 +198,7 @@ def test_what_is_used_stays_and_the_size_is_bounded(tmp_path: Path) -> None:
     assert cache.get(task(1000), INFO, SETTINGS) is not None
 
 
-def test_a_row_that_can_not_be_read_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+def test_unreadable_row_is_a_cache_miss(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "cache.sqlite")
     cache.put(task(1), INFO, SETTINGS, result())
     cache._connection.execute("UPDATE relaxations_v5 SET result = 'half of a ro'")
@@ -211,7 +207,7 @@ def test_a_row_that_can_not_be_read_is_as_if_it_were_not_there(tmp_path: Path) -
     assert cache.get(task(1), INFO, SETTINGS) is not None
 
 
-def test_a_file_that_fails_on_the_way_ends_no_run(tmp_path: Path) -> None:
+def test_cache_failure_during_a_run_only_warns(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     cache = RelaxationCache(path)
     with sqlite3.connect(path) as other:
@@ -234,7 +230,7 @@ def filled(path: Path) -> Path:
     return path
 
 
-def test_info_names_potentials_settings_and_days(
+def test_info_shows_potentials_settings_and_days(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = filled(tmp_path / "a b.sqlite")
@@ -266,7 +262,7 @@ def test_prune_and_clear(
     assert len(RelaxationCache(path)) == left
 
 
-def test_nothing_kept_yet(
+def test_empty_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "none"))
@@ -289,7 +285,7 @@ def test_nothing_kept_yet(
         (["clear", "cache=/no/such.sqlite"], "no such file"),
     ],
 )
-def test_one_line_says_what_is_wrong(
+def test_invalid_command_gives_one_clear_error(
     words: list[str],
     said: str,
     tmp_path: Path,

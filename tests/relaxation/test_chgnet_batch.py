@@ -1,4 +1,4 @@
-"""CHGNet in batches against CHGNet's own calculator, its own derivatives, and itself."""
+"""Batched CHGNet against CHGNet's own calculator, finite differences, and single evaluations."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def batched(chgnet: Chgnet) -> BatchedChgnet:
 
 
 @pytest.fixture(scope="module")
-def own(chgnet: Chgnet):
-    """CHGNet's own calculator, behind the same interface."""
+def chgnet_calculator(chgnet: Chgnet):
+    """CHGNet's own calculator, with the same interface."""
     return Chgnet("cpu", batched=False).evaluator()
 
 
-def shaken(structure: Structure, seed: int) -> Structure:
-    """Away from symmetry, and sites not all in the cell."""
+def perturbed(structure: Structure, seed: int) -> Structure:
+    """Break the symmetry, and move one site out of the cell."""
     moved = structure.copy()
     moved.perturb(0.1, seed=seed)
     moved.apply_strain(np.random.default_rng(seed).uniform(-0.05, 0.08, 3))
@@ -44,16 +44,16 @@ def shaken(structure: Structure, seed: int) -> Structure:
 
 
 def prototypes(step: int) -> list[Structure]:
-    """Every so many of the packaged AFLOW prototypes, as they are and shaken."""
+    """Every `step`-th small AFLOW prototype of the package, unchanged and perturbed."""
     reference = open_reference("aflow")
     small = [at for at in range(len(reference)) if reference.n_sites[at] <= 24][::step]
     crystals = [reference.structure(at) for at in small]
-    return crystals + [shaken(one, seed) for seed, one in enumerate(crystals)]
+    return crystals + [perturbed(one, seed) for seed, one in enumerate(crystals)]
 
 
-def agree(structures: list[Structure], batched: BatchedChgnet, own) -> None:
+def assert_agree(structures: list[Structure], batched: BatchedChgnet, chgnet_calculator) -> None:
     geometries = [geometry_of(structure) for structure in structures]
-    expected = own.evaluate(geometries)
+    expected = chgnet_calculator.evaluate(geometries)
     found = []
     for start in range(0, len(geometries), 8):
         found += batched.evaluate(geometries[start : start + 8])
@@ -70,28 +70,28 @@ def agree(structures: list[Structure], batched: BatchedChgnet, own) -> None:
     assert compared > 0.9 * len(structures)
 
 
-def test_as_chgnet_itself(batched: BatchedChgnet, own) -> None:
-    agree(prototypes(40), batched, own)
+def test_agrees_with_chgnet(batched: BatchedChgnet, chgnet_calculator) -> None:
+    assert_agree(prototypes(40), batched, chgnet_calculator)
 
 
 @pytest.mark.slow
-def test_as_chgnet_itself_on_all_prototypes(batched: BatchedChgnet, own) -> None:
-    agree(prototypes(1), batched, own)
+def test_agrees_with_chgnet_on_all_prototypes(batched: BatchedChgnet, chgnet_calculator) -> None:
+    assert_agree(prototypes(1), batched, chgnet_calculator)
 
 
 @pytest.mark.slow
-def test_as_chgnet_itself_on_hundreds_of_real_crystals(
-    batched: BatchedChgnet, own, shared_data
+def test_agrees_with_chgnet_on_hundreds_of_real_crystals(
+    batched: BatchedChgnet, chgnet_calculator, shared_data
 ) -> None:
     import pandas as pd
 
     cifs = pd.read_parquet(shared_data / "mp_20" / "val.parquet", columns=["cif"])["cif"][::30]
-    agree([Structure.from_str(cif, fmt="cif") for cif in cifs], batched, own)
+    assert_agree([Structure.from_str(cif, fmt="cif") for cif in cifs], batched, chgnet_calculator)
 
 
-def test_forces_and_stress_are_the_derivatives_in_double_precision(chgnet: Chgnet) -> None:
+def test_forces_and_stress_are_energy_derivatives_in_double_precision(chgnet: Chgnet) -> None:
     double = BatchedChgnet(chgnet._weights, double=True)
-    start = geometry_of(shaken(prototypes(40)[2], 3))
+    start = geometry_of(perturbed(prototypes(40)[2], 3))
     found = double.evaluate([start])[0]
     rng = np.random.default_rng(1)
     step = 1e-5
@@ -129,11 +129,11 @@ def test_single_precision_is_enough(chgnet: Chgnet, batched: BatchedChgnet) -> N
         if one.error is None:
             n_sites = len(one.forces)
             assert abs(one.energy - two.energy) / n_sites < 5e-6
-            # The tightest protocol asks for 0.001 eV/Å.
+            # The strictest protocol requires forces below 0.001 eV/Å.
             assert np.abs(one.forces - two.forces).max() < 2e-4 * max(1, np.abs(two.forces).max())
 
 
-def test_in_a_batch_as_alone(batched: BatchedChgnet) -> None:
+def test_batch_agrees_with_single_evaluations(batched: BatchedChgnet) -> None:
     geometries = [geometry_of(structure) for structure in prototypes(30)]
     together = batched.evaluate(geometries)
     for geometry, one in zip(geometries, together, strict=True):
@@ -150,10 +150,10 @@ LONELY = Structure(Lattice.cubic(9.5), ["Na"], [[0, 0, 0]])
 UNKNOWN = Structure(Lattice.cubic(3.5), ["Cm"], [[0, 0, 0]])
 """CHGNet knows 94 elements; curium is the 96th."""
 DIMER = Structure(Lattice.cubic(12), ["Na", "Cl"], [[0, 0, 0], [0.4, 0, 0]])
-"""A bond, no angle."""
+"""One bond and no angle."""
 
 
-def test_what_can_not_be_evaluated_fails_alone(batched: BatchedChgnet) -> None:
+def test_invalid_crystals_fail_alone(batched: BatchedChgnet) -> None:
     salt = prototypes(60)[0]
     found = batched.evaluate([geometry_of(one) for one in (LONELY, salt, UNKNOWN, DIMER)])
     assert found[0].error is not None and "no neighbour" in found[0].error
@@ -165,11 +165,13 @@ def test_what_can_not_be_evaluated_fails_alone(batched: BatchedChgnet) -> None:
     assert batched.evaluate([geometry_of(LONELY)])[0].error == found[0].error
 
 
-def test_without_angles_as_chgnet_itself(batched: BatchedChgnet, own) -> None:
-    agree([DIMER], batched, own)
+def test_crystal_without_angles_agrees_with_chgnet(
+    batched: BatchedChgnet, chgnet_calculator
+) -> None:
+    assert_agree([DIMER], batched, chgnet_calculator)
 
 
-def test_the_same_queue_gives_the_same_bits(chgnet: Chgnet) -> None:
+def test_same_queue_gives_identical_results(chgnet: Chgnet) -> None:
     crystals = [one for one in prototypes(25) if len(one) <= 8][:10]
 
     def run() -> dict[object, object]:
@@ -185,8 +187,8 @@ def test_the_same_queue_gives_the_same_bits(chgnet: Chgnet) -> None:
     assert len(first) == len(crystals)
 
 
-def test_lbfgs_gives_a_crystal_the_same_bits_in_any_company(chgnet: Chgnet) -> None:
-    # Shaken, so that rounding would show at once; 12 moves are enough for it to.
+def test_lbfgs_results_do_not_depend_on_the_other_crystals(chgnet: Chgnet) -> None:
+    # Perturbed crystals show rounding early; 12 moves are enough.
     crystals = [one.copy() for one in prototypes(25) if len(one) <= 8][:6]
     for at, one in enumerate(crystals):
         one.perturb(0.05, seed=at)
@@ -204,30 +206,32 @@ def test_lbfgs_gives_a_crystal_the_same_bits_in_any_company(chgnet: Chgnet) -> N
     assert all(energy is not None for _, energy, _ in together.values())
 
 
-def test_relaxes_where_the_one_by_one_path_does(chgnet: Chgnet, own) -> None:
+def test_batched_relaxation_agrees_with_single_relaxation(
+    chgnet: Chgnet, chgnet_calculator
+) -> None:
     crystals = [one for one in prototypes(25) if len(one) <= 6][:6]
     queue = deque(RelaxTask(at, one) for at, one in enumerate(crystals))
     for task, ours in PotentialRelaxer(chgnet).relax(queue, NEAR):
-        theirs = relax_one(task.structure, own, NEAR)
+        theirs = relax_one(task.structure, chgnet_calculator, NEAR)
         assert ours.converged == theirs.converged and ours.error == theirs.error
         if theirs.converged:
             assert ours.energy_after == pytest.approx(theirs.energy_after, abs=2e-3)
 
 
-def test_threads_are_given_back(chgnet: Chgnet) -> None:
+def test_number_of_threads_is_restored(chgnet: Chgnet) -> None:
     before = torch.get_num_threads()
     list(PotentialRelaxer(chgnet).energies(prototypes(60)))
     assert torch.get_num_threads() == before
 
 
-def test_another_architecture_is_refused(chgnet: Chgnet) -> None:
+def test_other_architecture_is_refused(chgnet: Chgnet) -> None:
     given = chgnet._weights
     other = dataclasses.replace(given, settings={**given.settings, "n_conv": 3})
     with pytest.raises(ValueError, match="n_conv=3"):
         BatchedChgnet(other)
 
 
-def test_on_a_gpu_sums_are_reproducible_and_the_users_mode_comes_back() -> None:
+def test_deterministic_mode_is_used_on_a_gpu_and_restored() -> None:
     from novelty_metric.relaxation.bond_gradients import reproducible
 
     for kind, inside in (("cpu", False), ("cuda", True)):
@@ -238,7 +242,7 @@ def test_on_a_gpu_sums_are_reproducible_and_the_users_mode_comes_back() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_as_on_the_processor(batched: BatchedChgnet) -> None:
+def test_gpu_agrees_with_cpu(batched: BatchedChgnet) -> None:
     gpu = BatchedChgnet(Chgnet("cuda")._weights, "cuda")
     geometries = [geometry_of(structure) for structure in prototypes(12)]
     first, again = gpu.evaluate(geometries), gpu.evaluate(geometries)

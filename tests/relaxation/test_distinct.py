@@ -1,4 +1,4 @@
-"""One of each class of sites, bonds and angles gives what all of them give."""
+"""Evaluation of one member of each symmetry class agrees with evaluation of all members."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def double(chgnet: Chgnet) -> BatchedChgnet:
     return BatchedChgnet(chgnet._weights, double=True)
 
 
-def symmetric(structure: Structure) -> Geometry:
+def with_symmetry(structure: Structure) -> Geometry:
     geometry = right_handed(geometry_of(structure))
     return replace(geometry, symmetry=find_symmetry(geometry))
 
 
 def moved(geometry: Geometry, seed: int) -> Geometry:
-    """Strained and displaced as its symmetry allows, so that it has forces, and not in its cell."""
+    """Apply a random symmetric strain and displacement, and shift the sites out of the cell."""
     rng = np.random.default_rng(seed)
     assert geometry.symmetry is not None
     rotations = geometry.symmetry.cartesian(geometry.cell)
@@ -56,52 +56,54 @@ def moved(geometry: Geometry, seed: int) -> Geometry:
 def prototypes(step: int) -> list[Geometry]:
     reference = open_reference("aflow")
     small = [at for at in range(len(reference)) if reference.n_sites[at] <= 16][::step]
-    return [moved(symmetric(reference.structure(at)), at) for at in small]
+    return [moved(with_symmetry(reference.structure(at)), at) for at in small]
 
 
-def same(ours: list[Evaluation], theirs: list[Evaluation], tolerance: float) -> None:
+def assert_equal(ours: list[Evaluation], theirs: list[Evaluation], tolerance: float) -> None:
     for one, other in zip(ours, theirs, strict=True):
         assert one.error == other.error
-        if one.error is None and np.isfinite(other.energy):  # some elements are unknown
+        if one.error is None and np.isfinite(other.energy):  # CHGNet does not know some elements
             scale = max(1.0, float(np.abs(other.forces).max()))
             assert abs(one.energy - other.energy) < tolerance * len(one.forces)
             assert np.abs(one.forces - other.forces).max() < tolerance * scale
             assert np.abs(one.stress - other.stress).max() < tolerance * scale
 
 
-def agree(geometries: list[Geometry], evaluator: BatchedChgnet, tolerance: float) -> None:
+def assert_symmetry_changes_nothing(
+    geometries: list[Geometry], evaluator: BatchedChgnet, tolerance: float
+) -> None:
     without = [replace(geometry, symmetry=None) for geometry in geometries]
-    same(evaluator.evaluate(geometries), evaluator.evaluate(without), tolerance)
+    assert_equal(evaluator.evaluate(geometries), evaluator.evaluate(without), tolerance)
 
 
-def test_energy_forces_and_stress_are_those_of_all_sites(double: BatchedChgnet) -> None:
-    crystals = [moved(symmetric(one), seed) for seed, one in enumerate([GOLD, RUTILE, QUARTZ])]
-    agree(crystals, double, 1e-7)
-    # Their coordinates are rounded, so that their symmetry is not perfect.
+def test_classes_agree_with_all_sites(double: BatchedChgnet) -> None:
+    crystals = [moved(with_symmetry(one), seed) for seed, one in enumerate([GOLD, RUTILE, QUARTZ])]
+    assert_symmetry_changes_nothing(crystals, double, 1e-7)
+    # Coordinates of prototypes are rounded, so their symmetry is approximate.
     crystals = prototypes(40)
     found = find_distinct(crystals, double.neighbors(crystals))
     assert found is not None and sum(found.symmetric) > 0.8 * len(crystals)
-    agree(crystals, double, 1e-3)
+    assert_symmetry_changes_nothing(crystals, double, 1e-3)
 
 
 @pytest.mark.slow
-def test_energy_forces_and_stress_of_hundreds_of_crystals(chgnet: Chgnet) -> None:
+def test_classes_agree_with_all_sites_on_hundreds_of_crystals(chgnet: Chgnet) -> None:
     crystals = prototypes(1)
     single = BatchedChgnet(chgnet._weights)
     for start in range(0, len(crystals), 16):
-        agree(crystals[start : start + 16], single, 1e-3)
+        assert_symmetry_changes_nothing(crystals[start : start + 16], single, 1e-3)
 
 
 @pytest.mark.parametrize("repeat", [(1, 1, 1), (2, 1, 1)])
 @pytest.mark.parametrize("structure", [GOLD, RUTILE, QUARTZ])
-def test_classes_are_the_orbits_of_the_space_group(
+def test_classes_of_sites_are_the_orbits_of_the_space_group(
     structure: Structure, repeat: tuple[int, int, int], double: BatchedChgnet
 ) -> None:
-    crystal = moved(symmetric(structure * repeat), 3)
+    crystal = moved(with_symmetry(structure * repeat), 3)
     neighbors = double.neighbors([crystal])
     found = find_distinct([crystal], neighbors)
     assert found is not None and found.symmetric == (True,)
-    # As pymatgen says.
+    # pymatgen gives the orbits.
     dataset = SpacegroupAnalyzer(structure * repeat).get_symmetry_dataset()
     assert len(found.sites.sizes) == len(set(dataset.equivalent_atoms))
     lengths = np.linalg.norm(neighbors.vectors, axis=1)
@@ -113,16 +115,16 @@ def test_classes_are_the_orbits_of_the_space_group(
     assert found.n_short == len(set(found.bonds.of[: neighbors.n_short].tolist()))
 
 
-def test_one_shell_of_gold_is_one_class(double: BatchedChgnet) -> None:
-    crystal = symmetric(GOLD.get_primitive_structure())
+def test_each_neighbour_shell_of_gold_is_one_class(double: BatchedChgnet) -> None:
+    crystal = with_symmetry(GOLD.get_primitive_structure())
     found = find_distinct([crystal], double.neighbors([crystal]))
     assert found is not None
-    # 12, 6, 24 and 12 neighbours at 2.9, 4.1, 5.0 and 5.8 Å, each bond counted once.
+    # 12, 6, 24 and 12 neighbours at 2.9, 4.1, 5.0 and 5.8 Å; each bond counts once.
     assert sorted(found.bonds.sizes.tolist()) == [3, 6, 6, 12]
 
 
-def test_a_symmetry_that_a_crystal_has_not_is_not_used(double: BatchedChgnet) -> None:
-    crystal = symmetric(RUTILE)
+def test_wrong_symmetry_is_ignored(double: BatchedChgnet) -> None:
+    crystal = with_symmetry(RUTILE)
     displaced = crystal.positions.copy()
     displaced[3] += [0.0, 20 * EXACT, 0.0]
     strained = crystal.cell.copy()
@@ -130,28 +132,30 @@ def test_a_symmetry_that_a_crystal_has_not_is_not_used(double: BatchedChgnet) ->
     wrong = [
         replace(crystal, positions=displaced),
         replace(crystal, cell=strained),
-        replace(symmetric(QUARTZ), positions=moved(symmetric(QUARTZ), 1).positions[::-1].copy()),
+        replace(
+            with_symmetry(QUARTZ), positions=moved(with_symmetry(QUARTZ), 1).positions[::-1].copy()
+        ),
     ]
     assert find_distinct(wrong, double.neighbors(wrong)) is None
-    agree(wrong, double, 1e-12)
+    assert_symmetry_changes_nothing(wrong, double, 1e-12)
 
 
-def test_a_batch_is_its_crystals_side_by_side(double: BatchedChgnet) -> None:
+def test_batch_agrees_with_single_evaluations(double: BatchedChgnet) -> None:
     shaken = QUARTZ.copy()
     shaken.perturb(0.2, seed=1)
-    crystals = [moved(symmetric(RUTILE), 1), geometry_of(shaken), moved(symmetric(GOLD), 2)]
+    crystals = [moved(with_symmetry(RUTILE), 1), geometry_of(shaken), moved(with_symmetry(GOLD), 2)]
     together = double.evaluate(crystals)
     alone = [double.evaluate([crystal])[0] for crystal in crystals]
-    same(together, alone, 1e-9)
+    assert_equal(together, alone, 1e-9)
 
 
-def test_it_costs_less(double: BatchedChgnet) -> None:
-    crystal = moved(symmetric(RUTILE), 1)
+def test_symmetry_reduces_the_cost(double: BatchedChgnet) -> None:
+    crystal = moved(with_symmetry(RUTILE), 1)
     assert 4 * double.cost(crystal) < double.cost(replace(crystal, symmetry=None))
 
 
 @pytest.mark.parametrize("structure", [GOLD, RUTILE, QUARTZ, RUTILE * (2, 1, 1)])
-def test_products_of_the_generators_are_the_group(structure: Structure) -> None:
+def test_generators_generate_the_group(structure: Structure) -> None:
     found = find_symmetry(geometry_of(structure))
     operations = SpacegroupAnalyzer(structure, symprec=0.01).get_symmetry_operations()
     assert len(found.images) == len(operations)
@@ -171,7 +175,7 @@ def test_products_of_the_generators_are_the_group(structure: Structure) -> None:
     assert len(reached) == len(operations)
 
 
-def test_a_triclinic_crystal_has_no_generator() -> None:
+def test_triclinic_crystal_has_no_generators() -> None:
     shaken = QUARTZ.copy()
     shaken.perturb(0.2, seed=1)
     found = find_symmetry(geometry_of(shaken))

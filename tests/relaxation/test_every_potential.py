@@ -1,4 +1,4 @@
-"""What every potential of the registry has to hold; a new one is checked by its entry alone."""
+"""Tests that every potential of the registry must pass; a new one needs only its entry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEW_STEPS = RelaxSettings(fmax=0.001, max_steps=3, optimizer="bfgs_symmetric")
 
 
 @dataclass
-class Subject:
+class PotentialUnderTest:
     """A potential under test, its evaluator, and its library's own calculator."""
 
     potential: Potential
@@ -41,7 +41,7 @@ class Subject:
     own: Evaluator
 
 
-CASES = [  # the default model of each; the others with --slow
+CASES = [  # the default model of each potential; all models with --slow
     pytest.param(
         (potential, model.setting),
         id=model.name,
@@ -53,7 +53,9 @@ CASES = [  # the default model of each; the others with --slow
 
 
 @pytest.fixture(scope="module", params=CASES)
-def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PotentialUnderTest:
     registered, setting = request.param
     pytest.importorskip(registered.module, reason=f"{registered.package} is not installed")
     if registered.key == "mace":
@@ -61,32 +63,32 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     settings = {} if registered.key == "chgnet" else {"model": setting}
     potential = make_potential(registered.key, device="cpu", **settings)
     own = make_potential(registered.key, device="cpu", batched=False, **settings).evaluator()
-    return Subject(potential, potential.evaluator(), own)
+    return PotentialUnderTest(potential, potential.evaluator(), own)
 
 
-def tiny_mace(folder: Path) -> Subject:
-    """Random weights, as the published ones have to be downloaded; all else is mace-torch's own."""
+def tiny_mace(folder: Path) -> PotentialUnderTest:
+    """MACE with random weights and mace-torch's own architecture; real weights need a download."""
     from mace.calculators import MACECalculator
 
     path = write_tiny_mace(folder / "tiny.model")
     potential = Mace(model=str(path), device="cpu", allow_pickle=True)
     own = MACECalculator(model_paths=str(path), device="cpu", default_dtype="float64")
-    return Subject(potential, potential.evaluator(), AseEvaluator(own))
+    return PotentialUnderTest(potential, potential.evaluator(), AseEvaluator(own))
 
 
 @pytest.fixture(scope="module")
 def crystals() -> list[Structure]:
-    """Some of the packaged prototypes, shaken, with sites outside of the cell."""
+    """Perturbed prototypes of the package, with one site outside the cell."""
     reference = open_reference("aflow")
     small = [
         at
         for at in range(len(reference))
         if reference.n_sites[at] <= 6 and reference.numbers[reference.sites(at)].max() < 90
     ][3::25]
-    return [shaken(reference.structure(at), seed) for seed, at in enumerate(small)]
+    return [perturbed(reference.structure(at), seed) for seed, at in enumerate(small)]
 
 
-def shaken(structure: Structure, seed: int) -> Structure:
+def perturbed(structure: Structure, seed: int) -> Structure:
     moved = structure.copy()
     moved.perturb(0.1, seed=seed)
     moved.apply_strain(np.random.default_rng(seed).uniform(-0.05, 0.08, 3))
@@ -94,10 +96,10 @@ def shaken(structure: Structure, seed: int) -> Structure:
     return moved
 
 
-def usable(
+def evaluated(
     crystals: list[Structure], *found: list[Evaluation]
 ) -> Iterator[tuple[Geometry, list[Evaluation]]]:
-    """The crystals that all could evaluate, which must be nearly all, with the evaluations."""
+    """Yield the crystals that every evaluation accepts, which must be more than 80 %."""
     count = 0
     for structure, *evaluations in zip(crystals, *found, strict=True):
         if all(one.error is None for one in evaluations):
@@ -106,26 +108,28 @@ def usable(
     assert count > 0.8 * len(crystals)
 
 
-def test_it_gives_what_its_library_gives(subject: Subject, crystals: list[Structure]) -> None:
+def test_agrees_with_its_library(subject: PotentialUnderTest, crystals: list[Structure]) -> None:
     geometries = [geometry_of(structure) for structure in crystals]
     ours, theirs = subject.evaluator.evaluate(geometries), subject.own.evaluate(geometries)
-    for geometry, (one, other) in usable(crystals, ours, theirs):
+    for geometry, (one, other) in evaluated(crystals, ours, theirs):
         scale = max(1.0, float(np.abs(other.forces).max()))
         assert abs(one.energy - other.energy) / len(geometry.numbers) < 2e-5
         assert np.abs(one.forces - other.forces).max() < 5e-4 * scale
         assert np.abs(one.stress - other.stress).max() < 5e-3 * GPa * scale
 
 
-def slope(evaluator: Evaluator, geometries: tuple[Geometry, Geometry], step: float) -> float:
-    """Of the energy between two geometries two steps apart (eV per unit of the step)."""
+def energy_slope(evaluator: Evaluator, geometries: tuple[Geometry, Geometry], step: float) -> float:
+    """Central difference of the energy between two geometries, in eV per unit of the step."""
     ahead, behind = (evaluator.evaluate([one])[0].energy for one in geometries)
     return (ahead - behind) / (2 * step)
 
 
-def test_forces_are_the_slope_of_the_energy(subject: Subject, crystals: list[Structure]) -> None:
+def test_forces_agree_with_finite_differences(
+    subject: PotentialUnderTest, crystals: list[Structure]
+) -> None:
     geometries = [geometry_of(structure) for structure in crystals]
     found = subject.evaluator.evaluate(geometries)
-    for seed, (start, (one,)) in enumerate(usable(crystals, found)):
+    for seed, (start, (one,)) in enumerate(evaluated(crystals, found)):
         along = np.random.default_rng(seed).normal(0, 1, start.positions.shape)
         along /= np.linalg.norm(along)
         step = 0.01
@@ -135,15 +139,17 @@ def test_forces_are_the_slope_of_the_energy(subject: Subject, crystals: list[Str
         ]
         expected = -float((one.forces * along).sum())
         scale = max(1.0, float(np.abs(one.forces).max()))
-        assert slope(subject.evaluator, (moved[0], moved[1]), step) == pytest.approx(
+        assert energy_slope(subject.evaluator, (moved[0], moved[1]), step) == pytest.approx(
             expected, abs=0.01 * scale
         )
 
 
-def test_stress_is_the_slope_of_the_energy(subject: Subject, crystals: list[Structure]) -> None:
+def test_stress_agrees_with_finite_differences(
+    subject: PotentialUnderTest, crystals: list[Structure]
+) -> None:
     geometries = [geometry_of(structure) for structure in crystals]
     found = subject.evaluator.evaluate(geometries)
-    for seed, (start, (one,)) in enumerate(usable(crystals, found)):
+    for seed, (start, (one,)) in enumerate(evaluated(crystals, found)):
         strain = np.random.default_rng(seed).normal(0, 1, (3, 3))
         strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)
         step = 0.002
@@ -155,17 +161,19 @@ def test_stress_is_the_slope_of_the_energy(subject: Subject, crystals: list[Stru
             )
         expected = start.volume * float((one.stress * strain).sum())
         scale = max(1.0, start.volume * float(np.abs(one.stress).max()))
-        assert slope(subject.evaluator, (moved[0], moved[1]), step) == pytest.approx(
+        assert energy_slope(subject.evaluator, (moved[0], moved[1]), step) == pytest.approx(
             expected, abs=0.02 * scale
         )
 
 
-def test_a_batch_is_as_one_by_one(subject: Subject, crystals: list[Structure]) -> None:
+def test_batch_agrees_with_single_evaluations(
+    subject: PotentialUnderTest, crystals: list[Structure]
+) -> None:
     geometries = [geometry_of(structure) for structure in crystals]
     together = subject.evaluator.evaluate(geometries)
     alone = [subject.evaluator.evaluate([geometry])[0] for geometry in geometries]
     energies = subject.evaluator.evaluate(geometries, energy_only=True)
-    for geometry, (one, other, energy) in usable(crystals, together, alone, energies):
+    for geometry, (one, other, energy) in evaluated(crystals, together, alone, energies):
         scale = max(1.0, float(np.abs(other.forces).max()))
         assert one.energy == pytest.approx(other.energy, abs=1e-5 * len(geometry.numbers))
         assert energy.energy == pytest.approx(other.energy, abs=1e-5 * len(geometry.numbers))
@@ -184,13 +192,13 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_crystal_gets_a_clear_answer_and_harms_no_other(
-    subject: Subject, crystals: list[Structure], odd: str
+def test_unusual_crystal_does_not_affect_others(
+    subject: PotentialUnderTest, crystals: list[Structure], odd: str
 ) -> None:
     geometries = [geometry_of(one) for one in (crystals[0], ODD[odd], crystals[1])]
     flight = InFlight(subject.evaluator)
     before, found, after = flight.evaluate(geometries)
-    if found.error is None:  # a relaxation refuses what is not finite
+    if found.error is None:  # a relaxation refuses non-finite values
         assert found.forces.shape == (len(ODD[odd]), 3)
         assert np.isnan(found.energy) == (odd == UNKNOWN_ELEMENT)
     else:
@@ -202,8 +210,8 @@ def test_an_odd_crystal_gets_a_clear_answer_and_harms_no_other(
         assert evaluation.energy == pytest.approx(alone.energy, abs=1e-4)
 
 
-def test_a_left_handed_cell_is_as_the_right_handed(
-    subject: Subject, crystals: list[Structure]
+def test_left_handed_cell_agrees_with_right_handed_cell(
+    subject: PotentialUnderTest, crystals: list[Structure]
 ) -> None:
     right = crystals[1]
     assert np.linalg.det(right.lattice.matrix) > 0
@@ -218,13 +226,13 @@ def test_a_left_handed_cell_is_as_the_right_handed(
     assert volumes[0] == pytest.approx(volumes[1], rel=1e-4)
 
 
-def test_it_travels_to_worker_processes_as_its_settings(subject: Subject) -> None:
+def test_pickle_contains_only_settings(subject: PotentialUnderTest) -> None:
     packed = pickle.dumps(subject.potential)
     assert len(packed) < 2000
     assert pickle.loads(packed) == subject.potential
 
 
-def test_the_weights_are_those_of_the_registry(subject: Subject) -> None:
+def test_weights_have_the_registered_hash(subject: PotentialUnderTest) -> None:
     info = subject.potential.info
     assert subject.potential.device_name == "cpu"
     if info.name.startswith("mace-file-"):
@@ -235,7 +243,7 @@ def test_the_weights_are_those_of_the_registry(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("registered", POTENTIALS.values(), ids=POTENTIALS)
-def test_the_metric_takes_it_by_its_name(
+def test_metric_accepts_the_name(
     registered: RegisteredPotential, crystals: list[Structure]
 ) -> None:
     pytest.importorskip(registered.module, reason=f"{registered.package} is not installed")
@@ -253,7 +261,7 @@ def test_the_metric_takes_it_by_its_name(
     )
 
 
-def test_sevennet_refuses_a_crystal_with_too_many_bonds_and_no_other(
+def test_sevennet_refuses_only_crystals_with_too_many_bonds(
     crystals: list[Structure],
 ) -> None:
     pytest.importorskip("sevenn", reason="sevenn is not installed")
@@ -265,7 +273,7 @@ def test_sevennet_refuses_a_crystal_with_too_many_bonds_and_no_other(
 
 
 @pytest.mark.parametrize("registered", POTENTIALS.values(), ids=POTENTIALS)
-def test_a_device_that_is_not_there_is_one_line(registered: RegisteredPotential) -> None:
+def test_missing_device_is_one_clear_error(registered: RegisteredPotential) -> None:
     from novelty_metric.errors import InputError
 
     pytest.importorskip(registered.module, reason=f"{registered.package} is not installed")

@@ -1,4 +1,4 @@
-"""The first guess of the Hessian: a spring model with the symmetry of the crystal."""
+"""Initial Hessian: a spring model with the symmetry of the crystal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def curvature(structure: Structure, move: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("structure", [RUTILE, LONE, CHAIN, MOLECULE, QUARTZ])
-def test_it_is_symmetric_and_positive(structure: Structure) -> None:
+def test_hessian_is_symmetric_and_positive_definite(structure: Structure) -> None:
     hessian = first_hessian(geometry_of(structure))
     assert hessian.shape == (3 * len(structure) + 9,) * 2
     assert np.allclose(hessian, hessian.T)
@@ -45,7 +45,7 @@ def test_it_is_symmetric_and_positive(structure: Structure) -> None:
 
 
 @pytest.mark.parametrize("structure", [RUTILE, MOLECULE, QUARTZ])
-def test_sites_are_on_the_average_as_stiff_as_said_and_moving_all_is_soft(
+def test_mean_site_stiffness_is_the_constant_and_translation_is_soft(
     structure: Structure,
 ) -> None:
     n_sites = len(structure)
@@ -55,13 +55,13 @@ def test_sites_are_on_the_average_as_stiff_as_said_and_moving_all_is_soft(
     assert curvature(structure, together) == pytest.approx(SITE_STIFFNESS / 2)
 
 
-def test_a_bond_is_stiffer_along_than_across() -> None:
+def test_bond_stretching_is_stiffer_than_bending() -> None:
     stretch = np.array([[1.0, 0, 0], [-1, 0, 0]])
     turn = np.array([[0, 1.0, 0], [0, -1, 0]])
     assert curvature(MOLECULE, stretch) > 2 * curvature(MOLECULE, turn)
 
 
-def test_breathing_is_as_stiff_as_the_bulk_modulus_says_for_a_cubic_crystal() -> None:
+def test_isotropic_strain_has_the_stiffness_of_the_bulk_modulus() -> None:
     salt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
@@ -74,7 +74,7 @@ def test_breathing_is_as_stiff_as_the_bulk_modulus_says_for_a_cubic_crystal() ->
 
 
 @pytest.mark.parametrize("structure", [RUTILE, QUARTZ])
-def test_it_has_the_symmetry_of_the_crystal(structure: Structure) -> None:
+def test_hessian_has_the_symmetry_of_the_crystal(structure: Structure) -> None:
     geometry = geometry_of(structure)
     hessian = first_hessian(geometry)
     basis = free_coordinates(geometry, find_symmetry(geometry))
@@ -83,7 +83,7 @@ def test_it_has_the_symmetry_of_the_crystal(structure: Structure) -> None:
     assert np.allclose(basis @ (basis.T @ kept), kept, atol=1e-9)
 
 
-def test_a_turned_crystal_has_the_turned_guess() -> None:
+def test_hessian_rotates_with_the_crystal() -> None:
     turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     turned = Structure(Lattice(QUARTZ.lattice.matrix @ turn.T), QUARTZ.species, QUARTZ.frac_coords)
     n_sites = len(QUARTZ)

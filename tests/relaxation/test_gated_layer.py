@@ -32,16 +32,16 @@ def random_gate(seed: int, *, linear: bool) -> Gate:
     return Gate(tuple(weights) if linear else None, tuple(biases), norms)
 
 
-def values(
+def output_and_gradients(
     gate: Gate, inputs: dict[str, Tensor], pairs: Pairs, dtype: torch.dtype, *, compiled: bool
 ) -> list[Tensor]:
-    """What passes, and the gradient of a fixed mixture of it for each of the inputs."""
+    """Output of the gate, and gradients of a fixed linear function of it for every input."""
     taken = {name: each.to(dtype).requires_grad_() for name, each in inputs.items()}
     matrix = torch.linspace(-0.3, 0.3, 64 * 128).view(64, 128).to(dtype)
     terms = Terms(
         pairs,
         taken["own"],
-        # The columns of a wider matrix, as the network has them.
+        # Columns of a wider matrix, as in the network.
         torch.cat([taken["other"], taken["other"]], dim=1)[:, 128:],
         tuple(taken[name] for name in ("near", "far") if name in taken),
         taken.get("of_apex"),
@@ -68,7 +68,7 @@ def values(
         ("change", "sides"),
     ],
 )
-def test_compiled_layer_as_torch_in_double_precision(
+def test_compiled_layer_agrees_with_torch_in_double_precision(
     without: tuple[str, ...], linear: bool
 ) -> None:
     of = torch.Generator().manual_seed(len(without))
@@ -91,8 +91,8 @@ def test_compiled_layer_as_torch_in_double_precision(
     apex = torch.randint(N_SITES, (N_PAIRS,), generator=of)
     pairs = Pairs(left, right, apex if "of_apex" in inputs else None)
     gate = random_gate(3, linear=linear)
-    found = values(gate, inputs, pairs, torch.float32, compiled=True)
-    expected = values(gate, inputs, pairs, torch.float64, compiled=False)
+    found = output_and_gradients(gate, inputs, pairs, torch.float32, compiled=True)
+    expected = output_and_gradients(gate, inputs, pairs, torch.float64, compiled=False)
     for ours, exact in zip(found, expected, strict=True):
         scale = max(1.0, float(exact.abs().max()))
         assert float((ours - exact).abs().max()) < 3e-5 * scale
@@ -106,13 +106,13 @@ def test_sums_far_from_zero_do_not_overflow() -> None:
         "far": torch.zeros((1, 128)),
     }
     gate = random_gate(1, linear=True)
-    found = values(gate, inputs, pairs, torch.float32, compiled=True)
-    expected = values(gate, inputs, pairs, torch.float64, compiled=False)
+    found = output_and_gradients(gate, inputs, pairs, torch.float32, compiled=True)
+    expected = output_and_gradients(gate, inputs, pairs, torch.float64, compiled=False)
     assert torch.allclose(found[0].double(), expected[0], atol=1e-4)
     assert all(bool(torch.isfinite(each).all()) for each in found)
 
 
-def test_compiled_network_as_torch(chgnet: Chgnet) -> None:
+def test_compiled_network_agrees_with_torch(chgnet: Chgnet) -> None:
     compiled = BatchedChgnet(chgnet._weights)
     geometries = [geometry_of(one) for one in [*prototypes(40), LONELY, DIMER]]
     expected = compiled.by_torch.evaluate(geometries)
@@ -127,10 +127,10 @@ def test_compiled_network_as_torch(chgnet: Chgnet) -> None:
             assert np.abs(one.forces - two.forces).max() < 1e-4 * scale
             assert np.abs(one.stress - two.stress).max() < 1e-5 * scale
             differ |= not np.array_equal(one.forces, two.forces)
-    assert differ  # or both took the same way
+    assert differ  # equal values would mean that both use one implementation
 
 
-def test_number_of_threads_does_not_change_the_bits(chgnet: Chgnet) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(chgnet: Chgnet) -> None:
     evaluator = BatchedChgnet(chgnet._weights)
     geometries = [geometry_of(one) for one in prototypes(60)]
     before = torch.get_num_threads()
@@ -147,15 +147,15 @@ def test_number_of_threads_does_not_change_the_bits(chgnet: Chgnet) -> None:
 
 
 @dataclasses.dataclass
-class TwoWays:
-    """Keeps which of its ways is asked for."""
+class RecordingEvaluator:
+    """Record which implementation is called."""
 
     asked: list[str] = dataclasses.field(default_factory=list)
     way: str = "compiled"
     budget: float = 10.0
 
     @property
-    def by_torch(self) -> TwoWays:
+    def by_torch(self) -> RecordingEvaluator:
         return dataclasses.replace(self, way="torch")
 
     def cost(self, geometry: Geometry) -> float:
@@ -173,8 +173,8 @@ class TwoWays:
 @pytest.mark.parametrize(
     ("optimizer", "way"), [("lbfgs", "torch"), ("fire", "torch"), ("bfgs_symmetric", "compiled")]
 )
-def test_what_is_evaluated_alone_is_evaluated_by_torch(optimizer: str, way: str) -> None:
-    evaluator = TwoWays()
+def test_single_evaluations_use_torch(optimizer: str, way: str) -> None:
+    evaluator = RecordingEvaluator()
     flight = InFlight(evaluator)
     settings = RelaxSettings(fmax=0.05, max_steps=5, optimizer=optimizer)
     queue = deque(RelaxTask(at, DIMER) for at in range(2))

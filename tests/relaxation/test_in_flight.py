@@ -1,4 +1,4 @@
-"""Many relaxations at once: swapping, failures that stay where they are, memory that runs out."""
+"""Simultaneous relaxations: exchange of crystals, isolated failures, lack of memory."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def copper(scale: float = 1.02, seed: int = 1, element: str = "Cu") -> Structure
 
 
 @dataclass
-class Watched:
-    """EMT in batches: keeps the size of each, and may break or run out of memory."""
+class RecordingEvaluator:
+    """Batched EMT that records batch sizes; it can fail or run out of memory on request."""
 
     budget: float = 3.0
     costs: float = 1.0
@@ -58,18 +58,18 @@ class Watched:
 
 @dataclass
 class Potential:
-    watched: Watched
+    watched: RecordingEvaluator
     device_name: str = "cpu"
 
     @property
     def info(self) -> PotentialInfo:
         return PotentialInfo(name="emt", version="1", weights_hash="0" * 64)
 
-    def evaluator(self) -> Watched:
+    def evaluator(self) -> RecordingEvaluator:
         return self.watched
 
 
-def run(watched: Watched, structures: Sequence[Structure], wanted: RelaxSettings = NEAR):
+def run(watched: RecordingEvaluator, structures: Sequence[Structure], wanted: RelaxSettings = NEAR):
     queue = deque(RelaxTask(key, structure) for key, structure in enumerate(structures))
     relaxer = PotentialRelaxer(Potential(watched))
     return {task.key: result for task, result in relaxer.relax(queue, wanted)}
@@ -80,8 +80,8 @@ CROWD = [copper(0.95 + 0.02 * at, seed=at) for at in range(7)]
 
 @settings(max_examples=8)
 @given(st.integers(1, 9), st.permutations(range(7)))
-def test_in_any_company_each_crystal_ends_where_it_does_alone(budget: int, order: list[int]):
-    watched = Watched(budget=budget)
+def test_results_do_not_depend_on_the_other_crystals(budget: int, order: list[int]):
+    watched = RecordingEvaluator(budget=budget)
     together = run(watched, [CROWD[at] for at in order])
     assert max(watched.sizes) <= budget
     for place, at in enumerate(order):
@@ -92,24 +92,24 @@ def test_in_any_company_each_crystal_ends_where_it_does_alone(budget: int, order
     assert sum(watched.sizes) == sum(result.steps + 1 for result in together.values())
 
 
-def test_the_finished_make_room_for_the_waiting():
-    watched = Watched(budget=3.0)
+def test_waiting_crystals_replace_finished_ones():
+    watched = RecordingEvaluator(budget=3.0)
     run(watched, CROWD)
-    # Full until nothing waits any more.
+    # Batches are full while crystals wait.
     until = next(at for at, size in enumerate(watched.sizes) if size < 3)
     assert all(size < 3 for size in watched.sizes[until:])
     assert sum(watched.sizes[:until]) > 0.7 * sum(watched.sizes)
 
 
-def test_one_that_costs_more_than_the_budget_is_taken_alone():
-    watched = Watched(budget=1.0, costs=5.0)
+def test_crystal_above_the_budget_is_evaluated_alone():
+    watched = RecordingEvaluator(budget=1.0, costs=5.0)
     assert all(result.converged for result in run(watched, CROWD[:3]).values())
     assert set(watched.sizes) == {1}
 
 
 @pytest.mark.parametrize(("device", "largest"), [("cpu", 1), ("cuda", 3)])
-def test_lbfgs_is_evaluated_alone_on_a_processor(device: str, largest: int):
-    watched = Watched(budget=3.0)
+def test_lbfgs_evaluates_crystals_alone_on_a_cpu(device: str, largest: int):
+    watched = RecordingEvaluator(budget=3.0)
     watched.device = device
     wanted = RelaxSettings(fmax=0.02, max_steps=5, optimizer="lbfgs")
     together = run(watched, CROWD[:4], wanted)
@@ -117,8 +117,8 @@ def test_lbfgs_is_evaluated_alone_on_a_processor(device: str, largest: int):
     assert sum(watched.sizes) == sum(result.steps + 1 for result in together.values())
 
 
-def test_what_the_caller_appends_is_taken_up():
-    watched = Watched(budget=2.0)
+def test_tasks_can_be_added_during_a_run():
+    watched = RecordingEvaluator(budget=2.0)
     relaxer = PotentialRelaxer(Potential(watched))
     queue = deque([RelaxTask(0, CROWD[0])])
     seen = []
@@ -129,16 +129,16 @@ def test_what_the_caller_appends_is_taken_up():
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_a_run_that_was_left_early_leaves_nothing_behind():
-    relaxer = PotentialRelaxer(Potential(Watched(budget=5.0)))
+def test_abandoned_run_leaves_no_tasks():
+    relaxer = PotentialRelaxer(Potential(RecordingEvaluator(budget=5.0)))
     for _ in relaxer.relax(deque(RelaxTask(("old", at), CROWD[at]) for at in range(5)), NEAR):
         break
     new = [task.key for task, _ in relaxer.relax(deque([RelaxTask("new", CROWD[5])]), NEAR)]
     assert new == ["new"]
 
 
-def test_a_crystal_that_breaks_the_batch_fails_alone():
-    watched = Watched(budget=10.0, breaks_on=47)
+def test_crystal_that_raises_fails_alone():
+    watched = RecordingEvaluator(budget=10.0, breaks_on=47)
     crystals = [*CROWD[:4], copper(1.1, element="Ag"), *CROWD[4:]]
     results = run(watched, crystals)
     assert results[4].structure is None and results[4].error == "index out of range"
@@ -154,32 +154,32 @@ def test_a_crystal_that_breaks_the_batch_fails_alone():
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     ],
 )
-def test_memory_that_runs_out_halves_the_batch(error: Exception):
+def test_lack_of_memory_halves_the_batch(error: Exception):
     assert out_of_memory(error)
-    watched = Watched(budget=7.0, fits=3, raises=error)
+    watched = RecordingEvaluator(budget=7.0, fits=3, raises=error)
     results = run(watched, [*CROWD, *CROWD])
     assert len(results) == 14 and all(result.converged for result in results.values())
-    # The budget has shrunk: it does not try in vain at every step.
+    # The budget stays reduced, so later steps do not fail again.
     assert watched.refused == [7, 4]
     assert max(watched.sizes) <= 3
 
 
-def test_a_crystal_that_fits_nowhere_is_unfinished_and_may_be_tried_again():
-    results = run(Watched(budget=4.0, fits=0), CROWD[:2])
+def test_crystal_too_large_for_memory_is_unfinished_and_can_be_repeated():
+    results = run(RecordingEvaluator(budget=4.0, fits=0), CROWD[:2])
     for result in results.values():
         assert result.structure is None and result.error == "out of memory"
         assert not result.repeatable
 
 
-def test_an_explosion_among_others_is_its_own():
+def test_collapsed_crystal_fails_alone():
     wanted = RelaxSettings(fmax=0.02, max_steps=60, optimizer="lbfgs")
-    results = run(Watched(budget=5.0), [CROWD[0], copper(0.28), CROWD[1]], wanted)
+    results = run(RecordingEvaluator(budget=5.0), [CROWD[0], copper(0.28), CROWD[1]], wanted)
     assert results[1].structure is None and "collapsed" in results[1].error
     assert results[0].converged and results[2].converged
 
 
-def test_nan_is_the_crystals_own():
-    class Odd(Watched):
+def test_crystal_with_nan_fails_alone():
+    class NanForSilver(RecordingEvaluator):
         def evaluate(self, geometries, *, energy_only=False):
             found = super().evaluate(geometries, energy_only=energy_only)
             return [
@@ -187,6 +187,6 @@ def test_nan_is_the_crystals_own():
                 for geometry, one in zip(geometries, found, strict=True)
             ]
 
-    results = run(Odd(budget=5.0), [CROWD[0], copper(1.1, element="Ag"), CROWD[1]])
+    results = run(NanForSilver(budget=5.0), [CROWD[0], copper(1.1, element="Ag"), CROWD[1]])
     assert results[1].error == "the energy is not finite"
     assert results[0].converged and results[2].converged

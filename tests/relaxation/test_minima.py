@@ -1,4 +1,4 @@
-"""Saddles at the end of a relaxation: found, left, and told from minima."""
+"""Saddle points at the end of a relaxation: detection, escape, and distinction from minima."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ SETTINGS = RelaxSettings(fmax=0.005, max_steps=200, optimizer="bfgs_symmetric")
 class DoubleWell:
     """Two atoms whose distance along x has two minima, at ±`WELL` from the middle of the cell.
 
-    Per cell E = DEPTH ((d/WELL)² − 1)² + springs for y, z and the cell; d = x₂ − x₁ − a/2.
+    Energy per cell: E = DEPTH ((d/WELL)² − 1)² + springs for y, z and the cell, with d = x₂ − x₁ −
+    a/2.
     """
 
     WELL, DEPTH, SIDE, SPRING = 0.5, 0.4, 4.0, 5.0
@@ -87,7 +88,7 @@ class DoubleWell:
 
 
 class Potential:
-    """The double well as a potential."""
+    """The double well with the interface of a potential."""
 
     device_name = "cpu"
     info = PotentialInfo(name="double-well", version="1", weights_hash="0" * 64)
@@ -96,8 +97,8 @@ class Potential:
         return DoubleWell()
 
 
-def on_top(shift: float = 0.0) -> Structure:
-    """At rest on the saddle where `shift` (Å) is 0; in a minimum where it is `WELL`."""
+def double_well_crystal(shift: float = 0.0) -> Structure:
+    """Saddle point for `shift` = 0 Å; minimum for `shift` = `WELL`."""
     return Structure(
         Lattice.cubic(DoubleWell.SIDE), ["Na", "Cl"], [[0, 0, 0], [0.5 + shift / 4, 0.5, 0.5]]
     )
@@ -111,8 +112,8 @@ def relaxed(
     return [result for _, result in sorted(found, key=lambda pair: pair[0].key)]
 
 
-def in_turn(structure: Structure, minima: Minima) -> tuple[Relaxation, int]:
-    """With EMT, and how many evaluations it took."""
+def relax_with_emt(structure: Structure, minima: Minima) -> tuple[Relaxation, int]:
+    """The result of a relaxation with EMT and its number of evaluations."""
     run, evaluator, count = (
         RelaxationRun(structure, SETTINGS, minima=minima),
         AseEvaluator(EMT()),
@@ -124,14 +125,14 @@ def in_turn(structure: Structure, minima: Minima) -> tuple[Relaxation, int]:
     return run.result(), count
 
 
-def test_a_saddle_is_kept_unless_asked() -> None:
-    (result,) = relaxed([on_top()], "keep")
+def test_saddle_is_kept_by_default() -> None:
+    (result,) = relaxed([double_well_crystal()], "keep")
     assert result.converged and (result.saddle, result.energy_below) == (None, None)
     assert result.energy_after == pytest.approx(DoubleWell.DEPTH / 2)
 
 
 def test_escape_leads_to_the_minimum() -> None:
-    (result,) = relaxed([on_top()], "escape")
+    (result,) = relaxed([double_well_crystal()], "escape")
     assert result.converged and result.saddle is True
     assert result.energy_after == pytest.approx(0, abs=1e-4)
     assert result.energy_below == pytest.approx(DoubleWell.DEPTH / 2, abs=1e-4)
@@ -140,65 +141,67 @@ def test_escape_leads_to_the_minimum() -> None:
     assert apart == pytest.approx(DoubleWell.WELL, abs=0.01)
 
 
-def test_check_tells_and_stays() -> None:
-    (result,) = relaxed([on_top()], "check")
+def test_check_detects_the_saddle_and_keeps_it() -> None:
+    (result,) = relaxed([double_well_crystal()], "check")
     assert result.converged and result.saddle is True
     assert result.energy_after == pytest.approx(DoubleWell.DEPTH / 2)
     assert result.energy_below == pytest.approx(DoubleWell.DEPTH / 2, abs=1e-4)
-    assert result.structure is not None and result.structure.matches(on_top())
+    assert result.structure is not None and result.structure.matches(double_well_crystal())
 
 
-def test_a_narrow_double_well_is_left_by_a_shorter_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A step of 0.1 Å of each atom ends above the saddle on either side.
+def test_escape_from_a_narrow_double_well_uses_a_shorter_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A step of 0.1 Å per atom is higher in energy than the saddle in both directions.
     monkeypatch.setattr(DoubleWell, "WELL", 0.1)
     monkeypatch.setattr(DoubleWell, "DEPTH", 0.02)
     assert (0.2 / DoubleWell.WELL) ** 2 - 1 > 1
-    (result,) = relaxed([on_top()], "escape")
+    (result,) = relaxed([double_well_crystal()], "escape")
     assert result.converged and result.saddle is True
     assert result.energy_below == pytest.approx(DoubleWell.DEPTH / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize("escape", [True, False])
-def test_a_shake_leads_down_where_no_step_is_tried(
+def test_random_displacement_finds_the_minimum_without_curvature(
     monkeypatch: pytest.MonkeyPatch, escape: bool
 ) -> None:
     monkeypatch.setattr("novelty_metric.relaxation.minima.NEGATIVE", -np.inf)
     if not escape:
         monkeypatch.setattr("novelty_metric.relaxation.relaxation_run.STIFF", -np.inf)
-    (result,) = relaxed([on_top()], "escape")
+    (result,) = relaxed([double_well_crystal()], "escape")
     assert result.converged and result.saddle is escape
     assert result.energy_below == pytest.approx(escape * DoubleWell.DEPTH / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize(("depth", "saddle"), [(2.2 * LOWER, True), (1.8 * LOWER, False)])
-def test_a_shallow_well_is_not_left(
+def test_shallow_well_is_not_a_saddle(
     monkeypatch: pytest.MonkeyPatch, depth: float, saddle: bool
 ) -> None:
     monkeypatch.setattr(DoubleWell, "DEPTH", depth)
     monkeypatch.setattr(DoubleWell, "WELL", 0.1)
-    (result,) = relaxed([on_top()], "escape")
+    (result,) = relaxed([double_well_crystal()], "escape")
     assert result.converged and result.saddle is saddle
     assert result.energy_below == pytest.approx(saddle * depth / 2, abs=1e-4)
     assert result.energy_before == pytest.approx(depth / 2)
 
 
-def test_a_relaxation_that_fails_below_a_saddle_changes_nothing(
+def test_failed_relaxation_after_escape_keeps_the_saddle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     evaluate = DoubleWell._one
 
-    def near_the_saddle(self: DoubleWell, geometry: Geometry) -> Evaluation:
+    def fail_far_from_saddle(self: DoubleWell, geometry: Geometry) -> Evaluation:
         apart = geometry.positions[1] - geometry.positions[0] - geometry.cell.sum(axis=0) / 2
         return Evaluation.failed("lost") if abs(apart[0]) > 0.3 else evaluate(self, geometry)
 
-    monkeypatch.setattr(DoubleWell, "_one", near_the_saddle)
-    (result,) = relaxed([on_top()], "escape")
+    monkeypatch.setattr(DoubleWell, "_one", fail_far_from_saddle)
+    (result,) = relaxed([double_well_crystal()], "escape")
     assert (result.converged, result.saddle, result.error) == (True, False, None)
     assert result.energy_after == pytest.approx(DoubleWell.DEPTH / 2)
 
 
-def test_a_shake_moves_each_atom_as_far_and_strains_the_cell() -> None:
-    start = geometry_of(on_top(0.3))
+def test_random_displacement_moves_all_atoms_equally_and_strains_the_cell() -> None:
+    start = geometry_of(double_well_crystal(0.3))
     moved = shaken(start)
     deformation = np.linalg.solve(start.cell, moved.cell)
     assert deformation == pytest.approx(deformation.T)
@@ -209,16 +212,16 @@ def test_a_shake_moves_each_atom_as_far_and_strains_the_cell() -> None:
 
 
 @pytest.mark.parametrize("minima", ["check", "escape"])
-def test_a_minimum_is_no_saddle(minima: Minima) -> None:
-    (kept,) = relaxed([on_top(DoubleWell.WELL)], "keep")
-    (result,) = relaxed([on_top(DoubleWell.WELL)], minima)
+def test_minimum_is_not_a_saddle(minima: Minima) -> None:
+    (kept,) = relaxed([double_well_crystal(DoubleWell.WELL)], "keep")
+    (result,) = relaxed([double_well_crystal(DoubleWell.WELL)], minima)
     assert (result.saddle, result.energy_below, result.converged) == (False, 0.0, True)
     assert result.energy_after == kept.energy_after
     assert result.steps <= kept.steps + MOST_PRODUCTS + 2
 
 
-def test_many_at_once_are_as_one_by_one() -> None:
-    starts = [on_top(shift) for shift in (0.0, 0.5, 0.2, 0.45, 0.0)]
+def test_batch_agrees_with_single_relaxations() -> None:
+    starts = [double_well_crystal(shift) for shift in (0.0, 0.5, 0.2, 0.45, 0.0)]
     together = relaxed(starts, "escape")
     alone = [relaxed([start], "escape")[0] for start in starts]
     for one, other in zip(together, alone, strict=True):
@@ -229,12 +232,12 @@ def test_many_at_once_are_as_one_by_one() -> None:
         )
 
 
-def test_what_was_checked_is_cached_apart(tmp_path: Path) -> None:
+def test_cache_separates_the_settings_of_minima(tmp_path: Path) -> None:
     cache = RelaxationCache(tmp_path / "relaxations.sqlite")
     results: dict[Minima, Relaxation] = {}
     for minima in ("keep", "check", "escape"):
-        (first,) = relaxed([on_top()], minima, cache)
-        (results[minima],) = relaxed([on_top()], minima, cache)
+        (first,) = relaxed([double_well_crystal()], minima, cache)
+        (results[minima],) = relaxed([double_well_crystal()], minima, cache)
         assert not first.cached and results[minima].cached
         assert (first.saddle, first.energy_below) == (
             results[minima].saddle,
@@ -251,7 +254,7 @@ def body_centred(symbol: str, a: float) -> Structure:
 
 
 def test_body_centred_copper_becomes_face_centred() -> None:
-    result, count = in_turn(body_centred("Cu", 2.9), "escape")
+    result, count = relax_with_emt(body_centred("Cu", 2.9), "escape")
     assert result.structure is not None and result.saddle
     assert result.structure.get_space_group_info(0.05) == ("Fm-3m", 225)
     assert result.steps == count - 1
@@ -273,9 +276,9 @@ CRYSTALS = {
 
 
 @pytest.mark.parametrize("name", CRYSTALS)
-def test_the_lowest_curvature_is_that_of_the_whole_hessian(name: str) -> None:
+def test_lowest_curvature_is_that_of_the_full_hessian(name: str) -> None:
     evaluator = AseEvaluator(EMT())
-    rest, _ = in_turn(CRYSTALS[name], "keep")
+    rest, _ = relax_with_emt(CRYSTALS[name], "keep")
     assert rest.structure is not None
     geometry = geometry_of(rest.structure)
     check = MinimumCheck(geometry, evaluator.evaluate([geometry])[0])
@@ -291,7 +294,7 @@ def test_the_lowest_curvature_is_that_of_the_whole_hessian(name: str) -> None:
 
 
 def lowest_curvature(check: MinimumCheck, evaluator: AseEvaluator) -> float:
-    """From central differences of the forces along every coordinate (eV/Å²)."""
+    """Lowest eigenvalue of the Hessian by central differences of all forces (eV/Å²)."""
     cell, step = check._cell, 1e-3
     size = 3 * cell.n_sites + 9
     moving = np.array([check._moving(unit) for unit in np.eye(size)])

@@ -27,15 +27,17 @@ def found(*structures: Structure, reach: float = REACH, short: float = SHORT):
 
 
 def random_crystal(seed: int, n_sites: int, skew: float) -> Structure:
-    """Sites at random in a cell of any shape, also outside of it."""
+    """Random sites inside and outside a cell of random shape."""
     rng = np.random.default_rng(seed)
     matrix = np.diag(rng.uniform(2.5, 7, 3)) + rng.uniform(-skew, skew, (3, 3))
     frac = rng.uniform(-2, 3, (n_sites, 3))
     return Structure(Lattice(matrix), ["Cu"] * n_sites, frac)
 
 
-def directed(structure: Structure, reach: float) -> Counter[tuple[int, int, tuple[float, ...]]]:
-    """Every bond from both ends, by pymatgen."""
+def pymatgen_bonds(
+    structure: Structure, reach: float
+) -> Counter[tuple[int, int, tuple[float, ...]]]:
+    """Every bond in both directions, from pymatgen."""
     centers, others, images, _ = structure.get_neighbor_list(reach, numerical_tol=1e-8)
     vectors = (
         structure.cart_coords[others]
@@ -49,10 +51,10 @@ def directed(structure: Structure, reach: float) -> Counter[tuple[int, int, tupl
 
 
 @given(st.integers(0, 10**6), st.integers(1, 7), st.floats(0, 4), st.floats(1, 7))
-def test_bonds_are_those_of_pymatgen(seed: int, n_sites: int, skew: float, reach: float) -> None:
+def test_bonds_agree_with_pymatgen(seed: int, n_sites: int, skew: float, reach: float) -> None:
     structure = random_crystal(seed, n_sites, skew)
     assume(structure.volume > 4 * n_sites)
-    # No bond so near the edge that rounding decides.
+    # No bond length is so close to the cutoff that rounding matters.
     _, _, _, distances = structure.get_neighbor_list(reach + 0.01)
     assume(np.abs(distances - reach).min(initial=1) > 1e-6)
     neighbors = found(structure, reach=reach, short=reach / 2)
@@ -62,15 +64,15 @@ def test_bonds_are_those_of_pymatgen(seed: int, n_sites: int, skew: float, reach
     ):
         ours[one, other, tuple(np.round(vector, 5) + 0.0)] += 1
         ours[other, one, tuple(np.round(-vector, 5) + 0.0)] += 1
-    assert sum(ours.values()) == len(directed(structure, reach).keys() | ours.keys())
-    assert ours == directed(structure, reach)
+    assert sum(ours.values()) == len(pymatgen_bonds(structure, reach).keys() | ours.keys())
+    assert ours == pymatgen_bonds(structure, reach)
     lengths = np.linalg.norm(neighbors.vectors, axis=1)
     assert (lengths[: neighbors.n_short] < reach / 2).all()
     assert (lengths[neighbors.n_short :] >= reach / 2).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_angles_are_those_of_chgnet(seed: int) -> None:
+def test_angles_agree_with_chgnet(seed: int) -> None:
     structure = random_crystal(seed, 1 + seed, 1.5)
     structure.scale_lattice(18.0 * len(structure))
     graph = CrystalGraphConverter()(structure)
@@ -81,7 +83,7 @@ def test_angles_are_those_of_chgnet(seed: int) -> None:
     assert {site: 2 * count for site, count in Counter(neighbors.apex.tolist()).items()} == apexes
 
 
-def test_every_pair_of_ends_meets_at_its_apex() -> None:
+def test_both_bonds_of_an_angle_share_its_apex() -> None:
     neighbors = found(random_crystal(3, 6, 1.0))
     assert neighbors.n_pairs > 10
     for left, right, apex, sign in zip(
@@ -89,11 +91,11 @@ def test_every_pair_of_ends_meets_at_its_apex() -> None:
     ):
         ends = [{neighbors.first[bond], neighbors.second[bond]} for bond in (left, right)]
         assert apex in ends[0] & ends[1]
-        if left == right:  # both ends of a bond of a site with its own image
+        if left == right:  # the two directions of a bond between a site and its own image
             assert neighbors.first[left] == neighbors.second[left] and sign == -1
 
 
-def test_a_batch_is_its_crystals_side_by_side() -> None:
+def test_batch_is_the_concatenation_of_its_crystals() -> None:
     crystals = [random_crystal(seed, 1 + seed, 1.0) for seed in range(5)]
     together = found(*crystals)
     start = 0
@@ -107,7 +109,7 @@ def test_a_batch_is_its_crystals_side_by_side() -> None:
         start += len(structure)
 
 
-def test_coincident_sites_are_no_bond_and_lonely_ones_are_counted() -> None:
+def test_coincident_sites_have_no_bond_and_isolated_sites_are_counted() -> None:
     twice = Structure(Lattice.cubic(20), ["Na", "Na", "Cl"], [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]])
     neighbors = found(twice)
     assert neighbors.n_bonds == 2 and neighbors.n_alone.tolist() == [0]
@@ -116,7 +118,7 @@ def test_coincident_sites_are_no_bond_and_lonely_ones_are_counted() -> None:
 
 
 @pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.full((3, 3), np.nan)])
-def test_a_cell_that_is_none_is_refused(matrix: np.ndarray) -> None:
+def test_cell_without_volume_is_refused(matrix: np.ndarray) -> None:
     with pytest.raises(ValueError, match="no volume"):
         find_neighbors([matrix], [np.zeros((1, 3))], reach=REACH, short=SHORT)
 
@@ -134,20 +136,20 @@ def test_a_cell_that_is_none_is_refused(matrix: np.ndarray) -> None:
     ],
     ids=["dense", "tiny", "flat"],
 )
-def test_crowded_crystals_are_refused_before_memory_is_taken(structure: Structure) -> None:
+def test_crowded_crystals_are_refused(structure: Structure) -> None:
     with pytest.raises(ValueError, match="the atoms are too crowded"):
         found(structure)
     with pytest.raises(ValueError, match="the atoms are too crowded"):
         found(random_crystal(3, 6, 1.0), structure)
 
 
-def test_a_cell_with_too_many_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cell_with_too_many_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbors_module, "MOST_IMAGES", 500)
     with pytest.raises(ValueError, match="500 images"):
         found(Structure(Lattice.cubic(1.5), ["Fe"], [[0, 0, 0]]))
 
 
-def test_three_hundred_common_atoms_are_far_from_the_limit() -> None:
+def test_three_hundred_atoms_are_below_the_limit() -> None:
     many = Structure(
         Lattice.orthorhombic(13, 16, 26),
         ["Fe"] * 300,

@@ -1,4 +1,4 @@
-"""Coordinates and optimisers against ASE's own, step by step."""
+"""Coordinates and optimisers compared step by step with ASE."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from novelty_metric.relaxation.optimizers import FIRE, LBFGS, MAX_STEP, make_opt
 from novelty_metric.relaxation.quasi_newton import SymmetricBFGS
 
 
-def shaken(scale: float = 1.05, shake: float = 0.1, seed: int = 3) -> Atoms:
-    """A copper cell of four atoms without symmetry, and not nearly cubic."""
+def perturbed(scale: float = 1.05, shake: float = 0.1, seed: int = 3) -> Atoms:
+    """A copper cell of four atoms without symmetry, far from cubic."""
     atoms = bulk("Cu", cubic=True)
     rng = np.random.default_rng(seed)
     atoms.set_cell(atoms.cell * scale + rng.normal(0, 0.15, (3, 3)), scale_atoms=True)
@@ -31,16 +31,16 @@ def geometry(atoms: Atoms) -> Geometry:
     return Geometry(atoms.numbers, atoms.cell.array.copy(), atoms.positions.copy())
 
 
-def test_coordinates_and_forces_are_those_of_the_filter() -> None:
+def test_coordinates_and_forces_agree_with_ase_filter() -> None:
     rng = np.random.default_rng(1)
-    atoms = shaken()
+    atoms = perturbed()
     cell = FrechetCell(geometry(atoms))
     atoms.calc = EMT()
     filtered = FrechetCellFilter(atoms)
-    # Some versions of ASE count the logarithm from another origin.
+    # Some versions of ASE use another origin for the logarithm.
     origin = filtered.get_positions() - cell.x0
     for size in (0.0, 0.05, 0.6):
-        # Not symmetric: L-BFGS goes there too.
+        # Asymmetric coordinates: L-BFGS reaches them too.
         x = cell.x0 + rng.normal(0, size, cell.x0.shape)
         filtered.set_positions(x + origin)
         there = cell.geometry(x)
@@ -54,7 +54,7 @@ def test_coordinates_and_forces_are_those_of_the_filter() -> None:
 
 
 def test_forces_are_the_derivative_of_the_energy() -> None:
-    cell = FrechetCell(geometry(shaken()))
+    cell = FrechetCell(geometry(perturbed()))
     evaluator = AseEvaluator(EMT())
     rng = np.random.default_rng(2)
     x = cell.x0 + rng.normal(0, 0.2, cell.x0.shape)
@@ -71,10 +71,10 @@ def test_forces_are_the_derivative_of_the_energy() -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), [(LBFGS, AseLBFGS), (FIRE, AseFIRE)])
 @pytest.mark.parametrize(("scale", "shake"), [(1.05, 0.1), (0.9, 0.3), (1.3, 0.02)])
-def test_the_same_steps_as_ase(
+def test_steps_agree_with_ase(
     ours: type, theirs: type, scale: float, shake: float, thorough: bool
 ) -> None:
-    atoms = shaken(scale, shake)
+    atoms = perturbed(scale, shake)
     cell = FrechetCell(geometry(atoms))
     atoms.calc = EMT()
     judge = theirs(FrechetCellFilter(atoms), logfile=None)
@@ -93,8 +93,8 @@ def test_the_same_steps_as_ase(
     assert number > 5
 
 
-def test_lbfgs_forgets_and_survives_a_step_that_teaches_nothing() -> None:
-    cell = FrechetCell(geometry(shaken()))
+def test_lbfgs_memory_is_limited_and_zero_curvature_is_harmless() -> None:
+    cell = FrechetCell(geometry(perturbed()))
     flat = Evaluation(0.0, np.full((4, 3), 0.3), np.zeros((3, 3)))
     optimizer = LBFGS(cell, cell.point(cell.x0, flat), 0.01)
     for _ in range(LBFGS.MEMORY + 5):
@@ -104,10 +104,10 @@ def test_lbfgs_forgets_and_survives_a_step_that_teaches_nothing() -> None:
         optimizer.tell(cell.point(x, flat))
 
 
-def test_optimizers_have_the_names_of_the_protocols() -> None:
+def test_optimizers_have_the_names_of_the_protocol() -> None:
     from novelty_metric.protocol import OPTIMIZERS
 
-    cell = FrechetCell(geometry(shaken()))
+    cell = FrechetCell(geometry(perturbed()))
     start = cell.point(cell.x0, AseEvaluator(EMT()).evaluate([cell.geometry(cell.x0)])[0])
     made = {name: type(make_optimizer(name, cell, start, 0.01)) for name in OPTIMIZERS}
     assert made == {"lbfgs": LBFGS, "fire": FIRE, "bfgs_symmetric": SymmetricBFGS}

@@ -51,7 +51,7 @@ def copper(seed: int = 1) -> Structure:
 
 
 @pytest.mark.slow
-def test_an_ase_calculator_by_its_name_relaxes_in_workers() -> None:
+def test_ase_calculator_relaxes_in_workers() -> None:
     potential = AseCalculator({"_target_": "ase.calculators.emt.EMT"}, name="emt", version="1")
     relaxer = PotentialRelaxer(potential, workers=2)
     queue = deque(RelaxTask(seed, copper(seed)) for seed in range(3))
@@ -62,7 +62,7 @@ def test_an_ase_calculator_by_its_name_relaxes_in_workers() -> None:
         assert result.converged and result.energy_after == expected.energy_after
 
 
-def test_what_an_ase_potential_is_called(tmp_path: Path) -> None:
+def test_name_and_hash_of_an_ase_potential(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_bytes(b"one")
     emt: dict[str, Any] = {"_target_": "ase.calculators.emt.EMT"}
@@ -81,7 +81,7 @@ def test_what_an_ase_potential_is_called(tmp_path: Path) -> None:
     ("calculator", "said", "workers"),
     [({}, "_target_", 1), ({"_target_": "no.such.Class"}, "can't be made", 2)],
 )
-def test_a_calculator_that_can_not_be_made_is_one_line(
+def test_invalid_calculator_is_one_clear_error(
     calculator: dict[str, Any], said: str, workers: int
 ) -> None:
     with pytest.raises(InputError, match=said) as caught:
@@ -111,7 +111,7 @@ def test_each_potential_has_a_config_an_extra_and_a_class() -> None:
         assert type(make_potential(key)).__name__ == potential.builder.rpartition(":")[2]
 
 
-def test_a_name_means_one_model() -> None:
+def test_names_are_unique() -> None:
     names = [
         name.lower()
         for potential in POTENTIALS.values()
@@ -133,7 +133,7 @@ def test_a_name_means_one_model() -> None:
         ("chgnet-of-mine", "chgnet-of-mine", None),
     ],
 )
-def test_a_report_s_name_leads_to_its_title_and_its_relaxer(
+def test_title_and_relaxer_of_a_name(
     name: str, title: str, relaxer: tuple[str, str] | None
 ) -> None:
     assert model_title(name) == title
@@ -144,12 +144,12 @@ MISSING = [potential for potential in POTENTIALS.values() if potential.extra is 
 
 
 @pytest.mark.parametrize("potential", MISSING, ids=lambda potential: potential.key)
-def test_a_missing_package_is_told_with_its_extra(
+def test_error_for_a_missing_package_names_its_extra(
     potential: RegisteredPotential,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same from the command line and from Python."""
+    """The command line and Python give the same message."""
     top = potential.module.partition(".")[0]
     for name in [name for name in sys.modules if name.partition(".")[0] == top]:
         monkeypatch.delitem(sys.modules, name)
@@ -167,29 +167,29 @@ def test_a_missing_package_is_told_with_its_extra(
 
 
 @pytest.mark.parametrize("potential", MISSING, ids=lambda potential: potential.key)
-def test_a_package_that_is_there_but_broken_is_told_so(
+def test_error_for_a_broken_package_says_so(
     potential: RegisteredPotential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = potential.module.partition(".")[0]
     for name in [name for name in sys.modules if name.partition(".")[0] == top]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, top, ModuleType(top))  # without anything in it
+    monkeypatch.setitem(sys.modules, top, ModuleType(top))  # an empty module
     with pytest.raises(InputError, match=f"{potential.package} can't be imported: ") as caught:
         make_potential(potential.key, device="cpu").evaluator()
     assert "\n" not in str(caught.value)
 
 
-# Models in files of the user's own
+# Model files of users
 
 
 @pytest.mark.parametrize("key", ["mace", "sevennet"])
-def test_a_user_s_file_is_unpickled_only_where_the_user_allows_it(
+def test_user_files_are_unpickled_only_on_request(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     potential = POTENTIALS[key]
     pytest.importorskip(potential.module, reason=f"{potential.package} is not installed")
     path, mark = tmp_path / "mine(1).model", tmp_path / "mark"
-    path.write_bytes(pickle.dumps(Bomb(str(mark))))
+    path.write_bytes(pickle.dumps(WritesOnUnpickling(str(mark))))
     with pytest.raises(InputError, match=r"is a pickle.*relaxer\.allow_pickle=true"):
         make_potential(key, model=str(path), device="cpu").evaluator()
     with pytest.raises(InputError, match=r"is neither a file nor a known model.*known: "):
@@ -202,8 +202,8 @@ def test_a_user_s_file_is_unpickled_only_where_the_user_allows_it(
     assert "\n" not in str(caught.value) and mark.exists()
 
 
-class Bomb:
-    """Leaves a mark when it is unpickled."""
+class WritesOnUnpickling:
+    """Create a file when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -212,7 +212,7 @@ class Bomb:
         return open, (self.path, "w")
 
 
-def test_a_published_model_is_known_by_its_weights_and_not_by_its_file_name(
+def test_published_model_is_recognised_by_its_weights(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("sevenn", reason="sevenn is not installed")
@@ -235,7 +235,7 @@ def test_a_published_model_is_known_by_its_weights_and_not_by_its_file_name(
     assert named.info.name == "ours" and named.info.weights_hash == mine.info.weights_hash
 
 
-def test_a_model_file_scores_by_the_command_line(
+def test_command_line_accepts_a_model_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("mace.calculators", reason="mace-torch is not installed")
@@ -252,8 +252,8 @@ def test_a_model_file_scores_by_the_command_line(
 # torch-sim
 
 
-class ThroughTorchSim:
-    """EMT behind torch-sim's interface: reads torch-sim's own state, crystal by crystal."""
+class TorchSimEmt:
+    """EMT with torch-sim's interface; reads torch-sim's state crystal by crystal."""
 
     device = torch.device("cpu")
     dtype = torch.float64
@@ -278,13 +278,13 @@ class ThroughTorchSim:
         }
 
 
-def test_a_torch_sim_model_relaxes_in_batches() -> None:
+def test_torch_sim_model_relaxes_in_batches() -> None:
     pytest.importorskip("torch_sim", reason="torch-sim is not installed")
-    here = f"{__name__}.ThroughTorchSim"
+    here = f"{__name__}.TorchSimEmt"
     potential = TorchSim({"_target_": here}, name="emt", sites=12)
     crystals = [copper(seed) for seed in range(5)]
     crystals[2].apply_strain([0.1, -0.05, 0.0])
-    # No symmetric matrix: rows and columns must not be mixed up.
+    # An asymmetric matrix shows a confusion of rows and columns.
     crystals[2] = Structure(
         crystals[2].lattice.matrix + np.array([[0, 0.4, 0], [0, 0, -0.3], [0, 0, 0]]),
         crystals[2].species,
@@ -297,7 +297,7 @@ def test_a_torch_sim_model_relaxes_in_batches() -> None:
         assert result.energy_after == pytest.approx(alone.energy_after, abs=1e-9)
 
 
-def test_without_torch_sim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_torch_sim_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "novelty_metric.relaxation.adapters.importlib.util",
         SimpleNamespace(find_spec=lambda name: None),

@@ -1,4 +1,4 @@
-"""The exact primitive cell: found, relaxed in place of the given cell, and expanded again."""
+"""The exact primitive cell: detection, relaxation in it, and expansion to the given cell."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ GOLD_COPPER = Structure(
     ["Cu", "Au", "Cu", "Au"],
     [[0, 0, 0], [0.5, 0.4, 0.1], [0.45, 0.1, 0.55], [0.05, 0.6, 0.6]],
 )
-"""Triclinic: nothing but its translations is kept."""
+"""A triclinic crystal without symmetry other than translations."""
 
 
-class Evaluations(AseEvaluator):
-    """EMT that keeps the number of sites of each evaluation."""
+class RecordingEvaluator(AseEvaluator):
+    """EMT that records the number of sites of each evaluation."""
 
     def __init__(self) -> None:
         super().__init__(EMT())
@@ -43,7 +43,7 @@ class Evaluations(AseEvaluator):
 
 
 def expanded(structure: Structure, multiples: np.ndarray, seed: int = 0) -> Structure:
-    """A supercell with its sites in another order, some of them outside the cell."""
+    """A supercell with permuted sites, some of them outside the cell."""
     cell = structure.make_supercell(multiples, in_place=False)
     random = np.random.default_rng(seed)
     order = random.permutation(len(cell))
@@ -57,7 +57,7 @@ def expanded(structure: Structure, multiples: np.ndarray, seed: int = 0) -> Stru
 
 
 @given(MULTIPLES.filter(lambda rows: abs(round(np.linalg.det(rows))) in range(2, 7)))
-def test_any_supercell_is_led_back_to_its_primitive_cell(rows: list[list[int]]) -> None:
+def test_primitive_cell_of_any_supercell_is_found(rows: list[list[int]]) -> None:
     given_cell = right_handed(geometry_of(expanded(GOLD_COPPER, np.array(rows))))
     found = primitive_cell(given_cell)
     assert found is not None
@@ -70,25 +70,25 @@ def test_any_supercell_is_led_back_to_its_primitive_cell(rows: list[list[int]]) 
 
 
 @pytest.mark.parametrize(("moved", "found"), [(0.3 * EXACT, True), (10 * EXACT, False)])
-def test_only_a_translation_within_the_tolerance_counts(moved: float, found: bool) -> None:
+def test_translation_must_be_within_the_tolerance(moved: float, found: bool) -> None:
     cell = expanded(GOLD_COPPER, np.diag([2, 1, 1]))
     cell.translate_sites([0], [0, moved, 0], frac_coords=False)
     assert (primitive_cell(right_handed(geometry_of(cell))) is not None) is found
 
 
-def test_the_smallest_cell_is_left_alone() -> None:
+def test_primitive_cell_is_unchanged() -> None:
     assert primitive_cell(geometry_of(GOLD_COPPER)) is None
 
 
-def test_the_relaxed_supercell_is_that_of_the_relaxed_crystal() -> None:
+def test_relaxed_supercell_matches_the_relaxed_primitive_cell() -> None:
     cell = expanded(GOLD_COPPER, np.array([[1, 1, 0], [0, 1, 0], [0, 1, 2]]))
-    evaluator, alone = Evaluations(), Evaluations()
+    evaluator, alone = RecordingEvaluator(), RecordingEvaluator()
     result, expected = relax_one(cell, evaluator, TIGHT), relax_one(GOLD_COPPER, alone, TIGHT)
     assert set(evaluator.sizes) == {4}
     assert result.converged and expected.converged
     assert result.structure is not None and expected.structure is not None
     assert [site.specie for site in result.structure] == [site.specie for site in cell]
-    # Sites keep their places: none jumps to an image, which would change maps and distances.
+    # No site moves to a periodic image, which would change maps and distances.
     jumps = result.structure.frac_coords - cell.frac_coords
     assert np.abs(jumps).max() < 0.5
     assert result.energy_after == pytest.approx(expected.energy_after, abs=1e-5)
@@ -97,14 +97,14 @@ def test_the_relaxed_supercell_is_that_of_the_relaxed_crystal() -> None:
     assert np.linalg.norm(forces, axis=1).max() < 2 * TIGHT.fmax
 
 
-def test_the_cell_as_given_is_relaxed_by_the_optimisers_of_ase() -> None:
-    evaluator = Evaluations()
+def test_ase_optimizers_relax_the_given_cell() -> None:
+    evaluator = RecordingEvaluator()
     relax_one(COPPER, evaluator, RelaxSettings(fmax=0.05, max_steps=5, optimizer="lbfgs"))
     assert set(evaluator.sizes) == {4}
 
 
-def test_early_stopping_is_asked_in_the_given_cell() -> None:
-    class Look(EarlyStopping):
+def test_early_stopping_sees_the_given_cell() -> None:
+    class RecordingStopping(EarlyStopping):
         def __init__(self) -> None:
             self.sizes: list[int] = []
             self.energies: list[float] = []
@@ -113,7 +113,7 @@ def test_early_stopping_is_asked_in_the_given_cell() -> None:
             self.sizes.append(len(structure()))
             self.energies.append(look.energy_per_atom)
 
-    look, evaluator = Look(), Evaluations()
+    look, evaluator = RecordingStopping(), RecordingEvaluator()
     run = RelaxationRun(COPPER, TIGHT, look)
     while run.geometry is not None:
         run.receive(evaluator.evaluate([run.geometry])[0])
@@ -132,8 +132,8 @@ FILES = [
 
 
 @pytest.mark.parametrize("pattern", FILES)
-def test_generated_crystals_have_the_cell_that_pymatgen_finds(shared_data, pattern, thorough):
-    """60 of each file; where the two tolerances could differ, the crystals are looked at."""
+def test_primitive_cells_of_generated_crystals_agree_with_pymatgen(shared_data, pattern, thorough):
+    """60 crystals of each file (300 with --slow)."""
     (path,) = (shared_data / "generated").glob(pattern)
     smaller = 0
     for sample in read_samples(path, limit=300 if thorough else 60):

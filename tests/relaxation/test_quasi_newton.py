@@ -1,4 +1,4 @@
-"""The quasi-Newton optimiser against ASE's own minima, with symmetry, and on what goes wrong."""
+"""The quasi-Newton optimiser: comparison with ASE's minima, symmetry, and failures."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def relax_with_ase(structure, calculator, settings):
     return relax_one(structure, AseEvaluator(calculator), settings)
 
 
-class Drive:
-    """Runs the optimiser on a crystal, and keeps what it saw."""
+class OptimizerRun:
+    """Run the optimiser on a crystal, and keep its cell and state."""
 
     def __init__(self, structure: Structure, calculator: EMT, fmax: float, steps: int) -> None:
         self.cell = FrechetCell(geometry_of(structure))
@@ -60,13 +60,13 @@ class Drive:
 
     @property
     def atoms(self) -> Atoms:
-        """Where the optimiser stands."""
+        """The current geometry of the optimiser."""
         geometry = self.cell.geometry(self.optimizer.here.x)
         return Atoms(geometry.numbers, geometry.positions, cell=geometry.cell, pbc=True)
 
 
-class Counting(EMT):
-    """EMT that keeps every energy it was asked for, and every geometry."""
+class RecordingEmt(EMT):
+    """EMT that records every energy and geometry."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ def largest_force(structure: Structure) -> float:
     ],
     ids=["rattled", "compressed", "tetragonal", "one atom, cubic", "one atom, triclinic"],
 )
-def test_same_minimum_as_ase_in_no_more_steps(structure):
+def test_reaches_the_minimum_of_ase_in_at_most_as_many_steps(structure):
     ours = relax_with_ase(structure, EMT(), TIGHT)
     ase = relax_with_ase(
         structure, EMT(), RelaxSettings(fmax=0.001, max_steps=300, optimizer="lbfgs")
@@ -145,12 +145,12 @@ def test_same_minimum_as_ase_in_no_more_steps(structure):
     assert ours.steps <= ase.steps
 
 
-def test_at_rest_is_what_ase_calls_so():
-    calculator = Counting()
-    drive = Drive(rattled(), calculator, fmax=0.02, steps=200)
+def test_convergence_agrees_with_ase():
+    calculator = RecordingEmt()
+    drive = OptimizerRun(rattled(), calculator, fmax=0.02, steps=200)
     assert drive.optimizer.here.largest < 0.02
     assert 0 < drive.n_moves < 200 and drive.n_moves == len(calculator.seen) - 1
-    # A deformed cell is another start to the filter, whose cell forces are then a little others.
+    # The filter starts from the original cell: from a deformed one its cell forces differ slightly.
     start = AseAtomsAdaptor.get_atoms(rattled(), msonable=False)
     judged = FrechetCellFilter(start)
     start.set_cell(drive.atoms.cell)
@@ -163,10 +163,10 @@ def test_at_rest_is_what_ase_calls_so():
 
 @pytest.mark.parametrize(
     ("structure", "groups"),
-    [(gold_copper(), (123, 221)), (free_site(), (123,))],  # CuAu3 is free to become cubic
+    [(gold_copper(), (123, 221)), (free_site(), (123,))],  # CuAu3 can become cubic
     ids=["axes", "axes and a site"],
 )
-def test_symmetry_is_kept(structure, groups):
+def test_symmetry_is_preserved(structure, groups):
     assert space_group(structure) == 123
     result = relax_with_ase(structure, EMT(), TIGHT)
     assert result.converged and result.steps > 0
@@ -174,8 +174,8 @@ def test_symmetry_is_kept(structure, groups):
     assert space_group(result.structure, 1e-8) in groups
 
 
-class Noisy(EMT):
-    """EMT with forces and stress that break the symmetry a little, as single precision does."""
+class NoisyEmt(EMT):
+    """EMT with small asymmetric errors of forces and stress, like single precision."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -188,12 +188,12 @@ class Noisy(EMT):
 
 def test_noise_does_not_break_the_symmetry():
     settings = RelaxSettings(fmax=0.01, max_steps=100, optimizer="bfgs_symmetric")
-    result = relax_with_ase(free_site(), Noisy(), settings)
+    result = relax_with_ase(free_site(), NoisyEmt(), settings)
     assert result.converged
     assert space_group(result.structure, 1e-7) == space_group(free_site())
 
 
-def test_free_coordinates_are_those_of_the_space_group():
+def test_number_of_free_coordinates():
     counts = {}
     for name, structure in {
         "cubic": Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.1), ["Au"], [[0, 0, 0]]),
@@ -204,11 +204,11 @@ def test_free_coordinates_are_those_of_the_space_group():
         basis = free_coordinates(geometry, find_symmetry(geometry))
         assert np.allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
         counts[name] = basis.shape[1]
-    # A lattice parameter; a, c and z; everything but the rotations of the cell.
+    # Cubic: one lattice parameter. Layers: a, c and z. Triclinic: all but rotations of the cell.
     assert counts == {"cubic": 1, "layers": 3, "triclinic": 3 * 4 + 6}
 
 
-def test_forces_lie_in_the_free_coordinates():
+def test_forces_are_in_the_space_of_free_coordinates():
     geometry = geometry_of(free_site())
     basis = free_coordinates(geometry, find_symmetry(geometry))
     forces = filtered(free_site()).get_forces().ravel()
@@ -216,7 +216,7 @@ def test_forces_lie_in_the_free_coordinates():
     assert np.allclose(basis @ (basis.T @ forces), forces, atol=1e-9)
 
 
-def test_a_start_that_is_only_nearly_symmetric_still_comes_to_rest():
+def test_nearly_symmetric_start_converges():
     structure = free_site()
     structure.translate_sites([0], [0.003, 0.001, 0.0], frac_coords=True)
     assert space_group(structure, 0.05) == 123
@@ -227,19 +227,19 @@ def test_a_start_that_is_only_nearly_symmetric_still_comes_to_rest():
 
 
 @settings(max_examples=15)
-@example(scale=0.875, seed=2, shake=0.375, max_steps=2)  # a cell that grows much meanwhile
+@example(scale=0.875, seed=2, shake=0.375, max_steps=2)  # the cell grows much
 @given(
     scale=st.floats(0.8, 1.35),
     seed=st.integers(0, 1000),
     shake=st.floats(0.0, 0.4),
     max_steps=st.integers(0, 25),
 )
-def test_steps_are_short_counted_and_downhill(scale, seed, shake, max_steps):
+def test_steps_are_limited_counted_and_lower_the_energy(scale, seed, shake, max_steps):
     atoms = bulk("Cu", cubic=True)
     atoms.set_cell(atoms.cell * scale, scale_atoms=True)
     atoms.rattle(shake, seed=seed)
-    calculator = Counting()
-    drive = Drive(plain(atoms), calculator, fmax=0.01, steps=max_steps)
+    calculator = RecordingEmt()
+    drive = OptimizerRun(plain(atoms), calculator, fmax=0.01, steps=max_steps)
     assert drive.n_moves <= max_steps
     assert len(calculator.seen) == drive.n_moves + 1
     kept = calculator.geometries[0]
@@ -248,10 +248,10 @@ def test_steps_are_short_counted_and_downhill(scale, seed, shake, max_steps):
     for tried, its_energy in zip(calculator.geometries[1:], calculator.seen[1:], strict=True):
         deformation = np.linalg.solve(kept.cell.array, tried.cell.array)
         stretched = np.linalg.svd(deformation, compute_uv=False)
-        # Moves add up as logarithms, which differ from strains where they do not commute.
+        # Moves are sums of logarithms; those differ from strains that do not commute.
         if not expanded_first:
             assert np.abs(np.log(stretched)).max() <= MAX_STRAIN * 1.2
-        # Displacements count in the frame of the starting cell.
+        # Displacements refer to the starting cell.
         moved = tried.positions - kept.positions @ deformation
         moved = moved @ np.linalg.solve(tried.cell.array, calculator.geometries[0].cell.array)
         assert np.linalg.norm(moved, axis=1).max() <= MAX_DISPLACEMENT * (1 + 1e-6)
@@ -268,8 +268,8 @@ def crowded(scale: float) -> Structure:
     return structure.get_primitive_structure()
 
 
-def test_a_crowded_cell_is_given_room_first():
-    calculator = Counting()
+def test_crowded_cell_is_expanded_first():
+    calculator = RecordingEmt()
     result = relax_with_ase(crowded(0.57), calculator, TIGHT)
     assert result.converged
     assert len(calculator.geometries) == result.steps + 1
@@ -281,29 +281,29 @@ def test_a_crowded_cell_is_given_room_first():
     assert result.energy_after == pytest.approx(roomy.energy_after, abs=1e-5)
 
 
-def test_room_is_needed_only_where_atoms_overlap():
+def test_only_crowded_cells_are_expanded():
     assert room_needed(geometry_of(crowded(1.0))) == 1
     assert room_needed(geometry_of(crowded(0.3))) == LARGEST_EXPANSION
     assert room_needed(geometry_of(crowded(6.0))) == 1
 
 
-def test_an_expansion_that_costs_energy_is_taken_back():
-    class Glued(Counting):
+def test_expansion_that_raises_the_energy_is_rejected():
+    class UnderPressure(RecordingEmt):
         def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
             super().calculate(atoms, properties, system_changes)
-            # A pressure so strong that the crowded cell is the better one.
+            # Under this strong pressure the crowded cell has the lower energy.
             self.results["energy"] += 40.0 * atoms.get_volume()
             self.results["stress"][:3] += 40.0
             self.seen[-1] = self.results["energy"]
 
-    calculator = Glued()
-    drive = Drive(crowded(0.57), calculator, fmax=1e-6, steps=1)
+    calculator = UnderPressure()
+    drive = OptimizerRun(crowded(0.57), calculator, fmax=1e-6, steps=1)
     assert drive.n_moves == 1 and drive.optimizer.n_rejected == 1
     assert calculator.seen[1] > calculator.seen[0]
     assert drive.atoms.get_volume() == pytest.approx(crowded(0.57).volume)
 
 
-def test_no_move_is_allowed():
+def test_zero_steps():
     result = relax_with_ase(
         rattled(), EMT(), RelaxSettings(fmax=0.001, max_steps=0, optimizer="bfgs_symmetric")
     )
@@ -311,15 +311,15 @@ def test_no_move_is_allowed():
     assert result.energy_after == result.energy_before
 
 
-def test_same_input_gives_the_same_bits():
+def test_same_input_gives_identical_results():
     one, other = (relax_with_ase(rattled(), EMT(), TIGHT) for _ in range(2))
     assert one.steps == other.steps
     assert np.array_equal(one.structure.frac_coords, other.structure.frac_coords)
     assert np.array_equal(one.structure.lattice.matrix, other.structure.lattice.matrix)
 
 
-class Breaking(EMT):
-    """Raises, or gives NaN, at the third evaluation."""
+class FailingEmt(EMT):
+    """Raise an error, or return NaN, at the third evaluation."""
 
     calls = 0
     says: str | None = None
@@ -335,8 +335,8 @@ class Breaking(EMT):
 
 
 @pytest.mark.parametrize("says", ["no such neighbour\nat all", None])
-def test_a_potential_that_fails_on_the_way_is_a_result(says):
-    calculator = Breaking()
+def test_failure_of_the_potential_is_a_result(says):
+    calculator = FailingEmt()
     calculator.says = says
     result = relax_with_ase(rattled(), calculator, TIGHT)
     assert result.structure is None and not result.converged
@@ -345,7 +345,7 @@ def test_a_potential_that_fails_on_the_way_is_a_result(says):
 
 
 class WrongForces(EMT):
-    """Forces and stress of the wrong sign: every move goes uphill."""
+    """EMT with forces and stress of the wrong sign: every move raises the energy."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -353,7 +353,7 @@ class WrongForces(EMT):
         self.results["stress"] = -self.results["stress"]
 
 
-def test_forces_that_lie_do_not_run_away():
+def test_wrong_forces_do_not_raise_the_energy():
     result = relax_with_ase(rattled(), WrongForces(), TIGHT)
     assert not result.converged and result.error is None
     assert result.energy_after <= result.energy_before + 1.001 * ENERGY_NOISE
@@ -361,7 +361,7 @@ def test_forces_that_lie_do_not_run_away():
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "bfgs_symmetric"])
-def test_left_handed_cells_relax_as_their_right_handed_selves(optimizer, chgnet):
+def test_left_handed_cell_agrees_with_right_handed_cell(optimizer, chgnet):
     salt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.3), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     ).get_primitive_structure()
@@ -373,12 +373,12 @@ def test_left_handed_cells_relax_as_their_right_handed_selves(optimizer, chgnet)
     assert ours.converged and ours.steps == other.steps
     assert ours.energy_after == pytest.approx(other.energy_after, abs=1e-6)
     assert ours.energy_after < ours.energy_before
-    # No atom moves when the cell vectors are turned around.
+    # Changing the handedness of the cell moves no atom.
     again = relax_with_ase(
         left, calculator, RelaxSettings(fmax=9, max_steps=0, optimizer=optimizer)
     )
     assert np.allclose(again.structure.cart_coords, left.cart_coords)
 
 
-def test_protocols_name_it():
+def test_protocol_accepts_the_optimizer():
     assert Protocol(optimizer="bfgs_symmetric").optimizer == "bfgs_symmetric"

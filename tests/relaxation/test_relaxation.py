@@ -1,4 +1,4 @@
-"""Relaxation against ASE's own, every way of ending, the worker pool and the cache."""
+"""Relaxation compared with ASE: all outcomes, the worker pool and the cache."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def salt(a: float = 5.3) -> Structure:
 
 @dataclass
 class Emt:
-    """ASE's effective-medium potential: no weights, quick, real forces and stress."""
+    """ASE's effective-medium theory: fast, without weights, with real forces and stress."""
 
     deadly: bool = False
 
@@ -61,11 +61,11 @@ class Emt:
         return "cpu"
 
     def evaluator(self) -> AseEvaluator:
-        return AseEvaluator(_Deadly() if self.deadly else EMT())
+        return AseEvaluator(_KillsProcess() if self.deadly else EMT())
 
 
-class _Deadly(EMT):
-    """Kills its process on a crystal of gold."""
+class _KillsProcess(EMT):
+    """EMT that kills its process when it evaluates gold."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         if "Au" in atoms.get_chemical_symbols():
@@ -88,7 +88,7 @@ def run(relaxer, structures, settings=TIGHT):
     return {task.key: result for task, result in relaxer.relax(queue, settings)}
 
 
-def test_same_minimum_as_ase_itself():
+def test_reaches_the_minimum_of_ase():
     structure = copper()
     ours = relax_with_ase(structure, EMT(), TIGHT)
     atoms = AseAtomsAdaptor.get_atoms(structure)
@@ -103,7 +103,7 @@ def test_same_minimum_as_ase_itself():
     assert np.abs(FrechetCellFilter(atoms).get_forces()).max() <= TIGHT.fmax
 
 
-def test_steps_run_out_and_the_last_geometry_is_kept():
+def test_last_geometry_is_kept_after_the_maximum_of_steps():
     result = relax_with_ase(
         copper(), EMT(), RelaxSettings(fmax=1e-9, max_steps=2, optimizer="fire")
     )
@@ -111,7 +111,7 @@ def test_steps_run_out_and_the_last_geometry_is_kept():
     assert result.structure is not None and result.structure != copper()
 
 
-def test_no_step_is_needed_at_a_minimum():
+def test_minimum_needs_no_step():
     relaxed = relax_with_ase(copper(), EMT(), TIGHT).structure
     again = relax_with_ase(relaxed, EMT(), RelaxSettings(fmax=0.01, max_steps=0, optimizer="lbfgs"))
     assert again.converged and again.steps == 0
@@ -131,8 +131,8 @@ def test_failure_is_a_result_with_its_reason(structure, reason):
     assert reason in result.error and "\n" not in result.error
 
 
-class _Uphill(EMT):
-    """EMT whose energy rises with every evaluation, as that of an exploding crystal does."""
+class _RisingEnergy(EMT):
+    """EMT whose energy rises at every evaluation, as in an exploding crystal."""
 
     calls = 0
     rise = 0.5
@@ -143,17 +143,17 @@ class _Uphill(EMT):
         self.results["energy"] += self.rise * self.calls * len(atoms)
 
 
-def test_explosion_ends_the_relaxation_and_overshooting_does_not():
+def test_explosion_ends_the_relaxation_but_overshooting_does_not():
     endless = RelaxSettings(fmax=1e-9, max_steps=200, optimizer="fire")
-    result = relax_with_ase(copper(), _Uphill(), endless)
+    result = relax_with_ase(copper(), _RisingEnergy(), endless)
     assert result.structure is None and "exploded" in result.error
     assert 25 <= result.steps < 60
-    gentle = _Uphill()
+    gentle = _RisingEnergy()
     gentle.rise = 0.01
     assert relax_with_ase(copper(), gentle, endless).error is None
 
 
-def test_queue_grows_while_results_are_read():
+def test_tasks_can_be_added_while_results_are_read():
     queue = deque([RelaxTask(0, copper())])
     seen = []
     for task, result in PotentialRelaxer(Emt()).relax(queue, TIGHT):
@@ -164,13 +164,13 @@ def test_queue_grows_while_results_are_read():
     assert seen == [0, 1, 2, 3]
 
 
-def test_workers_give_what_one_process_gives():
+def test_workers_agree_with_one_process():
     structures = [copper(1 + step / 100) for step in range(6)]
     many = [copper(1 + step / 100) for step in range(40)]
     here = PotentialRelaxer(Emt())
     alone, energies = run(here, structures), list(here.energies(many))
     pool = PotentialRelaxer(Emt(), workers=2)
-    assert list(pool.energies(many)) == energies  # of workers that have just started
+    assert list(pool.energies(many)) == energies  # the workers start with this call
     together = run(pool, structures)
     assert list(pool.energies(structures[:1])) == energies[:1]
     pool.close()
@@ -182,7 +182,7 @@ def test_workers_give_what_one_process_gives():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 6])
-def test_workers_that_have_just_started_give_energies(count: int) -> None:
+def test_new_workers_give_energies(count: int) -> None:
     structures = [copper(1 + step / 100) for step in range(count)]
     pool = PotentialRelaxer(Emt(), workers=2)
     found = list(pool.energies(structures))
@@ -191,8 +191,8 @@ def test_workers_that_have_just_started_give_energies(count: int) -> None:
 
 
 @pytest.mark.slow
-def test_workers_that_have_nothing_to_do_are_not_waited_for(tmp_path: Path) -> None:
-    """Once all of them have asked, and everything is in the cache, none says a word."""
+def test_idle_workers_do_not_block(tmp_path: Path) -> None:
+    """All results are in the cache, so that no worker sends a message."""
     structures = [copper(1 + step / 100) for step in range(6)]
     rounds: list[int] = []
 
@@ -211,7 +211,7 @@ def test_workers_that_have_nothing_to_do_are_not_waited_for(tmp_path: Path) -> N
     assert rounds == [6] * 6
 
 
-def test_a_dead_worker_costs_only_the_crystal_that_killed_it():
+def test_dead_worker_loses_only_its_crystal():
     gold = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.08), ["Au"], [[0, 0, 0]])
     structures = [copper(1.01), gold, copper(1.02), copper(1.03), copper(1.04)]
     relaxer = PotentialRelaxer(Emt(deadly=True), workers=2)
@@ -222,7 +222,7 @@ def test_a_dead_worker_costs_only_the_crystal_that_killed_it():
     assert all(results[key].converged for key in (0, 2, 3, 4))
 
 
-def test_cache_gives_back_the_same_crystal(tmp_path):
+def test_cache_returns_the_same_crystal(tmp_path):
     cache = RelaxationCache(tmp_path / "cache.sqlite")
     first = run(PotentialRelaxer(Emt(), cache=cache), [copper()])[0]
     second = run(PotentialRelaxer(Emt(), cache=cache), [copper()])[0]
@@ -235,9 +235,9 @@ def test_cache_gives_back_the_same_crystal(tmp_path):
     assert not run(PotentialRelaxer(Emt(), cache=cache), [copper(1.01)])[0].cached
 
 
-def test_cache_does_not_keep_what_may_go_better_next_time(tmp_path):
+def test_cache_keeps_only_repeatable_results(tmp_path):
     cache = RelaxationCache(tmp_path / "cache.sqlite")
-    iron = Structure(Lattice.cubic(4), ["Fe"], [[0, 0, 0]])  # EMT raises on it
+    iron = Structure(Lattice.cubic(4), ["Fe"], [[0, 0, 0]])  # EMT raises an error for iron
     failed = run(PotentialRelaxer(Emt(), cache=cache), [iron, copper(0.3)])
     assert failed[0].error and not failed[0].repeatable
     assert "collapsed" in failed[1].error and failed[1].repeatable
@@ -264,7 +264,7 @@ for step in range(start, start + 100):
     assert len(RelaxationCache(path)) == 150
 
 
-def test_a_file_that_is_no_cache_is_one_clear_error(tmp_path):
+def test_file_that_is_not_a_cache_is_one_clear_error(tmp_path):
     path = tmp_path / "cache.sqlite"
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(InputError, match="cache=false"):
@@ -273,17 +273,17 @@ def test_a_file_that_is_no_cache_is_one_clear_error(tmp_path):
         sqlite3.connect(path).execute("SELECT 1 FROM sqlite_master")
 
 
-def test_chgnet_relaxes_salt_and_names_its_weights(chgnet):
+def test_chgnet_relaxes_salt_and_gives_the_hash_of_its_weights(chgnet):
     assert chgnet.info.name == "chgnet" and len(chgnet.info.weights_hash) == 64
     relaxer = PotentialRelaxer(chgnet)
     result = run(relaxer, [salt()])[0]
     assert result.converged
-    # CHGNet's lattice parameter of NaCl is within 2 % of experiment (5.64 Å).
+    # CHGNet's lattice parameter of NaCl agrees with experiment (5.64 Å) within 2 %.
     assert (4 * result.structure.volume) ** (1 / 3) == pytest.approx(5.64, rel=0.02)
     assert result.energy_after < result.energy_before
 
 
-def test_chgnet_refuses_an_atom_out_of_reach(chgnet):
+def test_chgnet_refuses_an_isolated_atom(chgnet):
     lonely = Structure(Lattice.cubic(9.5), ["Na"], [[0, 0, 0]])
     result = run(PotentialRelaxer(chgnet), [lonely])[0]
     assert result.structure is None and "no neighbour" in result.error

@@ -1,4 +1,4 @@
-"""What a run imports and starts: no more than it needs."""
+"""Start of a run: it imports only necessary packages and starts only necessary processes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps([row.verdict, row.energy_per_atom, started, sorted(heavy)]))
 """
 
 
-def test_where_all_is_cached_no_torch_is_imported_and_no_worker_started(
+def test_fully_cached_run_imports_no_torch_and_starts_no_worker(
     chgnet: Chgnet, run_python: Callable[..., Any], tmp_path: Path
 ) -> None:
     cache = RelaxationCache(tmp_path / "relaxations.sqlite")
@@ -55,7 +55,7 @@ def test_where_all_is_cached_no_torch_is_imported_and_no_worker_started(
     assert n_started == 0 and heavy == []
 
 
-def test_a_worker_evaluates_chgnet_without_its_package(run_python: Callable[..., Any]) -> None:
+def test_worker_evaluates_chgnet_without_importing_chgnet(run_python: Callable[..., Any]) -> None:
     code = (
         "import sys; from novelty_metric.relaxation.potentials import Chgnet; "
         "Chgnet('cpu').evaluator(); "
@@ -64,7 +64,7 @@ def test_a_worker_evaluates_chgnet_without_its_package(run_python: Callable[...,
     assert run_python("-c", code, check=True).stdout.strip() == "set()"
 
 
-def test_the_search_is_compiled_in_another_process_once(
+def test_search_is_compiled_once_in_another_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
@@ -88,7 +88,7 @@ def test_the_search_is_compiled_in_another_process_once(
     assert beside._compilation is None
 
 
-def test_where_the_compiling_process_dies_the_search_is_compiled_here(
+def test_search_is_compiled_here_if_the_other_process_dies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
@@ -104,14 +104,14 @@ def _die(connection: Connection) -> None:
     raise SystemExit(9)
 
 
-def test_the_hash_of_a_known_file_is_that_of_its_weights(chgnet: Chgnet) -> None:
+def test_file_hash_leads_to_the_weights_hash(chgnet: Chgnet) -> None:
     model = CHGNET.models[0]
     assert hash_by_file(CHGNET, model) == tensors_hash(chgnet._weights.tensors)
     assert chgnet.info.weights_hash == model.weights_hash
 
 
 @pytest.mark.parametrize("model", SEVENNET.models, ids=lambda model: model.name)
-def test_the_hash_of_a_known_file_of_sevennet_is_that_of_its_weights(model: Any) -> None:
+def test_file_hash_of_sevennet_leads_to_the_weights_hash(model: Any) -> None:
     import torch
 
     pytest.importorskip("sevenn")
@@ -119,8 +119,8 @@ def test_the_hash_of_a_known_file_of_sevennet_is_that_of_its_weights(model: Any)
     assert hash_by_file(SEVENNET, model) == tensors_hash(content["model_state_dict"])
 
 
-def test_an_unknown_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as that of another version of the wheel."""
+def test_unknown_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, the file of another version of the package."""
     other = dataclasses.replace(CHGNET.models[0], file_hash="0" * 64)
     assert hash_by_file(CHGNET, other) is None
     monkeypatch.setattr("novelty_metric.relaxation.chgnet.hash_by_file", lambda *_: None)

@@ -1,4 +1,4 @@
-"""A MACE with random weights, made and saved by mace-torch's own code."""
+"""A MACE with random weights, built and saved by mace-torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_tiny_mace(path: Path) -> Path:
-    """Save a small model that knows the elements up to actinium."""
+    """Save a small model for the elements up to actinium."""
     import numpy as np
     import torch
     from e3nn import o3
