@@ -1,4 +1,4 @@
-"""Crystals that keep their verdict, counted by hand."""
+"""Crystals with equal verdicts in two runs, counted by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECOND = [
 ]
 
 
-def test_crystals_that_keep_their_verdict_by_verdict_and_crystal_system() -> None:
+def test_agreement_by_verdict_and_crystal_system() -> None:
     found = verdict_agreement(report("chgnet", FIRST), report("sevennet-0", SECOND))
     assert (found.first, found.second) == ("CHGNet", "SevenNet-0")
     assert (found.only_first, found.only_second) == (1, 1)
@@ -67,7 +67,7 @@ def test_crystals_that_keep_their_verdict_by_verdict_and_crystal_system() -> Non
     assert row["share"] == 0.5 and row["low"] == pytest.approx(0.150, abs=5e-4)
 
 
-def test_crystals_are_paired_by_id_and_order_does_not_matter() -> None:
+def test_crystals_are_paired_by_id() -> None:
     one = report("chgnet", FIRST)
     straight = verdict_agreement(one, report("sevennet-0", SECOND))
     assert verdict_agreement(one, report("sevennet-0", SECOND[::-1])) == straight
@@ -75,7 +75,7 @@ def test_crystals_are_paired_by_id_and_order_does_not_matter() -> None:
     assert all(group.kept == group.total for group in with_itself.groups)
 
 
-def test_no_eligible_crystal_has_no_share() -> None:
+def test_agreement_without_eligible_crystals() -> None:
     found = verdict_agreement(report("chgnet", FIRST[5:]), report("mace-medium-mpa-0", FIRST[5:]))
     assert found.groups[0].share is None and len(found.groups) == 1
     assert dataclasses.replace(found, second="MACE-MPA-0") == found

@@ -1,4 +1,4 @@
-"""The data of the viewer are the crystal; a pair lies alike; the canvas turns."""
+"""Data of the viewer, the alignment of pairs, and the rotation of the canvas."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def known(name: str) -> Structure:
 
 
 def drawn(data: dict[str, Any]) -> Structure:
-    """The crystal that is drawn, without its copies."""
+    """The crystal that the viewer draws, without periodic copies."""
     symbols = [data["elements"][kind] for kind in data["kinds"]]
     return Structure(data["cell"], symbols, np.reshape(data["positions"], (-1, 3)))
 
 
 def handedness(structure: Structure) -> float:
-    """Signed volume (Å³) between a site and three others: of the mirror image its negative."""
+    """Signed volume (Å³) of one site and three others; a mirror image has the negative value."""
     to_others = []
     for other in (1, 2, 3):
         _, image = structure[0].distance_and_image(structure[other])
@@ -60,7 +60,7 @@ def handedness(structure: Structure) -> float:
 def pair(
     generated: Structure, parent: Structure, elements: list[str], supercell: Any = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The data of a crystal and a parent whose sites get these elements."""
+    """Data of a crystal and of a parent whose sites get these elements."""
     found = Parent(
         route=Route.LATTICE_SITES,
         rank=1,
@@ -89,14 +89,14 @@ def pair(
     ("name", "n_sites", "n_drawn"),
     [("rock salt", 8, 27), ("rutile", 6, 15), ("hcp", 2, 2), ("corundum", 30, None)],
 )
-def test_data_are_the_crystal_in_its_conventional_cell(
+def test_data_contain_the_crystal_in_its_conventional_cell(
     name: str, n_sites: int, n_drawn: int | None
 ) -> None:
     structure = known(name)
     data = json.loads(json.dumps(viewer_data(CrystalRecord.of(structure))))
     shown = drawn(data)
     assert len(shown) == n_sites and data["exchanged"] == []
-    # By another matcher than that of the alignment, which is made for one of equal sites.
+    # This matcher also accepts other numbers of sites, unlike that of the alignment.
     assert StructureMatcher(ltol=0.01, stol=0.01, angle_tol=0.1, scale=False).fit(shown, structure)
     expected = Structure.from_spacegroup(*CELLS[name]).lattice
     assert sorted(shown.lattice.abc) == pytest.approx(sorted(expected.abc), abs=2e-3)
@@ -105,7 +105,7 @@ def test_data_are_the_crystal_in_its_conventional_cell(
     assert len(data["colors"]) == len(data["radii"]) == len(data["elements"])
 
 
-def test_colours_are_those_of_jmol() -> None:
+def test_colours_agree_with_jmol() -> None:
     data = viewer_data(CrystalRecord.of(known("rock salt")))
     # jmol.sourceforge.net/jscolors: Na [171,92,242], Cl [31,240,31].
     assert dict(zip(data["elements"], data["colors"], strict=True)) == {
@@ -116,7 +116,7 @@ def test_colours_are_those_of_jmol() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6))
-def test_any_cell_is_drawn_as_it_is(seed: int) -> None:
+def test_triclinic_cells_are_drawn_unchanged(seed: int) -> None:
     draw = np.random.default_rng(seed)
     lattice = Lattice(4 * np.eye(3) + draw.uniform(-0.9, 0.9, (3, 3)))
     if seed % 2:
@@ -125,7 +125,7 @@ def test_any_cell_is_drawn_as_it_is(seed: int) -> None:
     structure = Structure(lattice, ["Na", "Cl", "O", "O", "K"], coords)
     data = viewer_data(CrystalRecord.of(structure))
     order = [data["elements"][kind] for kind in data["kinds"]]
-    assert order == ["Na", "Cl", "O", "O", "K"]  # P1: nothing to be expanded
+    assert order == ["Na", "Cl", "O", "O", "K"]  # P1 has no symmetry to expand
     shown = drawn(data)
     assert np.allclose(shown.distance_matrix, structure.distance_matrix, atol=0.01)
     assert handedness(shown) == pytest.approx(handedness(structure), rel=0.02, abs=0.05)
@@ -133,8 +133,8 @@ def test_any_cell_is_drawn_as_it_is(seed: int) -> None:
 
 @settings(max_examples=15)
 @given(st.sampled_from(sorted(CELLS)), st.integers(0, 10**6))
-def test_parent_lies_as_its_crystal_does(name: str, seed: int) -> None:
-    """A parent that is turned, moved, sorted otherwise and shaken is drawn at the same places."""
+def test_parent_is_aligned_with_its_crystal(name: str, seed: int) -> None:
+    """A rotated, translated, reordered and perturbed parent is drawn at the same places."""
     draw = np.random.default_rng(seed)
     generated = known(name)
     new = {"Na": "K", "Cl": "Br", "Ti": "Sn", "O": "O", "Mg": "Zn", "Al": "Fe"}
@@ -148,7 +148,7 @@ def test_parent_lies_as_its_crystal_does(name: str, seed: int) -> None:
     first, second = pair(generated, parent, elements)
     one, other = (np.reshape(data["positions"], (-1, 3)) for data in (first, second))
     apart = one - other
-    apart -= apart.mean(axis=0)  # the shaken one is moved by the mean too
+    apart -= apart.mean(axis=0)  # the perturbation also moves the mean position
     assert np.abs(apart).max() < 0.04
     assert np.allclose(np.array(second["cell"]), 1.05 * np.array(first["cell"]), atol=0.02)
     assert first["images"] == second["images"]
@@ -158,7 +158,7 @@ def test_parent_lies_as_its_crystal_does(name: str, seed: int) -> None:
     assert first["exchanged"] == second["exchanged"] == exchanged
 
 
-def test_supercells_of_either_are_drawn() -> None:
+def test_supercells_of_both_crystals_are_drawn() -> None:
     small = Structure(Lattice.cubic(3), ["Po"], [[0, 0, 0]])
     large = Structure(
         Lattice([[3, 0, 0], [0, 3, 0], [0, 0, 6]]), ["K", "Br"], [[0] * 3, [0, 0, 0.5]]
@@ -173,8 +173,8 @@ def test_supercells_of_either_are_drawn() -> None:
         assert np.allclose(first["cell"], second["cell"])
 
 
-def test_a_larger_parent_lends_its_conventional_cell() -> None:
-    """Simple cubic polonium, on whose sites rock salt has two elements in turn."""
+def test_conventional_cell_of_a_larger_parent_is_used() -> None:
+    """Simple cubic polonium; rock salt has alternating elements on its sites."""
     small = Structure(Lattice.cubic(3), ["Po"], [[0, 0, 0]])
     large = reduce(
         Structure.from_spacegroup("Fm-3m", Lattice.cubic(6), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
@@ -184,7 +184,7 @@ def test_a_larger_parent_lends_its_conventional_cell() -> None:
     assert np.allclose(first["cell"], second["cell"])
 
 
-def test_a_pair_that_does_not_match_is_drawn_each_for_itself() -> None:
+def test_crystals_that_do_not_match_are_drawn_separately() -> None:
     generated, parent = known("corundum"), known("corundum")
     parent.scale_lattice(2 * parent.volume)
     for site in range(len(parent)):
@@ -198,7 +198,7 @@ def test_a_pair_that_does_not_match_is_drawn_each_for_itself() -> None:
         assert marked == {name}
 
 
-def test_what_is_missing_is_none() -> None:
+def test_missing_data_are_none() -> None:
     row = CrystalResult(id="a")
     record = CrystalRecord.of(known("hcp"))
     assert viewer_pair(row, CrystalRecords()) == (None, None)
@@ -206,7 +206,7 @@ def test_what_is_missing_is_none() -> None:
     assert first == viewer_data(record) and second is None
 
 
-# In a browser
+# Tests in a browser
 
 PAGE = """\
 <!doctype html><meta charset="utf-8"><title>viewer</title>
@@ -232,7 +232,7 @@ def shown(tmp_path: Path, open_page: Callable[..., Any]) -> Any:
 
 
 def pictures(page: Any) -> list[str]:
-    """Of the three canvases, once what was asked for is drawn."""
+    """Images of the three canvases, after all requested frames are drawn."""
     found: list[str] = page.evaluate(
         """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
             done([...document.querySelectorAll("canvas")].map((one) => one.toDataURL())))))"""
@@ -244,7 +244,7 @@ def changed(page: Any, before: list[str]) -> list[bool]:
     return [one != other for one, other in zip(before, pictures(page), strict=True)]
 
 
-def test_canvases_of_a_view_turn_together(shown: Any) -> None:
+def test_canvases_of_a_view_rotate_together(shown: Any) -> None:
     first = pictures(shown)
     assert first[0] == first[1] and len(first[0]) > 5000
     box = shown.locator("#one").bounding_box()
@@ -255,7 +255,7 @@ def test_canvases_of_a_view_turn_together(shown: Any) -> None:
     assert changed(shown, first) == [True, True, False]
     rotation = np.array(shown.evaluate("view.rotation"))
     assert np.allclose(rotation @ rotation.T, np.eye(3)) and np.linalg.det(rotation) > 0
-    # A drag of the same length on a mouse without its button turns nothing.
+    # The same movement without a mouse button rotates nothing.
     turned = pictures(shown)
     shown.mouse.move(box["x"] + 20, box["y"] + 30)
     assert changed(shown, turned) == [False] * 3
@@ -263,7 +263,7 @@ def test_canvases_of_a_view_turn_together(shown: Any) -> None:
     assert changed(shown, first) == [False] * 3
 
 
-def test_keys_turn_and_magnify(shown: Any) -> None:
+def test_keys_rotate_and_zoom(shown: Any) -> None:
     first = pictures(shown)
     shown.locator("#alone").focus()
     for key in ("ArrowLeft", "ArrowUp", "+"):
@@ -272,11 +272,11 @@ def test_keys_turn_and_magnify(shown: Any) -> None:
         assert changed(shown, before) == [False, False, True], key
     shown.keyboard.press("0")
     assert changed(shown, first) == [False] * 3
-    shown.keyboard.press("Tab")  # which leaves it
+    shown.keyboard.press("Tab")  # leaves the canvas
     assert shown.evaluate("document.activeElement.id") != "alone"
 
 
-def test_the_wheel_magnifies_with_the_focus_only(shown: Any) -> None:
+def test_wheel_zooms_only_with_focus(shown: Any) -> None:
     first = pictures(shown)
     shown.mouse.move(100, 100)
     shown.mouse.wheel(0, 100)
@@ -288,7 +288,7 @@ def test_the_wheel_magnifies_with_the_focus_only(shown: Any) -> None:
     assert changed(shown, first) == [True, True, False]
 
 
-def test_two_fingers_pinch(shown: Any) -> None:
+def test_pinch_zooms(shown: Any) -> None:
     session = shown.context.new_cdp_session(shown)
 
     def touch(kind: str, *points: tuple[int, int]) -> None:
@@ -301,7 +301,7 @@ def test_two_fingers_pinch(shown: Any) -> None:
     assert shown.evaluate("view.zoom") == pytest.approx(2, rel=0.05)
 
 
-def test_an_unmounted_canvas_lets_go(shown: Any) -> None:
+def test_unmounted_canvas_is_cleared(shown: Any) -> None:
     first = pictures(shown)
     shown.evaluate("viewers[0].unmount()")
     assert shown.evaluate("document.getElementById('one').width") == 0
@@ -311,8 +311,8 @@ def test_an_unmounted_canvas_lets_go(shown: Any) -> None:
     assert shown.locator("#other").get_attribute("aria-label").startswith("crystal of Al, O;")
 
 
-def test_the_script_defines_functions_alone() -> None:
-    """So that a notebook may run it in every cell."""
+def test_script_defines_only_functions() -> None:
+    """A notebook can then run it in every cell."""
     outside = [line for line in viewer_script().splitlines() if line[:1].isalpha()]
     assert outside and all(line.startswith("function ") for line in outside)
     assert "fetch(" not in viewer_script() and "http" not in viewer_script()

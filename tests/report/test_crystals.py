@@ -1,4 +1,4 @@
-"""The crystals of a report: as structures, and in files that other programs read."""
+"""Crystals of a report: as structures, and in files for other programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDS = ["gen_0", "007", "T", 'a "b" = c', "back\\slash", "a\u00a0b", "_JSON x", "
 
 
 def crystal(seed: int) -> Structure:
-    """A skewed cell with sites inside and outside of it."""
+    """A skewed cell with sites inside and outside it."""
     draw = np.random.default_rng(seed)
     lattice = Lattice(4 * np.eye(3) + draw.uniform(-0.7, 0.7, (3, 3)))
     coords = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [-0.2, 1.3, 0.25]])
@@ -78,7 +78,7 @@ def report() -> NoveltyReport:
 
 
 def rows_with_crystal(report: NoveltyReport) -> list[tuple[CrystalResult, CrystalRecord]]:
-    """From the rows themselves."""
+    """The expected rows, directly from the results."""
     found = []
     for result in report.results:
         if result.id not in ("no_crystal", "unreadable"):
@@ -89,14 +89,14 @@ def rows_with_crystal(report: NoveltyReport) -> list[tuple[CrystalResult, Crysta
 
 
 def check_same(structure: Structure, record: CrystalRecord, tolerance: float = 1e-7) -> None:
-    """The same cell vectors, and the same sites in the same order (Å, modulo the cell)."""
+    """Equal cell vectors, and equal sites in the same order (Å, modulo the cell)."""
     assert structure.atomic_numbers == tuple(record.numbers)
     check_same_up_to_axes(structure, record, tolerance)
     np.testing.assert_allclose(structure.lattice.matrix, record.lattice, atol=tolerance)
 
 
 def check_same_up_to_axes(structure: Structure, record: CrystalRecord, tolerance: float) -> None:
-    """The same crystal; a CIF keeps lengths and angles of the cell, not where it points."""
+    """The same crystal; a CIF keeps lengths and angles of the cell, but not its orientation."""
     metric = record.lattice @ record.lattice.T
     found = structure.lattice.matrix @ structure.lattice.matrix.T
     np.testing.assert_allclose(found, metric, atol=10 * tolerance)
@@ -137,12 +137,12 @@ def test_structures_of_one_verdict(report: NoveltyReport, verdict: str) -> None:
     assert found == wanted and wanted
 
 
-def test_an_unknown_verdict(report: NoveltyReport) -> None:
+def test_unknown_verdict_is_an_error(report: NoveltyReport) -> None:
     with pytest.raises(InputError, match="no verdict 'novel'; known: duplicate, substituted"):
         report.crystals("novel")
 
 
-def test_a_report_that_was_read_without_crystals(report: NoveltyReport, tmp_path: Path) -> None:
+def test_report_read_without_crystals(report: NoveltyReport, tmp_path: Path) -> None:
     report.save(tmp_path)
     with pytest.raises(InputError, match="structures=True"):
         NoveltyReport.load(tmp_path).crystals()
@@ -150,12 +150,12 @@ def test_a_report_that_was_read_without_crystals(report: NoveltyReport, tmp_path
     assert report_of([CrystalResult(id="bad", readable=False)]).crystals() == []
 
 
-def test_a_saved_report_has_its_crystals_as_extxyz(report: NoveltyReport, tmp_path: Path) -> None:
+def test_saved_report_contains_crystals_as_extxyz(report: NoveltyReport, tmp_path: Path) -> None:
     report.save(tmp_path)
     check_frames(ase.io.read(tmp_path / "crystals.extxyz", ":"), report)
     kept = json.loads((tmp_path / "report.json").read_text())["files"]
     assert "crystals.extxyz" in kept
-    # Of a report without crystals none of another report stays.
+    # Saving a report without crystals removes crystals of an earlier report.
     bare = [dataclasses.replace(result, structures=None) for result in report.results]
     report_of(bare).save(tmp_path)
     assert not (tmp_path / "crystals.extxyz").exists()
@@ -212,7 +212,7 @@ def test_zip_of_cifs(report: NoveltyReport, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["all.extxyz", "all.csv", "all.json", "all.zip"])
-def test_a_file_can_be_scored_again(report: NoveltyReport, tmp_path: Path, name: str) -> None:
+def test_exported_file_can_be_scored(report: NoveltyReport, tmp_path: Path, name: str) -> None:
     export(report, tmp_path / name)
     samples = list(read_samples(tmp_path / name))
     assert len(samples) == len(IDS)
@@ -227,7 +227,7 @@ def test_a_file_can_be_scored_again(report: NoveltyReport, tmp_path: Path, name:
 
 @settings(max_examples=60)
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
-def test_ase_reads_every_id_as_it_is(identifier: str) -> None:
+def test_ase_reads_ids_unchanged(identifier: str) -> None:
     (result,) = report_of([row(1, identifier)]).results
     stream = io.StringIO(extxyz([result]), newline="\n")
     assert ase.io.read(stream, format="extxyz").info["id"] == result.id
@@ -237,7 +237,7 @@ def test_ase_reads_every_id_as_it_is(identifier: str) -> None:
     ("name", "said"),
     [("all.pdf", "ends in .extxyz"), ("all", "no known format"), ("folder.csv", "is a folder")],
 )
-def test_a_file_that_cannot_be_written(
+def test_file_that_cannot_be_written(
     report: NoveltyReport, tmp_path: Path, name: str, said: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
@@ -245,14 +245,14 @@ def test_a_file_that_cannot_be_written(
         export(report, tmp_path / name)
 
 
-def test_no_crystal_of_that_verdict(tmp_path: Path) -> None:
+def test_verdict_without_crystals(tmp_path: Path) -> None:
     report = report_of([row(0, "a"), row(1, "b")])
     with pytest.raises(InputError, match=r"no unmatched crystal to write; .* 1 duplicate"):
         export(report, tmp_path / "none.csv", Verdict.UNMATCHED)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_metric_returns_has_its_crystals() -> None:
+def test_report_of_the_metric_contains_crystals() -> None:
     faces = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     coords = np.vstack([faces, faces + np.array([0.5, 0, 0])])
     salt = Structure(Lattice.cubic(5.64), ["Na"] * 4 + ["Cl"] * 4, coords)

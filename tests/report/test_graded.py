@@ -40,7 +40,7 @@ def candidate(cost: float, route: Route = Route.LATTICE_SITES, **changes: Any) -
 def crystal(
     verdict: Verdict | None, shown: TriedParent | None = None, **changes: Any
 ) -> CrystalResult:
-    """A row that names this candidate."""
+    """A row with this candidate as its parent."""
     if shown is not None:
         names = ("cost", "match_rms", "share_exchanged")
         changes |= {name: getattr(shown.parent, name) for name in names}
@@ -52,30 +52,30 @@ COPY = crystal(Verdict.DUPLICATE, cost=0.0, match_rms=0.02, share_exchanged=0.0)
 ALONE = crystal(Verdict.UNMATCHED)
 
 
-def test_the_nearest_is_the_one_that_the_row_names() -> None:
+def test_nearest_parent_agrees_with_the_row() -> None:
     near, far = candidate(2.0), dataclasses.replace(candidate(5.0), relaxed=True, confirmed=True)
     row = dataclasses.replace(crystal(Verdict.SUBSTITUTED, far), parents=(near, far))
     assert nearest_parent(row) == NearestParent(5.0, 0.1, 0.5)
-    # Without its candidates, as a table of verdicts holds it, the row says the same.
+    # A table of verdicts has no candidates; the fields of the row are enough.
     assert nearest_parent(dataclasses.replace(row, parents=())) == nearest_parent(row)
     assert nearest_parent(ALONE) is None
 
 
-def test_a_relaxer_that_refuses_changes_nothing() -> None:
+def test_refusal_by_relaxation_does_not_change_the_score() -> None:
     parent = candidate(1.0, Route.WYCKOFF)
     refused = dataclasses.replace(parent, relaxed=True, converged=True, confirmed=False)
     open_ = crystal(Verdict.UNDECIDED, parent)
     assert graded_novelty([open_]) == graded_novelty([crystal(Verdict.UNMATCHED, refused)])
 
 
-def test_scores_go_from_copy_to_no_parent() -> None:
+def test_scores_range_from_copy_to_no_parent() -> None:
     half = crystal(Verdict.UNMATCHED, candidate(51.0))
     assert [crystal_score(r) for r in (COPY, half, ALONE)] == [0.0, 0.5, 1.0]
     assert crystal_score(crystal(Verdict.UNDECIDED)) is None
     assert crystal_score(crystal(None)) is None
 
 
-def test_distribution_by_hand() -> None:
+def test_distribution_calculated_by_hand() -> None:
     rows = [COPY, crystal(Verdict.UNMATCHED, candidate(10.2)), ALONE, crystal(Verdict.UNDECIDED)]
     rows.append(crystal(Verdict.SUBSTITUTED, candidate(20.4, Route.WYCKOFF)))
     found = graded_novelty(rows)
@@ -86,7 +86,7 @@ def test_distribution_by_hand() -> None:
     assert (found.cost.n, found.match_rms.n, found.share_exchanged.n) == (3, 2, 3)
     assert found.cost.mean is not None and found.cost.mean.value == pytest.approx(10.2)
     assert found.cost.quantiles["0.5"] == 10.2
-    # Between 0 and 10.2, half of the way from the lower.
+    # Halfway between 0 and 10.2.
     assert found.cost.quantiles["0.25"] == pytest.approx(5.1)
     assert dict(zip(COST_EDGES, found.cost.counts, strict=False)) == {
         0.0: 1,
@@ -99,14 +99,14 @@ def test_distribution_by_hand() -> None:
     }
 
 
-def test_no_values_give_no_interval() -> None:
+def test_no_results_have_no_interval() -> None:
     found = graded_novelty([])
     assert (found.n, found.score, found.without_parent) == (0, None, None)
     assert (found.cost.mean, found.cost.quantiles) == (None, {})
 
 
 @given(st.lists(st.floats(0, 102), min_size=1, max_size=30), st.floats(0, 5))
-def test_score_moves_with_every_cost_and_never_jumps(costs: list[float], more: float) -> None:
+def test_score_is_linear_in_every_cost(costs: list[float], more: float) -> None:
     def score(values: list[float]) -> float:
         found = graded_novelty([crystal(Verdict.UNMATCHED, candidate(c)) for c in values])
         assert found.score is not None

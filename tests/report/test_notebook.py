@@ -1,4 +1,4 @@
-"""A report as a notebook shows it."""
+"""Display of a report in a notebook."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHGNET = PotentialInfo(name="chgnet", version="0.3.0", weights_hash="ab" * 32)
 
 
 class Parts(HTMLParser):
-    """Text, elements and the rows of the table of a page; fails if elements are not closed."""
+    """Collect text, elements and table rows of a page; fail on unclosed elements."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def test_headline_bar_and_table() -> None:
     }
 
 
-def test_the_parts_of_the_bar_fill_it() -> None:
+def test_widths_of_the_bar_sum_to_100() -> None:
     shown = Parts(report_of(MIXED)._repr_html_())
     parts = [a for _, a in shown.elements if "width:" in (a.get("style") or "") and "title" in a]
     widths = [float(re.findall(r"width:([\d.]+)%", str(part["style"]))[0]) for part in parts]
@@ -121,7 +121,7 @@ def test_the_parts_of_the_bar_fill_it() -> None:
     )
 
 
-def test_a_run_that_relaxed_nothing_shows_the_bound() -> None:
+def test_run_without_relaxation_shows_the_bound() -> None:
     counts = {("cubic", Verdict.DUPLICATE): 1, ("cubic", Verdict.UNDECIDED): 1}
     shown = Parts(report_of(counts, potential=None)._repr_html_())
     assert "novelty at most 50.0 %: nothing was relaxed" in shown.text
@@ -129,7 +129,7 @@ def test_a_run_that_relaxed_nothing_shows_the_bound() -> None:
     assert shown.rows[1] == ["cubic", "2", "1", "0", "0", "1", "at most 50"]
 
 
-def test_the_base_rate_of_a_calibrated_reference() -> None:
+def test_base_rate_of_a_calibrated_reference() -> None:
     verdicts = [Verdict.UNMATCHED, Verdict.SUBSTITUTED, Verdict.DUPLICATE, Verdict.DUPLICATE]
     crystals = [
         LeftOutCrystal(number, "cubic", eligible=True, verdict=verdict.value, cost=1.0)
@@ -150,7 +150,7 @@ def test_nothing_eligible() -> None:
 
 
 @pytest.mark.parametrize("bad", ["<script>alert(1)</script>", '"><img src=x onerror=y>', "a & b"])
-def test_names_are_shown_and_never_run(bad: str) -> None:
+def test_names_are_escaped(bad: str) -> None:
     report = report_of({(bad, Verdict.UNMATCHED): 1}, reference_name=bad)
     shown = Parts(report._repr_html_())
     assert shown.text.count(bad) == 2
@@ -163,23 +163,23 @@ def test_names_are_shown_and_never_run(bad: str) -> None:
 
 @settings(max_examples=50)
 @given(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1))
-def test_any_name_of_a_reference_is_shown_as_it_is(name: str) -> None:
+def test_any_name_of_a_reference_is_shown_unchanged(name: str) -> None:
     report = report_of(MIXED, reference_name=name)
     assert f"against {report.context.reference_name}" in Parts(report._repr_html_()).text
 
 
-def test_a_notebook_shows_it() -> None:
+def test_notebook_displays_the_report() -> None:
     formatters = pytest.importorskip("IPython.core.formatters")
     report = report_of(MIXED)
     shown, _ = formatters.DisplayFormatter().format(report)
     assert shown["text/html"] == report._repr_html_()
 
 
-# Crystals that turn
+# Interactive crystals
 
 
 def searched(name: str = "it") -> NoveltyReport:
-    """A crystal that has a parent, with its crystals."""
+    """A report of one crystal with a parent and their structures."""
     sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
     reference = Reference.from_structures(
         [Structure(Lattice.cubic(4.1), ["Cs", "Cl"], sites)], ids=["<salt>"], name="one"
@@ -188,7 +188,7 @@ def searched(name: str = "it") -> NoveltyReport:
     return metric([Structure(Lattice.cubic(4.3), ["Cs", "Br"], sites)], ids=[name])
 
 
-def test_crystals_lie_beside_their_parents() -> None:
+def test_crystals_are_shown_beside_their_parents() -> None:
     text = searched()._repr_html_()
     markup, _, script = text.partition("<script>")
     shown = Parts(markup + "</div>")
@@ -201,7 +201,7 @@ def test_crystals_lie_beside_their_parents() -> None:
     assert "<canvas" not in report_of(MIXED)._repr_html_()
 
 
-def test_no_more_crystals_than_a_screen_holds() -> None:
+def test_number_of_crystals_is_limited() -> None:
     sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
     crystal = Structure(Lattice.cubic(4.3), ["Cs", "Br"], sites)
     reference = Reference.from_structures([crystal], ids=["salt"], name="one")
@@ -210,7 +210,7 @@ def test_no_more_crystals_than_a_screen_holds() -> None:
 
 
 def test_one_crystal_in_our_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pymatviz", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "pymatviz", None)  # as if pymatviz were not installed
     report = searched()
     shown = report.view("it")._repr_html_()
     assert shown.count("<canvas") == 2 and "it, CsBr, undecided; right: &lt;salt&gt;" in shown
@@ -222,7 +222,7 @@ def test_one_crystal_in_our_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pymatviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Where it is installed; the script of its viewer, which it would fetch, is an empty one."""
+    """pymatviz, if installed, with an empty script instead of the viewer that it would download."""
     monkeypatch.setenv("MATTERVIZ_ANYWIDGET_DIR", str(tmp_path))
     found = pytest.importorskip("pymatviz", reason="pymatviz is not installed")
     found.configure_assets()
@@ -232,7 +232,7 @@ def pymatviz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     found.configure_assets()
 
 
-def test_one_crystal_in_the_widget_of_pymatviz(pymatviz: Any, tmp_path: Path) -> None:
+def test_one_crystal_in_the_pymatviz_widget(pymatviz: Any, tmp_path: Path) -> None:
     report = searched()
     (crystal,) = report.crystals()
     widget = report.view("it")
@@ -242,22 +242,22 @@ def test_one_crystal_in_the_widget_of_pymatviz(pymatviz: Any, tmp_path: Path) ->
     assert shown == crystal and shown.composition.reduced_formula == "CsBr"
 
 
-def test_without_a_network_pymatviz_is_not_needed(
+def test_our_viewer_is_used_without_a_network(
     pymatviz: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_: Any, **__: Any) -> Any:
         raise URLError("no network")
 
     (tmp_path / "matterviz.js").unlink()
-    monkeypatch.setenv("HOME", str(tmp_path))  # where it keeps what it fetched
+    monkeypatch.setenv("HOME", str(tmp_path))  # pymatviz's cache of downloads
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     assert "<canvas" in searched().view("it")._repr_html_()
 
 
-def test_crystals_turn_in_a_browser(tmp_path: Path, open_page: Callable[..., Any]) -> None:
+def test_crystals_rotate_in_a_browser(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     shown = searched("</script><script>alert(1)</script>")._repr_html_()
     path = tmp_path / "notebook.html"
-    # The same output twice, as two cells show it.
+    # The same output twice, like two cells that show it.
     path.write_text(f"<!doctype html><meta charset=utf-8><body>{shown}{shown}</body>")
     page = open_page(path)
 

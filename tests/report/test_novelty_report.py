@@ -1,4 +1,4 @@
-"""Numbers, tables and files of a report."""
+"""Figures, tables and files of a report."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def tried(rank: int = 1, **changes: Any) -> TriedParent:
 
 
 def one_of_each() -> list[CrystalResult]:
-    """Every way in which a sample can end."""
+    """One row of every possible outcome."""
     not_eligible = {"eligible": False, "error": "not eligible: so"}
     return [
         scored("dup", Verdict.DUPLICATE, parent_id="mp-9", match_rms=0.0, duplicate_group=0),
@@ -156,7 +156,7 @@ def one_of_each() -> list[CrystalResult]:
 # Numbers
 
 
-def test_headline_counts_and_left_out() -> None:
+def test_headline_counts_and_exclusions() -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     assert report.n_eligible == 5
     assert report.novelty == 0.4
@@ -176,7 +176,7 @@ def test_headline_counts_and_left_out() -> None:
     assert report.n_not_searched == 4
 
 
-def test_shares_over_all_keep_those_that_were_not_searched_in_the_denominator() -> None:
+def test_shares_over_all_include_crystals_without_search() -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     assert report.fractions_all["duplicate"] == wilson(1, 9)
     assert sum(share.value for share in report.fractions_all.values()) == pytest.approx(5 / 9)
@@ -185,7 +185,7 @@ def test_shares_over_all_keep_those_that_were_not_searched_in_the_denominator() 
 def test_novel_yield_counts_equal_samples_once_over_all_generated() -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     assert report.novel_yield == 1 / 11
-    # At most: the novel group, the undecided one, the one still moving and the one with no hull.
+    # At most: the novel group, the undecided, the unconverged, and the one without a hull.
     assert report.novel_yield_bounds == Bounds(1 / 11, 4 / 11)
     more = NoveltyReport.from_results(one_of_each(), context(n_generated=100))
     assert more.novel_yield_interval == wilson(1, 100)
@@ -200,7 +200,7 @@ def test_fewer_generated_than_scored_is_refused() -> None:
 
 def test_bounds_include_undecided_and_possibly_eligible_crystals() -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
-    # 2 unmatched and 1 undecided of 5; the moving one and the one without hull may join.
+    # 2 unmatched and 1 undecided of 5; the unconverged and the one without hull could be eligible.
     assert report.novelty_bounds == Bounds(2 / 7, 5 / 7)
 
 
@@ -215,7 +215,7 @@ def test_bounds_include_undecided_and_possibly_eligible_crystals() -> None:
         (Verdict.DUPLICATE, False, Bounds(1 / 3, 2 / 3)),
     ],
 )
-def test_a_known_verdict_keeps_its_side_if_only_the_hull_is_missing(
+def test_bounds_use_a_known_verdict_if_only_the_hull_is_missing(
     verdict: Verdict | None, converged: bool, expected: Bounds
 ) -> None:
     left_out = scored("x", Verdict.UNMATCHED, eligible=False, converged=converged)
@@ -224,7 +224,7 @@ def test_a_known_verdict_keeps_its_side_if_only_the_hull_is_missing(
     assert NoveltyReport.from_results(rows, context()).novelty_bounds == expected
 
 
-def test_an_error_after_the_chemistry_may_hide_a_novel_crystal() -> None:
+def test_bounds_include_crystals_that_failed_after_the_chemistry() -> None:
     rows = [
         scored("a", Verdict.DUPLICATE),
         CrystalResult(id="b", smact_valid=True, error="the cell could not be reduced"),
@@ -243,7 +243,7 @@ def test_eligible_without_verdict_is_counted_as_failed() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [CrystalResult(id="x", error="bad", readable=False)]])
-def test_with_nothing_eligible_the_headline_is_none_and_the_yield_finite(
+def test_without_eligible_crystals_the_headline_is_none_and_the_yield_finite(
     rows: list[CrystalResult],
 ) -> None:
     report = NoveltyReport.from_results(rows, context())
@@ -261,10 +261,10 @@ def test_scalars_are_finite_floats() -> None:
     assert scalars["novelty/novelty"] == 0.4
     assert scalars["novelty/duplicate"] == 0.2
     assert scalars["novelty/n_eligible"] == 5.0
-    # Two of five unmatched: Wilson's interval is 0.118 to 0.769; one undecided could be unmatched.
+    # 2 of 5 unmatched: Wilson's interval is 0.118 to 0.769; the undecided could be unmatched.
     ends = [round(scalars[f"novelty/{name}"], 3) for name in ("ci_low", "ci_high")]
     assert ends == [0.118, 0.769]
-    assert scalars["novelty/bound_low"] == pytest.approx(2 / 7)  # two more could have been eligible
+    assert scalars["novelty/bound_low"] == pytest.approx(2 / 7)  # two more could be eligible
     assert scalars["novelty/decided"] == 0.8
     assert not {"novelty/novelty_low", "novelty/novelty_high"} & set(scalars)
     assert all(type(value) is float and np.isfinite(value) for value in scalars.values())
@@ -298,14 +298,14 @@ def test_breakdowns() -> None:
         report.breakdown("colour")
 
 
-def test_crystal_systems_come_in_order_of_symmetry_and_the_unknown_last() -> None:
+def test_crystal_systems_are_in_order_of_symmetry_and_unknown_is_last() -> None:
     names = [*reversed(CRYSTAL_SYSTEMS), None]
     rows = [scored(str(n), Verdict.UNMATCHED, crystal_system=name) for n, name in enumerate(names)]
     groups = NoveltyReport.from_results(rows, context()).breakdown("crystal_system")
     assert list(groups) == [*CRYSTAL_SYSTEMS, "unknown"]
 
 
-def test_every_share_of_a_breakdown_has_its_interval_and_bounds() -> None:
+def test_every_share_of_a_breakdown_has_an_interval_and_bounds() -> None:
     rows = [
         scored("a", Verdict.UNMATCHED),
         scored("b", Verdict.DUPLICATE),
@@ -318,13 +318,14 @@ def test_every_share_of_a_breakdown_has_its_interval_and_bounds() -> None:
     cubic, triclinic = systems["cubic"], systems["triclinic"]
     assert cubic.share == wilson(3, 4)
     assert cubic.fractions == {verdict: wilson(n, 3) for verdict, n in cubic.counts.items()}
-    # By hand: 1 of 3, one open; the moving one may join, and so may the one of unknown system.
+    # By hand: 1 of 3, one undecided; two more could be cubic and eligible: the unconverged one and
+    # the one of unknown system.
     assert cubic.novelty_bounds == Bounds(1 / 5, 4 / 5)
     assert triclinic.novelty_bounds == Bounds(0.0, 1 / 2)
 
 
 def shares(content: Any, path: str = "") -> list[str]:
-    """Numbers in a summary that are a share, but not one with an interval or of a bound."""
+    """Paths of shares in a summary, except those with an interval and those of bounds."""
     if isinstance(content, dict):
         if content.keys() in ({"value", "low", "high"}, {"low", "high"}):
             return []
@@ -332,10 +333,10 @@ def shares(content: Any, path: str = "") -> list[str]:
     return [path] if isinstance(content, float) and 0 < content < 1 else []
 
 
-def test_no_share_in_the_summary_is_without_an_interval() -> None:
+def test_every_share_in_the_summary_has_an_interval() -> None:
     content = summary(NoveltyReport.from_results(one_of_each(), context()))
     found = [path for path in shares(content) if not path.startswith("/protocol_settings")]
-    # The two headlines as plain numbers stand beside their intervals; a threshold; quantiles.
+    # Exceptions: both headlines, whose intervals are beside them; thresholds; quantiles.
     allowed = ("/novelty", "/novel_yield")
     assert {
         path
@@ -349,7 +350,7 @@ def test_no_share_in_the_summary_is_without_an_interval() -> None:
             assert set(group["fractions"]) == {verdict.value for verdict in Verdict}
 
 
-def test_every_headline_is_given_without_suspect_crystals() -> None:
+def test_every_headline_exists_without_suspect_crystals() -> None:
     rows = [
         scored("a", Verdict.UNMATCHED, e_above_hull=-3.0, energy_suspect=True),
         scored("b", Verdict.UNMATCHED, duplicate_group=1, novel_by_matching=True),
@@ -359,7 +360,7 @@ def test_every_headline_is_given_without_suspect_crystals() -> None:
     report = NoveltyReport.from_results(rows, context())
     trusted = report.without_suspect
     assert (report.novelty, trusted.novelty) == (2 / 3, 1 / 2)
-    assert trusted.novel_yield_interval == wilson(1, 3)  # it was generated all the same
+    assert trusted.novel_yield_interval == wilson(1, 3)  # the suspect crystal counts as generated
     assert trusted.quality.sun == wilson(1, 3)
     content = summary(report)["without_suspect"]
     assert content["novelty"]["value"] == 1 / 2
@@ -367,8 +368,8 @@ def test_every_headline_is_given_without_suspect_crystals() -> None:
     assert report.novelty_without_suspect == trusted.novelty_interval
 
 
-def test_bounds_contain_the_true_value_for_all_unknown_results() -> None:
-    """Crystals whose every answer is known, of which some is then hidden."""
+def test_bounds_contain_the_true_value() -> None:
+    """All results are known, and some of them are then hidden."""
     rng = np.random.default_rng(8)
     for _ in range(150):
         truth, seen = [], []
@@ -395,7 +396,7 @@ def test_bounds_contain_the_true_value_for_all_unknown_results() -> None:
         assert limits.low <= known.novel_yield <= limits.high
 
 
-# Words
+# Text
 
 
 @pytest.mark.parametrize(
@@ -425,19 +426,19 @@ def test_bounds_contain_the_true_value_for_all_unknown_results() -> None:
         (Protocol(name="mine", k=5), "orb", "mine settings, orb in place of MACE-MPA-0"),
     ],
 )
-def test_protocol_in_words(protocol: Protocol, potential: str | None, words: str) -> None:
+def test_protocol_text(protocol: Protocol, potential: str | None, words: str) -> None:
     info = None if potential is None else PotentialInfo(name=potential, version="", weights_hash="")
     assert context(protocol=protocol, potential=info).protocol_text == words
 
 
-def test_changed_settings_are_found_even_if_the_name_hides_them() -> None:
+def test_changed_settings_are_found_under_an_unchanged_name() -> None:
     assert protocol_changes(Protocol(k=2, stol=0.2)) == ("paper", "stol=0.2, k=2")
     fast = Protocol.named("fast")
     renamed = dataclasses.replace(fast, name="fast (modified: fmax=0.05)", fmax=0.05)
     assert protocol_changes(renamed) == ("fast", "fmax=0.05")
 
 
-def test_eligibility_in_words() -> None:
+def test_eligibility_text() -> None:
     assert "chemistry alone" in context(potential=None).eligibility
     assert "no hull" in context(hull={"name": "none"}).eligibility
     assert "0.1 eV/atom" in context().eligibility
@@ -447,7 +448,7 @@ def test_eligibility_in_words() -> None:
 # Files
 
 
-def test_columns_are_those_of_the_contract(tmp_path: Path) -> None:
+def test_columns_agree_with_the_specification(tmp_path: Path) -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     report.save(tmp_path)
     assert list(report.to_frame().columns) == VERDICT_COLUMNS
@@ -469,7 +470,7 @@ def test_frame_has_a_row_per_sample_in_order_with_empty_verdicts() -> None:
     assert len(frame[frame["eligible"]]) == 5
 
 
-def test_parquet_and_csv_hold_the_frame(tmp_path: Path) -> None:
+def test_parquet_and_csv_contain_the_frame(tmp_path: Path) -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     report.save(tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "verdicts.parquet"), report.to_frame())
@@ -521,7 +522,7 @@ def test_summary_file(tmp_path: Path) -> None:
     assert content["warnings"] == ["a warning"]
 
 
-def test_report_read_back_is_equal(tmp_path: Path) -> None:
+def test_loaded_report_is_equal(tmp_path: Path) -> None:
     full = context(
         hull={"name": "x", "sources": ("a", 1), "energy": np.float64(1.5), "bad": float("nan")},
         seconds={"relax": np.float64(3.5)},
@@ -542,7 +543,7 @@ def rows_of(folder: Path) -> tuple[CrystalResult, ...]:
     return rows_of_table(pq.read_table(folder / "verdicts.parquet"), unreadable=frozenset())
 
 
-def test_empty_report_and_report_without_potential_come_back(tmp_path: Path) -> None:
+def test_empty_report_and_report_without_potential_are_loaded(tmp_path: Path) -> None:
     for rows in ([], [CrystalResult(id="x", error="bad", readable=False)]):
         report = NoveltyReport.from_results(rows, context(potential=None, hull={}))
         report.save(tmp_path)
@@ -577,7 +578,7 @@ maps = st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), st.inte
         max_size=4,
     )
 )
-def test_any_rows_come_back_equal(
+def test_any_rows_are_loaded_unchanged(
     tmp_path_factory: pytest.TempPathFactory, rows: list[CrystalResult]
 ) -> None:
     folder = tmp_path_factory.mktemp("report")
@@ -591,7 +592,7 @@ def test_any_rows_come_back_equal(
     assert 0.0 <= report.novel_yield <= report.novel_yield_bounds.high <= 1.0
 
 
-def test_numpy_values_and_odd_text_become_plain() -> None:
+def test_numpy_values_and_invalid_text_are_converted() -> None:
     odd = scored(
         "caf\udce9",
         Verdict.UNMATCHED,
@@ -607,7 +608,7 @@ def test_numpy_values_and_odd_text_become_plain() -> None:
     assert row.id == "caf\\udce9"
 
 
-def test_a_second_report_replaces_the_first_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_second_report_replaces_the_first(tmp_path: Path) -> None:
     NoveltyReport.from_results(one_of_each(), context()).save(tmp_path)
     second = NoveltyReport.from_results(one_of_each()[:2], context())
     second.save(tmp_path)
@@ -641,7 +642,7 @@ def test_crystals_without_a_competing_compound_are_counted() -> None:
     assert counted["stable_no_competing_compound"] == 1
 
 
-def test_what_the_hull_is_made_of_is_kept(tmp_path: Path) -> None:
+def test_decomposition_is_saved(tmp_path: Path) -> None:
     rows = [scored("a", Verdict.UNMATCHED, **ALONE), scored("b", Verdict.DUPLICATE, **KNOWN)]
     report = NoveltyReport.from_results([*rows, scored("c", None)], context())
     report.save(tmp_path)
@@ -654,8 +655,8 @@ def test_what_the_hull_is_made_of_is_kept(tmp_path: Path) -> None:
     assert row == report.results[0]
 
 
-def test_files_without_what_the_hull_is_made_of_are_read(tmp_path: Path) -> None:
-    """As they were written before these columns were there."""
+def test_files_without_decomposition_are_read(tmp_path: Path) -> None:
+    """Files from before these columns existed."""
     report = NoveltyReport.from_results([scored("a", Verdict.UNMATCHED, **KNOWN)], context())
     report.save(tmp_path)
     path = tmp_path / "quality.parquet"
@@ -669,7 +670,7 @@ def test_files_without_what_the_hull_is_made_of_are_read(tmp_path: Path) -> None
     assert old.results == (scored("a", Verdict.UNMATCHED),)
     kept = json.loads(row_to_json(old.results[0]))
     for name in ("n_competing", "decomposition"):
-        del kept[name]  # a row of a journal of before
+        del kept[name]  # like a row of an old journal
     assert row_from_json(json.dumps(kept)) == old.results[0]
 
 
@@ -692,7 +693,7 @@ def test_missing_files_are_one_clear_error(tmp_path: Path) -> None:
         NoveltyReport.load(tmp_path)
 
 
-def test_reports_of_before_there_were_sources_are_read(tmp_path: Path) -> None:
+def test_reports_without_sources_are_read(tmp_path: Path) -> None:
     report = NoveltyReport.from_results(one_of_each(), context())
     report.save(tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
@@ -711,14 +712,14 @@ def test_reports_of_before_there_were_sources_are_read(tmp_path: Path) -> None:
     assert [row.source for row in rows_of(tmp_path)] == [None] * len(one_of_each())
 
 
-def test_sources_are_kept(tmp_path: Path) -> None:
+def test_sources_are_saved(tmp_path: Path) -> None:
     rows = [CrystalResult(id="a", source="x.csv:row 3"), CrystalResult(id="b")]
     NoveltyReport.from_results(rows, context()).save(tmp_path)
     assert [row.source for row in NoveltyReport.load(tmp_path).results] == ["x.csv:row 3", None]
     assert "\na,x.csv:row 3,," in (tmp_path / "verdicts.csv").read_text()
 
 
-def test_files_of_two_runs_are_not_taken_for_one(tmp_path: Path) -> None:
+def test_files_of_different_runs_are_refused(tmp_path: Path) -> None:
     saved(tmp_path / "a")
     NoveltyReport.from_results(one_of_each()[:3], context()).save(tmp_path / "b")
     (tmp_path / "b" / "verdicts.parquet").replace(tmp_path / "a" / "verdicts.parquet")
@@ -747,6 +748,6 @@ def test_damaged_summary_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
-def test_left_out_reasons_are_all_reported() -> None:
+def test_all_exclusion_reasons_are_reported() -> None:
     report = NoveltyReport.from_results([], context())
     assert list(report.left_out) == [reason.value for reason in ExclusionReason]

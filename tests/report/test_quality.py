@@ -1,4 +1,4 @@
-"""Validity, and stable, unique and novel by plain matching."""
+"""Validity of structures; stable, unique and novel (S.U.N.) crystals by plain matching."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from novelty_metric.verdict import CrystalResult
 
 
 def crystal(**changes: Any) -> CrystalResult:
-    """Valid, stable, and no crystal of the reference."""
+    """A valid, stable crystal that no reference crystal matches."""
     values: dict[str, Any] = {
         "id": "g",
         "n_sites": 2,
@@ -32,12 +32,12 @@ def crystal(**changes: Any) -> CrystalResult:
         ({}, True),
         ({"shortest_distance": 0.5}, True),
         ({"shortest_distance": 0.499}, False),
-        ({"volume_per_atom": 0.05}, True),  # 0.1 Å³ in the cell
+        ({"volume_per_atom": 0.05}, True),  # 0.1 Å³ for the cell
         ({"volume_per_atom": 0.049}, False),
         ({"shortest_distance": None, "volume_per_atom": None}, False),
     ],
 )
-def test_the_thresholds_of_a_valid_structure(changes: dict[str, Any], valid: bool) -> None:
+def test_thresholds_of_a_valid_structure(changes: dict[str, Any], valid: bool) -> None:
     assert structurally_valid(crystal(**changes)) is valid
 
 
@@ -53,11 +53,11 @@ def test_the_thresholds_of_a_valid_structure(changes: dict[str, Any], valid: boo
         ({"n_sites": None, "converged": None, "e_above_hull": None}, False),
     ],
 )
-def test_stability_is_not_guessed(changes: dict[str, Any], expected: bool | None) -> None:
+def test_stability_is_unknown_without_data(changes: dict[str, Any], expected: bool | None) -> None:
     assert stable(crystal(**changes), 0.1) is expected
 
 
-def test_the_old_figures_by_hand() -> None:
+def test_figures_calculated_by_hand() -> None:
     rows = [
         crystal(id="new", matching_group=0, e_above_hull=-0.01),
         crystal(id="new again", matching_group=0),
@@ -74,12 +74,12 @@ def test_the_old_figures_by_hand() -> None:
     assert found.unique == wilson(5, 10)
     assert found.novel == wilson(5, 10)
     assert found.stable == wilson(3, 10)
-    assert found.sun == wilson(1, 10)  # the two new ones are one
+    assert found.sun == wilson(1, 10)  # both new crystals are equal
     assert found.sun_on_hull == wilson(1, 10)
-    assert found.sun_bounds == Bounds(0.1, 0.2)  # the one on the way may be another
+    assert found.sun_bounds == Bounds(0.1, 0.2)  # the unconverged one could be another
 
 
-def test_without_a_hull_nothing_is_said_of_stability() -> None:
+def test_stability_is_unknown_without_a_hull() -> None:
     found = quality([crystal()], n_generated=1, threshold=0.1, has_hull=False)
     assert (found.stable, found.sun, found.sun_bounds, found.sun_on_hull) == (None,) * 4
     assert found.novel == wilson(1, 1)

@@ -1,4 +1,4 @@
-"""Crystals of a test set that samples match: as a plain loop of pymatgen finds them."""
+"""Crystals of a test set that samples match, compared with a simple loop over pymatgen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def aflow() -> Reference:
 
 @pytest.fixture(scope="module")
 def samples(aflow: Reference) -> list[Structure]:
-    """Prototypes written otherwise: distorted a little or a lot, strained, as a supercell."""
+    """Changed prototypes: distorted a little or much, strained, or as a supercell."""
     rng = np.random.default_rng(0)
     found = []
     for index in range(0, 120, 2):
@@ -47,13 +47,13 @@ def samples(aflow: Reference) -> list[Structure]:
 
 @pytest.fixture(scope="module")
 def known(aflow: Reference) -> Reference:
-    """The reference: a part of the prototypes."""
+    """The reference: some of the prototypes."""
     return aflow.without(range(40, len(aflow)))
 
 
 @pytest.fixture(scope="module")
 def test_file(aflow: Reference, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 120 prototypes as a table with years, a row of it unreadable."""
+    """The first 120 prototypes as a table with years and one unreadable row."""
     path = tmp_path_factory.mktemp("test set") / "test.csv"
     cifs = [aflow.structure(index).to(fmt="cif") for index in range(120)]
     table = {
@@ -71,7 +71,7 @@ def report(samples: list[Structure], known: Reference, test_file: Path) -> Novel
     return metric(samples)
 
 
-def test_as_a_plain_loop_of_pymatgen(
+def test_agrees_with_a_simple_loop_over_pymatgen(
     report: NoveltyReport, samples: list[Structure], known: Reference, test_file: Path
 ) -> None:
     matcher = StructureMatcher()
@@ -100,7 +100,7 @@ def test_as_a_plain_loop_of_pymatgen(
     assert found.undecided == 0
 
 
-def test_by_year(report: NoveltyReport, aflow: Reference) -> None:
+def test_counts_by_year(report: NoveltyReport, aflow: Reference) -> None:
     found = report.rediscovery
     assert found is not None
     years = {identifier: 2010 + index % 3 for index, identifier in enumerate(aflow.ids[:120])}
@@ -110,7 +110,7 @@ def test_by_year(report: NoveltyReport, aflow: Reference) -> None:
         assert hits == sum(years[one.id] == year for one in found.found)
 
 
-def test_written_read_and_shown(report: NoveltyReport, tmp_path: Path) -> None:
+def test_rediscovery_is_saved_loaded_and_explained(report: NoveltyReport, tmp_path: Path) -> None:
     found = report.rediscovery
     assert found is not None
     report.save(tmp_path / "run")
@@ -127,7 +127,7 @@ def test_written_read_and_shown(report: NoveltyReport, tmp_path: Path) -> None:
     assert facts["rediscovers"].endswith(" of test.csv")
 
 
-def test_the_line_on_the_screen() -> None:
+def test_line_on_the_screen() -> None:
     found = Rediscovery("test.csv", 200, 4, 0, 0, (), {2010: 150, 2011: 50})
     assert rediscovery_line(found) == (
         "rediscovered 0 of 200 crystals of test.csv (0.0 % [0.0-1.9]); "
@@ -135,9 +135,9 @@ def test_the_line_on_the_screen() -> None:
     )
 
 
-def test_null_models_with_as_many_samples() -> None:
+def test_expected_matches_of_null_models() -> None:
     found = NullModelFound("ion_exchange", 6, (3, 1, 1))
-    # Every choice of the six samples, of which 0 to 2, 3 and 4 match a crystal each.
+    # Every subset of the six samples; 0 to 2, 3, and 4 match one crystal each.
     for drawn in range(1, 7):
         choices = [set(some) for some in itertools.combinations(range(6), drawn)]
         mean = sum(bool(c & {0, 1, 2}) + (3 in c) + (4 in c) for c in choices) / len(choices)
@@ -151,7 +151,7 @@ def test_null_models_with_as_many_samples() -> None:
     assert Rediscovery.from_dict(json.loads(json.dumps(model.to_dict()))) == model
 
 
-def test_a_null_model_is_shown_beside_a_model(
+def test_null_model_is_shown_beside_a_model(
     samples: list[Structure],
     known: Reference,
     test_file: Path,
@@ -171,7 +171,7 @@ def test_a_null_model_is_shown_beside_a_model(
     found = NoveltyReport.load(tmp_path / "model").rediscovery
     null = NoveltyReport.load(tmp_path / "null").rediscovery
     assert found is not None and null is not None and len(null.found) > 3
-    # The same crystals under other names.
+    # The same crystals with other ids.
     (beside,) = found.null_models
     assert beside.expected(found.n_samples) == len(found.found) == len(null.found)
     assert null.null_models == ()
@@ -183,14 +183,14 @@ def test_a_null_model_is_shown_beside_a_model(
         read_null_models(open_reference(tmp_path / "known.arrow"), found.test_set)
 
 
-def test_from_the_command_line(
+def test_rediscovery_from_the_command_line(
     samples: list[Structure],
     known: Reference,
     test_file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A finished run takes the test set later, without scoring again."""
+    """A test set can be added to a finished run without scoring it again."""
     known.save(tmp_path / "known.arrow")
     cifs = [sample.to(fmt="cif") for sample in samples[:20]]
     pd.DataFrame({"cif": cifs}).to_csv(tmp_path / "gen.csv", index=False)
@@ -207,9 +207,7 @@ def test_from_the_command_line(
     assert "rediscover=nothing.csv: no such file" in capsys.readouterr().err
 
 
-def test_years_that_fit_other_rows_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_number_of_years_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("novelty_metric.report.rediscovery._years", lambda path: [2010])
     path = tmp_path / "two.csv"
     cif = open_reference("aflow").structure(0).to(fmt="cif")

@@ -1,4 +1,4 @@
-"""The reward of a crystal: graded novelty of its row, without a relaxation."""
+"""The reward of a crystal: graded novelty of its row, without relaxation."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ def cesium(anion: str, a: float = 4.2) -> Structure:
 
 @pytest.fixture(scope="module")
 def metric() -> SubstitutionNovelty:
-    """One that would relax, if a reward needed that."""
+    """A metric with a relaxer; rewards must not use it."""
     reference = Reference.from_structures([cesium("Cl")], ids=["salt"], name="one")
     return SubstitutionNovelty(reference, relaxer="chgnet")
 
 
 @pytest.fixture(scope="module")
 def packaged() -> tuple[list[Structure | None], NoveltyReport]:
-    """The packaged sample, and the report of the search on it."""
+    """The packaged sample and the report of its search."""
     samples = list(read_samples(packaged_samples_path()))
     metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
     metric.update_samples(samples)
     return [sample.structure for sample in samples], metric.compute()
 
 
-def test_it_is_the_graded_novelty_of_the_row(
+def test_reward_is_the_graded_novelty_of_the_row(
     packaged: tuple[list[Structure | None], NoveltyReport],
 ) -> None:
     structures, report = packaged
     found = SubstitutionNovelty("aflow").reward(structures)
     expected = [crystal_score(row) for row in report.results]
-    assert expected.count(None) == 1  # the file that can't be read
+    assert expected.count(None) == 1  # the unreadable file
     assert found.tolist() == [value or 0.0 for value in expected]
     assert found.dtype == np.float64 and {0.0, 1.0} < set(found)
 
 
-def test_by_hand(metric: SubstitutionNovelty) -> None:
-    # One of two atoms is exchanged: Cl 100 against Br 99; none has fluorite's sites.
+def test_rewards_calculated_by_hand(metric: SubstitutionNovelty) -> None:
+    # One of two atoms differs, Cl (100) from Br (99); fluorite has no match.
     fluorite = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.46), ["Ca", "F"], [[0, 0, 0], [0.25, 0.25, 0.25]]
     )
@@ -65,7 +65,7 @@ def test_by_hand(metric: SubstitutionNovelty) -> None:
 
 def test_nothing_is_relaxed_or_added(metric: SubstitutionNovelty) -> None:
     metric.reward([cesium("Br")])
-    assert metric._pipeline is None  # neither potential nor hull is open
+    assert metric._pipeline is None  # neither potential nor hull is loaded
     assert not metric._samples
 
 
@@ -77,7 +77,7 @@ def test_one_crystal_gives_a_number(metric: SubstitutionNovelty) -> None:
     assert metric.reward([]).shape == (0,)
 
 
-def test_it_can_be_sent_to_another_process(metric: SubstitutionNovelty) -> None:
+def test_reward_function_can_be_pickled(metric: SubstitutionNovelty) -> None:
     sent = pickle.loads(pickle.dumps(metric.reward))
     assert sent(cesium("Br")) == metric.reward(cesium("Br"))
 
@@ -91,7 +91,7 @@ def test_it_can_be_sent_to_another_process(metric: SubstitutionNovelty) -> None:
         (Structure(Lattice.cubic(4.2), ["Cs", "Cl"], [[0, 0, 0], [0, 0, np.nan]]), "finite"),
     ],
 )
-def test_what_is_not_a_crystal_gains_nothing(
+def test_invalid_crystal_has_zero_reward(
     broken: object, reason: str, metric: SubstitutionNovelty
 ) -> None:
     first, odd, last = metric.reward_details([cesium("Br"), broken, cesium("Br")])
@@ -99,7 +99,7 @@ def test_what_is_not_a_crystal_gains_nothing(
     assert odd.value == 0.0 and reason in (odd.reason or "")
 
 
-def test_a_search_that_does_not_finish_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_search_has_zero_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     def unfinished(*_: object, **__: object) -> lattice_sites.LatticeSitesResult:
         return lattice_sites.LatticeSitesResult((), ("too many pairs",), 0)
 

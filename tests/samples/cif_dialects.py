@@ -1,7 +1,7 @@
 """The same crystals in the dialects of CIF that people and programs write.
 
-The hand-written ones start from spglib: the crystal in any of its 530 settings, with the operations
-of that setting. gemmi gives the name that the setting has; it does no arithmetic here.
+The hand-written files start from spglib: the crystal in any of its 530 settings, with the
+operations of that setting. gemmi only provides the name of the setting.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _settings_of(number: int) -> list[int]:
 
 
 def settings(crystal: Structure, rng: random.Random, most: int) -> Iterator[Setting]:
-    """The crystal in some settings of its group, chosen at random, the standard one first."""
+    """Yield the crystal in random settings of its space group, the standard setting first."""
     cell = (crystal.lattice.matrix, crystal.frac_coords, crystal.atomic_numbers)
     found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
     if found is None:
@@ -88,7 +88,7 @@ def settings(crystal: Structure, rng: random.Random, most: int) -> Iterator[Sett
 def _independent(
     structure: Structure, rotations: NDArray[np.intc], translations: NDArray[np.float64]
 ) -> list[int] | None:
-    """One site of each orbit; None if the sites do not have the symmetry to four digits."""
+    """One site of each orbit, or None if the coordinates do not have the symmetry within 2e-5."""
     coords, numbers = structure.frac_coords, np.array(structure.atomic_numbers)
     left = set(range(len(coords)))
     rows = []
@@ -106,7 +106,7 @@ def _independent(
     return rows
 
 
-# By hand
+# Files written by hand
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _suffix(entry: Any) -> str:
 
 
 def _spelled(symbol: str, rng: random.Random) -> str:
-    """A symbol with its blanks, or without, or with underscores before subscripts."""
+    """The symbol, unchanged, without blanks, with a blank before its colon, or in lower case."""
     return rng.choice([symbol, symbol.replace(" ", ""), symbol.replace(":", " :"), symbol.lower()])
 
 
@@ -311,11 +311,11 @@ def _site_lines(setting: Setting, style: Style, tag: Callable[[str], str]) -> li
     return lines
 
 
-# By programs
+# Files written by programs
 
 
 def by_programs(crystal: Structure) -> Iterator[tuple[str, str, Structure]]:
-    """Name of the writer, what it writes, and what it writes it of."""
+    """Yield the name of the program, its text, and the crystal in it."""
     yield "pymatgen", str(CifWriter(crystal)), crystal
     refined = SpacegroupAnalyzer(crystal, symprec=SYMPREC).get_refined_structure()
     yield "pymatgen symmetrised", str(CifWriter(crystal, symprec=SYMPREC)), refined

@@ -1,4 +1,4 @@
-"""Small crystals, and the layouts in which models write them."""
+"""Small crystals for the tests of the readers."""
 
 from __future__ import annotations
 

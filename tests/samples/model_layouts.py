@@ -1,8 +1,7 @@
-"""Writers of what each model writes, in the layout that its repository has: crystals to a file.
+"""Write crystals to files in the layout of each model's repository.
 
-Written here and not by the models, from their code: the names of keys and files, the shapes, the
-element types, and what stands beside the crystals. Numbers are in the precision that the models
-keep them in.
+Reimplemented here from the code of the models: keys, file names, shapes, element types, and what
+else the files contain. Numbers have the precision of the models.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Writer = Callable[[Crystals, Path], Path]
 
 
 def flat(crystals: Crystals) -> dict[str, Any]:
-    """The arrays that DiffCSP and those after it keep: float32, integers as int64."""
+    """The arrays of DiffCSP and later models: float32, integers as int64."""
     import numpy as np
     import torch
 
@@ -95,7 +94,7 @@ def cdvae(crystals: Crystals, folder: Path) -> Path:
 
 
 def cdvae_reconstruction(crystals: Crystals, folder: Path) -> Path:
-    """With the batch of PyTorch Geometric that the crystals were reconstructed from."""
+    """With the PyTorch Geometric batch from which the crystals were reconstructed."""
     with geometric() as (data, batch):
         made = batch._from(data(num_atoms=flat(crystals)["num_atoms"]))
         arrays = {key: array[None] for key, array in flat(crystals).items()}
@@ -106,7 +105,7 @@ def cdvae_reconstruction(crystals: Crystals, folder: Path) -> Path:
 
 
 def flowmm_consolidated(crystals: Crystals, folder: Path) -> Path:
-    """The crystals in one evaluation; ``consolidated_reconstruct.pt`` has several."""
+    """One evaluation; ``consolidated_reconstruct.pt`` contains several."""
     import torch
 
     arrays = {**flat(crystals), "lattices": lattices(crystals)}
@@ -140,10 +139,10 @@ def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> P
 
 
 def cif(structure: Structure, symprec: float | None = None) -> str:
-    """The text of a crystal, symmetrised where a `symprec` is given and pymatgen does it well.
+    """The CIF of a crystal, symmetrised if `symprec` is given and pymatgen's result is correct.
 
-    Its writer takes the operations at spglib's 5° for angles, whatever `angle_tolerance` says: a
-    cell of 65, 66 and 67° gets those of three equal angles, which contradict it.
+    pymatgen's writer always uses spglib's default tolerance of 5° for angles. A cell with angles of
+    65°, 66° and 67° gets the operations of three equal angles, which contradict the cell.
     """
     if symprec is not None:
         strict, loose = (
@@ -241,7 +240,7 @@ def crystalite_cifs(crystals: Crystals, folder: Path) -> Path:
 
 
 def chemeleon_folder(crystals: Crystals, folder: Path) -> Path:
-    """Written by ASE; the JSON of the same crystals lies beside them."""
+    """Written by ASE, together with the JSON of the same crystals."""
     path = folder / "results"
     path.mkdir()
     for index, c in enumerate(crystals):
@@ -264,7 +263,7 @@ def adit(crystals: Crystals, folder: Path) -> Path:
 
 
 def omatg(crystals: Crystals, folder: Path) -> Path:
-    """Two runs, the second of which appends to what the first wrote."""
+    """Two runs; the second appends to the file of the first."""
     path = folder / "generated.xyz"
     for part in (crystals[:1], crystals[1:]):
         if part:
@@ -285,11 +284,11 @@ def mattergen_zip(crystals: Crystals, folder: Path) -> Path:
 
 
 def crystallm(crystals: Crystals, folder: Path) -> Path:
-    """Symmetrised, the first crystal's after a malformed one that is named after it."""
+    """Symmetrised CIFs; a truncated copy follows each."""
     path = folder / "gen_post.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for index, c in enumerate(crystals):
-            text = cif(c, symprec=1e-4)  # so little that the crystal stays what it was
+            text = cif(c, symprec=1e-4)  # a tolerance too small to change the crystal
             for name, content in ((f"mp-{index}__1.cif", text), (f"mp-{index}__2.cif", text[:90])):
                 member = tarfile.TarInfo(name)
                 member.size = len(content.encode())
@@ -319,7 +318,7 @@ PROMPT = (
 
 
 def text_form(structure: Structure) -> str:
-    """Lengths, angles, then species and coordinates in turn."""
+    """Lengths, angles, then the element and the coordinates of each site."""
     lines = [" ".join(f"{value:.6f}" for value in structure.lattice.abc)]
     lines.append(" ".join(f"{value:.4f}" for value in structure.lattice.angles))
     for site in structure:
@@ -360,10 +359,10 @@ MODEL_LAYOUTS: dict[str, tuple[Writer, ...]] = {
     "wyckofftransformer": (wyckofftransformer, wyckofftransformer_relax),
     "wyckofftransformer_relaxed": (wyckofftransformer_relax,),
 }
-"""Config of the model -> what it writes."""
+"""Config of the model -> writers of its files."""
 
 
-# --- PyTorch Geometric, as far as its pickles go ------------------------------------------------
+# --- PyTorch Geometric, as far as pickles need it ------------------------------------------------
 
 
 class _Getter:
@@ -382,7 +381,7 @@ class _Data:
 
 
 class _Batch:
-    """As PyTorch Geometric has it: the class of a batch is built at load."""
+    """A batch class that is built at loading, as in PyTorch Geometric."""
 
     @classmethod
     def _from(cls, data: _Data) -> _Batch:
@@ -403,7 +402,7 @@ _GEOMETRIC = {
 
 @contextmanager
 def geometric() -> Iterator[tuple[type[_Data], type[_Batch]]]:
-    """Modules named as those of PyTorch Geometric, so that pickles name them; gone afterwards."""
+    """Provide modules with the names of PyTorch Geometric for pickling; remove them at the end."""
     kept = [
         (item, item.__module__, item.__qualname__)
         for names in _GEOMETRIC.values()

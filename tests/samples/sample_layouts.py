@@ -1,4 +1,4 @@
-"""Writers of every format that is read: a list of crystals to a file, as models write it."""
+"""Write a list of crystals to a file, for every format that the package reads."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def write_parquet_struct(crystals: Sequence[Structure], folder: Path) -> Path:
 
     path = folder / "table.parquet"
     values = []
-    for crystal in crystals:  # a struct column can hold no empty mapping
+    for crystal in crystals:  # a struct column cannot contain an empty mapping
         data = crystal.as_dict()
         del data["properties"]
         for site in data["sites"]:

@@ -1,4 +1,4 @@
-"""CIF in its dialects: the right crystal, or a row with the reason."""
+"""CIF dialects: the correct crystal, or a row with a reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cif(rows: str = SALT, more: str = "", box: str = "", columns: tuple[str, ...
 
 
 def outcome(text: str) -> str:
-    """Formula of the crystal, or the reason why there is none."""
+    """Formula of the crystal, or the reason for its absence."""
     try:
         return crystal_from_cif(text).formula.replace(" ", "")
     except UnreadableCrystal as error:
@@ -59,7 +59,7 @@ NAMED = "_symmetry_space_group_name_H-M 'F m -3 m'"
 FOUR = "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 4"
 
 
-# The small files that were reported, and others of their kinds
+# Files from reports of faults, and related files
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ FOUR = "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 4"
         (cif().replace("loop_", "LOOP_"), "Na1Cl1"),
     ],
 )
-def test_the_reported_files(text: str, expected: str, tmp_path: Path) -> None:
+def test_reported_files(text: str, expected: str, tmp_path: Path) -> None:
     assert expected in outcome(text)
     (tmp_path / "x.cif").write_text(text)
     (sample,) = read_samples(tmp_path)
     assert expected in (sample.error or sample.structure.formula.replace(" ", ""))  # type: ignore[union-attr]
 
 
-def test_the_shared_cases(shared_data: Path) -> None:
+def test_shared_cases(shared_data: Path) -> None:
     expected = {
         "data_in_text_field": "Cs1Cl1",
         "hall_symbol_only": "Na4Cl4",
@@ -119,7 +119,7 @@ def test_the_shared_cases(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("word", [".", "?", "none", "nan", "inf", "1_0", "٣", "−1", "1e999", "1/0"])
 @pytest.mark.parametrize("place", ["length", "angle", "coordinate", "occupancy"])
-def test_what_is_not_a_number_is_refused(word: str, place: str) -> None:
+def test_invalid_numbers_are_refused(word: str, place: str) -> None:
     text = {
         "length": cif().replace("_cell_length_b 5.64", f"_cell_length_b {word}"),
         "angle": cif().replace("_cell_angle_beta 90", f"_cell_angle_beta {word}"),
@@ -129,7 +129,7 @@ def test_what_is_not_a_number_is_refused(word: str, place: str) -> None:
     assert "is unknown (" in outcome(text) or "and not a number" in outcome(text)
 
 
-def test_numbers_as_people_write_them() -> None:
+def test_number_formats() -> None:
     rows = "Na1 Na +0.25 -1/3 2.5e-1 1.0\nCl1 Cl .5(2) 1.75(12) 0.1234(5 1."
     crystal = crystal_from_cif(cif(rows, box=cell(5.64).replace("5.64", "5.64(2)")))
     expected = [[0.25, 1 - 1 / 3, 0.25], [0.5, 0.75, 0.1234]]
@@ -137,7 +137,7 @@ def test_numbers_as_people_write_them() -> None:
     assert crystal.lattice.abc == (5.64, 5.64, 5.64)
 
 
-def test_angles_that_are_absent_are_90() -> None:
+def test_missing_angles_are_90_degrees() -> None:
     assert crystal_from_cif(cif(box=cell(4, 5, 6, angles=None))).lattice.angles == (90, 90, 90)
     assert "'_cell_length_c' is missing" in outcome(cif(box=cell(5).rsplit("\n", 4)[0]))
     for angles, reason in [((30, 30, 90), "no cell has the angles"), ((90, 0, 90), "no cell has")]:
@@ -155,7 +155,7 @@ def test_angles_that_are_absent_are_90() -> None:
         ("Fe+3", "Q1", "", "Fe"),
         ("na", "x", "", "Na"),
         ("CL", "x", "", "Cl"),
-        ("D", "D1", "", "H"),  # as pymatgen names it in a formula
+        ("D", "D1", "", "H"),  # pymatgen's name in a formula
         ("?", "Li1", "", "Li"),
         (None, "Na1", "", "Na"),
         (None, "na1", "", "Na"),
@@ -187,12 +187,12 @@ def test_angles_that_are_absent_are_90() -> None:
         ("Nb,Zr", "Nb1", "", "is not an element"),
     ],
 )
-def test_the_element_of_a_site(
+def test_element_of_a_site(
     type_symbol: str | None, label: str, formula: str, expected: str
 ) -> None:
     columns = COLUMNS if type_symbol else (COLUMNS[0], *COLUMNS[2:])
     text = cif(f"{label} {type_symbol or ''} 0 0 0 1", columns=columns)
-    if formula:  # compared with the label alone: a formula of other atoms is another fault
+    if formula:  # only the label: formulas of other atoms are a different error
         from novelty_metric.samples.cif_elements import formula_counts, site_symbol
 
         elements = frozenset(formula_counts(formula) or ())
@@ -206,7 +206,7 @@ def test_the_element_of_a_site(
     assert found == f"{expected}1" if len(expected) < 3 else expected in found
 
 
-def test_elements_are_not_left_out_or_added() -> None:
+def test_no_element_is_omitted_or_added() -> None:
     assert "element number 0 (X)" in outcome(cif("X1 X 0 0 0 1"))
     dummy = cif("X1 X0+ 0 0 0 1", box=cell(100))
     assert outcome(dummy).startswith("a dummy cell of 100 Å sides")
@@ -233,13 +233,13 @@ def test_coincident_atoms_are_refused(rows: str, reason: str) -> None:
     assert reason in outcome(cif(rows))
 
 
-def test_images_of_one_row_on_another_row_are_refused() -> None:
+def test_rows_that_are_images_of_each_other_are_refused() -> None:
     rows = "Na1 Na 0 0 0 1\nNa2 Na 0 0.5 0.5 1\nCl1 Cl .5 .5 .5 1"
     for group in (NAMED, FACE_CENTRED):
         assert "coincident atoms: Na1, Na2" in outcome(cif(rows, group))
 
 
-def test_mixed_sites_stay_disordered() -> None:
+def test_mixed_sites_are_disordered() -> None:
     rows = "Fe1 Fe 0 0 0 0.5\nNi1 Ni 0 0 0 0.5\nAl1 Al .5 .5 .5 1"
     crystal = crystal_from_cif(cif(rows, "_chemical_formula_sum 'Fe0.5 Ni0.5 Al'"))
     assert crystal.formula == "Al1 Fe0.5 Ni0.5" and not crystal.is_ordered
@@ -268,12 +268,12 @@ def test_mixed_sites_stay_disordered() -> None:
         ("_chemical_formula_sum 'K Cl'", "_chemical_formula_sum is K1 Cl1"),
     ],
 )
-def test_the_atoms_are_compared_with_the_formula(formula: str, expected: str) -> None:
+def test_atoms_must_agree_with_the_formula(formula: str, expected: str) -> None:
     assert expected in outcome(cif(more=formula))
 
 
-def test_the_formula_of_the_whole_cell_beside_z() -> None:
-    """As pymatgen writes it."""
+def test_formula_of_the_whole_cell_with_z() -> None:
+    """In the format of pymatgen."""
     whole = "_chemical_formula_sum 'Na4 Cl4'\n_cell_formula_units_Z 4"
     assert outcome(cif(more=f"{whole}\n{NAMED}")) == "Na4Cl4"
     assert "say Na16 Cl16" in outcome(cif(more=whole))
@@ -312,10 +312,10 @@ def test_the_formula_of_the_whole_cell_beside_z() -> None:
         ("_space_group.name_H-M_ref 'F m -3 m'", "Na4Cl4"),
         (f"{NAMED}\n_space_group_name_Hall '-P 4 2 3'", "contradict each other"),
         ("_symmetry_space_group_name_H-M 'P 63/m m c'", "the cell contradicts the space group"),
-        ("_space_group_IT_number 166", "Na1Cl1"),  # rhombohedral axes, as the cell has them
+        ("_space_group_IT_number 166", "Na1Cl1"),  # rhombohedral axes, like the cell
     ],
 )
-def test_names_of_a_group(group: str, expected: str) -> None:
+def test_names_of_space_groups(group: str, expected: str) -> None:
     assert expected in outcome(cif(more=group))
 
 
@@ -332,7 +332,7 @@ def test_names_of_a_group(group: str, expected: str) -> None:
             "",
         ),
         (FACE_CENTRED.replace("1/2", "0.5").upper().replace("LOOP_", "loop_"), "Na4Cl4"),
-        (FACE_CENTRED.replace("x,y,z\n", "", 1), "Na4Cl4"),  # the identity goes without saying
+        (FACE_CENTRED.replace("x,y,z\n", "", 1), "Na4Cl4"),  # the identity can be omitted
         (FACE_CENTRED.replace("\nx+1/2,y+1/2,z", ""), "are not a group"),
         (FACE_CENTRED.replace("x+1/2,y+1/2,z", "x+1/2,y+1/2"), "is not a symmetry operation"),
         (FACE_CENTRED.replace("x+1/2,y+1/2,z", "2x,y,z"), "is not a symmetry operation"),
@@ -345,7 +345,7 @@ def test_names_of_a_group(group: str, expected: str) -> None:
             f"_symmetry_space_group_name_H-M 'Q'\n_chemical_formula_sum 'Na Cl'\n{IDENTITY}",
             "lists no operation but the identity",
         ),
-        (f"{NAMED}\n{FACE_CENTRED}", "Na4Cl4"),  # the sites have the symmetry that is named
+        (f"{NAMED}\n{FACE_CENTRED}", "Na4Cl4"),  # the sites have the symmetry of the named group
         (
             f"_symmetry_space_group_name_H-M 'P m -3 m'\n{FACE_CENTRED}",
             "lists the operations of number 1",
@@ -356,7 +356,7 @@ def test_names_of_a_group(group: str, expected: str) -> None:
         ("_symmetry_equiv_pos_as_xyz 'x,y,z'", "Na1Cl1"),
     ],
 )
-def test_operations_and_names(group: str, expected: str) -> None:
+def test_operations_must_agree_with_names(group: str, expected: str) -> None:
     assert (expected or "Na4Cl4") in outcome(cif(more=group))
 
 
@@ -396,10 +396,10 @@ SILICON = cell(5.43)
         (".125 .125 .125", "Fd-3m\n_chemical_formula_sum Si\n_cell_formula_units_Z 8", "Si8"),
     ],
 )
-def test_the_two_origins(row: str, group: str, expected: str) -> None:
+def test_both_origins(row: str, group: str, expected: str) -> None:
     text = cif(f"Si1 Si {row} 1", f"_symmetry_space_group_name_H-M {group}", SILICON)
     assert expected in outcome(text)
-    if expected == "Si8":  # the same crystal, whatever the origin
+    if expected == "Si8":  # the same crystal with either origin
         first = crystal_from_cif(text)
         diamond = Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]])
         assert StructureMatcher(primitive_cell=False, scale=False).fit(first, diamond)
@@ -423,7 +423,7 @@ def test_the_two_origins(row: str, group: str, expected: str) -> None:
         (cell(5, 5, 7, angles=(90, 90, 120)), "R-3mH", '-R 3 2"'),
     ],
 )
-def test_settings_by_name_and_cell(box: str, name: str, hall: str) -> None:
+def test_setting_follows_from_name_and_cell(box: str, name: str, hall: str) -> None:
     tag = "_symmetry_space_group_name_H-M"
     crystal = crystal_from_cif(cif("Fe1 Fe 0.13 0.29 0.41 1", f"{tag} {name}", box))
     expected = crystal_from_cif(
@@ -442,8 +442,8 @@ def test_settings_by_name_and_cell(box: str, name: str, hall: str) -> None:
     )
 
 
-def test_few_digits_on_a_special_position() -> None:
-    """Images of one row that miss each other by the last digit are one atom."""
+def test_rounded_coordinates_on_a_special_position() -> None:
+    """Images of one site that differ in the last digit are one atom."""
     box = cell(5.9, 5.9, 14.7, angles=(90, 90, 120))
     text = cif("O1 O 0.667 0.834 0.0753 1", "_space_group_IT_number 166", box)
     crystal = crystal_from_cif(text)
@@ -471,7 +471,7 @@ def test_few_digits_on_a_special_position() -> None:
         lambda text: text.replace("Na1 Na", "Na Na").replace("Cl1 Cl", "Na Cl"),
     ],
 )
-def test_one_crystal_in_every_spelling(change, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_spelling_does_not_change_the_crystal(change, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     expected = crystal_from_cif(cif())
     text = change(cif())
     assert crystal_from_cif(text) == expected
@@ -483,7 +483,7 @@ def test_one_crystal_in_every_spelling(change, tmp_path: Path) -> None:  # type:
         assert sample.structure == expected and sample.error is None
 
 
-def test_a_site_outside_a_loop() -> None:
+def test_site_outside_a_loop() -> None:
     values = zip(COLUMNS, ["Fe1", "Fe", "0", "0", "0", "1"], strict=True)
     text = "\n".join(["data_x", cell(2.9), *(" ".join(pair) for pair in values), ""])
     assert outcome(text) == "Fe1"
@@ -511,7 +511,7 @@ def test_text_that_is_not_a_crystal(text: str, reason: str) -> None:
     assert reason in outcome(text)
 
 
-def test_a_text_field_that_is_not_closed_harms_no_other_block(tmp_path: Path) -> None:
+def test_unclosed_text_field_does_not_affect_other_blocks(tmp_path: Path) -> None:
     broken = cif().replace("_cell_length_a", "_a\n;\nnever closed\n_cell_length_a")
     whole = cif(more="_a\n;\ndata_y\n;")
     for texts in [[cif(), broken, cif()], [broken, cif(), cif()], [whole, whole, broken]]:
@@ -522,10 +522,10 @@ def test_a_text_field_that_is_not_closed_harms_no_other_block(tmp_path: Path) ->
         assert [sample.id for sample in samples] == ["x-0", "x-1", "x-2"]
 
 
-# Bounds
+# Limits
 
 
-def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "\n".join(
         f"Na{at} Na {at / 7919:.6f} {at * 31 % 977 / 977:.6f} 0 1" for at in range(900)
     )
@@ -541,7 +541,7 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_many_sites_are_compared_by_a_tree(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_sites_are_compared_with_a_tree(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cif_crystal, "_MOST_PAIRS", 1)
     last = "0.5 0.5 0.50001" if same else "0.5 0.5 0.6"
     found = outcome(cif(f"{SALT}\nNa2 Na {last} 1"))
@@ -551,7 +551,7 @@ def test_many_sites_are_compared_by_a_tree(same: bool, monkeypatch: pytest.Monke
     assert "coincident atoms among" in outcome(cif(images, FACE_CENTRED))
 
 
-# The crystals that people bring, in every dialect
+# Real crystals in every dialect
 
 
 def equal(one: Structure, other: Structure) -> bool:
@@ -565,15 +565,15 @@ def dialects(setting: Setting, rng: random.Random) -> list[tuple[str, str]]:
     standard = gemmi.get_spacegroup_reference_setting(setting.kind.number).hm
     texts = []
     for symmetry in SYMMETRIES:
-        # The type alone stands for the standard setting.
+        # The type alone means the standard setting.
         if symmetry in ("number", "schoenflies") and setting.entry.hm != standard:
             continue
         texts.append((symmetry, write(setting, Style.random(rng, symmetry), rng)))
     return texts
 
 
-def check_zoo(crystals: list[Structure], n_texts: int) -> None:
-    """Read what was written; what is not read has a reason, and nothing is read wrong."""
+def check_dialects(crystals: list[Structure], n_texts: int) -> None:
+    """Read texts in all dialects: each gives the correct crystal or a reason."""
     rng = random.Random(23)
     n_read = refused = written = 0
     groups = set()
@@ -597,10 +597,10 @@ def check_zoo(crystals: list[Structure], n_texts: int) -> None:
     assert refused < 0.05 * written
 
 
-def test_a_few_crystals_in_every_dialect() -> None:
+def test_few_crystals_in_every_dialect() -> None:
     reference = open_reference("aflow")
     small = [at for at in range(len(reference)) if len(reference.structure(at)) < 9]
-    check_zoo([reference.structure(at) for at in small[::40]], 100)
+    check_dialects([reference.structure(at) for at in small[::40]], 100)
 
 
 @pytest.mark.slow
@@ -611,4 +611,4 @@ def test_thousands_of_texts_in_every_dialect(shared_data: Path) -> None:
         for sample in read_samples(shared_data / "mp_20" / f"{name}.parquet", limit=700, seed=1)
         if sample.structure is not None
     ]
-    check_zoo(crystals, 5_000)
+    check_dialects(crystals, 5_000)

@@ -1,4 +1,4 @@
-"""Files that can't be used are refused in one line: what, where, what to do."""
+"""Unusable files give one clear error: the reason, the place, and what to do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from novelty_metric.samples import count_hint, detect_format, read_samples
 
 
 def refusal(path: Path, **options: Any) -> str:
-    """The one line with which a file is refused."""
+    """The error message of a refused file; it must be one line."""
     with pytest.raises(InputError) as caught:
         list(read_samples(path, **options))
     message = str(caught.value)
@@ -53,7 +53,7 @@ def cut(path: Path, share: float) -> Path:
     return path
 
 
-def test_missing_and_empty(tmp_path: Path) -> None:
+def test_missing_and_empty_files(tmp_path: Path) -> None:
     assert "no such file or folder" in refusal(tmp_path / "none.cif")
     assert "no such file or folder" in refusal(tmp_path / "none.cif", format="csv")
     (tmp_path / "empty.csv").write_bytes(b"")
@@ -94,10 +94,8 @@ def test_options(crystals: list[Structure], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_a_forced_format_that_is_wrong(
-    layout: str, crystals: list[Structure], tmp_path: Path
-) -> None:
-    """Whatever is forced onto whatever file: a refusal, or rows with reasons, never a crash."""
+def test_wrong_format_option(layout: str, crystals: list[Structure], tmp_path: Path) -> None:
+    """Any format for any file gives an error or rows with reasons, never a crash."""
     name, write = WRITERS[layout]
     path = write(crystals, tmp_path)
     for forced in ("cif", "cif_folder", "cif_zip", "cif_tar", "extxyz", "csv", "json", "pt"):
@@ -123,7 +121,7 @@ def test_a_forced_format_that_is_wrong(
         (write_pt, 0.7, "cut short or damaged"),
     ],
 )
-def test_files_that_are_cut_short(
+def test_truncated_files(
     write: Callable[..., Path],
     share: float,
     reason: str,
@@ -133,16 +131,16 @@ def test_files_that_are_cut_short(
     assert reason in refusal(cut(write(crystals, tmp_path), share))
 
 
-def test_a_zip_of_an_unknown_version(crystals: list[Structure], tmp_path: Path) -> None:
+def test_zip_of_an_unknown_version(crystals: list[Structure], tmp_path: Path) -> None:
     path = write_zip(crystals, tmp_path)
     data = bytearray(path.read_bytes())
-    data[data.index(b"PK\x01\x02") + 6] = 98  # the version that the first member needs
+    data[data.index(b"PK\x01\x02") + 6] = 98  # the version that the first member requires
     path.write_bytes(data)
     assert "zip file version 9.8" in refusal(path)
     assert "zip file version 9.8" in refusal(path, format="cif_zip")
 
 
-def test_a_tar_is_refused_wherever_it_is_cut(crystals: list[Structure], tmp_path: Path) -> None:
+def test_tar_truncated_anywhere_is_refused(crystals: list[Structure], tmp_path: Path) -> None:
     whole = write_plain_tar(crystals, tmp_path).read_bytes()
     path = tmp_path / "part.tar"
     with tarfile.open(tmp_path / "cifs.tar") as archive:
@@ -154,7 +152,7 @@ def test_a_tar_is_refused_wherever_it_is_cut(crystals: list[Structure], tmp_path
     assert len(list(read_samples(path))) == len(crystals)
 
 
-def test_a_table_cut_short_when_compressed(crystals: list[Structure], tmp_path: Path) -> None:
+def test_truncated_compressed_table(crystals: list[Structure], tmp_path: Path) -> None:
     rows = [[index, cif_text(crystal)] for index, crystal in enumerate(crystals * 20)]
     path = cut(write_rows(tmp_path / "x.csv.gz", ["n", "cif"], rows), 0.6)
     assert "cut short" in refusal(path)
@@ -237,8 +235,8 @@ def save(data: Any, folder: Path, **options: Any) -> Path:
     return path
 
 
-class Runs:
-    """An object whose unpickling makes a file."""
+class WritesOnUnpickling:
+    """Create a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -248,12 +246,12 @@ class Runs:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_runs_only_when_allowed(
+def test_pickle_is_loaded_only_on_request(
     zipped: bool, crystals: list[Structure], tmp_path: Path
 ) -> None:
     mark = tmp_path / "it_ran"
     path = save(
-        {**diffcsp_arrays(crystals), "x": Runs(mark)},
+        {**diffcsp_arrays(crystals), "x": WritesOnUnpickling(mark)},
         tmp_path,
         _use_new_zipfile_serialization=zipped,
     )
@@ -264,7 +262,7 @@ def test_a_pickle_runs_only_when_allowed(
     assert mark.exists()
 
 
-def test_only_the_namespace_is_allowed(crystals: list[Structure], tmp_path: Path) -> None:
+def test_only_namespaces_are_allowed(crystals: list[Structure], tmp_path: Path) -> None:
     arrays = diffcsp_arrays(crystals)
     path = save({**arrays, "eval_setting": argparse.Namespace(a=Path("x"))}, tmp_path)
     assert "pathlib." in refusal(path)
@@ -273,14 +271,14 @@ def test_only_the_namespace_is_allowed(crystals: list[Structure], tmp_path: Path
     assert "pymatgen.core" in refusal(path)
 
 
-def test_extra_keys_are_left_out(crystals: list[Structure], tmp_path: Path) -> None:
+def test_extra_keys_are_ignored(crystals: list[Structure], tmp_path: Path) -> None:
     import torch
 
     arrays = {**diffcsp_arrays(crystals), "spacegroups": torch.ones(4), "time": 3.0}
     assert len(list(read_samples(save(arrays, tmp_path)))) == len(crystals)
 
 
-def test_arrays_that_do_not_fit(crystals: list[Structure], tmp_path: Path) -> None:
+def test_inconsistent_arrays(crystals: list[Structure], tmp_path: Path) -> None:
     import torch
 
     arrays = diffcsp_arrays(crystals)
@@ -330,7 +328,7 @@ def test_arrays_that_do_not_fit(crystals: list[Structure], tmp_path: Path) -> No
     assert "holds no crystal" in refusal(save(empty, tmp_path))
 
 
-def test_crystals_of_a_pt_that_can_not_be_built(crystals: list[Structure], tmp_path: Path) -> None:
+def test_invalid_crystals_of_a_pt_file(crystals: list[Structure], tmp_path: Path) -> None:
     import torch
 
     arrays = diffcsp_arrays([crystals[3]] * 9)

@@ -1,4 +1,4 @@
-"""Compressed files are read whatever compresses them, and said to be what they are."""
+"""Compressed files: all compressions are read, and errors name the content."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXTS = ["cif", "cif tar", "extxyz", "csv of cif", "json", "json lines"]
 
 @pytest.mark.parametrize("suffix", PACKERS)
 @pytest.mark.parametrize("layout", TEXTS)
-def test_text_and_tar_are_read_compressed(
+def test_compressed_text_and_tar_files(
     suffix: str, layout: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     plain = WRITERS[layout][1](crystals, tmp_path)
@@ -50,7 +50,7 @@ def test_text_and_tar_are_read_compressed(
 
 
 def test_zstd_in_several_frames(crystals: list[Structure], tmp_path: Path) -> None:
-    """As `cat a.zst b.zst` and programs that write piece by piece make it."""
+    """`cat a.zst b.zst` and programs that write in pieces make such files."""
     lines = write_extxyz(crystals, tmp_path).read_bytes().splitlines(keepends=True)
     path = tmp_path / "x.extxyz.zst"
     path.write_bytes(b"".join(map(zstd, lines)))
@@ -58,7 +58,7 @@ def test_zstd_in_several_frames(crystals: list[Structure], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_a_compressed_file_that_is_cut_short_is_refused(
+def test_truncated_compressed_file_is_refused(
     suffix: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     data = PACKERS[suffix](b"".join(cif_text(crystal).encode() for crystal in crystals * 30))
@@ -70,7 +70,7 @@ def test_a_compressed_file_that_is_cut_short_is_refused(
         assert "\n" not in str(caught.value)
 
 
-def test_members_are_read_compressed(crystals: list[Structure], tmp_path: Path) -> None:
+def test_compressed_members(crystals: list[Structure], tmp_path: Path) -> None:
     folder, packed, tar = tmp_path / "cifs", tmp_path / "cifs.zip", tmp_path / "cifs.tar"
     folder.mkdir()
     with zipfile.ZipFile(packed, "w") as archive, tarfile.open(tar, "w") as other:
@@ -102,7 +102,7 @@ def test_members_are_read_compressed(crystals: list[Structure], tmp_path: Path) 
         ("csv of repr", "a file compressed with gzip"),
     ],
 )
-def test_what_is_compressed_once_more_is_called_by_its_name(
+def test_error_names_the_format_that_is_compressed_twice(
     suffix: str, layout: str, what: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     plain = WRITERS[layout][1](crystals, tmp_path)
@@ -117,7 +117,7 @@ def test_what_is_compressed_once_more_is_called_by_its_name(
     )
 
 
-def test_noise_after_a_zstd_mark_is_refused(tmp_path: Path) -> None:
+def test_invalid_zstd_data_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.cif.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(range(200)))
     with pytest.raises(InputError, match="damaged, cut short") as caught:

@@ -1,4 +1,4 @@
-"""Energies beside the crystals: read on request only, from every format that has them."""
+"""Energies of samples: read on request only, from every format that contains them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_energies_are_read_on_request(tmp_path: Path, write: Callable[[Path], Pa
     assert all(sample.structure is not None and sample.error is None for sample in samples)
 
 
-def test_the_energy_of_a_frame_as_ase_writes_it(tmp_path: Path) -> None:
+def test_energy_of_a_frame_written_by_ase(tmp_path: Path) -> None:
     atoms = AseAtomsAdaptor.get_atoms(SALT)
     atoms.calc = SinglePointCalculator(atoms, energy=-7.25)
     ase.io.write(tmp_path / "gen.extxyz", [atoms, atoms])
@@ -76,7 +76,7 @@ def test_the_energy_of_a_frame_as_ase_writes_it(tmp_path: Path) -> None:
     assert [s.energy for s in read_samples(tmp_path / "gen.extxyz")] == [None] * 2
 
 
-def test_text_that_is_no_number_is_no_energy(tmp_path: Path) -> None:
+def test_text_is_not_an_energy(tmp_path: Path) -> None:
     table = pd.DataFrame({"cif": [SALT.to(fmt="cif")] * 4, "dft": ["-7.25", "n/a", "", "True"]})
     table.to_csv(tmp_path / "gen.csv", index=False)
     found = [s.energy for s in read_samples(tmp_path / "gen.csv", energies="dft")]
@@ -85,7 +85,7 @@ def test_text_that_is_no_number_is_no_energy(tmp_path: Path) -> None:
     assert [s.energy for s in read_samples(tmp_path / "gen.json", energies="dft")] == [None]
 
 
-def test_what_has_no_energies_is_one_clear_error(tmp_path: Path) -> None:
+def test_formats_without_energies_give_one_clear_error(tmp_path: Path) -> None:
     for write, what in (
         (csv, "column"),
         (parquet, "column"),

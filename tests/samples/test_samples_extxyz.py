@@ -1,4 +1,4 @@
-"""Extended XYZ is read as ASE reads it, and nothing that a program notes makes it unreadable."""
+"""Extended XYZ agrees with ASE's reader, and unknown or invalid extra entries do not matter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATOMS = "Li 0 0 0\nO 1.5 1.5 2.0\n"
 
 
 def read_frame(line: str, atoms: str = ATOMS, **options: Any) -> Sample:
-    """The sample of a frame with that comment line."""
+    """The sample of a frame with this comment line."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -33,7 +33,7 @@ def read_frame(line: str, atoms: str = ATOMS, **options: Any) -> Sample:
 
 
 def by_ase(line: str, atoms: str = ATOMS) -> Any:
-    """The same frame as ASE reads it, None where it can't."""
+    """The frame according to ASE, or None if ASE fails."""
     from ase.io import read
 
     text = f"{len(atoms.splitlines())}\n{line}\n{atoms}"
@@ -41,7 +41,7 @@ def by_ase(line: str, atoms: str = ATOMS) -> Any:
         warnings.simplefilter("ignore")
         try:
             return read(io.StringIO(text), index=0, format="extxyz")
-        except Exception:  # its parser raises anything
+        except Exception:  # ASE's parser raises many kinds of exceptions
             return None
 
 
@@ -49,7 +49,7 @@ def assert_same(sample: Sample, atoms: Any) -> None:
     assert sample.structure is not None, sample.error
     assert sample.structure.atomic_numbers == tuple(atoms.numbers)
     assert np.allclose(sample.structure.lattice.matrix, np.array(atoms.cell), atol=1e-12)
-    # In a flat cell, fractional coordinates are large, and so is their rounding.
+    # Fractional coordinates and their rounding errors are large in a flat cell.
     rounding = (
         1e-15 * np.abs(sample.structure.frac_coords) @ np.abs(sample.structure.lattice.matrix)
     )
@@ -75,7 +75,7 @@ def assert_same(sample: Sample, atoms: Any) -> None:
         f"made by a model {CELL}",
     ],
 )
-def test_what_else_a_frame_says_costs_no_crystal(line: str) -> None:
+def test_other_entries_of_a_frame_are_ignored(line: str) -> None:
     sample = read_frame(line)
     assert sample.structure is not None, sample.error
     assert sample.structure.formula == "Li1 O1"
@@ -148,7 +148,7 @@ def test_columns_of_atoms(properties: str, atoms: str) -> None:
         ),
     ],
 )
-def test_what_makes_no_crystal_is_a_row_with_the_reason(line: str, atoms: str, reason: str) -> None:
+def test_invalid_frame_is_a_row_with_a_reason(line: str, atoms: str, reason: str) -> None:
     sample = read_frame(line, atoms)
     assert sample.structure is None
     assert reason in (sample.error or "")
@@ -185,12 +185,12 @@ def test_what_makes_no_crystal_is_a_row_with_the_reason(line: str, atoms: str, r
         ("grid=5", "x-0"),
     ],
 )
-def test_an_id_is_kept_letter_by_letter(line: str, sample_id: str) -> None:
+def test_ids_are_kept_unchanged(line: str, sample_id: str) -> None:
     assert read_frame(f"{line} {CELL}").id == sample_id
     assert read_frame(f"{CELL} {line}").id == sample_id
 
 
-def test_the_key_of_the_ids_can_be_named(tmp_path: Path) -> None:
+def test_key_of_the_ids_can_be_chosen(tmp_path: Path) -> None:
     line = f"{CELL} run=00A id=7"
     assert read_frame(line, id_column="run").id == "00A"
     assert read_frame(line, id_column="RUN").id == "00A"
@@ -211,8 +211,8 @@ VALUES = st.one_of(
 
 @given(VALUES, VALUES)
 @example("1e5", "T")
-def test_ids_that_ase_writes_are_read(sample_id: str, other: str) -> None:
-    """Text with backslashes is left out: ASE does not escape them and can't read it back."""
+def test_ids_written_by_ase(sample_id: str, other: str) -> None:
+    """Text with backslashes is skipped: ASE neither escapes it nor reads it back."""
     from ase import Atoms
     from ase.io import write
 
@@ -244,7 +244,7 @@ NUMBERS = st.floats(-50, 50, allow_nan=False).map(lambda value: round(value, 6))
     st.permutations(["species", "pos", "forces"]),
     st.sampled_from(['""', "''", "{}", "[]"]),
 )
-def test_frames_that_ase_reads_give_the_same_crystal(
+def test_frames_agree_with_ase(
     cell: list[float],
     atoms: list[tuple[str, float, float, float]],
     extra: str,
@@ -264,12 +264,12 @@ def test_frames_that_ase_reads_give_the_same_crystal(
     volume = abs(np.linalg.det(np.array(theirs.cell)))
     if volume == 0 or (theirs.pbc.any() and not theirs.pbc.all()):
         assert ours.structure is None
-    elif volume > 1e-6:  # in a cell that is flat but for rounding, coordinates mean nothing
+    elif volume > 1e-6:  # rounding dominates the coordinates in flatter cells
         assert_same(ours, theirs)
 
 
-def test_real_frames_are_those_of_ase(shared_data: Path) -> None:
-    """Every twentieth crystal of MatterGen, and as many of MP-20 with results of a calculator."""
+def test_real_frames_agree_with_ase(shared_data: Path) -> None:
+    """Every twentieth crystal of MatterGen, and 100 crystals of MP-20 with calculator results."""
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import iread, write
 
@@ -304,7 +304,7 @@ def test_deuterium_and_left_handed_cells(tmp_path: Path) -> None:
     assert sample.structure.atomic_numbers == (1, 8)
 
 
-def test_json_and_extxyz_name_ids_alike(tmp_path: Path) -> None:
+def test_json_and_extxyz_use_the_same_keys_of_ids(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text(
         json.dumps({"Material ID": "007", "structure": read_frame(CELL).structure.as_dict()})  # type: ignore[union-attr]
         + "\n"

@@ -1,4 +1,4 @@
-"""Ids as the user gave them, columns of tables, several files, and which crystals are drawn."""
+"""Ids of users, columns of tables, several files, and random subsets."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ KINDS: dict[str, Callable[[Path, dict[str, Any]], Path]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_is_kept_letter_by_letter(
-    kind: str, crystals: list[Structure], tmp_path: Path
-) -> None:
+def test_text_is_kept_unchanged(kind: str, crystals: list[Structure], tmp_path: Path) -> None:
     cif = cif_text(crystals[3])
     path = KINDS[kind](tmp_path / kind, {"id": ODD, "cif": [cif] * len(ODD)})
     assert ids(path) == ODD
@@ -72,7 +70,7 @@ def test_text_is_kept_letter_by_letter(
 
 @settings(max_examples=30)
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True))
-def test_any_text_is_kept_by_a_table(names: list[str]) -> None:
+def test_table_keeps_any_text(names: list[str]) -> None:
     import tempfile
 
     names = [name.encode("utf-8", "replace").decode() for name in names]
@@ -110,21 +108,21 @@ def test_any_text_is_kept_by_a_table(names: list[str]) -> None:
         (pa.nulls(3), ["x-0", "x-1", "x-2"]),
     ],
 )
-def test_ids_of_every_type_of_parquet(
+def test_ids_of_every_parquet_type(
     column: Any, expected: list[str], crystals: list[Structure], tmp_path: Path
 ) -> None:
     table = {"cif": [cif_text(crystals[3])] * 3, "material_id": column}
     assert ids(write_table(tmp_path / "x.parquet", table)) == expected
 
 
-def test_a_uuid_is_written_as_one(crystals: list[Structure], tmp_path: Path) -> None:
+def test_uuid_is_written_in_its_usual_form(crystals: list[Structure], tmp_path: Path) -> None:
     own = uuid.UUID(int=5)
     column = pa.array([own.bytes], pa.uuid())
     table = {"id": column, "cif": [cif_text(crystals[3])]}
     assert ids(write_table(tmp_path / "x.parquet", table)) == [str(own)]
 
 
-def test_numbers_of_json(crystals: list[Structure], tmp_path: Path) -> None:
+def test_ids_of_json_that_are_numbers(crystals: list[Structure], tmp_path: Path) -> None:
     own = [123, 123.0, 2**70, None, True, ["a"], {"$oid": "b"}, 0.25]
     table = {"id": own, "cif": [cif_text(crystals[3])] * len(own)}
     expected = ["123", "123__2", str(2**70), "x-3", "true", "x-5", "x-6", "0.25"]
@@ -134,14 +132,14 @@ def test_numbers_of_json(crystals: list[Structure], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ID", "Id", " id ", "_id", "Material ID", "material-id", "MP_ID"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_of_ids_are_found_however_they_are_written(
+def test_spelling_of_id_columns_does_not_matter(
     name: str, kind: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     table = {"note": ["x"], name: ["007"], "cif": [cif_text(crystals[3])]}
     assert ids(KINDS[kind](tmp_path / kind, table)) == ["007"]
 
 
-def test_the_order_of_the_names() -> None:
+def test_priority_of_id_columns() -> None:
     assert ID_NAMES[:2] == ("id", "material_id") and ID_NAMES[-1] == "name"
     assert len({plain_name(name) for name in ID_NAMES}) == len(ID_NAMES)
     for better, worse in itertools.pairwise(ID_NAMES):
@@ -150,7 +148,7 @@ def test_the_order_of_the_names() -> None:
     assert id_names_in(["", "Unnamed: 0", "index", "grid", "idx", "formula"]) == []
 
 
-def test_an_index_without_a_name_is_no_id(crystals: list[Structure], tmp_path: Path) -> None:
+def test_index_without_a_name_is_not_an_id(crystals: list[Structure], tmp_path: Path) -> None:
     cif = cif_text(crystals[3])
     for header in ("", "Unnamed: 0", "index"):
         path = write_rows(tmp_path / "x.csv", [header, "cif"], [["17", cif], ["18", cif]])
@@ -158,9 +156,7 @@ def test_an_index_without_a_name_is_no_id(crystals: list[Structure], tmp_path: P
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_column_of_the_ids_can_be_named(
-    kind: str, crystals: list[Structure], tmp_path: Path
-) -> None:
+def test_id_column_can_be_chosen(kind: str, crystals: list[Structure], tmp_path: Path) -> None:
     table = {"id": ["a"], "Sample No": ["b"], "cif": [cif_text(crystals[3])]}
     path = KINDS[kind](tmp_path / kind, table)
     assert ids(path, id_column="Sample No") == ids(path, id_column="sample_no") == ["b"]
@@ -168,16 +164,14 @@ def test_the_column_of_the_ids_can_be_named(
         read_samples(path, id_column="label")
 
 
-def test_formats_without_ids_refuse_a_column_of_them(
-    crystals: list[Structure], tmp_path: Path
-) -> None:
+def test_formats_without_ids_refuse_id_column(crystals: list[Structure], tmp_path: Path) -> None:
     for layout in ("cif", "cif zip", "pt"):
         path = WRITERS[layout][1](crystals, tmp_path)
         with pytest.raises(InputError, match="id_column=x is only for tables, JSON and extxyz"):
             read_samples(path, id_column="x")
 
 
-def test_a_mapping_names_its_crystals(crystals: list[Structure], tmp_path: Path) -> None:
+def test_keys_of_a_mapping_are_ids(crystals: list[Structure], tmp_path: Path) -> None:
     record = {"name": "iron", "structure": crystals[3].as_dict()}
     (tmp_path / "x.json").write_text(json.dumps({"00A": record, "1e5": record}))
     assert ids(tmp_path / "x.json") == ["00A", "1e5"]
@@ -187,8 +181,8 @@ def test_a_mapping_names_its_crystals(crystals: list[Structure], tmp_path: Path)
 # --- columns ------------------------------------------------------------------------------------
 
 
-def test_two_columns_of_one_name(crystals: list[Structure], tmp_path: Path) -> None:
-    """One line where the name is needed; read where another column is meant."""
+def test_duplicate_column_names(crystals: list[Structure], tmp_path: Path) -> None:
+    """An error if this column is needed; otherwise the file is read."""
     iron, salt = cif_text(crystals[3]), cif_text(crystals[0])
 
     def written(kind: str, names: list[str], row: list[str]) -> Path:
@@ -217,9 +211,7 @@ def test_two_columns_of_one_name(crystals: list[Structure], tmp_path: Path) -> N
         assert ids(path, id_column="key") == ["a"]
 
 
-def test_one_of_two_columns_of_one_name_holds_the_crystals(
-    crystals: list[Structure], tmp_path: Path
-) -> None:
+def test_duplicate_column_names_with_crystals(crystals: list[Structure], tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     columns = [pa.array(["a"]), pa.array([cif_text(crystals[3])]), pa.array([7])]
     parquet.write_table(pa.table(columns, ["id", "made", "made"]), path)
@@ -227,7 +219,7 @@ def test_one_of_two_columns_of_one_name_holds_the_crystals(
     assert sample.structure is not None and sample.id == "a"
 
 
-def test_a_table_names_cif_files(crystals: list[Structure], tmp_path: Path) -> None:
+def test_table_with_paths_of_cif_files(crystals: list[Structure], tmp_path: Path) -> None:
     import gzip
 
     folder = tmp_path / "table"
@@ -270,7 +262,7 @@ def test_a_table_names_cif_files(crystals: list[Structure], tmp_path: Path) -> N
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_dialects_of_csv(
+def test_csv_dialects(
     mark: str, delimiter: str, end: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     quoted = f'"{cif_text(crystals[3])}"'
@@ -286,9 +278,7 @@ def test_dialects_of_csv(
 # --- several files ------------------------------------------------------------------------------
 
 
-def test_several_files_are_read_one_after_the_other(
-    crystals: list[Structure], tmp_path: Path
-) -> None:
+def test_several_files_are_read_in_order(crystals: list[Structure], tmp_path: Path) -> None:
     table = write_rows(tmp_path / "a.csv", ["id", "cif"], [["x", cif_text(crystals[3])]] * 2)
     archive = WRITERS["cif zip"][1](crystals, tmp_path)
     alone = tmp_path / "x.cif"
@@ -313,7 +303,7 @@ def test_several_files_are_read_one_after_the_other(
         read_samples([table, tmp_path / "empty.csv"])
 
 
-def test_files_of_one_name_are_told_apart(crystals: list[Structure], tmp_path: Path) -> None:
+def test_files_of_the_same_name_get_distinct_ids(crystals: list[Structure], tmp_path: Path) -> None:
     paths = []
     for name in ("run1/gen.json", "run2/gen.json", "run2/more/gen.json"):
         path = tmp_path / name
@@ -326,14 +316,14 @@ def test_files_of_one_name_are_told_apart(crystals: list[Structure], tmp_path: P
     assert ids(paths[:1]) == ["gen-0", "gen-1"]
 
 
-# --- a draw -------------------------------------------------------------------------------------
+# --- random subsets ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_a_draw_parses_what_it_gives(
+def test_random_subset_parses_only_its_crystals(
     layout: str, crystals: list[Structure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its crystals have the ids and sources that they have among all, and no other is parsed."""
+    """The crystals keep their ids and sources, and no other crystal is parsed."""
     from novelty_metric.samples.base import Entry
 
     path = WRITERS[layout][1](crystals * 5, tmp_path)
@@ -356,7 +346,7 @@ def test_a_draw_parses_what_it_gives(
     assert ids(path, limit=2) == parsed == [sample.id for sample in every[:2]]
 
 
-def test_a_draw_is_over_all_files(crystals: list[Structure], tmp_path: Path) -> None:
+def test_random_subset_covers_all_files(crystals: list[Structure], tmp_path: Path) -> None:
     paths = []
     for number in range(5):
         path = tmp_path / f"{number}.zip"
@@ -372,8 +362,8 @@ def test_a_draw_is_over_all_files(crystals: list[Structure], tmp_path: Path) -> 
     assert len({sample.source.partition(":")[0] for sample in drawn}) > 2
 
 
-def test_bytes_of_a_stream_are_not_all_held() -> None:
-    """Going back in a compressed stream starts it anew."""
+def test_seek_in_a_compressed_stream() -> None:
+    """Seeking backwards restarts the decompression."""
     import gzip
 
     from novelty_metric.samples.source import decompressed

@@ -1,4 +1,4 @@
-"""What each model writes is read by its name, and its config is complete."""
+"""Samples of each model are read by the model's name, and each model config is complete."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def composed(*overrides: str, config_dir: Path | None = None) -> ScoreSettings:
 
 
 def read(model: str, path: Path, *overrides: str) -> list[Sample]:
-    """The samples as the command reads them."""
+    """Read samples in the same way as the command."""
     config = {**composed_for(model, *overrides), "samples": str(path)}
     return list(read_settings(ScoreSettings.from_config(config)))
 
 
 @cache
 def composed_for(model: str, *overrides: str) -> dict[str, Any]:
-    """What is composed for samples anywhere."""
+    """The composed config; `read` replaces the path of the samples."""
     config = compose_config([f"model={model}", "samples=.", "reference=aflow", *overrides])
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
@@ -72,7 +72,7 @@ def composed_for(model: str, *overrides: str) -> dict[str, Any]:
 # --- the configs -------------------------------------------------------------------------------
 
 
-def test_every_model_of_the_field_has_a_config_and_a_layout() -> None:
+def test_every_model_has_a_config_and_a_layout() -> None:
     assert set(MODELS) == set(MODEL_LAYOUTS)
     assert len(set(MODELS) - {"flowmm_relaxed", "wyckofftransformer_relaxed"}) == 18
 
@@ -96,7 +96,7 @@ def test_every_citation_is_in_the_bibliography() -> None:
         assert citation is None or f"{{{citation}," in text, name
 
 
-def test_the_model_decides_unless_the_user_does() -> None:
+def test_model_gives_defaults_that_the_user_can_override() -> None:
     assert composed("model=diffcsp").reference == "mp_20"
     assert composed("model=diffcsp", "reference=aflow").reference == "aflow"
     assert composed("model=diffcsp", "reference=x.arrow").reference == "x.arrow"
@@ -123,14 +123,14 @@ def test_the_model_decides_unless_the_user_does() -> None:
         ("no such model", "no such model"),
     ],
 )
-def test_a_model_is_known_by_the_name_its_authors_write(written: str, name: str) -> None:
+def test_model_is_found_by_the_name_of_its_authors(written: str, name: str) -> None:
     assert model_choice(written, MODELS) == name
     if name in MODELS:
         assert composed(f"model={written}", "reference=aflow").model.name == name
 
 
-def test_a_model_of_ones_own_is_one_file(tmp_path: Path) -> None:
-    """Other names for the arrays, radians, nm, Cartesian: all in a YAML."""
+def test_model_of_the_user_needs_one_file(tmp_path: Path) -> None:
+    """One YAML sets the names of arrays, the unit of lengths, and Cartesian coordinates."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text(
         "name: mine\nreference: /data/mine.arrow\nrelax_samples: false\nsamples: out/mine.pt\n"
@@ -178,13 +178,15 @@ def test_a_model_of_ones_own_is_one_file(tmp_path: Path) -> None:
         ({"title": "X"}, "model.name is None; it must be text"),
     ],
 )
-def test_a_config_that_can_not_be_used_is_one_line(content: dict[str, Any], said: str) -> None:
+def test_invalid_config_is_one_clear_error(content: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as caught:
         ModelSettings.from_config(content)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_samples_by_the_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_placeholder_for_the_name_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("diffcsp/a.pt", "flowmm/b.csv", "flowmm/c.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -203,7 +205,7 @@ def test_samples_by_the_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         sample_paths("{model}/*.cif", "flowmm")
 
 
-# --- what is written is read back --------------------------------------------------------------
+# --- round trip --------------------------------------------------------------------------------
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 PEROVSKITE = Structure(
@@ -215,14 +217,14 @@ RUTILE = Structure.from_spacegroup(
     "P4_2/mnm", Lattice.tetragonal(4.594, 2.959), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
 )
 CONVENTIONAL = SALT * (2, 5, 1)
-"""80 atoms, as DiffCSP++'s conventional cells have."""
+"""80 atoms, like the conventional cells of DiffCSP++."""
 
 ELEMENTS = [Element.from_Z(z) for z in range(1, 95)]
 
 
 @st.composite
 def structures(draw: st.DrawFn) -> Structure:
-    """A known crystal, or 1 to 5 sites in any cell, no two within 0.8 Å."""
+    """A known crystal, or 1 to 5 sites in a random cell with distances above 0.8 Å."""
     known = draw(st.sampled_from([SALT, PEROVSKITE, RUTILE, None, None, None]))
     if known is not None:
         return known.copy()
@@ -239,7 +241,7 @@ def structures(draw: st.DrawFn) -> Structure:
 
 
 def assert_equal(sample: Sample, written: Structure) -> None:
-    """The matcher of pymatgen finds them equal at its tolerances and at much tighter ones."""
+    """The matcher of pymatgen accepts them with its defaults and with much tighter tolerances."""
     assert sample.structure is not None, sample.error
     crystal = clean(sample.structure)
     assert StructureMatcher().fit(crystal, written)
@@ -253,7 +255,7 @@ def assert_equal(sample: Sample, written: Structure) -> None:
 @example(written=[Structure(Lattice.from_parameters(3, 3, 3, 65, 65, 66), ["H"], [[0, 0, 0]])])
 @example(written=[Structure(Lattice.from_parameters(3, 3, 3, 65, 66, 67), ["H"], [[0, 0, 0]])])
 @given(written=st.lists(structures(), min_size=1, max_size=3))
-def test_what_a_model_writes_is_read_back(
+def test_files_of_models_are_read_back(
     model: str, writer: Writer, written: list[Structure]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -266,12 +268,12 @@ def test_what_a_model_writes_is_read_back(
 
 
 @pytest.mark.parametrize(("model", "writer"), CASES, ids=IDS)
-def test_nothing_published_is_implausible(model: str, writer: Writer, tmp_path: Path) -> None:
+def test_files_of_models_are_plausible(model: str, writer: Writer, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples = read(model, writer([SALT, PEROVSKITE, RUTILE], tmp_path))
     found = implausible((sample.structure, sample.error) for sample in samples)
-    expected = 1 if model == "crystallm" else 0  # half of its CIFs are cut off
+    expected = 1 if model == "crystallm" else 0  # half of its CIFs are truncated
     assert len(found) == expected
 
 
@@ -284,7 +286,7 @@ def test_conventional_cells_of_80_atoms(writer: Writer, tmp_path: Path) -> None:
     assert_equal(samples[0], CONVENTIONAL)
 
 
-def test_evaluations_follow_one_another(tmp_path: Path) -> None:
+def test_evaluations_are_concatenated(tmp_path: Path) -> None:
     import torch
 
     first, second = flat([SALT, RUTILE]), flat([SALT, RUTILE])
@@ -307,10 +309,10 @@ def test_flowmm_evaluations_of_different_lengths(tmp_path: Path) -> None:
     assert [len(sample.structure or ()) for sample in samples] == [8, 8, 6, 5]
 
 
-# --- what goes wrong in a model's own way ------------------------------------------------------
+# --- faults that are typical of a model --------------------------------------------------------
 
 
-def test_adits_dummy_cells_are_rows(tmp_path: Path) -> None:
+def test_dummy_cells_of_adit_are_rows(tmp_path: Path) -> None:
     from ase import Atoms
 
     for index, crystal in enumerate([SALT, RUTILE]):
@@ -326,7 +328,7 @@ def test_adits_dummy_cells_are_rows(tmp_path: Path) -> None:
         assert sample.error.startswith("a dummy cell of 100 Å sides with element number 0")
 
 
-def test_crystallms_malformed_cifs_are_rows(tmp_path: Path) -> None:
+def test_malformed_cifs_of_crystallm_are_rows(tmp_path: Path) -> None:
     from model_layouts import crystallm
 
     samples = read("crystallm", crystallm([SALT, RUTILE], tmp_path))
@@ -335,15 +337,15 @@ def test_crystallms_malformed_cifs_are_rows(tmp_path: Path) -> None:
     assert len(samples[0].structure or ()) == 8
 
 
-def test_a_cif_without_its_operations_is_refused(tmp_path: Path) -> None:
-    """What CrystaLLM's network writes, before its postprocessing puts the operations in."""
+def test_cif_without_operations_is_refused(tmp_path: Path) -> None:
+    """CrystaLLM's network writes such CIFs; its postprocessing adds the operations."""
     text = cif(RUTILE, symprec=0.01)
     start = text.index("loop_\n _symmetry_equiv_pos_site_id")
     end = text.index("loop_", start + 1)
     loop = "loop_\n _symmetry_equiv_pos_site_id\n _symmetry_equiv_pos_as_xyz\n  1  'x, y, z'\n"
     (tmp_path / "raw.cif").write_text(text[:start] + loop + text[end:])
     (tmp_path / "whole.cif").write_text(text)
-    # All atoms listed, and the group's name beside them: nothing is missing.
+    # All atoms are listed, so the name of the space group is enough.
     listed = cif(RUTILE).replace("'P 1'", "P4_2/mnm")
     (tmp_path / "listed.cif").write_text(listed)
     lines = [line for line in listed.splitlines() if "formula" not in line]
@@ -354,7 +356,7 @@ def test_a_cif_without_its_operations_is_refused(tmp_path: Path) -> None:
         assert len(samples[name].structure or ()) == 6
 
 
-def test_crystalites_tokens_that_are_no_crystal(tmp_path: Path) -> None:
+def test_invalid_tokens_of_crystalite(tmp_path: Path) -> None:
     items = [crystalite_tokens(crystal, 8) for crystal in [SALT, RUTILE, PEROVSKITE, RUTILE, SALT]]
     items[1]["Y1"][4] = 1.02
     items[2]["A0"][0] = 0
@@ -373,7 +375,7 @@ def test_crystalites_tokens_that_are_no_crystal(tmp_path: Path) -> None:
         read("crystalite", saved(items, tmp_path / "samples.pt"))
 
 
-def test_omatgs_interrupted_run_harms_one_frame(tmp_path: Path) -> None:
+def test_interrupted_run_of_omatg_affects_one_frame(tmp_path: Path) -> None:
     path = extxyz([SALT, RUTILE], tmp_path / "generated.xyz")
     path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
     extxyz([PEROVSKITE], path, append=True)
@@ -382,7 +384,7 @@ def test_omatgs_interrupted_run_harms_one_frame(tmp_path: Path) -> None:
     assert samples[1].error == "ends after 4 of 6 atoms"
 
 
-def test_the_text_of_a_language_model_may_follow_its_prompt(tmp_path: Path) -> None:
+def test_text_of_a_language_model_may_contain_the_prompt(tmp_path: Path) -> None:
     from model_layouts import PROMPT, text_form
 
     rows = [PROMPT + text_form(SALT), text_form(RUTILE), "No crystal here.\n1 2 3\n90 90 90\nLi"]
@@ -390,7 +392,7 @@ def test_the_text_of_a_language_model_may_follow_its_prompt(tmp_path: Path) -> N
     assert [len(sample.structure or ()) for sample in samples] == [8, 6, 0]
 
 
-def test_a_literal_is_bounded(tmp_path: Path) -> None:
+def test_size_of_a_literal_is_limited(tmp_path: Path) -> None:
     deep = "{'lattice': " + "[" * 200 + "]" * 200 + ", 'sites': []}"
     long = "{'lattice': '" + "x" * 5_000_001 + "', 'sites': []}"
     calls = "{'lattice': __import__('os').getcwd(), 'sites': []}"
@@ -417,37 +419,37 @@ def crystals() -> list[Structure]:
     ]
 
 
-def oddities(model: str, path: Path, *overrides: str) -> list[str]:
+def plausibility_warnings(model: str, path: Path, *overrides: str) -> list[str]:
     samples = read(model, path, *overrides)
     return implausible((sample.structure, sample.error) for sample in samples)
 
 
-def test_units_can_be_said_and_are_never_mistaken_in_silence(tmp_path: Path) -> None:
+def test_units_can_be_set_and_wrong_units_are_reported(tmp_path: Path) -> None:
     import torch
 
     arrays = flat(crystals())
     path = tmp_path / "eval_gen.pt"
-    assert oddities("diffcsp", saved(arrays, path)) == []
+    assert plausibility_warnings("diffcsp", saved(arrays, path)) == []
     radians = {**arrays, "angles": torch.deg2rad(arrays["angles"])}
     with pytest.raises(InputError, match="look like radians"):
         read("diffcsp", saved(radians, path))
-    assert oddities("diffcsp", path, "model.arrays.angles=radians") == []
+    assert plausibility_warnings("diffcsp", path, "model.arrays.angles=radians") == []
     with pytest.raises(InputError, match="cannot be radians"):
         read("diffcsp", saved(arrays, path), "model.arrays.angles=radians")
     for unit, factor in (("nm", 0.1), ("bohr", 1 / 0.529177210544)):
         saved({**arrays, "lengths": arrays["lengths"] * factor}, path)
-        (line,) = oddities("diffcsp", path)
+        (line,) = plausibility_warnings("diffcsp", path)
         assert "the volume per atom is" in line
-        assert oddities("diffcsp", path, f"model.arrays.lengths={unit}") == []
+        assert plausibility_warnings("diffcsp", path, f"model.arrays.lengths={unit}") == []
         for sample, crystal in zip(
             read("diffcsp", path, f"model.arrays.lengths={unit}"), crystals(), strict=True
         ):
             assert_equal(sample, crystal)
     cartesian = torch.tensor(np.concatenate([c.cart_coords for c in crystals()])).float()
     saved({**arrays, "frac_coords": cartesian, "lattices": lattices(crystals())}, path)
-    (line,) = oddities("diffcsp", path)
+    (line,) = plausibility_warnings("diffcsp", path)
     assert "Cartesian coordinates were read as fractional" in line
-    assert oddities("diffcsp", path, "model.arrays.coordinates=cartesian") == []
+    assert plausibility_warnings("diffcsp", path, "model.arrays.coordinates=cartesian") == []
     with pytest.raises(InputError, match="Cartesian coordinates need the cell vectors"):
         read("diffcsp", saved(arrays, path), "model.arrays.coordinates=cartesian")
 
@@ -458,7 +460,7 @@ def test_radians_and_cartesian_coordinates_of_cifs(tmp_path: Path) -> None:
         for angle in crystal.lattice.angles:
             text = text.replace(f"{angle:.8f}", f"{np.radians(angle):.8f}")
         (tmp_path / f"gen_{index}.cif").write_text(text)
-    found = oddities("mattergen", tmp_path)
+    found = plausibility_warnings("mattergen", tmp_path)
     assert any("radians were read as degrees" in line or "can't be used" in line for line in found)
     for index, crystal in enumerate(crystals()):
         wrong = Structure(crystal.lattice, crystal.species, crystal.cart_coords)
@@ -470,23 +472,25 @@ def test_radians_and_cartesian_coordinates_of_cifs(tmp_path: Path) -> None:
         ]
         lines[-len(wrong) :] = written
         (tmp_path / f"gen_{index}.cif").write_text("\n".join(lines) + "\n")
-    (line,) = oddities("mattergen", tmp_path)
+    (line,) = plausibility_warnings("mattergen", tmp_path)
     assert "Cartesian coordinates were read as fractional" in line
 
 
-def test_fractions_read_as_positions(tmp_path: Path) -> None:
+def test_fractional_coordinates_read_as_cartesian(tmp_path: Path) -> None:
     wrong = [
         Structure(c.lattice, c.species, c.frac_coords, coords_are_cartesian=True)
         for c in crystals()
     ]
-    found = oddities("mattergen", extxyz(wrong, tmp_path / "generated_crystals.extxyz"))
+    found = plausibility_warnings(
+        "mattergen", extxyz(wrong, tmp_path / "generated_crystals.extxyz")
+    )
     assert any("fractional coordinates were read as Cartesian" in line for line in found)
 
 
-def test_samples_that_fail_are_told(tmp_path: Path) -> None:
+def test_failed_samples_are_reported(tmp_path: Path) -> None:
     from model_layouts import crystallm
 
-    (line,) = oddities("crystallm", crystallm(crystals(), tmp_path))
+    (line,) = plausibility_warnings("crystallm", crystallm(crystals(), tmp_path))
     assert line.startswith("4 of 8 samples can't be used; most often (")
 
 
@@ -495,7 +499,7 @@ def shuffled(structure: Structure, seed: int) -> Structure:
     return Structure(structure.lattice, structure.species, coordinates)
 
 
-def test_atoms_at_random_are_told() -> None:
+def test_random_atoms_are_reported() -> None:
     (line,) = implausible((shuffled(CONVENTIONAL, seed), None) for seed in range(20))
     assert "of 20 samples have atoms nearer than 0.7 Å: the cells or the coordinates are" in line
 
@@ -519,7 +523,7 @@ def generated(shared_data: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
-def test_published_samples_are_read_by_the_models_name(model: str, generated: Path) -> None:
+def test_published_samples_are_read_and_plausible(model: str, generated: Path) -> None:
     name, _ = PUBLISHED[model]
     samples = read(model, generated / name, "limit=100")
     assert len(samples) == 100 and all(sample.structure for sample in samples)
@@ -541,14 +545,14 @@ def test_wyckoff_genes_are_refused_with_a_hint(generated: Path) -> None:
         read("wyckofftransformer", path)
 
 
-def test_configs_lie_where_they_are_looked_for() -> None:
+def test_config_folder_contains_all_models() -> None:
     assert {path.stem for path in (config_folder() / "model").glob("*.yaml")} == set(MODELS)
 
 
-# --- what may be in a .pt ----------------------------------------------------------------------
+# --- content of .pt files -----------------------------------------------------------------------
 
 
-def test_numpy_arrays_and_what_models_keep_beside_them_are_read(tmp_path: Path) -> None:
+def test_numpy_arrays_and_other_content_of_pt_files(tmp_path: Path) -> None:
     arrays = {key: array.numpy() for key, array in flat([SALT, RUTILE]).items()}
     arrays["frac_coords"] = np.asfortranarray(arrays["frac_coords"].astype(">f8"))
     extra = {
@@ -564,12 +568,12 @@ def test_numpy_arrays_and_what_models_keep_beside_them_are_read(tmp_path: Path) 
         read("diffcsp", saved(objects, path))
 
 
-def test_a_type_that_lies_about_its_numbers_is_not_believed(tmp_path: Path) -> None:
-    """NumPy would take these numbers for addresses of objects."""
+def test_wrong_dtype_in_a_pickle_is_refused(tmp_path: Path) -> None:
+    """NumPy would interpret these numbers as addresses of objects."""
 
-    class Lying:
+    class WrongDtype:
         def __reduce__(self) -> tuple[Any, ...]:
-            state = (3, "<", None, None, None, -1, -1, 63)  # every flag, references among them
+            state = (3, "<", None, None, None, -1, -1, 63)  # all flags, also the one for references
             return (np.dtype, ("f8", False, True), state)
 
     class Array:
@@ -577,14 +581,14 @@ def test_a_type_that_lies_about_its_numbers_is_not_believed(tmp_path: Path) -> N
             build = np.zeros(1).__reduce__()[0]
             assert callable(build)
             raw = np.full((2, 3), 4.0).tobytes()
-            return (build, (np.ndarray, (0,), b"b"), (1, (2, 3), Lying(), False, raw))
+            return (build, (np.ndarray, (0,), b"b"), (1, (2, 3), WrongDtype(), False, raw))
 
     path = saved({**flat([SALT, RUTILE]), "lengths": Array()}, tmp_path / "x.pt")
     samples = read("diffcsp", path)
     assert all(sample.structure.lattice.a == 4.0 for sample in samples if sample.structure)
 
 
-def test_a_batch_of_pytorch_geometric_needs_no_pytorch_geometric(tmp_path: Path) -> None:
+def test_pytorch_geometric_batch_is_read_without_that_package(tmp_path: Path) -> None:
     from model_layouts import cdvae_reconstruction
 
     path = cdvae_reconstruction([SALT, RUTILE], tmp_path)
@@ -595,8 +599,8 @@ def test_a_batch_of_pytorch_geometric_needs_no_pytorch_geometric(tmp_path: Path)
     assert not any(name.startswith("torch_geometric") for name in set(sys.modules) - before)
 
 
-class Runs:
-    """An object whose unpickling makes a folder."""
+class WritesOnUnpickling:
+    """Create a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -606,19 +610,19 @@ class Runs:
 
 
 @pytest.mark.parametrize("where", ["namespace", "batch", "array", "tokens"])
-def test_what_is_allowed_hides_nothing_that_runs(where: str, tmp_path: Path) -> None:
+def test_allowed_classes_cannot_hide_code(where: str, tmp_path: Path) -> None:
     mark = tmp_path / "it_ran"
     arrays: Any = flat([SALT])
     if where == "namespace":
-        arrays["eval_setting"] = argparse.Namespace(run=Runs(mark))
+        arrays["eval_setting"] = argparse.Namespace(run=WritesOnUnpickling(mark))
     elif where == "array":
-        arrays["kept"] = np.array([Runs(mark)], dtype=object)
+        arrays["kept"] = np.array([WritesOnUnpickling(mark)], dtype=object)
     elif where == "batch":
         with geometric() as (data, batch):
-            arrays["input_data_batch"] = batch._from(data(run=Runs(mark)))
+            arrays["input_data_batch"] = batch._from(data(run=WritesOnUnpickling(mark)))
             path = saved(arrays, tmp_path / "x.pt")
     else:
-        arrays = [{**crystalite_tokens(SALT, 8), "run": Runs(mark)}]
+        arrays = [{**crystalite_tokens(SALT, 8), "run": WritesOnUnpickling(mark)}]
     if where != "batch":
         path = saved(arrays, tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"an object of \w+\.mkdir, .*allow_pickle=true"):

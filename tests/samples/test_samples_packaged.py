@@ -1,4 +1,4 @@
-"""The packaged sample holds the crystals that its names say."""
+"""The packaged sample contains the crystals that its ids name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_sample.py"
 
 @pytest.fixture(scope="module")
 def script() -> dict[str, Any]:
-    """What `scripts/make_sample.py` defines."""
+    """The names that `scripts/make_sample.py` defines."""
     return runpy.run_path(str(SCRIPT))
 
 
-def test_formulas_cells_groups_and_bonds_of_the_packaged_sample(script: dict[str, Any]) -> None:
+def test_formulas_cells_space_groups_and_bonds_of_the_packaged_sample(
+    script: dict[str, Any],
+) -> None:
     samples = list(read_samples(packaged_samples_path()))
     assert [sample.id for sample in samples] == [*script["EXPECTED"], "broken-half-a-file"]
     for sample in samples[:-1]:
@@ -40,13 +42,13 @@ def test_formulas_cells_groups_and_bonds_of_the_packaged_sample(script: dict[str
 
 
 @pytest.mark.slow
-def test_the_script_makes_the_packaged_sample(script: dict[str, Any]) -> None:
+def test_script_makes_the_packaged_sample(script: dict[str, Any]) -> None:
     made = script["crystals"]()
     for sample in read_samples(packaged_samples_path()):
         if sample.structure is not None:
             crystal = made.pop(sample.id)
             assert crystal.composition == sample.structure.composition, sample.id
-            # A CIF has its atoms in another order.
+            # The order of atoms in a CIF differs.
             wanted, found = (
                 np.sort(s.distance_matrix, axis=None) for s in (crystal, sample.structure)
             )
@@ -58,7 +60,7 @@ def test_the_script_makes_the_packaged_sample(script: dict[str, Any]) -> None:
     ("name", "crystal", "problem"),
     [
         (
-            "swap-ordered-fluorite-LiYF4",  # Li and Y where the other origin choice has them
+            "swap-ordered-fluorite-LiYF4",  # Li and Y at the positions of the other origin choice
             (
                 "I4_1/a",
                 (5.17, 10.74),
@@ -68,7 +70,7 @@ def test_the_script_makes_the_packaged_sample(script: dict[str, Any]) -> None:
             r"its cell holds Li8 Y8 F16, not Li4 Y4 F16",
         ),
         (
-            "other-CsNiCl3-type-CsMgCl3",  # Cs between three Cl, in the wrong one of two planes
+            "other-CsNiCl3-type-CsMgCl3",  # Cs between three Cl, in the wrong plane
             (
                 "P6_3/mmc",
                 (7.27, 6.19),
@@ -84,7 +86,7 @@ def test_the_script_makes_the_packaged_sample(script: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_a_wrong_crystal_is_not_packaged(
+def test_wrong_crystal_is_refused(
     script: dict[str, Any], name: str, crystal: tuple[Any, ...], problem: str
 ) -> None:
     made = script["compound"](script["Textbook"](*crystal, cell="", shells={}))

@@ -1,4 +1,4 @@
-"""Files that published models wrote."""
+"""Published files of models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAST = [name for name in FILES if "zip" not in name and "flowmm" not in name]
 
 
 def check_whole_file(path: Path, format_name: str, n_crystals: int) -> None:
-    """Every crystal is read, fit to be scored, and has an id of its own."""
+    """Every crystal is read, passes `clean`, and has a unique id."""
     assert detect_format(path) == format_name
     assert count_hint(path) in (None, n_crystals)
     ids = set()
@@ -57,7 +57,7 @@ def test_mp_20_is_read(name: str, n_crystals: int, shared_data: Path) -> None:
     check_whole_file(shared_data / "mp_20" / f"{name}.parquet", "parquet", n_crystals)
 
 
-def test_mp_20_keeps_its_ids_and_pymatgens_reading(shared_data: Path) -> None:
+def test_mp_20_keeps_its_ids_and_agrees_with_pymatgen(shared_data: Path) -> None:
     from pyarrow import parquet
 
     path = shared_data / "mp_20" / "val.parquet"
@@ -78,14 +78,14 @@ def test_genes_are_refused(shared_data: Path) -> None:
         read_samples(path)
 
 
-def test_energies_above_hull_are_no_crystals(shared_data: Path) -> None:
+def test_energies_above_hull_are_not_crystals(shared_data: Path) -> None:
     for path in sorted((shared_data / "generated").glob("*/*.ehull.csv.gz")):
         with pytest.raises(InputError, match=r"the columns are .*chgnet_ehull"):
             read_samples(path)
 
 
 def compare_mattergen(folder: Path, n_crystals: int) -> None:
-    """Both of MatterGen's files hold the same crystals in the same order."""
+    """Both files of MatterGen contain the same crystals in the same order."""
     first = read_samples(folder / "generated_crystals.extxyz")
     second = read_samples(folder / "generated_crystals_cif.zip")
     matcher = StructureMatcher(primitive_cell=False, scale=False)
@@ -104,17 +104,17 @@ def compare_mattergen(folder: Path, n_crystals: int) -> None:
     assert n_compared == n_crystals
 
 
-def test_mattergens_two_files_agree(shared_data: Path) -> None:
+def test_both_files_of_mattergen_agree(shared_data: Path) -> None:
     compare_mattergen(shared_data / "generated" / "mattergen", 200)
 
 
 @pytest.mark.slow
-def test_all_of_mattergens_two_files_agree(shared_data: Path) -> None:
+def test_both_files_of_mattergen_agree_completely(shared_data: Path) -> None:
     compare_mattergen(shared_data / "generated" / "mattergen", 2_048)
 
 
-def test_small_files_that_failed(shared_data: Path) -> None:
-    """Ids like numbers, a stress of six numbers, a sparse tensor, two columns of one name."""
+def test_small_files_from_reports_of_faults(shared_data: Path) -> None:
+    """Numeric ids, a stress of six numbers, a sparse tensor, duplicate column names."""
     cases = shared_data.parent / "cases"
     expected = {
         "ids_like_numbers.extxyz": [("4e1234", "Na1 Cl1"), ("9e9999", "Sn1")],

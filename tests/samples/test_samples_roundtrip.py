@@ -1,4 +1,4 @@
-"""What is written in a model's layout is read back as the same crystal."""
+"""Files in a model's layout are read back as the same crystals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELEMENTS = [Element.from_Z(z) for z in range(1, 95)]
 
 @st.composite
 def structures(draw: st.DrawFn) -> Structure:
-    """A crystal of 1 to 6 sites in any cell, no two sites within 0.5 Å."""
+    """A crystal of 1 to 6 sites in a random cell, with distances above 0.5 Å."""
     lengths = [draw(st.floats(2.5, 30)) for _ in range(3)]
     angles = [draw(st.floats(60, 118)) for _ in range(3)]
     lattice = Lattice.from_parameters(*lengths, *angles)
@@ -36,7 +36,7 @@ def structures(draw: st.DrawFn) -> Structure:
 
 
 def assert_same(read: Structure | None, written: Structure) -> None:
-    """Equal cells, and every written site found once, with its element, among those read."""
+    """Equal cells, and a one-to-one match of sites with the same elements."""
     assert read is not None
     np.testing.assert_allclose(read.lattice.parameters, written.lattice.parameters, atol=2e-5)
     assert read.composition == written.composition
@@ -44,7 +44,7 @@ def assert_same(read: Structure | None, written: Structure) -> None:
     for site in written:
         difference = read.frac_coords[left] - site.frac_coords
         difference -= np.round(difference)
-        # pymatgen's CIF parser takes a coordinate within 1e-4 of a third for the third.
+        # pymatgen's CIF parser rounds coordinates within 1e-4 of a third to the third.
         near = np.abs(difference).max(axis=1) < 2e-4
         same = [k for k, i in enumerate(left) if near[k] and read[i].specie == site.specie]
         assert len(same) == 1
@@ -55,11 +55,11 @@ def assert_same(read: Structure | None, written: Structure) -> None:
 @pytest.mark.parametrize("layout", WRITERS)
 @settings(max_examples=12)
 @given(written=st.lists(structures(), min_size=1, max_size=3))
-def test_every_layout_gives_back_the_crystals(layout: str, written: list[Structure]) -> None:
+def test_every_layout_is_read_back(layout: str, written: list[Structure]) -> None:
     name, write = WRITERS[layout]
     with tempfile.TemporaryDirectory() as folder:
         path = write(written, Path(folder))
-        # One JSON line is JSON; the two are read alike.
+        # A file of one JSON line is JSON; both are read in the same way.
         assert detect_format(path) == name or (name, len(written)) == ("jsonl", 1)
         samples = list(read_samples(path))
         assert [sample.error for sample in samples] == [None] * len(written)
@@ -70,7 +70,7 @@ def test_every_layout_gives_back_the_crystals(layout: str, written: list[Structu
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_ids_and_sources_tell_file_and_position(
+def test_ids_and_sources_contain_file_and_position(
     layout: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     path = WRITERS[layout][1](crystals, tmp_path)
@@ -94,7 +94,7 @@ def test_limit_and_count(layout: str, crystals: list[Structure], tmp_path: Path)
         assert count_hint(path, limit=2) == 2
 
 
-def test_a_name_does_not_decide(crystals: list[Structure], tmp_path: Path) -> None:
+def test_file_name_does_not_determine_the_format(crystals: list[Structure], tmp_path: Path) -> None:
     for layout, (name, write) in WRITERS.items():
         if name == "cif_folder":
             continue
@@ -105,7 +105,7 @@ def test_a_name_does_not_decide(crystals: list[Structure], tmp_path: Path) -> No
         assert sum(sample.structure is not None for sample in read_samples(path)) == len(crystals)
 
 
-def test_every_format_is_written_by_a_test() -> None:
+def test_every_format_has_a_writer_here() -> None:
     assert {name for name, _ in WRITERS.values()} == set(FORMATS)
     assert all(entry.description and "\n" not in entry.description for entry in FORMATS.values())
 

@@ -1,4 +1,4 @@
-"""Crystals that can't be read are rows with a reason, and the others are still read."""
+"""Unreadable crystals are rows with a reason, and all others are still read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GOOD = "Li Li1 0 0 0 1\nO O1 .5 .5 .5 1"
 
 
 def outcome(samples: list[Sample]) -> list[str]:
-    """Formula of what was read, error of what was not."""
+    """Formula of each crystal that was read, error of each other one."""
     for sample in samples:
         assert (sample.structure is None) == (sample.error is not None)
         assert "\n" not in (sample.error or "")
@@ -72,7 +72,7 @@ def outcome(samples: list[Sample]) -> list[str]:
         ("", "a loop_ without columns or values"),
     ],
 )
-def test_a_cif_that_can_not_be_read_is_a_row(sites: str, reason: str, tmp_path: Path) -> None:
+def test_unreadable_cif_is_a_row(sites: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "two.cif"
     path.write_text(CIF.format(sites) + CIF.format(GOOD))
     with warnings.catch_warnings():
@@ -83,7 +83,7 @@ def test_a_cif_that_can_not_be_read_is_a_row(sites: str, reason: str, tmp_path: 
     assert formula == "Li1O1"
 
 
-def test_a_cif_without_cell_or_sites_is_a_row(tmp_path: Path) -> None:
+def test_cif_without_cell_or_sites_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "x.cif"
     path.write_text("data_global\n_journal_year 2020\n" + CIF.format(GOOD))
     assert outcome(list(read_samples(path))) == ["CIF: no cell and no atoms", "Li1O1"]
@@ -104,7 +104,7 @@ def test_deuterium_partial_occupancy_and_charges_are_read(tmp_path: Path) -> Non
     assert clean(ions.structure).formula == "Fe1 O1"
 
 
-def test_the_structure_is_the_one_of_from_str(crystals: list[Structure], tmp_path: Path) -> None:
+def test_structure_agrees_with_from_str(crystals: list[Structure], tmp_path: Path) -> None:
     symmetrised = crystals[0].to(fmt="cif", symprec=0.01)
     for text in [*map(cif_text, crystals), symmetrised, CIF.format(GOOD)]:
         (tmp_path / "one.cif").write_text(text)
@@ -116,7 +116,7 @@ def test_the_structure_is_the_one_of_from_str(crystals: list[Structure], tmp_pat
         assert (sample.structure.frac_coords == expected.frac_coords).all()
 
 
-def test_a_lone_rubbish_cif_is_a_row(tmp_path: Path) -> None:
+def test_single_invalid_cif_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "a.cif").write_text("the model wrote this\n")
     (tmp_path / "b.cif").write_text("")
     assert outcome(list(read_samples(tmp_path))) == ["not a CIF: there is no data_ line", "empty"]
@@ -126,7 +126,7 @@ def test_a_lone_rubbish_cif_is_a_row(tmp_path: Path) -> None:
 # --- folders and archives ----------------------------------------------------------------------
 
 
-def test_a_folder_is_in_natural_order(tmp_path: Path) -> None:
+def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     names = ["gen_10.cif", "gen_2.cif", "gen_1.CIF", "more/gen_3.cif", "b.cif"]
     hidden = [".hidden.cif", ".git/gen_7.cif", "__MACOSX/._gen_1.cif", "notes.txt", "x.extxyz"]
     for name in names + hidden:
@@ -141,7 +141,7 @@ def test_a_folder_is_in_natural_order(tmp_path: Path) -> None:
     assert samples[-1].source == f"{tmp_path.name}:more/gen_3.cif"
 
 
-def test_files_of_a_tree_have_their_paths_as_ids(tmp_path: Path) -> None:
+def test_ids_of_nested_files_are_their_paths(tmp_path: Path) -> None:
     trees = {
         ("a/gen_0.cif", "b/gen_0.cif", "c/d/gen_0.cif"): ["a/gen_0", "b/gen_0", "c/d/gen_0"],
         ("out/gen_0.cif", "out/gen_1.cif"): ["gen_0", "gen_1"],
@@ -163,7 +163,7 @@ def test_files_of_a_tree_have_their_paths_as_ids(tmp_path: Path) -> None:
             assert outcome(samples) == ["Li1O1"] * len(ids)
 
 
-def test_equal_ids_are_told_apart(tmp_path: Path) -> None:
+def test_equal_ids_become_distinct(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("gen_0.cif", "gen_0.CIF", "gen_0__2.cif", "gen_0.cif.gz"):
@@ -173,9 +173,7 @@ def test_equal_ids_are_told_apart(tmp_path: Path) -> None:
         assert ids == ["gen_0", "gen_0__2", "gen_0__2__2", "gen_0__3"]
 
 
-def test_members_that_can_not_be_read_are_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_members_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.zip"
     good = CIF.format(GOOD)
     link = zipfile.ZipInfo("link.cif")
@@ -204,29 +202,29 @@ def test_members_that_can_not_be_read_are_rows(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.zip"]
 
 
-def test_a_member_without_a_name_harms_no_other(tmp_path: Path) -> None:
+def test_member_without_a_name_does_not_affect_others(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.cif", CIF.format(GOOD))
         archive.writestr("?b.cif", CIF.format(GOOD))
-    # What reads the directory of the archive ends a name at a NUL.
+    # zipfile truncates a name at a NUL character.
     path.write_bytes(path.read_bytes().replace(b"?b.cif", b"\0b.cif"))
     assert [sample.id for sample in read_samples(path)] == ["a"]
 
 
-def test_an_encrypted_member_is_a_row(tmp_path: Path) -> None:
+def test_encrypted_member_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.cif", CIF.format(GOOD))
     data = bytearray(path.read_bytes())
-    data[6] |= 1  # the flag of encryption, in the local header and in the directory
+    data[6] |= 1  # the encryption flag, in the local header and in the directory
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(bytes(data))
     (error,) = outcome(list(read_samples(path)))
     assert "encrypted" in error
 
 
-def test_links_and_foreign_members_of_a_tar(tmp_path: Path) -> None:
+def test_links_and_other_members_of_a_tar(tmp_path: Path) -> None:
     path = tmp_path / "x.tar.gz"
     good = CIF.format(GOOD).encode()
     with tarfile.open(path, "w:gz") as archive:
@@ -259,7 +257,7 @@ def test_links_and_foreign_members_of_a_tar(tmp_path: Path) -> None:
     assert samples[1].error == samples[2].error == "a link, not followed"
 
 
-def test_a_member_has_a_bound() -> None:
+def test_size_of_a_member_is_limited() -> None:
     assert MAX_MEMBER_BYTES == 50_000_000
     endless = io.BytesIO(b"0" * (MAX_MEMBER_BYTES + 1))
     (entry,) = members.member_entries("a", "a.cif", lambda: endless, ())
@@ -273,7 +271,7 @@ FRAME = '2\nLattice="3 0 0 0 3 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T 
 ATOMS = "Li 0 0 0\nO 1.5 1.5 2.0\n"
 
 
-def test_a_damaged_frame_harms_no_other(tmp_path: Path) -> None:
+def test_damaged_frame_does_not_affect_others(tmp_path: Path) -> None:
     path = tmp_path / "x.extxyz"
     frames = {
         "no number": "two\n",
@@ -359,7 +357,7 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
     assert samples[3].source == "x.csv:row 3"
 
 
-def test_a_table_cut_short_ends_with_a_row(tmp_path: Path) -> None:
+def test_truncated_table_ends_with_a_row(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "x.csv", ["cif"], [[CIF.format(GOOD)]] * 2)
     path.write_text(path.read_text()[:-20])
     assert outcome(list(read_samples(path))) == [
@@ -368,7 +366,7 @@ def test_a_table_cut_short_ends_with_a_row(tmp_path: Path) -> None:
     ]
 
 
-def test_which_column(tmp_path: Path) -> None:
+def test_choice_of_the_column(tmp_path: Path) -> None:
     lithium, sodium = CIF.format(GOOD), CIF.format(GOOD.replace("Li", "Na"))
     path = tmp_path / "x.csv"
 
@@ -462,8 +460,8 @@ def test_values_of_json(crystals: list[Structure], tmp_path: Path) -> None:
     assert outcome(list(read_samples(lines)))[-1].startswith("not JSON (")
 
 
-def test_a_structure_names_no_module(tmp_path: Path, crystals: list[Structure]) -> None:
-    """Pymatgen would import what a site property calls its module."""
+def test_structure_imports_no_module(tmp_path: Path, crystals: list[Structure]) -> None:
+    """Otherwise pymatgen would import the module that a site property names."""
     data = crystals[3].as_dict()
     data["sites"][0]["properties"] = {"magmom": {"@module": "antigravity", "@class": "x"}}
     data["sites"][0]["species"][0]["oxidation_state"] = 2
@@ -482,10 +480,10 @@ def test_mixed_sites_of_json(tmp_path: Path) -> None:
     assert sample.structure == mixed
 
 
-# --- A draw --------------------------------------------------------------------------------------
+# --- random subsets ------------------------------------------------------------------------------
 
 
-def test_a_draw_is_of_all_and_repeats_itself(tmp_path: Path) -> None:
+def test_random_subset_is_reproducible(tmp_path: Path) -> None:
     path = tmp_path / "many.cif"
     path.write_text("".join(CIF.format(GOOD).replace("data_made", f"data_{i}") for i in range(40)))
     every = [sample.id for sample in read_samples(path)]
@@ -500,7 +498,7 @@ def test_a_draw_is_of_all_and_repeats_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", ["\x1c1", "9" * 5000, "²"])
-def test_an_invalid_number_of_atoms_affects_one_frame_only(tmp_path: Path, count: str) -> None:
+def test_invalid_number_of_atoms_affects_only_one_frame(tmp_path: Path, count: str) -> None:
     comment = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\n'
     path = tmp_path / "frames.extxyz"
     path.write_text(f"{count}\n{comment}Na 0 0 0\n1\n{comment}K 0 0 0\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tensors of every kind in a ``.pt`` file: read as the numbers that they are, or refused."""
+"""Every kind of tensor in a ``.pt`` file is read correctly or refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def assert_same(samples: list[Sample], crystals: list[Structure], tolerance: flo
 
 
 def interleaved(tensor: torch.Tensor) -> torch.Tensor:
-    """A view of every second row of a larger tensor, stored column by column."""
+    """Every second row of a larger tensor, stored column by column."""
     twice = torch.repeat_interleave(tensor, 2, dim=0)
     return (twice.T.contiguous().T if twice.ndim == 2 else twice)[::2]
 
@@ -72,13 +72,13 @@ CHANGES: dict[str, tuple[Callable[[torch.Tensor], Any], float]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("key", ["lengths", "angles", "frac_coords"])
 @pytest.mark.parametrize("kind", CHANGES)
-def test_numbers_are_read_however_they_are_stored(
+def test_storage_of_tensors_does_not_matter(
     kind: str, key: str, crystals: list[Structure], tmp_path: Path
 ) -> None:
     change, tolerance = CHANGES[kind]
     arrays = diffcsp_arrays(crystals)
     arrays[key] = change(arrays[key])
-    if kind == "bfloat16":  # of 112.25 degrees an eighth is lost, which can't be told
+    if kind == "bfloat16":  # 112.25 degrees loses 0.125, which cannot be detected
         crystals = crystals[:2] + crystals[3:]
         samples = list(read_samples(saved(tmp_path, arrays)))
         del samples[2]
@@ -110,7 +110,7 @@ def test_sparse_arrays_with_an_axis_of_evaluations(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tensors_that_are_no_numbers_are_one_line(
+def test_tensors_without_numbers_give_one_clear_error(
     crystals: list[Structure], tmp_path: Path
 ) -> None:
     arrays = diffcsp_arrays(crystals)
@@ -143,7 +143,7 @@ def test_tensors_that_are_no_numbers_are_one_line(
             assert "x.pt" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_other_files_of_torch_are_one_line(tmp_path: Path) -> None:
+def test_other_torch_files_give_one_clear_error(tmp_path: Path) -> None:
     module = torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2))
     torch.jit.save(module, str(tmp_path / "script.pt"))
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt")

@@ -1,4 +1,4 @@
-"""The refusals and cost bounds of `search.bounds` in NumPy, to hold the compiled ones against."""
+"""NumPy versions of the refusals and cost bounds of `search.bounds`, for comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHORTEST = 13
 
 
 def cells_of(lattices: np.ndarray, n_sites: np.ndarray, *, ltol: float, angle_tol: float) -> Cells:
-    """As `Cells.of`."""
+    """NumPy version of `Cells.of`."""
     smallest, largest = volume_window(lattices, ltol=ltol, angle_tol=angle_tol)
     volumes = np.stack([np.abs(np.linalg.det(lattices)), smallest, largest], axis=1)
     lengths = np.sort(np.linalg.norm(lattices, axis=2), axis=1)
@@ -22,13 +22,13 @@ def cells_of(lattices: np.ndarray, n_sites: np.ndarray, *, ltol: float, angle_to
 
 
 def successive_minima(lattices: np.ndarray) -> np.ndarray:
-    """As `cheap_bounds._minima`."""
+    """NumPy version of `cheap_bounds._minima`."""
     minima = np.empty((len(lattices), 3))
     for start in range(0, len(lattices), _CHUNK):
         chunk = lattices[start : start + _CHUNK]
         vectors = np.einsum("vi,mij->mvj", COEFFICIENTS.astype(float), chunk)
         lengths = np.linalg.norm(vectors, axis=2)
-        # Three independent ones are nearly always among the shortest few.
+        # The shortest few vectors nearly always contain three independent ones.
         found, complete = _shortest_independent(lengths, _SHORTEST)
         rest = np.flatnonzero(~complete)
         if len(rest):
@@ -39,7 +39,10 @@ def successive_minima(lattices: np.ndarray) -> np.ndarray:
 
 
 def _shortest_independent(lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of three vectors taken greedily, (M, 3), and whether `count` held three, (M,)."""
+    """Lengths of the three shortest independent vectors, (M, 3), and whether they exist, (M,).
+
+    Only the `count` shortest vectors are searched.
+    """
     order = np.argpartition(lengths, count - 1, axis=1)[:, :count]
     lengths = np.take_along_axis(lengths, order, axis=1)
     inner = np.argsort(lengths, axis=1, kind="stable")
@@ -57,7 +60,7 @@ def _shortest_independent(lengths: np.ndarray, count: int) -> tuple[np.ndarray, 
 def volume_window(
     lattices: np.ndarray, *, ltol: float, angle_tol: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `cheap_bounds._volumes`."""
+    """NumPy version of `cheap_bounds._volumes`."""
     lengths = np.linalg.norm(lattices, axis=2)
     dots = np.stack(
         [
@@ -86,7 +89,7 @@ def volume_window(
 
 
 def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray:
-    """As `bounds.may_match`."""
+    """NumPy version of `bounds.may_match`."""
     n_generated = int(generated.n_sites[0])
     n_sites = references.n_sites
     possible = np.where(
@@ -99,7 +102,7 @@ def may_match(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray
 
 
 def _volume_fits(generated: Cells, references: Cells) -> np.ndarray:
-    """Whether the source's volume, times fu, lies in the target's window."""
+    """Whether `fu` times the volume of the source is within the window of the target."""
     n_generated, volume = int(generated.n_sites[0]), float(generated.rows[0, 0])
     n_sites = references.n_sites
     expanded = n_sites * (volume / n_generated)
@@ -112,7 +115,7 @@ def _volume_fits(generated: Cells, references: Cells) -> np.ndarray:
 
 
 def _shells_filled(generated: Cells, references: Cells, *, ltol: float) -> np.ndarray:
-    """Whether the source's successive minima are short enough for the target's lengths."""
+    """Whether the successive minima of the source fit the lengths of the target."""
     reach = (1 + ltol) * (1 + SLACK)
     larger = references.n_sites >= int(generated.n_sites[0])
     filled = np.ones(len(larger), dtype=bool)
@@ -124,14 +127,14 @@ def _shells_filled(generated: Cells, references: Cells, *, ltol: float) -> np.nd
 
 
 def cost_bounds(generated: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Bounds from sorted numbers: one list, (n,), against M lists, (M, m)."""
+    """Bounds for one sorted list of numbers, (n,), against M lists, (M, m)."""
     n_generated, n_reference = len(generated), references.shape[1]
     n_common = max(n_generated, n_reference)
-    # `repeat` keeps the order, so both sides stay sorted.
+    # `repeat` keeps the lists sorted.
     first = np.repeat(generated, n_common // n_generated).astype(np.int16)
     second = np.repeat(references, n_common // n_reference, axis=1).astype(np.int16)
     total = np.abs(second - first).sum(axis=1, dtype=np.int64)
     without = np.maximum((first == NONE).sum(), (second == NONE).sum(axis=1))
     total = np.where(without > 0, WITHOUT_NUMBER * without, total)
-    # Summed in integers and divided once: equal sums give equal floats, as in `map_cost`.
+    # Integer sums and one division: equal sums give equal floats, as in `map_cost`.
     return total / n_common

@@ -1,7 +1,7 @@
-"""The cheapest atom map of all matches, in plain Python and from its definition.
+"""The cheapest atom map of two crystals, in plain Python and directly from its definition.
 
-Lattices are those of pymatgen's `StructureMatcher`. Distances, translations and assignments are
-gone through one by one, so it is for crystals of a few sites.
+Lattices come from pymatgen's `StructureMatcher`. Distances, translations and assignments are
+enumerated, so only crystals of a few sites are practical.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IMAGES = np.array(list(itertools.product(range(-2, 3), repeat=3)), dtype=float)
 
 
 class CheapestMap(NamedTuple):
-    """Cost, RMS distance in (V/N)^(1/3), sum of squares of the differences of Pettifor numbers."""
+    """Cost, RMS distance (in (V/N)^(1/3)), sum of squared differences of Pettifor numbers."""
 
     cost: float
     rms: float
@@ -32,14 +32,14 @@ class CheapestMap(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A crystal, expanded to as many sites as the other."""
+    """A crystal, expanded to the number of sites of the other crystal."""
 
     coords: np.ndarray
     names: list[str]
 
 
 def cheapest_map(generated: Structure, reference: Structure) -> CheapestMap | None:
-    """Of least cost, then of least RMS, then of least squares; None if the two do not match."""
+    """The map of least cost, then RMS, then sum of squares; None if the crystals do not match."""
     n = max(len(generated), len(reference))
     if n % len(generated) or n % len(reference):
         return None
@@ -69,14 +69,14 @@ def cheapest_map(generated: Structure, reference: Structure) -> CheapestMap | No
 
 
 def expanded(structure: Structure, matrix: np.ndarray) -> Side:
-    """The sites of a supercell, site by site."""
+    """The sites of a supercell."""
     inverse, points = np.linalg.inv(matrix), lattice_points_in_supercell(matrix)
     coords = np.array([f @ inverse + p for f in structure.frac_coords for p in points])
     return Side(coords, np.repeat(element_names(structure), len(points)).tolist())
 
 
 def maps_at(mean: Lattice, theirs: Side, ours: Side) -> Iterator[CheapestMap]:
-    """The equally near assignments at one translation, if they are within the tolerance."""
+    """Yield the nearest assignments at one translation if they are within the tolerance."""
     n = len(theirs.names)
     unit = (mean.volume / n) ** (1 / 3)
     apart = ours.coords[None] - theirs.coords[:, None]
@@ -108,17 +108,17 @@ def maps_at(mean: Lattice, theirs: Side, ours: Side) -> Iterator[CheapestMap]:
 
 
 def assignments(near: np.ndarray, most: float) -> Iterator[tuple[int, ...]]:
-    """All with a sum of squares up to a number."""
+    """Yield all assignments whose sum of squares is at most `most`."""
     n = len(near)
     left = np.append(np.cumsum(near.min(axis=1)[::-1])[::-1], 0.0)
 
-    def go_on(row: int, taken: tuple[int, ...], total: float) -> Iterator[tuple[int, ...]]:
+    def extend(row: int, taken: tuple[int, ...], total: float) -> Iterator[tuple[int, ...]]:
         if row == n:
             yield taken
             return
         for column in range(n):
             reached = total + near[row, column]
             if column not in taken and reached + left[row + 1] <= most:
-                yield from go_on(row + 1, (*taken, column), reached)
+                yield from extend(row + 1, (*taken, column), reached)
 
-    return go_on(0, (), 0.0)
+    return extend(0, (), 0.0)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crystal_changes import substituted_copy
 from oracle import read_diffcsp
 from pymatgen.core import Structure
-from shaken import disguise
 
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.errors import CrystalError
@@ -23,7 +23,7 @@ def protocol() -> Protocol:
 
 @pytest.fixture(scope="session")
 def reference(shared_data: Path) -> Reference:
-    """Every 40th crystal of MP-20's validation set (227)."""
+    """Every 40th crystal of MP-20's validation set (227 crystals)."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(
@@ -35,7 +35,7 @@ def reference(shared_data: Path) -> Reference:
 
 @pytest.fixture(scope="session")
 def diffcsp(shared_data: Path) -> list[Structure]:
-    """The first 60 crystals of DiffCSP that can be used, clean and reduced."""
+    """The first 60 usable crystals of DiffCSP, cleaned and reduced."""
     found = []
     path = shared_data / "generated" / "diffcsp" / "DiffCSP_mp_20.pt"
     for structure in read_diffcsp(path, 80):
@@ -49,7 +49,7 @@ def diffcsp(shared_data: Path) -> list[Structure]:
 
 
 @pytest.fixture(scope="session")
-def disguised(reference: Reference) -> list[Structure]:
-    """Every 6th reference crystal with its elements exchanged and its atoms and cell shaken."""
+def substituted(reference: Reference) -> list[Structure]:
+    """Every 6th reference crystal with exchanged elements, perturbed sites and a strained cell."""
     rng = np.random.default_rng(7)
-    return [disguise(reference.structure(i), rng) for i in range(0, len(reference), 6)]
+    return [substituted_copy(reference.structure(i), rng) for i in range(0, len(reference), 6)]

@@ -1,13 +1,13 @@
-"""A second, plain implementation of the search: no bound, no refusal, no index, no cache.
+"""A second, simple implementation of the search, without bounds, refusals, indices or caches.
 
-It is written from the description of the method, apart from the package: it calls pymatgen for
-every pair, and takes symmetry from pymatgen's symmetrized structure instead of the prepared
-reference. It serves as the answer sheet of the search, and can be run as a script::
+It follows the description of the method, independently of the package: it calls pymatgen for every
+pair, and takes symmetry from pymatgen's symmetrized structure instead of the prepared reference. It
+provides the correct answers for the tests of the search, and runs as a script::
 
     python tests/search/oracle.py COUNT --reference STORE.arrow --out answers.jsonl
 
-which works through the first COUNT crystals that DiffCSP generated, keeps every answer in a file,
-carries on where it stopped, and compares each answer with the package's.
+The script processes the first COUNT crystals of DiffCSP, stores every answer in a file, resumes
+after an interruption, and compares each answer with the package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ NUMBER = {name: number for number, name in enumerate(ORDER)}
 
 @cache
 def relabellings() -> dict[str, list[dict[int, str]]]:
-    """WYCKOFF_POSITION_RELAB_DICT of `pymatgen.analysis.prototypes`, which takes 4 s to import."""
+    """WYCKOFF_POSITION_RELAB_DICT of `pymatgen.analysis.prototypes`; that module takes 4 s to
+    import.
+    """
     found = find_spec("pymatgen.analysis.prototypes")
     assert found is not None and found.origin is not None
     path = Path(found.origin).with_name("wyckoff-position-relabelings.json.gz")
@@ -86,7 +88,7 @@ def first_duplicate(generated: Structure, references: list[Structure]) -> int | 
 
 @dataclass
 class Found:
-    """A parent as the plain implementation finds it."""
+    """A parent of the simple implementation."""
 
     index: int
     cost: float
@@ -100,7 +102,7 @@ class Found:
 def geometric_matches(
     generated: Structure, references: list[Structure]
 ) -> tuple[list[Found], list[int], int]:
-    """Every match that pymatgen finds, the pairs on which it raised, and how many there were."""
+    """All matches of pymatgen, the pairs for which it raised an error, and the number of pairs."""
     matcher = make_matcher(comparator=FrameworkComparator())
     mine = element_names(generated)
     found, raised, pairs = [], [], 0
@@ -144,7 +146,7 @@ def lattice_sites_parents(generated: Structure, references: list[Structure], k: 
 
 @dataclass
 class PlainOrbit:
-    """Sites on one orbit, with their letter."""
+    """Sites of one orbit, with their Wyckoff letter."""
 
     letter: str
     sites: list[int]
@@ -184,7 +186,7 @@ def wyckoff_map(
     of_reference: list[PlainOrbit],
     space_group: int,
 ) -> list[str] | None:
-    """Elements on the reference's sites, by the cheapest pair of relabellings."""
+    """Elements on the sites of the reference crystal, by the cheapest pair of relabellings."""
     mine, theirs = element_names(generated), element_names(reference)
     tables = [
         {chr(letter): new for letter, new in table.items()}
@@ -247,7 +249,7 @@ def wyckoff_parents(
 
 
 def read_diffcsp(path: Path, most: int | None = None) -> list[Structure]:
-    """The first crystals of a file as DiffCSP writes it, as they are."""
+    """The first crystals of a file of DiffCSP, unchanged."""
     import torch
 
     content = torch.load(path, map_location="cpu", weights_only=True)
@@ -273,7 +275,7 @@ def answers(
     orbits: list[tuple[int, list[PlainOrbit]]],
     k: int = 3,
 ) -> dict[str, object]:
-    """What the plain implementation says about one clean, reduced crystal."""
+    """Answers of the simple implementation for one cleaned, reduced crystal."""
     return {
         "duplicate": first_duplicate(generated, references),
         "lattice_sites": [f.plain() for f in lattice_sites_parents(generated, references, k)],
@@ -282,7 +284,7 @@ def answers(
 
 
 def disagreements(answer: dict, duplicate: object, parents: tuple) -> list[str]:
-    """Differences between the plain answer and the package's for the same crystal.
+    """Differences between the answers of both implementations for the same crystal.
 
     Parameters
     ----------

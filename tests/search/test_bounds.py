@@ -1,4 +1,4 @@
-"""Refusals and the bound on the cost must never be wrong."""
+"""Refusals and cost bounds must never be wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ lattices = st.builds(
 
 @given(lattices, st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_no_refusal_where_pymatgen_finds_a_lattice(lattice: Lattice, size: int, seed: int) -> None:
-    # The target is a strained supercell in another basis: near the edges of all tolerances.
+    # The target is a strained supercell in another basis, near the limits of all tolerances.
     rng = np.random.default_rng(seed)
     supercell = np.diag([size, 1, 1]) @ rng.permutation(np.eye(3))
     shear = np.eye(3)
@@ -47,19 +47,19 @@ def test_no_refusal_where_pymatgen_finds_a_lattice(lattice: Lattice, size: int, 
     source = SimpleNamespace(lattice=lattice)
     if next(MATCHER._get_lattices(target, source, size), None) is None:
         return
-    # pymatgen's target is the cell with more sites, or the second structure's.
+    # pymatgen's target is the cell with more sites, or the second cell for equal numbers.
     assert may_match(cells(lattice, 2), cells(target, 2 * size), ltol=0.2).all()
     if size > 1:
         assert may_match(cells(target, 2 * size), cells(lattice, 2), ltol=0.2).all()
 
 
 def test_no_refusal_of_a_real_match(
-    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+    reference: Reference, diffcsp: list[Structure], substituted: list[Structure], protocol: Protocol
 ) -> None:
     matching = Matching(protocol)
     references = cells_of_reference(reference, protocol)
     accepted = refused = 0
-    for generated in [*diffcsp[::20], *disguised[::8]]:
+    for generated in [*diffcsp[::20], *substituted[::8]]:
         possible = may_match(
             cells(generated.lattice, len(generated)), references, ltol=protocol.ltol
         )
@@ -105,7 +105,9 @@ def brute_minima(matrix: np.ndarray) -> np.ndarray:
 
 
 @given(lattices, st.integers(0, 2**32 - 1))
-def test_volume_window_holds_every_cell_within_the_tolerances(lattice: Lattice, seed: int) -> None:
+def test_volume_window_contains_every_cell_within_the_tolerances(
+    lattice: Lattice, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     _, smallest, largest = cells(lattice, 1).rows[0, :3]
     assert smallest < lattice.volume < largest
@@ -130,7 +132,7 @@ def reference_of(numbers: list[list[int]]) -> CostBounds:
 
 
 def cubes(sizes: list[int]) -> Cells:
-    """Cubic cells of 10 Å³ per site: any two of them pass the refusals."""
+    """Cubic cells of 10 Å³ per site, so that no pair is refused."""
     sides = (10 * np.array(sizes)) ** (1 / 3)
     return Cells.of(sides[:, None, None] * np.eye(3), np.array(sizes), ltol=0.2, angle_tol=5.0)
 
@@ -163,7 +165,7 @@ def test_no_map_costs_less_than_the_bound(
         assert bounds[0] == best
 
 
-def test_bounds_go_only_to_commensurate_crystals() -> None:
+def test_only_commensurate_crystals_have_bounds() -> None:
     crystals = [[8], [8, 8], [8, 16, 8], [8, 8, 8, 26]]
     indices, bounds = candidates(crystals, [8, 16])
     assert indices.tolist() == [0, 1, 3]
@@ -178,11 +180,11 @@ def test_incommensurate_sizes_are_refused(one: int, other: int) -> None:
     assert not may_match(cells(lattice, one), cells(lattice, other), ltol=0.2).any()
 
 
-def test_compiled_bounds_are_those_of_numpy(
+def test_compiled_bounds_agree_with_numpy(
     reference: Reference, diffcsp: list[Structure], protocol: Protocol
 ) -> None:
     tolerances = {"ltol": protocol.ltol, "angle_tol": protocol.angle_tol}
-    slanted = np.array([[3.0, 0, 0], [2.9, 0.4, 0], [40.0, 0.1, 2.0]])  # not reduced
+    slanted = np.array([[3.0, 0, 0], [2.9, 0.4, 0], [40.0, 0.1, 2.0]])  # not a reduced cell
     others = [s.lattice.matrix for s in diffcsp]
     lattices = np.array([*reference.lattices, *others, slanted, 4 * np.eye(3)])
     sizes = np.arange(1, len(lattices) + 1)
@@ -191,14 +193,14 @@ def test_compiled_bounds_are_those_of_numpy(
     np.testing.assert_allclose(have.rows, want.rows, rtol=1e-11)
 
 
-def test_compiled_candidates_are_those_of_numpy(
+def test_compiled_candidates_agree_with_numpy(
     reference: Reference, diffcsp: list[Structure], protocol: Protocol
 ) -> None:
     table = CostBounds(reference)
     references = cells_of_reference(reference, protocol)
     shares = []
     odd = diffcsp[0].copy()
-    odd.replace(0, "Rf")  # without a number
+    odd.replace(0, "Rf")  # has no Pettifor number
     for generated in [*diffcsp, odd, *list(reference)[::40]]:
         cell = cells(generated.lattice, len(generated))
         possible = bounds_oracle.may_match(cell, references, ltol=0.2)

@@ -1,4 +1,4 @@
-"""Arrays that compiled functions reach by one pointer."""
+"""Arrays that compiled functions access through one pointer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def work(table: np.ndarray, out: np.ndarray) -> int:
     outer = take(table)
     for i in range(len(outer.inner.counts)):
         out[i] = quick_look(outer, i)
-        # Written through one way, read through the other.
+        # Written through one reference, read through the other.
         outer.inner.counts[i] += 1
         out[i] = 100 * out[i] + quick_look(outer, i)
     total = 0
@@ -87,13 +87,13 @@ def test_read_only_arrays_and_parts_are_taken() -> None:
 @pytest.mark.parametrize(
     "values", [np.zeros(3, dtype=np.float32), np.zeros((3, 1)), np.zeros(6)[::2]]
 )
-def test_arrays_of_another_kind_are_refused(values: np.ndarray) -> None:
+def test_arrays_of_other_types_are_refused(values: np.ndarray) -> None:
     outer = made(3, np.random.default_rng(6))
     with pytest.raises(ValueError, match="Outer"):
         Outer(values, outer.inner, outer.marks)
 
 
-def test_an_unknown_field_does_not_compile() -> None:
+def test_unknown_field_does_not_compile() -> None:
     outer = made(3, np.random.default_rng(7))
 
     def wrong(table: np.ndarray) -> int:
@@ -113,7 +113,7 @@ def power(number: int) -> int:
     return product(number, product(number, 1))
 
 
-def test_an_internal_function_is_compiled_once_for_all_numbers() -> None:
+def test_internal_function_is_compiled_once_for_all_numbers() -> None:
     def sum_of_them(number: int) -> int:
         return product(number, 2) + product(5, 3) + power(number) + power(3)
 

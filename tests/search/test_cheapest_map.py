@@ -1,4 +1,4 @@
-"""``map=best``: the kernel against plain Python, and equal costs however a crystal is written."""
+"""``map=best``: the kernel agrees with plain Python, and costs do not depend on the description."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cheapest_map_oracle import cheapest_map
+from crystal_changes import CHANGES, substituted_copy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
-from shaken import CHANGES, disguise
 
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.errors import InputError
@@ -26,7 +26,7 @@ BEST = Protocol(map="best", k=100)
 
 
 def prototypes() -> list[Structure]:
-    """Crystals of 1 to 6 sites, some with ties of distances, some with several cheapest maps."""
+    """Crystals of 1 to 6 sites; some have equal distances, some several cheapest maps."""
     cubic, slanted = Lattice.cubic(3.2), Lattice.from_parameters(3.6, 3.9, 5.2, 88, 97, 103)
     faces = Lattice([[0, 2.6, 2.6], [2.6, 0, 2.6], [2.6, 2.6, 0]])
     quarters = [[0, 0, 0], [0.25] * 3, [0.5] * 3, [0.75] * 3]
@@ -62,21 +62,27 @@ def search() -> ParentSearch:
     rng = np.random.default_rng(5)
     structures = [reduce(clean(s)) for s in prototypes()]
     return ParentSearch(
-        Reference.from_structures([*structures, *(disguise(s, rng, 9) for s in structures)]), BEST
+        Reference.from_structures(
+            [*structures, *(substituted_copy(s, rng, 9) for s in structures)]
+        ),
+        BEST,
     )
 
 
-def by_sites(search: ParentSearch, structure: Structure) -> list[Parent]:
+def parents_by_sites(search: ParentSearch, structure: Structure) -> list[Parent]:
     result = search.parents(structure, None)
-    assert len(result.unfinished) == 1  # the Wyckoff route, without a symmetry
+    assert len(result.unfinished) == 1  # the Wyckoff route, which has no symmetry here
     return list(result.parents)
 
 
-def test_the_kernel_finds_the_cheapest_map_of_plain_python(search: ParentSearch) -> None:
+def test_kernel_agrees_with_plain_python(search: ParentSearch) -> None:
     rng = np.random.default_rng(6)
     matched, sizes = 0, set()
-    for generated in [*list(search.reference)[::3], *(disguise(s, rng) for s in prototypes()[2:])]:
-        found = {parent.index: parent for parent in by_sites(search, generated)}
+    for generated in [
+        *list(search.reference)[::3],
+        *(substituted_copy(s, rng) for s in prototypes()[2:]),
+    ]:
+        found = {parent.index: parent for parent in parents_by_sites(search, generated)}
         for index, reference in enumerate(search.reference):
             wanted = cheapest_map(generated, reference)
             assert (wanted is None) == (index not in found)
@@ -91,12 +97,12 @@ def test_the_kernel_finds_the_cheapest_map_of_plain_python(search: ParentSearch)
     assert sizes == {-1, 0, 1}
 
 
-def test_the_element_assignment_has_the_given_cost(search: ParentSearch) -> None:
+def test_element_assignment_has_the_reported_cost(search: ParentSearch) -> None:
     rng = np.random.default_rng(7)
     matcher = StructureMatcher(0.2, 0.35, 5, primitive_cell=False, scale=False)
     supercells = 0
-    for generated in [disguise(s, rng) for s in prototypes()]:
-        for parent in by_sites(search, generated):
+    for generated in [substituted_copy(s, rng) for s in prototypes()]:
+        for parent in parents_by_sites(search, generated):
             reference = search.reference.structure(parent.index)
             child = substitute(reference, parent)
             if len(reference) > len(generated):
@@ -113,7 +119,7 @@ def test_the_element_assignment_has_the_given_cost(search: ParentSearch) -> None
 
 @st.composite
 def crystals(draw: st.DrawFn) -> Structure:
-    """Of the prototypes and of no symmetry at all, with other elements."""
+    """Prototypes with random elements; half of them perturbed, without symmetry."""
     seed = draw(st.integers(0, 2**31))
     rng = np.random.default_rng(seed)
     structure = draw(st.sampled_from(prototypes()))
@@ -121,42 +127,44 @@ def crystals(draw: st.DrawFn) -> Structure:
     other = Structure(
         structure.lattice, [Element.from_Z(int(z)) for z in numbers], structure.frac_coords
     )
-    return disguise(other, rng) if draw(st.booleans()) else reduce(clean(other))
+    return substituted_copy(other, rng) if draw(st.booleans()) else reduce(clean(other))
 
 
 @settings(max_examples=60, derandomize=True)
 @given(crystal=crystals(), change=st.sampled_from(sorted(CHANGES)), seed=st.integers(0, 2**31))
-def test_costs_and_ranks_do_not_depend_on_how_a_crystal_is_written(
+def test_costs_and_ranks_do_not_depend_on_the_description(
     search: ParentSearch, crystal: Structure, change: str, seed: int
 ) -> None:
     again = reduce(clean(CHANGES[change](crystal, np.random.default_rng(seed))))
-    one, other = (by_sites(search, structure) for structure in (crystal, again))
+    one, other = (parents_by_sites(search, structure) for structure in (crystal, again))
     assert [(p.index, p.cost) for p in one] == [(p.index, p.cost) for p in other]
     assert [p.match_rms for p in one] == pytest.approx([p.match_rms for p in other], abs=2e-4)
 
 
-def test_the_order_of_the_sites_of_a_reference_crystal_is_no_matter(search: ParentSearch) -> None:
+def test_site_order_of_a_reference_crystal_does_not_matter(search: ParentSearch) -> None:
     rng = np.random.default_rng(8)
     again = ParentSearch(
         Reference.from_structures([CHANGES["site order"](s, rng) for s in search.reference]), BEST
     )
-    for generated in [disguise(s, rng) for s in prototypes()]:
-        one, other = ([(p.index, p.cost) for p in by_sites(s, generated)] for s in (search, again))
+    for generated in [substituted_copy(s, rng) for s in prototypes()]:
+        one, other = (
+            [(p.index, p.cost) for p in parents_by_sites(s, generated)] for s in (search, again)
+        )
         assert one == other
 
 
-def test_a_map_that_pymatgen_finds_first_may_cost_more(search: ParentSearch) -> None:
+def test_first_map_of_pymatgen_can_cost_more(search: ParentSearch) -> None:
     first = ParentSearch(search.reference, replace(BEST, map="first"))
     rng = np.random.default_rng(9)
     dearer = 0
-    for generated in [disguise(s, rng) for s in prototypes()]:
-        costs = [{p.index: p.cost for p in by_sites(s, generated)} for s in (first, search)]
+    for generated in [substituted_copy(s, rng) for s in prototypes()]:
+        costs = [{p.index: p.cost for p in parents_by_sites(s, generated)} for s in (first, search)]
         assert all(costs[1][index] <= cost for index, cost in costs[0].items() if index in costs[1])
         dearer += sum(costs[1].get(index, np.inf) < cost for index, cost in costs[0].items())
     assert dearer > 5
 
 
-def test_what_the_setting_does_not_know_or_needs_is_said(search: ParentSearch) -> None:
+def test_errors_of_the_setting(search: ParentSearch) -> None:
     with pytest.raises(InputError, match=r"protocol.map is 'cheapest'; known: first, best"):
         Protocol(map="cheapest")
     with pytest.raises(InputError, match="needs the compiled search"):

@@ -1,4 +1,4 @@
-"""``map=best`` on the Wyckoff route: least cost over all pairings, however a crystal is written."""
+"""``map=best`` on the Wyckoff route: least cost over all pairings, for every description."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+from crystal_changes import CHANGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import difference, element_names, plain_orbits, relabellings
 from pymatgen.core import Element, Lattice, Structure
-from shaken import CHANGES
 
 from novelty_metric.crystal import clean, reduce, symmetry
 from novelty_metric.protocol import Protocol
@@ -29,7 +29,7 @@ POOL = ("Li", "Mg", "Ti", "Fe", "Ga", "Rf", "S", "O", "F", "Cs")
 
 
 def made(kind: int, rng: np.random.Generator) -> Structure:
-    """Of one of three space groups, each orbit of a random element."""
+    """A crystal of one of three space groups; each orbit has a random element."""
     space_group, _, sites = FREE[kind]
     lattice = Lattice.orthorhombic(*rng.uniform(4.0, 6.5, 3))
     if space_group == 1:
@@ -47,14 +47,14 @@ def search() -> ParentSearch:
     )
 
 
-def by_letters(search: ParentSearch, structure: Structure) -> list[Parent]:
+def parents_by_orbits(search: ParentSearch, structure: Structure) -> list[Parent]:
     found = search.parents(structure, symmetry(structure, symprec=0.01, angle_tolerance=5.0))
     assert not found.unfinished
     return [parent for parent in found.parents if parent.route is Route.WYCKOFF]
 
 
 def least_cost(generated: Structure, reference: Structure) -> float | None:
-    """Over all relabellings of both, and all pairings of their orbits."""
+    """Least cost over all relabellings of both crystals and all pairings of their orbits."""
     if len(generated) != len(reference):
         return None
     (group, ours), (other_group, theirs) = plain_orbits(generated), plain_orbits(reference)
@@ -76,11 +76,11 @@ def least_cost(generated: Structure, reference: Structure) -> float | None:
     return min(costs) / len(generated) if costs else None
 
 
-def test_the_cheapest_of_all_pairings_is_found(search: ParentSearch) -> None:
+def test_cheapest_pairing_is_found(search: ParentSearch) -> None:
     rng = np.random.default_rng(12)
     matched = 0
     for generated in [made(kind, rng) for kind in range(3) for _ in range(2)]:
-        found = {parent.index: parent for parent in by_letters(search, generated)}
+        found = {parent.index: parent for parent in parents_by_orbits(search, generated)}
         for index, reference in enumerate(search.reference):
             wanted = least_cost(generated, reference)
             assert (found[index].cost if index in found else None) == wanted
@@ -96,30 +96,30 @@ def test_the_cheapest_of_all_pairings_is_found(search: ParentSearch) -> None:
 
 @settings(max_examples=40, derandomize=True)
 @given(kind=st.integers(0, 2), change=st.sampled_from(sorted(CHANGES)), seed=st.integers(0, 2**31))
-def test_costs_and_placements_do_not_depend_on_how_a_crystal_is_written(
+def test_costs_and_placements_do_not_depend_on_the_description(
     search: ParentSearch, kind: int, change: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     crystal = made(kind, rng)
     again = reduce(clean(CHANGES[change](crystal, rng)))
-    one, other = (by_letters(search, structure) for structure in (crystal, again))
+    one, other = (parents_by_orbits(search, structure) for structure in (crystal, again))
     assert [(p.index, p.cost) for p in one] == [(p.index, p.cost) for p in other]
 
 
-def test_orbits_of_equal_cost_go_where_the_surroundings_are_alike() -> None:
+def test_equal_costs_are_decided_by_the_surroundings() -> None:
     sites = [[0, 0, 0], [0.18, 0.03, 0.02], [0.55, 0.5, 0.48]]
     lattice = Lattice.from_parameters(7.0, 7.4, 7.9, 84, 97, 93)
     parent = reduce(clean(Structure(lattice, ["O", "O", "O"], sites)))
     shifted = (np.array(sites) + np.array([0.37, 0.61, 0.22])) % 1
-    # All three placements cost the same.
+    # All three placements have equal cost.
     generated = reduce(clean(Structure(lattice, ["S", "S", "F"], shifted)))
     search = ParentSearch(Reference.from_structures([parent]), BEST)
-    (found,) = by_letters(search, generated)
+    (found,) = parents_by_orbits(search, generated)
     lonely = int(np.argmax(surroundings(parent.lattice.matrix, parent.frac_coords)[:, 0]))
     assert found.elements[lonely] == Element("F").symbol
 
 
-def test_surroundings_are_the_distances_of_pymatgen() -> None:
+def test_surroundings_agree_with_distances_of_pymatgen() -> None:
     structure = made(2, np.random.default_rng(13))
     unit = (structure.volume / len(structure)) ** (1 / 3)
     found = surroundings(structure.lattice.matrix, structure.frac_coords)

@@ -1,4 +1,4 @@
-"""What the compiled test says of a pair beyond refusing it, and the ways to run it."""
+"""Further results of the compiled pair test, and the ways to compile it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pair_test import FromPython
+from kernel_access import KernelsFromPython
 from pymatgen.core import Lattice, Structure
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
@@ -25,7 +25,7 @@ from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 
-kernels = FromPython(
+kernels = KernelsFromPython(
     pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
 )
 
@@ -38,12 +38,12 @@ def real_cost(generated: Structure, parent: Structure, sites: tuple[int, ...]) -
     return map_cost(np.repeat(theirs, len(sites) // len(theirs)), ours)
 
 
-def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_lattice_on(
-    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+def test_first_match_obeys_its_bound_and_is_found_from_its_lattice(
+    reference: Reference, diffcsp: list[Structure], substituted: list[Structure], protocol: Protocol
 ) -> None:
     matching = Matching(protocol)
     accepted = exact = later = other_sites = from_there = smaller = larger = 0
-    for generated in [*diffcsp[::9], *disguised[::8], *list(reference)[::60]]:
+    for generated in [*diffcsp[::9], *substituted[::8], *list(reference)[::60]]:
         test = CompiledTest(kernels, generated, reference, protocol)
         n = len(generated)
         indices = np.array([i for i, s in enumerate(reference) if commensurate(n, len(s))])
@@ -59,7 +59,8 @@ def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_la
             assert first is not None
             assert matching.framework_match(generated, parent, first) == match
             assert first.surely_near
-            # Where it says that pymatgen begins, it may find the match; right after, another.
+            # The match can start at the predicted site; a search from the next site finds another
+            # one.
             beyond = matching.framework_match(
                 generated, parent, first._replace(site=first.site + 1)
             )
@@ -76,7 +77,7 @@ def test_the_first_match_costs_no_less_than_foretold_and_is_the_same_from_its_la
     assert from_there > 0.9 * accepted
 
 
-def test_lattice_points_come_in_the_order_of_pymatgen() -> None:
+def test_order_of_lattice_points_agrees_with_pymatgen() -> None:
     rng = np.random.default_rng(9)
     for _ in range(40):
         lattice = Lattice.from_parameters(*rng.uniform(2, 9, 3), *rng.uniform(65, 115, 3))
@@ -85,7 +86,7 @@ def test_lattice_points_come_in_the_order_of_pymatgen() -> None:
         assert np.array_equal(lattice_points(lattice.matrix, radius), np.rint(want))
 
 
-def test_lattice_points_of_many_radii_are_those_of_each() -> None:
+def test_shared_lattice_points_agree_with_separate_ones() -> None:
     rng = np.random.default_rng(10)
     face_centred = Lattice([[0, 2.1, 2.1], [2.1, 0, 2.1], [2.1, 2.1, 0]])
     lattices = [Lattice.cubic(3.9), face_centred, Lattice.hexagonal(3.2, 5.1)]
@@ -103,21 +104,21 @@ def test_lattice_points_of_many_radii_are_those_of_each() -> None:
     assert listed > 500 and shared == len(lattices)
 
 
-def test_lattice_points_are_not_shared_where_their_order_differs(
+def test_lattice_points_in_different_order_are_not_shared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, lattice = lattice_points, Lattice.cubic(3.9).matrix
 
-    def turned(of: np.ndarray, radius: float) -> np.ndarray:
+    def sometimes_reversed(of: np.ndarray, radius: float) -> np.ndarray:
         return real(of, radius)[:: -1 if radius > 9 else 1]
 
-    monkeypatch.setattr(compiled, "lattice_points", turned)
+    monkeypatch.setattr(compiled, "lattice_points", sometimes_reversed)
     points = PointsAround(lattice)
     for radius in (5.0, 6.0, 8.0, 7.5, 9.5, 4.1):
-        assert np.array_equal(points.within(radius), turned(lattice, radius))
+        assert np.array_equal(points.within(radius), sometimes_reversed(lattice, radius))
 
 
-def test_a_first_match_that_does_not_occur_changes_nothing(
+def test_wrong_prediction_of_the_first_match_changes_nothing(
     reference: Reference, protocol: Protocol
 ) -> None:
     matching = Matching(protocol)
@@ -128,7 +129,7 @@ def test_a_first_match_that_does_not_occur_changes_nothing(
         assert matching.framework_match(structure, structure, not_met) == want
 
 
-def test_too_much_to_compare_leaves_the_search_unfinished(
+def test_work_limit_leaves_the_search_unfinished(
     reference: Reference,
     diffcsp: list[Structure],
     protocol: Protocol,
@@ -144,7 +145,7 @@ def test_too_much_to_compare_leaves_the_search_unfinished(
     monkeypatch.setattr(compiled, "MOST_WORK_OF_A_PAIR", 20)
     passed, work_limit_reached = search.compiled_test(generated).passes(indices)
     assert work_limit_reached.sum() > 5
-    # What is known in spite of it is as it was; the rest reached the limit.
+    # Decided pairs are unchanged; the others reached the limit.
     assert np.array_equal(passed[~work_limit_reached], certain[0][~work_limit_reached])
     assert not passed[work_limit_reached].any()
     result = search.parents(generated, None)
@@ -152,7 +153,7 @@ def test_too_much_to_compare_leaves_the_search_unfinished(
     assert not any(text.startswith("too much") for text in whole.unfinished)
 
 
-def test_hundreds_of_sites_on_a_small_cell_end() -> None:
+def test_work_on_hundreds_of_sites_in_a_small_cell_is_limited() -> None:
     per_side = np.stack(np.meshgrid(*[np.arange(7)] * 3), -1).reshape(-1, 3)[:300]
     large = Structure(Lattice.cubic(7 * 2.9), ["Fe"] * 300, per_side / 7)
     faces = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
@@ -165,7 +166,7 @@ def test_hundreds_of_sites_on_a_small_cell_end() -> None:
 
 
 def marked(scratch: Any, allowed: np.ndarray) -> None:
-    """Mark pairs in `Scratch`, and put sites where no distance refuses anything."""
+    """Mark pairs in `Scratch`, with sites so close that no distance refuses a pair."""
     n, width = len(allowed), kernels.row_length(len(allowed))
     scratch.allowed[: n * width] = 0
     for i, j in np.argwhere(allowed):
@@ -177,7 +178,7 @@ def marked(scratch: Any, allowed: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("least", [1, 250])
-def test_sites_are_settled_as_every_assignment_has_them(least: int) -> None:
+def test_settled_sites_are_common_to_all_assignments(least: int) -> None:
     rng = np.random.default_rng(5)
     infeasible = settled = open_ones = 0
     for _ in range(150 if least == 1 else 8):
@@ -211,7 +212,7 @@ def test_sites_are_settled_as_every_assignment_has_them(least: int) -> None:
     assert settled > 50 or least > 1
 
 
-def test_settled_sites_too_far_apart_refuse() -> None:
+def test_distant_settled_sites_refuse_the_pair() -> None:
     n, scratch = 4, kernels.Scratch.empty(4)
     apart = np.array([[0.0, 0, 0], [0.1, 0, 0], [0, -0.1, 0], [0, 0, 0.2]])
     spread = ((apart - apart.mean(axis=0)) ** 2).sum()
@@ -222,7 +223,7 @@ def test_settled_sites_too_far_apart_refuse() -> None:
         assert left == (-1 if refused else 0)
 
 
-def test_marks_are_those_of_wrapped_distances() -> None:
+def test_marks_agree_with_wrapped_distances() -> None:
     rng = np.random.default_rng(4)
     for n in [1, 2, 7, 8, 9, 17]:
         first, second = rng.random((2, 3, n))
@@ -246,7 +247,7 @@ def test_marks_are_those_of_wrapped_distances() -> None:
                 assert np.array_equal(scratch.in_column[:n], want.sum(axis=0))
 
 
-def test_least_site_cost_is_the_least_over_marked_permutations() -> None:
+def test_least_site_cost_is_the_minimum_over_marked_permutations() -> None:
     rng = np.random.default_rng(6)
     for _ in range(60):
         n = int(rng.integers(2, 6))
@@ -264,7 +265,7 @@ def test_least_site_cost_is_the_least_over_marked_permutations() -> None:
         assert kernels.least_site_cost(scratch, n) == pytest.approx(min(sums))
 
 
-def test_sums_that_tie_differ_by_lattice_vectors() -> None:
+def test_extreme_sums_agree_with_enumeration() -> None:
     rng = np.random.default_rng(7)
     for _ in range(40):
         cell = 0.3 * rng.normal(size=(3, 3)) + 3 * np.eye(3)
@@ -281,7 +282,7 @@ def test_sums_that_tie_differ_by_lattice_vectors() -> None:
     )
 
 
-def test_assignment_of_whole_numbers_with_many_ties() -> None:
+def test_assignment_of_integers_with_many_ties() -> None:
     rng = np.random.default_rng(8)
     for n in (2, 5, 9):
         for _ in range(30):
@@ -294,7 +295,7 @@ def test_assignment_of_whole_numbers_with_many_ties() -> None:
 
 
 @pytest.fixture
-def in_a_process(run_python: Callable[..., Any]) -> Callable[..., str]:
+def run_in_process(run_python: Callable[..., Any]) -> Callable[..., str]:
     def run(*arguments: str, at: Path = ROOT, **environment: str) -> str:
         done = run_python(*arguments, cwd=at, env={"PYTHONPATH": str(at), **environment})
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -303,29 +304,31 @@ def in_a_process(run_python: Callable[..., Any]) -> Callable[..., str]:
     return run
 
 
-def test_the_same_without_compilation(in_a_process: Callable[..., str], thorough: bool) -> None:
+def test_kernels_without_compilation(run_in_process: Callable[..., str], thorough: bool) -> None:
     here = "tests/search"
     slower = (
-        f"{here}/test_kernels.py::test_reduction_is_that_of_pymatgen",
-        f"{here}/test_compiled.py::test_sites_are_settled_as_every_assignment_has_them",
+        f"{here}/test_kernels.py::test_reduction_agrees_with_pymatgen",
+        f"{here}/test_compiled.py::test_settled_sites_are_common_to_all_assignments",
     )
-    out = in_a_process(
+    out = run_in_process(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
         f"{here}/test_engine.py::test_order_and_ties",
-        f"{here}/test_engine.py::test_what_a_parent_holds",
+        f"{here}/test_engine.py::test_fields_of_a_parent",
         f"{here}/test_kernels.py::test_both_directions_of_supercells",
-        f"{here}/test_kernels.py::test_assignment_is_that_of_scipy",
-        f"{here}/test_kernels.py::test_supercell_sites_are_those_of_pymatgen",
-        f"{here}/test_compiled.py::test_settled_sites_too_far_apart_refuse",
-        f"{here}/test_compiled.py::test_marks_are_those_of_wrapped_distances",
-        f"{here}/test_compiled.py::test_least_site_cost_is_the_least_over_marked_permutations",
+        f"{here}/test_kernels.py::test_assignment_agrees_with_scipy",
+        f"{here}/test_kernels.py::test_supercell_sites_agree_with_pymatgen",
+        f"{here}/test_compiled.py::test_distant_settled_sites_refuse_the_pair",
+        f"{here}/test_compiled.py::test_marks_agree_with_wrapped_distances",
+        f"{here}/test_compiled.py::test_least_site_cost_is_the_minimum_over_marked_permutations",
         *(slower if thorough else ()),
         NUMBA_DISABLE_JIT="1",
     )
     assert ("12 passed" if thorough else "8 passed") in out
 
 
-def test_no_place_for_the_cache(tmp_path: Path, in_a_process: Callable[..., str]) -> None:
+def test_compilation_without_a_cache_folder(
+    tmp_path: Path, run_in_process: Callable[..., str]
+) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("no folder can be made below a file")
     script = (
@@ -333,13 +336,13 @@ def test_no_place_for_the_cache(tmp_path: Path, in_a_process: Callable[..., str]
         "from novelty_metric.search.kernels import cheap_bounds\n"
         "print(cheap_bounds.cells(2 * np.eye(3), ltol=0.2, angle_tol=5)[:, 0])\n"
     )
-    out = in_a_process("-c", script, NUMBA_CACHE_DIR=str(blocked / "cache"))
+    out = run_in_process("-c", script, NUMBA_CACHE_DIR=str(blocked / "cache"))
     assert out.strip() == "[8.]"
 
 
 @pytest.mark.slow
-def test_a_change_in_another_file_of_the_room_is_compiled_anew(
-    tmp_path: Path, in_a_process: Callable[..., str]
+def test_change_in_another_kernel_file_is_recompiled(
+    tmp_path: Path, run_in_process: Callable[..., str]
 ) -> None:
     package = tmp_path / "novelty_metric"
     shutil.copytree(
@@ -352,7 +355,7 @@ def test_a_change_in_another_file_of_the_room_is_compiled_anew(
     )
 
     def volume() -> str:
-        return in_a_process("-c", script, at=tmp_path).strip()
+        return run_in_process("-c", script, at=tmp_path).strip()
 
     assert volume() == volume() == "[8.]"
     (cache,) = (package / "search" / "kernels" / "__pycache__").glob("*.nbi")

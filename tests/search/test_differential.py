@@ -1,4 +1,4 @@
-"""The package's search against the plain implementation, crystal by crystal."""
+"""The search of the package compared with the simple implementation for each crystal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from novelty_metric.search.engine import ParentSearch
 def test_same_answers_on_a_small_reference(
     reference: Reference,
     diffcsp: list[Structure],
-    disguised: list[Structure],
+    substituted: list[Structure],
     protocol: Protocol,
     thorough: bool,
 ) -> None:
@@ -28,7 +28,7 @@ def test_same_answers_on_a_small_reference(
     references = list(reference)
     orbits = [plain_orbits(structure) for structure in references]
     duplicates = parents = 0
-    for structure in [*diffcsp[:12], *disguised[:12], *references[:100:10]][::every]:
+    for structure in [*diffcsp[:12], *substituted[:12], *references[:100:10]][::every]:
         found = search.parents(structure, symmetry(structure, symprec=0.01, angle_tolerance=5.0))
         duplicate = search.duplicate(structure)
         assert found.unfinished == ()
@@ -43,7 +43,7 @@ def test_same_answers_on_a_small_reference(
 def test_same_answers_on_mp_20(
     shared_data: Path, tmp_path: Path, run_python: Callable[..., Any]
 ) -> None:
-    """60 crystals of DiffCSP against the 18,093 of MP-20's validation and test sets."""
+    """60 crystals of DiffCSP against 18,093 crystals of MP-20 (validation and test sets)."""
     import pyarrow.parquet as pq
 
     cifs, ids = [], []

@@ -1,4 +1,4 @@
-"""How far a crystal is from its relaxed self: the value of pymatgen's `get_rms_dist`."""
+"""RMS displacement during relaxation: the value of pymatgen's `get_rms_dist`."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def by_pymatgen(generated: Structure, relaxed: Structure) -> float | None:
 
 
 def moved(structure: Structure, seed: int) -> Structure:
-    """What a relaxation might make of it."""
+    """The crystal after an imitated relaxation."""
     generator = np.random.default_rng(seed)
     strained = structure.apply_strain(generator.normal(0, 0.02, 3), inplace=False)
     return strained.perturb(0.15, seed=seed)
 
 
-def test_by_hand() -> None:
-    # Both atoms of the cell are off by half of the shift from their common mean.
+def test_values_calculated_by_hand() -> None:
+    # Both atoms are half of the shift from the mean position.
     shifted = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.55]])
     assert rms_displacement(SALT, shifted) == pytest.approx(0.1 / (64 / 2) ** (1 / 3))
-    # A larger cell alone moves no site.
+    # A larger cell does not move sites.
     larger = Structure(Lattice.cubic(4.2), ["Cs", "Cl"], SITES)
     assert rms_displacement(SALT, larger) == pytest.approx(0, abs=1e-9)
 
 
-def test_packaged_crystals_as_pymatgen_measures_them() -> None:
+def test_packaged_crystals_agree_with_pymatgen() -> None:
     for sample in read_samples(packaged_samples_path()):
         if sample.structure is not None and len(sample.structure) <= 6:
             relaxed = moved(sample.structure, 1)
@@ -57,7 +57,7 @@ def test_packaged_crystals_as_pymatgen_measures_them() -> None:
 
 
 @pytest.mark.slow
-def test_generated_crystals_as_pymatgen_measures_them(shared_data: Path) -> None:
+def test_generated_crystals_agree_with_pymatgen(shared_data: Path) -> None:
     folder = shared_data / "generated" / "flowmm"
     n_compared = 0
     for sample in read_samples(next(folder.glob("*withcif.csv")), limit=100):
@@ -91,7 +91,7 @@ def test_origin_and_order_do_not_matter(
     assert rms_displacement(perovskite, other) == pytest.approx(expected, abs=1e-7)
 
 
-def test_a_smaller_primitive_cell_is_no_match() -> None:
+def test_smaller_primitive_cell_is_not_a_match() -> None:
     doubled = SALT * (1, 1, 2)
     distorted = doubled.copy()
     distorted.translate_sites([0], [0, 0, 0.06])
@@ -106,7 +106,7 @@ def relaxed_case(relaxation: Relaxation) -> Case:
     return case
 
 
-def test_energy_and_distance_stand_in_the_row() -> None:
+def test_row_contains_energy_and_displacement() -> None:
     shifted = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.55]])
     case = relaxed_case(
         Relaxation(structure=shifted, energy_before=-3.0, energy_after=-3.25, converged=True)
@@ -118,7 +118,7 @@ def test_energy_and_distance_stand_in_the_row() -> None:
     assert copied.relaxation_rmsd == case.relaxation_rmsd
 
 
-def test_a_failed_relaxation_and_a_limit_leave_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_displacement_is_unknown_after_failure_or_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert relaxed_case(Relaxation(structure=None, error="it broke")).relaxation_rmsd is None
     monkeypatch.setattr("novelty_metric.search.matching.MOST_MATCHES", 0.0)
     with pytest.raises(TooMuchToCompareError):
@@ -126,7 +126,7 @@ def test_a_failed_relaxation_and_a_limit_leave_it_open(monkeypatch: pytest.Monke
     assert relaxed_case(Relaxation(structure=SALT, converged=True)).relaxation_rmsd is None
 
 
-def test_the_report_holds_the_means() -> None:
+def test_report_contains_the_means() -> None:
     rows = [
         CrystalResult(id="a", relaxation_energy=-0.1, relaxation_rmsd=0.2),
         CrystalResult(id="b", relaxation_energy=-0.3),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from crystal_changes import substituted_copy
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
-from shaken import disguise
 
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
@@ -30,10 +30,13 @@ def search(reference: Reference, protocol: Protocol) -> ParentSearch:
     return ParentSearch(reference, protocol)
 
 
-def test_every_reference_crystal_is_found_again(search: ParentSearch, reference: Reference) -> None:
+def test_every_reference_crystal_is_a_duplicate(search: ParentSearch, reference: Reference) -> None:
     rng = np.random.default_rng(3)
     for i in range(0, len(reference), 4):
-        for seen in (reference.structure(i), disguise(reference.structure(i), rng, shift=0)):
+        for seen in (
+            reference.structure(i),
+            substituted_copy(reference.structure(i), rng, shift=0),
+        ):
             found = search.duplicate(seen)
             assert found is not None
             assert found.index <= i
@@ -41,7 +44,7 @@ def test_every_reference_crystal_is_found_again(search: ParentSearch, reference:
             assert 0 <= found.match_rms < 0.3
 
 
-def test_compositions_are_found_as_the_reference_lists_them(reference: Reference) -> None:
+def test_composition_index_agrees_with_the_reference(reference: Reference) -> None:
     few = list(reference)[:20]
     reference = Reference.from_structures([*reference, *few, *few])
     index = CompositionIndex(reference)
@@ -70,22 +73,22 @@ def test_the_lowest_position_is_reported(protocol: Protocol) -> None:
     assert (found.index, found.parent_id) == (1, "near")
 
 
-def test_other_elements_or_proportions_are_no_duplicates(
-    search: ParentSearch, disguised: list[Structure], reference: Reference
+def test_other_elements_or_proportions_are_not_duplicates(
+    search: ParentSearch, substituted: list[Structure], reference: Reference
 ) -> None:
     formulas = {s.composition.reduced_formula for s in reference}
-    for structure in disguised:
+    for structure in substituted:
         if structure.composition.reduced_formula not in formulas:
             assert search.duplicate(structure) is None
 
 
-def test_groups_are_those_of_pymatgen(
+def test_groups_agree_with_pymatgen(
     reference: Reference, diffcsp: list[Structure], protocol: Protocol
 ) -> None:
     rng = np.random.default_rng(5)
     structures = []
     for i in range(0, 40, 2):
-        structures += [disguise(reference.structure(i), rng, shift=0) for _ in range(3)]
+        structures += [substituted_copy(reference.structure(i), rng, shift=0) for _ in range(3)]
     structures += diffcsp[:10]
     structures = [structures[i] for i in rng.permutation(len(structures))]
     groups = group_equal(structures, protocol).number
@@ -113,7 +116,7 @@ def test_groups_are_numbered_by_their_first_crystal(
 
 
 def nearly_equal(reference: Reference) -> Iterator[tuple[Structure, Structure]]:
-    """Pairs of one composition around the edge of what is equal, some with a supercell."""
+    """Yield pairs of equal composition near the tolerance, some with a supercell."""
     rng = np.random.default_rng(12)
     for at, structure in enumerate(reference):
         if len(structure) > 24:
@@ -138,7 +141,7 @@ def nearly_equal(reference: Reference) -> Iterator[tuple[Structure, Structure]]:
         yield Structure.from_sites([one[i] for i in order]), other
 
 
-def test_the_compiled_test_refuses_no_equal_crystal_and_finds_its_lattice(
+def test_compiled_equality_test_agrees_with_pymatgen(
     reference: Reference, protocol: Protocol
 ) -> None:
     kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
@@ -157,11 +160,11 @@ def test_the_compiled_test_refuses_no_equal_crystal_and_finds_its_lattice(
 
 
 @pytest.mark.parametrize("n_sites", [(1, 300), (300, 1), (150, 300), (300, 300)])
-def test_hundreds_of_sites_of_one_element_end(
+def test_work_on_hundreds_of_sites_of_one_element_is_limited(
     n_sites: tuple[int, int], thorough: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
-    if n_sites == (300, 1) and not thorough:  # it ends by the limit: a smaller one does
+    if n_sites == (300, 1) and not thorough:  # ends at the limit: a smaller limit is enough
         monkeypatch.setattr(compiled, "MOST_WORK_OF_EQUALS", compiled.MOST_WORK_OF_EQUALS // 10)
     rng = np.random.default_rng(13)
     one, other = (
@@ -172,7 +175,7 @@ def test_hundreds_of_sites_of_one_element_end(
     groups = group_equal([one, other], protocol)
     assert groups.work_limit_reached == (
         n_sites == (300, 1)
-    )  # millions of lattices, 300 translations each
+    )  # millions of lattices, each with 300 translations
     assert groups.number == ([0, 0] if groups.work_limit_reached else [0, 1])
     if groups.work_limit_reached:
         with pytest.raises(TooMuchToCompareError):
@@ -197,8 +200,8 @@ def test_above_the_work_limit_possible_duplicates_count_as_equal(
     assert (groups.number, groups.work_limit_reached) == ([0, 0, 0, 0], 3)
 
 
-def test_where_rounding_exchanges_the_two_the_compiled_test_does_so_too() -> None:
-    """49 times the sites of a cell: pymatgen anchors on the larger crystal, see `where_equal`."""
+def test_rounding_exchanges_the_crystals_in_the_compiled_test_too() -> None:
+    """With 49 times the sites, pymatgen starts from the larger crystal (see `where_equal`)."""
     kernels = pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
     long = 2.4
     a, b = 0.96 * long, 1.3 * long

@@ -1,4 +1,4 @@
-"""`ParentSearch`: order of parents, ties, limits, what a parent holds."""
+"""`ParentSearch`: ranking, ties, limits, and fields of a parent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parents(search: ParentSearch, structure: Structure):
 
 
 def test_order_and_ties(protocol: Protocol) -> None:
-    # A strained double cell that neither reduction nor symmetry takes for the single one.
+    # A double cell with one exchanged atom, so that reduction and symmetry keep it.
     double = cscl("Cs", "Cl") * [2, 1, 1]
     double.replace(1, "Rb")
     reference = Reference.from_structures(
@@ -38,7 +38,7 @@ def test_order_and_ties(protocol: Protocol) -> None:
     search = ParentSearch(reference, dataclasses.replace(protocol, k=5))
     result = parents(search, reduce(cscl("Cs", "Cl")))
     by_sites = [p for p in result.parents if p.route is Route.LATTICE_SITES]
-    # Costs: double (0+1+0+0)/4, b and c (1+1)/2, d 1/2, e 1/2.
+    # Costs: double (0+1+0+0)/4; b and c (1+1)/2; d 1/2; e 1/2.
     assert [(p.parent_id, p.cost) for p in by_sites] == [
         ("double", 0.25),
         ("d", 0.5),
@@ -53,11 +53,11 @@ def test_order_and_ties(protocol: Protocol) -> None:
     assert result.unfinished == ()
 
 
-def test_equal_costs_go_to_fewer_sites_first(protocol: Protocol) -> None:
+def test_fewer_sites_rank_first_at_equal_cost(protocol: Protocol) -> None:
     double = cscl("Cs", "Cl") * [2, 1, 1]
     double.replace(0, "Rb")
     double.replace(2, "Br")
-    # double: (1 + 0 + 1 + 0) / 4, the others (1 + 0) / 2.
+    # Costs: double (1+0+1+0)/4; the others (1+0)/2.
     reference = Reference.from_structures(
         [double, cscl("Cs", "Br"), cscl("Rb", "Cl")], ids=["double", "e", "d"]
     )
@@ -67,7 +67,7 @@ def test_equal_costs_go_to_fewer_sites_first(protocol: Protocol) -> None:
     assert ranked == [("e", 0.5), ("d", 0.5), ("double", 0.5)]
 
 
-def test_what_a_parent_holds(protocol: Protocol) -> None:
+def test_fields_of_a_parent(protocol: Protocol) -> None:
     reference = Reference.from_structures([cscl("Rb", "Cl")], ids=["RbCl"])
     large = cscl("Cs", "Cl") * [2, 1, 1]
     large.replace(2, "Br")
@@ -88,10 +88,10 @@ def test_what_a_parent_holds(protocol: Protocol) -> None:
     assert parent.match_rms < 0.05
 
 
-def test_k_limits_each_route(reference: Reference, disguised: list[Structure]) -> None:
+def test_k_limits_each_route(reference: Reference, substituted: list[Structure]) -> None:
     few, many = (ParentSearch(reference, Protocol(k=k)) for k in (1, 4))
     seen = 0
-    for structure in disguised[:12]:
+    for structure in substituted[:12]:
         short, long = parents(few, structure).parents, parents(many, structure).parents
         for route in Route:
             one = [p for p in short if p.route is route]
@@ -102,7 +102,7 @@ def test_k_limits_each_route(reference: Reference, disguised: list[Structure]) -
     assert seen > 12
 
 
-def test_a_reached_limit_is_reported_unless_the_answer_is_certain(
+def test_reached_limit_is_reported_unless_the_answer_is_certain(
     reference: Reference, diffcsp: list[Structure], protocol: Protocol
 ) -> None:
     free = ParentSearch(reference, protocol)
@@ -117,11 +117,11 @@ def test_a_reached_limit_is_reported_unless_the_answer_is_certain(
     assert parents(enough, structure) == exact
 
 
-def test_a_failure_of_pymatgen_on_one_pair_is_reported(
-    reference: Reference, disguised: list[Structure], protocol: Protocol, monkeypatch
+def test_failure_of_pymatgen_on_one_pair_is_reported(
+    reference: Reference, substituted: list[Structure], protocol: Protocol, monkeypatch
 ) -> None:
     search = ParentSearch(reference, protocol)
-    victim = parents(search, disguised[0]).parents[0]
+    victim = parents(search, substituted[0]).parents[0]
     real = search.matching.framework_match
 
     def failing(first, second, *more):
@@ -130,31 +130,31 @@ def test_a_failure_of_pymatgen_on_one_pair_is_reported(
         return real(first, second, *more)
 
     monkeypatch.setattr(search.matching, "framework_match", failing)
-    result = parents(search, disguised[0])
+    result = parents(search, substituted[0])
     assert victim.index not in [p.index for p in result.parents if p.match_rms is not None]
     assert victim.parent_id in result.unfinished[0]
 
 
-def test_unknown_symmetry_leaves_only_route_two_unfinished(
-    reference: Reference, disguised: list[Structure], protocol: Protocol
+def test_unknown_symmetry_leaves_only_the_wyckoff_route_unfinished(
+    reference: Reference, substituted: list[Structure], protocol: Protocol
 ) -> None:
     search = ParentSearch(reference, protocol)
-    known, unknown = parents(search, disguised[0]), search.parents(disguised[0], None)
+    known, unknown = parents(search, substituted[0]), search.parents(substituted[0], None)
     assert [p for p in known.parents if p.route is Route.LATTICE_SITES] == list(unknown.parents)
     assert len(unknown.unfinished) == 1
 
 
-def test_settings_that_do_not_fit_are_refused(reference: Reference, protocol: Protocol) -> None:
+def test_inconsistent_settings_are_refused(reference: Reference, protocol: Protocol) -> None:
     with pytest.raises(StoreError, match="symprec"):
         ParentSearch(reference, dataclasses.replace(protocol, symprec=0.1))
     with pytest.raises(InputError, match="max_pair_tests"):
         dataclasses.replace(protocol, max_pair_tests=-1)
 
 
-def test_threads_find_the_same(
-    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+def test_threads_give_equal_results(
+    reference: Reference, diffcsp: list[Structure], substituted: list[Structure], protocol: Protocol
 ) -> None:
-    crystals = [*diffcsp[::5], *disguised[::5]]
+    crystals = [*diffcsp[::5], *substituted[::5]]
     search = ParentSearch(reference, protocol)
     alone = [parents(search, crystal) for crystal in crystals]
     shared = ParentSearch(reference, protocol)

@@ -1,4 +1,4 @@
-"""The compiled pair test must never refuse what pymatgen accepts."""
+"""The compiled pair test must never refuse a pair that pymatgen accepts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pair_test import FromPython, steps
+from crystal_changes import substituted_copy
+from kernel_access import KernelsFromPython, furthest_steps_of
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from pymatgen.util.coord import lattice_points_in_supercell
 from scipy.optimize import linear_sum_assignment
-from shaken import disguise
 
 from novelty_metric.crystal import symmetry
 from novelty_metric.errors import InputError
@@ -21,20 +21,22 @@ from novelty_metric.reference import Reference
 from novelty_metric.search.engine import ParentSearch
 from novelty_metric.search.matching import Matching, commensurate
 
-kernels = FromPython(
+kernels = KernelsFromPython(
     pytest.importorskip("novelty_metric.search.kernels", reason="numba is not installed")
 )
 
 
-def test_nothing_that_pymatgen_accepts_is_refused(
-    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+def test_no_pair_accepted_by_pymatgen_is_refused(
+    reference: Reference, diffcsp: list[Structure], substituted: list[Structure], protocol: Protocol
 ) -> None:
     matching = Matching(protocol)
     accepted = let_through = late = 0
-    # Crystals as they are in the reference tie most often: exact symmetry on both sides.
-    for generated in [*diffcsp[::12], *disguised[::10], *list(reference)[::46]]:
+    # Reference crystals have exact symmetry on both sides and therefore most ties.
+    for generated in [*diffcsp[::12], *substituted[::10], *list(reference)[::46]]:
         indices = [i for i, s in enumerate(reference) if commensurate(len(generated), len(s))]
-        for i, step in zip(indices, steps(generated, reference, indices).tolist(), strict=True):
+        for i, step in zip(
+            indices, furthest_steps_of(generated, reference, indices).tolist(), strict=True
+        ):
             match = matching.framework_match(generated, reference.structure(i))
             assert match is None or step == kernels.LET_THROUGH
             accepted += match is not None
@@ -42,7 +44,7 @@ def test_nothing_that_pymatgen_accepts_is_refused(
             late += step >= kernels.NOT_COVERED
     assert accepted > 30
     assert late > accepted + 20
-    assert let_through < 1.6 * accepted + 20  # it is worth having only if it refuses the rest
+    assert let_through < 1.6 * accepted + 20  # the test must also refuse most other pairs
 
 
 def test_both_directions_of_supercells(protocol: Protocol) -> None:
@@ -54,16 +56,16 @@ def test_both_directions_of_supercells(protocol: Protocol) -> None:
     )
     large = small * [2, 1, 1]
     large.replace(0, "Na")
-    large = disguise(large, rng)
+    large = substituted_copy(large, rng)
     assert (len(small), len(large)) == (3, 6)
     reference = Reference.from_structures([small, large])
     for i in range(2):
-        answers = steps(reference.structure(i), reference, [0, 1])
+        answers = furthest_steps_of(reference.structure(i), reference, [0, 1])
         assert (answers == kernels.LET_THROUGH).all()
 
 
-def test_the_search_answers_the_same_with_and_without(
-    reference: Reference, diffcsp: list[Structure], disguised: list[Structure], protocol: Protocol
+def test_search_gives_equal_results_with_and_without_kernels(
+    reference: Reference, diffcsp: list[Structure], substituted: list[Structure], protocol: Protocol
 ) -> None:
     quick = ParentSearch(reference, protocol)
     plain = ParentSearch(reference, protocol, compiled=False)
@@ -73,13 +75,13 @@ def test_the_search_answers_the_same_with_and_without(
         ParentSearch(reference, replace(protocol, max_pair_tests=9), compiled=c)
         for c in (True, False)
     ]
-    for structure in [*diffcsp[::6], *disguised[::6]]:
+    for structure in [*diffcsp[::6], *substituted[::6]]:
         found = symmetry(structure, symprec=0.01, angle_tolerance=5.0)
         assert quick.parents(structure, found) == plain.parents(structure, found)
         assert limits[0].parents(structure, found) == limits[1].parents(structure, found)
 
 
-def test_without_numba_the_error_says_what_to_install(
+def test_error_without_numba_says_what_to_install(
     reference: Reference, protocol: Protocol, monkeypatch
 ) -> None:
     import sys
@@ -89,7 +91,7 @@ def test_without_numba_the_error_says_what_to_install(
         ParentSearch(reference, protocol)
 
 
-def test_a_cache_that_can_not_be_written_is_done_without(monkeypatch) -> None:
+def test_compilation_works_without_a_writable_cache(monkeypatch) -> None:
     real = kernels.numba.njit
 
     def njit(*arguments, **options):
@@ -106,7 +108,7 @@ def test_a_cache_that_can_not_be_written_is_done_without(monkeypatch) -> None:
     assert double(3.0) == 6.0
 
 
-def test_assignment_is_that_of_scipy() -> None:
+def test_assignment_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     for n in (1, 2, 3, 5, 8, 13):
         for kind in range(40):
@@ -127,7 +129,7 @@ def test_assignment_is_that_of_scipy() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
+def test_reduction_agrees_with_pymatgen(tied: bool) -> None:
     rng = np.random.default_rng(1)
     several = 0
     for _ in range(60):
@@ -148,7 +150,7 @@ def test_reduction_is_that_of_pymatgen(tied: bool) -> None:
     assert (several > 20) == tied
 
 
-def test_mean_cell_is_that_of_pymatgen() -> None:
+def test_mean_cell_agrees_with_pymatgen() -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         one, other = (
@@ -165,7 +167,7 @@ def test_mean_cell_is_that_of_pymatgen() -> None:
         assert np.allclose(average, Lattice.from_parameters(*mean).matrix)
 
 
-def test_supercell_sites_are_those_of_pymatgen() -> None:
+def test_supercell_sites_agree_with_pymatgen() -> None:
     rng = np.random.default_rng(3)
     done = 0
     while done < 30:
@@ -184,7 +186,7 @@ def test_supercell_sites_are_those_of_pymatgen() -> None:
 
 
 def brute_force_operations(structure: Structure, tolerance: float) -> set[tuple[int, ...]]:
-    """Exchanges and turns of axes that are symmetry operations fixing the first site."""
+    """Signed permutations of the axes that are symmetry operations and fix the first site."""
     matrix = structure.lattice.matrix
     metric = matrix @ matrix.T
     apart = structure.frac_coords - structure.frac_coords[0]
@@ -202,7 +204,7 @@ def brute_force_operations(structure: Structure, tolerance: float) -> set[tuple[
     return found
 
 
-def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Reference) -> None:
+def test_operations_at_the_first_site_agree_with_enumeration(reference: Reference) -> None:
     cubic = Lattice.cubic(4.0)
     perovskite = Structure(
         cubic,
@@ -229,7 +231,7 @@ def test_operations_at_the_first_site_are_those_of_a_plain_search(reference: Ref
     assert 20 < sum(count > 1 for count in counts) < len(counts)
 
 
-def test_operations_that_keep_the_elements_may_move_the_first_site() -> None:
+def test_operations_that_keep_the_elements_can_move_the_first_site() -> None:
     chain = [[0.1, 0.2, 0.3], [0.6, 0.7, 0.8], [0.6, 0.2, 0.3]]
     for lattice, names, sites in [
         (Lattice.cubic(3), ["Cs", "Cl"], [[0.1] * 3, [0.6] * 3]),
@@ -245,7 +247,7 @@ def test_operations_that_keep_the_elements_may_move_the_first_site() -> None:
         assert count == len({turn.tobytes() for turn in rotations})
 
 
-def test_equivalent_lattices_and_no_others_share_a_class() -> None:
+def test_only_equivalent_lattices_share_a_class() -> None:
     rng = np.random.default_rng(4)
     operations = np.empty((48, 6), np.int64)
     count = kernels.operations_of(
@@ -275,7 +277,7 @@ def test_equivalent_lattices_and_no_others_share_a_class() -> None:
     assert kernels.class_of(np.full((3, 3), 16), operations, count, True) == -1
 
 
-def test_a_reduction_that_only_exchanges_is_foretold() -> None:
+def test_reductions_that_only_permute_axes_are_predicted() -> None:
     rng = np.random.default_rng(5)
     foretold = 0
     tolerance = np.radians(5.0)

@@ -1,12 +1,12 @@
-"""Our calls of pymatgen's private methods, held against its public ones on real pairs."""
+"""Calls of pymatgen's private methods, compared with its public methods on real pairs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from crystal_changes import substituted_copy
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.structure_matcher import FrameworkComparator, StructureMatcher
-from shaken import disguise
 
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.protocol import Protocol
@@ -31,8 +31,8 @@ def matching(protocol: Protocol) -> Matching:
     return Matching(protocol)
 
 
-def shaken(structure: Structure, seed: int) -> Structure:
-    """The same elements, displaced by up to half the tolerance and more."""
+def perturbed(structure: Structure, seed: int) -> Structure:
+    """The same crystal with displacements from below to above the tolerance."""
     rng = np.random.default_rng(seed)
     changed = structure.copy()
     changed.perturb(float(rng.choice([0.02, 0.3, 0.6, 0.9])), seed=seed)
@@ -42,20 +42,20 @@ def shaken(structure: Structure, seed: int) -> Structure:
         return structure
 
 
-def test_duplicate_decision_is_that_of_fit(reference: Reference, matching: Matching) -> None:
+def test_duplicate_decision_agrees_with_fit(reference: Reference, matching: Matching) -> None:
     public = StructureMatcher(**REDUCED)
     decisions = []
     for i in range(0, len(reference), 2):
-        first, second = shaken(reference.structure(i), i), reference.structure(i)
+        first, second = perturbed(reference.structure(i), i), reference.structure(i)
         for one, other in ((first, second), (second, first), (first, reference.structure(0))):
             ours = matching.duplicate_rms(one, other)
             assert (ours is not None) == public.fit(one, other, skip_structure_reduction=True)
             assert ours is None or 0 <= ours < 0.3
             decisions.append(ours is not None)
-    assert 50 < sum(decisions) < len(decisions) - 50  # both answers are well represented
+    assert 50 < sum(decisions) < len(decisions) - 50  # both outcomes are frequent
 
 
-def test_duplicate_finds_supercells_that_reduction_left(matching: Matching) -> None:
+def test_duplicate_through_an_unreduced_supercell(matching: Matching) -> None:
     salt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
@@ -69,11 +69,11 @@ def test_duplicate_finds_supercells_that_reduction_left(matching: Matching) -> N
     assert matching.duplicate_rms(salt, other) is None
 
 
-def test_confirmation_is_that_of_fit(reference: Reference, matching: Matching) -> None:
+def test_confirmation_agrees_with_fit(reference: Reference, matching: Matching) -> None:
     public = StructureMatcher(**TOLERANCES, primitive_cell=True, attempt_supercell=False)
     decisions = []
     for i in range(0, len(reference), 3):
-        first, second = shaken(reference.structure(i), i), reference.structure(i)
+        first, second = perturbed(reference.structure(i), i), reference.structure(i)
         if i % 2:
             first = first * [2, 1, 1]
         ours = matching.confirm_rms(first, second)
@@ -83,17 +83,17 @@ def test_confirmation_is_that_of_fit(reference: Reference, matching: Matching) -
 
 
 def strained(structure: Structure, seed: int) -> Structure:
-    """The same sites in a cell whose lengths and angles are near the tolerances, or past them."""
+    """The same sites in a cell whose lengths and angles are near or above the tolerances."""
     rng = np.random.default_rng(seed)
     stretch = np.eye(3) + rng.normal(size=(3, 3)) * float(rng.choice([0.03, 0.06, 0.09]))
     cell = Lattice(structure.lattice.matrix @ stretch)
     return Structure(cell, structure.species, structure.frac_coords)
 
 
-def test_confirmation_of_strained_cells_and_polymorphs_is_that_of_fit(
+def test_confirmation_of_strained_cells_and_polymorphs_agrees_with_fit(
     reference: Reference, matching: Matching
 ) -> None:
-    """The refusals by volume and lengths, near their edges."""
+    """Cases near the limits of the refusals by volume and lengths."""
     public = StructureMatcher(**TOLERANCES, primitive_cell=True, attempt_supercell=False)
     polymorphs: dict[object, list[Structure]] = {}
     pairs = []
@@ -111,7 +111,7 @@ def test_confirmation_of_strained_cells_and_polymorphs_is_that_of_fit(
     assert 50 < sum(decisions) < len(decisions) - 50
 
 
-def test_confirmation_past_its_limits_is_unknown(
+def test_confirmation_above_its_limits_is_unknown(
     matching: Matching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     salt = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -123,7 +123,7 @@ def test_confirmation_past_its_limits_is_unknown(
                 matching.confirm_rms(salt, salt)
 
 
-def test_what_is_remembered_of_a_lattice_is_what_pymatgen_says(reference: Reference) -> None:
+def test_cached_values_of_a_lattice_agree_with_pymatgen(reference: Reference) -> None:
     for i in range(0, len(reference), 5):
         plain = Lattice(np.array(reference.lattices[i]))
         ours = matching_module._remembering(plain)
@@ -135,10 +135,8 @@ def test_what_is_remembered_of_a_lattice_is_what_pymatgen_says(reference: Refere
             assert one.abc == other.abc
 
 
-def test_pymatgen_s_own_walk_is_counted(
-    matching: Matching, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over all pairs of a search; a pair past the limit is unknown, and not refused."""
+def test_work_of_pymatgen_is_counted(matching: Matching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts all pairs of a search; a pair above it is unknown, not refused."""
     rng = np.random.default_rng(5)
     one, other = (Structure(Lattice.cubic(6), ["Fe"] * 9, rng.random((9, 3))) for _ in range(2))
     work = MatcherWork()
@@ -156,15 +154,17 @@ def test_pymatgen_s_own_walk_is_counted(
         matching.confirm_rms(one, one)
 
 
-def test_framework_decision_is_that_of_the_public_distance(
+def test_framework_decision_agrees_with_get_rms_dist(
     reference: Reference, matching: Matching, diffcsp: list[Structure]
 ) -> None:
-    # `get_rms_dist` looks for the least RMS over all lattices and translations, so it finds one
-    # below the tolerance exactly if a first one exists. It reduces again; on a Niggli cell that
-    # changes nothing but the last bits.
+    # `get_rms_dist` searches the least RMS over all lattices and translations, so it is below the
+    # tolerance exactly if there is a first match. It reduces the cells again, which changes only
+    # the last bits of Niggli cells.
     public = StructureMatcher(**REDUCED, comparator=FrameworkComparator())
     rng = np.random.default_rng(1)
-    pairs = [(disguise(reference.structure(i), rng), i) for i in range(0, len(reference), 7)]
+    pairs = [
+        (substituted_copy(reference.structure(i), rng), i) for i in range(0, len(reference), 7)
+    ]
     pairs += [(g, int(i)) for g in diffcsp[:20] for i in rng.integers(len(reference), size=12)]
     found = 0
     for generated, i in pairs:
@@ -180,12 +180,14 @@ def test_framework_decision_is_that_of_the_public_distance(
     assert found > 10
 
 
-def test_bare_cells_are_matched_as_pymatgen_matches_structures(
+def test_matching_of_bare_cells_agrees_with_structures(
     reference: Reference, matching: Matching, diffcsp: list[Structure]
 ) -> None:
     public = StructureMatcher(**REDUCED, comparator=FrameworkComparator())
     rng = np.random.default_rng(2)
-    pairs = [(disguise(reference.structure(i), rng), i) for i in range(0, len(reference), 9)]
+    pairs = [
+        (substituted_copy(reference.structure(i), rng), i) for i in range(0, len(reference), 9)
+    ]
     pairs += [(g, int(i)) for g in diffcsp[::2] for i in rng.integers(len(reference), size=40)]
     found = smaller = larger = 0
     for generated, i in pairs:
@@ -229,7 +231,7 @@ def test_bare_cells_are_matched_as_pymatgen_matches_structures(
 
 @pytest.mark.parametrize("scale", [[2, 1, 1], [1, 3, 1], [2, 2, 1]])
 def test_framework_map_through_a_supercell(scale: list[int]) -> None:
-    # pymatgen takes the first match, not the best; a strict tolerance leaves only the perfect one.
+    # pymatgen takes the first match, not the best; a strict tolerance allows only the exact one.
     matching = Matching(Protocol(stol=0.02))
     small = Structure(
         Lattice.from_parameters(4.1, 4.6, 5.3, 84, 97, 103),
@@ -263,6 +265,6 @@ def test_incommensurate_numbers_of_sites(matching: Matching, reference: Referenc
 def test_tolerances_come_from_the_protocol(reference: Reference) -> None:
     loose, strict = Matching(Protocol()), Matching(Protocol(stol=0.001))
     second = reference.structure(3)
-    first = disguise(second, np.random.default_rng(2), shift=0)
+    first = substituted_copy(second, np.random.default_rng(2), shift=0)
     assert (loose.duplicate_rms(first, second) or 1) < 0.3
     assert strict.duplicate_rms(first, second) is None

@@ -1,4 +1,4 @@
-"""Plain matching: the decisions of pymatgen's `StructureMatcher()` with its defaults."""
+"""Plain matching: agrees with pymatgen's `StructureMatcher()` with default settings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crystal_changes import substituted_copy
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
-from shaken import disguise
 
 from novelty_metric import SubstitutionNovelty, read_samples
 from novelty_metric.crystal import clean, in_site_order, reduce
@@ -30,21 +30,23 @@ def search(reference: Reference) -> ParentSearch:
 
 
 def accepted(structure: Structure, reference: Reference) -> list[int]:
-    """Positions that `fit` accepts, in a plain loop."""
+    """Positions of the reference crystals that `fit` accepts."""
     matcher = StructureMatcher()
     return [at for at, other in enumerate(reference) if matcher.fit(structure, other)]
 
 
-def some_of(reference: Reference, diffcsp: list[Structure]) -> Iterator[Structure]:
-    """Copies that are shaken, swollen and in other cells, their supercells, and real samples."""
+def modified_and_real_crystals(
+    reference: Reference, diffcsp: list[Structure]
+) -> Iterator[Structure]:
+    """Yield perturbed and expanded copies, their supercells, and real samples."""
     rng = np.random.default_rng(17)
     for at in range(0, len(reference), 24):
         structure = reference.structure(at)
         shaken = structure.copy()
         shaken.perturb(float(rng.uniform(0, 0.5)), seed=at)
-        swollen = shaken.copy()
-        swollen.scale_lattice(structure.volume * float(rng.choice([0.4, 1.3, 3.0])))
-        yield from (shaken, swollen)
+        expanded = shaken.copy()
+        expanded.scale_lattice(structure.volume * float(rng.choice([0.4, 1.3, 3.0])))
+        yield from (shaken, expanded)
         if len(structure) <= 8:
             large = structure * (2, 1, 1)
             large.perturb(0.1, seed=at)
@@ -52,11 +54,11 @@ def some_of(reference: Reference, diffcsp: list[Structure]) -> Iterator[Structur
     yield from diffcsp[:12]
 
 
-def test_every_decision_is_that_of_fit(
+def test_every_decision_agrees_with_fit(
     reference: Reference, diffcsp: list[Structure], search: ParentSearch
 ) -> None:
     found = 0
-    for structure in some_of(reference, diffcsp):
+    for structure in modified_and_real_crystals(reference, diffcsp):
         reduced = reduce(clean(structure))
         want = accepted(reduced, reference)
         assert search.plain_match(reduced, search.duplicate(reduced)) in (want or [None])
@@ -65,16 +67,14 @@ def test_every_decision_is_that_of_fit(
     assert found > 10
 
 
-def test_groups_are_those_of_group_structures(
-    reference: Reference, diffcsp: list[Structure]
-) -> None:
+def test_groups_agree_with_group_structures(reference: Reference, diffcsp: list[Structure]) -> None:
     rng = np.random.default_rng(3)
     structures = [*diffcsp[:10]]
     for at in range(0, 40, 4):
-        structures += [disguise(reference.structure(at), rng, shift=0) for _ in range(3)]
-        swollen = structures[-1].copy()
-        swollen.scale_lattice(2 * swollen.volume)
-        structures.append(swollen)
+        structures += [substituted_copy(reference.structure(at), rng, shift=0) for _ in range(3)]
+        expanded = structures[-1].copy()
+        expanded.scale_lattice(2 * expanded.volume)
+        structures.append(expanded)
     structures = [reduce(clean(structures[i])) for i in rng.permutation(len(structures))]
     number = group_equal(structures, PlainTest(compiled.load_kernels())).number
     want = [-1] * len(structures)
@@ -87,7 +87,7 @@ def test_groups_are_those_of_group_structures(
 
 
 def zirconium() -> tuple[Structure, Structure]:
-    """hcp, and a cell of four atoms that matches it through a supercell only."""
+    """Zr in hcp, and a cell of four atoms that matches it only through a supercell."""
     hcp = Structure(
         Lattice.hexagonal(3.23, 5.15), ["Zr", "Zr"], [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
     )
@@ -97,7 +97,7 @@ def zirconium() -> tuple[Structure, Structure]:
     return hcp, double
 
 
-def test_a_duplicate_by_a_supercell_may_be_novel_by_plain_matching() -> None:
+def test_duplicate_through_a_supercell_can_be_novel_by_plain_matching() -> None:
     hcp, double = zirconium()
     assert not StructureMatcher().fit(double, hcp)
     reference = Reference.from_structures([hcp], ids=["hcp"])
@@ -114,13 +114,13 @@ def test_a_duplicate_by_a_supercell_may_be_novel_by_plain_matching() -> None:
     assert (smaller.sample_cells, smaller.parent_cells) == (2, 1)
 
 
-def test_a_swollen_crystal_is_no_duplicate_but_not_novel_by_plain_matching() -> None:
+def test_expanded_crystal_is_not_a_duplicate_and_not_novel_by_plain_matching() -> None:
     hcp, _ = zirconium()
-    swollen = hcp.copy()
-    swollen.scale_lattice(4 * hcp.volume)
+    expanded = hcp.copy()
+    expanded.scale_lattice(4 * hcp.volume)
     reference = Reference.from_structures([hcp], ids=["hcp"])
     report = SubstitutionNovelty(reference, relaxer=None, hull="none", scope="all")(
-        [hcp, swollen, hcp]
+        [hcp, expanded, hcp]
     )
     rows = report.results
     assert [row.verdict == Verdict.DUPLICATE for row in rows] == [True, False, True]
@@ -131,7 +131,7 @@ def test_a_swollen_crystal_is_no_duplicate_but_not_novel_by_plain_matching() -> 
     assert round(report.quality.unique.value * 3) == 1
 
 
-def test_above_its_limit_the_result_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_above_the_limit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(compiled, "MOST_WORK_OF_EQUALS", 0)
     hcp, _ = zirconium()
@@ -155,8 +155,8 @@ GENERATED = (
 
 
 @pytest.mark.slow
-def test_every_decision_on_generated_crystals_is_that_of_fit(shared_data: Path) -> None:
-    """Six hundred crystals of four models against all of MP-20 that has their compositions."""
+def test_every_decision_on_generated_crystals_agrees_with_fit(shared_data: Path) -> None:
+    """600 crystals of four models against the MP-20 crystals of the same compositions."""
     import pyarrow.parquet as pq
 
     samples = []
@@ -176,7 +176,7 @@ def test_every_decision_on_generated_crystals_is_that_of_fit(shared_data: Path) 
     search = ParentSearch(reference, Protocol())
     found = 0
     for structure in samples:
-        # As it came in: `fit` reduces it itself.
+        # Not reduced here: `fit` reduces it.
         want = accepted(structure, reference)
         reduced = reduce(structure)
         assert search.plain_match(reduced, None) == (want[0] if want else None)

@@ -1,4 +1,4 @@
-"""The same crystals give the same rows, whatever the format that they come in."""
+"""Equal crystals give equal rows in every format."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from novelty_metric.samples.packaged import packaged_samples_path
 
 
 def answers(metric: SubstitutionNovelty, samples: list[Sample]) -> list[list[Any]]:
-    """For each sample its verdict and its candidates, with their costs and distances.
+    """For each sample: verdict and candidates, with costs and distances.
 
-    Not the atom maps: in a crystal of high symmetry several are equally good, and the last digit of
-    a coordinate, which writers round, decides which is met first.
+    Atom maps are not compared: crystals of high symmetry have several equivalent maps, and the last
+    digit of a coordinate, which writers round, decides which one comes first.
     """
     metric.reset()
     metric.update_samples(samples)
@@ -29,7 +29,7 @@ def answers(metric: SubstitutionNovelty, samples: list[Sample]) -> list[list[Any
     for row in metric.compute().results:
         shown: list[Any] = [row.formula, row.space_group, row.verdict, row.parent_id]
         for parent in (tried.parent for tried in row.parents):
-            # Writers round coordinates: distances are equal to what is left of them.
+            # Writers round coordinates, so distances agree only approximately.
             rms = None if parent.match_rms is None else round(parent.match_rms, 3)
             shown.append((parent.parent_id, round(parent.cost, 9), parent.element_map, rms))
         found.append(shown)
@@ -37,7 +37,7 @@ def answers(metric: SubstitutionNovelty, samples: list[Sample]) -> list[list[Any
 
 
 def written(structures: list[Structure], folder: Path) -> list[Path]:
-    """The crystals as extxyz, CIF, JSON and `.pt`, in whatever order their sites are."""
+    """The crystals as extxyz, CIF, JSON and `.pt`, with any order of sites."""
     import torch
 
     atoms = [AseAtomsAdaptor.get_atoms(structure) for structure in structures]
@@ -60,7 +60,7 @@ def written(structures: list[Structure], folder: Path) -> list[Path]:
     return [folder / name for name in ("all.extxyz", "cifs", "all.json", "all.pt")]
 
 
-def test_four_formats_and_any_order_of_the_elements(tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_format_or_order_of_elements(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     structures = []
     for sample in list(read_samples(packaged_samples_path()))[::2]:
@@ -68,7 +68,7 @@ def test_four_formats_and_any_order_of_the_elements(tmp_path: Path) -> None:
             continue
         elements = rng.permutation(sorted({site.specie for site in sample.structure}, key=str))
         order = {element: at for at, element in enumerate(elements.tolist())}
-        # Sites of one element stay in their order, as every writer leaves them.
+        # Sites of one element keep their order, as in every writer.
         sites = sorted(sample.structure, key=lambda site, order=order: order[site.specie])
         structures.append(Structure.from_sites(sites))
     metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
@@ -80,7 +80,7 @@ def test_four_formats_and_any_order_of_the_elements(tmp_path: Path) -> None:
         assert other == first
 
 
-def test_published_samples_in_two_formats(shared_data: Path, reference: Reference) -> None:
+def test_published_samples_agree_in_two_formats(shared_data: Path, reference: Reference) -> None:
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none", scope="all")
     folder = shared_data / "generated" / "mattergen"
     names = ("generated_crystals.extxyz", "generated_crystals_cif.zip")

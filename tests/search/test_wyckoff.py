@@ -1,4 +1,4 @@
-"""Route 2: relabellings, orbits, and maps of atoms."""
+"""The Wyckoff route: relabellings, orbits, and atom maps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_relabellings_are_a_group_with_the_identity_first(space_group: int) -> N
     assert products == set(images)
 
 
-def test_relabellings_are_those_that_pymatgen_publishes() -> None:
+def test_relabellings_agree_with_pymatgen() -> None:
     published = oracle.relabellings()
     for number in range(1, 231):
         assert [
@@ -49,7 +49,7 @@ def test_relabellings_are_those_that_pymatgen_publishes() -> None:
 
 
 @pytest.mark.slow  # pymatgen's module takes 4 s to import
-def test_the_file_of_relabellings_is_what_pymatgen_reads_from_it() -> None:
+def test_file_of_relabellings_agrees_with_pymatgen() -> None:
     from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
 
     assert oracle.relabellings() == WYCKOFF_POSITION_RELAB_DICT
@@ -69,7 +69,7 @@ def test_relabellings_without_the_file(monkeypatch) -> None:
 
 
 def test_canonical_letters_of_perovskite_settings() -> None:
-    # Pm-3m: a and b, c and d exchange when the origin moves to the body centre.
+    # Pm-3m: moving the origin to the body centre exchanges a with b and c with d.
     one, other = (tuple(sorted(map(ord, text))) for text in ("abc", "abd"))
     assert canonical_letters(221, one) == canonical_letters(221, other)
     assert canonical_letters(221, one) != canonical_letters(221, tuple(map(ord, "aab")))
@@ -100,7 +100,7 @@ def perovskite(species: list[str], shift: float = 0.0, a: float = 4.0) -> Struct
     return Structure(Lattice.cubic(a), species, (sites + shift) % 1)
 
 
-def test_a_moved_origin_is_found_and_mapped_right(protocol: Protocol) -> None:
+def test_shifted_origin_is_mapped_correctly(protocol: Protocol) -> None:
     parents = [perovskite(["Sr", "Ti", "O", "O", "O"], shift) for shift in (0.0, 0.5)]
     reference = Reference.from_structures(parents)
     index = WyckoffIndex(reference, CostBounds(reference))
@@ -121,7 +121,7 @@ def test_a_moved_origin_is_found_and_mapped_right(protocol: Protocol) -> None:
         assert parent.cost == (1 + 2 + 3) / 5
 
 
-def test_orbits_by_hand() -> None:
+def test_orbits_determined_by_hand() -> None:
     coords = np.array([[0.2, 0, 0], [0.9, 0, 0], [0.1, 0.5, 0], [0.1, 0.4, 0]])
     letters, labels = np.array([98, 97, 98, 98]), np.array([0, 1, 2, 0])
     orbits = Orbits.of(letters, labels, coords, pettifor_numbers([8, 8, 8, 8]))
@@ -131,14 +131,14 @@ def test_orbits_by_hand() -> None:
     assert orbits.multiset == (97, 98, 98)
 
 
-def test_maps_are_those_of_the_plain_implementation(reference: Reference) -> None:
-    """Real pairs with equal space groups and numbers of sites, placements included."""
+def test_maps_agree_with_the_simple_implementation(reference: Reference) -> None:
+    """Real pairs of equal space group and number of sites; also compares the placements."""
     by_kind: dict[tuple[int, int], list[int]] = {}
     for i, key in enumerate(zip(reference.space_groups, reference.n_sites, strict=True)):
         by_kind.setdefault((int(key[0]), int(key[1])), []).append(i)
     compared = matched = 0
     for (number, n_sites), members in by_kind.items():
-        # The plain double loop over relabellings takes its time.
+        # The simple double loop over relabellings is slow.
         if len(relabellings(number)) > 8 and n_sites > 6:
             continue
         for i, j in itertools.pairwise(members):
@@ -157,7 +157,7 @@ def test_maps_are_those_of_the_plain_implementation(reference: Reference) -> Non
     assert matched > 30
 
 
-def test_index_finds_all_and_only_what_maps(reference: Reference) -> None:
+def test_index_finds_exactly_the_mappable_crystals(reference: Reference) -> None:
     index = WyckoffIndex(reference, CostBounds(reference))
     everything = [orbits_of(structure) for structure in reference]
     for i in range(0, len(reference), 5):
@@ -173,7 +173,7 @@ def test_index_finds_all_and_only_what_maps(reference: Reference) -> None:
         assert index.candidates(number, mine).tolist() == want
 
 
-def test_unequal_orbit_sizes_are_no_match() -> None:
+def test_unequal_orbit_sizes_do_not_match() -> None:
     one = Orbits.of(
         np.array([97] * 3), np.array([0, 0, 2]), np.zeros((3, 3)), pettifor_numbers([8] * 3)
     )
@@ -205,7 +205,7 @@ def test_reference_crystals_without_symmetry_are_reported_unless_too_expensive()
         generated.frac_coords,
     )
     found = index.search(*arguments, found_symmetry(generated), k=1)
-    # The known parent costs 0.2; "c" might equal that, but has a higher position; "b" is dear.
+    # The known parent costs 0.2. "c" could cost the same but has a higher position; "b" costs more.
     assert [p.index for p in found.parents] == [0]
     assert found.unfinished == ()
     found = index.search(*arguments, found_symmetry(generated), k=2)

@@ -1,4 +1,4 @@
-"""The compiled pair test, as the tests put pairs to it."""
+"""Access to the compiled pair test and its kernels from the tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pymatgen.core import Structure
 from novelty_metric.reference import Reference
 
 
-def steps(
+def furthest_steps_of(
     generated: Structure,
     reference: Reference,
     indices: Sequence[int] | np.ndarray,
 ) -> np.ndarray:
-    """How far each pair comes, at pymatgen's tolerances of the protocol."""
+    """The last step that each pair reaches, with the default tolerances."""
     from novelty_metric.search.kernels import Pairs, furthest_steps
 
     return furthest_steps(
@@ -40,10 +40,11 @@ def steps(
     )
 
 
-class FromPython:
-    """The functions of the room `kernels` that only compiled ones can call, to be called from here.
+class KernelsFromPython:
+    """The functions of `kernels`, callable from Python.
 
-    Others, and without compilation all, are as they are.
+    Functions that only compiled functions can call are wrapped. All others are unchanged, as are
+    all functions without compilation.
     """
 
     def __init__(self, kernels: Any) -> None:

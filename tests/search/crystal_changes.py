@@ -1,4 +1,4 @@
-"""Changed copies of real crystals, and other descriptions of the same ones."""
+"""Modified copies of crystals, and equivalent descriptions of the same crystal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pymatgen.core import Element, Lattice, Structure
 from novelty_metric.crystal import clean, reduce
 
 
-def disguise(structure: Structure, rng: np.random.Generator, shift: int = 1) -> Structure:
-    """The crystal with each element moved `shift` atomic numbers on, strained and displaced."""
+def substituted_copy(structure: Structure, rng: np.random.Generator, shift: int = 1) -> Structure:
+    """Raise each atomic number by `shift`, strain the cell and perturb the sites."""
     numbers = [min(site.specie.Z + shift, 103) for site in structure]
     strain = np.eye(3) + rng.normal(0, 0.01, (3, 3))
     changed = Structure(
@@ -59,7 +59,7 @@ def supercell(structure: Structure, rng: np.random.Generator) -> Structure:
 
 
 def unchanged(structure: Structure, rng: np.random.Generator) -> Structure:
-    """Only reduced a second time, as every other description is."""
+    """A copy; the caller reduces it a second time, like every other description."""
     return structure.copy()
 
 
