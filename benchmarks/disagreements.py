@@ -48,7 +48,10 @@ def main() -> None:
         for row, first, second in zip(changed, *scored, strict=True):
             same = (row.verdict, row.verdict_second) == (first.verdict, second.verdict)
             distance = between(first, second)
-            reason = kind(first, second, distance)
+            if Verdict.UNDECIDED in (row.verdict, row.verdict_second):
+                reason = "a relaxation did not finish"
+            else:
+                reason = kind(first, second, distance)
             kinds[reason] += 1
             apart = "no match" if distance is None else f"RMS {distance:.3f}"
             print(
@@ -79,8 +82,6 @@ def between(first: CrystalResult, second: CrystalResult) -> float | None:
 
 def kind(first: CrystalResult, second: CrystalResult, distance: float | None) -> str:
     """The first difference between the two ways to the verdict."""
-    if Verdict.UNDECIDED in (first.verdict, second.verdict):
-        return "a relaxation of a parent did not finish"
     if distance is None:
         return "the crystal relaxes to another structure"
     if first.verdict in FOUND and second.verdict in FOUND:
