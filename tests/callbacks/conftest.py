@@ -15,7 +15,7 @@ from novelty_metric import Reference
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache folder of its own for every test."""
+    """A separate cache folder for each test."""
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
 
 
@@ -30,11 +30,11 @@ def reference() -> Reference:
 
 @pytest.fixture
 def settings(reference: Reference) -> dict[str, Any]:
-    """Search only: a copy is a duplicate, rock salt of other elements undecided."""
+    """Without relaxation, copies are duplicates, and rock salt of other elements is undecided."""
     return {"reference": reference, "relaxer": "none", "hull": "none"}
 
 
 @pytest.fixture
 def sampler() -> Callable[[int], list[Structure]]:
-    """Copies and swaps in turn."""
+    """A sampler that alternates copies and substituted crystals."""
     return lambda n: [[salt(5.64, "Na", "Cl"), salt(6.3, "K", "Cl")][i % 2] for i in range(n)]

@@ -1,4 +1,4 @@
-"""`NoveltyCallback` in a real trainer of Lightning, under both its names."""
+"""`NoveltyCallback` in a real trainer, under both package names of Lightning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from novelty_metric import InputError
 
 lightning = pytest.importorskip("lightning.pytorch")
 with suppress(ImportError):
-    # Both are in use before the callback is made, which has to serve trainers of both.
+    # Both packages are imported before the callback, which must work with trainers of both.
     import pytorch_lightning  # noqa: F401
 
 from novelty_metric.callbacks import NoveltyCallback  # noqa: E402
@@ -31,7 +31,7 @@ SETTINGS = {"reference": "aflow", "relaxer": "none", "hull": "none"}
 
 
 def module_of(package: Any) -> type:
-    """A model with dropout that forgets: from epoch 1 on it only copies."""
+    """A model with dropout that only copies from epoch 1 on."""
 
     class Model(package.LightningModule):
         def __init__(self, eligible: bool = True, validates: bool = True) -> None:
@@ -60,7 +60,7 @@ def module_of(package: Any) -> type:
             self.sampled.append((self.current_epoch, self.training))
             torch.rand(100)
             if not self.eligible and self.current_epoch:
-                return [salt(5.2, "Mg", "Cl")] * count  # refused by SMACT
+                return [salt(5.2, "Mg", "Cl")] * count  # SMACT refuses it
             copies = [salt(5.64, "Na", "Cl")] * count
             return copies if self.current_epoch else [salt(6.3, "K", "Cl"), *copies[1:]]
 
@@ -85,7 +85,7 @@ def fit(folder: Path, model: Any, *callbacks: Any, package: Any = lightning, **o
 
 
 @pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
-def test_checkpoints_and_early_stopping_act_on_it(tmp_path: Path, name: str) -> None:
+def test_checkpoints_and_early_stopping_use_novelty(tmp_path: Path, name: str) -> None:
     package = pytest.importorskip(name)
     callback = NoveltyCallback("sample", SETTINGS, n_samples=4)
     best = package.callbacks.ModelCheckpoint(tmp_path, monitor="novelty/undecided", mode="max")
@@ -104,7 +104,7 @@ def test_checkpoints_and_early_stopping_act_on_it(tmp_path: Path, name: str) -> 
         max_epochs=6,
         num_sanity_val_steps=1,
     )
-    # Not in the sanity check; in evaluation mode; stopped once there were no more duplicates.
+    # Not called in the sanity check; in evaluation mode; stopped when duplicates ended.
     assert model.sampled == [(0, False), (1, False), (2, False)]
     assert trainer.current_epoch == 3
     assert Path(best.best_model_path).name.startswith("epoch=0")
@@ -112,7 +112,7 @@ def test_checkpoints_and_early_stopping_act_on_it(tmp_path: Path, name: str) -> 
     assert [one.scalars["novelty/duplicate"] for one in callback.evaluations] == [0.75, 1.0, 1.0]
 
 
-def test_training_goes_on_as_if_it_had_not_been_there(tmp_path: Path) -> None:
+def test_callback_does_not_change_the_training(tmp_path: Path) -> None:
     weights = []
     for callbacks in ([], [NoveltyCallback("sample", SETTINGS, n_samples=2)]):
         lightning.seed_everything(3, verbose=False)
@@ -124,7 +124,7 @@ def test_training_goes_on_as_if_it_had_not_been_there(tmp_path: Path) -> None:
         assert torch.equal(without, beside)
 
 
-def test_what_is_absent_is_not_left_from_before(tmp_path: Path) -> None:
+def test_absent_values_are_removed(tmp_path: Path) -> None:
     model = Model(eligible=False)
     trainer = fit(tmp_path, model, NoveltyCallback("sample", SETTINGS, n_samples=2))
     assert "novelty/novelty" not in trainer.callback_metrics
@@ -132,13 +132,13 @@ def test_what_is_absent_is_not_left_from_before(tmp_path: Path) -> None:
     assert float(trainer.callback_metrics["novelty/n_eligible"]) == 0.0
 
 
-def test_without_validation_it_acts_at_the_end_of_the_training_epoch(tmp_path: Path) -> None:
+def test_without_validation_it_runs_at_the_end_of_the_training_epoch(tmp_path: Path) -> None:
     callback = NoveltyCallback("sample", SETTINGS, n_samples=2, every_n_epochs=2)
     fit(tmp_path, Model(), callback, limit_val_batches=0)
     assert [one.epoch for one in callback.evaluations] == [1]
 
 
-def test_csv_and_tensorboard_get_the_numbers(tmp_path: Path) -> None:
+def test_csv_and_tensorboard_receive_the_values(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -158,11 +158,11 @@ def test_csv_and_tensorboard_get_the_numbers(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tb"))
     events.Reload()
     assert [event.value for event in events.Scalars("novelty/duplicate")] == [0.75, 1.0, 1.0]
-    # The reports lie beside the first logger's files.
+    # The reports are next to the files of the first logger.
     assert (tmp_path / "csv" / "novelty" / "epoch_00002" / "report.json").exists()
 
 
-def test_asynchronous_results_have_the_right_epochs_and_none_is_lost(tmp_path: Path) -> None:
+def test_asynchronous_results_have_the_correct_epochs_and_are_complete(tmp_path: Path) -> None:
     logger = lightning.loggers.CSVLogger(tmp_path, name="csv", version="")
     callback = NoveltyCallback("sample", SETTINGS, n_samples=4, asynchronous=True)
     watch = lightning.callbacks.ModelCheckpoint(tmp_path, monitor="novelty/novel_yield")
@@ -178,7 +178,7 @@ def test_asynchronous_results_have_the_right_epochs_and_none_is_lost(tmp_path: P
     assert watch.best_model_score is not None
 
 
-def test_a_scorer_that_dies_does_not_end_the_training(
+def test_dead_scorer_does_not_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("novelty_metric.callbacks.process._work", os.abort)
@@ -199,7 +199,7 @@ def test_chgnet_relaxes_under_inference_mode(tmp_path: Path) -> None:
     assert row.converged and row.verdict == "substituted"
 
 
-def test_a_fast_run_samples_two_and_writes_nothing(tmp_path: Path) -> None:
+def test_fast_dev_run_samples_two_and_writes_nothing(tmp_path: Path) -> None:
     callback = NoveltyCallback("sample", SETTINGS, n_samples=500)
     fit(tmp_path, Model(), callback, fast_dev_run=True)
     (found,) = callback.evaluations
@@ -207,7 +207,7 @@ def test_a_fast_run_samples_two_and_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("report.json"))
 
 
-def test_wrong_settings_are_said_before_the_training() -> None:
+def test_invalid_settings_are_reported_before_the_training() -> None:
     with pytest.raises(InputError, match="n_samples is 0"):
         NoveltyCallback("sample", SETTINGS, n_samples=0)
     with pytest.raises(InputError, match="needs a reference"):
@@ -256,7 +256,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_two_processes_log_the_same(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+def test_two_processes_log_equal_values(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     import json
 
     script = tmp_path / "train.py"
@@ -272,6 +272,6 @@ def test_two_processes_log_the_same(tmp_path: Path, run_python: Callable[..., An
     first, second = (json.loads((tmp_path / f"rank_{r}.json").read_text()) for r in range(2))
     assert first == second
     values, evaluations = first
-    # Each of the two drew two, the first of them a swap in epoch 0.
+    # Each process drew two samples; the first was a substituted crystal in epoch 0.
     assert [one["novelty/duplicate"] for one in evaluations] == [0.5, 1.0]
     assert values["novelty/duplicate"] == 1.0 and values["novelty/n_samples"] == 4.0

@@ -1,4 +1,4 @@
-"""`NoveltyMonitor` in a plain loop, in one process and with a scorer beside it."""
+"""`NoveltyMonitor` in a plain loop, in one process and with a separate scorer process."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from novelty_metric.report.crystals import to_be_shown
 Sample = Callable[[int], list[Any]]
 
 BESIDE = {"reference": "aflow", "relaxer": "none", "hull": "none"}
-"""For a scorer in another process, which opens the packaged reference itself."""
+"""For a scorer in another process, which opens the packaged reference."""
 
 
-class Notes:
-    """A logger that looks whether the files are there before it is told."""
+class RecordingLogger:
+    """Record whether the files of a report exist when it is logged."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int | None, list[str], bool]] = []
@@ -47,21 +47,21 @@ class Notes:
 
 
 def children() -> set[int]:
-    """Processes of this one, however they were started."""
+    """All child processes, however they were started."""
     listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],  # whole lines
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],  # complete lines
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    # Python's own tracker of semaphores stays, once it was needed.
+    # Python's resource tracker stays alive after its first use.
     found = [line.split(None, 1) for line in listed if "resource_tracker" not in line]
     return {int(pid) for pid, args in found if not args.startswith("ps ")}
 
 
 def scorer() -> multiprocessing.process.BaseProcess:
-    """The process beside this one, once it was started."""
-    # Not by a look at all processes: one that is just being started has no name yet.
+    """The scorer process, if it has started."""
+    # Not from the list of all processes: a starting process has no name yet.
     for _ in range(100_000):
         if started := multiprocessing.active_children():
             return started[0]
@@ -71,11 +71,11 @@ def scorer() -> multiprocessing.process.BaseProcess:
 
 def test_which_epochs_are_evaluated(settings: dict[str, Any], sampler: Sample) -> None:
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
-        # As Lightning's check_val_every_n_epoch=5 counts.
+        # Like Lightning's check_val_every_n_epoch=5.
         assert [epoch for epoch in range(12) if monitor.step(epoch)] == [4, 9]
-        assert monitor.step(9) == []  # again in the same epoch
+        assert monitor.step(9) == []  # a second time in the same epoch
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_epochs=5) as monitor:
-        # A run that was continued counts on.
+        # A resumed run continues to count.
         assert [epoch for epoch in range(7, 12) if monitor.step(epoch)] == [9]
 
 
@@ -85,7 +85,7 @@ def test_which_steps_are_evaluated(
     with NoveltyMonitor(sampler, settings, n_samples=2, every_n_steps=4, out=tmp_path) as monitor:
         assert [step for step in range(1, 11) if monitor.step(step // 5, step=step)] == [4, 8]
         assert monitor.step(2, step=10) == []
-        # Two optimisers, which each count: a multiple can be passed over.
+        # Two optimisers that both count steps: a multiple can be skipped.
         assert [step for step in (11, 13, 15, 17) if monitor.step(2, step=step)] == [13, 17]
         with pytest.raises(InputError, match="every_n_steps needs the number of the step"):
             monitor.step(3)
@@ -96,11 +96,11 @@ def test_which_steps_are_evaluated(
         NoveltyMonitor(sampler, settings, every_n_epochs=1, every_n_steps=1)
 
 
-def test_the_numbers_are_those_of_the_report(
+def test_values_agree_with_the_report(
     settings: dict[str, Any], sampler: Sample, tmp_path: Path
 ) -> None:
     metric = SubstitutionNovelty(**settings)
-    notes = Notes()
+    notes = RecordingLogger()
     with NoveltyMonitor(sampler, metric, n_samples=5, out=tmp_path, loggers=[notes]) as monitor:
         (found,) = monitor.step(3, step=70)
     assert (found.epoch, found.step, found.error) == (3, 70, None)
@@ -115,14 +115,14 @@ def test_the_numbers_are_those_of_the_report(
     assert found.scalars == expected
     assert all(math.isfinite(value) for value in found.scalars.values())
     assert found.folder == tmp_path / "epoch_00003"
-    # The verdicts in turn; the files were there before the logger was told.
+    # Verdicts in order; the files existed before the logger was called.
     assert notes.told == [(3, ["0", "1", "2"], True)] and notes.closed == 1
     (shown,) = [row.structures for row in found.report.results if row.id == "0"]
     assert shown is not None and shown.parent is not None
-    assert metric.compute().results == ()  # nothing is held
+    assert metric.compute().results == ()  # no sample is kept
 
 
-def test_the_reports_of_an_earlier_run_stay(
+def test_reports_of_an_earlier_run_are_kept(
     settings: dict[str, Any], sampler: Sample, tmp_path: Path
 ) -> None:
     def run(epochs: range) -> set[str]:
@@ -133,7 +133,7 @@ def test_the_reports_of_an_earlier_run_stay(
         return {str(one.folder.parent.relative_to(tmp_path)) for one in found if one.folder}
 
     assert run(range(4)) == {"out"}
-    assert run(range(3, 5)) == {"out"}  # goes on
+    assert run(range(3, 5)) == {"out"}  # resumes
     with pytest.warns(UserWarning, match=r"earlier run; new reports are written to .*version_1"):
         assert run(range(4)) == {"out/version_1"}
     assert run(range(2, 5)) == {"out/version_1"}
@@ -142,14 +142,14 @@ def test_the_reports_of_an_earlier_run_stay(
     assert len(list(tmp_path.rglob("report.json"))) > 4
 
 
-def test_two_with_a_prefix_each(settings: dict[str, Any], sampler: Sample) -> None:
+def test_two_monitors_with_prefixes(settings: dict[str, Any], sampler: Sample) -> None:
     with NoveltyMonitor(sampler, settings, n_samples=2, prefix="ours/mp") as monitor:
         (found,) = monitor.step(0)
     assert found.prefix == "ours/mp" and found.scalars["ours/mp/duplicate"] == 0.5
     assert not any(name.startswith("novelty/") for name in found.scalars)
 
 
-def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -> None:
+def test_novelty_is_absent_without_eligible_crystals(settings: dict[str, Any]) -> None:
     no_salt = Structure(Lattice.cubic(4), ["Na", "Mg", "Cl"], np.diag([0, 0.3, 0.6]))
     with NoveltyMonitor(lambda n: [no_salt] * n, settings, n_samples=2) as monitor:
         (found,) = monitor.step(0)
@@ -158,7 +158,7 @@ def test_novelty_is_absent_while_nothing_is_eligible(settings: dict[str, Any]) -
     assert found.scalars["novelty/novel_yield"] == 0.0
 
 
-def test_a_sampler_that_fails_is_a_warning_and_the_next_one_counts(sampler: Sample) -> None:
+def test_failed_sampler_gives_a_warning_and_the_next_one_counts(sampler: Sample) -> None:
     def sample(model: Any, n: int = 64) -> Any:
         return {0: None, 1: "NaCl", 2: sampler(1), 3: sampler(n)}[next(calls)]
 
@@ -179,7 +179,7 @@ def test_a_sampler_that_fails_is_a_warning_and_the_next_one_counts(sampler: Samp
         monitor.step(0)
 
 
-def test_what_is_wrong_with_the_settings_is_said_at_once(
+def test_invalid_settings_are_reported_immediately(
     settings: dict[str, Any], sampler: Sample
 ) -> None:
     for changes, words in (
@@ -204,7 +204,7 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(
         NoveltyMonitor(sampler, {**settings, "reference": "nowhere.arrow"}).step(0)
 
 
-def test_a_scoring_that_breaks_is_reported_and_the_next_one_is_made(
+def test_failed_scoring_is_reported_and_the_next_one_works(
     settings: dict[str, Any], sampler: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metric = SubstitutionNovelty(**settings)
@@ -221,25 +221,23 @@ def test_a_scoring_that_breaks_is_reported_and_the_next_one_is_made(
     assert monitor.step(1)[0].scalars["novelty/duplicate"] == 0.5
 
 
-def test_a_logger_that_breaks_does_not_end_the_training(
-    settings: dict[str, Any], sampler: Sample
-) -> None:
-    class Broken(Notes):
+def test_failed_logger_does_not_end_the_training(settings: dict[str, Any], sampler: Sample) -> None:
+    class BrokenLogger(RecordingLogger):
         def log_report(self, report: NoveltyReport, **given: Any) -> None:
             raise ConnectionError("no route")
 
     with (
         pytest.warns(UserWarning, match="a logger failed.*no route.*training goes on"),
-        NoveltyMonitor(sampler, settings, n_samples=2, loggers=[Broken()]) as monitor,
+        NoveltyMonitor(sampler, settings, n_samples=2, loggers=[BrokenLogger()]) as monitor,
     ):
         assert monitor.step(0)[0].report is not None
 
 
 @pytest.mark.usefixtures("chgnet")
-def test_a_small_budget_gives_what_a_search_alone_gives(
+def test_small_budget_agrees_with_a_search_without_relaxation(
     settings: dict[str, Any], sampler: Sample
 ) -> None:
-    """With CHGNet at hand, but no time for it."""
+    """CHGNet is available, but there is no time for it."""
     with NoveltyMonitor(
         sampler, {**settings, "relaxer": "chgnet", "hull": "none"}, n_samples=4, budget_seconds=0
     ) as monitor:
@@ -260,7 +258,7 @@ def test_a_small_budget_gives_what_a_search_alone_gives(
     assert found.report.context.potential is None
 
 
-def test_sampling_does_not_change_an_own_training_loop(
+def test_sampling_does_not_change_a_plain_training_loop(
     settings: dict[str, Any], sampler: Sample
 ) -> None:
     def trained(monitor: NoveltyMonitor | None) -> list[float]:
@@ -282,7 +280,7 @@ def test_sampling_does_not_change_an_own_training_loop(
 
 @pytest.mark.usefixtures("chgnet")
 @pytest.mark.parametrize("early_ends", [True, False])
-def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
+def test_cached_parent_serves_later_epochs_despite_early_stopping(
     settings: dict[str, Any], tmp_path: Path, early_ends: bool
 ) -> None:
     protocol = Protocol.named("fast")
@@ -290,7 +288,7 @@ def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
         protocol = replace(protocol, name="no early ends", accept_early=0.0)
     path = tmp_path / "relaxations.sqlite"
     settings = {**settings, "relaxer": "chgnet", "protocol": protocol, "cache": path}
-    sizes = iter([6.2, 6.4])  # another crystal in every digit, of the same parent
+    sizes = iter([6.2, 6.4])  # another crystal in every digit, with the same parent
     kept: list[int] = []
     asked: list[int] = []
     with NoveltyMonitor(
@@ -305,11 +303,11 @@ def test_a_parent_serves_later_epochs_even_where_its_relaxation_ends_early(
             cache = RelaxationCache(path)
             kept.append(len(cache))
             cache.close()
-    assert kept[0] == asked[0] == asked[1] == 2  # its own and its parent's
-    assert kept[1] - kept[0] == 1  # the parent's is there, whatever crystal it is compared with
+    assert kept[0] == asked[0] == asked[1] == 2  # those of the crystal and of its parent
+    assert kept[1] - kept[0] == 1  # the relaxation of the parent is cached for every crystal
 
 
-def test_a_long_preparation_shows_progress(
+def test_long_preparation_shows_progress(
     settings: dict[str, Any],
     sampler: Sample,
     monkeypatch: pytest.MonkeyPatch,
@@ -329,17 +327,17 @@ def test_a_long_preparation_shows_progress(
     monkeypatch.setattr(metric, "prepare", prepare)
     with NoveltyMonitor(sampler, metric, n_samples=1) as monitor:
         (found,) = monitor.step(0)
-    assert found.seconds >= spent[0]  # the preparation is counted
+    assert found.seconds >= spent[0]  # the preparation has a count
 
 
-# With a scorer beside the training
+# With a separate scorer process
 
 
-def test_results_of_another_process_have_their_epochs_and_none_is_lost(
+def test_results_of_another_process_have_the_correct_epochs_and_are_complete(
     sampler: Sample, tmp_path: Path
 ) -> None:
     before = children()
-    notes = Notes()
+    notes = RecordingLogger()
     told: list[Any] = []
     monitor = NoveltyMonitor(
         sampler,
@@ -354,13 +352,13 @@ def test_results_of_another_process_have_their_epochs_and_none_is_lost(
         monitor.step(0)
         pid = scorer().pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)  # the loop does not wait for it
+        os.kill(pid, signal.SIGSTOP)  # the loop does not wait for the results
         for epoch in (1, 2):
             monitor.step(epoch, step=10 * epoch)
         os.kill(pid, signal.SIGCONT)
         assert children() - before == {pid}
     found = monitor.results
-    assert told == found  # also what came at the end of the block
+    assert told == found  # includes the results from the end of the block
     assert [(one.epoch, one.step) for one in found] == [(0, 0), (1, 10), (2, 20)]
     for one in found:
         assert one.report is not None and one.folder is not None
@@ -369,7 +367,7 @@ def test_results_of_another_process_have_their_epochs_and_none_is_lost(
     assert children() == before and not multiprocessing.active_children()
 
 
-def test_a_scorer_that_dies_is_reported_and_the_next_one_is_made(sampler: Sample) -> None:
+def test_dead_scorer_is_reported_and_replaced(sampler: Sample) -> None:
     before = children()
     with NoveltyMonitor(sampler, BESIDE, n_samples=2, asynchronous=True) as monitor:
         monitor.step(0)
@@ -379,13 +377,13 @@ def test_a_scorer_that_dies_is_reported_and_the_next_one_is_made(sampler: Sample
         with pytest.warns(
             UserWarning, match=r"epoch 0: the scorer process died \(exit status -9\)"
         ):
-            found = monitor.step(1)  # may hear of it already
+            found = monitor.step(1)  # the failure can be known already
             found += monitor.wait()
     assert [(one.epoch, one.report is None) for one in found] == [(0, True), (1, False)]
     assert children() == before
 
 
-def test_wrong_settings_beside_are_a_warning_and_no_end(sampler: Sample) -> None:
+def test_invalid_settings_of_the_scorer_only_warn(sampler: Sample) -> None:
     wrong = {**BESIDE, "reference": "nowhere.arrow"}
     with NoveltyMonitor(sampler, wrong, n_samples=2, asynchronous=True) as monitor:
         monitor.step(0)
@@ -394,7 +392,7 @@ def test_wrong_settings_beside_are_a_warning_and_no_end(sampler: Sample) -> None
     assert found.report is None
 
 
-def test_a_training_that_breaks_off_leaves_no_process(sampler: Sample) -> None:
+def test_failed_training_leaves_no_process(sampler: Sample) -> None:
     before = children()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -407,9 +405,7 @@ def test_a_training_that_breaks_off_leaves_no_process(sampler: Sample) -> None:
     assert children() == before
 
 
-def test_a_script_that_forgets_to_close_ends_all_the_same(
-    tmp_path: Path, run_python: Callable[..., Any]
-) -> None:
+def test_script_without_close_ends(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "from novelty_metric.callbacks import NoveltyMonitor\n"
@@ -457,14 +453,14 @@ if __name__ == "__main__":
         pytest.param("beside", "chgnet", marks=[pytest.mark.slow, pytest.mark.potential]),
     ],
 )
-def test_what_libraries_say_stays_off_the_screen(
+def test_output_of_libraries_is_hidden(
     tmp_path: Path, where: str, relaxer: str, run_python: Callable[..., Any]
 ) -> None:
     pytest.importorskip("wandb")
     script = tmp_path / "train.py"
     script.write_text(QUIET)
     done = run_python(
-        # W&B's own folders for the time of a run, which it leaves to Python to remove.
+        # W&B's temporary folders, which Python removes at exit.
         *("-W", "always", "-W", "ignore::ResourceWarning"),
         *(script, tmp_path, where, relaxer),
         check=True,

@@ -1,4 +1,4 @@
-"""Trainings of several processes, and what is left of processes when a training ends."""
+"""Training in several processes, and processes that remain after the training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("lightning")
 
 HERE = Path(__file__).parent
 TWO = [row for row in ROWS if "accumulate" not in row[1] and "fast_dev" not in row[1]][::4]
-"""Rows of the page's table that two processes train, too."""
+"""Rows of the documented table that two processes also train."""
 
 HEAD = """
 import json, os, sys, time, warnings
@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 import lightning.pytorch as lightning
 from lightning.pytorch.strategies import DDPStrategy
-from tiny_training import Tiny, TinyMetric, trainer_of
+from tiny_training import TinyMetric, TinyModel, trainer_of
 from novelty_metric.callbacks import NoveltyCallback, NoveltyCheckpoint
 out = Path(sys.argv[2])
 """
@@ -54,7 +54,7 @@ def main():
             out, callback, best, devices=2, strategy=strategy, logger=logger,
             enable_checkpointing=True, **eval(f"dict({options})"),
         )
-        trainer.fit(Tiny())
+        trainer.fit(TinyModel())
         told.append([[e.epoch, e.step, e.scalars] for e in callback.evaluations])
     (out / f"told_{rank}.json").write_text(json.dumps(told))
 
@@ -78,7 +78,7 @@ def script_of(folder: Path, text: str) -> list[Any]:
 
 @pytest.fixture
 def two(tmp_path: Path, start_python: Callable[..., Any]) -> Callable[..., list[Any]]:
-    """What each of two processes tells of its trainings, one after the other."""
+    """The output of two processes, one after the other."""
 
     def tell(rows: list[tuple[str, str]], seconds: float, limit: float) -> list[Any]:
         command = [*script_of(tmp_path, RANKS), json.dumps([seconds, limit, rows])]
@@ -95,7 +95,7 @@ def two(tmp_path: Path, start_python: Callable[..., Any]) -> Callable[..., list[
     return tell
 
 
-def test_two_processes_evaluate_what_the_table_says(two: Callable[..., list[Any]]) -> None:
+def test_two_processes_evaluate_as_documented(two: Callable[..., list[Any]]) -> None:
     first, second = two([row[:2] for row in TWO], seconds=0, limit=1000)
     assert first == second
     for (_, _, expected), evaluations in zip(TWO, first, strict=True):
@@ -105,7 +105,7 @@ def test_two_processes_evaluate_what_the_table_says(two: Callable[..., list[Any]
 
 
 @pytest.mark.slow
-def test_a_preparation_may_take_longer_than_a_collective(
+def test_preparation_can_take_longer_than_the_timeout_of_collectives(
     two: Callable[..., list[Any]],
 ) -> None:
     first, second = two([("", "max_epochs=2")], seconds=90, limit=45)
@@ -125,7 +125,7 @@ def main():
         out, callback, kept, devices=2, strategy="ddp_spawn", logger=logger, max_epochs=2,
         log_every_n_steps=1, enable_checkpointing=True,
     )
-    trainer.fit(Tiny())
+    trainer.fit(TinyModel())
     assert Path(kept.best_model_path) == out / "kept" / "epoch=1-step=8.ckpt"
     assert list((out / "kept").iterdir()) == [Path(kept.best_model_path)]
     found = callback.evaluations
@@ -139,7 +139,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("beside", [False, True])
-def test_evaluations_come_back_from_processes_that_were_spawned(
+def test_evaluations_return_from_spawned_processes(
     tmp_path: Path, beside: bool, run_python: Callable[..., Any]
 ) -> None:
     (tmp_path / "temporary").mkdir()
@@ -199,7 +199,7 @@ def main():
             warnings.simplefilter("ignore")
             try:
                 trainer_of(out, callback, Breaks(how), logger=logger, max_epochs=3,
-                           log_every_n_steps=1).fit(Tiny())
+                           log_every_n_steps=1).fit(TinyModel())
             except BaseException as error:
                 ended = type(error).__name__
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -226,7 +226,7 @@ def losses(folder: Path, number: int) -> int:
 
 
 @pytest.mark.slow
-def test_no_process_is_left_however_a_training_ends(
+def test_no_process_remains_after_the_training(
     tmp_path: Path, run_python: Callable[..., Any]
 ) -> None:
     done = run_python(*script_of(tmp_path, ENDS), json.dumps(list(ENDINGS)))
@@ -236,7 +236,7 @@ def test_no_process_is_left_however_a_training_ends(
     assert {how: left for how, _, left, _ in told} == dict.fromkeys(ENDINGS, 0)
     assert told[0][3] == 3
     for number, how in enumerate(ENDINGS):
-        # The batches that were trained until then; SIGTERM is heard after the batch.
+        # The batches trained so far; SIGTERM takes effect after the current batch.
         assert losses(tmp_path, number) == {"finish": 12, "validation raises": 8, "sigterm": 7}.get(
             how, 6
         )
@@ -247,13 +247,13 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # One that has ended, and that nobody has asked for its status, is not alive.
+    # A zombie process does not count as alive.
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize("how", ["sigkill", pytest.param("_exit", marks=pytest.mark.slow)])
-def test_a_scorer_ends_after_a_training_that_could_not_end_it(
+def test_scorer_ends_after_a_killed_training(
     tmp_path: Path, how: str, run_python: Callable[..., Any]
 ) -> None:
     done = run_python(*script_of(tmp_path, ENDS), json.dumps([how]))

@@ -1,4 +1,4 @@
-"""Two real processes that train together (gloo): samples shared out, everyone told the same."""
+"""Two real processes that train together (gloo): they share the samples and get equal results."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ MODES = ("whole", "beside", "budget", "sampler", "warned", "reference", "broken"
 
 
 def ranks() -> list[dict[str, str]]:
-    """Environments of two processes that know of one another."""
+    """Environments of two processes of one process group."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -90,10 +90,10 @@ def ranks() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def told(
+def messages(
     tmp_path_factory: pytest.TempPathFactory, run_python: Callable[..., Any]
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """A folder, and what each of two processes says of every mode, one after the other."""
+    """The folder, and the messages of both processes in every mode."""
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "train.py"
     script.write_text(SCRIPT)
@@ -109,17 +109,17 @@ def told(
 
 
 @pytest.fixture
-def two(told: tuple[Path, list[dict[str, Any]]]) -> Two:
-    """What each of the two processes says of a mode."""
-    return lambda mode: [said[mode] for said in told[1]]
+def two(messages: tuple[Path, list[dict[str, Any]]]) -> Two:
+    """The messages of both processes in one mode."""
+    return lambda mode: [said[mode] for said in messages[1]]
 
 
 @pytest.mark.parametrize("mode", ["whole", "beside", "budget"])
-def test_samples_are_shared_out_and_everyone_is_told_the_same(
-    told: tuple[Path, Any], mode: str, two: Two
+def test_samples_are_distributed_and_results_are_equal(
+    messages: tuple[Path, Any], mode: str, two: Two
 ) -> None:
     first, second = two(mode)
-    # Equal shares, so that a sharded model is never waited for; one sample too many is dropped.
+    # Equal numbers, so that a sharded model never waits; one surplus sample is dropped.
     assert first["asked"] == second["asked"] == [3]
     assert first["scalars"] == second["scalars"]
     (scalars,), (ids,) = first["scalars"], first["ids"]
@@ -128,12 +128,10 @@ def test_samples_are_shared_out_and_everyone_is_told_the_same(
     assert scalars["novelty/n_samples"] == 5
     assert scalars["novelty/duplicate"] == pytest.approx(2 / 5)
     if mode != "budget":
-        assert (told[0] / mode / "epoch_00000" / "report.json").exists()
+        assert (messages[0] / mode / "epoch_00000" / "report.json").exists()
 
 
-def test_a_process_that_is_gone_is_not_waited_for_without_end(
-    tmp_path: Path, start_python: Callable[..., Any]
-) -> None:
+def test_waiting_for_a_dead_process_ends(tmp_path: Path, start_python: Callable[..., Any]) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "import os, sys\n"
@@ -158,7 +156,7 @@ def test_a_process_that_is_gone_is_not_waited_for_without_end(
     assert first.returncode == 0 and second.wait() == 7
 
 
-def test_a_failure_of_one_is_known_to_both(two: Two) -> None:
+def test_failure_of_one_process_is_known_to_both(two: Two) -> None:
     first, second = two("sampler")
     assert first["said"] == "RuntimeError: the sampler failed in process 1: RuntimeError: " + (
         "out of ideas"
@@ -166,19 +164,19 @@ def test_a_failure_of_one_is_known_to_both(two: Two) -> None:
     assert second["said"] == "RuntimeError: out of ideas"
 
 
-def test_the_crystals_that_one_owes_are_unreadable_in_both(two: Two) -> None:
+def test_missing_crystals_of_one_process_are_unreadable_in_both(two: Two) -> None:
     first, second = two("warned")
     assert first["said"] is None and first["scalars"] == second["scalars"]
-    assert first["scalars"][0]["novelty/n_unreadable"] == 2  # its share of the five
+    assert first["scalars"][0]["novelty/n_unreadable"] == 2  # its part of the five
 
 
-def test_settings_that_fail_in_one_end_both(two: Two) -> None:
+def test_invalid_settings_of_one_process_end_both(two: Two) -> None:
     first, second = two("reference")
     assert first["said"] == second["said"]
     assert first["said"].startswith("InputError: in process 1: ") and "nowhere" in first["said"]
 
 
-def test_a_scoring_that_breaks_in_one_is_reported_by_both(two: Two) -> None:
+def test_failed_scoring_of_one_process_is_reported_by_both(two: Two) -> None:
     first, second = two("broken")
     assert first["failed"] == second["failed"]
     assert "in process 1: TypeError" in first["failed"][0] and first["scalars"] == [{}]

@@ -1,4 +1,4 @@
-"""Sampling leaves no trace: random state, modes; and what a sampler may be and give."""
+"""Sampling restores random state and modes; accepted samplers and their results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from novelty_metric.callbacks.sampling import draw, plain_torch, randomness_kept
 
 
 def salt(numbers: Any = None) -> Structure:
-    """Rock salt."""
     cell = Lattice([[0, 2.82, 2.82], [2.82, 0, 2.82], [2.82, 2.82, 0]])
     sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
     return Structure(cell, ["Na", "Cl"], sites, properties={"numbers": numbers})
@@ -45,7 +44,7 @@ def state() -> tuple[Any, ...]:
     return random.getstate(), legacy[1].tolist(), legacy[2], torch.get_rng_state().tolist()
 
 
-def test_random_state_and_every_mode_are_as_before() -> None:
+def test_random_state_and_modes_are_restored() -> None:
     model = Model().train()
     model.frozen.eval()
     modes = [part.training for part in model.modules()]
@@ -56,7 +55,7 @@ def test_random_state_and_every_mode_are_as_before() -> None:
     assert [part.training for part in model.modules()] == modes
 
 
-def test_also_where_the_sampler_fails() -> None:
+def test_random_state_and_modes_are_restored_after_a_failure() -> None:
     model = Model().train()
     before = state()
 
@@ -75,7 +74,7 @@ def test_also_where_the_sampler_fails() -> None:
     assert model.training and model.body.training
 
 
-def test_the_seed_decides_and_epochs_and_processes_differ() -> None:
+def test_samples_depend_on_seed_epoch_and_process() -> None:
     model = Model()
 
     def numbers(*seed: int) -> list[float]:
@@ -172,7 +171,7 @@ MODEL = Plain()
     "sample",
     [
         "sample",
-        MODEL,  # a module of torch, not its `forward`
+        MODEL,  # a torch module, but not its `forward`
         MODEL.sample,
         crystals,
         lambda n=64: crystals(n),
@@ -195,18 +194,18 @@ MODEL = Plain()
         functools.partial(own_model, "mine"),
     ],
 )
-def test_what_a_sampler_may_be(sample: Any) -> None:
+def test_accepted_samplers(sample: Any) -> None:
     found = draw(sample, MODEL, 3, (0,))
     assert found.problem is None
     assert [type(item) for item in found.structures] == [Structure] * 3
 
 
-def test_a_sampler_may_be_without_a_model_and_in_a_wrapper() -> None:
+def test_sampler_without_a_model_and_in_a_wrapper() -> None:
     assert len(draw(passed_on, None, 2, (0,)).structures) == 2
     assert draw(lambda n, model=None: crystals(n), None, 2, (0,)).problem is None
     wrapped = nn.DataParallel(Plain())
     assert draw("sample", wrapped, 2, (0,)).problem is None
-    # What the user fixed stays as it is.
+    # Arguments that the user fixed are kept.
     assert "gave 5 crystals" not in str(draw(functools.partial(of, n=2), MODEL, 2, (0,)).problem)
     assert "gave 2 where 3 crystals were wanted" in str(
         draw(functools.partial(of, n=2), MODEL, 3, (0,)).problem
@@ -221,7 +220,7 @@ def test_a_sampler_may_be_without_a_model_and_in_a_wrapper() -> None:
         (lambda n, *, guide: [], "needs 'guide'"),
     ],
 )
-def test_what_cannot_be_called_is_an_error(sample: Any, words: str) -> None:
+def test_samplers_that_cannot_be_called(sample: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         draw(sample, MODEL, 3, (0,))
     with pytest.raises(InputError, match="takes the model, but none was given"):
@@ -271,11 +270,11 @@ ATOMS = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
         (lambda n: list(salt())[:1] * 3, 0, "3 times PeriodicSite"),
         (lambda n: (salt() for _ in range(n)), 3, None),
         (lambda n: tuple(crystals(n)), 3, None),
-        (lambda n: [salt(), None, ATOMS], 2, None),  # None: this one failed
+        (lambda n: [salt(), None, ATOMS], 2, None),  # None: a failed sample
         (lambda n: np.array([ATOMS, ATOMS, None], dtype=object), 2, None),
     ],
 )
-def test_whatever_a_sampler_gives_is_told_and_counted(
+def test_results_of_a_sampler_are_reported_and_counted(
     given: Any, n_crystals: int, words: str | None
 ) -> None:
     found = draw(given, None, 3, (0,))
@@ -290,17 +289,17 @@ def test_whatever_a_sampler_gives_is_told_and_counted(
 
 
 @pytest.mark.parametrize("single", [salt(), ATOMS])
-def test_one_crystal_need_not_be_in_a_list(single: Any) -> None:
+def test_single_crystal_without_a_list(single: Any) -> None:
     found = draw(lambda n: single, None, 1, (0,))
     assert found.problem is None and found.structures == [single]
 
 
-def test_a_method_that_is_not_there_is_named() -> None:
+def test_error_names_the_missing_method() -> None:
     with pytest.raises(InputError, match="Model has no method 'generate'"):
         draw("generate", Model(), 3, (0,))
 
 
-def test_forces_can_be_computed_where_lightning_validates() -> None:
+def test_forces_can_be_computed_during_validation() -> None:
     with torch.inference_mode(), torch.autocast("cpu"), randomness_kept():
         with plain_torch():
             x = torch.ones(3, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Which epochs and steps `NoveltyCallback` evaluates in real trainers, against the page."""
+"""Epochs and steps that `NoveltyCallback` evaluates in real trainers, compared with the docs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from novelty_metric import InputError
 
 lightning = pytest.importorskip("lightning.pytorch")
 
-from tiny_training import Tiny, TinyMetric, trainer_of  # noqa: E402
+from tiny_training import TinyMetric, TinyModel, trainer_of  # noqa: E402
 
 from novelty_metric.callbacks import NoveltyCallback, NoveltyCheckpoint, monitor  # noqa: E402
 from novelty_metric.callbacks.ranks import Alone  # noqa: E402
@@ -27,7 +27,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 def table() -> list[tuple[str, str, list[tuple[int, int]]]]:
-    """Rows of the page: settings of the callback and of the trainer, epochs with their steps."""
+    """Rows of the documented table: settings of callback and trainer, epochs and their steps."""
     lines = PAGE.read_text().splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("| `NoveltyCallback(…)` |"))
     rows = []
@@ -42,11 +42,11 @@ def table() -> list[tuple[str, str, list[tuple[int, int]]]]:
 
 ROWS = table()
 OTHER_WAYS = 3
-"""Every so many of the rows are trained in the other ways too; with --slow all of them."""
+"""Every n-th row is also trained in the other modes; with --slow every row."""
 
 
-def in_each_way(rows: list[Any], *ways: Any) -> list[Any]:
-    """All rows in the first way, and some in each of the others."""
+def in_each_mode(rows: list[Any], *ways: Any) -> list[Any]:
+    """All rows in the first mode, and some in each of the others."""
     return [
         pytest.param(
             *row, way, marks=[pytest.mark.slow] if at and (place + at) % OTHER_WAYS else []
@@ -57,11 +57,11 @@ def in_each_way(rows: list[Any], *ways: Any) -> list[Any]:
 
 
 def settings(text: str) -> dict[str, Any]:
-    return eval(f"dict({text})", {})  # of our own page
+    return eval(f"dict({text})", {})  # on our own page
 
 
-class Beside:
-    """A scorer beside the training, without the process: results come when next asked for."""
+class InlineScorer:
+    """An asynchronous scorer without a process: results arrive at the next request."""
 
     def __init__(self, metric: Any, budget_seconds: None) -> None:
         self._scorer = Scorer(metric, budget_seconds=budget_seconds, ranks=Alone())
@@ -83,7 +83,7 @@ class Beside:
 
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "BackgroundScorer", Beside)
+    monkeypatch.setattr(monitor, "BackgroundScorer", InlineScorer)
 
 
 def callback_of(**given: Any) -> NoveltyCallback:
@@ -92,7 +92,7 @@ def callback_of(**given: Any) -> NoveltyCallback:
 
 def evaluated(callback: NoveltyCallback) -> list[tuple[int, int]]:
     for one in callback.evaluations:
-        # What was measured are the weights of this step.
+        # Novelty is measured with the weights of this step.
         assert one.scalars["novelty/novel_yield"] == one.step
     return [(one.epoch, one.step) for one in callback.evaluations]
 
@@ -101,7 +101,7 @@ def logged(folder: Path) -> list[tuple[int, int, float]]:
     with (folder / "csv" / "metrics.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row.get("novelty/novel_yield")]
     for row in rows:
-        # Lightning counts the steps of its own records from 0.
+        # Lightning counts the steps of its records from 0.
         assert float(row["novelty/step"]) - int(row["step"]) in (0, 1)
         assert float(row["novelty/epoch"]) == int(row["epoch"])
     return sorted(
@@ -110,16 +110,16 @@ def logged(folder: Path) -> list[tuple[int, int, float]]:
     )
 
 
-def test_the_table_is_there() -> None:
+def test_table_exists() -> None:
     assert len(ROWS) >= 14
     assert len({row[:2] for row in ROWS}) == len(ROWS)
 
 
 @pytest.mark.parametrize(
     ("callback", "trainer", "expected", "way"),
-    in_each_way(ROWS, "plain", "asynchronous", "watched"),
+    in_each_mode(ROWS, "plain", "asynchronous", "watched"),
 )
-def test_what_the_table_says_is_evaluated(
+def test_evaluations_agree_with_the_table(
     tmp_path: Path, callback: str, trainer: str, expected: list[tuple[int, int]], way: str
 ) -> None:
     options = settings(trainer)
@@ -141,14 +141,14 @@ def test_what_the_table_says_is_evaluated(
         lightning.loggers.TensorBoardLogger(str(tmp_path), name="tb", version=""),
     ]
     novelty = callback_of(**settings(callback), asynchronous=way == "asynchronous")
-    trainer_of(tmp_path, *others, novelty, log_every_n_steps=1, **options).fit(Tiny())
+    trainer_of(tmp_path, *others, novelty, log_every_n_steps=1, **options).fit(TinyModel())
     assert evaluated(novelty) == expected
     if "fast_dev_run" not in options:
         assert logged(tmp_path) == [(epoch, step, float(step)) for epoch, step in expected]
         assert len(list(tmp_path.glob("csv/novelty/*"))) == len(expected)  # one for each
     kept = sorted(path.name for path in tmp_path.glob("kept/*.ckpt"))
     steps = {f"epoch={epoch}-step={step}.ckpt" for epoch, step in expected}
-    assert set(kept) <= steps  # none of an epoch without an evaluation
+    assert set(kept) <= steps  # none for an epoch without an evaluation
     assert {path.name for path in tmp_path.glob("each/*.ckpt")} <= steps
 
 
@@ -161,9 +161,9 @@ RESUMED = [
 
 @pytest.mark.parametrize(
     ("callback", "trainer", "expected", "kept"),
-    in_each_way(RESUMED, {"every_n_train_steps": 1}, {}),
+    in_each_mode(RESUMED, {"every_n_train_steps": 1}, {}),
 )
-def test_a_resumed_training_repeats_no_evaluation(
+def test_resumed_training_repeats_no_evaluation(
     tmp_path: Path,
     callback: str,
     trainer: str,
@@ -175,43 +175,43 @@ def test_a_resumed_training_repeats_no_evaluation(
     last = lightning.callbacks.ModelCheckpoint(tmp_path, save_last=True, **kept)
     before, after = callback_of(**settings(callback)), callback_of(**settings(callback))
     with pytest.raises(OSError):
-        trainer_of(tmp_path, before, last, **options).fit(Tiny(broken_at))
+        trainer_of(tmp_path, before, last, **options).fit(TinyModel(broken_at))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"]
     with warnings.catch_warnings():
-        # The loader does not go on where it was, nor has a resumed training anything left to do
-        # in some rows; it is warned of both.
+        # The loader does not resume within an epoch, and in some rows no training remains.
+        # Lightning warns of both.
         warnings.simplefilter("ignore")
         again = trainer_of(tmp_path, after, last, **options)
-        again.fit(Tiny(), ckpt_path=tmp_path / "last.ckpt")
+        again.fit(TinyModel(), ckpt_path=tmp_path / "last.ckpt")
     done = [(epoch, step) for epoch, step in evaluated(before) if step <= saved]
     assert done + evaluated(after) == expected
 
 
-# What else a trainer does
+# Other behaviour of a trainer
 
 
-def test_no_evaluation_in_the_sanity_check_and_one_in_validate(tmp_path: Path) -> None:
+def test_validate_evaluates_and_the_sanity_check_does_not(tmp_path: Path) -> None:
     callback = callback_of(every_n_epochs=5)
     trainer = trainer_of(tmp_path, callback, max_epochs=1, num_sanity_val_steps=2)
     with pytest.warns(UserWarning, match=r"not evaluated: every_n_epochs=5, and .* 1 epochs"):
-        trainer.fit(Tiny())
+        trainer.fit(TinyModel())
     assert callback.evaluations == []
-    (found,) = trainer.validate(Tiny(), verbose=False)
+    (found,) = trainer.validate(TinyModel(), verbose=False)
     assert found["novelty/novel_yield"] == 4 == found["novelty/step"]
     assert evaluated(callback) == [(1, 4)]
 
 
-def test_validate_waits_for_a_scorer_beside_it(tmp_path: Path) -> None:
+def test_validate_waits_for_an_asynchronous_scorer(tmp_path: Path) -> None:
     callback = callback_of(asynchronous=True)
-    (found,) = trainer_of(tmp_path, callback).validate(Tiny(), verbose=False)
+    (found,) = trainer_of(tmp_path, callback).validate(TinyModel(), verbose=False)
     assert found["novelty/novel_yield"] == 0.0 and evaluated(callback) == [(0, 0)]
 
 
-def test_training_goes_on_as_if_no_step_had_been_evaluated(tmp_path: Path) -> None:
+def test_evaluations_at_steps_do_not_change_the_training(tmp_path: Path) -> None:
     weights = []
     for callbacks in ([], [callback_of(every_n_steps=1, every_n_epochs=1, at_end=True)]):
         lightning.seed_everything(3, verbose=False)
-        model = Tiny()
+        model = TinyModel()
         trainer_of(tmp_path, *callbacks, max_epochs=2).fit(model)
         assert model.training and model.body[1].training and torch.is_grad_enabled()
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -219,17 +219,17 @@ def test_training_goes_on_as_if_no_step_had_been_evaluated(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("n", [True, 0, 2.5, "3"])
-def test_counts_are_whole_numbers(n: Any) -> None:
+def test_counts_are_integers(n: Any) -> None:
     for name in ("every_n_epochs", "every_n_steps"):
         with pytest.raises(InputError, match=f"{name} is {n!r}; it must be a whole number"):
             callback_of(**{name: n})
 
 
-def test_averaged_weights_are_sampled_where_they_are_validated(tmp_path: Path) -> None:
+def test_averaged_weights_are_sampled_if_they_are_validated(tmp_path: Path) -> None:
     averaging = pytest.importorskip("lightning.pytorch.callbacks.weight_averaging")
     sampled: list[torch.Tensor] = []
 
-    class Averaged(Tiny):
+    class Averaged(TinyModel):
         def validation_step(self, batch: Any, _: int) -> None:
             self.validated = self.body[0].weight.detach().clone()
 
@@ -243,11 +243,11 @@ def test_averaged_weights_are_sampled_where_they_are_validated(tmp_path: Path) -
     assert len(sampled) == 2 and not any(difference.any() for difference in sampled)
 
 
-# What monitors the values
+# Callbacks that monitor the values
 
 
-def test_a_value_is_seen_once_and_not_in_other_epochs(tmp_path: Path) -> None:
-    """Of nine epochs two are evaluated, the second time better."""
+def test_each_value_is_seen_once(tmp_path: Path) -> None:
+    """Two of nine epochs are evaluated; the second evaluation is better."""
     seen: list[tuple[int, bool]] = []
 
     class Look(lightning.Callback):
@@ -268,20 +268,20 @@ def test_a_value_is_seen_once_and_not_in_other_epochs(tmp_path: Path) -> None:
         num_sanity_val_steps=0,
         enable_checkpointing=True,
     )
-    trainer.fit(Tiny())
+    trainer.fit(TinyModel())
     assert [epoch for epoch, there in seen if there] == [3, 7] and len(seen) == 9
     assert stop.wait_count == 0 and float(stop.best_score) == 32 and trainer.current_epoch == 9
     names = [f"epoch={epoch}-step={step}.ckpt" for epoch, step in [(3, 16), (7, 32)]]
     assert sorted(Path(path).name for path in best.best_k_models) == names
-    # They are as they were: called by any other trainer.
+    # Called without our trainer, they behave as usual.
     assert not {"on_validation_end", "on_train_epoch_end"} & (vars(stop).keys() | vars(best).keys())
 
 
 def test_patience_counts_evaluations(tmp_path: Path) -> None:
     callback = callback_of(every_n_epochs=2)
     stop = lightning.callbacks.EarlyStopping("novelty/novel_yield", mode="min", patience=2)
-    trainer_of(tmp_path, stop, callback, max_epochs=20).fit(Tiny())
-    # The first is the best; two more were no better.
+    trainer_of(tmp_path, stop, callback, max_epochs=20).fit(TinyModel())
+    # The first value is the best; two later ones were not better.
     assert [epoch for epoch, _ in evaluated(callback)] == [1, 3, 5] and stop.stopped_epoch == 5
 
 
@@ -291,30 +291,30 @@ def test_early_stopping_sees_evaluations_between_validations(
 ) -> None:
     stop = lightning.callbacks.EarlyStopping("novelty/novelty", mode="max", patience=1)
     callback = callback_of(every_n_steps=3)
-    trainer_of(tmp_path, stop, callback, max_epochs=6, **check).fit(Tiny())
+    trainer_of(tmp_path, stop, callback, max_epochs=6, **check).fit(TinyModel())
     assert stop.wait_count == 0 and float(stop.best_score) in (21, 24)
 
 
-def test_an_evaluation_with_nothing_eligible_ends_nothing(tmp_path: Path) -> None:
+def test_evaluation_without_eligible_crystals_does_not_stop_the_training(tmp_path: Path) -> None:
     callback = NoveltyCallback("sample", TinyMetric(none_eligible=[4, 12]), n_samples=2)
     stop = lightning.callbacks.EarlyStopping("novelty/novelty", mode="max", patience=1)
     best = lightning.callbacks.ModelCheckpoint(
         tmp_path, monitor="novelty/novelty", mode="max", save_top_k=-1
     )
     trainer = trainer_of(tmp_path, stop, callback, best, max_epochs=4, enable_checkpointing=True)
-    trainer.fit(Tiny())
+    trainer.fit(TinyModel())
     assert trainer.current_epoch == 4 and float(stop.best_score) == 16
     assert sorted(float(score) for score in best.best_k_models.values()) == [8, 16]
 
 
-def test_a_monitored_name_without_a_value_gives_a_warning(tmp_path: Path) -> None:
+def test_monitored_name_without_a_value_gives_a_warning(tmp_path: Path) -> None:
     stop = lightning.callbacks.EarlyStopping("novelty/yield")
     with pytest.warns(UserWarning, match="'novelty/yield' is monitored, but no evaluation gave it"):
-        trainer_of(tmp_path, stop, callback_of(), max_epochs=1).fit(Tiny())
+        trainer_of(tmp_path, stop, callback_of(), max_epochs=1).fit(TinyModel())
 
 
-class Weights(lightning.Callback):
-    """The weights after each step."""
+class RecordWeights(lightning.Callback):
+    """Record the weights after each step."""
 
     def __init__(self) -> None:
         self.after: dict[int, torch.Tensor] = {}
@@ -328,18 +328,16 @@ def weights_in(path: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_novelty_checkpoint_keeps_the_weights_that_were_measured(
-    tmp_path: Path, asynchronous: bool
-) -> None:
+def test_novelty_checkpoint_keeps_the_evaluated_weights(tmp_path: Path, asynchronous: bool) -> None:
     callback = callback_of(every_n_steps=3, at_end=True, asynchronous=asynchronous)
     most, least = (
         NoveltyCheckpoint(tmp_path / mode, mode=mode, save_top_k=2) for mode in ("max", "min")
     )
-    weights = Weights()
+    weights = RecordWeights()
     trainer = trainer_of(
         tmp_path, weights, callback, most, least, max_epochs=4, enable_checkpointing=True
     )
-    trainer.fit(Tiny())
+    trainer.fit(TinyModel())
     assert [step for _, step in evaluated(callback)] == [3, 6, 9, 12, 15, 16]
     for kept, steps in ((most, [16, 15]), (least, [3, 6])):
         assert sorted(kept.best_k_models.values()) == sorted(steps)
@@ -351,16 +349,16 @@ def test_novelty_checkpoint_keeps_the_weights_that_were_measured(
         assert Path(kept.best_model_path).name.endswith(f"step={steps[0]}.ckpt")
 
 
-def test_novelty_checkpoint_is_resumed_from(tmp_path: Path) -> None:
+def test_training_resumes_from_novelty_checkpoint(tmp_path: Path) -> None:
     kept = NoveltyCheckpoint(tmp_path)
     with pytest.raises(OSError):
         trainer_of(tmp_path, callback_of(), kept, enable_checkpointing=True, max_epochs=3).fit(
-            Tiny(break_at=6)
+            TinyModel(break_at=6)
         )
     assert kept.best_model_path.endswith("epoch=0-step=4.ckpt")
     callback, again = callback_of(), NoveltyCheckpoint(tmp_path)
     trainer = trainer_of(tmp_path, callback, again, enable_checkpointing=True, max_epochs=3)
-    trainer.fit(Tiny(), ckpt_path=kept.best_model_path)
+    trainer.fit(TinyModel(), ckpt_path=kept.best_model_path)
     assert evaluated(callback) == [(1, 8), (2, 12)]
     assert again.best_model_score == 12
 
@@ -373,18 +371,20 @@ def test_novelty_checkpoint_needs_its_callback(tmp_path: Path) -> None:
             NoveltyCheckpoint(tmp_path, monitor="other/x"),
             enable_checkpointing=True,
             max_epochs=1,
-        ).fit(Tiny())
+        ).fit(TinyModel())
 
 
-def test_a_checkpoint_on_an_asynchronous_value_is_warned_of_once(tmp_path: Path) -> None:
+def test_checkpoint_on_an_asynchronous_value_warns_once(tmp_path: Path) -> None:
     best = lightning.callbacks.ModelCheckpoint(
         tmp_path, monitor="novelty/novel_yield", mode="max", save_top_k=-1
     )
     callback = callback_of(asynchronous=True)
     with pytest.warns(UserWarning) as caught:
-        trainer_of(tmp_path, callback, best, max_epochs=5, enable_checkpointing=True).fit(Tiny())
+        trainer_of(tmp_path, callback, best, max_epochs=5, enable_checkpointing=True).fit(
+            TinyModel()
+        )
     said = [str(one.message) for one in caught if "asynchronous value" in str(one.message)]
     assert len(said) == 1 and "use novelty_metric.callbacks.NoveltyCheckpoint" in said[0]
-    # It saw each value once at most, and the first of them in time.
+    # It saw each value at most once, and the first value in time.
     scores = [float(score) for score in best.best_k_models.values()]
     assert len(scores) == len(set(scores)) and 4.0 in scores

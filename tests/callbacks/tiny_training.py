@@ -1,4 +1,4 @@
-"""A training of milliseconds, whose novelty is the step that its weights were sampled at."""
+"""A training that takes milliseconds; its novelty is the step at which weights were sampled."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 from novelty_metric import SubstitutionNovelty
 
 BATCHES = 4
-"""Of an epoch."""
+"""Per epoch."""
 
 
 @dataclass
 class TinyReport:
-    """As much of a report as a training run needs."""
+    """The parts of a report that a training needs."""
 
     steps: list[float]
     eligible: bool = True
@@ -41,7 +41,7 @@ class TinyReport:
 
 
 class TinyMetric(SubstitutionNovelty):
-    """Reads the step off the cell of each sample, in place of a search."""
+    """Read the step from the cell of each sample, without a search."""
 
     def __init__(self, prepare_seconds: float = 0.0, none_eligible: Sequence[int] = ()) -> None:
         super().__init__("aflow", relaxer="none", hull="none")
@@ -74,8 +74,8 @@ class TinyMetric(SubstitutionNovelty):
     def close(self) -> None: ...
 
 
-class Tiny(lightning.LightningModule):
-    """One layer with dropout; `break_at` raises after so many batches in all."""
+class TinyModel(lightning.LightningModule):
+    """One layer with dropout; `break_at` raises an error after so many batches in total."""
 
     def __init__(self, break_at: int | None = None, error: type[BaseException] = OSError) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Tiny(lightning.LightningModule):
 
 
 def trainer_of(folder: Path | str, *callbacks: Any, **options: Any) -> Any:
-    """A quiet trainer on the processor."""
+    """A quiet trainer on the CPU."""
     options = {"logger": False, "enable_checkpointing": False, **options}
     return lightning.Trainer(
         default_root_dir=folder,

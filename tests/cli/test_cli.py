@@ -1,4 +1,4 @@
-"""The command line: words in, exit status and lines out."""
+"""The command line: arguments, exit status and output."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Cl1 Cl 0.5 0.5 0.5
 
 
 class FakeMetric:
-    """Takes what the command gives, and calls every readable sample unmatched."""
+    """Record the arguments from the command, and call every readable sample unmatched."""
 
     calls: list[dict[str, Any]]
     failure: BaseException | None = None
@@ -121,7 +121,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeMetric]:
 
 @pytest.fixture
 def cif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sample file; the working folder is an empty one beside it."""
+    """A sample file outside the working folder, which is empty."""
     path = tmp_path / "crystal.cif"
     path.write_text(CIF)
     (tmp_path / "work").mkdir()
@@ -130,7 +130,7 @@ def cif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_a_log_is_told_how_far_a_run_is(
+def test_progress_lines_of_a_log(
     wanted: bool,
     fake: type[FakeMetric],
     cif: Path,
@@ -161,8 +161,8 @@ def test_a_log_is_told_how_far_a_run_is(
     assert "relax samples" not in "".join(outs)
 
 
-def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line of a call that can't be used."""
+def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """The error line of an invalid call."""
     assert main(words) == 2
     out, err = capfd.readouterr()
     assert out == ""
@@ -171,7 +171,7 @@ def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     return err
 
 
-# Values as typed
+# Values are kept unchanged
 
 ODD_NAMES = [
     "a(1).zip",
@@ -214,7 +214,7 @@ def composed(*words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", ODD_NAMES)
-def test_odd_values_reach_the_settings_as_typed(value: str) -> None:
+def test_unusual_values_reach_the_settings_unchanged(value: str) -> None:
     keys = ("samples", "out", "column", "format", "device")
     config = composed("hull=entries", f"hull.file={value}", *(f"{key}={value}" for key in keys))
     assert {key: config[key] for key in keys} == dict.fromkeys(keys, value)
@@ -228,7 +228,7 @@ tricky = st.text(st.sampled_from("ab\\'\"${}[]()=,: ~#\t*?"), min_size=1)
 @settings(max_examples=20)
 @given(names | tricky)
 @example("a\\${b}'")
-def test_any_printable_name_reaches_the_settings_as_typed(name: str) -> None:
+def test_any_printable_name_reaches_the_settings_unchanged(name: str) -> None:
     if name == "null":
         return
     config = composed(f"samples={name}", f"reference=./{name}")
@@ -237,7 +237,7 @@ def test_any_printable_name_reaches_the_settings_as_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in ODD_NAMES if n not in ("~", "~/home")])
-def test_odd_file_names_are_read_and_written(
+def test_unusual_file_names_are_read_and_written(
     name: str, cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     source, out = Path("in", name), Path("new", name)
@@ -248,7 +248,7 @@ def test_odd_file_names_are_read_and_written(
     assert capfd.readouterr().err == ""
 
 
-def test_null_stays_null_and_a_file_of_that_name_can_be_given() -> None:
+def test_null_means_null_and_a_file_named_null_needs_a_path() -> None:
     assert compose_config(["samples=null"]).samples is None
     assert compose_config(["samples=./null"]).samples == "./null"
 
@@ -261,7 +261,7 @@ def test_cache_is_a_flag_or_a_file(word: str, value: object) -> None:
     assert ScoreSettings.from_config(composed(f"cache={word}")).cache == value
 
 
-def test_home_folder_is_found_unless_a_folder_has_that_name(
+def test_tilde_means_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: type[FakeMetric]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -271,17 +271,17 @@ def test_home_folder_is_found_unless_a_folder_has_that_name(
     assert (tmp_path / "run" / "report.json").exists()
 
 
-# What the metric is given
+# Arguments of the metric
 
 
 @pytest.mark.parametrize("name", ODD_NAMES[:2])
-def test_the_file_of_a_hull_is_taken_as_typed(name: str, cif: Path, fake: type[FakeMetric]) -> None:
+def test_file_of_a_hull_is_kept_unchanged(name: str, cif: Path, fake: type[FakeMetric]) -> None:
     assert main(["score", f"samples={cif}", "hull=entries", f"hull.file={name}"]) == 0
     (call,) = fake.calls
     assert isinstance(call["hull"], EntriesHull) and Path(call["hull"].file) == Path(name)
 
 
-def test_settings_of_the_hull_of_matbench_discovery(cif: Path, fake: type[FakeMetric]) -> None:
+def test_settings_of_the_matbench_discovery_hull(cif: Path, fake: type[FakeMetric]) -> None:
     words = ["hull=matbench_discovery", "hull.allow_pickle=true", "hull.energies=corrected"]
     assert main(["score", f"samples={cif}", *words]) == 0
     (call,) = fake.calls
@@ -309,7 +309,7 @@ def test_settings_reach_the_metric(cif: Path, fake: type[FakeMetric]) -> None:
     assert call["closed"]
 
 
-def test_unchanged_protocol_keeps_its_name(cif: Path, fake: type[FakeMetric]) -> None:
+def test_unmodified_protocol_keeps_its_name(cif: Path, fake: type[FakeMetric]) -> None:
     fast = Protocol.named("fast")
     assert main(["score", f"samples={cif}", f"protocol.fmax={fast.fmax}"]) == 0
     assert fake.calls[0]["protocol"] == fast
@@ -327,14 +327,14 @@ def test_limit_reaches_the_reader(cif: Path, fake: type[FakeMetric]) -> None:
     assert len(NoveltyReport.load("run").results) == 2
 
 
-def test_a_seed_draws_instead_of_taking_the_first(cif: Path, fake: type[FakeMetric]) -> None:
+def test_seed_selects_a_random_subset(cif: Path, fake: type[FakeMetric]) -> None:
     cif.write_text("".join(CIF.replace("data_NaCl", f"data_{i}") for i in range(9)))
     assert main(["score", f"samples={cif}", "limit=2", "seed=1", "out=run"]) == 0
     drawn = [row.id for row in NoveltyReport.load("run").results]
     assert len(drawn) == 2 and drawn != ["NaCl-0", "NaCl-1"]
 
 
-def test_own_configs_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path) -> None:
+def test_configs_of_the_user_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path) -> None:
     folder = tmp_path / "my, configs (1)"
     (folder / "protocol").mkdir(parents=True)
     (folder / "protocol" / "mine.yaml").write_text(
@@ -350,19 +350,19 @@ def test_own_configs_are_found(cif: Path, fake: type[FakeMetric], tmp_path: Path
     assert fake.calls[0]["relaxer"] == 3
 
 
-def test_relaxer_that_can_not_be_made_is_one_line(
+def test_invalid_relaxer_is_one_clear_error(
     cif: Path, fake: type[FakeMetric], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "relaxer").mkdir()
     (tmp_path / "relaxer" / "own.yaml").write_text("_target_: no.such.Thing\n")
     words = ["score", f"samples={cif}", f"--config-dir={tmp_path}", "relaxer=own"]
-    assert "relaxer=no.such.Thing can't be made" in complaint(capfd, *words)
+    assert "relaxer=no.such.Thing can't be made" in error_line(capfd, *words)
 
 
-# What is printed and written
+# Output
 
 
-def test_screen_shows_the_report_and_nothing_of_the_libraries(
+def test_screen_shows_only_the_report(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", f"samples={cif}"]) == 0
@@ -374,7 +374,7 @@ def test_screen_shows_the_report_and_nothing_of_the_libraries(
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_out_holds_the_report_and_the_settings(
+def test_out_contains_the_report_and_the_settings(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", f"samples={cif}", "out=deep/run"]) == 0
@@ -391,7 +391,7 @@ def test_out_holds_the_report_and_the_settings(
     assert json.loads(Path("deep/run/config.json").read_text())["protocol"]["name"] == "fast"
 
 
-def test_every_file_that_is_written_is_told(
+def test_every_written_file_is_listed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -407,44 +407,44 @@ def test_every_file_that_is_written_is_told(
     assert set(re.findall(r"^ +(\w+\.\w+) ", listed, flags=re.MULTILINE)) == written
 
 
-def test_report_of_the_same_settings_is_continued_and_of_others_refused(
+def test_run_is_continued_only_with_equal_settings(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["score", f"samples={cif}", "out=run"]
     assert main(words) == 0
     assert main([*words, "workers=2", "cache=false"]) == 0
-    # The same samples by another name.
+    # The same samples under another name.
     Path("copy.cif").write_bytes(cif.read_bytes())
     assert main(["score", "samples=copy.cif", "out=run"]) == 0
     capfd.readouterr()
-    line = complaint(capfd, *words, "protocol.k=5")
+    line = error_line(capfd, *words, "protocol.k=5")
     assert "protocol.k was 3, is 5" in line and "overwrite=true" in line
     Path("copy.cif").write_text(CIF.replace("Na", "K"))
-    assert "other samples" in complaint(capfd, "score", "samples=copy.cif", "out=run")
+    assert "other samples" in error_line(capfd, "score", "samples=copy.cif", "out=run")
     assert main([*words, "protocol.k=5", "overwrite=true"]) == 0
     assert NoveltyReport.load("run").context.protocol.k == 5
-    # A run of before there were these settings is one of the same.
+    # An old run, from before these settings existed, counts as equal.
     config = json.loads(Path("run/config.json").read_text())
     del config["progress"], config["model"]["formats"]
     Path("run/config.json").write_text(json.dumps(config))
     assert main([*words, "protocol.k=5"]) == 0
     Path("run/config.json").unlink()
     capfd.readouterr()
-    assert "settings are not known" in complaint(capfd, *words)
+    assert "settings are not known" in error_line(capfd, *words)
 
 
-def test_a_folder_of_something_else_is_told(
+def test_out_folder_with_other_files(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["score", f"samples={cif}", "out=mine"]
     Path("mine").mkdir()
-    # What a batch system writes there.
+    # Batch systems write such files there.
     Path("mine/slurm-1.out").write_text("")
     fake.failure = KeyboardInterrupt()
     assert main(words) == 3
     assert capfd.readouterr().err.count("\n") == 1
     fake.failure = None
-    assert main(words) == 0  # an interrupted run goes on
+    assert main(words) == 0  # an interrupted run continues
     assert main(words) == 0
     assert capfd.readouterr().err == ""
 
@@ -461,7 +461,7 @@ def test_a_folder_of_something_else_is_told(
 
     Path("model").mkdir()
     Path("model/config.json").write_text('{"layers": 6}')
-    said = complaint(capfd, "score", f"samples={cif}", "out=model")
+    said = error_line(capfd, "score", f"samples={cif}", "out=model")
     assert "out=model holds config.json, but no report that it could be of" in said
     assert Path("model/config.json").read_text() == '{"layers": 6}'
     assert main(["score", f"samples={cif}", "out=model", "overwrite=true"]) == 0
@@ -479,7 +479,7 @@ def test_a_folder_of_something_else_is_told(
         ("generic", "a.csv", f'mine\n"{CIF}"\n', None),
     ],
 )
-def test_samples_that_the_model_does_not_write_are_told(
+def test_warning_for_samples_of_another_model(
     model: str,
     name: str,
     content: str,
@@ -514,9 +514,7 @@ def test_samples_that_the_model_does_not_write_are_told(
         ("wyckofftransformer", "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.json.gz"),
     ],
 )
-def test_published_samples_are_what_their_model_writes(
-    model: str, file: str, shared_data: Path
-) -> None:
+def test_published_samples_give_no_warning(model: str, file: str, shared_data: Path) -> None:
     path = shared_data / "generated" / file
     content = composed(f"model={model}", f"samples={path}", "reference=aflow")
     assert not_of_model(ScoreSettings.from_config(content)) is None
@@ -532,10 +530,10 @@ def test_folder_of_samples_is_compared_by_content(
     assert main(words) == 0
     Path("in/b.cif").write_text(CIF)
     capfd.readouterr()
-    assert "other samples" in complaint(capfd, *words)
+    assert "other samples" in error_line(capfd, *words)
 
 
-def test_cfg_prints_what_would_be_done(capfd: pytest.CaptureFixture[str]) -> None:
+def test_cfg_prints_the_settings(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "protocol=paper", "--cfg", "job", "reference=a(1).arrow", "limit=3"]) == 0
     config = OmegaConf.create(capfd.readouterr().out)
     assert config.protocol.fmax == 0.001
@@ -559,7 +557,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == f"novelty-metric {__version__}\n"
 
 
-# What can't be used
+# Invalid calls
 
 
 @pytest.mark.parametrize(
@@ -616,35 +614,35 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("reference build . out=x.arrow relaxer=x", "no relaxer named 'x'"),
     ],
 )
-def test_one_line_says_what_is_wrong(
+def test_invalid_call_gives_one_clear_error(
     words: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in complaint(capfd, *words.split())
+    assert said in error_line(capfd, *words.split())
 
 
-def test_a_file_without_key_is_understood(cif: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert f"is it samples={cif}?" in complaint(capfd, "score", str(cif))
+def test_error_suggests_the_key_of_a_file(cif: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert f"is it samples={cif}?" in error_line(capfd, "score", str(cif))
 
 
-def test_out_that_is_a_file_is_refused_before_the_work(
+def test_out_that_is_a_file_is_refused_before_scoring(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("taken").write_text("")
-    assert "can't be written" in complaint(capfd, "score", f"samples={cif}", "out=taken")
-    assert "can't be written" in complaint(capfd, "score", f"samples={cif}", "out=taken/run")
+    assert "can't be written" in error_line(capfd, "score", f"samples={cif}", "out=taken")
+    assert "can't be written" in error_line(capfd, "score", f"samples={cif}", "out=taken/run")
     assert fake.calls == []
 
 
-def test_errors_of_the_package_keep_their_words(
+def test_messages_of_package_errors_are_kept(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake.failure = InputError("the reference\nis empty")
-    line = complaint(capfd, "score", f"samples={cif}")
+    line = error_line(capfd, "score", f"samples={cif}")
     assert line == "novelty-metric: error: the reference is empty\n"
     assert fake.calls[0]["closed"]
 
 
-def test_fault_of_the_program_is_one_line_with_the_way_to_more(
+def test_internal_error_is_one_line_and_names_the_debug_variable(
     cif: Path,
     fake: type[FakeMetric],
     capfd: pytest.CaptureFixture[str],
@@ -660,7 +658,7 @@ def test_fault_of_the_program_is_one_line_with_the_way_to_more(
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_an_interruption_prints_the_command_to_continue(
+def test_interruption_prints_the_command_to_continue(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake.failure = KeyboardInterrupt()
@@ -677,7 +675,7 @@ def test_an_interruption_prints_the_command_to_continue(
     assert "nothing was kept" in capfd.readouterr().err
 
 
-# As a process
+# In a separate process
 
 
 @pytest.fixture
@@ -685,7 +683,7 @@ def run(run_python: Callable[..., Any]) -> Callable[..., Any]:
     return partial(run_python, "-m", "novelty_metric.cli")
 
 
-def test_process_ends_with_the_status(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_exit_status_of_the_process(tmp_path: Path, run: Callable[..., Any]) -> None:
     assert run("--version", cwd=tmp_path).returncode == 0
     refused = run("score", "limit=0", cwd=tmp_path)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
@@ -693,12 +691,12 @@ def test_process_ends_with_the_status(tmp_path: Path, run: Callable[..., Any]) -
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_process_ends_with_three(
+def test_exit_status_of_an_interrupted_process(
     name: signal.Signals, cif: Path, start_python: Callable[..., Any]
 ) -> None:
     script = (
         "import signal, sys, time, types\n"
-        # A shell has what it runs in the background ignore Ctrl-C.
+        # Background processes of a shell ignore Ctrl-C.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "class Metric:\n"
@@ -725,16 +723,16 @@ def test_interrupted_process_ends_with_three(
     assert "go on with: novelty-metric score" in err and err.count("\n") == 1
 
 
-def test_reader_that_stops_early_is_no_error(start_python: Callable[..., Any]) -> None:
+def test_closed_pipe_is_not_an_error(start_python: Callable[..., Any]) -> None:
     command = ["-m", "novelty_metric.cli", "score", "--help"]
     process = start_python(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     head = subprocess.Popen(["head", "-1"], stdin=process.stdout, stdout=subprocess.DEVNULL)
-    process.stdout.close()  # so that only `head` can read
+    process.stdout.close()  # so that only `head` reads
     assert (process.stderr.read(), process.wait(), head.wait()) == ("", 0, 0)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("utf-8", marks=pytest.mark.slow)])
-def test_terminal_of_any_encoding_is_served(encoding: str, run: Callable[..., Any]) -> None:
+def test_any_terminal_encoding_works(encoding: str, run: Callable[..., Any]) -> None:
     done = run(
         "score", "reference=référence 金.arrow", "--cfg", "job", env={"PYTHONIOENCODING": encoding}
     )
@@ -746,7 +744,7 @@ def test_terminal_of_any_encoding_is_served(encoding: str, run: Callable[..., An
 HEAVY = ("torch", "pymatgen", "pandas", "pyarrow", "ase", "chgnet", "smact", "rich", "wandb")
 
 
-def test_nothing_heavy_is_loaded_before_the_words_are_checked(
+def test_heavy_packages_are_loaded_after_the_arguments_are_checked(
     run_python: Callable[..., Any],
 ) -> None:
     script = (
@@ -786,7 +784,7 @@ def test_nothing_heavy_is_loaded_before_the_words_are_checked(
         (["samples=none.cif"], ["none.cif"]),
     ],
 )
-def test_samples_are_files_lists_and_patterns(
+def test_samples_can_be_files_lists_and_patterns(
     words: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -810,7 +808,7 @@ def test_samples_are_files_lists_and_patterns(
         ("a\0*", "which is not a valid file name"),
     ],
 )
-def test_samples_that_name_nothing_are_one_line(value: Any, message: str) -> None:
+def test_invalid_samples_are_one_clear_error(value: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         ScoreSettings.from_config({**composed(), "samples": value})
     assert message in str(caught.value)
@@ -825,24 +823,24 @@ def test_several_files_are_one_run(
     assert main(words) == 0
     rows = NoveltyReport.load("run").results
     assert [row.id for row in rows] == ["gen_1", "gen_2", "gen_10", "crystal"]
-    assert main(words) == 0  # the same samples, which are known
+    assert main(words) == 0  # the same samples are recognised
     assert main([*words[:1], "limit=2", "seed=1", *words[1:3], "out=two"]) == 0
     assert len(NoveltyReport.load("two").results) == 2
     capfd.readouterr()
     Path("gen_2.cif").write_text(CIF.replace("Na", "K"))
-    assert "other samples" in complaint(capfd, *words)
+    assert "other samples" in error_line(capfd, *words)
     Path("gen_2.cif").write_bytes(cif.read_bytes())
     Path("gen_3.cif").write_bytes(cif.read_bytes())
-    assert "other samples" in complaint(capfd, *words)
+    assert "other samples" in error_line(capfd, *words)
     Path("gen_3.cif").unlink()
     assert main(words) == 0
     assert main(["score", "-m", *words[1:3], "protocol.k=1,3", "out=all"]) == 0
     assert len(NoveltyReport.load("all/protocol.k=3").results) == 4
     capfd.readouterr()
-    assert "no such file" in complaint(capfd, "score", f"samples={cif}", "samples=none.cif")
+    assert "no such file" in error_line(capfd, "score", f"samples={cif}", "samples=none.cif")
 
 
-def test_the_column_of_the_ids_is_a_setting(
+def test_id_column_is_a_setting(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("x.csv").write_text(f'id,"no, of run",path\na,00123,{cif.name}\n')
@@ -850,5 +848,5 @@ def test_the_column_of_the_ids_is_a_setting(
     assert main(["score", "samples=x.csv", "id_column=no, of run", "out=run"]) == 0
     assert [row.id for row in NoveltyReport.load("run").results] == ["00123"]
     capfd.readouterr()
-    error = complaint(capfd, "score", "samples=x.csv", "id_column=label")
+    error = error_line(capfd, "score", "samples=x.csv", "id_column=label")
     assert "id_column=label: there is no such column; the columns are id, no, of run, path" in error

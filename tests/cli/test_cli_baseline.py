@@ -1,4 +1,4 @@
-"""``novelty-metric baseline``: crystals of a null model in a file that `score` reads."""
+"""``novelty-metric baseline``: it writes crystals of a null model to a file that `score` reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _elements(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("ending", ["extxyz", "zip", "csv", "json"])
-def test_every_format_is_read_again_with_its_ids(stored: Path, tmp_path: Path, ending: str) -> None:
+def test_every_format_is_read_back_with_its_ids(stored: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / "new" / f"made.{ending}"
     words = [f"reference={stored}", "n=4", "seed=2", f"out={out}"]
     assert main(["baseline", "perturbed", *words]) == 0
@@ -40,13 +40,13 @@ def test_every_format_is_read_again_with_its_ids(stored: Path, tmp_path: Path, e
     for sample, crystal in zip(found, expected, strict=True):
         ours, theirs = sample.structure, crystal.structure
         assert ours.volume == pytest.approx(theirs.volume)
-        # A CIF has the cell turned and the sites sorted.
+        # A CIF has a rotated cell and sorted sites.
         assert sorted(ours.distance_matrix.ravel()) == pytest.approx(
             sorted(theirs.distance_matrix.ravel()), abs=1e-5
         )
 
 
-def test_what_was_exchanged_is_in_the_file(
+def test_file_contains_the_exchanged_elements(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "exchanged.csv"
@@ -61,10 +61,10 @@ def test_what_was_exchanged_is_in_the_file(
     assert "->" in first
 
 
-def test_held_out_crystals_are_scored_against_the_others(
+def test_held_out_crystals_are_scored_without_themselves(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A crystal of the reference is its own duplicate; left out, it is not."""
+    """A crystal of the reference is its own duplicate, unless it is left out."""
     out = tmp_path / "held_out.extxyz"
     assert main(["baseline", "held_out", f"reference={stored}", "n=5", f"out={out}"]) == 0
     assert "leave_one_out=true" in capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_held_out_crystals_are_scored_against_the_others(
     assert main([*score, "leave_one_out=true", f"out={tmp_path / 'left'}"]) == 0
     plain, left = (load_report(tmp_path / name) for name in ("plain", "left"))
     assert {row.verdict for row in plain.results} == {"duplicate"}
-    assert {row.verdict for row in left.results} == {"undecided"}  # nothing was relaxed
+    assert {row.verdict for row in left.results} == {"undecided"}  # no relaxation
     assert all(row.parent_id not in (None, row.id) for row in left.results)
     assert (plain.context.leave_one_out, left.context.leave_one_out) == (False, True)
 
@@ -91,7 +91,7 @@ def test_held_out_crystals_are_scored_against_the_others(
         (["held_out", "reference=aflow", "out=x.csv", "n=999"], "holds 288 crystals; n=999"),
     ],
 )
-def test_calls_that_cannot_be_used(
+def test_invalid_calls(
     words: list[str],
     said: str,
     tmp_path: Path,
@@ -104,7 +104,7 @@ def test_calls_that_cannot_be_used(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_help_lists_the_null_models(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_null_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["baseline", "--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in NULL_MODELS)

@@ -30,7 +30,7 @@ CONTEXT = RunContext(
 
 
 def saved(folder: Path, unmatched: int, context: RunContext = CONTEXT) -> str:
-    """A run of 60 crystals, of which so many are unmatched."""
+    """A run of 60 crystals with a given number of unmatched ones."""
     rows = [
         CrystalResult(
             id=f"gen_{i}",
@@ -45,7 +45,7 @@ def saved(folder: Path, unmatched: int, context: RunContext = CONTEXT) -> str:
     return str(NoveltyReport.from_results(rows, context).save(folder))
 
 
-def test_runs_that_relaxed_nothing_have_a_bound(
+def test_runs_without_relaxation_have_a_bound(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     context = dataclasses.replace(CONTEXT, potential=None)
@@ -74,7 +74,7 @@ def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_runs_are_paired_by_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same crystals under other ids, in another order, with coordinates that were rounded."""
+    """The same crystals with other ids, in another order, with rounded coordinates."""
     made = [
         Structure(Lattice.cubic(4 + i / 10), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 1 / 3]])
         for i in range(8)
@@ -119,7 +119,7 @@ def test_runs_are_paired_by_content(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "a report contains none" in capsys.readouterr().err
 
 
-def test_runs_of_other_settings_are_warned_of(
+def test_warning_for_runs_with_other_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paper = dataclasses.replace(CONTEXT, protocol=Protocol.named("paper"), crystals_hash="e" * 64)
@@ -140,7 +140,7 @@ def test_runs_of_other_settings_are_warned_of(
         (["a", "--every"], "no option named --every"),
     ],
 )
-def test_calls_that_cannot_be_used(
+def test_invalid_calls(
     words: list[str],
     complaint: str,
     tmp_path: Path,
@@ -153,19 +153,19 @@ def test_calls_that_cannot_be_used(
     assert err.startswith("novelty-metric: error: ") and complaint in err and err.count("\n") == 1
 
 
-def test_several_runs_show_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spread_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [saved(tmp_path / name, count) for name, count in (("a", 6), ("b", 12), ("c", 18))]
     assert main(["compare", *runs]) == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("unmatched "))
-    # sd of 10, 20 and 30 %; by chance sqrt(0.2 * 0.8 / 60).
+    # Standard deviation of 10, 20 and 30 %; expected by chance: sqrt(0.2 * 0.8 / 60).
     assert " ".join(row.split()) == "unmatched 3 20.0 [0.0-44.8] 10.0 5.2 10.0 30.0"
     assert out.split()[0] == "figure" and "figure, %" not in out
     assert main(["compare", "--spread", *runs[:2]]) == 0
     assert "standard deviation between the runs" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_ratios_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ratios_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     crystals = tuple(
         LeftOutCrystal(i, "cubic", True, "unmatched" if i < 6 else "substituted", 1.0)
         for i in range(100)

@@ -1,4 +1,4 @@
-"""``novelty-metric explain``: one crystal's evidence."""
+"""``novelty-metric explain``: the evidence for the verdict of one crystal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Ve
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A searched run: a copy, a crystal with elements exchanged, one that is refused."""
+    """A run without relaxation: a copy, a crystal with exchanged elements, and a refused one."""
     reference = Reference.from_structures([rocksalt(5.64, "Na", "Cl")], ids=["salt"], name="one")
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
     folder = tmp_path_factory.mktemp("run")
@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of two crystals and a broken one."""
+    """A file with two crystals and an unreadable one."""
     path = tmp_path_factory.mktemp("two") / "two.json"
     crystals = [rocksalt(5.64, "Na", "Cl").as_dict(), rocksalt(6.29, "K", "Br").as_dict()]
     records = [{"id": "salt", "structure": crystals[0]}, {"structure": crystals[1]}, {"id": "2"}]
@@ -43,7 +43,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_crystal_of_a_file_needs_no_run(
+def test_crystal_of_a_file_needs_no_run(
     two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "salt.arrow"
@@ -58,7 +58,7 @@ def test_a_crystal_of_a_file_needs_no_run(
     assert (tmp_path / "here" / "parent_substituted.cif").exists()
 
 
-def test_a_candidate_in_words_and_crystals(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_candidate_as_text_and_structures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "swap_1", f"run={run}"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "swap_1 KCl, 8 sites, cubic, space group 225 verdict undecided" in text
@@ -70,7 +70,7 @@ def test_a_candidate_in_words_and_crystals(run: Path, capsys: pytest.CaptureFixt
     assert sorted(path.name for path in folder.iterdir()) == [
         *files,
         "reduced.cif",
-    ]  # nothing was relaxed
+    ]  # no relaxation
     generated = Structure.from_file(folder / "generated.cif")
     assert (len(generated), generated.volume) == (8, pytest.approx(6.29**3, rel=1e-6))
     exchanged = Structure.from_file(folder / "parent_substituted.cif")
@@ -81,7 +81,7 @@ def test_a_candidate_in_words_and_crystals(run: Path, capsys: pytest.CaptureFixt
     assert [line for line in kept if line != line.rstrip()] == []
 
 
-def test_a_copy(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_duplicate(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "copy_1", f"run={run}", f"out={tmp_path / 'here'}"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "it matches salt NaCl of one, elements included" in text
@@ -89,7 +89,7 @@ def test_a_copy(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (tmp_path / "here" / "parent.cif").exists()
 
 
-def test_an_id_cannot_lead_out_of_the_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_cannot_write_outside_the_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "../bad", f"run={run}"]) == 0
     assert "not eligible: composition refused by SMACT" in capsys.readouterr().out
     assert folder_name("../bad") != "../bad"
@@ -129,7 +129,7 @@ def places(run: Path, two: Path, tmp_path: Path) -> dict[str, Path]:
         (["copy_1", "run={run}", "out={run}/report.json"], "can't be written"),
     ],
 )
-def test_calls_that_cannot_be_used(
+def test_invalid_calls(
     words: list[str],
     complaint: str,
     places: dict[str, Path],
@@ -140,14 +140,14 @@ def test_calls_that_cannot_be_used(
     assert complaint.format(**places) in err and err.count("\n") == 1
 
 
-def test_crystals_come_back_exactly(run: Path) -> None:
+def test_crystals_are_loaded_exactly(run: Path) -> None:
     records = read_structures(run, 1)
     assert records.parent_relaxed is None and records.generated is not None
     assert np.array_equal(records.generated.lattice, np.diag([6.29] * 3))
     report = NoveltyReport.load(run)
     assert report.results[1].structures is None
     assert report.results[1].shortest_distance == pytest.approx(6.29 / 2)
-    # A report that was read back is saved without them, and those of before go.
+    # A report that was loaded without crystals is saved without them; old ones are removed.
     report.save(run.parent / "again")
     assert not (run.parent / "again" / "structures.parquet").exists()
     assert read_structures(run.parent / "again", 1).generated is None
@@ -160,7 +160,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def facts(metric: SubstitutionNovelty, crystal: Structure, folder: Path) -> dict[str, str]:
-    """What `explain` says of a crystal, read back from files."""
+    """The facts that `explain` gives for a crystal of a saved report."""
     metric([crystal], ids=["it"]).save(folder)
     report = NoveltyReport.load(folder)
     return dict(explain(report, 0, read_structures(folder, 0)).facts)
@@ -176,7 +176,7 @@ def searched(reference: Structure) -> SubstitutionNovelty:
 
 
 def zirconium() -> tuple[Structure, Structure]:
-    """hcp, and a strained cell of four atoms that only a supercell matches."""
+    """Zr in hcp, and a strained cell of four atoms that matches it only through a supercell."""
     sites = [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
     hcp = Structure(Lattice.hexagonal(3.23, 5.15), ["Zr", "Zr"], sites)
     double = hcp * (2, 1, 1)
@@ -185,7 +185,7 @@ def zirconium() -> tuple[Structure, Structure]:
     return hcp, double
 
 
-def test_a_match_through_a_supercell_is_told(tmp_path: Path) -> None:
+def test_match_through_a_supercell_is_explained(tmp_path: Path) -> None:
     hcp, double = zirconium()
     found = facts(searched(hcp), double, tmp_path / "a")
     assert found["why"].endswith("elements included, through a 2x supercell of ref")
@@ -197,7 +197,7 @@ def test_a_match_through_a_supercell_is_told(tmp_path: Path) -> None:
     assert "accepts this pair too: not novel" in found["plain matching"]
 
 
-def test_a_swollen_crystal_is_told(tmp_path: Path) -> None:
+def test_expanded_crystal_is_explained(tmp_path: Path) -> None:
     hcp, _ = zirconium()
     swollen = hcp.copy()
     swollen.scale_lattice(4 * hcp.volume)
@@ -213,7 +213,7 @@ def test_a_swollen_crystal_is_told(tmp_path: Path) -> None:
         (Route.WYCKOFF, "the same Wyckoff letters (cost 0), but its cell or free coordinates"),
     ],
 )
-def test_a_parent_of_cost_0_that_is_no_duplicate_is_told(
+def test_parent_of_cost_0_that_is_not_a_duplicate_is_explained(
     route: Route, said: str, run: Path
 ) -> None:
     parent = Parent(
@@ -254,9 +254,7 @@ def test_a_parent_of_cost_0_that_is_no_duplicate_is_told(
         (-1.0, ["Na", "Cl2"], 4, "the 4 compounds known in its chemical system lie above them"),
     ],
 )
-def test_what_the_hull_is_made_of_in_words(
-    above: float, products: list[str], count: int, words: str
-) -> None:
+def test_decomposition_as_text(above: float, products: list[str], count: int, words: str) -> None:
     row = CrystalResult(
         id="a",
         e_above_hull=above,

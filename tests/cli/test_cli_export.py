@@ -1,4 +1,4 @@
-"""``novelty-metric export``: crystals of a run in one file."""
+"""``novelty-metric export``: it writes crystals of a run to one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from novelty_metric.cli import main
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A searched run: two copies, and a crystal with elements exchanged."""
+    """A run without relaxation: two copies, and a crystal with exchanged elements."""
     reference = Reference.from_structures([rocksalt(5.64, "Na", "Cl")], ids=["salt"], name="one")
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
     folder = tmp_path_factory.mktemp("run")
@@ -32,7 +32,7 @@ def test_crystals_of_one_verdict(
     assert [atoms.info["id"] for atoms in ase.io.read(out, ":")] == ["copy_1", "copy_2"]
 
 
-def test_all_crystals_are_those_of_the_folder(run: Path, tmp_path: Path) -> None:
+def test_all_crystals_agree_with_the_folder(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.extxyz"
     assert main(["export", f"run={run}", f"out={out}"]) == 0
     assert out.read_text() == (run / "crystals.extxyz").read_text()
@@ -55,7 +55,7 @@ def test_all_crystals_are_those_of_the_folder(run: Path, tmp_path: Path) -> None
         (["run={run}", "out={run}/report.json"], "is a file of the run; name another"),
     ],
 )
-def test_calls_that_cannot_be_used(
+def test_invalid_calls(
     words: list[str],
     said: str,
     run: Path,

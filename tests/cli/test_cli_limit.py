@@ -1,4 +1,4 @@
-"""``limit=`` raised on a run that is there, and runs whose folder was moved."""
+"""A larger ``limit=`` for an existing run, and runs in moved folders."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ FAST = ["relaxer=none", "hull=none", "progress=false"]
 
 
 @given(st.integers(0, 60), st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**40))
-def test_a_larger_draw_holds_a_smaller_one(total: int, one: int, other: int, seed: int) -> None:
+def test_larger_random_subset_contains_the_smaller_one(
+    total: int, one: int, other: int, seed: int
+) -> None:
     few, many = sorted((one, other))
     drawn = drawn_rows(total, few, seed)
     assert drawn == sorted(set(drawn)) and len(drawn) == min(few, total)
     assert set(drawn) <= set(drawn_rows(total, many, seed)) <= set(range(total))
 
 
-def test_draws_are_fair_and_fixed() -> None:
+def test_random_subsets_are_uniform_and_reproducible() -> None:
     counts = [0] * 10
     for seed in range(3000):
         for row in drawn_rows(10, 3, seed):
             counts[row] += 1
-    # 900 each, with a standard deviation of 25.
+    # 900 expected for each, with a standard deviation of 25.
     assert all(abs(count - 900) < 125 for count in counts)
-    # Nobody's draw may change with a version.
+    # The subset of a seed must never change between versions.
     assert drawn_rows(1000, 5, 0) == [40, 186, 402, 583, 993]
 
 
@@ -56,7 +58,7 @@ def test_draws_are_fair_and_fixed() -> None:
         (Draw(9, 1), Draw(5), False),
     ],
 )
-def test_which_draw_holds_which(now: Draw, before: Draw, holds: bool) -> None:
+def test_which_subset_contains_which(now: Draw, before: Draw, holds: bool) -> None:
     assert now.holds(before) is holds
 
 
@@ -73,7 +75,7 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of what is scored, in order."""
+    """Ids of the scored samples, in order."""
     ids: list[str] = []
     score_each = Pipeline.score_each
 
@@ -91,14 +93,14 @@ def rows(folder: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_a_limit_is_raised(seed: int | None, samples: Path, scored: list[str]) -> None:
+def test_limit_can_be_raised(seed: int | None, samples: Path, scored: list[str]) -> None:
     words = ["score", "samples=data/gen.zip", *FAST]
     drawn = [] if seed is None else [f"seed={seed}"]
     assert main([*words, "limit=6", *drawn, "out=run"]) == 0
     first = list(scored)
     scored.clear()
     assert main([*words, "limit=12", *drawn, "out=run"]) == 0
-    assert len(scored) <= 12 - 6 + 1  # what can't be read is refused again
+    assert len(scored) <= 12 - 6 + 1  # unreadable samples are refused again
     assert set(first).union(scored) == set(rows("run")["id"])
     assert main([*words, "limit=12", *drawn, "out=fresh"]) == 0
     pd.testing.assert_frame_equal(rows("run"), rows("fresh"))
@@ -106,12 +108,12 @@ def test_a_limit_is_raised(seed: int | None, samples: Path, scored: list[str]) -
         found, expected = (Path(run, f"{name}.parquet") for run in ("run", "fresh"))
         assert found.read_bytes() == expected.read_bytes(), name
     scored.clear()
-    assert main([*words, "out=run"]) == 0  # all of them
+    assert main([*words, "out=run"]) == 0  # all samples
     assert main([*words, "out=whole"]) == 0
     pd.testing.assert_frame_equal(rows("run"), rows("whole"))
 
 
-def test_a_limit_is_not_lowered(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_limit_cannot_be_lowered(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["score", "samples=data/gen.zip", *FAST, "out=run"]
     assert main([*words, "limit=4"]) == 0
     capsys.readouterr()
@@ -128,7 +130,7 @@ def test_a_limit_is_not_lowered(samples: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("seed", [None, 5])
-def test_an_interrupted_run_is_raised(
+def test_limit_of_an_interrupted_run_can_be_raised(
     seed: int | None, samples: Path, scored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["score", "samples=data/gen.zip", *FAST, "out=run", "part=2"]
@@ -155,7 +157,7 @@ def test_an_interrupted_run_is_raised(
     pd.testing.assert_frame_equal(rows("run"), rows("fresh"))
 
 
-def test_a_run_is_found_from_any_folder(
+def test_run_is_found_from_any_folder(
     samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = samples.parents[1]
@@ -176,7 +178,7 @@ def test_a_run_is_found_from_any_folder(
     config = run_folder.read_config(moved / "runs" / "one")
     assert config is not None and config["samples"] == str(moved / "data" / "gen.zip")
 
-    # Another file where the samples were is not taken for them.
+    # Another file at the path of the samples is not accepted.
     (root / "data").mkdir()
     (root / "data" / "gen.zip").write_bytes(b"another")
     assert main(["sensitivity", "run=../moved/runs/one", *varied]) == 0
@@ -186,9 +188,7 @@ def test_a_run_is_found_from_any_folder(
     assert "have changed" in capsys.readouterr().err
 
 
-def test_a_run_of_before_has_its_paths_as_they_were_typed(
-    samples: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_run_with_relative_paths(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = samples.parents[1]
     assert main(["score", "samples=data/gen.zip", *FAST, "limit=4", "out=runs/one"]) == 0
     path = root / "runs" / "one" / "config.json"

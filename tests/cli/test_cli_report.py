@@ -14,7 +14,7 @@ from novelty_metric.figures import FIGURES
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two kinds of picture are enough for most tests; all take seconds for each run."""
+    """Draw only two figures; all figures take seconds per run."""
     monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES[:2])
 
 
@@ -25,7 +25,7 @@ def rock_salt(a: float, first: str, second: str) -> Structure:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two searched runs, as a multirun leaves them, and their reference."""
+    """A folder of two runs without relaxation, as from a multirun, and their reference."""
     folder = tmp_path_factory.mktemp("all")
     reference = Reference.from_structures([rock_salt(5.64, "Na", "Cl")], ids=["salt"], name="one")
     reference.save(folder / "one.arrow")
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_page_of_a_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(runs / "model=a")]) == 0
     page = runs / "model=a" / "report.html"
     assert capsys.readouterr().out == f"Written to {page}\n"
@@ -46,7 +46,9 @@ def test_a_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'aria-label="NaCl, the reference crystal"' in text
 
 
-def test_a_folder_of_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_page_of_a_folder_of_runs(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, figures = tmp_path / "new" / "page.html", tmp_path / "figures"
     words = [str(runs), f"out={out}", f"figures={figures}", "crystals=0"]
     assert main(["report", *words, f"reference={runs / 'one.arrow'}"]) == 0
@@ -58,7 +60,7 @@ def test_a_folder_of_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert 'href="./../figures/verdicts.svg"' in text
 
 
-def test_named_runs_are_told_apart_by_their_paths(runs: Path, tmp_path: Path) -> None:
+def test_runs_of_the_same_name_are_shown_with_their_paths(runs: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(runs / "model=a", tmp_path / "other" / "model=a")
@@ -87,7 +89,7 @@ def test_named_runs_are_told_apart_by_their_paths(runs: Path, tmp_path: Path) ->
         (["RUNS/model=a", "out=RUNS/one.arrow/x.html"], "can't be written"),
     ],
 )
-def test_calls_that_cannot_be_used(
+def test_invalid_calls(
     runs: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -102,7 +104,7 @@ def test_calls_that_cannot_be_used(
     assert complaint in captured.err
 
 
-def test_a_damaged_run_is_one_line(
+def test_damaged_run_is_one_clear_error(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "report.json").write_text("{}")

@@ -23,7 +23,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     assert main(["sensitivity", *words]) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1
@@ -50,7 +50,7 @@ def test_table_and_files(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert (work / "found" / "sensitivity.csv").exists()
 
 
-def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_sensitivity_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["score", *SMALL, "protocol.k=2", "out=run"]) == 0
     capfd.readouterr()
     words = ["run=run", "k=1,2", "tolerances=none", "symprec=none"]
@@ -61,7 +61,7 @@ def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert content["base"]["potential"] is None
 
     beside = "with it only out, workers, device, cache, progress"
-    assert beside in complaint(capfd, "run=run", "limit=5")
+    assert beside in error_line(capfd, "run=run", "limit=5")
     config = json.loads((work / "run" / "config.json").read_text())
     later = ("progress", "leave_one_out", "second_potential")
     older = {name: value for name, value in config.items() if name not in later}
@@ -74,9 +74,9 @@ def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for samples, said in (("mine.cif", "have changed; score them again"), ("no.cif", "no longer")):
         changed = json.dumps({**config, "samples": samples})
         (work / "run" / "config.json").write_text(changed)
-        assert said in complaint(capfd, "run=run")
+        assert said in error_line(capfd, "run=run")
     (work / "run" / "config.json").write_text("{}")
-    assert "no settings of a run are kept there" in complaint(capfd, "run=run")
+    assert "no settings of a run are kept there" in error_line(capfd, "run=run")
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,9 @@ def test_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
         ("stray", "is not of the form key=value"),
     ],
 )
-def test_calls_that_cannot_be_used(
-    words: str, said: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert said in complaint(capfd, *words.split())
+def test_invalid_calls(words: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert said in error_line(capfd, *words.split())
 
 
 def test_values_out_of_range(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "k=0; it must be a whole number above 0" in complaint(capfd, *SMALL, "k=0")
+    assert "k=0; it must be a whole number above 0" in error_line(capfd, *SMALL, "k=0")

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.delenv("WANDB_MODE", raising=False)
     yield tmp_path
-    # W&B keeps the settings with which a process first used it, its folder among them.
+    # W&B keeps the settings of its first use in a process, including its folder.
     wandb.teardown()
 
 
@@ -40,7 +40,7 @@ def crystals(run: Path) -> dict[str, Any]:
     return table
 
 
-def test_the_report_is_logged_once_it_is_written(
+def test_report_is_logged_after_it_is_written(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["score", *SEARCH, "logger.mode=offline", "out=run"]) == 0
@@ -53,7 +53,7 @@ def test_the_report_is_logged_once_it_is_written(
     assert len(list(run.glob("files/media/images/**/*.png"))) == 2
 
 
-def test_what_is_not_installed_is_said_before_the_run(
+def test_missing_package_is_reported_before_the_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -63,19 +63,19 @@ def test_what_is_not_installed_is_said_before_the_run(
     assert shown.err.count("\n") == 1 and shown.out == ""
 
 
-def test_a_sweep_makes_a_run_for_each(folder: Path) -> None:
+def test_sweep_creates_one_run_per_combination(folder: Path) -> None:
     words = ["score", "-m", *SEARCH, "logger.mode=offline", "protocol.k=1,2", "out=all"]
     assert main(words) == 0
     assert len(runs(folder)) == 2
 
 
-def test_without_out_the_report_lies_in_the_run(folder: Path) -> None:
+def test_without_out_the_report_is_in_the_wandb_run(folder: Path) -> None:
     assert main(["score", *SEARCH, "logger.mode=offline"]) == 0
     (run,) = runs(folder)
     assert len(NoveltyReport.load(run / "files" / "novelty" / "report").results) == 6
 
 
-def test_a_logger_that_fails_loses_nothing(
+def test_failure_of_the_logger_loses_no_result(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from novelty_metric.loggers.wandb import WandbReports
@@ -89,7 +89,7 @@ def test_a_logger_that_fails_loses_nothing(
     assert len(NoveltyReport.load(folder / "run").results) == 6
 
 
-def test_a_missing_account_is_reported_before_the_work(
+def test_missing_account_is_reported_before_scoring(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_account(**_: Any) -> None:
@@ -111,12 +111,12 @@ def test_a_missing_account_is_reported_before_the_work(
         ("logger.name=comet", "no logger named 'comet'; known: none, wandb"),
     ],
 )
-def test_wrong_settings_are_named(word: str, said: str) -> None:
+def test_error_names_the_wrong_setting(word: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         settings_of(compose_config(["logger=wandb", word]))
 
 
-def test_the_logger_changes_no_answer(folder: Path) -> None:
-    """A report without it is taken for the same run."""
+def test_logger_changes_no_result(folder: Path) -> None:
+    """A run with a logger continues an equal run without one."""
     assert main(["score", "relaxer=none", "hull=none", "limit=6", "out=run"]) == 0
     assert main(["score", *SEARCH, "logger.mode=offline", "out=run"]) == 0

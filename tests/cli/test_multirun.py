@@ -1,4 +1,4 @@
-"""``score -m``: a run per combination, a report for each, and a table of them."""
+"""``score -m``: a run and a report for each combination, and a table of all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import CIF, FakeMetric, cif, complaint, fake
+from test_cli import CIF, FakeMetric, cif, error_line, fake
 
 from novelty_metric.cli import main
 from novelty_metric.errors import InputError
@@ -32,7 +32,7 @@ def written(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_report_for_each_run_and_a_table(
+def test_one_report_per_run_and_a_table(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["score", "-m", f"samples={cif}", "protocol=fast,paper", "protocol.k=1,3", "out=all"]
@@ -50,14 +50,14 @@ def test_a_report_for_each_run_and_a_table(
         rows = list(csv.DictReader(file))
     assert [row["run"] for row in rows] == names
     assert {row["unmatched"] for row in rows} == {"1"}
-    assert rows[0]["novelty, %"] == "at most 100.0"  # the fake relaxes nothing
+    assert rows[0]["novelty, %"] == "at most 100.0"  # the fake metric relaxes nothing
     markdown = Path("all/summary.md").read_text().splitlines()
     assert len(markdown) == 6 and markdown[2].startswith(f"| {names[0]} | 1 | 0 | 1 | 0 | 0 | 1 |")
     assert "Written to all: summary.csv, summary.md" in out
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["all"]
 
 
-def test_models_with_a_file_each(
+def test_several_models_each_with_its_file(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("diffcsp", "flowmm", "adit"):
@@ -91,7 +91,7 @@ def test_models_with_a_file_each(
     assert all((Path("all") / folder / "report.json").exists() for folder in folders)
 
 
-def test_a_multirun_continues_after_an_interruption(
+def test_multirun_continues_after_an_interruption(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["score", "-m", f"samples={cif}", "protocol.k=1,3", "out=all"]
@@ -117,7 +117,7 @@ def test_a_multirun_continues_after_an_interruption(
     assert len(fake.calls) == n_calls + 3
 
 
-def test_a_run_that_fails_does_not_end_the_others(
+def test_failed_run_does_not_end_the_others(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
     original = FakeMetric.prepare
@@ -159,14 +159,14 @@ def test_a_run_that_fails_does_not_end_the_others(
         ("--cfg job model=diffcsp,adit", "--cfg shows one run; leave out -m"),
     ],
 )
-def test_nothing_is_scored_while_a_run_can_not_be(
+def test_nothing_is_scored_if_a_run_is_invalid(
     words: str, said: str, work: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in complaint(capfd, "score", "-m", *words.split())
+    assert said in error_line(capfd, "score", "-m", *words.split())
     assert fake.calls == [] and list(work.iterdir()) == []
 
 
-def test_own_configs_can_be_swept(
+def test_configs_of_the_user_can_be_swept(
     cif: Path, fake: type[FakeMetric], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "my, configs (1)"
@@ -184,14 +184,14 @@ def test_own_configs_can_be_swept(
     assert [call["relax_samples"] for call in fake.calls] == [False, False]
 
 
-def test_one_run_is_named_after_its_model(cif: Path, fake: type[FakeMetric]) -> None:
+def test_single_run_is_named_after_its_model(cif: Path, fake: type[FakeMetric]) -> None:
     words = ["model=diffcsp", f"samples={cif}", "reference=aflow", "limit=1", "out=all"]
     assert main(["score", "-m", *words]) == 0
     assert main(["score", "-m", f"samples={cif}", "out=all"]) == 0
     assert {path.name for path in Path("all").iterdir() if path.is_dir()} == {"model=diffcsp", "0"}
 
 
-def test_a_launcher_that_is_not_installed_says_what_brings_it() -> None:
+def test_error_for_a_missing_launcher_names_its_package() -> None:
     from novelty_metric.cli.multirun import _launcher_message
 
     said = "In 'hydra/config': Could not find 'hydra/launcher/submitit_slurm'"
@@ -204,7 +204,7 @@ def test_a_launcher_that_is_not_installed_says_what_brings_it() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
 def test_launchers(launcher: str, tmp_path: Path, run_python: Callable[..., Any]) -> None:
-    """Runs in processes of their own, and nothing is left where it was not asked for."""
+    """Each run has its own process, and no file is written outside the output folder."""
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     (tmp_path / "work").mkdir()

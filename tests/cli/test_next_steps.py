@@ -1,4 +1,4 @@
-"""The commands that `score` names after a run can be run as they stand."""
+"""The commands that `score` suggests after a run work unchanged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WORDS = ["relaxer=none", "limit=3", "workers=1", "progress=false", "out=my run"]
 
 
 def commands(text: str) -> dict[str, list[str]]:
-    """The named commands by verb."""
+    """The suggested commands by verb."""
     lines = [line for line in text.splitlines() if line.startswith("novelty-metric ")]
     found = [shlex.split(line, comments=True)[1:] for line in lines]
     return {words[0]: words for words in found}
 
 
-def test_named_commands_run(
+def test_suggested_commands_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
@@ -34,7 +34,7 @@ def test_named_commands_run(
     named = commands(text)
     assert set(named) == {"score", "explain", "report"}
     assert main(named["explain"]) == 0
-    assert "duplicate" in capfd.readouterr().out  # the three are copies
+    assert "duplicate" in capfd.readouterr().out  # all three crystals are copies
     assert main(named["score"]) == 0
     full = capfd.readouterr().out
     assert "nearest parent" in full and "nearest parent" not in text
@@ -45,7 +45,7 @@ def test_named_commands_run(
     ]
 
 
-def test_without_out_the_command_that_keeps_the_rows_is_named(
+def test_without_out_the_command_that_keeps_the_rows_is_suggested(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""The table of options: what is read from words, and the help that follows from it."""
+"""The table of options: parsing of arguments, and the help."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def read(*words: str) -> dict[str, object]:
     return {"verb": given.verb, "names": given.names, **given.given}
 
 
-def test_words_are_read_in_any_order() -> None:
+def test_order_of_arguments_does_not_matter() -> None:
     made = {"verb": "make", "names": ["a"]}
     assert read("make", "a", "size=7", "-a") == {**made, "size": 7, "all": True}
     assert read("make", "--all", "share=5", "a") == {**made, "all": True, "share": 5}
@@ -46,12 +46,12 @@ def test_words_are_read_in_any_order() -> None:
     assert read("drop") == {"verb": "drop", "names": []}
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_missing_options_have_defaults() -> None:
     given = parse(VERB, ["make", "a"])
     assert (given["size"], given["share"], "size" in given) == (3, None, False)
 
 
-def test_a_file_with_an_equals_sign_is_a_name(
+def test_existing_file_with_an_equals_sign_is_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -60,7 +60,7 @@ def test_a_file_with_an_equals_sign_is_a_name(
     assert parse(Verb(name="v", most=2, any_name=True), ["a=b", "-5"]).names == ["a=b", "-5"]
 
 
-def test_settings_of_another_verb_are_passed_on() -> None:
+def test_settings_of_another_verb_are_passed_through() -> None:
     some = Verb(name="v", options=(Option("n", "N"),), passes=("hull",))
     given = parse(some, ["hull=none", "n=1", "+hull.file=x"])
     assert (given.passed, given.given) == (["hull=none", "+hull.file=x"], {"n": "1"})
@@ -89,13 +89,13 @@ def test_settings_of_another_verb_are_passed_on() -> None:
         (["drop", "a"], "'a' is not of the form key=value"),
     ],
 )
-def test_one_line_says_what_is_wrong(words: list[str], said: str) -> None:
+def test_invalid_option_gives_one_clear_error(words: list[str], said: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(VERB, words)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_help_follows_from_the_table() -> None:
+def test_help_is_generated_from_the_table() -> None:
     assert (
         help_text(VERB)
         == """\
@@ -119,7 +119,7 @@ drop: drop it.
 
 
 @pytest.mark.parametrize("name", cli.VERBS)
-def test_every_setting_of_every_verb_is_in_its_help(
+def test_help_of_every_verb_lists_every_setting(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([name, "--help"]) == 0

@@ -1,4 +1,4 @@
-"""How what is known of one sample decides its verdict, and what its row says."""
+"""The verdict of one sample and its row."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def parent(
     )
 
 
-# What can become of a candidate
+# Possible results of a candidate
 STATES: dict[str, dict[str, Any]] = {
     "not relaxed": {},
     "refuted": {"relaxed": True, "converged": True, "confirmed": False, "steps": 9},
@@ -110,7 +110,7 @@ def case(
 
 
 def oracle(states: Sequence[str], searched: bool, unfinished: bool, duplicate: bool) -> str | None:
-    """The verdict by the words of the method, written without looking at the code."""
+    """The verdict according to the method, written independently of the code."""
     if duplicate:
         return "duplicate"
     if not searched:
@@ -123,7 +123,7 @@ def oracle(states: Sequence[str], searched: bool, unfinished: bool, duplicate: b
 
 
 def bare(states: Sequence[str], searched: bool, unfinished: bool, duplicate: bool) -> Case:
-    """A case made quickly: what `decide` looks at and nothing else."""
+    """A minimal case: only what `decide` reads."""
     made = Case(Sample("g", None))
     made.tried = [tried(state) for state in states]
     made.searched = searched
@@ -134,14 +134,14 @@ def bare(states: Sequence[str], searched: bool, unfinished: bool, duplicate: boo
 
 
 @pytest.mark.parametrize("n_parents", [0, 1, 2, 3])
-def test_the_whole_truth_table(n_parents: int) -> None:
+def test_complete_truth_table(n_parents: int) -> None:
     seen = set()
     for states in itertools.product(STATES, repeat=n_parents):
         for flags in itertools.product([False, True], repeat=3):
             verdict, reason = bare(states, *flags).decide()
             expected = oracle(states, *flags)
             assert verdict == expected, (states, flags)
-            # A reason where there is no verdict or none that counts, and nowhere else.
+            # A reason exists exactly if there is no verdict or it does not count.
             assert (reason is not None) == (verdict in (None, Verdict.UNDECIDED)), (states, flags)
             assert reason is None or "\n" not in reason
             seen.add(verdict)
@@ -155,7 +155,7 @@ def test_the_whole_truth_table(n_parents: int) -> None:
     st.booleans(),
     st.randoms(use_true_random=False),
 )
-def test_the_order_of_the_candidates_decides_nothing(
+def test_order_of_candidates_does_not_matter(
     states: list[str], unfinished: bool, duplicate: bool, shuffle: Any
 ) -> None:
     expected = oracle(states, True, unfinished, duplicate)
@@ -166,7 +166,7 @@ def test_the_order_of_the_candidates_decides_nothing(
 
 @st.composite
 def anything_tried(draw: st.DrawFn) -> TriedParent:
-    """Any candidate at all, also one that no relaxer should ever leave behind."""
+    """Any candidate, including states that no relaxer should produce."""
     if not draw(st.booleans()):
         return TriedParent(parent=parent())
     error = draw(st.sampled_from([None, "it broke"]))
@@ -208,21 +208,21 @@ def test_unfinished_work_is_never_unmatched(
         (["refuted", "not relaxed"], False, "1 candidate parents not relaxed"),
     ],
 )
-def test_why_it_is_undecided(states: list[str], unfinished: bool, words: str) -> None:
+def test_reasons_for_undecided(states: list[str], unfinished: bool, words: str) -> None:
     assert bare(states, True, unfinished, False).decide() == (Verdict.UNDECIDED, words)
 
 
-def test_why_there_is_no_verdict() -> None:
+def test_reasons_for_no_verdict() -> None:
     assert bare(["confirmed"], False, False, False).decide() == (
         None,
         "not eligible: composition refused by SMACT",
     )
 
 
-# check and reduce
+# `check` and `reduce`
 
 
-def test_a_sample_that_was_not_read_keeps_its_reason() -> None:
+def test_unreadable_sample_keeps_its_reason() -> None:
     made = Case(Sample("g", None, error="row 3: no cell"))
     made.check(None)
     assert (made.error, made.cleaned) == ("row 3: no cell", None)
@@ -231,25 +231,25 @@ def test_a_sample_that_was_not_read_keeps_its_reason() -> None:
     assert silent.error == "the crystal could not be read"
 
 
-def test_a_crystal_that_is_refused_keeps_its_reason() -> None:
+def test_refused_crystal_keeps_its_reason() -> None:
     made = Case(Sample("g", rocksalt(5.64, "Na", "Cl")))
     made.check(4)
     assert made.error == "8 sites, more than max_sites=4"
     assert made.cleaned is None
 
 
-def test_a_foreign_object_that_breaks_is_one_row() -> None:
-    class Breaks(Structure):
+def test_invalid_object_is_one_row() -> None:
+    class RaisesWhenRead(Structure):
         @property
         def is_ordered(self) -> bool:
             raise RuntimeError("two\nlines")
 
-    made = Case(Sample("g", Breaks(Lattice.cubic(4), ["Na"], [[0, 0, 0]])))
+    made = Case(Sample("g", RaisesWhenRead(Lattice.cubic(4), ["Na"], [[0, 0, 0]])))
     made.check(None)
     assert made.error == "the crystal can't be used (RuntimeError: two)"
 
 
-def test_reduce_takes_the_relaxed_crystal() -> None:
+def test_reduce_uses_the_relaxed_crystal() -> None:
     made = case()
     made.relaxation = Relaxation(structure=rocksalt(6.0, "K", "Cl"), converged=False)
     made.reduce(FAST)
@@ -267,7 +267,7 @@ def test_reduce_takes_the_relaxed_crystal() -> None:
     ],
     ids=["error", "nothing", "error with a geometry"],
 )
-def test_after_a_failure_the_input_geometry_is_used(failed: Relaxation) -> None:
+def test_input_geometry_is_used_after_a_failure(failed: Relaxation) -> None:
     made = case()
     made.relaxation = failed
     made.reduce(FAST)
@@ -276,7 +276,7 @@ def test_after_a_failure_the_input_geometry_is_used(failed: Relaxation) -> None:
     assert relaxation_failure(failed) is not None
 
 
-def test_a_relaxed_geometry_that_is_nonsense_is_one_row() -> None:
+def test_invalid_relaxed_geometry_is_one_row() -> None:
     made = case()
     nonsense = Structure(Lattice.cubic(math.nan), ["K", "Cl"], PAIR)
     made.relaxation = Relaxation(structure=nonsense, converged=True)
@@ -287,7 +287,7 @@ def test_a_relaxed_geometry_that_is_nonsense_is_one_row() -> None:
     assert (row.verdict, row.error, row.readable) == (None, made.error, True)
 
 
-def test_the_clock_adds_up_also_through_errors() -> None:
+def test_clock_adds_up_despite_errors() -> None:
     made = case()
     for _ in range(2):
         with pytest.raises(RuntimeError), made.clock():
@@ -295,7 +295,7 @@ def test_the_clock_adds_up_also_through_errors() -> None:
     assert 0 < made.seconds < 5
 
 
-# Substituting the parents
+# Substitution of elements into parents
 
 REFERENCE = Reference.from_structures(
     [rocksalt(5.64, "Na", "Cl"), rocksalt(5.34, "K", "F"), rocksalt(6.6, "K", "Br")],
@@ -310,7 +310,7 @@ def waiting(parents: Sequence[Parent]) -> list[tuple[int, ...]]:
     return [job.positions for job in made.waiting]
 
 
-def test_cheap_parents_wait_first() -> None:
+def test_cheap_parents_are_first_in_the_queue() -> None:
     parents = [
         parent(SITES, 1, 1.0, index=2),
         parent(SITES, 2, 3.0, index=0, elements=("Cl", "K")),
@@ -320,7 +320,7 @@ def test_cheap_parents_wait_first() -> None:
     assert waiting(parents) == [(2,), (0,), (3,), (1,)]
 
 
-def test_equal_parents_of_the_two_routes_are_relaxed_once() -> None:
+def test_equal_parents_of_both_routes_are_relaxed_once() -> None:
     parents = [
         parent(SITES, 1, index=1),
         parent(SITES, 2, index=0),
@@ -330,7 +330,7 @@ def test_equal_parents_of_the_two_routes_are_relaxed_once() -> None:
     assert waiting(parents) == [(0,), (1, 2), (3,)]
 
 
-def test_what_differs_is_relaxed_apart() -> None:
+def test_different_parents_are_relaxed_separately() -> None:
     double = ((2, 0, 0), (0, 1, 0), (0, 0, 1))
     other = ((1, 0, 0), (0, 2, 0), (0, 0, 1))
     four = ("K", "K", "Cl", "Cl")
@@ -344,21 +344,21 @@ def test_what_differs_is_relaxed_apart() -> None:
     assert sorted(waiting(parents)) == [(0,), (1,), (2,), (3,), (4,)]
 
 
-def test_the_substituted_parent_has_the_cell_of_the_parent() -> None:
+def test_substituted_parent_has_the_cell_of_the_parent() -> None:
     made = case([TriedParent(parent=parent(index=2, elements=("Rb", "I")))])
     made.substitute_parents(REFERENCE)
     (job,) = made.waiting
     assert job.structure.lattice == REFERENCE.structure(2).lattice
     assert [site.specie.symbol for site in job.structure] == ["Rb", "I"]
-    # The reference is shared between samples and must not change.
+    # Samples share the reference, so it must not change.
     assert REFERENCE.structure(2).composition.reduced_formula == "KBr"
 
 
-def test_without_candidates_nothing_waits() -> None:
+def test_without_candidates_nothing_is_relaxed() -> None:
     assert waiting([]) == []
 
 
-def test_both_routes_of_a_real_search_share_their_relaxations() -> None:
+def test_routes_of_a_real_search_share_their_relaxations() -> None:
     generated = reduce(rocksalt(5.9, "Rb", "F"))
     found = ParentSearch(REFERENCE, FAST).parents(
         generated, symmetry(generated, symprec=0.01, angle_tolerance=5.0)
@@ -374,7 +374,7 @@ def test_both_routes_of_a_real_search_share_their_relaxations() -> None:
 
 
 class RecordingMatching:
-    """Answers as told, and keeps what it was asked."""
+    """Give prepared results, and record the calls."""
 
     def __init__(self, answer: float | Exception | None) -> None:
         self.answer = answer
@@ -401,7 +401,7 @@ RELAXED = rocksalt(6.2, "K", "Cl")
 
 
 @pytest.mark.parametrize("converged", [True, False])
-def test_a_match_confirms_also_when_the_steps_were_used_up(converged: bool) -> None:
+def test_match_confirms_after_the_maximum_of_steps(converged: bool) -> None:
     result = Relaxation(structure=RELAXED, converged=converged, steps=7)
     made, matching = confirmed(result, 0.125)
     assert made.tried[1] == TriedParent(
@@ -414,19 +414,19 @@ def test_a_match_confirms_also_when_the_steps_were_used_up(converged: bool) -> N
     )
     assert made.confirmed
     assert made.decide() == (Verdict.SUBSTITUTED, None)
-    # The relaxed parent, reduced, comes first; the crystal second.
+    # The relaxed, reduced parent is the first argument; the crystal is the second.
     ((first, second),) = matching.asked
     assert len(first) == 2 and first.volume == pytest.approx(6.2**3 / 4)
     assert second is made.reduced
 
 
-def test_a_match_of_rms_zero_confirms() -> None:
+def test_match_with_rms_zero_confirms() -> None:
     made, _ = confirmed(Relaxation(structure=RELAXED, converged=True), 0.0)
     assert made.tried[1].confirmed is True
 
 
 @pytest.mark.parametrize("converged", [True, False])
-def test_no_match_refutes(converged: bool) -> None:
+def test_mismatch_refutes(converged: bool) -> None:
     made, _ = confirmed(Relaxation(structure=RELAXED, converged=converged), None)
     assert (made.tried[1].confirmed, made.tried[1].error) == (False, None)
     made.tried = made.tried[1:]
@@ -455,7 +455,7 @@ def test_no_match_refutes(converged: bool) -> None:
     ],
     ids=["failed", "failed with a geometry", "nothing", "nonsense", "the matcher broke"],
 )
-def test_a_failure_neither_confirms_nor_refutes(
+def test_failure_neither_confirms_nor_refutes(
     result: Relaxation, answer: float | Exception, error: str
 ) -> None:
     made, _ = confirmed(result, answer)
@@ -476,7 +476,7 @@ def test_one_relaxation_serves_all_equal_candidates() -> None:
     assert [item.parent.route for item in made.tried] == [SITES, LETTERS]
 
 
-def test_the_real_matcher_refuses_another_cell() -> None:
+def test_real_matcher_refuses_another_cell() -> None:
     made = case([tried("not relaxed")])
     far = Relaxation(structure=rocksalt(4.2, "K", "Cl"), converged=True)
     made.confirm((0,), far, Matching(FAST))
@@ -498,21 +498,21 @@ LETTERS_1, LETTERS_2 = parent(LETTERS, 1, 1.0, index=3), parent(LETTERS, 2, 2.0,
 @pytest.mark.parametrize(
     ("parents", "shown", "route"),
     [
-        # One that confirmed comes before a cheaper one that did not.
+        # A parent that confirmed comes before a cheaper one that did not.
         ([("refuted", SITES_1), ("confirmed", SITES_2)], "t2", SITES),
-        # The cheapest of those that confirmed.
+        # The cheapest parent that confirmed.
         ([("confirmed", SITES_2), ("confirmed", LETTERS_2)], "t4", LETTERS),
-        # Of equal cost: lattice and sites.
+        # At equal cost: lattice and sites.
         ([("confirmed", LETTERS_1), ("confirmed", SITES_1)], "t1", SITES),
-        # Of equal cost and route: the lower rank.
+        # At equal cost and route: the lower rank.
         ([("confirmed", replace(SITES_2, cost=1.0)), ("confirmed", SITES_1)], "t1", SITES),
-        # None confirmed: the cheapest, and no route.
+        # No parent confirmed: the cheapest one, and no route.
         ([("refuted", SITES_2), ("refuted", LETTERS_2)], "t4", None),
         ([("failed", SITES_2), ("not relaxed", LETTERS_1)], "t3", None),
         ([], None, None),
     ],
 )
-def test_the_parent_that_a_row_shows(
+def test_parent_of_a_row(
     parents: list[tuple[str, Parent]], shown: str | None, route: Route | None
 ) -> None:
     found = row([tried(state, like) for state, like in parents])
@@ -541,11 +541,11 @@ def test_the_parent_that_a_row_shows(
 def test_kind(parents: list[tuple[str, Parent]], kind: Kind | None) -> None:
     made = [tried(state, like) for state, like in parents]
     assert row(made, exhaustive=True).kind == kind
-    # Without every parent relaxed, a route that confirmed nothing may not have been asked.
+    # Unless every parent was relaxed, an unconfirmed route is possibly untested.
     assert row(made, exhaustive=False).kind is None
 
 
-def test_the_row_of_a_duplicate() -> None:
+def test_row_of_a_duplicate() -> None:
     made = case(duplicate=COPY, searched=False, because="composition refused by SMACT")
     found = made.result(FAST, group=7, exhaustive=True)
     assert (found.verdict, found.error, found.eligible) == (Verdict.DUPLICATE, None, False)
@@ -554,7 +554,7 @@ def test_the_row_of_a_duplicate() -> None:
     assert (found.n_parents, found.parents, found.route, found.kind) == (None, (), None, None)
 
 
-def test_the_row_of_what_was_not_searched() -> None:
+def test_row_without_a_search() -> None:
     made = case(searched=False, because="0.300 eV/atom above the hull")
     found = made.result(FAST, group=0, exhaustive=False)
     assert (found.verdict, found.error) == (None, "not eligible: 0.300 eV/atom above the hull")
@@ -562,7 +562,7 @@ def test_the_row_of_what_was_not_searched() -> None:
     assert (found.crystal_system, found.n_parents, found.readable) == ("cubic", None, True)
 
 
-def test_the_row_of_what_was_not_read() -> None:
+def test_row_of_an_unreadable_sample() -> None:
     made = Case(Sample("g", None, error="row 3: no cell"))
     made.check(None)
     found = made.result(FAST, group=None, exhaustive=False)
@@ -574,9 +574,7 @@ def test_the_row_of_what_was_not_read() -> None:
 @pytest.mark.parametrize(
     ("energy", "suspect"), [(None, None), (-0.2, False), (-0.2001, True), (0.05, False)]
 )
-def test_an_energy_far_below_the_hull_is_suspect(
-    energy: float | None, suspect: bool | None
-) -> None:
+def test_energy_far_below_the_hull_is_suspect(energy: float | None, suspect: bool | None) -> None:
     made = case()
     made.e_above_hull = energy
     assert made.result(FAST, group=0, exhaustive=False).energy_suspect is suspect
@@ -585,14 +583,14 @@ def test_an_energy_far_below_the_hull_is_suspect(
 @pytest.mark.parametrize(
     ("decomposition", "suspect"),
     [
-        ({"K": 0.5, "Cl2": 0.5}, False),  # no compound known: this is its formation energy
+        ({"K": 0.5, "Cl2": 0.5}, False),  # without known compounds this is its formation energy
         ({"K": 0.5, "KCl3": 0.5}, True),
         ({"KCl": 1.0}, True),
         ({"Cl2": 1.0}, True),  # an element competes with its own crystals
         (None, True),
     ],
 )
-def test_no_crystal_is_suspect_against_the_elements_alone(
+def test_energy_below_a_hull_of_elements_is_not_suspect(
     decomposition: dict[str, float] | None, suspect: bool
 ) -> None:
     made = case()

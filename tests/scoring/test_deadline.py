@@ -1,4 +1,4 @@
-"""A deadline of the metric: what is not finished is undecided, never unmatched."""
+"""A deadline of the metric: unfinished crystals are undecided, never unmatched."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from novelty_metric.search.engine import ParentSearch
 
 COPY = salt(5.64, "Na", "Cl")
 SWAP = salt(6.29, "K", "Cl")
-"""Confirmed by its parent as it stands."""
+"""The unrelaxed parent confirms it."""
 FAR = salt(4.21, "Mg", "O")
-"""Refuted by its parent as it stands."""
+"""The unrelaxed parent refutes it."""
 INVALID = salt(5.2, "Mg", "Cl")
 REFERENCE = Reference.from_structures([COPY], ids=["salt"], name="one")
 
 
 class Clock:
-    """`time.monotonic` that only moves when told."""
+    """`time.monotonic` that a test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -54,7 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def slow(clock: Clock) -> Still:
-    """A relaxer that takes a second for each crystal, and leaves it as it is."""
+    """A relaxer that takes a second per crystal and does not change it."""
 
     def end(task: RelaxTask, found: Relaxation) -> Relaxation:
         clock.now += 1
@@ -74,7 +74,7 @@ def verdicts(report: NoveltyReport) -> list[str | None]:
 CRYSTALS = [SWAP, FAR, COPY, INVALID, SWAP, FAR]
 
 
-def test_after_a_short_deadline_only_steps_without_relaxation_are_done(
+def test_short_deadline_allows_only_steps_without_relaxation(
     clock: Clock,
 ) -> None:
     metric = metric_with(clock)
@@ -96,10 +96,10 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("owner", "name"), STEPS)
-def test_whatever_takes_long_a_deadline_is_kept_within_twice_its_time(
+def test_deadline_is_exceeded_at_most_twofold(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
-    """Each step in turn takes a second for each crystal."""
+    """One step at a time takes a second per crystal."""
     step = getattr(owner, name)
 
     def slow(*args: Any, **options: Any) -> Any:
@@ -122,7 +122,7 @@ def test_whatever_takes_long_a_deadline_is_kept_within_twice_its_time(
     assert verdicts(metric.report()) == want
 
 
-def test_a_deadline_that_has_passed_leaves_everything_undone(clock: Clock) -> None:
+def test_nothing_is_done_after_the_deadline(clock: Clock) -> None:
     metric = metric_with(clock)
     metric.update(CRYSTALS)
     report = metric.compute(deadline=0.0)
@@ -137,7 +137,7 @@ def test_a_deadline_that_has_passed_leaves_everything_undone(clock: Clock) -> No
     assert report.scalars()["novelty/decided"] == 0
 
 
-def test_the_next_compute_continues_unfinished_cases(clock: Clock) -> None:
+def test_next_compute_continues_unfinished_cases(clock: Clock) -> None:
     metric = metric_with(clock)
     metric.update(CRYSTALS)
     metric.compute(deadline=3.0)
@@ -153,7 +153,7 @@ def test_the_next_compute_continues_unfinished_cases(clock: Clock) -> None:
     deadline=st.floats(0, 20), at_once=st.integers(1, 6), scope=st.sampled_from(["eligible", "all"])
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_is_decided_otherwise_and_the_bounds_hold(
+def test_deadline_changes_no_verdict_and_bounds_hold(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, deadline: float, at_once: int, scope: str
 ) -> None:
     monkeypatch.setattr(pipeline, "_AT_ONCE", at_once)
@@ -168,7 +168,7 @@ def test_nothing_is_decided_otherwise_and_the_bounds_hold(
             assert early.verdict in (Verdict.UNDECIDED, Verdict.DUPLICATE)
         else:
             assert early.verdict in (late.verdict, Verdict.UNDECIDED)
-    assert clock.now <= max(deadline, 0) + 2  # the result that came too late, in either stage
+    assert clock.now <= max(deadline, 0) + 2  # the result that came too late, in both stages
     assert cut.counts["unmatched"] <= whole.counts["unmatched"]
     assert whole.novelty is not None and cut.novelty_bounds is not None
     assert cut.novelty_bounds.low <= whole.novelty <= cut.novelty_bounds.high
@@ -176,7 +176,7 @@ def test_nothing_is_decided_otherwise_and_the_bounds_hold(
     assert sum(cut.left_out.values()) + cut.n_eligible == len(CRYSTALS)
 
 
-def test_a_report_that_was_cut_short_reads_back(clock: Clock, tmp_path: Path) -> None:
+def test_report_after_a_deadline_can_be_loaded(clock: Clock, tmp_path: Path) -> None:
     metric = metric_with(clock)
     metric.update(CRYSTALS)
     report = metric.compute(deadline=2.0)
@@ -184,7 +184,7 @@ def test_a_report_that_was_cut_short_reads_back(clock: Clock, tmp_path: Path) ->
     assert NoveltyReport.load(report.save(tmp_path)) == report
 
 
-def test_exhaustive_names_no_kind_that_is_not_known(clock: Clock) -> None:
+def test_exhaustive_leaves_an_unknown_kind_empty(clock: Clock) -> None:
     metric = metric_with(clock, exhaustive=True)
     two = Reference.from_structures([COPY, salt(5.34, "K", "F")], ids=["a", "b"], name="two")
     metric = SubstitutionNovelty(two, "paper", relaxer=slow(clock), hull="none", exhaustive=True)
@@ -196,7 +196,7 @@ def test_exhaustive_names_no_kind_that_is_not_known(clock: Clock) -> None:
     assert row.kind is not None
 
 
-def test_states_of_two_processes_are_merged(clock: Clock) -> None:
+def test_states_of_two_processes_can_be_merged(clock: Clock) -> None:
     first, second = metric_with(clock), metric_with(clock)
     first.update([SWAP, FAR], ["0", "1"])
     second.update([SWAP, COPY], ["2", "3"])
@@ -212,17 +212,17 @@ def test_states_of_two_processes_are_merged(clock: Clock) -> None:
     assert [row.duplicate_group for row in report.results] == [0, 1, 0, 2]
 
 
-def test_chgnet_stops_between_two_steps(
+def test_deadline_stops_chgnet_between_two_steps(
     tmp_path: Path, chgnet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only between two crystals; and what was finished before is cached."""
+    """Within a relaxation too; finished relaxations are cached."""
     cache = RelaxationCache(tmp_path / "cache.sqlite")
     relaxer = PotentialRelaxer(chgnet, cache=cache)
     endless = RelaxSettings(fmax=1e-9, max_steps=100_000, optimizer="fire")
     shaken = SWAP.copy()
     shaken.perturb(0.3, seed=1)
     list(relaxer.energies([SWAP]))
-    ticks = itertools.count()  # a second from step to step
+    ticks = itertools.count()  # one second per step
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
     monkeypatch.setattr("novelty_metric.relaxation.relaxer.time", clock)
     queue = deque([RelaxTask(0, shaken)])

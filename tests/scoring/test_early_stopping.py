@@ -1,4 +1,4 @@
-"""When a relaxation of a parent ends early, and what that decides."""
+"""Conditions and consequences of early stopping of a parent's relaxation."""
 
 from __future__ import annotations
 
@@ -51,29 +51,29 @@ def outcome(
     [
         (0.005, 0, SAME, Ended.ACCEPTED),
         (-0.005, 99, SAME, Ended.ACCEPTED),
-        (0.02, 0, SAME, None),  # matches, but may still go elsewhere
+        (0.02, 0, SAME, None),  # matches, but can still change
         (0.5, 15, SAME, None),
         (-0.5, 15, SAME, None),
-        (0.005, 15, OTHER, None),  # may come out equal
-        (9.0, 9, OTHER, None),  # its cell may still change
+        (0.005, 15, OTHER, None),  # its energy can still become equal
+        (9.0, 9, OTHER, None),  # its cell can still change
         (9.0, 10, OTHER, Ended.REFUSED),
         (-0.5, 19, OTHER, Ended.REFUSED),
-        (9.0, 20, OTHER, None),  # it may leave a saddle point
-        (9.0, 15, STRETCHED, None),  # no match, but not far
+        (9.0, 20, OTHER, None),  # it can leave a saddle point
+        (9.0, 15, STRETCHED, None),  # no match, but similar
         (0.09, 15, OTHER, None),  # nearly the same energy
         (0.11, 15, OTHER, Ended.REFUSED),
     ],
 )
-def test_the_rules(above: float, steps: int, structure: Structure, expected: Ended | None) -> None:
+def test_rules(above: float, steps: int, structure: Structure, expected: Ended | None) -> None:
     assert outcome(STOPPING, above, steps, structure) is expected
 
 
-def test_a_parent_that_is_nearly_at_rest_is_not_refused() -> None:
+def test_nearly_converged_parent_is_not_refused() -> None:
     assert outcome(STOPPING, 9.0, 15, OTHER, force=0.21) is Ended.REFUSED
     assert outcome(STOPPING, 9.0, 15, OTHER, force=0.19) is None
 
 
-def test_each_rule_has_a_switch_of_its_own() -> None:
+def test_each_rule_can_be_disabled() -> None:
     only_accept = MatchStopping(SALT, ENERGY, dataclasses.replace(FAST, refuse_after=0))
     only_refuse = MatchStopping(SALT, ENERGY, dataclasses.replace(FAST, accept_early=0.0))
     assert outcome(only_accept, 0.001, 0, SAME) is Ended.ACCEPTED
@@ -82,7 +82,7 @@ def test_each_rule_has_a_switch_of_its_own() -> None:
     assert outcome(only_refuse, 0.5, 15, OTHER) is Ended.REFUSED
 
 
-def test_far_is_beyond_the_wider_tolerances() -> None:
+def test_distant_means_outside_the_wide_tolerances() -> None:
     near, wide = Matching(FAST), Matching(dataclasses.replace(FAST, ltol=0.4, stol=0.7))
     assert near.confirm_rms(crystal.reduce(STRETCHED), SALT) is None
     assert wide.confirm_rms(crystal.reduce(STRETCHED), SALT) is not None
@@ -91,7 +91,7 @@ def test_far_is_beyond_the_wider_tolerances() -> None:
     )
 
 
-def test_a_match_must_be_near() -> None:
+def test_match_must_be_close() -> None:
     moved = SALT.copy()
     moved.translate_sites([0], [0.2, 0, 0])
     rms = STOPPING._match(moved, far=False)
@@ -101,14 +101,14 @@ def test_a_match_must_be_near() -> None:
 
 @settings(max_examples=30)
 @given(st.floats(-2, 2), st.integers(0, 999), st.sampled_from([SAME, OTHER]))
-def test_paper_never_ends_early(above: float, steps: int, structure: Structure) -> None:
+def test_paper_has_no_early_stopping(above: float, steps: int, structure: Structure) -> None:
     assert (
         outcome(MatchStopping(SALT, ENERGY, Protocol.named("paper")), above, steps, structure)
         is None
     )
 
 
-def test_early_stopping_can_be_sent_to_a_worker() -> None:
+def test_early_stopping_can_be_pickled() -> None:
     sent = pickle.loads(pickle.dumps(STOPPING))
     assert outcome(sent, 0.001, 0, SAME) is Ended.ACCEPTED
     assert outcome(sent, 1.0, 10, OTHER) is Ended.REFUSED
@@ -117,8 +117,8 @@ def test_early_stopping_can_be_sent_to_a_worker() -> None:
 # A relaxation with early stopping
 
 
-class Steps:
-    """Ends a relaxation at its third point."""
+class StopAtThirdPoint:
+    """End a relaxation at its third point."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, float, float]] = []
@@ -128,11 +128,11 @@ class Steps:
         return Ended.REFUSED if len(self.seen) == 3 else None
 
 
-def test_early_stopping_ends_the_relaxation_where_it_stands() -> None:
+def test_early_stopping_keeps_the_current_geometry() -> None:
     copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Cu"], [[0, 0, 0]])
     copper.perturb(0.1, seed=1)
     wanted = RelaxSettings(fmax=1e-4, max_steps=50, optimizer="bfgs_symmetric")
-    stopping = Steps()
+    stopping = StopAtThirdPoint()
     run = RelaxationRun(copper, wanted, stopping)
     evaluator = AseEvaluator(EMT())
     while run.geometry is not None:
@@ -148,7 +148,7 @@ def test_early_stopping_ends_the_relaxation_where_it_stands() -> None:
     assert energies == sorted(energies, reverse=True)
 
 
-# What it decides
+# Consequences
 
 
 def tried(**what: object) -> TriedParent:
@@ -172,20 +172,20 @@ def tried(**what: object) -> TriedParent:
     [
         ({"ended_early": "refused", "confirmed": False}, Verdict.UNMATCHED),
         ({"ended_early": "accepted", "confirmed": True}, Verdict.SUBSTITUTED),
-        # It should not be: then it is not a refutation.
+        # This should not happen; it must not count as a refutation.
         ({"ended_early": "accepted", "confirmed": False}, Verdict.UNDECIDED),
         ({"ended_early": None, "confirmed": False}, Verdict.UNDECIDED),
         ({"ended_early": "refused", "confirmed": None, "error": "odd"}, Verdict.UNDECIDED),
     ],
 )
-def test_what_an_early_end_decides(what: dict[str, object], verdict: Verdict) -> None:
+def test_verdict_after_early_stopping(what: dict[str, object], verdict: Verdict) -> None:
     case = Case(Sample("a", SALT))
     case.searched = True
     case.tried = [tried(**what)]
     assert case.decide()[0] is verdict
 
 
-def test_only_a_crystal_at_its_minimum_is_compared_with() -> None:
+def test_early_stopping_needs_a_relaxed_crystal() -> None:
     case = Case(Sample("a", SALT))
     case.reduced, case.converged, case.energy_per_atom = SALT, True, ENERGY
     fast = SubstitutionNovelty(protocol=FAST, relaxer=None).pipeline

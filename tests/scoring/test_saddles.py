@@ -1,4 +1,4 @@
-"""What is relaxed once more: samples of nearly higher symmetry, samples and parents on a saddle."""
+"""Second relaxations: samples of nearly higher symmetry; samples and parents on saddle points."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ESCAPE = dataclasses.replace(KEEP, minima="escape")
 
 REFERENCE = Reference.from_structures([salt(5.64, "Na", "Cl")], ids=["salt"], name="one")
 SMALL, LARGE = salt(4.21, "Mg", "O"), salt(5.7, "Mg", "O")
-"""The parent as it stands refutes the first, and confirms the second."""
+"""The unrelaxed parent refutes the first and confirms the second."""
 
 Answer = tuple[Structure, float, bool | None]
-"""Last geometry, energy (eV/atom), on a saddle."""
+"""Last geometry, energy (eV/atom), whether it is a saddle point."""
 
 
-class Scripted:
-    """A relaxer that answers a sample and a parent, and each of them once more, as it is told."""
+class ScriptedRelaxer:
+    """Give prepared results for the first and second relaxation of a sample and a parent."""
 
     info = PotentialInfo(name="scripted", version="1", weights_hash="0" * 64)
 
@@ -75,23 +75,23 @@ def as_it_stands(structure: Structure) -> Answer:
     return structure, -3.0, False
 
 
-def score(relaxer: Scripted, protocol: Protocol = ESCAPE, **options: Any) -> NoveltyReport:
+def score(relaxer: ScriptedRelaxer, protocol: Protocol = ESCAPE, **options: Any) -> NoveltyReport:
     options = {"hull": "none", **options}
     return SubstitutionNovelty(REFERENCE, protocol, relaxer=relaxer, **options)([SMALL])
 
 
-def test_what_is_unmatched_is_looked_at_once_more() -> None:
-    relaxer = Scripted()
+def test_unmatched_samples_are_relaxed_again() -> None:
+    relaxer = ScriptedRelaxer()
     (row,) = score(relaxer).results
     assert row.verdict is Verdict.UNMATCHED and row.saddle is False
-    # The parent of the Wyckoff route rests at the energy of the sample.
+    # The parent of the Wyckoff route ends at the energy of the sample.
     assert relaxer.asked == ["sample", "parent", "sample_escape", "parent_escape"]
     assert row.n_relaxations == 2 and row.parents[0].steps == 5 + 1 + 5
 
 
 @pytest.mark.parametrize("minima", ["keep", "check"])
 def test_without_escape_nothing_is_relaxed_twice(minima: Any) -> None:
-    relaxer = Scripted(sample_check=lambda it: (it, -3.0, True))
+    relaxer = ScriptedRelaxer(sample_check=lambda it: (it, -3.0, True))
     report = score(relaxer, dataclasses.replace(KEEP, minima=minima))
     (row,) = report.results
     first = "sample" if minima == "keep" else "sample_check"
@@ -100,8 +100,8 @@ def test_without_escape_nothing_is_relaxed_twice(minima: Any) -> None:
     assert report.n_saddles == (minima == "check")
 
 
-def test_a_sample_that_leaves_its_saddle_is_searched_again() -> None:
-    relaxer = Scripted(sample_escape=lambda it: (LARGE, -3.1, True))
+def test_sample_that_leaves_a_saddle_is_searched_again() -> None:
+    relaxer = ScriptedRelaxer(sample_escape=lambda it: (LARGE, -3.1, True))
     report = score(relaxer)
     (row,) = report.results
     assert (row.verdict, row.parent_id) == (Verdict.SUBSTITUTED, "salt")
@@ -113,8 +113,8 @@ def test_a_sample_that_leaves_its_saddle_is_searched_again() -> None:
     assert "left a saddle point 0.1000 eV/atom above a minimum" in facts
 
 
-def test_a_parent_that_leaves_its_saddle_may_confirm() -> None:
-    relaxer = Scripted(parent_escape=lambda it: (SMALL, -3.0, True))
+def test_parent_that_leaves_a_saddle_can_confirm() -> None:
+    relaxer = ScriptedRelaxer(parent_escape=lambda it: (SMALL, -3.0, True))
     (row,) = score(relaxer).results
     assert (row.verdict, row.parent_id) == (Verdict.SUBSTITUTED, "salt")
     assert relaxer.asked[-1] == "parent_escape"
@@ -124,21 +124,21 @@ def test_a_parent_that_leaves_its_saddle_may_confirm() -> None:
     ("above", "again"),
     [(0.9 * NEAR_ENERGY, True), (1.1 * NEAR_ENERGY, False), (-0.9 * BELOW, True), (-0.03, False)],
 )
-def test_only_parents_that_can_come_to_the_sample_are_looked_at(above: float, again: bool) -> None:
-    relaxer = Scripted(parent=lambda it: (it, -3.0 + above, None))
+def test_only_parents_above_the_sample_are_relaxed_again(above: float, again: bool) -> None:
+    relaxer = ScriptedRelaxer(parent=lambda it: (it, -3.0 + above, None))
     score(relaxer)
     assert ("parent_escape" in relaxer.asked) is again
 
 
-def test_what_is_found_costs_nothing_more() -> None:
-    relaxer = Scripted(sample=lambda it: (LARGE, -3.0, None))
+def test_substituted_samples_are_not_relaxed_again() -> None:
+    relaxer = ScriptedRelaxer(sample=lambda it: (LARGE, -3.0, None))
     (row,) = score(relaxer).results
     assert row.verdict is Verdict.SUBSTITUTED
     assert relaxer.asked == ["sample", "parent"]
 
 
 class Hull:
-    """An energy above hull that is the energy above -3 eV/atom."""
+    """Energy above hull: the energy relative to -3 eV/atom."""
 
     name = "toy"
 
@@ -149,20 +149,20 @@ class Hull:
         return {"name": self.name}
 
 
-def test_a_sample_too_far_above_the_hull_may_come_down_from_a_saddle() -> None:
-    relaxer = Scripted(
+def test_sample_above_the_hull_can_leave_a_saddle() -> None:
+    relaxer = ScriptedRelaxer(
         sample=lambda it: (it, -2.5, None), sample_escape=lambda it: (LARGE, -3.0, True)
     )
     (row,) = score(relaxer, hull=Hull()).results
     assert (row.eligible, row.e_above_hull, row.verdict) == (True, 0.0, Verdict.SUBSTITUTED)
-    (row,) = score(Scripted(sample=lambda it: (it, -2.5, None)), KEEP, hull=Hull()).results
+    (row,) = score(ScriptedRelaxer(sample=lambda it: (it, -2.5, None)), KEEP, hull=Hull()).results
     assert (row.eligible, row.verdict) == (False, None)
 
 
-def test_a_deadline_before_the_second_look_leaves_it_undecided(
+def test_deadline_before_the_second_relaxation_leaves_it_undecided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    metric = SubstitutionNovelty(REFERENCE, ESCAPE, relaxer=Scripted(), hull="none")
+    metric = SubstitutionNovelty(REFERENCE, ESCAPE, relaxer=ScriptedRelaxer(), hull="none")
     pipeline = metric.pipeline
     found = pipeline._leave_saddles
 
@@ -181,7 +181,7 @@ def test_a_deadline_before_the_second_look_leaves_it_undecided(
 
 
 def nearly_cubic() -> Structure:
-    """Perovskite with its B site 0.02 Å off the centre: P4mm within 0.01 Å, else Pm-3m."""
+    """Perovskite with its B site 0.02 Å off the centre: P4mm at symprec 0.01 Å, otherwise Pm-3m."""
     sites = [[0, 0, 0], [0.5, 0.5, 0.505], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
     return Structure(Lattice.cubic(4.0), ["K", "Mg", "F", "F", "F"], sites)
 
@@ -189,8 +189,8 @@ def nearly_cubic() -> Structure:
 @pytest.mark.parametrize(
     ("rise", "group"), [(0.9 * SAME_ENERGY, 221), (-0.01, 221), (1.1 * SAME_ENERGY, 99)]
 )
-def test_higher_symmetry_is_taken_where_the_energy_does_not_rise(rise: float, group: int) -> None:
-    relaxer = Scripted(
+def test_higher_symmetry_is_used_if_the_energy_does_not_rise(rise: float, group: int) -> None:
+    relaxer = ScriptedRelaxer(
         sample=lambda it: (nearly_cubic(), -3.0, None), symmetric=lambda it: (it, -3.0 + rise, None)
     )
     metric = SubstitutionNovelty(REFERENCE, KEEP, relaxer=relaxer, hull="none")
@@ -201,7 +201,7 @@ def test_higher_symmetry_is_taken_where_the_energy_does_not_rise(rise: float, gr
 
 
 def test_paper_relaxes_nothing_twice() -> None:
-    relaxer = Scripted()
+    relaxer = ScriptedRelaxer()
     metric = SubstitutionNovelty(REFERENCE, "paper", relaxer=relaxer, hull="none")
     (row,) = metric([nearly_cubic()]).results
     assert (relaxer.asked, row.space_group, row.saddle) == (["sample"], 99, None)
@@ -213,7 +213,7 @@ def symmetrised(structure: Structure, widest: float) -> Structure | None:
     return crystal.symmetrised(structure, usual, widest=widest, angle_tolerance=5)
 
 
-def test_symmetrised_keeps_composition_and_what_is_symmetric_enough() -> None:
+def test_symmetrised_keeps_composition_and_sufficiently_symmetric_crystals() -> None:
     found = symmetrised(nearly_cubic(), 0.1)
     assert found is not None and found.composition == nearly_cubic().composition
     assert found.get_space_group_info(1e-4)[1] == 221

@@ -1,4 +1,4 @@
-"""The samples' own energies: what they are, what comes of them, what is refused."""
+"""Energies given with the samples: meaning, results, and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TABLE = elemental_energies()
 
 @pytest.fixture(scope="module")
 def hull(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """NaCl at -2 and KCl at -2.2 eV/atom of formation."""
+    """Formation energies: NaCl at -2 and KCl at -2.2 eV/atom."""
     known = [Material("NaCl", -2.0, 0.0), Material("KCl", -2.2, 0.0)]
     about = About(name="mine", source="made up", licence="none", date="2026", scheme="by hand")
     path = tmp_path_factory.mktemp("hull") / "known.parquet"
@@ -64,17 +64,17 @@ def total(formula: str, formation: float) -> float:
     )
 
 
-def test_distances_are_by_the_energies_given(reference: Reference, hull: Path) -> None:
+def test_distances_follow_from_the_given_energies(reference: Reference, hull: Path) -> None:
     one = metric(reference, hull)
     report = one([SALT, POTASH, POTASH, SALT], energies=[-1.95, -2.2, -1.5, None])
     rows = report.results
     assert [row.given_energy for row in rows] == [-1.95, -2.2, -1.5, None]
-    assert [row.energy_per_atom for row in rows] == [None] * 4  # nothing computed any
+    assert [row.energy_per_atom for row in rows] == [None] * 4  # no relaxer calculated one
     distances = [row.e_above_hull for row in rows]
     assert distances[:3] == pytest.approx([0.05, 0.0, 0.7], abs=1e-6) and distances[3] is None
     assert [row.eligible for row in rows] == [True, True, False, False]
     assert rows[2].error == "not eligible: 0.700 eV/atom above the hull"
-    assert rows[3].error is None  # a duplicate; why it is not eligible is counted
+    assert rows[3].error is None  # a duplicate; the reason for exclusion is counted
     assert report.left_out[ExclusionReason.NO_HULL] == 1
     assert "by the samples' own formation energies" in report.context.eligibility
     assert report.context.hull["sample_energies"] == "formation energies"
@@ -84,14 +84,16 @@ def test_distances_are_by_the_energies_given(reference: Reference, hull: Path) -
     assert facts["energy"].startswith("-1.9500 eV/atom as given, +0.0500 from the hull")
 
 
-def test_a_sample_without_an_energy_is_not_eligible(reference: Reference, hull: Path) -> None:
+def test_sample_without_an_energy_is_not_eligible(reference: Reference, hull: Path) -> None:
     (row,) = metric(reference, hull)([POTASH], energies=[math.nan]).results
     assert (row.eligible, row.error) == (False, "not eligible: no energy given")
 
 
 @pytest.mark.parametrize("scale", ["corrected", "formation"])
 @pytest.mark.parametrize("per", ["atom", "cell"])
-def test_scales_and_cells_agree(reference: Reference, hull: Path, scale: str, per: str) -> None:
+def test_energy_scales_and_units_agree(
+    reference: Reference, hull: Path, scale: str, per: str
+) -> None:
     energy = -1.95 if scale == "formation" else total("NaCl", -1.95)
     given = energy * (8 if per == "cell" else 1)
     report = metric(reference, hull, energies_scale=scale, energies_per=per)(
@@ -101,8 +103,8 @@ def test_scales_and_cells_agree(reference: Reference, hull: Path, scale: str, pe
     assert report.results[0].given_energy == pytest.approx(energy)
 
 
-def test_uncorrected_energies_get_the_corrections(reference: Reference, hull: Path) -> None:
-    """-0.614 eV per chlorine, as the MP2020 scheme has it: -0.307 eV per atom of NaCl."""
+def test_uncorrected_energies_are_corrected(reference: Reference, hull: Path) -> None:
+    """MP2020: -0.614 eV per chlorine, so -0.307 eV per atom of NaCl."""
     from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 
     chlorine = MaterialsProject2020Compatibility().comp_correction["Cl"]
@@ -117,7 +119,7 @@ def test_uncorrected_energies_get_the_corrections(reference: Reference, hull: Pa
     per=st.sampled_from(["atom", "cell"]),
 )
 @settings(max_examples=10)
-def test_the_cell_does_not_matter(
+def test_cell_does_not_matter(
     reference: Reference, hull: Path, times: tuple[int, int, int], energy: float, per: str
 ) -> None:
     larger = SALT.make_supercell(times, in_place=False)
@@ -129,18 +131,18 @@ def test_the_cell_does_not_matter(
     assert first.decomposition == second.decomposition and first.n_competing == second.n_competing
 
 
-def test_the_potential_relaxes_the_parents_alone(reference: Reference, hull: Path) -> None:
+def test_potential_relaxes_only_the_parents(reference: Reference, hull: Path) -> None:
     potential = Still(energy=math.nan)
     one = metric(reference, hull, relaxer=potential)
     close, far = one([POTASH, POTASH], energies=[-2.15, -1.0]).results
-    # That the potential has no energy of the sample does not matter: the one given counts.
+    # The potential fails for the sample, but only the given energy is needed.
     assert (close.converged, close.eligible, close.energy_per_atom) == (True, True, None)
     assert close.verdict is not None and close.n_relaxations == potential.n_relaxed > 0
     assert (far.eligible, far.verdict) == (False, None)
     assert far.e_above_hull == pytest.approx(1.2, abs=1e-6)
 
 
-def test_what_cannot_be_used_is_one_clear_error(reference: Reference, hull: Path) -> None:
+def test_invalid_energies_give_one_clear_error(reference: Reference, hull: Path) -> None:
     for changes, words in (
         ({"relax_samples": True}, "add relax_samples=false"),
         ({"hull": "none"}, "hull=none"),
@@ -161,13 +163,13 @@ def test_what_cannot_be_used_is_one_clear_error(reference: Reference, hull: Path
     assert one([], energies=[]).results == ()
 
 
-def test_metrics_of_other_energies_are_not_merged(reference: Reference, hull: Path) -> None:
+def test_metrics_with_different_energies_are_not_merged(reference: Reference, hull: Path) -> None:
     one, other = metric(reference, hull), metric(reference, hull, energies_per="cell")
     with pytest.raises(InputError, match="different energies can't be merged"):
         one.merge(other)
 
 
-def test_odd_energies_are_told() -> None:
+def test_warning_for_implausible_energies() -> None:
     def rows(energies: list[float | None], above: float) -> list[CrystalResult]:
         return [
             CrystalResult(id=str(i), smact_valid=True, given_energy=energy, e_above_hull=above)
@@ -184,7 +186,7 @@ def test_odd_energies_are_told() -> None:
     assert missing == "1 of 2 samples have no energy given"
 
 
-def test_energies_of_a_cell_read_as_of_an_atom_are_told(reference: Reference, hull: Path) -> None:
+def test_warning_for_energies_per_cell_read_as_per_atom(reference: Reference, hull: Path) -> None:
     one = metric(reference, hull, energies_scale="corrected")
     report = one([SALT], energies=[8 * total("NaCl", -2.0)])
     assert any("beyond 20 eV/atom" in line for line in report.context.warnings)
@@ -198,7 +200,9 @@ def command(*words: str) -> list[str]:
     return ["score", "relaxer=none", "reference=aflow", "progress=false", "cache=false", *words]
 
 
-def test_the_command(tmp_path: Path, hull: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_energies_on_the_command_line(
+    tmp_path: Path, hull: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pd.DataFrame(
         {
             "structure": [json.dumps(SALT.as_dict()), json.dumps(POTASH.as_dict())],

@@ -1,4 +1,4 @@
-"""The verdict with a second potential: which crystals get one, what it says, where it is shown."""
+"""The verdict with a second potential: for which crystals, its value, and its display."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ DUPLICATE, SUBSTITUTED, UNMATCHED, UNDECIDED = Verdict
 REFERENCE = Reference.from_structures([salt(5.64, "Na", "Cl")], ids=["salt"], name="one")
 CRYSTALS = {
     "copy": salt(5.7, "Na", "Cl"),
-    "swap": salt(6.29, "K", "Cl"),  # confirmed by its parent as it stands
-    "far": salt(4.21, "Mg", "O"),  # refuted by its parent as it stands
-    "refused": salt(5.2, "Mg", "Cl"),  # by SMACT
+    "swap": salt(6.29, "K", "Cl"),  # confirmed by its unrelaxed parent
+    "far": salt(4.21, "Mg", "O"),  # refuted by its unrelaxed parent
+    "refused": salt(5.2, "Mg", "Cl"),  # refused by SMACT
 }
 
 
-def smaller() -> Still:
-    """Another potential, with parents of such a size that "far" has one, and "swap" none."""
+def second_potential() -> Still:
+    """A second potential: its parents are sized so that "far" has a match and "swap" has none."""
 
     def end(task: RelaxTask, found: Relaxation) -> Relaxation:
         if not isinstance(task.key, Case):
@@ -47,7 +47,7 @@ def smaller() -> Still:
 
 
 def of_samples(end: Callable[[RelaxTask, Relaxation], Relaxation]) -> Any:
-    """Samples end like this, and parents at rest."""
+    """Change the results of samples; parents are converged."""
     return lambda task, found: end(task, found) if isinstance(task.key, Case) else found
 
 
@@ -63,14 +63,14 @@ def seconds(report: NoveltyReport) -> dict[str, Verdict | None]:
     return {row.id: row.verdict_second for row in report.results}
 
 
-def test_the_second_verdict_is_that_of_a_run_with_the_other_potential() -> None:
-    other = smaller()
+def test_second_verdict_agrees_with_a_run_with_that_potential() -> None:
+    other = second_potential()
     report = scored(other)
-    alone = scored(None, relaxer=smaller())
+    alone = scored(None, relaxer=second_potential())
     assert [row.verdict for row in report.results] == [DUPLICATE, SUBSTITUTED, UNMATCHED, None]
     assert [row.verdict for row in alone.results] == [DUPLICATE, UNMATCHED, SUBSTITUTED, None]
     assert seconds(report) == {row.id: row.verdict for row in alone.results}
-    assert len(other.samples) == 3  # not the one that is not eligible
+    assert len(other.samples) == 3  # except the one that is not eligible
     assert [row.parent_id_second for row in report.results] == ["salt", None, "salt", None]
     plain = scored(None)
     assert plain.second_potential is None and set(seconds(plain).values()) == {None}
@@ -79,7 +79,7 @@ def test_the_second_verdict_is_that_of_a_run_with_the_other_potential() -> None:
 
 
 class Above:
-    """A hull that "far" lies above with the first potential; the second one has none."""
+    """With the first potential, "far" is above this hull; the second potential has no hull."""
 
     name = "above"
 
@@ -108,7 +108,7 @@ def test_only_eligible_crystals_are_scored_again() -> None:
         ),
     ],
 )
-def test_a_crystal_that_does_not_come_to_rest_is_undecided(sample: Any, reason: str) -> None:
+def test_unconverged_crystal_is_undecided(sample: Any, reason: str) -> None:
     report = scored(Still("other", end=of_samples(sample)))
     for row in report.eligible:
         assert row.verdict_second == UNDECIDED and reason in (row.error_second or "")
@@ -117,7 +117,7 @@ def test_a_crystal_that_does_not_come_to_rest_is_undecided(sample: Any, reason: 
     assert (found.n_unmatched, found.n_open, found.n_eligible) == (0, 1, 3)
 
 
-def test_figures_counted_by_hand() -> None:
+def test_figures_calculated_by_hand() -> None:
     pairs = [
         *[(UNMATCHED, UNMATCHED)] * 3,
         *[(UNMATCHED, UNDECIDED), (UNDECIDED, UNMATCHED), (UNDECIDED, UNDECIDED)],
@@ -140,8 +140,8 @@ def test_figures_counted_by_hand() -> None:
     assert nothing.unmatched is None and nothing.bounds is None
 
 
-def test_files_and_explanation(tmp_path: Path) -> None:
-    report = scored(smaller())
+def test_second_verdict_in_files_and_explanation(tmp_path: Path) -> None:
+    report = scored(second_potential())
     report.save(tmp_path)
     read = NoveltyReport.load(tmp_path)
     assert seconds(read) == seconds(report) and read.context == report.context
@@ -157,12 +157,12 @@ def test_files_and_explanation(tmp_path: Path) -> None:
     ]
 
 
-def test_the_page_shows_both_verdicts(tmp_path: Path) -> None:
+def test_page_shows_both_verdicts(tmp_path: Path) -> None:
     from novelty_metric.figures.cards import cards_of
     from novelty_metric.figures.page import environment
     from novelty_metric.figures.report_page import _facts, _figure_rows
 
-    report = scored(smaller())
+    report = scored(second_potential())
     report.save(tmp_path)
     rows = {row.name: row for row in _figure_rows([report])}
     row = rows["unmatched under both potentials"]
@@ -177,7 +177,7 @@ def test_the_page_shows_both_verdicts(tmp_path: Path) -> None:
     assert "unmatched under both potentials" not in {row.name for row in _figure_rows([plain])}
 
 
-def test_a_deadline_leaves_it_undecided_and_the_next_compute_decides(
+def test_deadline_leaves_it_undecided_and_the_next_compute_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Clock:
@@ -222,12 +222,12 @@ def test_a_deadline_leaves_it_undecided_and_the_next_compute_decides(
         ({"second_potential": Still()}, "is the same as relaxer=: still"),
     ],
 )
-def test_a_second_potential_that_can_not_be_used(options: dict[str, Any], message: str) -> None:
+def test_invalid_second_potentials(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SubstitutionNovelty(REFERENCE, **{"relaxer": Still(), "hull": "none", **options}).prepare()
 
 
-def test_variants_and_searches_have_none() -> None:
+def test_variants_and_runs_without_relaxation_have_no_second_verdict() -> None:
     metric = SubstitutionNovelty(REFERENCE, relaxer=Still(), second_potential=Still("other"))
     assert metric.search_only().spec.second_potential is None
     assert metric.variant(metric.protocol).spec.second_potential is None
@@ -245,7 +245,7 @@ def test_sevennet_beside_chgnet_on_the_command_line(
     words += ["second_potential=sevennet", "hull=none", "workers=1", f"out={tmp_path / 'run'}"]
     assert main(["score", *words]) == 0
     shown = capsys.readouterr().out
-    # The parent is relaxed before it is compared: MgO comes from NaCl too.
+    # The parent is relaxed before the comparison, so MgO matches NaCl too.
     assert "unmatched under both 0.0 %  0 of 3 (95 %: 0.0-" in shown
     assert "0 undecided by SevenNet-0" in shown
     report = NoveltyReport.load(tmp_path / "run")

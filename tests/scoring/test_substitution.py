@@ -1,4 +1,4 @@
-"""The substituted parent must be the generated crystal again, as far as the match says."""
+"""The substituted parent must match the generated crystal within the reported RMS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reference(shared_data: Path) -> Reference:
 
 
 def colourful(parent: Structure, rng: np.random.Generator) -> Structure:
-    """The parent slightly deformed, with random elements that break its symmetry."""
+    """A strained, perturbed copy with random elements, which break the symmetry."""
     palette = rng.choice(np.arange(3, 90), size=4, replace=False)
     changed = Structure(
         parent.lattice.matrix @ (np.eye(3) + rng.normal(0, 0.005, (3, 3))),
@@ -43,11 +43,10 @@ def colourful(parent: Structure, rng: np.random.Generator) -> Structure:
     return reduce(clean(changed))
 
 
-def test_the_unrelaxed_parent_is_the_generated_crystal(
+def test_unrelaxed_parent_matches_the_generated_crystal(
     reference: Reference, protocol: Protocol
 ) -> None:
-    # A wrong site order would put elements on wrong sites, and with random colours no match with
-    # equal elements would be left.
+    # A wrong site order would exchange random elements, so no match would remain.
     rng = np.random.default_rng(11)
     search, matching = ParentSearch(reference, protocol), Matching(protocol)
     checked = supercells = smaller = 0
@@ -73,8 +72,8 @@ def test_the_unrelaxed_parent_is_the_generated_crystal(
     assert supercells > 15
 
 
-def test_larger_parents_hold_the_elements_too() -> None:
-    # pymatgen takes the first match, not the best; a strict tolerance leaves only the right one.
+def test_larger_parents_get_the_elements_too() -> None:
+    # pymatgen takes the first match, not the best; a strict tolerance allows only the exact one.
     protocol = Protocol(stol=0.05)
     rng = np.random.default_rng(4)
     small = Structure(
@@ -95,7 +94,7 @@ def test_larger_parents_hold_the_elements_too() -> None:
     assert Matching(protocol).duplicate_rms(reduce(clean(small)), made) < 0.05
 
 
-def test_a_wyckoff_parent_gets_the_elements_orbit_by_orbit(protocol: Protocol) -> None:
+def test_wyckoff_parent_gets_the_elements_by_orbit(protocol: Protocol) -> None:
     spinel = Structure.from_spacegroup(
         "Fd-3m",
         Lattice.cubic(8.08),
@@ -122,7 +121,7 @@ def test_a_wyckoff_parent_gets_the_elements_orbit_by_orbit(protocol: Protocol) -
     assert Matching(protocol).duplicate_rms(generated, made) < 0.02
 
 
-def test_a_parent_of_another_crystal_is_refused(reference: Reference, protocol: Protocol) -> None:
+def test_parent_of_another_crystal_is_refused(reference: Reference, protocol: Protocol) -> None:
     (parent, *_) = ParentSearch(reference, protocol).parents(reference.structure(0), None).parents
     wrong = next(s for s in reference if len(s) != len(parent.elements))
     with pytest.raises(ValueError, match="sites"):

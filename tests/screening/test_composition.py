@@ -1,4 +1,4 @@
-"""SMACT's verdict on compositions, as the method wants it."""
+"""SMACT's validity of compositions, with the settings of the method."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from novelty_metric.screening.composition import (
         "LiFePO4",
         "TiO2",
         "AcCl3",
-        "FeCo",  # alloys count as valid
+        "FeCo",  # alloys are valid
         "CuZn",
-        "Au",  # so do single elements
+        "Au",  # single elements are valid
         "He",
         "O2",
     ],
@@ -45,8 +45,8 @@ def test_valid(formula: str) -> None:
         "Na2Cl",
         "NaCl2",
         "HoHe",
-        "Fe3O4",  # mixed valence is off
-        "RfO2",  # SMACT raises on superheavy elements
+        "Fe3O4",  # mixed valence is disabled
+        "RfO2",  # SMACT raises an error for superheavy elements
         "OgO2",
         "DbN",
     ],
@@ -56,14 +56,14 @@ def test_invalid(formula: str) -> None:
 
 
 def test_smact_does_raise_on_superheavy_elements() -> None:
-    """Otherwise `test_invalid` would not test what it says."""
+    """`test_invalid` relies on this error."""
     from smact.screening import smact_validity
 
     with pytest.raises(KeyError):
         smact_validity(Composition("RfO2"))
 
 
-def test_same_as_smact_itself() -> None:
+def test_agrees_with_smact() -> None:
     from smact.screening import smact_validity
 
     formulas = ["Na3N", "MgO", "Al2O3", "CaTiO3", "Li2S", "K3P", "CsAu", "SiC", "BN", "GaAs"]
@@ -80,14 +80,14 @@ def test_multiples_and_order_do_not_matter() -> None:
         assert smact_valid(Composition(dict(reversed(one.as_dict().items())))) is smact_valid(one)
 
 
-def test_no_formula() -> None:
+def test_invalid_formulas() -> None:
     with pytest.raises(ValueError, match="holds no element"):
         smact_valid(Composition({}))
     with pytest.raises(ValueError, match="invalid formula"):
         smact_valid("Na(Cl")
 
 
-def test_a_formula_past_the_limit_is_refused() -> None:
+def test_formula_above_the_limit_is_refused() -> None:
     assert smact_valid("Na1000000Cl1000000")  # NaCl
     with pytest.raises(ValueError, match="2000001 atoms in a formula, more than 1000000"):
         smact_valid("Na1000001Cl1000000")
@@ -118,14 +118,16 @@ SETS = (None, *OXIDATION_STATE_SETS)
     ),
     given_set=st.sampled_from(SETS),
 )
-def test_equal_to_smact(amounts: dict[str, float], given_set: str | None) -> None:
+def test_random_compositions_agree_with_smact(
+    amounts: dict[str, float], given_set: str | None
+) -> None:
     found = smact_valid(Composition(amounts), load_oxidation_states(given_set))
     assert found is smact_itself(amounts, given_set)
 
 
 @pytest.mark.filterwarnings("ignore:This set of oxidation states")
 @pytest.mark.parametrize("given_set", SETS)
-def test_equal_to_smact_on_real_compositions(shared_data: Path, given_set: str | None) -> None:
+def test_real_compositions_agree_with_smact(shared_data: Path, given_set: str | None) -> None:
     import pyarrow.parquet as pq
 
     formulas = pq.read_table(shared_data / "mp_20" / "val.parquet")["pretty_formula"].to_pylist()
@@ -146,8 +148,10 @@ ION = st.tuples(
 
 
 @given(ions=st.lists(ION, min_size=2, max_size=5))
-def test_equal_to_every_combination(ions: list[tuple[float, int, list[int]]]) -> None:
-    """With ties, state zero, no atoms, and elements that are cation or anion."""
+def test_agrees_with_enumeration_of_all_combinations(
+    ions: list[tuple[float, int, list[int]]],
+) -> None:
+    """With ties, state zero, no atoms, and elements that can be cations or anions."""
 
     def passes(charges: tuple[int, ...]) -> bool:
         if sum(q * count for q, (_, count, _) in zip(charges, ions, strict=True)):
@@ -160,18 +164,18 @@ def test_equal_to_every_combination(ions: list[tuple[float, int, list[int]]]) ->
     assert neutral_and_ordered(ions) is any(map(passes, every))
 
 
-def test_many_elements_have_an_answer() -> None:
-    """SMACT would try 10¹³ and 10¹⁵ combinations, for hours."""
+def test_compositions_of_many_elements_are_decided() -> None:
+    """SMACT would try 10¹³ and 10¹⁵ combinations, which takes hours."""
     eighteen = "BeHfTaReAsMoPKCeICrBiPtTlBHCs"
     assert smact_valid(eighteen) is True
     assert smact_valid(eighteen.replace("HCs", "")) is True
-    # Fluorine is the only anion: 19 metals can be 47 times positive, but not 150 times.
+    # Fluorine is the only anion: 19 metals allow a charge of 47, but not 150.
     metals_and_one = "FeMnCrVTiNbMoWReOsRuIrPtPdNiCoCuAgAu"
     assert smact_valid(f"{metals_and_one}F47") is True
     assert smact_valid(f"{metals_and_one}F150") is False
 
 
-def test_only_a_finished_answer_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_finished_results_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     from smact import data_loader
 
     def full(symbol: str) -> None:
@@ -186,7 +190,7 @@ def test_only_a_finished_answer_is_cached(monkeypatch: pytest.MonkeyPatch) -> No
     assert module._smact_valid.cache_info().hits == 1
 
 
-def test_sets_are_told_apart() -> None:
+def test_cache_separates_the_sets() -> None:
     answers = {
         name: [smact_valid(f, load_oxidation_states(name)) for f in ("AuF7", "OF2", "NaSi", "PdF")]
         for name in SETS
@@ -194,7 +198,7 @@ def test_sets_are_told_apart() -> None:
     assert len({tuple(answer) for answer in answers.values()}) > 2
 
 
-def test_a_file_of_oxidation_states(tmp_path: Path) -> None:
+def test_file_of_oxidation_states(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("# mine\nNa 2\nCl -1\nXe\n")
     states = load_oxidation_states(path)
@@ -215,14 +219,16 @@ def test_a_file_of_oxidation_states(tmp_path: Path) -> None:
         (b"\xff\xfe1", "not in SMACT's format"),
     ],
 )
-def test_a_file_that_is_no_set(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_invalid_files_of_oxidation_states(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
     path = tmp_path / "bad.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         oxidation_states_name(path)
 
 
-def test_a_name_that_is_no_set() -> None:
+def test_unknown_names_of_sets() -> None:
     with pytest.raises(
         InputError, match="no oxidation states named 'icsd'; known to SMACT: icsd24"
     ):

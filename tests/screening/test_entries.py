@@ -1,4 +1,4 @@
-"""Computed entries of pymatgen, and the hull of a user's own."""
+"""Computed entries of pymatgen, and the hull of a user's entries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def some_entries() -> list[ComputedEntry]:
-    """Iron, lithium and oxygen; the oxides with corrections."""
+    """Entries of iron, lithium and oxygen; the oxides have corrections."""
     cell = Structure(Lattice.cubic(3), ["Fe", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     iron = ConstantEnergyAdjustment(-2.256, name="MP2020 GGA/GGA+U mixing correction (Fe)")
     return [
@@ -56,7 +56,7 @@ def some_entries() -> list[ComputedEntry]:
     ]
 
 
-def test_energies_are_those_of_pymatgen(tmp_path: Path) -> None:
+def test_energies_agree_with_pymatgen(tmp_path: Path) -> None:
     given = some_entries()
     dumpfn(given, tmp_path / "mine.json.gz")
     got = read_entries(tmp_path / "mine.json.gz")
@@ -73,7 +73,7 @@ def test_energies_are_those_of_pymatgen(tmp_path: Path) -> None:
     assert got.run_types == ("GGA", "", "", "GGA+U", "", "")
 
 
-def test_every_layout_is_read_alike(tmp_path: Path) -> None:
+def test_layout_of_the_file_does_not_matter(tmp_path: Path) -> None:
     dictionaries = [entry.as_dict() for entry in some_entries()]
     ids = [entry["entry_id"] for entry in dictionaries]
     bare = [{key: d[key] for key in ("composition", "energy", "correction")} for d in dictionaries]
@@ -105,11 +105,11 @@ def test_every_layout_is_read_alike(tmp_path: Path) -> None:
         )
 
 
-def test_a_large_file_is_entered_and_kept(
+def test_large_file_is_streamed_and_cached(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dictionaries = [entry.as_dict() for entry in some_entries()]
-    # Amounts that are no whole numbers stay what they are.
+    # Fractional amounts are kept.
     dictionaries.append(ComputedEntry({"Fe": 0.1, "O": 0.2, "Li": 0.4}, -1.0).as_dict())
     path = tmp_path / "table.json"
     pd.DataFrame({"material_id": range(7), "entry": dictionaries}).to_json(path)
@@ -124,14 +124,14 @@ def test_a_large_file_is_entered_and_kept(
     entered = read_entries(path, progress=lambda *words: told.append(words))
     assert told[-1] == ("read entries of the hull", path.stat().st_size, path.stat().st_size)
     (kept,) = (cache / "hulls").iterdir()
-    monkeypatch.setattr(entries_module, "_parse", None)  # may not be needed again
+    monkeypatch.setattr(entries_module, "_parse", None)  # the cache is used
     again = read_entries(path)
     for other in (entered, again):
         assert other.keys == at_once.keys and other.run_types == at_once.run_types
         assert other.content_hash() == at_once.content_hash()
         np.testing.assert_array_equal(other.energies, at_once.energies)
 
-    # A damaged one, and one of another version, are made anew.
+    # A damaged cache, or one of another version, is replaced.
     monkeypatch.undo()
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(cache))
     monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
@@ -140,7 +140,7 @@ def test_a_large_file_is_entered_and_kept(
     assert kept.stat().st_size > 100
 
 
-def test_where_nothing_can_be_kept(
+def test_without_a_writable_cache(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
@@ -149,7 +149,7 @@ def test_where_nothing_can_be_kept(
     assert len(read_entries(tmp_path / "mine.json")) == 6
 
 
-def test_the_hash_is_of_the_content() -> None:
+def test_hash_depends_on_the_content() -> None:
     rows = [
         (((3, 1),), -1.9, 0.0, ""),
         (((8, 1),), -4.9, 0.0, ""),
@@ -197,7 +197,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_bad_files_are_one_clear_line(name: str, tmp_path: Path) -> None:
+def test_invalid_files_give_one_clear_error(name: str, tmp_path: Path) -> None:
     text, told = BROKEN[name]
     path = tmp_path / "bad.json"
     path.write_text(text)
@@ -207,7 +207,7 @@ def test_bad_files_are_one_clear_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_text(tmp_path: Path) -> None:
+def test_binary_files_give_one_clear_error(tmp_path: Path) -> None:
     packed = gzip.compress(json.dumps([{"composition": "Li", "energy": -1}] * 50).encode())
     for content in (packed[:-12], b"\x1f\x8b nothing of the kind", b"\xff\xfe\x00", b"PK\x03\x04"):
         (tmp_path / "bad.json").write_bytes(content)
@@ -219,7 +219,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         read_entries(tmp_path)
 
 
-def test_energies_fit_the_potential(tmp_path: Path) -> None:
+def test_energies_follow_from_the_potential(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     dumpfn(some_entries(), path)
     oxide = Composition("Li2O")
@@ -242,7 +242,7 @@ def test_energies_fit_the_potential(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"hull.energies is 'both'; known: auto"):
         EntriesHull(path, energies="both").open("chgnet")
 
-    # Without any correction there is nothing to choose.
+    # Without corrections there is only one scale.
     dumpfn([ComputedEntry("Li", -1.9), ComputedEntry("O2", -9.8)], path)
     assert EntriesHull(path).open("my-potential").e_above_hull(Composition("Li"), -1.8) is not None
 
@@ -268,7 +268,7 @@ def test_description_and_missing_elements(tmp_path: Path) -> None:
     assert hull.e_above_hull(Composition("LiFeO2"), float("nan")) is None
 
 
-def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_means_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     dumpfn(some_entries(), tmp_path / "mine.json")
     assert EntriesHull("~/mine.json").open("chgnet").describe()["entries"] == 6
@@ -288,7 +288,7 @@ SYMBOLS = ("Li", "O", "Fe", "Mn")
     ),
     st.lists(st.integers(1, 5), min_size=4, max_size=4),
 )
-def test_hull_is_that_of_pymatgen(drawn: list[tuple[list[int], float]], target: list[int]) -> None:
+def test_hull_agrees_with_pymatgen(drawn: list[tuple[list[int], float]], target: list[int]) -> None:
     amounts = [{s: n for s, n in zip(SYMBOLS, given, strict=True) if n} for given, _ in drawn]
     made = [
         ComputedEntry(a, energy * sum(a.values()))

@@ -1,4 +1,4 @@
-"""Files of formation energies, and the hulls made of them."""
+"""Files of formation energies, and hulls from them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def known(energies: dict[str, float]) -> FormationEnergies:
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    for factor in (1.0, 0.3):  # whole amounts, and others
+def test_written_files_are_read_back(tmp_path: Path) -> None:
+    for factor in (1.0, 0.3):  # integer and fractional amounts
         made = known({"Li": 0.0, "S": 0.0, "Li2S": -1.5, "LiS3O12": -0.25})
         starts, numbers, amounts = (
             made.compositions.starts,
@@ -67,11 +67,11 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         FormationEnergies.read(path)
 
 
-def test_a_formation_hull_by_hand() -> None:
+def test_hull_calculated_by_hand() -> None:
     scale = EnergyScale(name="by hand", elemental={"Li": -2.0, "S": -4.0})
     hull: Hull = FormationHull(known({"Li": 0.0, "S": 0.0, "Li2S": -1.0}), scale)
     assert hull.name == "mine"
-    # LiS: 3/4 of the atoms in Li2S (-1.0), a quarter of S: -0.75.
+    # LiS: 3/4 of the atoms are in Li2S (-1.0) and 1/4 in S, so -0.75.
     assert hull.e_above_hull(Composition("LiS"), -3.5) == pytest.approx(-0.5 + 0.75)
     assert hull.e_above_hull(Composition("Li4S2"), -8 / 3 - 1.2) == pytest.approx(-0.2)
     assert hull.e_above_hull(Composition("LiO"), -3.5) is None
@@ -81,7 +81,7 @@ def test_a_formation_hull_by_hand() -> None:
     assert described["scale"] == "by hand" and described["licence"] == "none"
 
 
-def test_the_packaged_file() -> None:
+def test_packaged_file() -> None:
     read = FormationEnergies.read(MP_20)
     assert MP_20.stat().st_size < 600_000
     assert read.about.licence == "CC BY 4.0" and "MP2020" in read.about.scheme
@@ -94,13 +94,13 @@ def test_the_packaged_file() -> None:
     assert {Element.from_Z(key[0][0]).symbol for key in keys if len(key) == 1} == set(
         materials_project_scale().elemental
     )
-    # Rock salt, from the published table: formation energy -2.10, on the hull.
+    # Rock salt in the published table: formation energy -2.10 eV/atom, on the hull.
     at = keys.index(((11, 1), (17, 1)))
     assert read.on_hull[at] and read.energies[at] == pytest.approx(-2.1, abs=0.1)
 
 
-def test_the_packaged_points_are_those_of_the_tables(shared_data: Path) -> None:
-    """Every published distance: the crystal's formation energy minus the hull at its formula."""
+def test_packaged_points_agree_with_the_tables(shared_data: Path) -> None:
+    """Every published distance is the formation energy of the crystal minus the hull."""
     import pandas as pd
 
     read = FormationEnergies.read(MP_20)
@@ -109,11 +109,12 @@ def test_the_packaged_points_are_those_of_the_tables(shared_data: Path) -> None:
     for row in table.itertuples():
         found = lower.distance(Composition(row.pretty_formula), row.formation_energy_per_atom)
         assert found is not None
-        # Never above the published hull; below only where another row's point is not convex.
+        # Never above the published hull; below it only where the point of another row is not
+        # convex.
         assert found.e_above_hull >= row.e_above_hull - 1e-4
 
 
-def test_the_script_makes_the_packaged_file(shared_data: Path) -> None:
+def test_script_makes_the_packaged_file(shared_data: Path) -> None:
     import importlib.util
 
     path = Path(__file__).parents[2] / "scripts" / "make_mp_20_hull.py"

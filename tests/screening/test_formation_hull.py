@@ -1,4 +1,4 @@
-"""The packaged hull for each potential, and what hull=auto makes of it."""
+"""The packaged hull for each potential, and its use by hull=auto."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from novelty_metric.screening.own_scale import (
 
 
 def total(formula: str, formation: float) -> float:
-    """Energy per atom on the Materials Project's scale (eV)."""
+    """Total energy per atom on the scale of the Materials Project (eV)."""
     composition = Composition(formula)
     table = elemental_energies()
     sums = sum(table[e.symbol] * n for e, n in composition.items())
@@ -43,8 +43,8 @@ def cubic(*symbols: str) -> Structure:
     return Structure(Lattice.cubic(5.0), symbols, places[: len(symbols)])
 
 
-class Toy:
-    """Knows energies by reduced formula; counts what it is asked."""
+class RecordingRelaxer:
+    """Give energies by reduced formula, and record the requests."""
 
     def __init__(self, name: str, energies: dict[str, float]) -> None:
         self.info = PotentialInfo(name=name, version="1", weights_hash="0" * 64)
@@ -74,7 +74,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("lennard-jones", None),
     ],
 )
-def test_what_a_potential_was_trained_on(name: str, which: str | None) -> None:
+def test_training_energies_of_potentials(name: str, which: str | None) -> None:
     assert known_energies(name) == which
 
 
@@ -85,7 +85,7 @@ def test_mp_20_on_the_scale_of_each_potential() -> None:
     oxide = Composition("Fe2O3")
     corrected = Mp20Hull("corrected").open("chgnet")
     assert corrected.e_above_hull(oxide, total("Fe2O3", formation)) == pytest.approx(0, abs=1e-6)
-    # An energy without corrections lies above by their amount, which is added.
+    # An energy without corrections is higher by their amount, which is added.
     mace = Mp20Hull().open("mace-medium-mpa-0")
     raw = total("Fe2O3", formation) - mp2020_correction(oxide)
     assert mace.e_above_hull(oxide, raw) == pytest.approx(0, abs=1e-6)
@@ -94,8 +94,8 @@ def test_mp_20_on_the_scale_of_each_potential() -> None:
         Mp20Hull().open("lennard-jones")
 
 
-def test_chgnet_has_its_own_scale() -> None:
-    """Its elements and compounds are those of its single points, near the published ones."""
+def test_hull_for_chgnet_has_its_own_scale() -> None:
+    """Elements and compounds have single-point energies of CHGNet, near the published ones."""
     hull = Mp20Hull().open("chgnet")
     assert "its own energies" in hull.describe()["scale"]
     assert "chgnet 0.3.0" in hull.describe()["scheme"]
@@ -105,8 +105,8 @@ def test_chgnet_has_its_own_scale() -> None:
     assert 0.005 < np.median(apart) < 0.02 and np.abs(apart).mean() < 0.03
 
 
-def test_the_packaged_own_energies_are_those_of_chgnet(chgnet: Any) -> None:
-    """Fluorite and rock salt of the packaged reference lie on or just above their own points."""
+def test_packaged_energies_agree_with_chgnet(chgnet: Any) -> None:
+    """Fluorite and rock salt of the packaged reference are on or slightly above their points."""
     reference = open_reference("aflow")
     hull = Mp20Hull().open("chgnet")
     from novelty_metric.reference.energies import reference_energies
@@ -122,21 +122,21 @@ def test_the_packaged_own_energies_are_those_of_chgnet(chgnet: Any) -> None:
         assert found and min(abs(above) for above in found if above is not None) < 0.05
 
 
-def test_auto_needs_no_energy_where_the_hull_knows_all() -> None:
+def test_auto_needs_no_energy_if_the_hull_is_complete() -> None:
     reference = Reference.from_structures([cubic("Na", "Cl"), cubic("Mg", "O")])
-    toy = Toy("chgnet", {})
+    toy = RecordingRelaxer("chgnet", {})
     hull = auto_hull(reference, toy)  # type: ignore[arg-type]
     assert hull.name == "mp_20" and toy.asked == []
 
 
-def test_auto_adds_what_the_hull_lacks() -> None:
+def test_auto_adds_missing_compounds() -> None:
     assert packaged("chgnet").exists()
     known = set(FormationEnergies.read(MP_20).compositions.keys())
     assert ((11, 1), (17, 4)) not in known
     lower, higher = cubic("Na", "Cl", "Cl", "Cl", "Cl"), cubic("Na", "Cl", "Cl", "Cl", "Cl")
     higher.apply_strain(0.2)
     reference = Reference.from_structures([cubic("Na", "Cl"), lower, higher])
-    toy = Toy("chgnet", {"NaCl4": total("NaCl4", -2.0)})
+    toy = RecordingRelaxer("chgnet", {"NaCl4": total("NaCl4", -2.0)})
     hull = auto_hull(reference, toy)  # type: ignore[arg-type]
     assert toy.asked == ["NaCl4", "NaCl4"]
     assert isinstance(hull, FormationHull)
@@ -145,30 +145,30 @@ def test_auto_adds_what_the_hull_lacks() -> None:
     assert described["name"] == "mp_20+reference" and described["crystals"] == 2
     assert described["crystals_hash"] == reference.crystals_hash
     assert described["compositions"] == len(known) + 1
-    # What was computed is kept, and goes on where all energies are asked for.
-    again = Toy("chgnet", {})
+    # These energies are cached, and reused if all energies are needed.
+    again = RecordingRelaxer("chgnet", {})
     assert auto_hull(reference, again).describe() == described  # type: ignore[arg-type]
     assert again.asked == []
 
 
-def test_an_element_without_a_scale_adds_nothing() -> None:
-    """Polonium is not in the table of elements, so its energy cannot be placed."""
+def test_element_without_a_scale_adds_nothing() -> None:
+    """Polonium is missing in the table of elements, so its energy cannot be converted."""
     reference = Reference.from_structures([cubic("Po"), cubic("Po", "O")])
-    hull = auto_hull(reference, Toy("chgnet", {"Po": -3.0, "PoO": -4.0}))  # type: ignore[arg-type]
+    hull = auto_hull(reference, RecordingRelaxer("chgnet", {"Po": -3.0, "PoO": -4.0}))  # type: ignore[arg-type]
     assert hull.name == "mp_20"
     assert hull.e_above_hull(Composition("PoO"), -4.0) is None
 
 
 def test_auto_without_a_known_scale_uses_the_reference_with_a_warning() -> None:
     reference = Reference.from_structures([cubic("Na", "Cl"), cubic("Na")])
-    toy = Toy("toy", {"NaCl": -3.0, "Na": -1.0})
+    toy = RecordingRelaxer("toy", {"NaCl": -3.0, "Na": -1.0})
     hull = auto_hull(reference, toy)  # type: ignore[arg-type]
     assert isinstance(hull, ReferenceHull) and sorted(toy.asked) == ["Na", "NaCl"]
     note = hull.describe()["note"]
     assert "toy was trained on is not known" in note and "hull.energies=corrected" in note
 
 
-def test_offsets_are_found_again() -> None:
+def test_fit_recovers_the_offsets() -> None:
     rng = np.random.default_rng(0)
     keys = [
         tuple(
@@ -187,7 +187,7 @@ def test_offsets_are_found_again() -> None:
     assert found.error == pytest.approx(0.004, abs=0.001) and found.error_before > 0.015
 
 
-def test_own_energies_where_known_else_the_published_moved() -> None:
+def test_computed_energies_have_priority_over_converted_ones() -> None:
     known = FormationEnergies.read(MP_20)
     reference = Reference.from_structures([cubic("Na", "Cl"), cubic("Na", "Cl"), cubic("Na")])
     energies = np.array([total("NaCl", -2.0), total("NaCl", -1.9), np.nan])

@@ -27,7 +27,7 @@ from novelty_metric.verdict import rests_on_elements
 
 
 def crystal(formula: str) -> Structure:
-    """Some crystal of that composition, its atoms spread over a line of lattice cells."""
+    """A crystal of the given composition, with its atoms along a line of lattice cells."""
     species = [e.symbol for e, n in Composition(formula).items() for _ in range(int(n))]
     n_sites = len(species)
     coords = [[(i + 0.07 * i**2 / n_sites) / n_sites, 0.1 * i, 0.03 * i] for i in range(n_sites)]
@@ -40,9 +40,9 @@ def hull_of(energies: dict[str, float], **settings: object) -> ReferenceHull:
     return ReferenceHull(reference, np.array(list(energies.values())), **settings)  # type: ignore[arg-type]
 
 
-def test_binary_by_hand() -> None:
-    # Elements at 0; AB at -1 and A3B at -0.4 eV/atom. A3B lies above the tie line A-AB
-    # (-0.5 at x = 1/4); AB3 at -0.8 lies below the line AB-B (-0.5), so it is a corner.
+def test_binary_hull_calculated_by_hand() -> None:
+    # Elements at 0; AB at -1 and A3B at -0.4 eV/atom. A3B is above the tie line A-AB (-0.5 at x =
+    # 1/4). AB3 at -0.8 is below the line AB-B (-0.5), so it is a vertex.
     hull = hull_of({"Li": 0.0, "S": 0.0, "LiS": -1.0, "Li3S": -0.4, "LiS3": -0.8})
 
     def above(formula: str, energy: float) -> float:
@@ -57,14 +57,14 @@ def test_binary_by_hand() -> None:
     assert above("LiS2", 0.0) == pytest.approx(13 / 15, abs=1e-9)
     # Between AB3 and B at x = 9/10: -0.8·0.4 = -0.32.
     assert above("LiS9", -0.30) == pytest.approx(0.02, abs=1e-9)
-    # Below everything known: negative, and the crystal asked about is not on the hull.
+    # An energy below all known ones is negative; the sample itself is not part of the hull.
     assert above("LiS", -1.3) == pytest.approx(-0.3, abs=1e-9)
     assert above("Li4S4", -1.3) == pytest.approx(-0.3, abs=1e-9)
     assert above("Li", 0.05) == pytest.approx(0.05, abs=1e-9)
 
 
-def test_what_the_hull_is_made_of_by_hand() -> None:
-    """The hull of the test above: corners Li, LiS (-1), LiS3 (-0.8), S; Li3S lies above it."""
+def test_decomposition_calculated_by_hand() -> None:
+    """The hull of the test above: vertices Li, LiS (-1), LiS3 (-0.8), S; Li3S is above it."""
     hull = hull_of({"Li": 0.0, "S": 0.0, "LiS": -1.0, "Li3S": -0.4, "LiS3": -0.8})
 
     def made_of(formula: str) -> dict[str, float]:
@@ -76,12 +76,12 @@ def test_what_the_hull_is_made_of_by_hand() -> None:
     assert made_of("LiS") == made_of("Li8S8") == {"LiS": 1.0}
     assert made_of("Li3S") == {"Li": 0.5, "LiS": 0.5}
     assert made_of("LiS2") == {"LiS3": 0.666666667, "LiS": 0.333333333}
-    assert list(made_of("LiS2")) == ["LiS3", "LiS"]  # the largest first
+    assert list(made_of("LiS2")) == ["LiS3", "LiS"]  # largest amount first
     assert made_of("LiS9") == {"S": 0.6, "LiS3": 0.4}
     assert made_of("Li4") == {"Li": 1.0}
 
 
-def test_elements_alone() -> None:
+def test_hull_of_elements_only() -> None:
     hull = hull_of({"Li": -1.0, "S": -4.0, "O": -4.5, "LiO": -4.0, "S3O": 7.0})
     nothing = hull.distance(Composition("Li2S"), -3.0)
     assert nothing is not None and nothing.n_competing == 0
@@ -95,15 +95,15 @@ def test_elements_alone() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-7, -1e-7, 3e-4, -3e-4])
-def test_rounding_does_not_decide_what_a_hull_rests_on(noise: float) -> None:
-    """A compound put where the elements' own line is, as known compounds above a hull are."""
+def test_rounding_does_not_change_the_decomposition(noise: float) -> None:
+    """A compound on the line between the elements, as if projected onto the hull."""
     hull = hull_of({"Li": -1.0, "S": -4.0, "LiS": -2.5 + noise})
     own = hull.distance(Composition("Li2S2"), -2.5)
     assert own is not None and own.decomposition == {"LiS": 1.0}
     beside = hull.distance(Composition("Li2S"), -2.0)
     assert beside is not None
     assert beside.decomposition == pytest.approx({"Li": 2 / 3, "S": 1 / 3})
-    # The energy is exact all the same: the point counts where it lies below the line.
+    # The energy remains exact: the point counts where it is below the line.
     assert beside.e_above_hull == pytest.approx(-min(noise, 0) * 2 / 3, abs=1e-9)
 
 
@@ -116,7 +116,7 @@ FORMULAS = ("Li", "S", "O", "LiS", "Li2S", "LiO2", "Li2O", "SO2", "SO3", "LiSO2"
     times=st.integers(1, 12),
     order=st.permutations(range(len(FORMULAS))),
 )
-def test_neither_the_cell_nor_the_order_of_the_crystals_matters(
+def test_cell_and_order_of_crystals_do_not_matter(
     energies: list[float], amounts: tuple[int, int, int], times: int, order: list[int]
 ) -> None:
     crystals = [
@@ -144,7 +144,7 @@ def test_neither_the_cell_nor_the_order_of_the_crystals_matters(
             assert mixed == pytest.approx(composition.get_atomic_fraction(element), abs=1e-5)
 
 
-def test_a_hull_that_only_knows_distances() -> None:
+def test_custom_hull_without_decomposition() -> None:
     class Own:
         name = "own"
 
@@ -175,7 +175,7 @@ def test_crystals_outside_the_system_do_not_count() -> None:
     assert hull.e_above_hull(Composition("Li2S"), -0.2) == pytest.approx(-0.2)
 
 
-def test_missing_elements_come_from_the_table() -> None:
+def test_missing_elements_are_taken_from_the_table() -> None:
     hull = hull_of({"Li": -1.9, "LiS": -4.0})
     lithium, sulfur = -1.9, elemental_energies()["S"]
     got = hull.e_above_hull(Composition("Li3S"), -3.0)
@@ -187,7 +187,7 @@ def test_missing_elements_come_from_the_table() -> None:
     assert hull.describe()["elements_from_table"] == list(hull.elements_from_table)
 
 
-def test_crystals_without_energy_are_left_out() -> None:
+def test_crystals_without_energy_are_excluded() -> None:
     hull = hull_of({"Li": math.nan, "S": 0.0, "LiS": math.nan}, table={"Li": -0.4})
     assert hull.e_above_hull(Composition("LiS"), -1.0) == pytest.approx(-0.8)
     assert hull.elements_from_table == ("Li",)
@@ -211,18 +211,18 @@ def test_wrong_number_of_energies() -> None:
         ReferenceHull(reference, np.zeros(2))
 
 
-def test_many_elements_take_no_time() -> None:
+def test_hull_of_many_elements() -> None:
     """Facets of a hull in eleven dimensions would take minutes."""
     symbols = ["Li", "Na", "K", "Mg", "Ca", "Fe", "O", "F", "Cl", "Br", "S", "P", "N", "Co", "Ni"]
     energies = dict.fromkeys(symbols, 0.0)
     energies |= {f"{a}{b}": -0.1 for a in symbols[:6] for b in symbols[6:13]}
     composition = Composition(dict.fromkeys(symbols, 1))
-    # Six cations pair with six of the anions at -0.1 each; three atoms are left over.
+    # Six cations pair with six of the anions at -0.1 each; three atoms remain.
     got = hull_of(energies).e_above_hull(composition, 0.0)
     assert got == pytest.approx(0.1 * 12 / 15, abs=1e-9)
 
 
-def test_past_the_limit_of_steps_there_is_no_hull(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_above_the_limit_of_steps_there_is_no_hull(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     elements = range(3, 15)
     pairs = [((a, 1), (b, n)) for a in elements for b in elements if a < b for n in (1, 2)]
@@ -238,7 +238,7 @@ def test_past_the_limit_of_steps_there_is_no_hull(monkeypatch: pytest.MonkeyPatc
         lower.distance(composition, 0.0)
 
 
-def test_only_small_chemical_systems_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_small_chemical_systems_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     lower = hull_module.LowerHull.of([(((z, 1),), 0.0) for z in (3, 8, 26)])
     monkeypatch.setattr(hull_module, "_CACHED_NUMBERS", 4)
     for formula in ("LiO", "LiOFe"):
@@ -247,7 +247,7 @@ def test_only_small_chemical_systems_are_kept(monkeypatch: pytest.MonkeyPatch) -
     assert list(lower._systems) == [(3, 8)]
 
 
-def test_the_table() -> None:
+def test_table_of_elements() -> None:
     table = elemental_energies()
     assert len(table) == 89
     assert table["Ac"] == -4.121175 and all(-20 < energy < 0 for energy in table.values())
@@ -255,7 +255,7 @@ def test_the_table() -> None:
         table["Ac"] = 0.0  # type: ignore[index]
 
 
-def test_table_is_the_shared_one(shared_data: Path) -> None:
+def test_table_agrees_with_the_shared_file(shared_data: Path) -> None:
     import csv
 
     with (shared_data / "mp_elemental_energies.csv").open() as handle:
@@ -278,12 +278,12 @@ def _pymatgen_hull(
 
 
 @pytest.mark.slow
-def test_real_compositions_against_pymatgen(shared_data: Path) -> None:
-    """250 real crystals within a hull of 1,500, against pymatgen's facets.
+def test_real_compositions_agree_with_pymatgen(shared_data: Path) -> None:
+    """250 real crystals within a hull of 1,500, compared with pymatgen's facets.
 
-    The energies are formation energies of MP-20 moved to the scale of the elemental table, with
-    noise, so that many compositions lie off the hull; every other composition is a random mixture
-    of the same elements, which is in the middle of a facet.
+    Energies are formation energies of MP-20, converted to the scale of the table of elements, with
+    noise, so that many compositions are above the hull. Every second composition is a random
+    mixture of the same elements, inside a facet.
     """
     import pandas as pd
 
@@ -301,7 +301,7 @@ def test_real_compositions_against_pymatgen(shared_data: Path) -> None:
         ]
     ) + rng.normal(scale=0.3, size=len(table))
 
-    # The hull looks at compositions alone, so each crystal may stand in any cell.
+    # The hull only uses compositions, so any cell is possible.
     reference = Reference.from_structures(
         [crystal(c.reduced_formula) for c in compositions if c.reduced_composition.num_atoms <= 30]
     )

@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Every scalar and empty container with the way to it."""
+    """Yield every scalar and empty container with its path."""
     if isinstance(value, (dict, list)) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         found: dict[tuple[str, ...], Any] = {}
@@ -30,7 +30,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]
 
 
 @given(VALUES, st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, 1]), st.booleans())
-def test_every_value_comes_once(
+def test_every_value_is_read_once(
     value: Any, whole: int, chunk: int, indent: int | None, ascii_only: bool
 ) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -42,7 +42,7 @@ def _scalars(values: list[Any]) -> list[Any]:
     return [item for value in values for item in leaves(value).values()]
 
 
-def test_small_is_one_value_and_large_is_entered() -> None:
+def test_small_containers_are_values_and_large_ones_are_streamed() -> None:
     table = {"id": {"0": "a", "1": "b"}, "entry": {"0": {"e": [1, 2]}, "1": {"e": [3]}}}
     text = json.dumps(table)
     assert list(json_values(io.StringIO(text))) == [("", table)]
@@ -52,7 +52,7 @@ def test_small_is_one_value_and_large_is_entered() -> None:
     assert dict(json_values(io.StringIO("[ ]" + " " * 50), whole=1, chunk=1)) == {"": []}
 
 
-def test_lines_are_read_one_after_the_other() -> None:
+def test_json_lines_are_read_in_order() -> None:
     text = '{"a": 1}\n{"a": 2}\n\n'
     assert list(json_values(io.StringIO(text), chunk=5)) == [("", {"a": 1}), ("1", {"a": 2})]
 
@@ -62,12 +62,12 @@ def test_lines_are_read_one_after_the_other() -> None:
     "text",
     ["", "  ", "{", '{"a": [1, 2}', "[1, 2", '{"a" 1}', "[1 2]", "nonsense", "{1: 2}", "[1,]"],
 )
-def test_what_is_no_json(text: str, chunk: int) -> None:
+def test_invalid_json_is_refused(text: str, chunk: int) -> None:
     with pytest.raises(ValueError):
         list(json_values(io.StringIO(text), whole=2, chunk=chunk))
 
 
-def test_a_number_over_the_edge_of_a_chunk() -> None:
+def test_number_across_two_chunks() -> None:
     assert [v for _, v in json_values(io.StringIO("[12345, 678]"), whole=1, chunk=4)] == [
         12345,
         678,
@@ -75,6 +75,6 @@ def test_a_number_over_the_edge_of_a_chunk() -> None:
     assert [v for _, v in json_values(io.StringIO("12345"), chunk=2)] == [12345]
 
 
-def test_nested_too_deeply() -> None:
+def test_too_deep_nesting_is_refused() -> None:
     with pytest.raises((ValueError, RecursionError)):
         list(json_values(io.StringIO("[" * 100_000)))

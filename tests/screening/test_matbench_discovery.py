@@ -1,4 +1,4 @@
-"""The hull of matbench-discovery, from small files of our own where the package keeps its own."""
+"""The hull of matbench-discovery, from small files in place of the package's own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OXIDE = CompositionEnergyAdjustment(-0.687, 1, name="MP2020 anion correction (ox
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package's folder, empty; nothing else is known to the environment."""
+    """An empty folder of the package; environment variables name no other one."""
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in adapter.CACHE_VARIABLES:
@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def diagram_entries() -> list[ComputedEntry]:
-    """Magnesium and oxygen, with the corrections of the oxide; one entry of another functional."""
+    """Mg, O and the corrected oxide, and one entry of another functional."""
     return [
         ComputedEntry("Mg", -1.6, entry_id="mp-1", parameters={"run_type": "GGA"}),
         ComputedEntry("O8", -39.4, entry_id="mp-2", parameters={"run_type": "GGA"}),
@@ -69,7 +69,7 @@ def diagram_entries() -> list[ComputedEntry]:
 
 
 def write_entries(folder: Path) -> Path:
-    """As the package's authors wrote theirs: a table of pandas as JSON, compressed."""
+    """In the format of the published file: a compressed pandas table as JSON."""
     entries = diagram_entries()
     table = pd.DataFrame(
         {"material_id": [e.entry_id for e in entries], "entry": [e.as_dict() for e in entries]}
@@ -81,7 +81,7 @@ def write_entries(folder: Path) -> Path:
 
 
 def write_diagram(folder: Path) -> Path:
-    """A pickled `PatchedPhaseDiagram`, compressed."""
+    """A compressed, pickled `PatchedPhaseDiagram`."""
     path = folder / DIAGRAM.path
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wb") as file:
@@ -89,7 +89,7 @@ def write_diagram(folder: Path) -> Path:
     return path
 
 
-def test_the_hull_of_the_entries(folder: Path) -> None:
+def test_hull_of_the_entries(folder: Path) -> None:
     write_entries(folder)
     hull = MatbenchDiscoveryHull().open("chgnet")
     diagram = PatchedPhaseDiagram(diagram_entries()[:3])
@@ -113,7 +113,7 @@ def test_the_hull_of_the_entries(folder: Path) -> None:
     }
 
 
-def test_energies_fit_the_potential(folder: Path) -> None:
+def test_energies_follow_from_the_potential(folder: Path) -> None:
     write_entries(folder)
     oxide = Composition("MgO")
     corrected = MatbenchDiscoveryHull().open("chgnet")
@@ -128,7 +128,7 @@ def test_energies_fit_the_potential(folder: Path) -> None:
 
 
 def test_corrections_of_a_processed_entry_are_kept(folder: Path) -> None:
-    """An entry that pymatgen itself corrected by MP2020, as those of the diagram were."""
+    """An entry that pymatgen corrected with MP2020, like those of the phase diagram."""
     parameters = {
         "run_type": "GGA",
         "hubbards": {},
@@ -149,7 +149,7 @@ def test_corrections_of_a_processed_entry_are_kept(folder: Path) -> None:
     assert hull.e_above_hull(entry.composition, entry.energy_per_atom) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_pickle_needs_leave(folder: Path, tmp_path: Path) -> None:
+def test_pickle_is_loaded_only_on_request(folder: Path, tmp_path: Path) -> None:
     path = write_diagram(folder)
     with pytest.raises(InputError) as caught:
         MatbenchDiscoveryHull().open("chgnet")
@@ -157,27 +157,27 @@ def test_a_pickle_needs_leave(folder: Path, tmp_path: Path) -> None:
     assert str(path) in told and "hull.allow_pickle=true" in told and ENTRIES.url in told
     assert "\n" not in told
 
-    class Bomb:
+    class WritesOnUnpickling:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "went off",)
 
-    bomb = gzip.compress(pickle.dumps(Bomb()))
+    bomb = gzip.compress(pickle.dumps(WritesOnUnpickling()))
     path.write_bytes(bomb)
     with pytest.raises(InputError, match="is a pickle"):
         MatbenchDiscoveryHull().open("chgnet")
     assert not (tmp_path / "went off").exists()
     with pytest.raises(InputError, match="no phase diagram can be read"):
         MatbenchDiscoveryHull(allow_pickle=True).open("chgnet")
-    assert (tmp_path / "went off").exists()  # so the first call did not read it
+    assert (tmp_path / "went off").exists()  # so the first call did not unpickle it
 
 
-def test_the_pickled_diagram_is_the_same_hull(folder: Path, tmp_path: Path) -> None:
+def test_pickled_diagram_gives_the_same_hull(folder: Path, tmp_path: Path) -> None:
     write_diagram(folder)
     pickled = MatbenchDiscoveryHull(allow_pickle=True).open("chgnet")
     (folder / DIAGRAM.path).unlink()
     write_entries(folder)
     plain = MatbenchDiscoveryHull().open("chgnet")
-    # Where both are there, the entries are read, and no leave is needed.
+    # If both files exist, the entries are read, which needs no permission.
     write_diagram(folder)
     both = MatbenchDiscoveryHull(allow_pickle=True).open("chgnet")
     assert both.describe() == plain.describe()
@@ -187,7 +187,7 @@ def test_the_pickled_diagram_is_the_same_hull(folder: Path, tmp_path: Path) -> N
         assert pickled.e_above_hull(composition, -3.0) == plain.e_above_hull(composition, -3.0)
 
 
-def test_a_damaged_pickle_is_one_line(folder: Path) -> None:
+def test_damaged_pickle_is_one_clear_error(folder: Path) -> None:
     path = write_diagram(folder)
     for content in (path.read_bytes()[:-50], gzip.compress(b"not a pickle"), b"nothing"):
         path.write_bytes(content)
@@ -196,7 +196,7 @@ def test_a_damaged_pickle_is_one_line(folder: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_elements_that_the_diagram_lacks(folder: Path) -> None:
+def test_elements_missing_in_the_diagram(folder: Path) -> None:
     path = write_entries(folder)
     with gzip.open(folder / ELEMENTS.path, "wt") as file:
         references = {"Na": ComputedEntry("Na2", -2.6), "Mg": ComputedEntry("Mg", -9.0)}
@@ -208,7 +208,7 @@ def test_elements_that_the_diagram_lacks(folder: Path) -> None:
     assert path.exists()
 
 
-def test_folder_by_either_name(
+def test_both_names_of_the_folder(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert data_folders() == [folder]
@@ -249,7 +249,7 @@ def test_folder_of_a_checkout(
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A server on the loopback address in place of the network, and what it gives."""
+    """A server on the loopback address instead of the network, and its content."""
     state: dict[str, Any] = {"status": 200, "content": b""}
 
     class Handler(BaseHTTPRequestHandler):
@@ -283,7 +283,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 POTENTIALS = {"ENTRIES": "mace-medium-mpa-0", "FORMATION_ENERGIES": "chgnet"}
-"""By the file that is downloaded for the energies of each."""
+"""For each choice of energies, by the file that is downloaded."""
 both_files = pytest.mark.parametrize("name", POTENTIALS)
 
 
@@ -303,7 +303,7 @@ def test_download(folder: Path, tmp_path: Path, served: dict[str, Any], name: st
 
 
 @both_files
-def test_download_of_something_else(folder: Path, served: dict[str, Any], name: str) -> None:
+def test_download_of_wrong_content(folder: Path, served: dict[str, Any], name: str) -> None:
     served["publish"](b"as published", name)
     served["content"] = b"<html>a page that asks for a login</html>"
     with pytest.raises(InputError, match=r"not the published .*MD5 .* was expected"):
@@ -313,9 +313,7 @@ def test_download_of_something_else(folder: Path, served: dict[str, Any], name: 
 
 @both_files
 @pytest.mark.parametrize("status", [202, 403, 503])
-def test_a_server_that_refuses(
-    folder: Path, served: dict[str, Any], status: int, name: str
-) -> None:
+def test_server_that_refuses(folder: Path, served: dict[str, Any], status: int, name: str) -> None:
     served["publish"](b"", name)
     served["status"] = status
     check_line(folder, f"the server answers {status}", name)
@@ -331,14 +329,14 @@ def test_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) ->
 
 
 @both_files
-def test_a_folder_that_cannot_be_written(folder: Path, name: str) -> None:
+def test_folder_that_cannot_be_written(folder: Path, name: str) -> None:
     folder.parent.mkdir(parents=True)
     folder.write_text("a file in the way")
     check_line(folder, "Not a directory", name)
 
 
 def check_line(folder: Path, reason: str, name: str) -> None:
-    """One line: what is needed, why it is not had, where to get it and where to put it."""
+    """One line: the missing file, the reason, its source and its place."""
     with pytest.raises(InputError) as caught:
         MatbenchDiscoveryHull().open(POTENTIALS[name])
     told = str(caught.value)
@@ -352,7 +350,7 @@ def check_line(folder: Path, reason: str, name: str) -> None:
 
 
 FORMATIONS = [
-    # NaN is a formula, sodium nitride, and no missing value.
+    # NaN is the formula of sodium nitride, not a missing value.
     ("MgO", -3.0, 0.0),
     ("MgO", -2.5, 0.5),
     ("Mg(NO3)2", -1.2, 0.0),
@@ -365,7 +363,7 @@ FORMATIONS = [
 
 
 def write_formation_energies(folder: Path, name: str = "formula") -> Path:
-    """As the package's authors wrote theirs: `DataFrame.to_csv`, compressed."""
+    """In the format of the published file: a compressed CSV by `DataFrame.to_csv`."""
     table = pd.DataFrame(FORMATIONS, columns=[name, *adapter._COLUMNS])
     table.insert(0, "material_id", [f"mp-{i}" for i in range(len(table))])
     table["energy_type"] = "GGA"
@@ -376,8 +374,8 @@ def write_formation_energies(folder: Path, name: str = "formula") -> Path:
 
 
 @pytest.mark.parametrize("name", ["formula", "formula_pretty"])
-def test_the_hull_of_formation_energies(folder: Path, name: str) -> None:
-    """Against pymatgen's diagram of the same energies on the scale of the elements' table."""
+def test_hull_of_formation_energies(folder: Path, name: str) -> None:
+    """Agrees with a diagram of pymatgen of the same energies on the same scale."""
     write_formation_energies(folder, name)
     elements = elemental_energies()
 
@@ -413,7 +411,7 @@ def test_the_hull_of_formation_energies(folder: Path, name: str) -> None:
     assert described["compositions"] == 89 + 3
 
 
-def test_formation_energies_are_kept_once_read(
+def test_formation_energies_are_cached(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_formation_energies(folder)
@@ -423,14 +421,14 @@ def test_formation_energies_are_kept_once_read(
         patched.setattr(adapter, "_materials", None)
         assert MatbenchDiscoveryHull().open("chgnet").describe() == first
     (kept,) = (tmp_path / "own" / "hulls").glob("*.parquet")
-    kept.write_bytes(kept.read_bytes()[:50])  # damaged: read again
+    kept.write_bytes(kept.read_bytes()[:50])  # a damaged cache is replaced
     assert MatbenchDiscoveryHull().open("chgnet").describe() == first
-    with gzip.open(path, "at") as file:  # another file under the same name
+    with gzip.open(path, "at") as file:  # another file of the same name
         file.write("mp-9,MgO,-3.5,0.0,GGA\n")
     assert MatbenchDiscoveryHull().open("chgnet").describe() != first
 
 
-def test_entries_that_are_there_are_used_rather_than_a_download(folder: Path) -> None:
+def test_existing_entries_have_priority_over_a_download(folder: Path) -> None:
     write_entries(folder)
     assert "entries" in MatbenchDiscoveryHull().open("chgnet").describe()
     write_formation_energies(folder)
@@ -439,7 +437,7 @@ def test_entries_that_are_there_are_used_rather_than_a_download(folder: Path) ->
     assert "entries" in MatbenchDiscoveryHull(energies="uncorrected").open("chgnet").describe()
 
 
-def test_the_other_name_of_the_formation_energies_serves(folder: Path) -> None:
+def test_other_file_name_of_the_formation_energies(folder: Path) -> None:
     path = write_formation_energies(folder)
     path.rename(folder / adapter._OTHER_NAME.path)
     described = MatbenchDiscoveryHull().open("chgnet").describe()
@@ -468,7 +466,9 @@ def test_formation_energies_of_samples(folder: Path) -> None:
         (lambda data: gzip.compress(gzip.decompress(data) + b"mp,MgO,a,0,G\n"), "'a'"),
     ],
 )
-def test_damaged_formation_energies_are_one_line(folder: Path, damage: Any, words: str) -> None:
+def test_damaged_formation_energies_are_one_clear_error(
+    folder: Path, damage: Any, words: str
+) -> None:
     path = write_formation_energies(folder)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=words) as caught:
@@ -478,7 +478,7 @@ def test_damaged_formation_energies_are_one_line(folder: Path, damage: Any, word
 
 
 class _Package:
-    """The installed package as a folder of files."""
+    """The installed package, represented by a folder of files."""
 
     def __init__(self, files: dict[str, str], folder: Path) -> None:
         for name, text in files.items():
@@ -506,7 +506,7 @@ class _Package:
         ({}, None),
     ],
 )
-def test_addresses_are_those_that_the_package_lists(
+def test_addresses_agree_with_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: Any
 ) -> None:
     package = _Package(files, tmp_path / "package")
@@ -517,7 +517,7 @@ def test_addresses_are_those_that_the_package_lists(
     assert adapter._listed("k", known) == known
 
 
-def test_the_package_is_not_imported(folder: Path, run_python: Callable[..., Any]) -> None:
+def test_package_is_not_imported(folder: Path, run_python: Callable[..., Any]) -> None:
     write_entries(folder)
     code = (
         "import sys\n"
@@ -530,7 +530,7 @@ def test_the_package_is_not_imported(folder: Path, run_python: Callable[..., Any
     assert done.stdout.strip() == "[]"
 
 
-def test_names_are_those_of_the_installed_package() -> None:
+def test_file_names_agree_with_the_installed_package() -> None:
     found = importlib.util.find_spec("matbench_discovery")
     if found is None or found.origin is None:
         pytest.skip("matbench-discovery is not installed")

@@ -1,4 +1,4 @@
-"""The linear programme behind a hull, held against SciPy's."""
+"""The linear programme of a hull, compared with SciPy's solver."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from novelty_metric.screening.mixture import cheapest_mixture
 
 
 def programme(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random compositions of small whole numbers, many of them equal or on one line."""
+    """Random compositions of small integers; many are equal or collinear."""
     rng = np.random.default_rng(seed)
     n_elements, n_known = int(rng.integers(1, 8)), int(rng.integers(0, 60))
     amounts = rng.integers(0, 4, size=(n_elements, n_known)).astype(float)
     amounts = amounts[:, amounts.sum(axis=0) > 0]
     fractions = np.hstack([np.eye(n_elements), amounts / amounts.sum(axis=0)])
-    # Rounded energies make ties, at which a simplex method can go round in circles.
+    # Rounded energies cause ties, which can make a simplex method cycle.
     energies = np.round(rng.normal(-0.3, 0.3, fractions.shape[1]), int(rng.integers(0, 4)))
     wanted = rng.integers(1, 5, size=n_elements).astype(float)
     return fractions, energies, wanted / wanted.sum()
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_equal_to_scipy(seed: int) -> None:
+def test_agrees_with_scipy(seed: int) -> None:
     fractions, energies, wanted = programme(seed)
     energy, shares = cheapest_mixture(fractions, energies, wanted)
     expected = linprog(energies, A_eq=fractions, b_eq=wanted, bounds=(0, None), method="highs-ds")
@@ -33,7 +33,7 @@ def test_equal_to_scipy(seed: int) -> None:
     assert energies @ shares == pytest.approx(energy, abs=1e-9)
 
 
-def test_without_end_another_solver_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_solver_is_used_above_the_limit_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixture, "_MOST_EXCHANGES", 1)
     for seed in range(20):
         fractions, energies, wanted = programme(seed)

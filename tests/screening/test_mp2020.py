@@ -1,4 +1,4 @@
-"""The MP2020 corrections, held against pymatgen's processing of a computed entry."""
+"""The MP2020 corrections, compared with pymatgen's processing of computed entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from novelty_metric.screening.mp2020 import mp2020_correction
 
 
 def by_pymatgen(composition: Composition, structure: Structure | None = None) -> float | None:
-    """Correction (eV/atom) of an entry as the Materials Project would hold it."""
+    """Correction (eV/atom) of a Materials Project entry by pymatgen."""
     anion = max(composition.elements, key=lambda element: element.X).symbol
     settings = MPRelaxSet.CONFIG["INCAR"]["LDAUU"].get(anion, {})
     hubbards = {e.symbol: settings[e.symbol] for e in composition if e.symbol in settings}
@@ -37,8 +37,8 @@ def by_pymatgen(composition: Composition, structure: Structure | None = None) ->
     ("formula", "per_atom"),
     [
         ("Fe2O3", (3 * -0.687 + 2 * -2.256) / 5),  # an oxide, and iron with U
-        ("FeF3", (3 * -0.462 + 1 * -2.256) / 4),  # fluorides have U too
-        ("FeS", -0.503 / 2),  # sulfides have none
+        ("FeF3", (3 * -0.462 + 1 * -2.256) / 4),  # fluorides also have U
+        ("FeS", -0.503 / 2),  # sulfides have no U
         ("Fe", 0.0),
         ("NaCl", -0.614 / 2),
         ("Li2O2", 2 * -0.465 / 4),
@@ -47,14 +47,14 @@ def by_pymatgen(composition: Composition, structure: Structure | None = None) ->
         ("Cl2O7", 7 * -0.687 / 9),  # chlorine is not an anion here
     ],
 )
-def test_by_hand(formula: str, per_atom: float) -> None:
+def test_corrections_calculated_by_hand(formula: str, per_atom: float) -> None:
     composition = Composition(formula)
     assert mp2020_correction(composition) == pytest.approx(per_atom, abs=1e-9)
     assert by_pymatgen(composition) == pytest.approx(per_atom, abs=1e-9)
 
 
-def test_the_structure_tells_a_peroxide() -> None:
-    """Li2O2 with O-O bonds of 1.5 Å is a peroxide, with the oxygen apart an oxide."""
+def test_peroxides_are_recognised_by_their_structure() -> None:
+    """Li2O2 is a peroxide with O-O bonds of 1.5 Å, and an oxide without them."""
     lattice = Lattice.orthorhombic(6.0, 6.0, 6.0)
     metals = [[0, 0, 0], [0.5, 0.5, 0.5]]
     species = ["Ba", "Ba", "O", "O", "O", "O"]
@@ -74,7 +74,7 @@ def test_the_structure_tells_a_peroxide() -> None:
         assert by_pymatgen(structure.composition, structure) == pytest.approx(per_oxygen * 2 / 3)
 
 
-def test_equal_to_pymatgen_on_real_crystals() -> None:
+def test_real_crystals_agree_with_pymatgen() -> None:
     reference = open_reference("aflow")
     for index in range(len(reference)):
         structure = reference.structure(index)

@@ -1,4 +1,4 @@
-"""The Materials Project's formation energies, from a server on the loopback address."""
+"""Formation energies of the Materials Project, from a server on the loopback address."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ ROWS = [
 
 @dataclass
 class Api:
-    """What the server has, how it misbehaves, and what it was asked."""
+    """Content of the server, its faults, and the requests it received."""
 
     version: str = "2026.04.13"
     rows: list[tuple[str, float | None, float]] = field(default_factory=lambda: list(ROWS))
     failures: list[int | str] = field(default_factory=list)
     after: int = 0
-    """Pages that are answered before the failures."""
+    """Number of pages that are sent before the failures begin."""
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     endpoint: str = ""
 
@@ -87,7 +87,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
                 failure = state.failures.pop(0)
                 if isinstance(failure, int):
                     return self._send(failure, b"")
-                if failure == "cut":  # less than was announced
+                if failure == "cut":  # less than the announced length
                     return self._send(200, b'{"data": [{"material', more=50)
                 return self._send(200, failure.encode())
             self._send(200, json.dumps(state.answer(address.path, query)).encode())
@@ -119,7 +119,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
         server.server_close()
 
 
-def test_all_pages_make_a_hull(api: Api, tmp_path: Path) -> None:
+def test_all_pages_are_used_for_the_hull(api: Api, tmp_path: Path) -> None:
     told: list[tuple[Any, ...]] = []
     fetched = fetch_materials_project(KEY, progress=lambda *words: told.append(words))
     assert (fetched.fresh, fetched.path) == (True, fetched_path())
@@ -139,7 +139,7 @@ def test_all_pages_make_a_hull(api: Api, tmp_path: Path) -> None:
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
 
 
-def test_a_version_is_not_fetched_twice(api: Api) -> None:
+def test_each_version_is_fetched_once(api: Api) -> None:
     fetch_materials_project(KEY)
     n_asked = len(api.asked)
     again = fetch_materials_project(KEY)
@@ -150,18 +150,18 @@ def test_a_version_is_not_fetched_twice(api: Api) -> None:
 
 
 @pytest.mark.parametrize("failures", [[503, 429], ["cut", "cut"], ["<html>", 500, "[1, 2]"]])
-def test_what_passes_is_tried_again(api: Api, failures: list[int | str]) -> None:
+def test_temporary_errors_are_retried(api: Api, failures: list[int | str]) -> None:
     api.failures, api.after = failures, 1
     assert len(fetch_materials_project(KEY).known) == 93
 
 
-def test_a_broken_transfer_goes_on(api: Api) -> None:
+def test_interrupted_transfer_is_resumed(api: Api) -> None:
     api.failures, api.after = [500] * 5, 2
     with pytest.raises(InputError, match="the server answers 500; the same command continues"):
         fetch_materials_project(KEY)
-    assert not fetched_path().exists()  # nothing that could be taken for a whole one
+    assert not fetched_path().exists()  # no file that looks complete
     (part,) = fetched_path().parent.glob("*.part")
-    with part.open("a") as file:  # the line that a killed process left
+    with part.open("a") as file:  # the incomplete line of a killed process
         file.write('[{"material_id": "mp-4", "formu')
     api.asked.clear()
     fetched = fetch_materials_project(KEY)
@@ -171,7 +171,7 @@ def test_a_broken_transfer_goes_on(api: Api) -> None:
     assert not list(fetched.path.parent.glob("*.part"))
 
 
-def test_pages_of_another_version_are_dropped(api: Api) -> None:
+def test_pages_of_another_version_are_discarded(api: Api) -> None:
     api.failures, api.after = [500] * 5, 2
     with pytest.raises(InputError):
         fetch_materials_project(KEY)
@@ -181,7 +181,7 @@ def test_pages_of_another_version_are_dropped(api: Api) -> None:
     assert api.asked[0]["_skip"] == ["0"]
 
 
-def test_rows_that_come_twice_are_not_taken_for_all(api: Api) -> None:
+def test_repeated_rows_do_not_count_as_complete(api: Api) -> None:
     real = api.answer
 
     def overlapping(path: str, query: dict[str, list[str]]) -> object:
@@ -196,8 +196,8 @@ def test_rows_that_come_twice_are_not_taken_for_all(api: Api) -> None:
     assert len(fetch_materials_project(KEY).known) == 93
 
 
-def line(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says, which has to be one line without the key."""
+def error_line(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The error of the command: one line without the API key."""
     assert main(["hull", "fetch", "mp", *words]) == 2
     told = capsys.readouterr()
     assert told.err.count("\n") == 1 and told.out == ""
@@ -205,35 +205,35 @@ def line(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
     return told.err
 
 
-def test_errors_are_one_line_each(
+def test_errors_are_one_line(
     api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told = line(capsys=capsys)
+    told = error_line(capsys=capsys)
     assert "needs your API key" in told and "MP_API_KEY" in told and mp_fetch.KEY_PAGE in told
-    told = line("key=wrong", capsys=capsys)
+    told = error_line("key=wrong", capsys=capsys)
     assert "refuses the API key (401)" in told and "wrong" not in told
-    told = line(f"key={KEY} x", capsys=capsys)
+    told = error_line(f"key={KEY} x", capsys=capsys)
     assert "is not an API key" in told
     for status in (302, 404):
         api.failures = [status]
-        assert f"the server answers {status}" in line(f"key={KEY}", capsys=capsys)
+        assert f"the server answers {status}" in error_line(f"key={KEY}", capsys=capsys)
     api.failures = ['{"data": 1}']
-    assert "something other than materials" in line(f"key={KEY}", capsys=capsys)
+    assert "something other than materials" in error_line(f"key={KEY}", capsys=capsys)
     api.rows = [("Xx2", -1.0, 0.0)]
-    assert "'Xx2' is not a formula" in line(f"key={KEY}", capsys=capsys)
+    assert "'Xx2' is not a formula" in error_line(f"key={KEY}", capsys=capsys)
     (tmp_path / "file").write_text("")
     out = f"out={tmp_path / 'file' / 'a.parquet'}"
-    assert "can't be written" in line(f"key={KEY}", out, capsys=capsys)
+    assert "can't be written" in error_line(f"key={KEY}", out, capsys=capsys)
     monkeypatch.setenv(mp_fetch.ENDPOINT_VARIABLE, "http://127.0.0.1:9")
-    assert "can't be reached" in line(f"key={KEY}", capsys=capsys)
+    assert "can't be reached" in error_line(f"key={KEY}", capsys=capsys)
     monkeypatch.setenv(mp_fetch.ENDPOINT_VARIABLE, "http://example.org")
-    assert "must begin with https://" in line(f"key={KEY}", capsys=capsys)
-    assert "no setting named 'keys'; did you mean 'key'?" in line("keys=a", capsys=capsys)
+    assert "must begin with https://" in error_line(f"key={KEY}", capsys=capsys)
+    assert "no setting named 'keys'; did you mean 'key'?" in error_line("keys=a", capsys=capsys)
     assert main(["hull", "fetch", "oqmd"]) == 2
     assert "known: mp" in capsys.readouterr().err
 
 
-def test_the_command(
+def test_command_fetches_and_builds(
     api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(mp_fetch.KEY_VARIABLE, KEY)
@@ -248,7 +248,7 @@ def test_the_command(
     assert opened.known.content_hash == MaterialsProjectHull().open("chgnet").known.content_hash
 
 
-def test_an_interrupted_command_does_not_show_the_key(
+def test_interrupted_command_does_not_show_the_key(
     api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -260,6 +260,6 @@ def test_an_interrupted_command_does_not_show_the_key(
     assert KEY not in told and "go on with: novelty-metric hull fetch mp key=KEY" in told
 
 
-def test_without_the_file_one_line_says_how_to_get_it(api: Api) -> None:
+def test_error_without_the_file_says_how_to_get_it(api: Api) -> None:
     with pytest.raises(InputError, match=r"no such file; novelty-metric hull fetch mp makes it"):
         MaterialsProjectHull().open("chgnet")
