@@ -1,4 +1,4 @@
-"""Leaving one crystal out equals a reference without it; calibrations are kept and found."""
+"""Leave-one-out agrees with a reference without the crystal; calibrations are saved and found."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def metric_over(reference: Reference, **options: Any) -> SubstitutionNovelty:
 
 
 @pytest.mark.parametrize("index", range(0, N_CRYSTALS, 7))
-def test_leaving_one_out_equals_a_reference_without_it(small: Reference, index: int) -> None:
+def test_leave_one_out_agrees_with_a_reference_without_the_crystal(
+    small: Reference, index: int
+) -> None:
     protocol = Protocol.named("fast")
     others = small.without([index])
     structure = small.structure(index)
@@ -77,10 +79,10 @@ def test_leaving_one_out_equals_a_reference_without_it(small: Reference, index: 
     duplicates = leaving.duplicate(structure, leave_out=index), without.duplicate(structure)
     first, second = (None if found is None else found.parent_id for found in duplicates)
     assert first == second
-    assert leaving.duplicate(structure) is not None  # itself, if it is not left out
+    assert leaving.duplicate(structure) is not None  # its duplicate is itself unless it is left out
 
 
-def test_a_calibration_scores_each_crystal_against_the_others(small: Reference) -> None:
+def test_calibration_scores_each_crystal_against_the_others(small: Reference) -> None:
     found = calibrate(metric_over(small), n=10)
     for crystal in found.crystals:
         metric = metric_over(small.without([crystal.index]))
@@ -92,8 +94,8 @@ def test_a_calibration_scores_each_crystal_against_the_others(small: Reference) 
     assert len({crystal.index for crystal in found.crystals}) == 10
 
 
-def test_samples_that_leave_themselves_out_get_the_rows_of_a_calibration(small: Reference) -> None:
-    """With a hull too, from which the composition is left out."""
+def test_samples_that_leave_themselves_out_agree_with_a_calibration(small: Reference) -> None:
+    """Also with a hull, which omits the composition of the sample."""
     found = calibrate(metric_over(small, hull="reference"), n=N_CRYSTALS)
     ids = [small.ids[crystal.index] for crystal in found.crystals]
     structures = [small.structure(crystal.index) for crystal in found.crystals]
@@ -109,7 +111,7 @@ def test_samples_that_leave_themselves_out_get_the_rows_of_a_calibration(small: 
     assert len({crystal.verdict for crystal in found.crystals}) > 1
 
 
-def test_another_crystal_under_an_id_of_the_reference_is_an_error(small: Reference) -> None:
+def test_other_crystal_with_an_id_of_the_reference_is_an_error(small: Reference) -> None:
     metric = metric_over(small, leave_one_out=True)
     (row,) = metric([small.structure(1)], [small.ids[0]]).results
     assert (
@@ -117,7 +119,7 @@ def test_another_crystal_under_an_id_of_the_reference_is_an_error(small: Referen
     )
 
 
-def test_an_interrupted_calibration_goes_on(
+def test_interrupted_calibration_is_resumed(
     small: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = calibrate(metric_over(small), n=20)
@@ -139,21 +141,21 @@ def test_an_interrupted_calibration_goes_on(
     assert not list(Path(os_cache()).rglob("*.part"))
     again = Still()
     assert calibrate(metric_over(small, relaxer=again), n=20).crystals == whole.crystals
-    assert again.n_relaxed == 0  # all of them are known
+    assert again.n_relaxed == 0  # all crystals are done
 
 
 def os_cache() -> str:
     return os.environ["NOVELTY_METRIC_CACHE"]
 
 
-def test_a_larger_n_keeps_the_crystals_of_a_smaller_one(small: Reference) -> None:
+def test_larger_n_keeps_the_crystals_of_a_smaller_one(small: Reference) -> None:
     few = calibrate(metric_over(small), n=5)
     more = calibrate(metric_over(small), n=9)
     assert more.crystals[:5] == few.crystals
     assert calibrate(metric_over(small), n=5, seed=1).crystals != few.crystals
 
 
-def test_a_report_finds_its_calibration_and_only_its_own(small: Reference, tmp_path: Path) -> None:
+def test_report_finds_only_its_own_calibration(small: Reference, tmp_path: Path) -> None:
     metric = metric_over(small)
     assert metric([small.structure(0)]).beside_real_crystals is None
     found = calibrate(metric, n=N_CRYSTALS)
@@ -178,7 +180,7 @@ def test_a_report_finds_its_calibration_and_only_its_own(small: Reference, tmp_p
     assert other([small.structure(0)]).beside_real_crystals is None
 
 
-def test_the_base_rate_stands_beside_each_crystal_system(small: Reference, tmp_path: Path) -> None:
+def test_base_rate_is_shown_for_each_crystal_system(small: Reference, tmp_path: Path) -> None:
     metric = metric_over(small)
     found = calibrate(metric, n=N_CRYSTALS, held_out=held_out_file(3))
     assert keep_sensitivity(metric, Sensitivity(17, 20))
@@ -206,7 +208,7 @@ def test_the_base_rate_stands_beside_each_crystal_system(small: Reference, tmp_p
     assert "n_real" not in report.breakdown_frame("n_elements")
 
 
-def test_a_calibration_made_here_comes_before_the_packaged_one() -> None:
+def test_local_calibration_has_priority_over_the_packaged_one() -> None:
     aflow = open_reference("aflow")
     (packaged,) = Path(aflow.path).parent.glob(f"aflow*{SUFFIX}")
     key = json.loads(packaged.read_text())["key"]
@@ -217,7 +219,7 @@ def test_a_calibration_made_here_comes_before_the_packaged_one() -> None:
     assert find_calibration(aflow, key) == own
 
 
-def test_a_model_of_real_crystals_has_the_ratio_one() -> None:
+def test_ratio_of_real_crystals_is_one() -> None:
     crystals = tuple(
         LeftOutCrystal(i, "cubic", True, "unmatched" if i % 5 == 0 else "substituted", i / 7)
         for i in range(100)
@@ -242,14 +244,14 @@ def test_a_model_of_real_crystals_has_the_ratio_one() -> None:
     assert beside.base_rate.value == 0.2
 
 
-def test_nothing_to_calibrate_with(small: Reference) -> None:
+def test_calibration_without_suitable_crystals(small: Reference) -> None:
     with pytest.raises(InputError, match="needs a potential"):
         calibrate(metric_over(small, relaxer=None))
 
 
 @pytest.fixture
 def stored(small: Reference, tmp_path: Path) -> Path:
-    """A store with a calibration beside it."""
+    """A stored reference with a calibration."""
     path = tmp_path / "small.arrow"
     small.save(path)
     calibrate(metric_over(open_reference(path)), n=3)
@@ -270,7 +272,7 @@ def stored(small: Reference, tmp_path: Path) -> Path:
         (lambda text: text.replace('"format_version": 1', '"format_version": 9'), "newer"),
     ],
 )
-def test_a_damaged_or_foreign_calibration_is_named_when_the_reference_is_opened(
+def test_damaged_or_foreign_calibration_is_reported_when_the_reference_is_opened(
     stored: Path, damage: Callable[[str], str], message: str
 ) -> None:
     (path,) = stored.parent.glob(f"*{SUFFIX}")
@@ -284,20 +286,20 @@ def test_a_damaged_or_foreign_calibration_is_named_when_the_reference_is_opened(
     assert "\n" not in str(caught.value)
 
 
-def test_a_calibration_of_before_its_reference_was_named_is_read(stored: Path) -> None:
+def test_calibration_without_the_name_of_its_reference_is_read(stored: Path) -> None:
     (path,) = stored.parent.glob(f"*{SUFFIX}")
     content = json.loads(path.read_text())
     del content["crystals_hash"]
     path.write_text(json.dumps(content))
     open_reference(stored)
-    content["crystals"][0][0] = N_CRYSTALS + 5  # no crystal of this reference
+    content["crystals"][0][0] = N_CRYSTALS + 5  # not a crystal of this reference
     path.write_text(json.dumps(content))
     with pytest.raises(StoreError, match="other crystals"):
         open_reference(stored)
 
 
 def held_out_file(count: int, sha256: str = "abc") -> HeldOutFile:
-    """AFLOW prototypes that `small` lacks, one of them unreadable."""
+    """AFLOW prototypes that are not in `small`, one of them unreadable."""
     aflow = open_reference("aflow")
     samples = [Sample(f"real-{index}", aflow.structure(index)) for index in range(1, count)]
     return HeldOutFile("val.csv", sha256, (*samples, Sample("broken", None, "no lattice")))
@@ -319,7 +321,7 @@ def test_held_out_crystals_are_scored_against_the_whole_reference(
     change = found.change_to_held_out
     assert change is not None
     assert change.low < change.value < change.high
-    kept = calibrate(metric_over(small), n=6)  # the second estimate stays
+    kept = calibrate(metric_over(small), n=6)  # the second estimate is kept
     assert kept.held_out == found.held_out
     assert find_calibration(small, found.key) == kept
     report = metric_over(small)([small.structure(0)])
@@ -336,8 +338,8 @@ def test_held_out_crystals_are_scored_once(small: Reference) -> None:
     assert other.n_relaxed > 0  # another file of the same name
 
 
-def test_the_hull_omits_the_composition_of_a_held_out_crystal(small: Reference) -> None:
-    """A crystal far above its own composition's ground state is eligible once that is absent."""
+def test_hull_omits_the_composition_of_a_held_out_crystal(small: Reference) -> None:
+    """A crystal far above the ground state of its composition becomes eligible without it."""
     metric = metric_over(small, hull="reference")
     index = next(i for i in range(N_CRYSTALS) if len(small.composition_key(i)) > 1)
     sample = Sample("mine", small.structure(index))
@@ -355,15 +357,15 @@ def test_the_hull_omits_the_composition_of_a_held_out_crystal(small: Reference) 
     assert itself.e_above_hull == unknown.e_above_hull
 
 
-def test_the_key_of_a_report_is_that_of_its_metric(small: Reference) -> None:
+def test_report_and_metric_have_the_same_calibration_key(small: Reference) -> None:
     for options in ({}, {"hull": "reference"}, {"relaxer": None}):
         metric = metric_over(small, **options)
         report = metric([small.structure(0)])
         assert key_of_context(report.context) == key_of_context(metric.context())
 
 
-def test_a_hull_without_a_composition() -> None:
-    """B2 at -1 eV/atom lies on the hull; without it the elements are left."""
+def test_hull_without_a_composition() -> None:
+    """B2 at -1 eV/atom is on the hull; without B2 only the elements remain."""
     boron, carbon = ((5, 1),), ((6, 1),)
     compound = ((5, 1), (6, 1))
 
@@ -376,10 +378,10 @@ def test_a_hull_without_a_composition() -> None:
         one.lower.distance(own, -1.0).e_above_hull for one in (hull, hull_without(hull, compound))
     ]
     assert np.allclose(distances, [0.0, -1.0])
-    assert hull_without(hull, boron) is hull  # an element stays
+    assert hull_without(hull, boron) is hull  # elements are never omitted
 
 
-def test_the_verb_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_refuses_unknown_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reference", "calibrate"]) == 2
     assert "needs one REFERENCE" in capsys.readouterr().err
     assert main(["reference", "calibrate", "aflow", "n=0"]) == 2

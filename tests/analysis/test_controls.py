@@ -1,4 +1,4 @@
-"""Controls: crystals whose right verdict is known, at a small scale."""
+"""Controls: crystals whose correct verdict is known, in small numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RUTILE = Structure.from_spacegroup(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_another_description_is_the_same_crystal(seed: int) -> None:
+def test_other_description_is_the_same_crystal(seed: int) -> None:
     strict = StructureMatcher(ltol=1e-4, stol=1e-4, angle_tol=0.01, scale=False)
     rng = np.random.default_rng(seed)
     turned, larger = made.rotated(RUTILE, rng), made.supercell(RUTILE, rng)
@@ -40,7 +40,7 @@ def test_another_description_is_the_same_crystal(seed: int) -> None:
     assert len(larger) in (12, 18)
 
 
-def test_distortions_have_their_size() -> None:
+def test_distortions_have_the_given_size() -> None:
     rng = np.random.default_rng(1)
     moved = distortion.perturbed(RUTILE, rng, 0.2)
     steps = [a.distance(b) for a, b in zip(RUTILE, moved, strict=True)]
@@ -50,7 +50,7 @@ def test_distortions_have_their_size() -> None:
     assert np.abs(np.linalg.eigvalsh((change + change.T) / 2)).max() == pytest.approx(0.1)
 
 
-def test_a_random_crystal_keeps_volume_and_distance() -> None:
+def test_random_crystal_keeps_volume_and_distance() -> None:
     crystal = made.randomised(RUTILE, np.random.default_rng(2))
     assert crystal.composition == RUTILE.composition
     assert crystal.volume == pytest.approx(RUTILE.volume)
@@ -63,31 +63,31 @@ def test_a_random_crystal_keeps_volume_and_distance() -> None:
 
 @pytest.fixture(scope="module")
 def packaged() -> ControlsResult:
-    """Everything at a small scale, without a relaxation."""
+    """All controls in small numbers, without relaxation."""
     metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
     return run_controls(metric, n=4)
 
 
-def test_copies_come_out_as_duplicates(packaged: ControlsResult) -> None:
+def test_copies_are_duplicates(packaged: ControlsResult) -> None:
     rows = {row.control: row for row in packaged.rows if row.measure == "sensitivity, duplicate"}
     for name in ("rotated", "supercell", "perturbed 0.05 A", "strained 2 %", "relaxed"):
         assert (rows[name].hits, rows[name].n) == (4, 4), name
         assert rows[name].share == wilson(4, 4)
-    # An atom moved by 1 Å is beyond the tolerance for nearly all: the method's limit.
+    # Moving an atom by 1 Å exceeds the tolerance of nearly all crystals: a limit of the method.
     assert rows["perturbed 1 A"].hits < 4
     assert rows["perturbed 1 A"].method == 4 - rows["perturbed 1 A"].hits
 
 
-def test_no_answer_is_wrong_by_the_code(packaged: ControlsResult) -> None:
+def test_no_result_is_wrong_because_of_the_code(packaged: ControlsResult) -> None:
     assert [case for case in packaged.cases if case.fault == "code"] == []
 
 
-def test_sources_are_found_and_random_crystals_no_duplicates(packaged: ControlsResult) -> None:
+def test_sources_are_found_and_random_crystals_are_not_duplicates(packaged: ControlsResult) -> None:
     rows = {(row.control, row.measure): row for row in packaged.rows}
     assert rows["substituted", "source is a candidate"].hits == 4
     assert rows["substituted", "specificity, duplicate"].hits == 4
     assert rows["randomised", "specificity, duplicate"].hits == 4
-    # Nothing was relaxed, so what has candidates is open.
+    # Without relaxation, crystals with candidates are undecided.
     known = rows["randomised", "specificity, known"]
     assert known.bounds is not None and known.bounds.high == 1.0
     assert ("substituted", "sensitivity, substituted") not in rows
@@ -100,7 +100,9 @@ def test_held_out_crystals_are_not_in_their_reference(packaged: ControlsResult) 
     assert {case.as_expected for case in packaged.cases if case.control == "held_out"} == {None}
 
 
-def test_the_same_seed_is_the_same_answer_and_more_only_adds(packaged: ControlsResult) -> None:
+def test_same_seed_gives_the_same_result_and_more_crystals_only_add(
+    packaged: ControlsResult,
+) -> None:
     metric = SubstitutionNovelty("aflow", relaxer=None, hull="none", scope="all")
     less = run_controls(metric, n=2, only=["rotated", "substituted"])
     more = [case for case in packaged.cases if case.control in ("rotated", "substituted")]
@@ -109,7 +111,7 @@ def test_the_same_seed_is_the_same_answer_and_more_only_adds(packaged: ControlsR
     assert other.cases != less.cases[:2]
 
 
-def test_planted_crystals_come_out_substituted(tmp_path: Path) -> None:
+def test_planted_crystals_are_substituted(tmp_path: Path) -> None:
     metric = SubstitutionNovelty("aflow", relaxer=Still(), hull="none", scope="all")
     found = run_controls(metric, n=3, only=["substituted", "randomised"])
     rows = {(row.control, row.measure): row for row in found.rows}
@@ -118,7 +120,8 @@ def test_planted_crystals_come_out_substituted(tmp_path: Path) -> None:
     assert rows["randomised", "specificity, known"].hits == 3
     by_group = [row for (_, measure), row in rows.items() if " sites" in measure]
     assert (sum(row.n for row in by_group), sum(row.hits for row in by_group)) == (3, 2)
-    # With sulphur for oxygen the cell shrinks by more than 20 %, and the shake hides the symmetry.
+    # With sulphur in place of oxygen the cell shrinks by more than 20 %, and the perturbation hides
+    # the symmetry.
     (missed,) = [case for case in found.cases if case.as_expected is False]
     assert (missed.miss, missed.why) == (Miss.TOLERANCES, Miss.TOLERANCES.value)
     plain = run_controls(metric, n=3, only=["substituted"], explain=False)
@@ -136,8 +139,8 @@ def test_planted_crystals_come_out_substituted(tmp_path: Path) -> None:
     assert (tmp_path / "substituted" / "report.json").exists()
 
 
-def test_wrong_code_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search that finds no duplicate at all is held against pymatgen, and blamed."""
+def test_wrong_code_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search without duplicates disagrees with pymatgen and counts as an error of the code."""
     from novelty_metric.search.engine import ParentSearch
 
     monkeypatch.setattr(ParentSearch, "duplicate", lambda self, generated: None)
@@ -147,7 +150,7 @@ def test_wrong_code_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.rows[0].code == 2
 
 
-def test_held_out_crystals_of_ones_own() -> None:
+def test_held_out_crystals_of_the_user() -> None:
     reference = Reference.from_structures([RUTILE], ids=["rutile"])
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none", scope="all")
     given = [Sample(str(i), RUTILE) for i in range(5)]
@@ -164,14 +167,14 @@ def test_held_out_crystals_of_ones_own() -> None:
 # The command
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["controls", "relaxer=none", "n=2", "only=rotated", f"out={tmp_path / 'c'}"]
     assert main(words) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "rotated sens., duplicate 2 100 [34-100] 0 0" in text
     for term in ("%:", "bounds:", "sens. (", "spec. (", "known:", "method, code:"):
-        assert term in text  # what the table does not explain itself
-    assert main(words) == 0  # the same again
+        assert term in text  # not explained by the table itself
+    assert main(words) == 0  # the same file
     assert main([*words, "seed=1"]) == 2
     assert "controls of other settings" in capsys.readouterr().err
 
@@ -191,7 +194,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["word"], "not of the form key=value"),
     ],
 )
-def test_calls_that_cannot_be_used(
+def test_invalid_calls(
     words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["controls", *words]) == 2

@@ -1,4 +1,4 @@
-"""Prototypes: the count against plain enumeration, the coverage against crystals made by hand."""
+"""Prototypes: counts compared with enumeration, and coverage of hand-made crystals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from novelty_metric.search.wyckoff import canonical_letters
 from novelty_metric.verdict import CrystalResult, Verdict
 
 
-def test_the_published_count_and_its_split() -> None:
+def test_published_counts() -> None:
     assert count_by_crystal_system() == {
         "triclinic": 425,
         "monoclinic": 145449,
@@ -49,13 +49,13 @@ def test_the_published_count_and_its_split() -> None:
     ("group", "most"),
     [(1, 6), (2, 5), (12, 5), (16, 4), (47, 4), (123, 5), (166, 7), (194, 8), (221, 9), (225, 14)],
 )
-def test_the_count_is_that_of_a_list(group: int, most: int) -> None:
-    """Every choice of orbits, one after the other, and the lowest of its relabellings."""
+def test_count_agrees_with_enumeration(group: int, most: int) -> None:
+    """Enumerate all choices of orbits, and take the lowest relabelling of each."""
     sizes, fixed = primitive_multiplicities(group), fixed_positions(group)
     letters = sorted(sizes)
     seen = set()
     numbers = [range(1 + (1 if x in fixed else most // sizes[x])) for x in letters]
-    # One after the other, as the product of all ranges would be too long.
+    # One range at a time, because the product of all ranges is too long.
     partial: list[tuple[tuple[int, ...], int]] = [((), 0)]
     for letter, counts in zip(letters, numbers, strict=True):
         partial = [
@@ -70,14 +70,14 @@ def test_the_count_is_that_of_a_list(group: int, most: int) -> None:
     assert count_prototypes(group, most) == len(seen)
 
 
-def test_by_hand() -> None:
-    # P1: one position, any number of times. P-1: eight inversion centres and i of two sites; with
-    # one atom there is one prototype, as the normalizer exchanges all centres.
+def test_counts_calculated_by_hand() -> None:
+    # P1: one position, any number of times. P-1: eight inversion centres, and i with two sites. One
+    # atom gives one prototype, because the normalizer exchanges all centres.
     assert [count_prototypes(1, n) for n in (1, 2, 20)] == [1, 2, 20]
     assert count_prototypes(2, 1) == 1
 
 
-def test_cells_are_those_of_the_international_symbols() -> None:
+def test_cells_agree_with_the_international_symbols() -> None:
     points = {"P": 1, "A": 2, "B": 2, "C": 2, "I": 2, "F": 4, "R": 3}
     symbols: dict[int, str] = {}
     for hall in range(1, 531):
@@ -145,7 +145,7 @@ def test_coverage_of_known_crystals() -> None:
     assert len(prototype_coverage(report_of(), reference).samples) == 0
 
 
-def test_rows_say_whether_their_prototype_is_new() -> None:
+def test_rows_contain_whether_their_prototype_is_new() -> None:
     moved = perovskite()
     moved.translate_sites(range(len(moved)), [0.5, 0.5, 0.5])
     reference = Reference.from_structures([rock_salt(), rock_salt(4.2, ("Mg", "O")), perovskite()])
@@ -155,13 +155,13 @@ def test_rows_say_whether_their_prototype_is_new() -> None:
     assert [row.new_prototype for row in report.results] == [False, True, False]
     assert report.new_prototypes.known == 3 and report.new_prototypes.new == 1
     assert report.new_prototypes.metastable is None  # no hull
-    # Counted by another way, from the crystals and without the index of the search.
+    # Counted in another way: from the crystals, without the index of the search.
     coverage = prototype_coverage(report, reference)
     new = {report.results[1].id}
     assert {one for found in coverage.found for one in coverage.sample_ids[found]} == new
 
 
-def test_a_left_out_crystal_does_not_know_itself() -> None:
+def test_prototype_of_a_left_out_crystal_can_be_new() -> None:
     crystals = [rock_salt(), rock_salt(4.2, ("Mg", "O")), perovskite()]
     reference = Reference.from_structures(crystals)
     search = ParentSearch(reference, Protocol.named("paper"))
@@ -178,9 +178,9 @@ def test_a_left_out_crystal_does_not_know_itself() -> None:
     assert search.is_new_prototype(None) is None
 
 
-def test_unexplored_by_hand() -> None:
-    # ReO3 has one site on the corner and three on the edges of a cube; moved to its faces they are
-    # Cu3Au, which here nobody has.
+def test_unexplored_prototypes_determined_by_hand() -> None:
+    # ReO3 has one site at the corner and three on the edges of a cube. With the three on the faces
+    # it is Cu3Au, which is in neither set here.
     lattice = Lattice.cubic(3.8)
     edges = Structure.from_spacegroup("Pm-3m", lattice, ["Re", "O"], [[0, 0, 0], [0.5, 0, 0]])
     faces = Structure.from_spacegroup("Pm-3m", lattice, ["Au", "Cu"], [[0, 0, 0], [0.5, 0.5, 0]])
@@ -189,26 +189,26 @@ def test_unexplored_by_hand() -> None:
     (known,) = prototype_coverage(report_of(faces), reference).samples
     assert row["prototype"] == str(known) and row["n_sites"] == 4
     assert row["n_near"] == row["n_nearest"] == 2
-    # Once a sample has it, it is found and no longer unexplored.
+    # A sample with this prototype makes it explored.
     assert prototype_coverage(report_of(faces), reference).unexplored().empty
 
 
-def test_larger_cells_are_counted_apart() -> None:
+def test_larger_cells_are_counted_separately() -> None:
     reference = Reference.from_structures([rock_salt(), perovskite()])
     found = prototype_coverage(report_of(perovskite()), reference, max_sites=4)
     assert len(found.reference) == 1 and found.n_larger_reference == 1
     assert not found.samples and found.n_larger_samples == 1
 
 
-def test_neighbours_by_hand() -> None:
-    # NaCl on a and b, two fixed positions of one site: nothing else in Fm-3m has one site.
+def test_neighbours_determined_by_hand() -> None:
+    # NaCl on a and b, two fixed positions of one site: Fm-3m has no other one.
     assert neighbours(Prototype.of(225, (ord("a"), ord("b")))) == set()
-    # Fluorite's c has two sites, and so has no other position.
+    # Fluorite's c has two sites, like no other position.
     assert neighbours(Prototype.of(225, (ord("a"), ord("c")))) == set()
-    # Pm-3m: a, b of one site; c, d of three. From a c: the relabelling of b d.
+    # Pm-3m: a, b have one site; c, d have three. Neighbour of a c: a relabelling of b d.
     near = neighbours(Prototype.of(221, (ord("a"), ord("c"))))
     assert near == {Prototype.of(221, (ord("a"), ord("d")))}
-    # The perovskite's neighbours keep the number of sites and take no fixed position twice.
+    # Neighbours of the perovskite keep the number of sites and use each fixed position once.
     for group, letters in itertools.product((47, 123, 194), ("ab", "aab", "cd")):
         start = tuple(map(ord, letters))
         for other in neighbours(Prototype.of(group, start)):
@@ -216,14 +216,14 @@ def test_neighbours_by_hand() -> None:
             assert is_possible(group, other.letters)
 
 
-def test_sites_of_a_prototype_are_those_of_real_cells() -> None:
+def test_sites_of_a_prototype_agree_with_real_cells() -> None:
     for crystal in (rock_salt(), perovskite(), caesium_chloride()):
         reference = Reference.from_structures([crystal])
         (prototype,) = prototype_coverage(report_of(), reference).reference
         assert prototype.n_sites == int(np.asarray(reference.n_sites)[0])
 
 
-def test_a_report_without_its_crystals_says_so() -> None:
+def test_error_for_a_report_without_its_crystals() -> None:
     reference = Reference.from_structures([rock_salt()])
     with pytest.raises(InputError, match="structures=True"):
         prototype_coverage(report_of(rock_salt(), kept=False), reference)

@@ -1,4 +1,4 @@
-"""AMD by hand, its invariances, and the search and density against plain loops."""
+"""AMD calculated by hand and its invariances; search and density compared with simple loops."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def shells(*pairs: tuple[int, float]) -> list[float]:
     return [distance for count, distance in pairs for _ in range(count)]
 
 
-def test_by_hand() -> None:
+def test_amd_calculated_by_hand() -> None:
     cube = np.eye(3) * 2.0
     simple = average_minimum_distances(cube, np.zeros((1, 3)), 32)
     want = shells((6, 2.0), (12, 2 * math.sqrt(2)), (8, 2 * math.sqrt(3)), (6, 4.0))
     np.testing.assert_allclose(simple, want, rtol=1e-12)
-    # CsCl, elements ignored: the body-centred cubic lattice.
+    # CsCl without elements: the body-centred cubic lattice.
     centred = average_minimum_distances(cube, np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), 14)
     np.testing.assert_allclose(centred, shells((8, math.sqrt(3)), (6, 2.0)), rtol=1e-12)
     face = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]], dtype=float)
     close = average_minimum_distances(face, np.zeros((1, 3)), 42)
     want = shells((12, math.sqrt(2)), (6, 2.0), (24, math.sqrt(6)))
     np.testing.assert_allclose(close, want, rtol=1e-12)
-    # Two sites of a chain, 1 Å and 3 Å apart in turn, chains far away: the mean of both sites.
+    # A chain with alternating distances of 1 Å and 3 Å, far from others: the mean of both sites.
     chain = average_minimum_distances(
         np.diag([4.0, 50.0, 50.0]), np.array([[0, 0, 0], [0.25, 0, 0]]), 4
     )
@@ -53,7 +53,7 @@ def test_by_hand() -> None:
 
 
 def plain_amd(lattice: np.ndarray, sites: np.ndarray, k: int) -> np.ndarray:
-    """Every image within many cells, no radius."""
+    """All images within many cells, without a radius."""
     steps = np.array(list(itertools.product(range(-7, 8), repeat=3)))
     rows = []
     for i, site in enumerate(sites):
@@ -75,14 +75,16 @@ def crystals(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(crystals())
-def test_equals_a_plain_loop(crystal: tuple[np.ndarray, np.ndarray]) -> None:
+def test_agrees_with_a_simple_loop(crystal: tuple[np.ndarray, np.ndarray]) -> None:
     lattice, sites = crystal
     found = average_minimum_distances(lattice, sites, 30)
     np.testing.assert_allclose(found, plain_amd(lattice, sites, 30), atol=1e-9)
 
 
 @given(crystals(), st.integers(0, 10**6))
-def test_the_same_for_every_description(crystal: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+def test_amd_does_not_depend_on_the_description(
+    crystal: tuple[np.ndarray, np.ndarray], seed: int
+) -> None:
     lattice, sites = crystal
     chance = np.random.default_rng(seed)
     want = average_minimum_distances(lattice, sites)
@@ -96,7 +98,7 @@ def test_the_same_for_every_description(crystal: tuple[np.ndarray, np.ndarray], 
 
 
 def test_flat_and_slanted_cells() -> None:
-    # The same lattice by a nearly flat choice of vectors.
+    # The same lattice with a nearly flat choice of vectors.
     slanted = np.array([[1, 0, 0], [0, 1, 0], [9, 7, 1]], dtype=float)
     plain = average_minimum_distances(np.eye(3), np.zeros((1, 3)))
     np.testing.assert_allclose(average_minimum_distances(slanted, np.zeros((1, 3))), plain)
@@ -105,13 +107,13 @@ def test_flat_and_slanted_cells() -> None:
 @pytest.mark.parametrize(
     ("lattice", "sites"), [(np.eye(3), np.empty((0, 3))), (np.zeros((3, 3)), np.zeros((1, 3)))]
 )
-def test_no_crystal(lattice: np.ndarray, sites: np.ndarray) -> None:
+def test_without_crystals(lattice: np.ndarray, sites: np.ndarray) -> None:
     with pytest.raises(ValueError, match="a crystal has sites"):
         average_minimum_distances(lattice, sites)
 
 
-def test_against_the_package_of_its_authors() -> None:
-    """Optional: its licence forbids it as a dependency."""
+def test_agrees_with_the_package_of_the_authors() -> None:
+    """Optional: its licence prevents a dependency."""
     amd = pytest.importorskip("amd")
     chance = np.random.default_rng(3)
     for _ in range(5):
@@ -121,7 +123,7 @@ def test_against_the_package_of_its_authors() -> None:
         np.testing.assert_allclose(average_minimum_distances(lattice, sites), want, atol=1e-8)
 
 
-def test_the_search_is_exact() -> None:
+def test_search_is_exact() -> None:
     chance = np.random.default_rng(0)
     there = np.cumsum(chance.random((700, 20)), axis=1)
     asked = np.cumsum(chance.random((50, 20)), axis=1)
@@ -136,16 +138,16 @@ def test_the_search_is_exact() -> None:
     st.lists(st.integers(0, 6), min_size=2, max_size=12),
     st.lists(st.integers(0, 6), min_size=2, max_size=12),
 )
-def test_the_chance_of_lying_denser(ours: list[int], theirs: list[int]) -> None:
+def test_probability_of_higher_density(ours: list[int], theirs: list[int]) -> None:
     found = denser_than(np.array(ours, dtype=float), np.array(theirs, dtype=float))
     assert found is not None and found.low is not None and found.high is not None
-    # SciPy's U counts the pairs in which the first is greater.
+    # SciPy's U counts the pairs in which the first value is greater.
     greater = mannwhitneyu(ours, theirs).statistic / (len(ours) * len(theirs))
     assert found.value == pytest.approx(1 - greater)
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
-def test_the_interval_has_its_nominal_coverage() -> None:
+def test_interval_has_its_nominal_coverage() -> None:
     chance = np.random.default_rng(1)
     long = denser_than(chance.normal(0, 1, 200_000), chance.normal(0.8, 1, 200_000))
     assert long is not None
@@ -158,7 +160,7 @@ def test_the_interval_has_its_nominal_coverage() -> None:
     assert 0.91 <= hits / 400 <= 0.99
 
 
-def test_density_of_one_sample_and_of_none() -> None:
+def test_density_of_one_sample_and_of_no_sample() -> None:
     assert denser_than(np.array([]), np.array([1.0])) is None
     one = denser_than(np.array([0.5]), np.array([1.0, 2.0]))
     assert one is not None and one.value == 1.0 and one.low is None
@@ -202,8 +204,8 @@ def analysis_of(rows: list[tuple[Structure, Verdict, str | None]], reference: Re
     )
 
 
-def test_local_radii_by_hand() -> None:
-    # Simple cubic crystals on a line: the distance is the difference of the cell lengths.
+def test_local_radii_calculated_by_hand() -> None:
+    # Simple cubic crystals on a line: distances are differences of cell lengths.
     reference = Reference.from_structures([cube(a) for a in (3.0, 3.1, 3.3, 5.0)], list("abcd"))
     found = analysis_of(
         [
@@ -215,9 +217,9 @@ def test_local_radii_by_hand() -> None:
     )
     assert found.nearest_ids == ("b", "b", "d")
     np.testing.assert_allclose(found.nearest, [0.01, 0.01, 0.1])
-    # No. 2 of b, a, c, d; of a, c, d without the crystal that is copied; of c, b, a without d.
+    # Second of b, a, c, d; of a, c, d without the copied crystal; of c, b, a without d.
     np.testing.assert_allclose(found.radii, [0.11, 0.19, 1.8])
-    # Of each reference crystal the second of the others.
+    # For each reference crystal, the second nearest of the others.
     np.testing.assert_allclose(found.reference_radii, [0.3, 0.2, 0.3, 1.9])
     frame = found.frame()
     assert frame["denser"].tolist() == [1.0, 1.0, 0.25]
@@ -228,7 +230,7 @@ def test_local_radii_by_hand() -> None:
     assert len(found.density_frame()) == 12
 
 
-def test_the_projection_keeps_distances_on_a_line() -> None:
+def test_projection_keeps_distances_on_a_line() -> None:
     reference = Reference.from_structures([cube(a) for a in (3.0, 3.1, 3.3, 5.0)])
     found = analysis_of([(cube(4.0), Verdict.UNMATCHED, None)], reference)
     there, ours = found.project()
@@ -246,7 +248,7 @@ def test_umap() -> None:
     assert there.shape == (40, 2) and ours.shape == (1, 2) and np.isfinite(there).all()
 
 
-def test_reference_fingerprints_are_those_of_its_crystals() -> None:
+def test_reference_fingerprints_agree_with_its_crystals() -> None:
     reference = Reference.from_structures([cube(3.0), cube(4.0)])
     rows = reference_fingerprints(reference, 6)
     np.testing.assert_allclose(rows, [[3.0] * 6, [4.0] * 6])

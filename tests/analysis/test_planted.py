@@ -1,4 +1,4 @@
-"""Planted substitutions, and why one is not found."""
+"""Planted substitutions, and the reasons for missed ones."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ FLUORITE = Structure.from_spacegroup(
 REFERENCE = Reference.from_structures([ROCKSALT, FLUORITE], ids=["NaCl", "CaF2"])
 
 
-class Told:
-    """A relaxer that moves nothing; `ends` says how the starts of planted crystals end."""
+class ScriptedRelaxer:
+    """A relaxer that moves nothing; `ends` gives the results for starts of planted crystals."""
 
     info = PotentialInfo(name="told", version="1", weights_hash="0" * 64)
 
@@ -56,7 +56,7 @@ class Told:
 AT_REST = Relaxation(structure=None, energy_after=-3.0, converged=True)
 
 
-def test_exchanged_crystals_keep_their_source_and_are_new() -> None:
+def test_exchanged_crystals_name_their_source_and_are_new() -> None:
     made = list(planted.exchanged_crystals(REFERENCE, 6, seed=0))
     assert [one.id for one in planted.exchanged_crystals(REFERENCE, 3, seed=0)] == [
         one.id for one in made[:3]
@@ -69,13 +69,13 @@ def test_exchanged_crystals_keep_their_source_and_are_new() -> None:
         list(planted.exchanged_crystals(REFERENCE, 1, seed=0, exchange="perturbed"))
 
 
-def test_every_start_is_shaken_and_the_lowest_end_counts() -> None:
+def test_every_start_is_perturbed_and_the_lowest_energy_counts() -> None:
     crystals = list(planted.exchanged_crystals(REFERENCE, 2, seed=0))
     low = FLUORITE.copy()
     lowest = Relaxation(structure=low, energy_after=-3.5, converged=True)
     lower_but_moving = Relaxation(structure=None, energy_after=-9.0)
     failed = Relaxation(structure=None, error="it exploded")
-    relaxer = Told([AT_REST, lowest, lower_but_moving, failed, lower_but_moving, failed])
+    relaxer = ScriptedRelaxer([AT_REST, lowest, lower_but_moving, failed, lower_but_moving, failed])
     first, second = planted.relaxed(crystals, relaxer, seed=0)
     assert first.structure is low and first.error is None
     assert second.structure is None and second.error == "could not be planted: it exploded"
@@ -87,9 +87,11 @@ def test_every_start_is_shaken_and_the_lowest_end_counts() -> None:
     assert not np.allclose(starts[0].frac_coords, starts[1].frac_coords)
 
 
-def test_a_crystal_that_cannot_be_planted_is_reported() -> None:
+def test_crystal_that_cannot_be_planted_is_reported() -> None:
     failed = [Relaxation(structure=None, error="it exploded")] * planted.STARTS
-    metric = SubstitutionNovelty(REFERENCE, relaxer=Told(failed), hull="none", scope="all")
+    metric = SubstitutionNovelty(
+        REFERENCE, relaxer=ScriptedRelaxer(failed), hull="none", scope="all"
+    )
     found = run_controls(metric, n=2, only=[Control.SUBSTITUTED])
     assert [case.verdict for case in found.cases] == [None, "substituted"]
     assert found.cases[0].why == "could not be planted: it exploded"
@@ -104,20 +106,20 @@ def test_a_crystal_that_cannot_be_planted_is_reported() -> None:
     assert found.cases[1].source_cost == pytest.approx(cost)
 
 
-def test_another_potential_plants_and_does_not_score() -> None:
-    own, other = Told(), Told()
+def test_potential_of_planting_does_not_score() -> None:
+    own, other = ScriptedRelaxer(), ScriptedRelaxer()
     metric = SubstitutionNovelty(REFERENCE, relaxer=own, hull="none", scope="all")
     run_controls(metric, n=1, only=[Control.SUBSTITUTED], planted_by=other)
     assert [settings for _, settings in other.seen] == [planted.SETTINGS] * planted.STARTS
     assert own.seen and planted.SETTINGS not in [settings for _, settings in own.seen]
 
 
-def test_a_miss_is_explained_by_the_setting_that_finds_it() -> None:
-    metric = SubstitutionNovelty(REFERENCE, relaxer=Told(), hull="none", scope="all")
+def test_miss_is_explained_by_the_setting_that_finds_it() -> None:
+    metric = SubstitutionNovelty(REFERENCE, relaxer=ScriptedRelaxer(), hull="none", scope="all")
     crystal = FLUORITE.copy()
     crystal.replace_species({"Ca": "Sr"})
     missed = {"a": (crystal, CrystalResult(id="a", verdict=Verdict.UNMATCHED))}
-    # The first change already finds what was never missed.
+    # The first change already finds a crystal that was never missed.
     assert explain_misses(metric, missed) == {"a": Miss.EARLY_END}
     lost = Structure(Lattice.cubic(4), ["Na", "Cl", "O"], [[0, 0, 0], [0.5, 0.1, 0], [0, 0.4, 0.3]])
     report = metric([lost], ["b"])
@@ -125,7 +127,7 @@ def test_a_miss_is_explained_by_the_setting_that_finds_it() -> None:
     assert explain_misses(metric, {"b": (lost, report.results[0])}) == {"b": Miss.NO_FRAMEWORK}
 
 
-def test_each_change_is_of_one_setting() -> None:
+def test_each_change_modifies_one_setting() -> None:
     fast = Protocol.named("fast")
     kinds = dict(changes(fast))
     assert list(kinds) == list(Miss)[:6]
@@ -148,7 +150,7 @@ def test_each_change_is_of_one_setting() -> None:
         ((None,), Miss.ELSEWHERE),
     ],
 )
-def test_candidates_give_the_reason_that_no_setting_gives(
+def test_candidates_explain_misses_that_no_setting_explains(
     energies: tuple[float | None, ...], kind: Miss
 ) -> None:
     def tried(energy: float | None, route: Route) -> TriedParent:

@@ -1,4 +1,4 @@
-"""One setting changed at a time, against plain runs and against pymatgen alone."""
+"""Variation of one setting at a time, compared with separate runs and with pymatgen."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def crystals() -> list[Sample]:
-    """The packaged sample, with crystals moved far enough that scaled tolerances tell."""
+    """The packaged sample, with crystals distorted enough for scaled tolerances to matter."""
     read = [s for s in read_samples(packaged_samples_path()) if s.structure is not None]
     samples = read[::6]
     for place, sample in enumerate(read[::3]):
@@ -76,7 +76,7 @@ def metric_of(
 
 
 def rows(report: NoveltyReport) -> list[CrystalResult]:
-    """What does not depend on the clock."""
+    """The fields that do not depend on time."""
     return [dataclasses.replace(row, seconds=None) for row in report.results]
 
 
@@ -85,10 +85,10 @@ def report_of(found: Sensitivity, setting: Setting, value: float) -> NoveltyRepo
     return report
 
 
-def test_every_variation_is_that_of_a_plain_run(
+def test_every_variation_agrees_with_a_separate_run(
     crystals: list[Sample], found: tuple[Sensitivity, Still], thorough: bool
 ) -> None:
-    """Separate metrics with the changed protocol, which share nothing with it."""
+    """Independent metrics with the changed protocol."""
     given, _ = found
     assert rows(given.base) == rows(metric_of(crystals, PAPER, Still()).compute())
     for k in KS if thorough else (1,):
@@ -108,12 +108,12 @@ def test_every_variation_is_that_of_a_plain_run(
         protocol = dataclasses.replace(PAPER, symprec=symprec)
         plain = metric_of(crystals, protocol, Still(), again).compute()
         assert rows(report_of(given, Setting.SYMPREC, symprec)) == rows(plain), symprec
-    # The settings do something, or the above proves little.
+    # The settings must change something for this test to be meaningful.
     verdicts = {tuple(row.verdict for row in v.report.results) for v in given.variations}
     assert len(verdicts) > 3
 
 
-def test_what_the_protocol_has_equals_the_plain_run(
+def test_value_of_the_protocol_agrees_with_the_unmodified_run(
     found: tuple[Sensitivity, Still],
 ) -> None:
     given, _ = found
@@ -124,10 +124,10 @@ def test_what_the_protocol_has_equals_the_plain_run(
         assert variation.changed == ()
 
 
-def test_fixed_parents_against_pymatgen_alone(
+def test_fixed_parents_agree_with_pymatgen(
     crystals: list[Sample], found: tuple[Sensitivity, Still]
 ) -> None:
-    """Parents of a plain search; duplicates and confirmations by the public `fit` alone."""
+    """Parents of a separate search; duplicates and confirmations only by the public `fit`."""
     given, _ = found
     reference = open_reference("aflow")
     metric = metric_of(crystals, PAPER, Still())
@@ -174,8 +174,8 @@ def test_fixed_parents_against_pymatgen_alone(
     assert changed > 3
 
 
-def test_tighter_checks_lose_duplicates_here(found: tuple[Sensitivity, Still]) -> None:
-    """No theorem: the matcher takes the first match of an assignment that depends on `stol`."""
+def test_stricter_checks_lose_duplicates_here(found: tuple[Sensitivity, Still]) -> None:
+    """Not true in general: the first match of an assignment depends on `stol`."""
     given, _ = found
     for setting in (Setting.TOLERANCES_FIXED, Setting.TOLERANCES_RESELECTED):
         kept: set[str] | None = None
@@ -189,8 +189,8 @@ def test_tighter_checks_lose_duplicates_here(found: tuple[Sensitivity, Still]) -
             kept = duplicates
 
 
-def test_substituted_only_grows_with_k(found: tuple[Sensitivity, Still]) -> None:
-    """Parents are added, none is taken away, and duplicates are the same."""
+def test_number_of_substituted_crystals_grows_with_k(found: tuple[Sensitivity, Still]) -> None:
+    """More parents are added, none is removed, and duplicates stay the same."""
     given, _ = found
     for fewer, more in pairwise(KS):
         pairs = zip(
@@ -223,15 +223,15 @@ def test_parents_are_searched_once_for_all_k(
     metric = metric_of(crystals[:12], PAPER, Still())
     sensitivity(metric, tolerances=(1.0,), symprecs=())
     n_searched = sum(case.searched for case in metric.variant(PAPER)._begun.values())
-    assert n_searched == 0  # the metric itself was not scored
+    assert n_searched == 0  # the metric itself did not score
     n_cases = sum(row.verdict not in (None, Verdict.DUPLICATE) for row in metric.compute().results)
-    # Once for k=5 by the analysis, and once for k=3 by the metric itself afterwards.
+    # Once for k=5 by the analysis, then once for k=3 by the metric.
     assert searched.count(5) == n_cases and searched.count(3) == n_cases
     assert len(searched) == 2 * n_cases
 
 
 @pytest.mark.slow
-def test_a_metric_that_was_scored_gives_the_same(crystals: list[Sample]) -> None:
+def test_metric_with_results_gives_equal_results(crystals: list[Sample]) -> None:
     relaxer = Still()
     with metric_of(crystals[:12], PAPER, relaxer) as metric:
         report = metric.compute()
@@ -245,7 +245,7 @@ def test_a_metric_that_was_scored_gives_the_same(crystals: list[Sample]) -> None
         assert rows(one.report) == rows(other.report)
 
 
-def test_another_potential(crystals: list[Sample]) -> None:
+def test_second_potential(crystals: list[Sample]) -> None:
     samples = crystals[:10]
     metric = metric_of(samples, PAPER, Still())
     other = Still("other", energy=-7.0)
@@ -260,7 +260,7 @@ def test_another_potential(crystals: list[Sample]) -> None:
     assert agreement == verdict_agreement(given.base, first.report)
 
 
-def test_search_only(crystals: list[Sample]) -> None:
+def test_without_relaxation(crystals: list[Sample]) -> None:
     given = sensitivity(metric_of(crystals[:10], FAST, None), symprecs=())
     assert given.base.context.potential is None
     assert all(v.report.n_eligible == given.base.n_eligible for v in given.variations)
@@ -310,7 +310,7 @@ def test_table_and_files(found: tuple[Sensitivity, Still], tmp_path: Path) -> No
         ({"symprecs": (float("nan"),)}, "symprec=nan"),
     ],
 )
-def test_values_that_cannot_be(values: dict[str, tuple[float, ...]], words: str) -> None:
+def test_invalid_values(values: dict[str, tuple[float, ...]], words: str) -> None:
     salt = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     metric = metric_of([Sample("a", salt, source="here")], FAST, None)
     with pytest.raises(InputError) as caught:
@@ -318,6 +318,6 @@ def test_values_that_cannot_be(values: dict[str, tuple[float, ...]], words: str)
     assert words in str(caught.value)
 
 
-def test_no_samples() -> None:
+def test_without_samples() -> None:
     with pytest.raises(InputError, match="no sample was given"):
         sensitivity(metric_of([], FAST, None))

@@ -1,4 +1,4 @@
-"""Exchanges and changes of parents, counted by hand; breakdowns as tables."""
+"""Exchanged elements and changes of parents, counted by hand; breakdowns as tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def row(identifier: str, verdict: Verdict, **changes: object) -> CrystalResult:
     return CrystalResult(id=identifier, **{**given, **changes})  # type: ignore[arg-type]
 
 
-def test_exchanges_by_hand() -> None:
+def test_exchanges_counted_by_hand() -> None:
     frame = exchanges(
         report_of(
             [
@@ -60,7 +60,7 @@ def tried(rank: int, *, relaxed: bool, volume_ratio: float | None = None) -> Tri
     return TriedParent(parent=parent, relaxed=relaxed, confirmed=relaxed, volume_ratio=volume_ratio)
 
 
-def test_relaxed_parents_alone() -> None:
+def test_only_relaxed_parents_count() -> None:
     parents = (tried(1, relaxed=True, volume_ratio=0.9), tried(2, relaxed=False))
     frame = parent_changes(
         report_of(

@@ -1,4 +1,4 @@
-"""The committed leaderboard, and how somebody would tamper with it who knows how it is made."""
+"""The committed leaderboard, and manipulations by someone who knows its format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def edit_submission(
 
 
 def replace_table(board: Path, data: bytes, name: str = "diffcsp") -> None:
-    """Another table of verdicts, with its hash in the submission."""
+    """Replace the table of verdicts, and its hash in the submission."""
     (board / "verdicts" / f"{name}.parquet").write_bytes(data)
     sha256 = hashlib.sha256(data).hexdigest()
     edit_submission(board, lambda content: content["verdicts"].update(sha256=sha256), name)

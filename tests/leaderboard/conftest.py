@@ -1,4 +1,4 @@
-"""A part of the leaderboard to tamper with, and one made by scoring."""
+"""A copy of a part of the leaderboard, and a leaderboard made by scoring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from novelty_metric.leaderboard.submission import Submission, parse
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
-    """A copy of two submissions of the committed leaderboard, with what belongs to them."""
+    """A copy of two submissions of the committed leaderboard, with their files."""
     copy = Path(shutil.copytree(BOARD / "calibrations", tmp_path / "board" / "calibrations")).parent
     shutil.copy(BOARD / "DEMONSTRATION.md", copy)
     for folder in ("submissions", "verdicts", "crystals"):
@@ -33,9 +33,10 @@ def submission() -> Submission:
 
 @pytest.fixture(scope="session")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with samples, the run that scored them, and a board with its submission.
+    """A folder with samples, their scored run, and a leaderboard with its submission.
 
-    The search alone, against the packaged reference, which so is what the "model" was trained on.
+    The run has no relaxation. Its reference is the packaged one, which therefore is the training
+    set of the "model".
     """
     from novelty_metric.samples.packaged import packaged_samples_path
 

@@ -1,4 +1,4 @@
-"""The page in a browser: it sorts, opens a model, lists its crystals, and asks for nothing."""
+"""The page in a browser: sorting, details of a model, its crystals, and no external requests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from novelty_metric.leaderboard.page import page
 OpenPage = Callable[..., Any]
 MODEL = "article[id^=model-]:visible"
 MODELS = "section:nth-of-type(2) table.models"
-"""Of the demonstration."""
+"""The crystal of the demonstration."""
 
 
 def names(shown: Any, table: str = MODELS) -> list[str]:
     return list(shown.locator(f"{table} tbody th a").all_inner_texts())
 
 
-def test_it_sorts_by_mouse_and_keyboard(open_page: OpenPage) -> None:
+def test_table_sorts_by_mouse_and_keyboard(open_page: OpenPage) -> None:
     shown = open_page(BOARD / "index.html")
     first = names(shown)
     assert len(first) == 6
@@ -41,7 +41,7 @@ def test_it_sorts_by_mouse_and_keyboard(open_page: OpenPage) -> None:
     assert shown.locator("table.systems th[aria-sort]").inner_text().startswith("cubic")
 
 
-def test_it_opens_a_model_and_lists_its_unmatched_crystals(open_page: OpenPage) -> None:
+def test_details_of_a_model_list_its_unmatched_crystals(open_page: OpenPage) -> None:
     shown = open_page(BOARD / "index.html")
     assert shown.locator(MODEL).count() == 0
     shown.locator(MODELS).get_by_role("link", name="MatterGen").click()
@@ -58,7 +58,7 @@ def test_it_opens_a_model_and_lists_its_unmatched_crystals(open_page: OpenPage) 
     assert shown.locator(MODEL).count() == 0 and shown.locator("#table").is_visible()
 
 
-def test_the_charts_are_shown(open_page: OpenPage) -> None:
+def test_charts_are_shown(open_page: OpenPage) -> None:
     shown = open_page(BOARD / "index.html")
     charts = shown.locator("#table figure img")
     assert charts.count() == 2 * shown.locator("#table section").count()
@@ -66,7 +66,7 @@ def test_the_charts_are_shown(open_page: OpenPage) -> None:
     assert all(width > 300 for width in widths)
 
 
-def test_an_address_names_a_model(open_page: OpenPage, tmp_path: Path) -> None:
+def test_link_opens_a_model(open_page: OpenPage, tmp_path: Path) -> None:
     shown = open_page(BOARD / "index.html")
     shown.evaluate("location.hash = '#model-flowmm'")
     shown.wait_for_selector("#model-flowmm:visible")
@@ -75,7 +75,7 @@ def test_an_address_names_a_model(open_page: OpenPage, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_never_scrolls_sideways(open_page: OpenPage, width: int) -> None:
+def test_page_never_scrolls_horizontally(open_page: OpenPage, width: int) -> None:
     shown = open_page(BOARD / "index.html", width=width)
     wide = "document.documentElement.scrollWidth"
     assert shown.evaluate(wide) <= width
@@ -84,13 +84,13 @@ def test_it_never_scrolls_sideways(open_page: OpenPage, width: int) -> None:
     assert shown.evaluate(wide) <= width
 
 
-def test_the_whole_table_is_seen_on_a_wide_screen(open_page: OpenPage) -> None:
+def test_wide_screen_shows_the_whole_table(open_page: OpenPage) -> None:
     shown = open_page(BOARD / "index.html")
     hidden = "boxes => boxes.map(box => box.scrollWidth - box.clientWidth)"
     assert all(more <= 1 for more in shown.locator("#table .scroll").evaluate_all(hidden))
 
 
-def test_text_of_a_submission_is_data(board: Path, open_page: OpenPage) -> None:
+def test_text_of_a_submission_is_escaped(board: Path, open_page: OpenPage) -> None:
     nasty = "<b>x</b><script>document.title='run'</script>"
 
     def edit(content: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def test_text_of_a_submission_is_data(board: Path, open_page: OpenPage) -> None:
     assert shown.locator("#content script").count() == 0
 
 
-def test_ranked_models_have_their_ranks_first(open_page: OpenPage, tmp_path: Path) -> None:
+def test_ranked_models_come_first(open_page: OpenPage, tmp_path: Path) -> None:
     found = sections([checked("a", 100), checked("b", 20), checked("c", 9, generated=None)])
     path = tmp_path / "ranked.html"
     path.write_text(page(found), encoding="utf-8")
@@ -123,5 +123,5 @@ def test_ranked_models_have_their_ranks_first(open_page: OpenPage, tmp_path: Pat
     assert rows == ["1", "2", "–"]
     shown.locator("table.models").get_by_role("button", name="Rank").click()
     shown.locator("table.models").get_by_role("button", name="Rank").click()
-    assert names(shown, "table.models")[-1] == "c"  # who has no rank is last, either way
+    assert names(shown, "table.models")[-1] == "c"  # unranked models come last both ways
     assert "the number of generated crystals is not known" in shown.locator("#table").inner_text()

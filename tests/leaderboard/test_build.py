@@ -1,4 +1,4 @@
-"""The tables: made of the submissions alone, always the same, each section ranked by itself."""
+"""The tables: built only from submissions, reproducible, with a ranking per section."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 
 def without_charts(page: str) -> str:
-    """Another version of the plotting library draws other lines."""
+    """Other versions of matplotlib draw other lines."""
     return re.sub(r"data:image/svg\+xml;base64,[^\"]+", "", page)
 
 
-def test_the_committed_tables_are_made_of_the_submissions() -> None:
+def test_committed_tables_are_up_to_date() -> None:
     for name, text in outputs(BOARD).items():
         committed = (BOARD / name).read_text(encoding="utf-8")
         if name == "index.html":
@@ -39,7 +39,7 @@ def test_the_committed_tables_are_made_of_the_submissions() -> None:
             assert committed == text, f"{name}: run `novelty-metric leaderboard build`"
 
 
-def test_built_twice_it_is_the_same(board: Path, tmp_path: Path) -> None:
+def test_build_is_reproducible(board: Path, tmp_path: Path) -> None:
     assert main(["leaderboard", "build", str(board)]) == 0
     before = {path.name: path.read_bytes() for path in board.iterdir() if path.is_file()}
     assert main(["leaderboard", "build", str(board), f"out={tmp_path / 'out'}"]) == 0
@@ -50,9 +50,7 @@ def test_built_twice_it_is_the_same(board: Path, tmp_path: Path) -> None:
     assert all(before[name] == content for name, content in made.items())
 
 
-def test_no_table_is_built_from_invalid_submissions(
-    board: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_submissions_are_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_submission(board, lambda content: content["counts"].update(eligible=100))
     assert main(["leaderboard", "build", str(board)]) == 2
     assert "counts.eligible" in capsys.readouterr().err
@@ -69,11 +67,11 @@ def test_null_models_are_ranked_and_demonstrations_are_not() -> None:
         assert words in (BOARD / "index.html").read_text().replace("&#39;", "'")
 
 
-# Boards of made-up models
+# Leaderboards of invented models
 
 
 def checked(name: str, novel: int, rows: int = 200, **changed: Any) -> Checked:
-    """A model scored against its own training set, of whose crystals some are new."""
+    """A model scored against its training set, with some new crystals."""
     base = parse((BOARD / "submissions" / "diffcsp.yaml").read_text())
     results = [
         CrystalResult(
@@ -108,7 +106,7 @@ def ranks(section: Section) -> dict[str, int | None]:
     return {entry.name: entry.rank for entry in section.entries}
 
 
-def test_ranks_and_what_is_not_ranked() -> None:
+def test_ranked_and_unranked_models() -> None:
     (only,) = sections(
         [
             checked("a", 100),
@@ -140,7 +138,7 @@ def other_reference(one: Checked) -> Checked:
     return dataclasses.replace(one, submission=submission)
 
 
-def test_another_measure_has_a_section_of_its_own() -> None:
+def test_other_settings_have_a_separate_section() -> None:
     protocol = dict(plain(checked("x", 1).submission.scored.protocol))
     hull = {"name": "matbench_discovery", "entries": 5}
     found = sections(
@@ -160,7 +158,7 @@ def test_another_measure_has_a_section_of_its_own() -> None:
     assert len(found) == 5 and all(set(ranks(one).values()) <= {1, 2} for one in found)
 
 
-def test_a_name_of_the_protocol_or_the_reference_divides_nothing() -> None:
+def test_names_of_protocol_and_reference_do_not_separate_sections() -> None:
     first, second = checked("a", 20), checked("b", 20)
     scored = second.submission.scored
     reference = dataclasses.replace(scored.reference, name="other words")
@@ -173,7 +171,7 @@ def test_a_name_of_the_protocol_or_the_reference_divides_nothing() -> None:
     assert len(sections([first, second])) == 1
 
 
-def test_a_filtered_file_counts_what_was_filtered() -> None:
+def test_filtered_crystals_are_counted() -> None:
     (only,) = sections([checked("a", 50, generated=1000), checked("b", 50)])
     found = {entry.name: entry.novel_yield for entry in only.entries}
     assert only.common == 200
@@ -181,7 +179,7 @@ def test_a_filtered_file_counts_what_was_filtered() -> None:
     assert found["b"] is not None and found["b"].value == pytest.approx(0.25)
 
 
-def test_csv_and_json_hold_the_same() -> None:
+def test_csv_and_json_contain_the_same() -> None:
     found = sections([checked("a", 100), checked("b", 20, model="=1+1")])
     rows = list(csv.DictReader(io.StringIO(csv_text(found))))
     assert tuple(rows[0]) == COLUMNS
@@ -193,7 +191,7 @@ def test_csv_and_json_hold_the_same() -> None:
         assert row["rank"] == str(model["rank"])
 
 
-def test_selected_crystals_have_a_section_of_their_own_and_no_rank() -> None:
+def test_selected_crystals_have_a_separate_section_and_no_rank() -> None:
     how = "Only crystals that are not in a database were kept."
     models = [checked("a", 100), checked("b", 20, selected=how), checked("c", 90, selected=how)]
     ranked, selected = found = sections([*models, checked("d", 5)])
@@ -209,7 +207,7 @@ def test_selected_crystals_have_a_section_of_their_own_and_no_rank() -> None:
     assert [one.selected for one in other] == [None, how, "Otherwise."]
 
 
-def test_labels_of_charts_are_whole() -> None:
+def test_labels_of_charts_are_complete() -> None:
     names = ["random substitution (null model)", "Ion exchange, as published by its authors"]
     (section,) = sections([checked(f"m{i}", 5, model=name) for i, name in enumerate(names)])
     figure = bars(section)
@@ -218,7 +216,7 @@ def test_labels_of_charts_are_whole() -> None:
     assert "random substitution\n(null model)" in shown
 
 
-def test_the_section_says_what_real_crystals_score_and_what_the_method_misses(board: Path) -> None:
+def test_section_shows_the_base_rate_and_the_sensitivity(board: Path) -> None:
     (path,) = (board / "calibrations").iterdir()
     content = json.loads(path.read_text()) | {"sensitivity": {"hits": 90, "total": 100}}
     path.write_text(json.dumps(content))
@@ -231,14 +229,14 @@ def test_the_section_says_what_real_crystals_score_and_what_the_method_misses(bo
         assert "finds 90 of 100 known substitutions (90 % [83-94])" in text
 
 
-def test_markdown_shows_text_as_it_is() -> None:
+def test_markdown_is_escaped() -> None:
     nasty = "x|y](javascript:alert(1)) <img src=x> **b** `c`"
     text = markdown(sections([checked("a", 5, model=nasty)]))
     assert "<img" not in text
     assert r"x\|y\]\(javascript:alert\(1\)\) &lt;img src=x&gt; \*\*b\*\* \`c\`" in text
 
 
-def test_an_empty_leaderboard_can_be_built(tmp_path: Path) -> None:
+def test_empty_leaderboard_can_be_built(tmp_path: Path) -> None:
     (tmp_path / "submissions").mkdir()
     made = outputs(tmp_path)
     assert "Empty." in made["README.md"] and "Empty." in made["index.html"]

@@ -1,4 +1,4 @@
-"""Tampering is caught: whoever changes a figure, a file or a hash is told what is wrong."""
+"""Manipulation is detected: a changed figure, file or hash gives an error that names it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER_HULL = {"name": "reference", "crystals_hash": "1" * 64}
 
 
 def wrong(board: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What `leaderboard check` says is wrong; its status is 1."""
+    """The problems that `leaderboard check` reports; its exit status is 1."""
     assert main(["leaderboard", "check", str(board)]) == 1
     said = capsys.readouterr()
     assert said.err == ""
@@ -41,7 +41,7 @@ def rewritten(board: Path, change: Callable[[pa.Table], pa.Table]) -> bytes:
     return stream.getvalue()
 
 
-def test_the_committed_leaderboard_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+def test_committed_leaderboard_passes(capsys: pytest.CaptureFixture[str]) -> None:
     n = len(list((BOARD / "submissions").iterdir()))
     assert main(["leaderboard", "check", str(BOARD)]) == 0
     assert f"{n} submissions are right, 0 things are wrong" in capsys.readouterr().out
@@ -78,14 +78,14 @@ def test_the_committed_leaderboard_is_right(capsys: pytest.CaptureFixture[str]) 
         ),
     ],
 )
-def test_an_edited_submission_is_caught(
+def test_edited_submission_is_detected(
     board: Path, edit: Edit, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit_submission(board, edit)
     assert said in wrong(board, capsys)
 
 
-def test_an_edited_table_is_caught(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edited_table_is_detected(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def novel(table: pa.Table) -> pa.Table:
         column = pa.array(["unmatched"] * len(table), pa.string())
         return table.set_column(table.schema.get_field_index("verdict"), "verdict", column)
@@ -121,7 +121,7 @@ def test_an_edited_table_is_caught(board: Path, capsys: pytest.CaptureFixture[st
         ),
     ],
 )
-def test_an_odd_table_is_refused(
+def test_unusual_table_is_refused(
     board: Path,
     change: Callable[[pa.Table], pa.Table],
     said: str,
@@ -131,13 +131,13 @@ def test_an_odd_table_is_refused(
     assert said in wrong(board, capsys)
 
 
-def test_what_is_no_parquet_is_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_parquet_is_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for data in (b"", b"PAR1" * 100, (board / TABLE).read_bytes()[:-900]):
         replace_table(board, data)
         assert "it is not a Parquet file, or it is damaged" in wrong(board, capsys)
 
 
-def test_a_table_that_unpacks_to_gigabytes_is_not_unpacked(
+def test_table_that_decompresses_to_gigabytes_is_refused(
     board: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stream = io.BytesIO()
@@ -148,10 +148,10 @@ def test_a_table_that_unpacks_to_gigabytes_is_not_unpacked(
     assert "200,000 rows" in wrong(board, capsys)
 
 
-def test_a_huge_file_is_not_read(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_huge_file_is_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (TABLE, Path("submissions/diffcsp.yaml")):
         with (board / name).open("r+b") as stream:
-            stream.truncate(40 * 2**30)  # a hole: no disk is used
+            stream.truncate(40 * 2**30)  # a sparse file: it needs no disk space
         assert "bytes; at most" in wrong(board, capsys)
 
 
@@ -165,12 +165,12 @@ def test_links_are_refused(
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ".", "a\\..\\x", ""])
-def test_paths_stay_inside(tmp_path: Path, name: str) -> None:
+def test_paths_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="outside of the folder"):
         read_inside(tmp_path, name, most=10)
 
 
-def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+def test_fifo_is_refused(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")
@@ -178,9 +178,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
         read_inside(tmp_path, "pipe", most=10)
 
 
-def test_files_that_no_submission_names_are_reported(
-    board: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreferenced_files_are_reported(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (board / "verdicts" / "run.sh").write_text("true")
     assert "verdicts/run.sh: no submission names this file" in wrong(board, capsys)
     (board / "verdicts" / "run.sh").unlink()
@@ -188,7 +186,7 @@ def test_files_that_no_submission_names_are_reported(
     assert "submissions are named NAME.yaml" in wrong(board, capsys)
 
 
-def test_two_training_sets_of_one_name_are_told(
+def test_different_training_sets_of_the_same_name_are_reported(
     scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board = Path(shutil.copytree(scored / "board", tmp_path / "board"))
@@ -207,7 +205,7 @@ def test_two_training_sets_of_one_name_are_told(
     assert "two sets under one name" in wrong(board, capsys)
 
 
-def test_the_call_is_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_invalid_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for words, said in (
         (["check", str(tmp_path)], "is not a leaderboard"),
         (["check", str(BOARD), "nobody"], "no submission is named 'nobody'"),
@@ -223,13 +221,13 @@ def test_the_call_is_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         assert said in capsys.readouterr().err
 
 
-def test_names_choose_submissions() -> None:
+def test_names_select_submissions() -> None:
     found, problems = check_folder(BOARD, ("flowmm",))
     assert [one.name for one in found] == ["flowmm"] and not problems
 
 
-def test_few_crystals_are_in_the_repository() -> None:
-    """Those that the page shows; the tables of verdicts hold neither coordinates nor cells."""
+def test_repository_contains_few_crystals() -> None:
+    """Only the crystals that the page shows; tables of verdicts contain no coordinates or cells."""
     for path in BOARD.rglob("*"):
         assert path.suffix not in (".cif", ".extxyz", ".arrow", ".pt", ".zip")
     for path in (BOARD / "verdicts").iterdir():

@@ -1,4 +1,4 @@
-"""Null models on the leaderboard: ranked, made again from their seed, beside a calibration."""
+"""Null models on the leaderboard: ranked, reproduced from their seed, with a calibration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = ("held_out", "ion_exchange")
 
 @pytest.fixture(scope="module")
 def with_nulls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A leaderboard of two null models over the packaged reference, by the search alone."""
+    """A leaderboard of two null models of the packaged reference, without relaxation."""
     root = tmp_path_factory.mktemp("nulls")
     (root / "board" / "submissions").mkdir(parents=True)
     for name in NAMES:
@@ -49,7 +49,7 @@ def copy(with_nulls: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(with_nulls / "board", tmp_path / "board"))
 
 
-def test_null_models_are_ranked_and_are_the_lines_of_their_section(with_nulls: Path) -> None:
+def test_null_models_are_ranked_in_their_section(with_nulls: Path) -> None:
     (section,) = read_board(with_nulls / "board")
     assert [entry.rank for entry in section.entries] == [1, 1]
     assert {entry.name for entry in section.null_models} == set(NAMES)
@@ -58,7 +58,7 @@ def test_null_models_are_ranked_and_are_the_lines_of_their_section(with_nulls: P
     assert "ion exchange (null model)" in page
 
 
-def test_new_prototypes_follow_from_the_table(with_nulls: Path, copy: Path) -> None:
+def test_number_of_new_prototypes_follows_from_the_table(with_nulls: Path, copy: Path) -> None:
     (section,) = read_board(copy)
     for entry in section.entries:
         table = pd.read_parquet(with_nulls / entry.name / "verdicts.parquet")
@@ -72,7 +72,7 @@ def test_new_prototypes_follow_from_the_table(with_nulls: Path, copy: Path) -> N
         assert row["new_prototypes_metastable"] == ""
 
 
-def test_an_edited_count_of_new_prototypes_is_found(copy: Path) -> None:
+def test_edited_number_of_new_prototypes_is_detected(copy: Path) -> None:
     path = copy / "submissions" / "held_out.yaml"
     content = yaml.safe_load(path.read_text())
     content["counts"]["prototypes"]["new"] += 1
@@ -89,7 +89,7 @@ def _csv(board: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(outputs(board)["leaderboard.csv"].splitlines()))
 
 
-def test_they_are_scored_again_from_their_seed_alone(
+def test_null_models_are_rescored_from_their_seed(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["leaderboard", "check", str(copy), "--recompute=4", "--workers=1"]) == 0
@@ -97,11 +97,11 @@ def test_they_are_scored_again_from_their_seed_alone(
     for name in NAMES:
         (line,) = re.findall(f"right: {name}: (.*) the same", said)
         again, same = re.findall(r"\d+", line)
-        # Those that the page shows are among them.
+        # The crystals of the page are among them.
         assert again == same and 4 <= int(again) <= 6
 
 
-def test_a_file_that_the_seed_does_not_make_is_found(
+def test_file_that_disagrees_with_the_seed_is_detected(
     with_nulls: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = copy / "submissions" / "ion_exchange.yaml"
@@ -121,9 +121,7 @@ def test_a_file_that_the_seed_does_not_make_is_found(
         ({"selected": "some were kept"}, "null_model is ranked; it can't be a demonstration or"),
     ],
 )
-def test_a_null_model_is_one_of_the_known(
-    copy: Path, change: dict[str, object], message: str
-) -> None:
+def test_unknown_null_model_is_refused(copy: Path, change: dict[str, object], message: str) -> None:
     path = copy / "submissions" / "held_out.yaml"
     content = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(content | change, sort_keys=False))
@@ -131,7 +129,7 @@ def test_a_null_model_is_one_of_the_known(
     assert any(message in problem for problem in problems)
 
 
-def test_a_left_out_run_is_that_of_held_out_only(
+def test_leave_one_out_run_is_only_valid_for_held_out(
     with_nulls: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["name=other", "authors=A", "training_set=aflow", f"into={with_nulls / 'board'}"]
@@ -139,7 +137,7 @@ def test_a_left_out_run_is_that_of_held_out_only(
     assert "leave_one_out=true belongs to the null model held_out" in capsys.readouterr().err
 
 
-def test_a_calibration_gives_ratios_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
+def test_calibration_gives_ratios_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
     context = RunContext(
         protocol=Protocol.named("fast"),
         reference_name="r",
@@ -158,8 +156,8 @@ def test_a_calibration_gives_ratios_and_a_foreign_one_is_refused(tmp_path: Path)
     (tmp_path / "calibrations").mkdir()
     (tmp_path / name).write_bytes(data)
     assert read_calibration(tmp_path, context) == ours
-    assert larger_calibration(tmp_path, run) == {}  # one as large is there
-    # A control that was run later joins it, also from a smaller calibration.
+    assert larger_calibration(tmp_path, run) == {}  # an equally large one exists
+    # A later control is added, even from a smaller calibration.
     some = Calibration(key, 0, crystals[:1], "a" * 64, sensitivity=Sensitivity(19, 20))
     later = dataclasses.replace(context, calibration=some)
     ((_, joined),) = larger_calibration(tmp_path, later).items()

@@ -1,4 +1,4 @@
-"""Rarefied yields against enumeration and simulation, and ranks that chance does not make."""
+"""Rarefied yields compared with enumeration and simulation, and ranks beyond chance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUPS = st.lists(st.integers(1, 4), max_size=4)
 
 
 @given(GROUPS, st.integers(0, 4), st.data())
-def test_the_expectation_is_that_of_every_possible_draw(
+def test_expectation_agrees_with_enumeration(
     groups: list[int], others: int, data: st.DataObject
 ) -> None:
     members = [name for name, size in enumerate(groups) for _ in range(size)]
@@ -39,7 +39,7 @@ def test_the_expectation_is_that_of_every_possible_draw(
 
 
 @given(st.lists(st.integers(1, 500), max_size=30), st.integers(0, 5000), st.data())
-def test_it_is_the_binomial_formula_and_never_falls(
+def test_expectation_agrees_with_the_binomial_formula_and_never_decreases(
     groups: list[int], others: int, data: st.DataObject
 ) -> None:
     total = sum(groups) + others
@@ -52,7 +52,7 @@ def test_it_is_the_binomial_formula_and_never_falls(
         assert expected_unique(groups, total, drawn - 1) <= found + 1e-9
 
 
-def test_what_can_not_be_drawn_is_refused() -> None:
+def test_impossible_numbers_are_refused() -> None:
     for groups, total, drawn in (([], 3, 4), ([2, 2], 3, 1), ([], 3, -1)):
         with pytest.raises(ValueError, match="of 3"):
             expected_unique(groups, total, drawn)
@@ -90,7 +90,7 @@ def report(groups: list[int | None], others: int) -> NoveltyReport:
 
 
 @given(st.lists(st.none() | st.integers(0, 5), max_size=30), st.integers(1, 40))
-def test_at_its_own_number_it_is_the_yield_of_the_report(
+def test_without_rarefaction_it_is_the_yield_of_the_report(
     groups: list[int | None], others: int
 ) -> None:
     made = report(groups, others)
@@ -102,11 +102,11 @@ def test_at_its_own_number_it_is_the_yield_of_the_report(
 
 
 @pytest.mark.parametrize("repeats", [1.0, 0.2, 0.02])
-def test_the_interval_holds_the_truth(repeats: float) -> None:
-    """Draws of a model that repeats itself, at a number below what was drawn."""
+def test_interval_contains_the_true_value(repeats: float) -> None:
+    """Samples of a model that repeats itself, rarefied to a smaller number."""
     rng = np.random.default_rng(5)
     kinds, total, drawn, novel = int(400 * repeats), 200, 80, 0.3
-    # The truth: distinct kinds among `drawn` fresh draws, each novel with probability `novel`.
+    # True value: distinct kinds among `drawn` new samples, each novel with probability `novel`.
     truth = kinds * (1 - (1 - novel / kinds) ** drawn) / drawn
     held = 0
     for _ in range(1000):
@@ -131,7 +131,7 @@ def test_models_without_significant_difference_share_a_rank() -> None:
         st.sampled_from("abcdef"), st.tuples(st.floats(0, 1), st.integers(1, 2000)), max_size=6
     )
 )
-def test_nobody_is_beaten_by_a_lower_yield(yields: dict[str, tuple[float, int]]) -> None:
+def test_lower_yield_never_has_a_better_rank(yields: dict[str, tuple[float, int]]) -> None:
     better = significantly_better(yields)
     for name, names in better.items():
         assert all(yields[other][0] > yields[name][0] for other in names)

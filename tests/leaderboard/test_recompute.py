@@ -1,4 +1,4 @@
-"""A submission from a run, and the same crystals scored again."""
+"""A submission from a run, and recomputation of its crystals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 @pytest.fixture
 def mine(scored: Path, tmp_path: Path) -> Path:
-    """Samples and board of the scored run, to tamper with."""
+    """A copy of the samples and the leaderboard of the scored run."""
     shutil.copytree(scored / "samples", tmp_path / "samples")
     shutil.copytree(scored / "board", tmp_path / "board")
     return tmp_path
@@ -36,7 +36,7 @@ def check(mine: Path, *words: str) -> int:
     return main(["leaderboard", "check", str(mine / "board"), *samples, *words])
 
 
-def test_the_submission_says_what_was_scored(scored: Path) -> None:
+def test_submission_describes_the_run(scored: Path) -> None:
     made = parse((scored / "board" / "submissions" / "mine.yaml").read_text())
     assert made.model == "Mine" and made.authors == ("A. Author", "B. Author")
     assert made.trained_on_reference and not made.demonstration
@@ -45,7 +45,7 @@ def test_the_submission_says_what_was_scored(scored: Path) -> None:
     assert made.n_generated == 14
 
 
-def test_scored_again_it_is_the_same(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recomputation_agrees(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mine / "samples" / "made.zip").rename(mine / "samples" / "renamed")
     assert check(mine, "--recompute") == 0
     assert "right: mine: 14 crystals scored again, 14 the same" in capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_scored_again_it_is_the_same(mine: Path, capsys: pytest.CaptureFixture[s
     assert "5 crystals scored again, 5 the same" in capsys.readouterr().out
 
 
-def test_another_sample_file_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_sample_file_is_detected(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = mine / "samples" / "made.zip"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -73,7 +73,7 @@ def without_crystals(mine: Path) -> None:
 
 
 def forge(mine: Path) -> None:
-    """Call the duplicates unmatched, with every hash and count put right."""
+    """Call the duplicates unmatched, with correct hashes and counts."""
     without_crystals(mine)
     path = mine / "board" / "verdicts" / "mine.parquet"
     table = pq.read_table(path)
@@ -94,13 +94,13 @@ def forge(mine: Path) -> None:
     edit_submission(mine / "board", counts, "mine")
 
 
-def test_a_forged_verdict_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forged_verdict_is_detected(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     forge(mine)
     assert main(["leaderboard", "check", str(mine / "board")]) == 0
     assert check(mine, "--recompute") == 1
     said = capsys.readouterr().out
     assert "verdict was unmatched, is duplicate" in said
-    # As many as one relaxation in the whole run could explain are not enough for these.
+    # One different relaxation in the whole run cannot explain these verdicts.
     assert check(mine, "--recompute", "--allow", "1") == 1
 
 
@@ -113,9 +113,9 @@ def swapped(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
-def test_a_wrong_training_set_is_caught(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_training_set_is_detected(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_submission(mine / "board", swapped("crystals_hash", "3" * 64), "mine")
-    assert main(["leaderboard", "check", str(mine / "board")]) == 0  # in itself it is right
+    assert main(["leaderboard", "check", str(mine / "board")]) == 0  # consistent in itself
     assert check(mine, "--recompute") == 1
     assert "not the same training set" in capsys.readouterr().out
 
@@ -130,7 +130,7 @@ def test_a_wrong_training_set_is_caught(mine: Path, capsys: pytest.CaptureFixtur
         ("sevennet-l3i5", SevenNet(model="7net-l3i5", device="cpu")),
     ],
 )
-def test_every_published_potential_is_recomputed_with_its_own_model(
+def test_every_published_potential_is_recomputed_with_its_model(
     mine: Path, name: str, relaxer: object
 ) -> None:
     potential = {"name": name, "version": "1", "weights_hash": "a"}
@@ -153,7 +153,7 @@ def test_every_published_potential_is_recomputed_with_its_own_model(
         (lambda c: c["samples"]["selection"].update(seed=7), "id was"),
     ],
 )
-def test_what_was_done_otherwise_is_told(
+def test_different_settings_are_reported(
     mine: Path,
     edit: Callable[[dict[str, Any]], None],
     said: str,
@@ -192,17 +192,17 @@ ROW = CrystalResult(
         ({"formula": "KCl", "readable": False}, 2, 0),
     ],
 )
-def test_what_counts_as_a_difference(change: dict[str, Any], given: int, found: int) -> None:
+def test_definition_of_a_difference(change: dict[str, Any], given: int, found: int) -> None:
     first, second = differences(ROW, replace(ROW, **change))
     assert (len(first), len(second)) == (given, found)
 
 
-def test_older_tables_without_new_prototypes_pass_the_check() -> None:
+def test_old_tables_without_new_prototypes_pass() -> None:
     before = replace(ROW, new_prototype=None)
     assert differences(before, replace(ROW, new_prototype=True)) == ([], [])
 
 
-def test_adding_asks_for_what_is_missing(
+def test_add_asks_for_missing_information(
     scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     into = f"into={tmp_path / 'board'}"
@@ -222,7 +222,7 @@ def test_adding_asks_for_what_is_missing(
         status = main(["leaderboard", "add", *words])
         err = capsys.readouterr().err
         if "demonstration" in words[-1]:
-            # Without the hash of what it was trained on nothing speaks against it.
+            # Without the hash of the training set, no error is detected.
             assert status == 0
             continue
         assert status == 2 and said in err, err
@@ -232,7 +232,7 @@ def test_adding_asks_for_what_is_missing(
     assert made.demonstration and made.training_set.name == "unknown"
 
 
-def test_selected_crystals_are_added_and_scored_again(
+def test_selected_crystals_are_added_and_recomputed(
     scored: Path, mine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     how = "The authors kept the crystals that they liked."
@@ -245,14 +245,14 @@ def test_selected_crystals_are_added_and_scored_again(
     assert check(mine, "kept", "--recompute=1", "--workers=1") == 0
 
 
-def test_only_a_score_against_the_training_set_is_ranked() -> None:
+def test_only_scores_against_the_training_set_are_ranked() -> None:
     def named(model: str, scored: str, shown: str | None = None, **answers: Any) -> str:
         given = {"training_set": None, "demonstration": None, **answers}
         return _training_set(given, model, shown or scored, scored)
 
     assert named("diffcsp", "mp_20") == "mp_20"
     assert named("diffcsp", "mp_20", "MP-20") == "MP-20"
-    # A checkpoint that was trained on something else, or a model that no config knows.
+    # A checkpoint with another training set, or a model without a config.
     assert named("diffcsp", "mpts_52", training_set="mpts_52") == "mpts_52"
     assert named("generic", "train", "MP-20", training_set="MP-20") == "MP-20"
     assert named("diffcsp", "aflow", demonstration=True) == "mp_20"

@@ -1,4 +1,4 @@
-"""Unmatched crystals on the leaderboard: chosen by a rule, checked, scored again, turned."""
+"""Unmatched crystals on the leaderboard: selection, check, recomputation, and rotation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from novelty_metric.verdict import Verdict
 
 FILE = Path("crystals/mine.json")
 WITH_PARENTS = (4, 5, 6, 7, 8, 9)
-"""Rows of the scored run that are undecided; each has a parent."""
+"""Undecided rows of the scored run; each has a parent."""
 
 
 def add(run: Path, board: Path, *more: str) -> int:
@@ -52,12 +52,12 @@ def added(scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mine(added: Path, tmp_path: Path) -> Path:
-    """The board, to tamper with."""
+    """A copy of the leaderboard."""
     return Path(shutil.copytree(added / "board", tmp_path / "mine"))
 
 
 def edit_crystals(board: Path, edit: Callable[[list[dict[str, Any]]], Any]) -> None:
-    """Change the crystals that are shown, with their hash in the submission."""
+    """Change the shown crystals, and their hash in the submission."""
     content = json.loads((board / FILE).read_text())
     edit(content["crystals"])
     replace_crystals(board, json.dumps(content).encode())
@@ -69,7 +69,7 @@ def replace_crystals(board: Path, data: bytes) -> None:
     edit_submission(board, lambda content: content["crystals"].update(sha256=sha256), "mine")
 
 
-def test_the_crystals_are_those_of_the_run(added: Path) -> None:
+def test_crystals_agree_with_the_run(added: Path) -> None:
     report = NoveltyReport.load(added / "run", structures=True)
     crystals = {one.properties["id"]: one for one in report.crystals()}
     found = check_one(added / "board", "mine")
@@ -85,7 +85,7 @@ def test_the_crystals_are_those_of_the_run(added: Path) -> None:
     assert list(foreign_parents(found.crystals, report.results, open_reference("aflow"))) == []
 
 
-def test_the_rule_takes_the_lowest_energies_and_equal_crystals_once() -> None:
+def test_lowest_energies_are_selected_and_equal_crystals_once() -> None:
     base = checked("a", 12, rows=14).report
     energies = [0.09, 0.02, 0.02, -0.5, 0.01, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, -1.0, -1.0]
     rows = [
@@ -124,7 +124,7 @@ def test_the_rule_takes_the_lowest_energies_and_equal_crystals_once() -> None:
         (lambda c: c[0]["parent"]["new_elements"].extend(["O"] * 200), "has 203 entries"),
     ],
 )
-def test_another_crystal_is_refused(
+def test_other_crystal_is_refused(
     mine: Path, edit: Callable[[list[dict[str, Any]]], Any], said: str
 ) -> None:
     edit_crystals(mine, edit)
@@ -135,13 +135,13 @@ def test_another_crystal_is_refused(
 @pytest.mark.parametrize(
     "data", [b"", b"[" * 99_999, b"\xff", b"[]", b'{"schema_version": 1, "crystals": []}', b"{"]
 )
-def test_what_is_no_such_file_is_refused(mine: Path, data: bytes) -> None:
+def test_invalid_files_are_refused(mine: Path, data: bytes) -> None:
     replace_crystals(mine, data)
     with pytest.raises(InputError, match=r"crystals/mine\.json"):
         check_one(mine, "mine")
 
 
-def test_the_file_is_pinned_and_named(mine: Path) -> None:
+def test_hash_and_name_of_the_file_are_checked(mine: Path) -> None:
     data = (mine / FILE).read_bytes()
     (mine / FILE).write_bytes(data + b" ")
     assert "was changed: its SHA-256" in check_folder(mine)[1][0]
@@ -153,7 +153,7 @@ def test_the_file_is_pinned_and_named(mine: Path) -> None:
     )
 
 
-def test_a_submission_without_crystals_lists_them(added: Path, tmp_path: Path) -> None:
+def test_submission_without_crystals_lists_their_formulas(added: Path, tmp_path: Path) -> None:
     assert add(added / "run", tmp_path, "crystals=false") == 0
     assert not (tmp_path / "crystals").exists()
     (path,) = [path for path in build(tmp_path) if path.name == "index.html"]
@@ -162,29 +162,29 @@ def test_a_submission_without_crystals_lists_them(added: Path, tmp_path: Path) -
     assert "Na2O" in page.split('<table class="unmatched"')[1]
 
 
-def test_the_crystals_are_scored_again(
+def test_crystals_are_recomputed(
     scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the run as it was: its three unmatched crystals have no parents."""
+    """In the unmodified run: its three unmatched crystals have no parents."""
     board = Path(shutil.copytree(scored / "board", tmp_path / "board"))
     words = ["leaderboard", "check", str(board), "--samples", str(scored / "samples")]
     words += ["--recompute=1", "--workers=1"]
     assert main(words) == 0
     n_again = int(capsys.readouterr().out.split(" crystals scored again")[0].split()[-1])
-    assert n_again in (3, 4)  # those that are shown, and one that is drawn
+    assert n_again in (3, 4)  # the shown crystals and one random crystal
 
-    def swell(crystals: list[dict[str, Any]]) -> None:
+    def expand_cell(crystals: list[dict[str, Any]]) -> None:
         lattice = crystals[1]["crystal"]["lattice"]
         crystals[1]["crystal"]["lattice"] = [[1.4 * x for x in vector] for vector in lattice]
 
-    edit_crystals(board, swell)
+    edit_crystals(board, expand_cell)
     assert main(words) == 1
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
     assert len(said) == 1 and "the crystal shown is not the relaxed one" in said[0]
     assert "other-TlAlF4" in said[0]
 
 
-def test_a_parent_that_the_reference_lacks_is_found(mine: Path) -> None:
+def test_parent_that_is_not_in_the_reference_is_detected(mine: Path) -> None:
     def move(crystals: list[dict[str, Any]]) -> None:
         crystals[1]["parent"]["lattice"][0][0] *= 1.05
 
@@ -194,7 +194,9 @@ def test_a_parent_that_the_reference_lacks_is_found(mine: Path) -> None:
     assert "swap-CsCl-CsBr" in line and "AB_cP2_221_b_a of the reference" in line
 
 
-def test_they_turn_on_the_page_of_the_model(mine: Path, open_page: Callable[..., Any]) -> None:
+def test_crystals_rotate_on_the_page_of_the_model(
+    mine: Path, open_page: Callable[..., Any]
+) -> None:
     shown = open_page(next(path for path in build(mine) if path.name == "index.html"))
     assert shown.locator("canvas:visible").count() == 0
     shown.locator("table.models").get_by_role("link", name="Mine").click()
@@ -209,12 +211,12 @@ def test_they_turn_on_the_page_of_the_model(mine: Path, open_page: Callable[...,
     shown.wait_for_function("([one, data]) => one.toDataURL() !== data", arg=[
         first.element_handle(), before[0]
     ])  # fmt: skip
-    assert second.evaluate(pixels) != before[1]  # the parent turns with it
+    assert second.evaluate(pixels) != before[1]  # the parent rotates too
     captions = shown.locator(".card").first.locator("figcaption").all_inner_texts()
     assert "ABC_cF12_216_b_c_a" in captions[1] and "Na" in captions[0]
 
 
-def test_a_link_leads_to_a_crystal(mine: Path, open_page: Callable[..., Any]) -> None:
+def test_link_opens_a_crystal(mine: Path, open_page: Callable[..., Any]) -> None:
     shown = open_page(next(path for path in build(mine) if path.name == "index.html"))
     shown.evaluate("location.hash = '#crystal-mine-5'")
     card = shown.locator("#crystal-mine-5")
@@ -226,7 +228,7 @@ def test_a_link_leads_to_a_crystal(mine: Path, open_page: Callable[..., Any]) ->
 
 
 def test_pymatgen_reads_a_crystal_of_the_file(added: Path) -> None:
-    """As anyone would who has only the file."""
+    """As a reader with only this file."""
     one = json.loads((added / "board" / FILE).read_text())["crystals"][1]["crystal"]
     made = Structure(one["lattice"], one["elements"], one["frac_coords"])
     assert made.composition.reduced_formula == "CsBr" and made.get_space_group_info()[1] == 221

@@ -1,4 +1,4 @@
-"""The schema: published as it is read, strict, and proof against what YAML can do."""
+"""The schema: published as used, strict, and robust against YAML features."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def accepts(content: Any) -> bool:
     return True
 
 
-def test_a_run_with_the_default_hull_can_be_submitted() -> None:
-    """What the packaged hull says of itself, source, scheme and scale, fits in the schema."""
+def test_run_with_the_default_hull_can_be_submitted() -> None:
+    """The description of the packaged hull (source, scheme and scale) fits the schema."""
     content = copy.deepcopy(CONTENT)
     content["scored"]["hull"] = Mp20Hull().open("chgnet").describe()
     assert accepts(content)
     SCHEMA.validate(content)
 
 
-def test_the_published_schema_is_the_code() -> None:
+def test_published_schema_agrees_with_the_code() -> None:
     assert (BOARD / SCHEMA_FILE).read_text() == json_schema_text()
     jsonschema.Draft202012Validator.check_schema(json_schema())
 
 
-def test_every_submission_passes_both() -> None:
+def test_every_submission_passes_schema_and_code() -> None:
     paths = sorted((BOARD / "submissions").glob("*.yaml"))
     assert len(paths) >= 6
     for path in paths:
@@ -82,12 +82,12 @@ def test_every_submission_passes_both() -> None:
         SCHEMA.validate(yaml.safe_load(path.read_text()))
 
 
-def test_what_is_written_is_read_back(submission: Submission) -> None:
+def test_written_submission_is_read_back(submission: Submission) -> None:
     assert parse(dump(submission)) == submission
 
 
 @pytest.mark.parametrize("path", KEYS, ids=lambda path: ".".join(map(str, path)))
-def test_no_key_is_missing_and_none_is_new(path: tuple[Any, ...]) -> None:
+def test_missing_and_extra_keys_are_refused(path: tuple[Any, ...]) -> None:
     for edit in (
         lambda holder, key: holder.pop(key),
         lambda holder, key: holder.update({f"{key}_x": 1}),
@@ -109,14 +109,14 @@ def test_no_key_is_missing_and_none_is_new(path: tuple[Any, ...]) -> None:
     | st.text(max_size=20)
     | st.lists(st.integers(), max_size=3),
 )
-def test_what_the_code_takes_the_schema_takes(path: tuple[Any, ...], value: Any) -> None:
+def test_code_and_schema_accept_the_same(path: tuple[Any, ...], value: Any) -> None:
     content = copy.deepcopy(CONTENT)
     at(content, path[:-1])[path[-1]] = value
     if accepts(content):
         SCHEMA.validate(content)
 
 
-def test_an_extra_key_is_named_with_a_hint() -> None:
+def test_error_for_an_extra_key_suggests_a_key() -> None:
     with pytest.raises(InputError, match=r"'samples\.generatd'; did you mean 'generated'"):
         content = copy.deepcopy(CONTENT)
         content["samples"]["generatd"] = 5
@@ -147,7 +147,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         ("model: \x00", "it is not YAML"),
     ],
 )
-def test_odd_yaml_is_refused_in_a_line(text: str, said: str) -> None:
+def test_unusual_yaml_gives_one_clear_error(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         parse(text)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
@@ -179,14 +179,16 @@ def test_odd_yaml_is_refused_in_a_line(text: str, said: str) -> None:
         (lambda c: c.update(demonstration=False), "score against what the model was trained on"),
     ],
 )
-def test_what_does_not_agree_is_told(edit: Callable[[dict[str, Any]], None], said: str) -> None:
+def test_inconsistent_submission_is_refused(
+    edit: Callable[[dict[str, Any]], None], said: str
+) -> None:
     content = copy.deepcopy(CONTENT)
     edit(content)
     with pytest.raises(InputError, match=said):
         parse(yaml.safe_dump(content))
 
 
-def test_the_number_generated_is_that_of_the_rows(submission: Submission) -> None:
+def test_number_generated_agrees_with_the_rows(submission: Submission) -> None:
     def generated(**samples: Any) -> int | None:
         content = plain(submission)
         content["samples"].update(samples)
@@ -196,8 +198,8 @@ def test_the_number_generated_is_that_of_the_rows(submission: Submission) -> Non
         return parse(yaml.safe_dump(content)).n_generated
 
     everything = {"rule": "all", "count": None, "seed": None}
-    assert generated() == 1_000  # a draw of an unfiltered file
+    assert generated() == 1_000  # a random subset of an unfiltered file
     assert generated(generated=None) is None
-    assert generated(generated=20_000) is None  # a draw of a filtered one
+    assert generated(generated=20_000) is None  # a random subset of a filtered file
     assert generated(selection=everything, generated=20_000) == 20_000
     assert generated(selection=everything) == 10_000

@@ -1,4 +1,4 @@
-"""Building a reference from files: the store, what is left out, resumption."""
+"""Building a reference from files: the store, exclusions, resumption."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_build_equals_from_structures(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_kinds_of_source_give_the_same_crystals(source: Path, tmp_path: Path) -> None:
+def test_formats_of_sources_give_the_same_crystals(source: Path, tmp_path: Path) -> None:
     table = rows(range(N_CRYSTALS))
     table.to_csv(tmp_path / "train.csv.gz")
     table[["cif", "band_gap", "material_id"]].to_parquet(tmp_path / "other_order.parquet")
@@ -127,7 +127,7 @@ def test_repeated_ids_over_files(tmp_path: Path) -> None:
     assert reference.manifest.renamed_ids == {"mp-1__2": "mp-1"}
 
 
-def test_calls_that_cannot_work(source: Path, tmp_path: Path) -> None:
+def test_invalid_calls(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"NAME\.arrow"):
         build_reference(source, tmp_path / "out.parquet")
     with pytest.raises(InputError, match="no source"):
@@ -152,7 +152,7 @@ def _interrupt_after(n_crystals: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_interrupted_build_goes_on(
+def test_interrupted_build_is_resumed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.arrow"
@@ -177,7 +177,7 @@ def test_interrupted_build_goes_on(
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("change", ["settings", "source", "damage", "versions"])
-def test_parts_of_another_build_are_not_used(
+def test_chunks_of_another_build_are_not_used(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     out = tmp_path / "out.arrow"
@@ -210,7 +210,7 @@ def test_parts_of_another_build_are_not_used(
     assert not (tmp_path / "out.arrow.parts").exists()
 
 
-def test_files_of_others_in_the_parts_folder_stay(source: Path, tmp_path: Path) -> None:
+def test_foreign_files_in_the_folder_of_chunks_are_kept(source: Path, tmp_path: Path) -> None:
     parts = tmp_path / "out.arrow.parts"
     parts.mkdir()
     (parts / "notes.txt").write_text("mine")
@@ -233,13 +233,13 @@ build_reference(sys.argv[1], sys.argv[2])
 """
 
 
-def test_killed_build_goes_on(
+def test_killed_build_is_resumed(
     source: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     start_python: Callable[..., Any],
 ) -> None:
-    """SIGKILL at some moment leaves neither a store nor a part that is not whole."""
+    """SIGKILL at any moment leaves no incomplete store and no incomplete chunk."""
     out = tmp_path / "out.arrow"
     parts = tmp_path / "out.arrow.parts"
     process = start_python("-W", "ignore", "-c", _SCRIPT, source, out)
@@ -264,7 +264,7 @@ def test_killed_build_goes_on(
     assert reference.store_hash == expected().store_hash
 
 
-def test_workers_give_the_same_store(
+def test_workers_give_an_equal_store(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "CHUNK", 10)
@@ -275,7 +275,7 @@ def test_workers_give_the_same_store(
 
 
 def test_real_files(shared_data: Path, tmp_path: Path) -> None:
-    """Crystals of MP-20 through the readers are those of pymatgen's own CIF parser."""
+    """Crystals of MP-20 by the readers agree with pymatgen's CIF parser."""
     table = pd.read_parquet(shared_data / "mp_20" / "val.parquet").iloc[300:330]
     table.to_parquet(tmp_path / "val.parquet")
     reference = build_reference(tmp_path / "val.parquet", tmp_path / "val.arrow")

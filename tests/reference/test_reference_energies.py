@@ -1,4 +1,4 @@
-"""Energies of the reference: computed once, resumed, refused when they belong to something else."""
+"""Energies of the reference: computed once, resumed, and refused for other crystals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from novelty_metric.relaxation.base import PotentialInfo, Relaxation, RelaxSetti
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 
 
-class ToyRelaxer:
-    """Minus the volume per atom; fails on xenon, stops after `lives` crystals."""
+class RecordingRelaxer:
+    """Energy is minus the volume per atom; fails on xenon, stops after `lives` crystals."""
 
     def __init__(self, version: str = "1", lives: float = math.inf) -> None:
         self.info = PotentialInfo(name="toy", version=version, weights_hash="0123456789abcdef")
@@ -72,8 +72,8 @@ def reference(tmp_path: Path) -> Reference:
 EXPECTED = [-(4.1**3) / 2, math.nan, -(5.0**3), -(4.3**3) / 2, -(3.0**3)]
 
 
-def test_values_in_the_order_of_the_reference(reference: Reference) -> None:
-    relaxer = ToyRelaxer()
+def test_values_are_in_the_order_of_the_reference(reference: Reference) -> None:
+    relaxer = RecordingRelaxer()
     calls: list[tuple[int, int | None]] = []
     result = reference_energies(reference, relaxer, progress=lambda *call: calls.append(call))
     np.testing.assert_allclose(result, EXPECTED, rtol=1e-12)
@@ -83,21 +83,21 @@ def test_values_in_the_order_of_the_reference(reference: Reference) -> None:
         result[0] = 0
 
 
-def test_computed_once(reference: Reference, tmp_path: Path) -> None:
-    first = reference_energies(reference, ToyRelaxer())
+def test_energies_are_computed_once(reference: Reference, tmp_path: Path) -> None:
+    first = reference_energies(reference, RecordingRelaxer())
     path = tmp_path / "set.toy-1-0123456789ab.energies.parquet"
     assert path.exists()
     assert not list(tmp_path.glob("*.part"))
-    nobody = ToyRelaxer(lives=0)
+    nobody = RecordingRelaxer(lives=0)
     np.testing.assert_array_equal(reference_energies(reference, nobody), first)
     assert nobody.seen == []
 
 
-def test_interrupted_work_goes_on(reference: Reference, tmp_path: Path) -> None:
+def test_interrupted_computation_is_resumed(reference: Reference, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        reference_energies(reference, ToyRelaxer(lives=3))
+        reference_energies(reference, RecordingRelaxer(lives=3))
     assert not list(tmp_path.glob("*.parquet"))
-    relaxer = ToyRelaxer()
+    relaxer = RecordingRelaxer()
     calls: list[tuple[int, int | None]] = []
     result = reference_energies(reference, relaxer, progress=lambda *call: calls.append(call))
     assert len(relaxer.seen) == 2
@@ -105,10 +105,10 @@ def test_interrupted_work_goes_on(reference: Reference, tmp_path: Path) -> None:
     np.testing.assert_allclose(result, EXPECTED, rtol=1e-12)
 
 
-def test_work_is_saved_on_the_way(
+def test_results_are_saved_during_the_computation(
     reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A killed process loses at most what came since the last saving."""
+    """A killed process loses at most the results since the last save."""
     monkeypatch.setattr(energies, "SAVE_EVERY", -1.0)
     kept: list[int] = []
 
@@ -117,37 +117,37 @@ def test_work_is_saved_on_the_way(
         if partial:
             kept.append(int(energies.load_energies(partial[0], reference, info)[1].sum()))
 
-    relaxer = ToyRelaxer()
+    relaxer = RecordingRelaxer()
     info = relaxer.info
     reference_energies(reference, relaxer, progress=look)
     assert kept == [1, 2, 3, 4]
 
 
 def test_energies_of_other_crystals_are_refused(reference: Reference, tmp_path: Path) -> None:
-    reference_energies(reference, ToyRelaxer())
+    reference_energies(reference, RecordingRelaxer())
     assert reference.path is not None
     Reference.from_structures([salt(4.2)] * 5, list("abcde"), name="set").save(reference.path)
     other = Reference.open(reference.path)
     with pytest.raises(StoreError, match="made for other crystals than 'set'; delete it"):
-        reference_energies(other, ToyRelaxer())
+        reference_energies(other, RecordingRelaxer())
 
 
 def test_energies_of_another_potential_are_not_used(reference: Reference) -> None:
-    reference_energies(reference, ToyRelaxer())
-    newer = ToyRelaxer(version="2")
+    reference_energies(reference, RecordingRelaxer())
+    newer = RecordingRelaxer(version="2")
     reference_energies(reference, newer)
     assert len(newer.seen) == 5
-    ours = energy_files(reference, ToyRelaxer().info)[0]
-    ours.rename(energy_files(reference, ToyRelaxer(version="3").info)[0])
+    ours = energy_files(reference, RecordingRelaxer().info)[0]
+    ours.rename(energy_files(reference, RecordingRelaxer(version="3").info)[0])
     with pytest.raises(StoreError, match="made with another potential than toy-3"):
-        reference_energies(reference, ToyRelaxer(version="3"))
+        reference_energies(reference, RecordingRelaxer(version="3"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "foreign", "missing"])
 def test_damaged_files_are_refused(reference: Reference, damage: str) -> None:
     import pandas as pd
 
-    relaxer = ToyRelaxer()
+    relaxer = RecordingRelaxer()
     reference_energies(reference, relaxer)
     path = energy_files(reference, relaxer.info)[0]
     if damage == "cut":
@@ -168,16 +168,16 @@ def test_damaged_files_are_refused(reference: Reference, damage: str) -> None:
 
 def test_reference_without_a_file_uses_the_cache(reference: Reference, cache: Path) -> None:
     loose = Reference.from_structures(list(reference), list("abcde"), name="loose/one")
-    first = reference_energies(loose, ToyRelaxer())
+    first = reference_energies(loose, RecordingRelaxer())
     kept = list((cache / "references").glob("*.energies.parquet"))
     assert len(kept) == 1 and kept[0].name.startswith(f"loose_one-{loose.crystals_hash[:12]}.")
-    nobody = ToyRelaxer(lives=0)
+    nobody = RecordingRelaxer(lives=0)
     np.testing.assert_array_equal(reference_energies(loose, nobody), first)
 
 
-def test_directory_of_the_caller(reference: Reference, tmp_path: Path, cache: Path) -> None:
+def test_directory_can_be_chosen(reference: Reference, tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "here"
-    reference_energies(reference, ToyRelaxer(), directory=folder)
+    reference_energies(reference, RecordingRelaxer(), directory=folder)
     assert [path.name for path in folder.iterdir()] == ["set.toy-1-0123456789ab.energies.parquet"]
     assert not cache.exists()
 
@@ -186,9 +186,9 @@ def test_folder_that_cannot_be_written(
     reference: Reference, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(energies.os, "access", lambda *_: False)
-    reference_energies(reference, ToyRelaxer())
+    reference_energies(reference, RecordingRelaxer())
     assert len(list((cache / "references").iterdir())) == 1
-    nobody = ToyRelaxer(lives=0)
+    nobody = RecordingRelaxer(lives=0)
     reference_energies(reference, nobody)
 
 
@@ -196,14 +196,14 @@ def test_package_is_never_written_to(cache: Path) -> None:
     aflow = open_reference("aflow")
     assert aflow.path is not None
     before = sorted(aflow.path.parent.iterdir())
-    reference_energies(aflow, ToyRelaxer())
+    reference_energies(aflow, RecordingRelaxer())
     assert sorted(aflow.path.parent.iterdir()) == before
     assert len(list((cache / "references").iterdir())) == 1
 
 
-def test_only_those_wanted(reference: Reference) -> None:
-    """What is known is kept, and the next call goes on from there."""
-    first = ToyRelaxer()
+def test_selected_energies(reference: Reference) -> None:
+    """Computed energies are kept, and the next call continues from there."""
+    first = RecordingRelaxer()
     wanted = np.array([False, True, True, False, False])
     calls: list[tuple[int, int | None]] = []
     some = reference_energies(
@@ -211,20 +211,20 @@ def test_only_those_wanted(reference: Reference) -> None:
     )
     np.testing.assert_allclose(some, np.where(wanted, EXPECTED, math.nan), rtol=1e-12)
     assert len(first.seen) == 2 and calls == [(0, 2), (1, 2), (2, 2)]
-    again = ToyRelaxer()
+    again = RecordingRelaxer()
     reference_energies(reference, again, wanted=wanted)
     assert again.seen == []
-    rest = ToyRelaxer()
+    rest = RecordingRelaxer()
     np.testing.assert_allclose(reference_energies(reference, rest), EXPECTED, rtol=1e-12)
     assert len(rest.seen) == 3
-    done = ToyRelaxer()
+    done = RecordingRelaxer()
     np.testing.assert_allclose(
         reference_energies(reference, done, wanted=wanted), EXPECTED, rtol=1e-12
     )
     assert done.seen == []
 
 
-def test_build_computes_the_energies_that_the_hull_needs(
+def test_build_computes_the_energies_for_the_hull(
     chgnet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     salt = Structure.from_spacegroup(

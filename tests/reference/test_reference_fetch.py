@@ -1,4 +1,4 @@
-"""References by name: a server on the loopback address stands in for the network."""
+"""References by name, from a server on the loopback address instead of the network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BLOCK = 64
 
 
 class Served:
-    """What the server gives, and how it misbehaves."""
+    """Content of the server, and its faults."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -44,7 +44,7 @@ class Served:
 
 @pytest.fixture
 def served() -> Iterator[tuple[Served, str]]:
-    """A server that breaks a transfer off, answers errors, or knows no parts."""
+    """A server that can interrupt transfers, return errors, or ignore range requests."""
     state = Served()
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ def served() -> Iterator[tuple[Served, str]]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(folder))
-    # Of a proxy that the machine may have, the loopback address is no concern.
+    # A proxy of the machine must not apply to the loopback address.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download_module, "CHUNK_BYTES", BLOCK)
     return folder
@@ -105,7 +105,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table() -> bytes:
-    """Three crystals, as the published tables have them, with an index column."""
+    """Three crystals in the format of the published tables, with an index column."""
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(["", "material_id", "cif"])
@@ -116,7 +116,7 @@ def table() -> bytes:
 
 
 def git_blob(content: bytes) -> str:
-    """What git itself names the content."""
+    """The hash that git gives the content."""
     command = ["git", "hash-object", "--stdin"]
     return (
         subprocess.run(command, input=content, capture_output=True, check=True)
@@ -130,14 +130,14 @@ def publish(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
 
 
 def starts(state: Served) -> list[int]:
-    """Where the parts begin that were asked for."""
+    """The start positions of the requested ranges."""
     return [int(asked.removeprefix("bytes=").rstrip("-")) for asked in state.asked if asked]
 
 
 # --- one file ----------------------------------------------------------------------------------
 
 
-def test_a_file_arrives_whole(served: tuple[Served, str], tmp_path: Path) -> None:
+def test_file_is_downloaded_completely(served: tuple[Served, str], tmp_path: Path) -> None:
     state, url = served
     state.content = bytes(range(256)) * 20
     told: list[tuple[int, int | None]] = []
@@ -147,7 +147,7 @@ def test_a_file_arrives_whole(served: tuple[Served, str], tmp_path: Path) -> Non
     assert told[-1] == (5120, 5120) and state.asked == [None]
 
 
-def test_a_broken_transfer_goes_on(served: tuple[Served, str], tmp_path: Path) -> None:
+def test_interrupted_transfer_is_resumed(served: tuple[Served, str], tmp_path: Path) -> None:
     state, url = served
     state.content = bytes(range(256)) * 20
     state.breaks = [1000, 500]
@@ -155,13 +155,11 @@ def test_a_broken_transfer_goes_on(served: tuple[Served, str], tmp_path: Path) -
     assert (tmp_path / "x").read_bytes() == state.content
     assert state.asked[0] is None and len(state.asked) == 3
     first, second = starts(state)
-    # The block that was on its way when the connection broke is asked for again.
+    # The block in transfer at the interruption is requested again.
     assert 1000 - BLOCK < first <= 1000 and first + 500 - BLOCK < second <= first + 500
 
 
-def test_a_later_call_continues_an_unfinished_one(
-    served: tuple[Served, str], tmp_path: Path
-) -> None:
+def test_later_call_continues_an_unfinished_one(served: tuple[Served, str], tmp_path: Path) -> None:
     state, url = served
     state.content = bytes(range(256)) * 20
     state.breaks = [100, 100, 100, 100]
@@ -174,10 +172,8 @@ def test_a_later_call_continues_an_unfinished_one(
     assert 4 * (100 - BLOCK) < starts(state)[-1] <= 400
 
 
-def test_a_part_of_another_file_is_not_gone_on_with(
-    served: tuple[Served, str], tmp_path: Path
-) -> None:
-    """The file changed on the server; another address; a part of which nothing is known."""
+def test_part_of_another_file_is_not_resumed(served: tuple[Served, str], tmp_path: Path) -> None:
+    """The file changed on the server; another address; a part without metadata."""
     state, url = served
     state.content, state.breaks = b"a" * 900, [300] * 4
     with pytest.raises(InputError):
@@ -194,14 +190,14 @@ def test_a_part_of_another_file_is_not_gone_on_with(
     assert (tmp_path / "w").read_bytes() == b"b" * 900
 
 
-def test_a_server_without_parts_begins_anew(served: tuple[Served, str], tmp_path: Path) -> None:
+def test_server_without_range_requests_restarts(served: tuple[Served, str], tmp_path: Path) -> None:
     state, url = served
     state.content, state.ranges, state.breaks, state.tag = b"ab" * 700, False, [500], ""
     download(url, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == state.content
 
 
-def test_a_part_that_is_complete_is_kept(served: tuple[Served, str], tmp_path: Path) -> None:
+def test_complete_part_is_kept(served: tuple[Served, str], tmp_path: Path) -> None:
     state, url = served
     state.content = b"ab" * 100
     (tmp_path / "x.part").write_bytes(state.content)
@@ -210,7 +206,7 @@ def test_a_part_that_is_complete_is_kept(served: tuple[Served, str], tmp_path: P
     assert (tmp_path / "x").read_bytes() == state.content and len(state.asked) == 1
 
 
-def test_a_server_in_trouble_is_asked_again(served: tuple[Served, str], tmp_path: Path) -> None:
+def test_server_errors_are_retried(served: tuple[Served, str], tmp_path: Path) -> None:
     state, url = served
     state.content, state.statuses = b"abc", [503, 429, 200]
     download(url, tmp_path / "x")
@@ -224,7 +220,7 @@ def test_a_server_in_trouble_is_asked_again(served: tuple[Served, str], tmp_path
     assert state.asked.count(None) == 3 + 4 + 1
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_unreachable_server(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="can't be reached"):
         download("http://127.0.0.1:9/x", tmp_path / "x", attempts=2)
 
@@ -232,7 +228,7 @@ def test_nobody_there(tmp_path: Path) -> None:
 # --- a reference -------------------------------------------------------------------------------
 
 
-def test_a_reference_is_fetched_built_and_kept(
+def test_reference_is_fetched_built_and_kept(
     served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     state, url = served
@@ -252,7 +248,7 @@ def test_a_reference_is_fetched_built_and_kept(
     assert len(again.reference) == 3
 
 
-def test_a_wrong_file_is_refused_and_asked_for_again(
+def test_wrong_file_is_refused_and_downloaded_again(
     served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, url = served
@@ -269,7 +265,7 @@ def test_a_wrong_file_is_refused_and_asked_for_again(
     assert len(fetch_reference("mp_20").reference) == 3
 
 
-def test_a_file_of_the_users_own_is_checked_and_left_alone(
+def test_file_of_the_user_is_checked_and_kept(
     served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state, url = served
@@ -283,7 +279,7 @@ def test_a_file_of_the_users_own_is_checked_and_left_alone(
     mine.write_bytes(content)
     assert len(fetch_reference("mp_20", source=mine).reference) == 3
     assert state.asked == [] and mine.exists()
-    # Put where it would have been downloaded to.
+    # In place of the download.
     reference_path("mp_20").unlink()
     place = downloads_folder("mp_20") / "train.csv"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +292,7 @@ def test_a_file_of_the_users_own_is_checked_and_left_alone(
     assert place.exists()
 
 
-def test_without_a_hash_columns_and_rows_are_checked(
+def test_columns_and_rows_are_checked_without_a_hash(
     served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state, url = served
@@ -317,7 +313,7 @@ def test_without_a_hash_columns_and_rows_are_checked(
         fetch_reference("mpts_52", source=short)
 
 
-def test_a_table_in_an_archive(
+def test_table_in_an_archive(
     served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state, url = served
@@ -339,7 +335,7 @@ def test_a_table_in_an_archive(
         fetch_reference("alex_mp_20", source=other)
 
 
-def test_without_a_network_it_says_what_to_do(
+def test_error_without_a_network_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], cache: Path
 ) -> None:
     monkeypatch.setattr(download_module, "ATTEMPTS", 1)
@@ -356,7 +352,7 @@ def test_without_a_network_it_says_what_to_do(
     assert "`novelty-metric reference fetch mp_20 --from FILE`" in err
 
 
-def test_the_command(
+def test_command(
     served: tuple[Served, str],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -387,7 +383,7 @@ def test_the_command(
         assert said in capfd.readouterr().err
 
 
-def test_what_is_published_has_a_name_and_the_other_way_round() -> None:
+def test_names_and_published_references_agree() -> None:
     assert {name for name, item in NAMED.items() if not item.packaged} == set(PUBLISHED)
     for published in PUBLISHED.values():
         assert isinstance(published, PublishedFile)

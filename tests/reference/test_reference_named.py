@@ -42,7 +42,7 @@ def test_aflow_is_packaged() -> None:
     assert aflow.space_groups[aflow.position("A_cF8_227_a")] == 227
 
 
-def test_aflow_is_what_its_script_makes(tmp_path: Path) -> None:
+def test_aflow_agrees_with_its_script(tmp_path: Path) -> None:
     script = ROOT / "scripts" / "make_aflow_reference.py"
     spec = importlib.util.spec_from_file_location("make_aflow_reference", script)
     assert spec is not None and spec.loader is not None
@@ -52,7 +52,7 @@ def test_aflow_is_what_its_script_makes(tmp_path: Path) -> None:
     packaged = open_reference("aflow")
     assert made.crystals_hash == packaged.crystals_hash
     assert made.ids == packaged.ids
-    # Reduction may change by last bits between versions of its packages; symmetry must not.
+    # Other versions of the packages can change last bits, but not the symmetry.
     np.testing.assert_array_equal(made.space_groups, packaged.space_groups)
 
 
@@ -62,12 +62,12 @@ def test_aflow_energies_are_packaged(chgnet: Any) -> None:
     energies, done = load_energies(energy_files(aflow, info)[0], aflow, info)
     assert done.all()
     failed = {aflow.ids[i] for i in np.flatnonzero(np.isnan(energies))}
-    # Californium: CHGNet knows elements up to plutonium only.
+    # Californium: CHGNet only knows elements up to plutonium.
     assert failed == {"A_aP4_2_aci"}
     assert np.nanmax(energies) < 10
 
 
-def test_name_in_the_cache_folder(small: Reference, cache: Path) -> None:
+def test_reference_in_the_cache_folder(small: Reference, cache: Path) -> None:
     with pytest.raises(InputError, match=r"'mine'; known: aflow, .*mp_20, .*; make one with"):
         open_reference("mine")
     small.save(cache / "references" / "mine.arrow")
@@ -77,7 +77,7 @@ def test_name_in_the_cache_folder(small: Reference, cache: Path) -> None:
     assert open_reference("mp_20").path == cache / "references" / "mp_20.arrow"
 
 
-def test_known_name_that_is_not_there(cache: Path) -> None:
+def test_known_name_without_a_file(cache: Path) -> None:
     with pytest.raises(InputError) as error:
         open_reference("mp_20")
     text = str(error.value)
@@ -106,7 +106,7 @@ def test_paths(small: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             open_reference(empty)
 
 
-def test_importing_is_light(run_python: Callable[..., Any]) -> None:
+def test_import_is_light(run_python: Callable[..., Any]) -> None:
     heavy = ("torch", "pymatgen", "pandas", "pyarrow", "scipy", "smact", "ase", "spglib")
     code = (
         "import sys, novelty_metric.reference, novelty_metric.reference.named,"

@@ -1,4 +1,4 @@
-"""`Reference`: what it holds, its hashes, its file."""
+"""`Reference`: content, hashes, and file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ARRAYS = (
 )
 
 
-def test_holds_the_reduced_crystals_in_order(reference: Reference) -> None:
+def test_contains_the_reduced_crystals_in_order(reference: Reference) -> None:
     assert reference.ids == ("a", "b", "c", "d")
     assert reference.n_sites.tolist() == [2, 6, 3, 2]
     assert reference.space_groups.tolist() == [225, 136, 1, 225]
@@ -139,7 +139,7 @@ def test_sequence_behaviour(reference: Reference) -> None:
             reference.structure(bad)
 
 
-def test_structure_cache_is_bounded(monkeypatch: pytest.MonkeyPatch, reference: Reference) -> None:
+def test_structure_cache_is_limited(monkeypatch: pytest.MonkeyPatch, reference: Reference) -> None:
     monkeypatch.setattr("novelty_metric.reference.store._CACHED_STRUCTURES", 2)
     for index in range(4):
         reference.structure(index)
@@ -152,7 +152,7 @@ def test_same_composition(reference: Reference) -> None:
     assert reference.with_composition(((2, 1),)).tolist() == []
 
 
-def test_crystals_hash_depends_on_crystals_alone(reference: Reference) -> None:
+def test_crystals_hash_depends_only_on_crystals(reference: Reference) -> None:
     same = Reference.from_structures(
         crystals(), ["a", "b", "c", "d"], name="other name", symprec=0.1, angle_tolerance=3.0
     )
@@ -211,8 +211,8 @@ def test_digest_ignores_last_bits_and_lattice_vectors() -> None:
     assert crystal_digest(clean(edge)) == crystal_digest(clean(below))
 
 
-def test_hashes_are_what_they_were() -> None:
-    """The hashes name a data set in published reports: they must not drift between versions."""
+def test_hashes_do_not_change_between_versions() -> None:
+    """Published reports name data sets by these hashes."""
     lattice = Lattice([[3.0, 0, 0], [0, 4.0, 0], [0, 0, 5.0]])
     structure = Structure(lattice, ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.25, 0.125]])
     reference = Reference.from_structures([structure], ["x"])
@@ -259,14 +259,14 @@ def test_repeated_ids() -> None:
     assert reference.manifest.renamed_ids == {"a__2": "a"}
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     calls: list[tuple[int, int | None]] = []
     Reference.from_structures(crystals(), progress=lambda *call: calls.append(call))
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_wyckoff_letter_beyond_z(tmp_path: Path) -> None:
-    # Pmmm has 27 Wyckoff positions; the general one is called A.
+    # Pmmm has 27 Wyckoff positions; the letter of the general one is A.
     structure = Structure.from_spacegroup(
         "Pmmm", Lattice.orthorhombic(5, 6, 7), ["Si"], [[0.11, 0.21, 0.31]]
     )
@@ -283,7 +283,7 @@ def _one_line(error: pytest.ExceptionInfo[StoreError], path: Path) -> str:
     return text
 
 
-def test_cut_off_anywhere(saved: Path) -> None:
+def test_store_truncated_anywhere_is_refused(saved: Path) -> None:
     content = saved.read_bytes()
     size = len(content)
     positions = {0, 1, 5, 6, 8, 12, 100, 1000, size // 4, size // 2, 3 * size // 4}
@@ -295,7 +295,7 @@ def test_cut_off_anywhere(saved: Path) -> None:
         _one_line(error, saved)
 
 
-def test_middle_missing(saved: Path) -> None:
+def test_store_without_its_middle_is_refused(saved: Path) -> None:
     content = saved.read_bytes()
     half = len(content) // 2
     for gap in (1, 8, 64, 512):
@@ -305,7 +305,7 @@ def test_middle_missing(saved: Path) -> None:
         _one_line(error, saved)
 
 
-def test_any_changed_byte_is_noticed(saved: Path) -> None:
+def test_any_changed_byte_is_detected(saved: Path) -> None:
     content = saved.read_bytes()
     rng = np.random.default_rng(3)
     seal = content.index(b"novelty_metric.reference.seal")
@@ -320,8 +320,8 @@ def test_any_changed_byte_is_noticed(saved: Path) -> None:
         _one_line(error, saved)
 
 
-def test_seal_does_not_mind_its_own_text(tmp_path: Path) -> None:
-    """An id that looks like the seal must not make a store that can't be opened."""
+def test_id_that_contains_the_seal(tmp_path: Path) -> None:
+    """An id like the seal must not make a store unreadable."""
     path = tmp_path / "odd.arrow"
     odd = "novelty-metric file sha256 " + "0" * 64
     reference = Reference.from_structures([rutile()], [odd])
@@ -388,7 +388,7 @@ def test_store_without_crystals(reference: Reference, tmp_path: Path) -> None:
         Reference.open(path)
 
 
-def test_protocol_that_does_not_fit(saved: Path) -> None:
+def test_inconsistent_protocol_is_refused(saved: Path) -> None:
     Reference.open(saved, protocol=Protocol())
     with pytest.raises(StoreError, match=r"prepared with symprec=0.01, .* asks for symprec=0.1"):
         Reference.open(saved, protocol=Protocol(symprec=0.1))
@@ -404,17 +404,17 @@ def test_save_refuses_what_it_cannot_write(reference: Reference, tmp_path: Path)
         reference.save(tmp_path / "file" / "store.arrow")
 
 
-def test_save_replaces_whole_files(reference: Reference, saved: Path) -> None:
+def test_save_replaces_files_atomically(reference: Reference, saved: Path) -> None:
     before = Reference.open(saved)
     Reference.from_structures([rutile()], ["r"]).save(saved)
-    # A mapped reference keeps the file that it opened.
+    # A mapped reference keeps its open file.
     np.testing.assert_array_equal(before.frac_coords, reference.frac_coords)
     assert Reference.open(saved).ids == ("r",)
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
 
 
-def test_real_crystals_are_those_of_pymatgen(shared_data: Path) -> None:
-    """Arrays hold, bit for bit, what reading and reducing one by one gives."""
+def test_real_crystals_agree_with_pymatgen(shared_data: Path) -> None:
+    """The arrays agree bit for bit with crystals that are read and reduced one by one."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(shared_data / "mp_20" / "test.parquet", columns=["material_id", "cif"])

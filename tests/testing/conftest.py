@@ -1,4 +1,4 @@
-"""Small projects whose verdicts are known, to run pytest on."""
+"""Small projects with known verdicts, on which pytest runs."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ PEROVSKITE = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5,
 KINDS: dict[str, Structure] = {
     # A copy of the reference's perovskite: duplicate.
     "c": Structure(Lattice.cubic(3.905), ["Sr", "Ti", "O", "O", "O"], PEROVSKITE),
-    # The same formula on sites that are nobody's: unmatched.
+    # The same formula on sites that no reference crystal has: unmatched.
     "n": Structure(
         Lattice.from_parameters(3.1, 4.7, 7.3, 83, 97, 101),
         ["Sr", "Ti", "O", "O", "O"],
         [[0, 0, 0], [0.47, 0.31, 0.38], [0.13, 0.71, 0.22], [0.61, 0.14, 0.71], [0.2, 0.55, 0.67]],
     ),
-    # Rock salt like the reference's, other elements: undecided, as nothing is relaxed.
+    # Rock salt of other elements: undecided, because nothing is relaxed.
     "s": rocksalt(6.29, "K", "Cl"),
-    # No valid composition: not eligible.
+    # An invalid composition: not eligible.
     "x": rocksalt(5.2, "Mg", "Cl"),
 }
-"""By the letter that stands for it in `write_samples`."""
+"""Crystals by their letter in `write_samples`."""
 
 WriteSamples = Callable[[str, str], Path]
 
 
 @pytest.fixture(scope="session")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Load what a check loads: pytester unloads whatever a run in this process loads anew."""
+    """Import what a check imports: pytester removes modules that a run in this process imports."""
     import yaml
 
     from novelty_metric import SubstitutionNovelty, read_samples
@@ -68,7 +68,7 @@ def reference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write_samples(pytester: pytest.Pytester) -> WriteSamples:
-    """Write a file of crystals, a letter of `KINDS` each; ``b`` can't be read."""
+    """Write one crystal per letter of `KINDS` to a file; ``b`` is unreadable."""
 
     def write(name: str, kinds: str) -> Path:
         path = pytester.path / name
@@ -86,7 +86,7 @@ def write_samples(pytester: pytest.Pytester) -> WriteSamples:
 def project(
     pytester: pytest.Pytester, reference_file: Path, write_samples: WriteSamples, loaded: None
 ) -> pytest.Pytester:
-    """A folder with a reference, ten samples, and settings that relax nothing."""
+    """A folder with a reference, ten samples, and settings without relaxation."""
     shutil.copy(reference_file, pytester.path / "three.arrow")
     write_samples("ten.json", "nnnnncccss")
     pytester.makeini(

@@ -1,4 +1,4 @@
-"""A report against its baseline: worse than tolerated, and than chance."""
+"""A report compared with its baseline: beyond the tolerance, and beyond chance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def status(before: NoveltyReport, after: NoveltyReport, expression: str) -> Stat
         (40, "unmatched:-5%", Status.KEPT),
         (55, "unmatched:-5%", Status.KEPT),
         (39, "unmatched:-5%", Status.WITHIN_TOLERANCE),
-        # 5 % of 0.40 is 0.02: 38 of 100 is exactly at the tolerance, 37 is beyond.
+        # 5 % of 0.40 is 0.02: 38 of 100 is exactly at the tolerance, 37 is beyond it.
         (38, "unmatched:-5%", Status.WITHIN_TOLERANCE),
         (37, "unmatched:-5%", Status.WITHIN_NOISE),
         (35, "unmatched:-0.05", Status.WITHIN_TOLERANCE),
@@ -70,11 +70,11 @@ def status(before: NoveltyReport, after: NoveltyReport, expression: str) -> Stat
         (20, "novel_yield:50%", Status.WITHIN_TOLERANCE),
     ],
 )
-def test_of_another_hundred_crystals(after: int, expression: str, expected: Status) -> None:
+def test_hundred_other_crystals(after: int, expression: str, expected: Status) -> None:
     assert status(report(40, 100, "a"), report(after, 100, "b"), expression) is expected
 
 
-def test_the_same_crystals_tell_a_smaller_change_from_noise() -> None:
+def test_paired_crystals_distinguish_smaller_changes_from_noise() -> None:
     before = report(40, 100)
     assert status(before, report(30, 100, "b"), "unmatched:-0.05") is Status.WITHIN_NOISE
     assert status(before, report(30, 100), "unmatched:-0.05") is Status.REGRESSED
@@ -88,7 +88,7 @@ def test_nothing_eligible() -> None:
 
 
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 1000))
-def test_a_regression_is_beyond_both(before: int, after: int, thousandths: int) -> None:
+def test_regression_exceeds_tolerance_and_chance(before: int, after: int, thousandths: int) -> None:
     tolerance = thousandths / 1000
     (watched,) = assess(
         report(before, 80, "a"), report(after, 80, "b"), parse_tolerances(f"unmatched:-{tolerance}")
@@ -100,8 +100,8 @@ def test_a_regression_is_beyond_both(before: int, after: int, thousandths: int) 
 
 
 @pytest.mark.slow
-def test_false_alarms_are_as_rare_as_the_interval_promises() -> None:
-    """Two draws of one model: a regression is called in at most about 2.5 % of them."""
+def test_rate_of_false_alarms() -> None:
+    """Two random samples of one model: at most about 2.5 % are called a regression."""
     import numpy as np
 
     rng = np.random.default_rng(3)
@@ -111,7 +111,7 @@ def test_false_alarms_are_as_rare_as_the_interval_promises() -> None:
         assess(report(int(a), 100, "a"), report(int(b), 100, "b"), tolerances).regressed
         for a, b in draws
     )
-    # 15 are expected of 600; more than 27 come up once in 500 times.
+    # 15 of 600 are expected; more than 27 occur once in 500 times.
     assert called <= 27
     assert called > 0
 
@@ -131,7 +131,7 @@ def test_limits(given: dict[str, float], names: list[str]) -> None:
     assert [floor.name for floor in broken_floors(check, report(40, 100))] == names
 
 
-def test_a_lower_limit_without_eligible_crystals_is_violated() -> None:
+def test_lower_limit_is_violated_without_eligible_crystals() -> None:
     check = NoveltyCheck(model="m", min_unmatched=0.0, max_duplicate=0.0)
     assert [floor.name for floor in broken_floors(check, report(0, 0))] == ["min_unmatched"]
 
@@ -151,7 +151,7 @@ def calibrated(novel: int, eligible: int) -> NoveltyReport:
     return dataclasses.replace(found, context=dataclasses.replace(found.context, calibration=REAL))
 
 
-def test_a_lower_limit_of_the_novelty_ratio() -> None:
+def test_lower_limit_of_the_novelty_ratio() -> None:
     assert broken_floors(NoveltyCheck(model="m", min_ratio=1.5), calibrated(30, 100)) == ()
     check = NoveltyCheck(model="m", min_ratio=1.6)
     (floor,) = broken_floors(check, calibrated(30, 100))

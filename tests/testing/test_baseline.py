@@ -1,4 +1,4 @@
-"""Baselines: readable, complete, and refused when they were tampered with."""
+"""Baselines: readable, complete, and refused after manipulation."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def small() -> NoveltyReport:
     )
 
 
-def test_a_person_can_read_it() -> None:
+def test_baseline_is_readable() -> None:
     text = dumps(to_json(small(), "diffcsp"))
     content = json.loads(text)
     assert content["model"] == "diffcsp"
@@ -86,7 +86,7 @@ def test_a_person_can_read_it() -> None:
     assert "12.5" not in text, "times would change it at every run"
 
 
-def test_the_report_comes_back() -> None:
+def test_report_is_read_back() -> None:
     report = small()
     again = from_json(json.loads(dumps(to_json(report, "m"))))
     assert again.counts == report.counts
@@ -113,7 +113,9 @@ words = st.text(max_size=12)
         max_size=8,
     )
 )
-def test_any_report_comes_back(drawn: list[tuple[str, Verdict | None, float | None, str]]) -> None:
+def test_any_report_is_read_back(
+    drawn: list[tuple[str, Verdict | None, float | None, str]],
+) -> None:
     report = NoveltyReport.from_results(
         [
             CrystalResult(
@@ -136,7 +138,7 @@ def test_any_report_comes_back(drawn: list[tuple[str, Verdict | None, float | No
 
 
 @pytest.mark.parametrize("name", ["baselines", "all.json"])
-def test_a_store_keeps_several(name: str, tmp_path: Path) -> None:
+def test_store_keeps_several_baselines(name: str, tmp_path: Path) -> None:
     store = BaselineStore(tmp_path / "deep" / name)
     assert store.read("one") is None
     one, other = to_json(small(), "one"), to_json(small(), "other")
@@ -168,7 +170,7 @@ def tampered(**changes: Any) -> dict[str, Any]:
         (json.dumps(tampered(protocol_settings={"k": 0})), "protocol.k is 0"),
     ],
 )
-def test_what_is_no_baseline_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
+def test_invalid_baseline_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text(text)
     with pytest.raises(InputError) as caught:
         BaselineStore(tmp_path).read("one")
@@ -176,7 +178,7 @@ def test_what_is_no_baseline_is_refused(text: str, complaint: str, tmp_path: Pat
     assert str(caught.value).endswith("or write it anew with --novelty-update")
 
 
-def test_a_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be written"):
         BaselineStore(tmp_path / "file" / "below").write("one", to_json(small(), "m"))

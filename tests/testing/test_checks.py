@@ -1,4 +1,4 @@
-"""Settings of a check, as a marker or a YAML file gives them."""
+"""Settings of a check, from a marker or a YAML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(**given: Any) -> NoveltyCheck:
     return read_check(given, folder=HERE, default_model="diffcsp", what="argument")
 
 
-def test_settings_that_are_not_given_are_not_set() -> None:
+def test_missing_settings_are_not_set() -> None:
     assert read() == NoveltyCheck(model="diffcsp")
     assert read(samples=None, limit=None) == NoveltyCheck(model="diffcsp")
 
@@ -64,7 +64,7 @@ def test_every_setting() -> None:
         (Path("data/train.arrow"), "/models/data/train.arrow"),
     ],
 )
-def test_a_reference_is_a_name_or_a_file_beside_the_test(given: Any, kept: str) -> None:
+def test_reference_is_a_name_or_a_file_relative_to_the_test(given: Any, kept: str) -> None:
     assert read(reference=given).reference == kept
 
 
@@ -96,16 +96,14 @@ def test_a_reference_is_a_name_or_a_file_beside_the_test(given: Any, kept: str) 
         ({"protocol": 3}, "protocol is 3; it must be text"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_refused_in_a_line(
-    given: dict[str, Any], complaint: str
-) -> None:
+def test_invalid_setting_gives_one_clear_error(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError) as caught:
         read(**given)
     assert str(caught.value).startswith(complaint)
     assert "\n" not in str(caught.value)
 
 
-def test_protocols_by_name_and_with_changes() -> None:
+def test_protocols_by_name_and_with_modifications() -> None:
     assert protocol_of("paper").fmax == 0.001
     changed = protocol_of({"name": "fast", "k": 5})
     fast = protocol_of("fast")
@@ -133,9 +131,7 @@ def test_protocols_by_name_and_with_changes() -> None:
         ("samples: !!python/object:os.system x", "is not YAML"),
     ],
 )
-def test_a_yaml_file_that_cannot_be_used_is_refused_in_a_line(
-    text: str, complaint: str, tmp_path: Path
-) -> None:
+def test_invalid_yaml_file_gives_one_clear_error(text: str, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "novelty_x.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -145,7 +141,7 @@ def test_a_yaml_file_that_cannot_be_used_is_refused_in_a_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_yaml_file(tmp_path: Path) -> None:
+def test_yaml_file(tmp_path: Path) -> None:
     path = tmp_path / "novelty_diffcsp.yaml"
     path.write_text("samples: out/gen.zip\nreference: mp_20\nmin_unmatched: 0.05\nlimit: 200\n")
     assert read_yaml_check(path) == NoveltyCheck(

@@ -1,4 +1,4 @@
-"""``pytest --novelty`` as its user runs it."""
+"""``pytest --novelty`` from a user's perspective."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def models(project: pytest.Pytester, text: str = MODELS) -> None:
 
 
 LIGHTER = ("-p", "no:hypothesispytest")
-"""The plugin of hypothesis would load hypothesis again every time."""
+"""The plugin of hypothesis would import hypothesis again every time."""
 
 
 def run(project: pytest.Pytester, *words: str) -> pytest.RunResult:
@@ -54,7 +54,7 @@ def accepted(project: pytest.Pytester) -> None:
 # Run, or skipped
 
 
-def test_without_the_option_it_is_skipped_with_the_reason(project: pytest.Pytester) -> None:
+def test_without_the_option_checks_are_skipped_with_a_reason(project: pytest.Pytester) -> None:
     models(project)
     project.makefile(".yaml", novelty_release="samples: ten.json")
     result = run(project, "-rs")
@@ -66,7 +66,7 @@ def test_without_the_option_it_is_skipped_with_the_reason(project: pytest.Pytest
     assert not (project.path / "novelty_baselines").exists()
 
 
-def test_the_fixtures_alone_are_skipped_too(project: pytest.Pytester) -> None:
+def test_tests_with_only_our_fixtures_are_skipped_too(project: pytest.Pytester) -> None:
     models(project, "def test_a(novelty_metric): pass\ndef test_b(novelty_regression): pass")
     run(project).assert_outcomes(skipped=2)
     result = run(project, "--novelty")
@@ -74,7 +74,7 @@ def test_the_fixtures_alone_are_skipped_too(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["novelty_metric is for tests marked @pytest.mark.novelty(...)"])
 
 
-def test_the_ini_file_can_always_run_them(project: pytest.Pytester) -> None:
+def test_ini_file_can_enable_checks(project: pytest.Pytester) -> None:
     models(project)
     project.makeini(
         "[pytest]\nnovelty = true\nnovelty_reference = three.arrow\nnovelty_relaxer = none\n"
@@ -85,10 +85,10 @@ def test_the_ini_file_can_always_run_them(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["novelty: baselines novelty_baselines, being updated, *"])
 
 
-# The life of a baseline
+# Life cycle of a baseline
 
 
-def test_the_life_of_a_baseline(project: pytest.Pytester, write_samples: WriteSamples) -> None:
+def test_life_cycle_of_a_baseline(project: pytest.Pytester, write_samples: WriteSamples) -> None:
     models(project)
     first = run(project, "--novelty")
     first.assert_outcomes(failed=1, passed=1)
@@ -119,7 +119,7 @@ def test_the_life_of_a_baseline(project: pytest.Pytester, write_samples: WriteSa
     assert baseline(project)["of the eligible"]["unmatched"]["count"] == 6
 
 
-def test_a_baseline_holds_what_a_reader_needs(project: pytest.Pytester) -> None:
+def test_baseline_contains_what_a_reader_needs(project: pytest.Pytester) -> None:
     models(project)
     accepted(project)
     content = baseline(project)
@@ -134,7 +134,7 @@ def test_a_baseline_holds_what_a_reader_needs(project: pytest.Pytester) -> None:
     assert [row["id"] for row in content["crystals"]] == [f"gen_{i}" for i in range(10)]
 
 
-def test_a_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
+def test_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
     models(project)
     accepted(project)
     (project.path / BASELINE).write_text("{")
@@ -156,7 +156,7 @@ def test_a_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
         ),
     ],
 )
-def test_another_reference_or_protocol_is_an_error_and_no_comparison(
+def test_other_reference_or_protocol_is_an_error(
     project: pytest.Pytester, old: str, new: str, words: str
 ) -> None:
     models(project)
@@ -172,7 +172,7 @@ def test_another_reference_or_protocol_is_an_error_and_no_comparison(
     run(project, "--novelty", "--novelty-update").assert_outcomes(passed=2)
 
 
-def test_another_potential_is_found_after_the_run(project: pytest.Pytester) -> None:
+def test_other_potential_is_detected_after_the_run(project: pytest.Pytester) -> None:
     models(project)
     accepted(project)
     content = baseline(project)
@@ -188,7 +188,7 @@ def test_another_potential_is_found_after_the_run(project: pytest.Pytester) -> N
 # Regression
 
 
-def test_a_deliberate_regression_is_caught(
+def test_deliberate_regression_is_detected(
     project: pytest.Pytester, write_samples: WriteSamples
 ) -> None:
     models(project, MODELS.replace("assert", "assert True or"))
@@ -222,13 +222,13 @@ def test_a_deliberate_regression_is_caught(
 
 
 @pytest.mark.slow
-def test_a_change_within_noise_is_not_a_regression(
+def test_change_within_noise_is_not_a_regression(
     project: pytest.Pytester, write_samples: WriteSamples
 ) -> None:
     models(project, MODELS.replace("assert", "assert True or"))
     write_samples("ten.json", "n" * 12 + "c" * 8)
     accepted(project)
-    # Ten points less, twice the tolerance; three of the twenty crystals lost, one won.
+    # Ten points less, twice the tolerance: three of twenty crystals lost, one gained.
     write_samples("ten.json", "n" * 9 + "c" * 3 + "n" + "c" * 7)
     result = run(project, "--novelty")
     result.assert_outcomes(passed=2)
@@ -238,14 +238,14 @@ def test_a_change_within_noise_is_not_a_regression(
             "diffcsp: unmatched is worse than tolerated, but within sampling noise",
         ]
     )
-    # A larger sample of the same two models tells them apart.
+    # A larger sample of the same two models shows the difference.
     write_samples("ten.json", "n" * 120 + "c" * 80)
     accepted(project)
     write_samples("ten.json", "n" * 90 + "c" * 30 + "n" * 10 + "c" * 70)
     run(project, "--novelty").assert_outcomes(failed=1, passed=1)
 
 
-def test_a_change_within_the_tolerance_is_not_a_regression(
+def test_change_within_the_tolerance_is_not_a_regression(
     project: pytest.Pytester, write_samples: WriteSamples
 ) -> None:
     models(project, MODELS.replace("assert", "assert True or"))
@@ -257,9 +257,7 @@ def test_a_change_within_the_tolerance_is_not_a_regression(
         run(project, "--novelty", "--novelty-fail", expression).assert_outcomes(passed=2)
 
 
-def test_a_draw_of_other_crystals_is_told_so(
-    project: pytest.Pytester, write_samples: WriteSamples
-) -> None:
+def test_message_for_other_crystals(project: pytest.Pytester, write_samples: WriteSamples) -> None:
     models(project, MODELS.replace("assert", "assert True or"))
     write_samples("ten.json", "s" * 3 + "n" * 14 + "c" * 3)
     accepted(project)
@@ -277,7 +275,7 @@ def test_a_draw_of_other_crystals_is_told_so(
 # Options
 
 
-def test_where_baselines_are(project: pytest.Pytester) -> None:
+def test_location_of_baselines(project: pytest.Pytester) -> None:
     models(project)
     for path, file in (
         ("kept", "kept/test_models.test_diffcsp.json"),
@@ -310,9 +308,7 @@ def test_where_baselines_are(project: pytest.Pytester) -> None:
         (["--novelty-report", "."], "--novelty-report * is a folder; name a file"),
     ],
 )
-def test_options_that_cannot_be_used(
-    project: pytest.Pytester, words: list[str], complaint: str
-) -> None:
+def test_invalid_options(project: pytest.Pytester, words: list[str], complaint: str) -> None:
     (project.path / "ten.txt").write_text("")
     models(project)
     result = run(project, *words)
@@ -320,9 +316,7 @@ def test_options_that_cannot_be_used(
     result.stderr.fnmatch_lines([f"ERROR: {complaint}"])
 
 
-def test_an_expression_of_the_ini_file(
-    project: pytest.Pytester, write_samples: WriteSamples
-) -> None:
+def test_expression_in_the_ini_file(project: pytest.Pytester, write_samples: WriteSamples) -> None:
     models(project, MODELS.replace("assert", "assert True or"))
     ini = project.path / "tox.ini"
     before = ini.read_text()
@@ -341,7 +335,7 @@ def test_an_expression_of_the_ini_file(
     wrong.stderr.fnmatch_lines(["ERROR: novelty_fail of the ini file: 'much' is not*"])
 
 
-def test_an_expression_of_the_test_yields_to_the_command_line(
+def test_expression_on_the_command_line_has_priority(
     project: pytest.Pytester, write_samples: WriteSamples
 ) -> None:
     own = 'samples="ten.json", fail="unmatched:-90%"'
@@ -353,7 +347,7 @@ def test_an_expression_of_the_test_yields_to_the_command_line(
     run(project, "--novelty", "--novelty-fail=unmatched:5%").assert_outcomes(failed=1, passed=1)
 
 
-def test_the_report_file(project: pytest.Pytester) -> None:
+def test_report_file(project: pytest.Pytester) -> None:
     models(project)
     accepted(project)
     result = run(project, "--novelty", "--novelty-report", "out/novelty.json")
@@ -368,7 +362,7 @@ def test_the_report_file(project: pytest.Pytester) -> None:
     assert check["changed"] == []
 
 
-def test_a_report_that_cannot_be_written_ends_in_an_error(project: pytest.Pytester) -> None:
+def test_report_that_cannot_be_written_is_an_error(project: pytest.Pytester) -> None:
     models(project)
     accepted(project)
     (project.path / "file").write_text("")
@@ -378,7 +372,7 @@ def test_a_report_that_cannot_be_written_ends_in_an_error(project: pytest.Pytest
     result.stdout.fnmatch_lines(["novelty error: *file/below.json can't be written*"])
 
 
-def test_a_baseline_that_cannot_be_written_ends_in_an_error(project: pytest.Pytester) -> None:
+def test_baseline_that_cannot_be_written_is_an_error(project: pytest.Pytester) -> None:
     models(project)
     (project.path / "file").write_text("")
     result = run(project, "--novelty", "--novelty-update", "--novelty-baseline", "file/below")
@@ -394,7 +388,7 @@ def test_help_names_every_option(project: pytest.Pytester) -> None:
         result.stdout.fnmatch_lines([f"*novelty{name} (*"])
 
 
-def test_the_marker_is_listed(project: pytest.Pytester) -> None:
+def test_marker_is_listed(project: pytest.Pytester) -> None:
     run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.novelty(model, samples, *"])
 
 
@@ -412,7 +406,7 @@ def test_the_marker_is_listed(project: pytest.Pytester) -> None:
     ],
 )
 @pytest.mark.parametrize("words", [[], ["--novelty"]])
-def test_a_marker_that_cannot_be_used_is_an_error_where_it_stands(
+def test_error_for_an_invalid_marker_names_its_place(
     project: pytest.Pytester, arguments: str, complaint: str, words: list[str]
 ) -> None:
     models(
@@ -433,7 +427,7 @@ def test_a_marker_that_cannot_be_used_is_an_error_where_it_stands(
     result.stdout.fnmatch_lines([f"test_models.py:3: test_a: @pytest.mark.novelty: {complaint}"])
 
 
-def test_markers_of_module_class_and_function_are_one(project: pytest.Pytester) -> None:
+def test_markers_of_module_class_and_function_are_combined(project: pytest.Pytester) -> None:
     models(
         project,
         """
@@ -487,7 +481,7 @@ def test_limits_of_the_marker(project: pytest.Pytester) -> None:
     run(project, "--novelty").assert_outcomes(passed=2)
 
 
-def test_a_least_ratio_needs_a_calibrated_reference(project: pytest.Pytester) -> None:
+def test_minimum_ratio_needs_a_calibrated_reference(project: pytest.Pytester) -> None:
     models(
         project,
         """
@@ -520,7 +514,7 @@ def test_samples_are_checked_without_a_fixture(project: pytest.Pytester) -> None
     assert baseline(project)["of the eligible"]["unmatched"]["count"] == 5
 
 
-def test_a_model_in_python(project: pytest.Pytester) -> None:
+def test_model_in_python(project: pytest.Pytester) -> None:
     models(
         project,
         """
@@ -552,7 +546,7 @@ def test_a_model_in_python(project: pytest.Pytester) -> None:
     run(project, "--novelty").assert_outcomes(passed=2)
 
 
-def test_a_test_that_checks_nothing_although_it_has_limits_fails(project: pytest.Pytester) -> None:
+def test_test_with_limits_but_without_a_check_fails(project: pytest.Pytester) -> None:
     models(
         project,
         MODELS.replace('samples="ten.json"', "min_unmatched=0.1").replace(
@@ -574,7 +568,7 @@ def test_a_test_that_checks_nothing_although_it_has_limits_fails(project: pytest
         ('"ten.json"', '"ten.json", relaxer="vasp"', "novelty: no relaxer named 'vasp'*"),
     ],
 )
-def test_input_that_cannot_be_used_is_an_error_before_anything_is_scored(
+def test_invalid_input_is_an_error_before_scoring(
     project: pytest.Pytester, old: str, new: str, complaint: str
 ) -> None:
     models(project, MODELS.replace(old, new))
@@ -584,7 +578,7 @@ def test_input_that_cannot_be_used_is_an_error_before_anything_is_scored(
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_no_reference_is_an_error(project: pytest.Pytester) -> None:
+def test_missing_reference_is_an_error(project: pytest.Pytester) -> None:
     models(project)
     project.makeini("[pytest]")
     result = run(project, "--novelty")
@@ -597,7 +591,7 @@ def test_no_reference_is_an_error(project: pytest.Pytester) -> None:
     )
 
 
-def test_samples_that_cannot_be_read_fail_in_a_line(project: pytest.Pytester) -> None:
+def test_unreadable_samples_give_one_clear_error(project: pytest.Pytester) -> None:
     models(project)
     (project.path / "ten.json").write_text("{")
     result = run(project, "--novelty")
@@ -605,7 +599,7 @@ def test_samples_that_cannot_be_read_fail_in_a_line(project: pytest.Pytester) ->
     result.stdout.fnmatch_lines(["novelty: *ten.json*"])
 
 
-def test_a_report_can_be_checked_once_under_a_name(project: pytest.Pytester) -> None:
+def test_each_name_can_be_checked_once(project: pytest.Pytester) -> None:
     models(project, MODELS.replace("assert report", "novelty_regression(report) #"))
     run(project, "--novelty", "--novelty-update").stdout.fnmatch_lines(
         ["novelty: checked twice with one name*"]
@@ -615,7 +609,7 @@ def test_a_report_can_be_checked_once_under_a_name(project: pytest.Pytester) -> 
 # YAML files
 
 
-def test_a_yaml_file_is_a_test(project: pytest.Pytester) -> None:
+def test_yaml_file_is_a_test(project: pytest.Pytester) -> None:
     (project.path / "checks").mkdir()
     (project.path / "checks/novelty_release.yaml").write_text(
         "model: DiffCSP 1.0\nsamples: ../ten.json\nlimit: 9\nmin_unmatched: 0.4\n"
@@ -637,7 +631,7 @@ def test_a_yaml_file_is_a_test(project: pytest.Pytester) -> None:
     passed.assert_outcomes(passed=1)
 
 
-def test_a_yaml_file_that_cannot_be_used_is_a_collection_error(project: pytest.Pytester) -> None:
+def test_invalid_yaml_file_is_a_collection_error(project: pytest.Pytester) -> None:
     project.makefile(".yaml", novelty_release="samples: ten.json\nmodle: x")
     run(project).assert_outcomes(skipped=1)
     result = run(project, "--novelty")
@@ -648,7 +642,7 @@ def test_a_yaml_file_that_cannot_be_used_is_a_collection_error(project: pytest.P
     )
 
 
-def test_which_yaml_files_are_tests_can_be_set(project: pytest.Pytester) -> None:
+def test_pattern_of_yaml_files_can_be_set(project: pytest.Pytester) -> None:
     project.makefile(".yaml", novelty_release="samples: ten.json", check_b="samples: ten.json")
     ini = project.path / "tox.ini"
     ini.write_text(ini.read_text() + "\nnovelty_files = check_*.yaml")
@@ -657,7 +651,7 @@ def test_which_yaml_files_are_tests_can_be_set(project: pytest.Pytester) -> None
     result.stdout.no_fnmatch_line("novelty_release*")
 
 
-# With the rest of pytest
+# Together with other parts of pytest
 
 
 def test_only_collected(project: pytest.Pytester) -> None:
@@ -709,7 +703,7 @@ def test_junit_properties(project: pytest.Pytester) -> None:
     assert found["novelty.reference"].startswith("three (3 crystals, ")
 
 
-def test_two_workers_report_as_one(project: pytest.Pytester) -> None:
+def test_two_workers_give_one_report(project: pytest.Pytester) -> None:
     models(
         project,
         """
@@ -728,7 +722,7 @@ def test_two_workers_report_as_one(project: pytest.Pytester) -> None:
     run(project, "--novelty", "-k", "not 7").assert_outcomes(failed=4, deselected=1)
     words = ("--novelty", "-n", "2", "--novelty-report=r.json", "--junit-xml=j.xml")
     second = project.runpytest_subprocess(*LIGHTER, *words)
-    second.assert_outcomes(passed=4, failed=1)  # the new one
+    second.assert_outcomes(passed=4, failed=1)  # the new baseline
     assert len(list((project.path / "novelty_baselines").glob("*.json"))) == 5
     second.stdout.fnmatch_lines(["novelty: reference *three.arrow, protocol fast"])
     text = second.stdout.str()
@@ -744,10 +738,10 @@ HEAVY = ("numpy", "torch", "pymatgen", "wandb", "hydra", "yaml", "rich", "scipy"
 
 
 @pytest.mark.parametrize("words", [[], ["--novelty"], ["--collect-only", "--novelty"]])
-def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
+def test_heavy_packages_are_loaded_only_for_novelty_tests(
     pytester: pytest.Pytester, words: list[str], run_python: Callable[..., Any]
 ) -> None:
-    """In an interpreter of its own, with no other plugin than this one."""
+    """In a separate interpreter, without other plugins."""
     pytester.makepyfile(
         test_plain="""
         import sys
@@ -785,7 +779,7 @@ def test_nothing_heavy_is_loaded_until_a_novelty_test_runs(
 
 
 @pytest.mark.parametrize("words", [(), ("--novelty-update",)])
-def test_a_check_with_nothing_to_check_fails_and_writes_no_baseline(
+def test_check_without_eligible_crystals_fails_and_writes_no_baseline(
     project: pytest.Pytester, write_samples: WriteSamples, words: tuple[str, ...]
 ) -> None:
     write_samples("ten.json", "xx")
@@ -817,7 +811,7 @@ def test_a_check_with_nothing_to_check_fails_and_writes_no_baseline(
     assert not (project.path / "novelty_baselines").exists()
 
 
-def test_it_passes_where_that_is_allowed(
+def test_check_without_eligible_crystals_passes_if_allowed(
     project: pytest.Pytester, write_samples: WriteSamples
 ) -> None:
     write_samples("ten.json", "xx")
@@ -843,14 +837,14 @@ def test_it_passes_where_that_is_allowed(
         """,
     )
     run(project, "--novelty", "--novelty-update").assert_outcomes(passed=3, failed=1)
-    result = run(project, "--novelty")  # and with a baseline
+    result = run(project, "--novelty")  # also with a baseline
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
         ["novelty of neither: there is nothing to check, no crystal was given"]
     )
 
 
-# Beside a repository's own names
+# With names that a repository uses itself
 
 
 OWN_OPTION = """
@@ -860,7 +854,7 @@ def pytest_addoption(parser):
 """
 
 
-def test_an_option_of_the_repository_stays(project: pytest.Pytester) -> None:
+def test_option_of_the_repository_is_kept(project: pytest.Pytester) -> None:
     project.makeconftest(OWN_OPTION)
     models(
         project,
@@ -881,7 +875,7 @@ def test_an_option_of_the_repository_stays(project: pytest.Pytester) -> None:
     result.stderr.fnmatch_lines(["ERROR: --novelty-update needs --novelty-metric: *"])
 
 
-def test_both_names_run_them_elsewhere(project: pytest.Pytester) -> None:
+def test_both_option_names_work_elsewhere(project: pytest.Pytester) -> None:
     accepted_by = ("--novelty-metric", "--novelty-update")
     models(project)
     result = run(project, *accepted_by)
@@ -892,7 +886,7 @@ def test_both_names_run_them_elsewhere(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("declared", ["ini", "conftest"])
-def test_a_marker_of_the_repository_stays(project: pytest.Pytester, declared: str) -> None:
+def test_marker_of_the_repository_is_kept(project: pytest.Pytester, declared: str) -> None:
     line = "novelty(level): how new a test is"
     if declared == "ini":
         project.makeini(f"[pytest]\nmarkers =\n    {line}\naddopts = --strict-markers")
@@ -929,7 +923,7 @@ def test_a_marker_of_the_repository_stays(project: pytest.Pytester, declared: st
     result.stdout.fnmatch_lines([f"@pytest.mark.{line}", "@pytest.mark.novelty_metric(model, *"])
 
 
-def test_a_bare_marker_on_a_test_without_our_fixtures_is_not_ours(
+def test_marker_without_arguments_and_fixtures_is_not_ours(
     project: pytest.Pytester,
 ) -> None:
     models(project, "import pytest\n@pytest.mark.novelty\ndef test_a(): pass")

@@ -1,4 +1,4 @@
-"""The expressions of ``--novelty-fail``."""
+"""Expressions for ``--novelty-fail``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from novelty_metric.testing.tolerance import WORSE, Tolerance, parse_tolerances
         ("unmatched:+1", "unmatched", 1, 1.0, False),
     ],
 )
-def test_what_a_term_means(
+def test_meaning_of_a_term(
     text: str, share: str, direction: int, size: float, relative: bool
 ) -> None:
     assert parse_tolerances(text) == (Tolerance(share, direction, pytest.approx(size), relative),)
@@ -57,7 +57,7 @@ def test_several_terms() -> None:
         ("unmatched:-5%,novelty:0.1", "names unmatched twice in one direction"),
     ],
 )
-def test_what_is_none_is_refused_in_a_line(text: str, complaint: str) -> None:
+def test_invalid_expression_gives_one_clear_error(text: str, complaint: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_tolerances(text)
     assert complaint in str(caught.value)
@@ -65,7 +65,7 @@ def test_what_is_none_is_refused_in_a_line(text: str, complaint: str) -> None:
 
 
 @given(st.sampled_from(sorted(WORSE)), st.sampled_from("+-"), st.integers(0, 1000), st.booleans())
-def test_a_tolerance_reads_what_it_writes(
+def test_written_tolerance_is_read_back(
     share: str, sign: str, thousandths: int, relative: bool
 ) -> None:
     number = f"{thousandths / 10:g}%" if relative else f"{thousandths / 1000:g}"
@@ -75,7 +75,7 @@ def test_a_tolerance_reads_what_it_writes(
     assert found.allowed(0.4) == pytest.approx(thousandths / 1000 * (0.4 if relative else 1.0))
 
 
-def test_every_share_that_is_compared_can_be_watched() -> None:
+def test_every_compared_share_can_have_a_tolerance() -> None:
     assert set(WORSE) == set(SHARES)
     assert {tolerance.share for tolerance in parse_tolerances(FAIL)} == {
         "unmatched",
