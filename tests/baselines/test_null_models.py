@@ -1,4 +1,4 @@
-"""Null models: what their crystals are made of, on real crystals and on references too small."""
+"""Null models: properties of their crystals, from real crystals and from too small references."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parent_of(crystal: NullCrystal, reference: Reference) -> Structure:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_seed_makes_the_same_crystals_and_a_larger_number_more(
+def test_seed_is_reproducible_and_larger_numbers_only_add(
     name: str, real: Reference, made: dict[str, list[NullCrystal]]
 ) -> None:
     whole = made[name]
@@ -57,11 +57,11 @@ def test_a_seed_makes_the_same_crystals_and_a_larger_number_more(
     others = list(NULL_MODELS[name].generate(real, n=5, seed=4))
     assert [one.structure for one in others] != [one.structure for one in few]
     for crystal in whole:
-        clean(crystal.structure)  # can be scored
+        clean(crystal.structure)  # usable samples
 
 
 @pytest.mark.parametrize("name", ["held_out", "perturbed", "random_symmetric"])
-def test_compositions_are_those_of_the_parents(
+def test_compositions_agree_with_the_parents(
     name: str, real: Reference, made: dict[str, list[NullCrystal]]
 ) -> None:
     for crystal in made[name]:
@@ -95,7 +95,7 @@ def test_exchanged_elements_are_named(
 
 
 @pytest.mark.parametrize("name", EXCHANGE)
-def test_the_symmetry_of_the_parent_is_kept(
+def test_symmetry_of_the_parent_is_kept(
     name: str, real: Reference, made: dict[str, list[NullCrystal]]
 ) -> None:
     """Every operation of the parent's space group maps the crystal to itself."""
@@ -113,21 +113,19 @@ def test_the_symmetry_of_the_parent_is_kept(
             assert (numbers[nearest] == numbers).all()
 
 
-def test_ions_balance_by_pymatgen(made: dict[str, list[NullCrystal]]) -> None:
+def test_ions_are_charge_balanced_by_pymatgen(made: dict[str, list[NullCrystal]]) -> None:
     for crystal in made["ion_exchange"]:
         composition = crystal.structure.composition.reduced_composition
         assert composition.oxi_state_guesses(all_oxi_states=True, max_sites=-1), composition
 
 
-def test_random_prototypes_balance_by_smact(made: dict[str, list[NullCrystal]]) -> None:
+def test_random_prototypes_are_charge_balanced_by_smact(made: dict[str, list[NullCrystal]]) -> None:
     for crystal in made["random_prototype"]:
         formula = crystal.structure.composition.reduced_formula
         assert smact_validity(formula, include_alloys=False), formula
 
 
-def test_a_cell_follows_the_sum_of_radii(
-    real: Reference, made: dict[str, list[NullCrystal]]
-) -> None:
+def test_cell_follows_the_sum_of_radii(real: Reference, made: dict[str, list[NullCrystal]]) -> None:
     for crystal in made["random_prototype"]:
         parent = parent_of(crystal, real)
         radii = [
@@ -138,7 +136,7 @@ def test_a_cell_follows_the_sum_of_radii(
         assert lengths == pytest.approx(radii[0] / radii[1])
 
 
-def test_sites_are_moved_and_cells_strained_by_what_is_said(
+def test_displacements_and_strains_have_the_given_size(
     real: Reference, made: dict[str, list[NullCrystal]]
 ) -> None:
     for crystal in made["perturbed"]:
@@ -150,7 +148,7 @@ def test_sites_are_moved_and_cells_strained_by_what_is_said(
         assert np.linalg.norm(moves, axis=1) == pytest.approx(DISTANCE)
 
 
-def test_held_out_crystals_are_drawn_once_and_otherwise_than_a_calibration(
+def test_held_out_crystals_are_distinct_and_differ_from_the_calibration(
     real: Reference,
 ) -> None:
     crystals = list(NULL_MODELS["held_out"].generate(real, n=len(real), seed=0))
@@ -168,8 +166,8 @@ def test_random_symmetric_crystals_are_symmetric(made: dict[str, list[NullCrysta
     assert np.median(groups) > 15
 
 
-def test_orbits_are_exchanged_as_often_and_as_far_as_said() -> None:
-    """Counted on 2,000 crystals; the numbers of the table itself are checked by the benchmark."""
+def test_orbits_are_exchanged_with_the_given_frequency_and_distance() -> None:
+    """Counts for 2,000 crystals; the benchmark checks the values of the table itself."""
     reference = open_reference("aflow")
     orbits = changed = 0
     for crystal in NULL_MODELS["random_substitution"].generate(reference, n=2000, seed=1):
@@ -217,18 +215,18 @@ def iron() -> Reference:
         ("random_prototype", "none of the 1 crystals of the reference iron alone is a compound"),
     ],
 )
-def test_a_reference_without_suitable_crystals_is_an_error(name: str, message: str) -> None:
+def test_reference_without_suitable_crystals_is_an_error(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         list(NULL_MODELS[name].generate(iron(), n=2, seed=0))
 
 
 @pytest.mark.parametrize("name", ["perturbed", "random_substitution", "random_symmetric"])
-def test_one_element_is_enough_for_the_others(name: str) -> None:
+def test_one_element_is_enough_for_the_other_models(name: str) -> None:
     crystals = list(NULL_MODELS[name].generate(iron(), n=2, seed=0))
     assert [crystal.structure.composition.reduced_formula for crystal in crystals] == ["Fe"] * 2
 
 
-def test_without_pyxtal_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_pyxtal_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyxtal", None)
     with pytest.raises(InputError, match=r"needs PyXtal.*pip install 'novelty-metric\[pyxtal\]'"):
         list(NULL_MODELS["random_symmetric"].generate(iron(), n=1, seed=0))

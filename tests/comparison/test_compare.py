@@ -1,4 +1,4 @@
-"""Two reports compared: intervals by hand and by simulation, tests, crystals, warnings."""
+"""Comparison of two reports: intervals by hand and by simulation, tests, crystals, warnings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def context(**changes: Any) -> RunContext:
 
 
 def row(identifier: object, verdict: Verdict | None, **changes: Any) -> CrystalResult:
-    """An eligible crystal; without a verdict, one that is not."""
+    """An eligible crystal, or one that is not eligible if it has no verdict."""
     given: dict[str, Any] = {
         "formula": "NaCl",
         "smact_valid": True,
@@ -76,7 +76,7 @@ def close(change: Change | None, value: float, low: float, high: float) -> None:
     assert change.high == pytest.approx(high, abs=5e-5)
 
 
-# The interval, by hand
+# The interval, calculated by hand
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_paired_samples_give_the_published_intervals(
     close(change, (won - lost) / len(before), low, high)
 
 
-def test_paired_interval_by_hand() -> None:
-    """14 crystals: 3 unmatched in both, 4 no longer, 1 newly, 6 in neither.
+def test_paired_interval_calculated_by_hand() -> None:
+    """14 crystals: 3 unmatched in both, 4 only in the first, 1 only in the second, 6 in neither.
 
-    p1 = 7/14, p2 = 4/14. ad - bc = 3·6 - 4·1 = 14, and 14/2 = 7 less by the correction for
-    continuity: phi = 7 / sqrt(7·7·4·10) = 0.15811. Wilson: 7/14 in [0.26799, 0.73201], 4/14 in
-    [0.11723, 0.54648]. Below, 0.16848² + 0.23201² - 2·0.15811·0.16848·0.23201 = 0.06986, its root
-    0.26430; above, 0.26077² + 0.23201² - 2·0.15811·0.26077·0.23201 = 0.10270, its root 0.32047.
-    The change is -0.21429, its limits -0.47859 and 0.10618.
+    p1 = 7/14, p2 = 4/14. ad - bc = 3·6 - 4·1 = 14; the continuity correction subtracts 14/2 = 7:
+    phi = 7 / sqrt(7·7·4·10) = 0.15811. Wilson: 7/14 in [0.26799, 0.73201], 4/14 in [0.11723,
+    0.54648]. Lower: 0.16848² + 0.23201² - 2·0.15811·0.16848·0.23201 = 0.06986, square root 0.26430.
+    Upper: 0.26077² + 0.23201² - 2·0.15811·0.26077·0.23201 = 0.10270, square root 0.32047. The
+    change is -0.21429, with limits -0.47859 and 0.10618.
     """
     new, old = Verdict.UNMATCHED, Verdict.DUPLICATE
     before = [new] * 7 + [old] * 7
@@ -139,7 +139,7 @@ def test_paired_interval_by_hand() -> None:
     assert found.p_value == pytest.approx(0.375)
 
 
-def test_without_a_crystal_in_common_the_interval_is_that_of_independent_samples() -> None:
+def test_without_common_crystals_the_interval_is_that_of_independent_samples() -> None:
     found = compare(counted(48, 80, "a"), counted(56, 70, "b"))
     assert found.n_shared == 0 and not found.changes
     difference = found.differences["unmatched"]
@@ -148,7 +148,7 @@ def test_without_a_crystal_in_common_the_interval_is_that_of_independent_samples
     assert difference.p_value == pytest.approx(fisher_exact([[48, 32], [56, 14]]).pvalue)
 
 
-def test_nothing_eligible_has_no_change() -> None:
+def test_without_eligible_crystals_there_is_no_change() -> None:
     found = compare(report(None, None), report(Verdict.UNMATCHED, None)).differences
     assert found["unmatched"].change is None and found["unmatched"].p_value is None
     assert found["eligible"].change is not None
@@ -157,7 +157,7 @@ def test_nothing_eligible_has_no_change() -> None:
 @given(
     st.integers(0, 60), st.integers(1, 60), st.integers(0, 60), st.integers(1, 60), st.floats(-1, 1)
 )
-def test_the_interval_holds_the_change_and_turns_with_it(
+def test_interval_contains_the_change_and_is_antisymmetric(
     hits: int, total: int, other_hits: int, other_total: int, correlation: float
 ) -> None:
     first, second = (min(hits, total), total), (min(other_hits, other_total), other_total)
@@ -190,13 +190,13 @@ def test_coverage_of_independent_samples(p: float, q: float, n: int) -> None:
     draws = [(newcombe((int(a), n), (int(b), n)), q - p) for a, b in hits]
     share = wilson(round(4000 * coverage(draws)), 4000)
     assert share is not None
-    # 95 % nominal; the method is known to lie between 0.93 and 0.99 at such sizes.
+    # 95 % nominal; for such sizes the method gives 0.93 to 0.99.
     assert share.high > 0.94 and share.low < 0.985
 
 
 @pytest.mark.parametrize("stay", [0.9, 0.6, 0.2])
 def test_coverage_of_paired_samples_whose_eligibility_changes(stay: float, thorough: bool) -> None:
-    """Crystals keep their outcome with probability `stay`, else draw it anew."""
+    """Crystals keep their outcome with probability `stay`; otherwise it is drawn again."""
     rng = np.random.default_rng(7)
     outcomes = [OUT, MISS, HIT]
     first_p, second_p = np.array([0.2, 0.55, 0.25]), np.array([0.25, 0.6, 0.15])
@@ -218,7 +218,7 @@ def test_coverage_of_paired_samples_whose_eligibility_changes(stay: float, thoro
     share = wilson(round(rounds * coverage(draws)), rounds)
     assert share is not None
     assert share.high > 0.94, share
-    # Pairing must be worth something where crystals stay what they are.
+    # Pairing must help if crystals keep their outcomes.
     assert np.mean(widths) < (0.75 if stay == 0.9 else 1.01)
 
 
@@ -235,7 +235,7 @@ def change_of(
 
 
 def interval_only(before: NoveltyReport, after: NoveltyReport) -> Change | None:
-    """The interval of `compare`, without the p-values, which take longer."""
+    """The interval of `compare`, without the slower p-values."""
     from novelty_metric.comparison import compare as comparison
 
     shared = comparison._shared(before, after, by="id")
@@ -246,7 +246,7 @@ def interval_only(before: NoveltyReport, after: NoveltyReport) -> Change | None:
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 20), st.integers(0, 20))
-def test_with_the_same_crystals_counted_it_is_mcnemar(b: int, c: int, a: int, d: int) -> None:
+def test_agrees_with_mcnemar_for_the_same_crystals(b: int, c: int, a: int, d: int) -> None:
     pairs = {(HIT, MISS): b, (MISS, HIT): c, (HIT, HIT): a, (MISS, MISS): d}
     expected = binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
     assert paired_p_value(pairs) == pytest.approx(expected)
@@ -259,7 +259,7 @@ def test_with_the_same_crystals_counted_it_is_mcnemar(b: int, c: int, a: int, d:
         max_size=9,
     )
 )
-def test_it_counts_the_ways_to_swap_the_answers(drawn: list[tuple[Outcome, Outcome]]) -> None:
+def test_agrees_with_enumeration_of_all_exchanges(drawn: list[tuple[Outcome, Outcome]]) -> None:
     def size(pairs: list[tuple[Outcome, Outcome]]) -> Fraction:
         shares = []
         for side in (0, 1):
@@ -275,13 +275,13 @@ def test_it_counts_the_ways_to_swap_the_answers(drawn: list[tuple[Outcome, Outco
     assert paired_p_value(Counter(drawn)) == pytest.approx(extreme / len(ways))
 
 
-def test_many_crystals_are_no_trouble() -> None:
+def test_many_crystals() -> None:
     pairs = {(HIT, MISS): 900, (MISS, HIT): 850, (HIT, OUT): 60, (OUT, HIT): 40, (OUT, MISS): 30}
     p_value = paired_p_value(pairs)
     assert math.isfinite(p_value) and 0.05 < p_value < 1
 
 
-# What is compared
+# The compared shares
 
 
 def test_every_share_is_compared_and_adds_up() -> None:
@@ -306,7 +306,7 @@ def test_novel_yield_counts_each_unmatched_crystal_once_among_all_generated() ->
     assert found.test is ChangeTest.FISHER  # other samples
 
 
-def test_shares_are_those_of_the_report() -> None:
+def test_shares_agree_with_the_reports() -> None:
     one = counted(9, 41)
     other = report(*[Verdict.UNMATCHED] * 3, None, Verdict.DUPLICATE)
     found = compare(one, other)
@@ -367,7 +367,7 @@ def test_crystals_that_changed_are_listed_with_both_reasons() -> None:
     ]
 
 
-def test_ids_that_stand_for_other_crystals_are_not_followed() -> None:
+def test_equal_ids_of_different_crystals_are_not_paired() -> None:
     before = counted(5, 10)
     other = [
         dataclasses.replace(r, formula="KBr" if r.id == "3" else "NaCl")
@@ -378,7 +378,7 @@ def test_ids_that_stand_for_other_crystals_are_not_followed() -> None:
     assert found.differences["unmatched"].test is ChangeTest.FISHER
 
 
-def test_a_report_does_not_differ_from_itself() -> None:
+def test_report_does_not_differ_from_itself() -> None:
     one = counted(7, 36)
     found = compare(one, one)
     assert found.same_samples and not found.changes and not found.warnings and not found.versions
@@ -388,7 +388,7 @@ def test_a_report_does_not_differ_from_itself() -> None:
         assert difference.p_value == pytest.approx(1.0)
 
 
-# What speaks against a comparison
+# Warnings
 
 
 def warned(**changes: Any) -> Comparison:
@@ -432,12 +432,12 @@ MINE = {
         ({"relax_samples": False}, "relax_samples was True, is False"),
     ],
 )
-def test_settings_that_decide_verdicts_are_warned_of(changes: dict[str, Any], words: str) -> None:
+def test_warning_for_settings_that_change_verdicts(changes: dict[str, Any], words: str) -> None:
     lines = warned(**changes).warnings
     assert any(line.startswith(words) for line in lines), lines
 
 
-def test_hulls_of_entries_are_told_apart_by_content() -> None:
+def test_hulls_of_entries_are_distinguished_by_content() -> None:
     def lines(**changes: Any) -> tuple[str, ...]:
         before = report(Verdict.DUPLICATE, hull=MINE)
         return compare(before, report(Verdict.DUPLICATE, hull={**MINE, **changes})).warnings
@@ -452,14 +452,14 @@ def test_hulls_of_entries_are_told_apart_by_content() -> None:
     assert "energies=corrected" in line and "energies=uncorrected" in line
 
 
-def test_names_and_speed_are_not_warned_of() -> None:
+def test_no_warning_for_names_and_speed() -> None:
     same = dataclasses.replace(FAST, name="mine")
     hull = {"name": "reference", "reference": "copy", "crystals": 27136}
     found = warned(reference_name="copy", protocol=same, hull=hull, exhaustive=True)
     assert found.warnings == ()
 
 
-def test_versions_are_told_apart() -> None:
+def test_warning_for_versions() -> None:
     found = compare(
         report(Verdict.DUPLICATE, versions={"pymatgen": "1", "smact": "4"}),
         report(Verdict.DUPLICATE, versions={"pymatgen": "2", "smact": "4"}),

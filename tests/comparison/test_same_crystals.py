@@ -1,4 +1,4 @@
-"""Crystals of two reports that are the same, told by what they are."""
+"""Identical crystals of two reports, recognised by their structures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from novelty_metric.crystal_records import CrystalRecord
 
 
 def crystal(seed: int, n_sites: int = 6) -> Structure:
-    """Atoms on a shaken grid in a triclinic cell."""
+    """Atoms on a perturbed grid in a triclinic cell."""
     rng = np.random.default_rng(seed)
     grid = np.array([[i, j, k] for i in (0, 0.5) for j in (0, 0.5) for k in (0, 0.5)])[:n_sites]
     lattice = Lattice.from_parameters(*rng.uniform(4, 6, 3), *rng.uniform(80, 100, 3))
@@ -26,8 +26,8 @@ def record(structure: Structure) -> CrystalRecord:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 8))
-def test_a_format_changes_nothing(seed: int, n_sites: int) -> None:
-    """Sites in another order, other images, a turned cell, rounded numbers."""
+def test_equivalent_descriptions_are_the_same_crystal(seed: int, n_sites: int) -> None:
+    """Another order of sites, other images, a rotated cell, rounded numbers."""
     one = crystal(seed, n_sites)
     rng = np.random.default_rng(seed)
     order = rng.permutation(n_sites)
@@ -41,14 +41,14 @@ def test_a_format_changes_nothing(seed: int, n_sites: int) -> None:
 
 
 @pytest.mark.parametrize("change", ["element", "place", "length", "angle", "exchange"])
-def test_another_crystal_is_another(change: str) -> None:
+def test_other_crystals_are_different(change: str) -> None:
     one = crystal(3)
     other = one.copy()
     if change == "element":
         other.replace(0, "K")
     elif change == "place":
         other.translate_sites([2], [0.02, 0, 0])
-    elif change == "exchange":  # of two elements: the composition stays
+    elif change == "exchange":  # of two elements, so the composition is unchanged
         i = next(i for i in range(6) if one[i].specie != one[0].specie)
         other.replace(0, one[i].specie)
         other.replace(i, one[0].specie)
@@ -65,7 +65,7 @@ def test_each_crystal_is_in_one_pair() -> None:
     assert pairs_by_content([], [a]) == pairs_by_content([a], []) == []
 
 
-def test_crystals_of_one_cell_are_compared_so_many_times() -> None:
+def test_number_of_comparisons_is_limited() -> None:
     def row(place: float) -> CrystalRecord:
         return record(Structure(Lattice.cubic(9), ["Na", "Cl"], [[0, 0, 0], [place, 0.5, 0.5]]))
 

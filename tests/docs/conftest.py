@@ -1,4 +1,4 @@
-"""The scripts that make pages are beside the pages, not in the package."""
+"""The scripts that generate pages are next to the pages, outside the package."""
 
 from __future__ import annotations
 

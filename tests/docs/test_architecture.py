@@ -1,4 +1,4 @@
-"""The pages for contributors name what is there."""
+"""The pages for contributors name only existing files and functions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ PACKAGE = ROOT / "novelty_metric"
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 PAGES = ("docs/architecture.md", "docs/extend.md", "CONTRIBUTING.md")
 OF_THE_READER = ("my_format", "mine", "DIR/")
-"""Files that the reader is to write."""
+"""Files that the reader is asked to create."""
 SHIMS = {"spread", "pairwise"}
 
 
 def rooms_of_the_contract() -> list[str]:
-    """From the bottom to the top."""
+    """The rooms from the bottom to the top."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = content["tool"]["importlinter"]["contracts"][0]["layers"]
     return [name.strip() for layer in reversed(layers) for name in layer.split("|")]
 
 
-def test_the_table_of_rooms_has_the_rooms_of_the_contract_in_their_order() -> None:
+def test_table_of_rooms_agrees_with_the_contract() -> None:
     table = ARCHITECTURE.split("| room | what it holds |")[1].split("\n\n")[0]
     first_cells = [line.split("|")[1] for line in table.splitlines()[2:]]
     named = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
@@ -36,7 +36,7 @@ def test_the_table_of_rooms_has_the_rooms_of_the_contract_in_their_order() -> No
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_file_that_is_named_exists(page: str) -> None:
+def test_every_named_file_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"`([\w/]+(?:\.py|\.md|\.yaml|\.bib|/))[`:]", text)
     assert paths
@@ -49,7 +49,7 @@ def test_every_file_that_is_named_exists(page: str) -> None:
     assert not missing
 
 
-def test_every_function_that_is_named_with_its_file_exists() -> None:
+def test_every_function_named_with_its_file_exists() -> None:
     named = re.findall(r"`([\w/]+\.py)`?: `?([\w.]+)`", ARCHITECTURE)
     assert len(named) > 5
     for path, name in named:

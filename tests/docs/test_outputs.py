@@ -1,4 +1,4 @@
-"""What pages show as the output of commands is their output."""
+"""Outputs of commands on the pages are up to date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPT = ROOT / "scripts" / "make_outputs.py"
 
 @pytest.fixture(scope="module")
 def script() -> dict[str, Any]:
-    """What `scripts/make_outputs.py` defines."""
+    """The names that `scripts/make_outputs.py` defines."""
     return runpy.run_path(str(SCRIPT))
 
 
@@ -35,7 +35,7 @@ all           36     13      17     6       0  17 [ 8- 32]
 """
 
 
-def test_what_may_differ_between_processors_and_runs(script: dict[str, Any]) -> None:
+def test_allowed_differences_between_processors_and_runs(script: dict[str, Any]) -> None:
     def same(old: str, new: str) -> bool:
         assert old in SHOWN
         return script["same"](SHOWN, SHOWN.replace(old, new, 1))
@@ -52,7 +52,7 @@ def test_what_may_differ_between_processors_and_runs(script: dict[str, Any]) -> 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
-def test_all_pages_show_what_the_commands_print(run_python: Callable[..., Any]) -> None:
-    """With CHGNet: some minutes."""
+def test_all_pages_agree_with_the_commands(run_python: Callable[..., Any]) -> None:
+    """With CHGNet, which takes some minutes."""
     done = run_python(SCRIPT, "--check", capture_output=False, stdout=subprocess.PIPE)
     assert done.returncode == 0, f"{done.stdout}run python scripts/make_outputs.py"

@@ -1,4 +1,4 @@
-"""Pages made from the code leave nothing out, and what the pages show is true."""
+"""Pages generated from the code are complete, and their content is correct."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings(settings_page: Any) -> str:
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """Cells of the tables by their first one."""
+    """Cells of the tables, by the first cell of their row."""
     found = {}
     for line in page.splitlines():
         if line.startswith(("| `", "| <code>")):
@@ -56,14 +56,14 @@ def leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def test_every_group_and_every_option_is_there(settings: str) -> None:
+def test_every_group_and_option_is_listed(settings: str) -> None:
     folders = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"__pycache__"}
     assert folders == set(GROUPS)
     for path in CONFIGS.glob("*/*.yaml"):
         assert f"{path.parent.name}={path.stem}" in settings, path
 
 
-def test_every_key_of_every_config_is_there_with_its_meaning(settings: str) -> None:
+def test_every_key_of_every_config_is_explained(settings: str) -> None:
     shown = rows(settings)
     n_keys = 0
     for path in [CONFIGS / "config.yaml", *CONFIGS.glob("*/*.yaml")]:
@@ -83,7 +83,7 @@ def test_every_key_of_every_config_is_there_with_its_meaning(settings: str) -> N
     assert shown["samples"][0] == "that of model.samples, else null"
 
 
-def test_what_each_model_sets_is_there(settings: str) -> None:
+def test_settings_of_each_model_are_listed(settings: str) -> None:
     shown = rows(settings)
     for path in CONFIGS.glob("model/*.yaml"):
         if path.stem == "generic":
@@ -95,7 +95,7 @@ def test_what_each_model_sets_is_there(settings: str) -> None:
             assert (f"{key}: " in sets) == (key in content), (path.stem, key)
 
 
-def test_every_field_of_the_protocol_is_there_with_both_values(settings: str) -> None:
+def test_every_field_of_the_protocol_is_listed_with_both_values(settings: str) -> None:
     shown = rows(settings)
     for field in dataclasses.fields(Protocol):
         kind, paper, fast, meaning = shown[f"protocol.{field.name}"]
@@ -106,7 +106,7 @@ def test_every_field_of_the_protocol_is_there_with_both_values(settings: str) ->
         assert meaning
 
 
-def test_a_new_key_or_field_would_be_seen(settings_page: Any, tmp_path: Path) -> None:
+def test_new_key_or_field_is_detected(settings_page: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "# About it,\n# on two lines:\n#   set in\ndefaults:\n  - override /hull: none\n\n"
@@ -124,13 +124,13 @@ def test_a_new_key_or_field_would_be_seen(settings_page: Any, tmp_path: Path) ->
     ]
 
 
-def test_variables_of_the_environment_are_there(settings: str) -> None:
+def test_environment_variables_are_listed(settings: str) -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "novelty_metric").rglob("*.py"))
     named = set(re.findall(r"NOVELTY_METRIC_[A-Z_]+", code))
     assert named and named <= set(rows(settings))
 
 
-def test_options_of_the_plugin_are_there(settings: str) -> None:
+def test_options_of_the_plugin_are_listed(settings: str) -> None:
     code = (ROOT / "novelty_metric" / "testing" / "declarations.py").read_text()
     named = re.findall(r'add(?:option|ini)\(\s*"([-\w]+)"', code)
     assert len(named) > 12
@@ -173,7 +173,7 @@ def test_files_show_every_column() -> None:
         ("```\n[a](../README.md)\n```", "docs/x.md", "x.md", "```\n[a](../README.md)\n```"),
     ],
 )
-def test_links_between_files_become_links_between_pages(
+def test_links_between_files_are_converted(
     markdown: str, source: str, page: str, wanted: str
 ) -> None:
     pytest.importorskip("mkdocs")
@@ -187,7 +187,7 @@ def test_links_between_files_become_links_between_pages(
         for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
     ],
 )
-def test_a_link_leads_somewhere_without_the_site_too(page: str) -> None:
+def test_links_between_files_exist(page: str) -> None:
     text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text("utf-8"), flags=re.M | re.S)
     for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)", text):
         assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
@@ -199,7 +199,7 @@ def test_names_in_backticks_become_code() -> None:
 
 
 @pytest.mark.parametrize("text", ["a|b", "x_y *z*", "<script>", "[a](b)", "`a", "a & b"])
-def test_plain_text_stays_plain(text: str) -> None:
+def test_plain_text_is_unchanged(text: str) -> None:
     tables = import_module("tables")
     markdown = pytest.importorskip("markdown")
     cell = markdown.markdown(tables.table(["h"], [[tables.escaped(text)]]), extensions=["tables"])
@@ -208,9 +208,7 @@ def test_plain_text_stays_plain(text: str) -> None:
     assert html.unescape(inside[1]) == text
 
 
-def test_the_examples_of_the_python_page_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_examples_of_the_python_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```pycon\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)

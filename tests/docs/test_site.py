@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, and works from the disk."""
+"""The documentation as a website: it builds without warnings and works from local files."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def text_of(page: Path) -> str:
     return re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8"))
 
 
-def test_every_page_of_the_navigation_is_there(site: Path) -> None:
+def test_every_page_of_the_navigation_exists(site: Path) -> None:
     names = set(re.findall(r"(\w+)\.md\b", (ROOT / "mkdocs.yml").read_text()))
     assert len(names) > 15
     assert names <= {path.stem for path in site.glob("*.html")}
 
 
-def test_nothing_is_fetched(site: Path) -> None:
+def test_pages_make_no_external_requests(site: Path) -> None:
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?([^\s\">]+)", text)
@@ -63,7 +63,7 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     assert "novelty = unmatched / eligible" in text_of(site / "api.html")
 
 
-def test_the_gallery_shows_every_picture(site: Path) -> None:
+def test_gallery_shows_every_picture(site: Path) -> None:
     from novelty_metric.figures import FIGURES
 
     page = (site / "gallery.html").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def test_the_gallery_shows_every_picture(site: Path) -> None:
         assert spec.shows in text_of(site / "gallery.html")
 
 
-def test_the_sources_of_the_pages_are_not_published(site: Path) -> None:
+def test_sources_of_the_pages_are_not_published(site: Path) -> None:
     assert not list(site.rglob("*.py"))
 
 
@@ -84,11 +84,11 @@ def test_pages_in_a_browser(site: Path, open_page: Callable[..., Any], width: in
     assert page.locator(".md-search__input").count() == 1
     page = open_page(site / "api.html", width=width)
     assert page.locator('[id="novelty_metric.NoveltyReport"]').count() == 1
-    # Nothing is wider than the window but what scrolls in itself.
+    # Only elements with their own scroll bar are wider than the window.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_search_works_from_the_disk(site: Path, open_page: Callable[..., Any]) -> None:
+def test_search_works_from_local_files(site: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(site / "index.html")
     page.locator(".md-search__input").click()
     page.keyboard.type("accept_early")

@@ -1,4 +1,4 @@
-"""The loops of the page on training run as they stand there, and log every epoch."""
+"""The training loops of the page work unchanged and log every epoch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SMALL = (
     ("n_samples=64", "n_samples=2"),
     ("every_n_epochs=5", "every_n_epochs=1"),
 )
-"""What makes the page's settings those of a test."""
+"""Replacements that make the page's settings suitable for a test."""
 
 
 class Model(torch.nn.Module):  # type: ignore[misc]
-    """Copies rock salt."""
+    """A model that copies rock salt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def block(heading: str, containing: str) -> str:
-    """One block of Python under a heading, with small settings."""
+    """The Python block under a heading, with small settings."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"^```python\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
     (code,) = [one for one in blocks if containing in one]
@@ -48,7 +48,7 @@ def block(heading: str, containing: str) -> str:
     return code
 
 
-def test_the_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
     code = block("Other training loops, and Accelerate", "def show")
     exec(code, {"model": Model(), "epochs": 3, "train": lambda model: None})
     *lines, last = capsys.readouterr().out.splitlines()
@@ -58,8 +58,8 @@ def test_the_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(list(Path("run").glob("epoch_*/report.json"))) == 3
 
 
-def test_the_loop_of_accelerate() -> None:
-    """Two steps in each epoch, and each is logged."""
+def test_accelerate_loop() -> None:
+    """Two steps per epoch; each one is logged."""
     accelerate = pytest.importorskip("accelerate")
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

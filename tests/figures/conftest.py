@@ -1,4 +1,4 @@
-"""Runs as `score` leaves them, made in a moment."""
+"""Small run folders in the format of `score`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def salt(first: str, second: str) -> CrystalRecord:
 
 @pytest.fixture
 def make_report() -> Callable[..., NoveltyReport]:
-    """A report with so many crystals of each verdict: `make_report(unmatched=2, duplicate=3)`."""
+    """Make a report with given numbers per verdict: `make_report(unmatched=2, duplicate=3)`."""
 
     def made(*, prefix: str = "gen", n_left_out: int = 0, **counts: int) -> NoveltyReport:
         rows = []
@@ -88,7 +88,7 @@ def make_report() -> Callable[..., NoveltyReport]:
 
 @pytest.fixture
 def make_run(tmp_path: Path, make_report: Callable[..., NoveltyReport]) -> Callable[..., Path]:
-    """The folder of such a report."""
+    """Make the folder of such a report."""
 
     def made(name: str, **counts: int) -> Path:
         return make_report(prefix=name, **counts).save(tmp_path / "runs" / name)

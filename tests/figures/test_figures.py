@@ -1,4 +1,4 @@
-"""Every figure: of nothing, of one crystal, of all undecided, and of what it is told."""
+"""Every figure: without data, with one crystal, with only undecided ones, and with known values."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ REPORTS = {
 
 
 SLOW = ("undecided", "none eligible")
-"""Drawn with --slow: "empty" and "nothing known" lack as much."""
+"""Only with --slow: "empty" and "nothing known" cover the same missing data."""
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,11 @@ def reference() -> Reference:
     return Reference.from_structures([cube(a) for a in (3.5, 3.9, 4.0, 4.4)])
 
 
-# Matplotlib 3.9 calls what newer versions of pyparsing deprecate; that is not ours to mend.
+# Matplotlib 3.9 uses functions that newer versions of pyparsing deprecate.
 @pytest.mark.filterwarnings(
     "error",
     "ignore::DeprecationWarning:(matplotlib|pyparsing)",
-    # What other libraries left behind in this process may be collected during this test.
+    # Objects of other libraries in this process can be collected during this test.
     "ignore::pytest.PytestUnraisableExceptionWarning",
 )
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_every_figure_is_drawn(name: str, reference: Reference, thorough: bool) 
     for spec, figure in drawn.items():
         assert isinstance(figure, Figure), spec.name
         assert figure.get_figwidth() in (COLUMN, PAGE)
-        if thorough or name == "many":  # it draws what the SVG holds
+        if thorough or name == "many":  # draws the content of the SVG
             assert to_png(figure, dpi=60).startswith(b"\x89PNG")
         ElementTree.fromstring(to_svg(figure))
 
 
-def test_without_a_reference_the_report_alone_is_drawn() -> None:
+def test_figures_without_a_reference() -> None:
     drawn = [spec for spec, _ in draw_figures(REPORTS["many"])]
     assert drawn == [spec for spec in FIGURES if spec.needs == Needs.REPORT]
 
@@ -130,7 +130,7 @@ def test_names_are_unique_and_described() -> None:
 
 
 def bars_of(figure: Figure) -> dict[str, float]:
-    """Summed widths of the bars of each colour."""
+    """Total width of the bars of each colour."""
     found: dict[str, float] = {}
     for axes in figure.axes:
         for patch in axes.patches:
@@ -140,7 +140,7 @@ def bars_of(figure: Figure) -> dict[str, float]:
     return found
 
 
-def test_bars_are_the_shares() -> None:
+def test_bars_agree_with_the_shares() -> None:
     rows = [row("a", Verdict.UNMATCHED), row("b", Verdict.DUPLICATE), row("c", Verdict.DUPLICATE)]
     bars = bars_of(verdicts_by_crystal_system(report_of(rows)))
     assert bars[VERDICT_COLORS[Verdict.UNMATCHED]] == pytest.approx(1 / 3)
@@ -152,7 +152,7 @@ def test_kinds_show_their_counts() -> None:
     assert sorted(texts) == sorted(["2", "1", "1"] * 2)
 
 
-def test_the_flow_names_every_stream() -> None:
+def test_flow_diagram_labels_every_stream() -> None:
     rows = [
         row("a", Verdict.UNMATCHED),
         row("b", Verdict.DUPLICATE),
@@ -170,7 +170,7 @@ def test_the_flow_names_every_stream() -> None:
         assert wanted in texts
 
 
-def test_text_stays_text_and_bytes_stay_the_same() -> None:
+def test_text_is_kept_as_text_and_output_is_reproducible() -> None:
     figures = [verdict_flow(REPORTS["many"]) for _ in range(2)]
     svg = to_svg(figures[0])
     assert "generated" in svg and "<text" in svg
@@ -178,7 +178,7 @@ def test_text_stays_text_and_bytes_stay_the_same() -> None:
     assert to_png(figures[0]) == to_png(figures[1])
 
 
-def test_nothing_global_is_changed(reference: Reference) -> None:
+def test_global_settings_are_unchanged(reference: Reference) -> None:
     before = dict(mpl.rcParams)
     threads = [
         threading.Thread(target=lambda: [to_svg(f) for _, f in draw_figures(REPORTS["one"])])
@@ -191,7 +191,7 @@ def test_nothing_global_is_changed(reference: Reference) -> None:
     assert dict(mpl.rcParams) == before
 
 
-def test_the_list_loads_no_library(run_python: Callable[..., Any]) -> None:
+def test_list_of_figures_imports_no_library(run_python: Callable[..., Any]) -> None:
     code = (
         "import sys, novelty_metric.figures, novelty_metric.figures.breakdowns, "
         "novelty_metric.figures.fingerprints, novelty_metric.figures.substitutions, "
@@ -202,7 +202,7 @@ def test_the_list_loads_no_library(run_python: Callable[..., Any]) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_report_draws_its_figures_by_name() -> None:
+def test_report_draws_figures_by_name() -> None:
     report = REPORTS["one"]
     figure = report.figure("verdict_flow")
     assert isinstance(figure, Figure)
@@ -218,6 +218,6 @@ def test_a_report_draws_its_figures_by_name() -> None:
         ("prototype_overlap", "needs reference="),
     ],
 )
-def test_a_figure_that_cannot_be_drawn_is_refused(name: str, complaint: str) -> None:
+def test_invalid_figure_is_refused(name: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         REPORTS["one"].figure(name)

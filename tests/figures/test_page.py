@@ -1,4 +1,4 @@
-"""The base of all pages: what it escapes, that it sorts, that nothing is fetched."""
+"""The base of all pages: escaping, sorting, and no external requests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rendered(tmp_path: Path, **values: Any) -> Path:
     return path
 
 
-def test_text_is_data_whatever_it_says(tmp_path: Path, open_page: Callable[..., Any]) -> None:
+def test_text_is_escaped(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     nasty = "<img src=x onerror=\"document.title='run'\"></title><script>alert(1)</script>"
     page = open_page(rendered(tmp_path, name=nasty))
     assert page.title() == nasty
@@ -59,7 +59,7 @@ def test_undefined_values_are_errors() -> None:
         environment().from_string("{{ nothing }}").render()
 
 
-def test_a_table_sorts_by_mouse_and_keyboard(tmp_path: Path, open_page: Callable[..., Any]) -> None:
+def test_table_sorts_by_mouse_and_keyboard(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     rows = [("b", 9.0), ("a", 10.0), ("d", None), ("c", 0.5)]
     page = open_page(rendered(tmp_path, rows=rows))
 
@@ -68,7 +68,7 @@ def test_a_table_sorts_by_mouse_and_keyboard(tmp_path: Path, open_page: Callable
 
     assert order() == "badc"
     page.get_by_role("button", name="Yield").click()
-    # 10 is above 9, which text would not know; what has no value is last.
+    # 10 is above 9, unlike in text order; missing values are last.
     assert order() == "abcd"
     assert page.get_attribute("th:nth-child(2)", "aria-sort") == "descending"
     page.keyboard.press("Enter")
@@ -79,23 +79,23 @@ def test_a_table_sorts_by_mouse_and_keyboard(tmp_path: Path, open_page: Callable
     assert page.get_attribute("th:nth-child(2)", "aria-sort") is None
 
 
-def test_a_picture_is_inlined_and_shown(tmp_path: Path, open_page: Callable[..., Any]) -> None:
+def test_picture_is_inlined_and_shown(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(rendered(tmp_path))
     assert page.evaluate("document.getElementById('chart').naturalWidth") > 100
 
 
-def test_a_narrow_screen_never_scrolls_sideways(
+def test_narrow_screen_never_scrolls_horizontally(
     tmp_path: Path, open_page: Callable[..., Any]
 ) -> None:
     page = open_page(rendered(tmp_path, rows=[("long" * 60, 1.0)]), width=390)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_same_figure_gives_the_same_bytes() -> None:
+def test_figure_output_is_reproducible() -> None:
     assert chart() == chart()
 
 
-def test_pages_know_the_colours_of_the_verdicts() -> None:
+def test_pages_contain_the_colours_of_the_verdicts() -> None:
     page = environment().from_string(PAGE).render(name="", rows=[], chart="")
     for verdict, color in VERDICT_COLORS.items():
         assert f"--{verdict.value}: {color};" in page

@@ -1,4 +1,4 @@
-"""The picture of novelty ratios: a row per run, real crystals at 1, arrows beyond the axis."""
+"""The figure of novelty ratios: one row per run, real crystals at 1, arrows beyond the axis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 
 def report(unmatched: int, total: int = 50, *, real: int | None = 10) -> NoveltyReport:
-    """A report beside 100 real crystals, of which so many are unmatched; None: not calibrated."""
+    """A report with a calibration of 100 real crystals, some of them unmatched; None: no
+    calibration.
+    """
     crystals = tuple(
         LeftOutCrystal(i, "cubic", True, "unmatched" if i < (real or 0) else "substituted", 1.0)
         for i in range(100)
@@ -55,7 +57,7 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_a_row_per_run_and_real_crystals_at_one() -> None:
+def test_one_row_per_run_and_real_crystals_at_one() -> None:
     figure = novelty_ratios({"a": report(10), "perturbed": report(25)})
     assert dots(figure, "o") == [
         (pytest.approx(2), 0.0),
@@ -71,21 +73,21 @@ def test_a_row_per_run_and_real_crystals_at_one() -> None:
     assert own != of_null
 
 
-def test_what_lies_beyond_the_axis_is_an_arrow() -> None:
+def test_values_beyond_the_axis_are_arrows() -> None:
     figure = novelty_ratios({"copies": report(0), "new": report(10)})
     assert [y for _, y in dots(figure, "<")] == [0.0, 0.27]
     figure = novelty_ratios({"new": report(10, real=0)})
     assert [y for _, y in dots(figure, ">")] == [0.0, 0.27]
-    assert words(figure)[1] == "none unmatched"  # of the real crystals
+    assert words(figure)[1] == "none unmatched"  # for the real crystals
 
 
-def test_runs_without_a_ratio_say_why() -> None:
+def test_runs_without_a_ratio_show_the_reason() -> None:
     figure = novelty_ratios({"a": report(10), "b": report(10, real=None), "c": report(0, 0)})
     assert words(figure)[1:3] == ["not calibrated", "none eligible"]
     assert "not calibrated" in words(novelty_ratio(report(10, real=None)))[0]
 
 
-def test_runs_beside_other_real_crystals_share_no_row_of_them() -> None:
+def test_different_real_crystals_have_separate_rows() -> None:
     other = report(10, real=20)
     figure = novelty_ratios({"a": report(10), "b": other})
     assert [x for x, _ in dots(figure, "o")] == [pytest.approx(2), pytest.approx(1)]

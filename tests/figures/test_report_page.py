@@ -1,4 +1,4 @@
-"""The page of a run: what it says, that it holds all it shows, that it stays small."""
+"""The page of a run: its text, its self-contained figures, and its size."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def text_of(page: str) -> str:
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two kinds of picture are enough for most tests; all take seconds for each run."""
+    """Draw only two figures; all figures take seconds per run."""
     monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES[:2])
 
 
-def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
+def test_text_of_one_run(make_report: Callable[..., NoveltyReport]) -> None:
     report = make_report(duplicate=5, substituted=19, unmatched=10, n_left_out=16)
     text = text_of(report_page([Run(name="diffcsp", report=report)]))
     assert "Novelty of diffcsp Against mine, 27,136 crystals" in text
@@ -63,7 +63,7 @@ def test_one_run_in_words(make_report: Callable[..., NoveltyReport]) -> None:
         (0, "novelty ratioat least 7.9real crystals: 0.0 % of 100 unmatched"),
     ],
 )
-def test_a_calibrated_run_is_compared_with_real_crystals(
+def test_calibrated_run_is_compared_with_real_crystals(
     make_report: Callable[..., NoveltyReport], n_new: int, said: str
 ) -> None:
     crystals = tuple(
@@ -81,7 +81,7 @@ def test_a_calibrated_run_is_compared_with_real_crystals(
     assert 'alt="Novelty ratio' not in without
 
 
-def test_what_a_run_rediscovers(make_report: Callable[..., NoveltyReport]) -> None:
+def test_rediscovery_of_a_run(make_report: Callable[..., NoveltyReport]) -> None:
     made = make_report(duplicate=5, unmatched=1)
     found = Rediscovery("test.csv", 200, 0, 0, 0, (Rediscovered("mp-1", None, ("gen_1",)),), {})
     report = with_rediscovery(made, found)
@@ -92,7 +92,7 @@ def test_what_a_run_rediscovers(make_report: Callable[..., NoveltyReport]) -> No
     assert "rediscovered" not in text_of(report_page([Run(name="other", report=made)]))
 
 
-def test_a_run_that_relaxed_nothing_has_a_bound(
+def test_run_without_relaxation_has_a_bound(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
     made = make_report(duplicate=5, unmatched=1, undecided=4)
@@ -108,28 +108,28 @@ def test_a_run_that_relaxed_nothing_has_a_bound(
     assert "at most 50.0" in several
 
 
-def test_the_unmatched_furthest_from_a_parent_come_first(
+def test_unmatched_crystals_are_sorted_by_distance_from_parents(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
     page = report_page([Run(name="a", report=make_report(unmatched=4, duplicate=1))])
     listed = re.findall(r"<td>(gen-unmatched-\d)</td>", page)
-    # Numbers 1 and 3 have no parent at all; 2 has a larger cost than 0.
+    # Numbers 1 and 3 have no parent; 2 has a cost above 0.
     assert listed == [f"gen-unmatched-{number}" for number in (1, 3, 2, 0)]
 
 
-def test_every_picture_is_shown_or_listed_as_missing(
+def test_every_figure_is_shown_or_listed_as_missing(
     make_report: Callable[..., NoveltyReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("novelty_metric.figures.report_page.FIGURES", FIGURES)
     page = report_page([Run(name="a", report=make_report(unmatched=2, substituted=2))])
     text = text_of(page)
     for spec in FIGURES:
-        at_the_top = spec.name == "novelty_ratio"  # and only of a calibrated reference
+        at_the_top = spec.name == "novelty_ratio"  # and only with a calibrated reference
         assert at_the_top or (f'id="{spec.name}"' in page and spec.shows in text)
     needs_reference = sum(spec.needs is not Needs.REPORT for spec in FIGURES)
     assert needs_reference > 2
     assert text.count("Left out: needs the reference (mine)") == needs_reference
-    # That of the sub-kinds asks for an exhaustive run.
+    # The figure of kinds needs an exhaustive run.
     assert page.count("<figure") == len(FIGURES) - needs_reference - 2
 
 
@@ -153,7 +153,7 @@ def test_several_runs_are_compared(make_report: Callable[..., NoveltyReport]) ->
     assert "cubic" in text and "These runs do not measure the same thing" not in text
 
 
-def test_runs_of_other_settings_are_told_apart(make_report: Callable[..., NoveltyReport]) -> None:
+def test_warning_for_runs_with_other_settings(make_report: Callable[..., NoveltyReport]) -> None:
     one = make_report(unmatched=1, duplicate=1)
     other = dataclasses.replace(
         one, context=dataclasses.replace(one.context, crystals_hash="f" * 64)
@@ -163,7 +163,7 @@ def test_runs_of_other_settings_are_told_apart(make_report: Callable[..., Novelt
     assert "reference: mine (cccccccccccc) for a, mine (ffffffffffff) for b" in text
 
 
-def test_many_runs_are_each_compared_with_the_first(
+def test_many_runs_are_compared_with_the_first(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
     report = make_report(unmatched=1, duplicate=3)
@@ -175,7 +175,7 @@ def test_many_runs_are_each_compared_with_the_first(
 
 
 @pytest.mark.parametrize("counts", [{}, {"undecided": 4}, {"n_left_out": 3}])
-def test_a_run_without_an_answer_has_a_page(
+def test_run_without_results_has_a_page(
     make_report: Callable[..., NoveltyReport], counts: dict[str, int]
 ) -> None:
     report = make_report(**counts)
@@ -190,7 +190,7 @@ def test_a_run_without_an_answer_has_a_page(
     assert "nan" not in text_of(both).lower().replace("nanometre", "")
 
 
-def test_text_is_data_whatever_it_says(
+def test_text_of_a_run_is_escaped(
     make_report: Callable[..., NoveltyReport], tmp_path: Path, open_page: Callable[..., Any]
 ) -> None:
     report = make_report(unmatched=2, duplicate=1)
@@ -236,11 +236,11 @@ def test_in_a_browser(
     sizes = pictures.evaluate_all("all => all.map(one => one.complete && one.naturalWidth)")
     assert all(size > 50 for size in sizes)
     assert all(pictures.evaluate_all("all => all.map(one => one.alt.length > 5)"))
-    # The page itself never scrolls sideways.
+    # The page never scrolls horizontally.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for link in page.locator("nav.contents a").evaluate_all("all => all.map(a => a.hash)"):
         assert page.locator(link).count() == 1, link
-    # From the keyboard: the first stop leads past the contents, tables sort.
+    # With the keyboard: the first tab stop skips the contents, and tables can be sorted.
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     if n_runs > 1:
@@ -256,7 +256,7 @@ def test_in_a_browser(
 def crystals_page(
     make_run: Callable[..., Path], tmp_path: Path, open_page: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The page of a run with crystals of three verdicts, and some that were not scored."""
+    """The page of a run with crystals of three verdicts, and some without a verdict."""
 
     def opened(*, width: int = 1280, **counts: int) -> Any:
         given = counts or {"unmatched": 3, "substituted": 6, "duplicate": 4}
@@ -270,13 +270,13 @@ def crystals_page(
 
 
 def shown_cards(page: Any) -> list[str]:
-    """Ids of the cards that are shown, in order."""
+    """Ids of the visible cards, in order."""
     cards = page.locator(".card:not([hidden])")
     ids: list[str] = cards.evaluate_all("all => all.map(one => one.id)")
     return [name.removeprefix("crystal-a b/c#d%e-") for name in ids]
 
 
-def test_crystals_are_chosen_and_sorted(crystals_page: Callable[..., Any]) -> None:
+def test_crystals_are_filtered_and_sorted(crystals_page: Callable[..., Any]) -> None:
     page = crystals_page()
     form = page.locator("#filter")
     status = form.locator("output")
@@ -298,23 +298,23 @@ def test_crystals_are_chosen_and_sorted(crystals_page: Callable[..., Any]) -> No
         form.get_by_label("Contains").fill(elements)
         assert len(shown_cards(page)) == n_shown, elements
     form.get_by_label("Contains").fill("")
-    # Neither parent has this id, but for every second unmatched one.
+    # Only every second unmatched crystal has this id as its parent.
     form.get_by_label("Search").fill("MP-1 unmatched")
     assert shown_cards(page) == ["unmatched-0", "unmatched-2"]
-    page.keyboard.press("Enter")  # sends nothing
+    page.keyboard.press("Enter")  # does not submit a form
     form.get_by_label("Search").fill("")
     form.get_by_label("Sort by").select_option("cost, greatest first")
     assert shown_cards(page)[:2] == ["substituted-5", "substituted-4"]
     assert shown_cards(page)[-1] == "unmatched-1"  # has no cost
 
 
-def test_a_link_leads_to_a_crystal_and_back(crystals_page: Callable[..., Any]) -> None:
+def test_link_opens_a_crystal_and_returns(crystals_page: Callable[..., Any]) -> None:
     page = crystals_page()
     page.get_by_label("unmatched 3").uncheck()
     page.locator("#unmatched ~ .scroll a", has_text="unmatched-2").click()
     card = page.locator(".card:target")
-    card.wait_for()  # the filters follow the link a moment later
-    assert "unmatched-2" in (card.text_content() or "")  # not the text as shown: drawn later
+    card.wait_for()  # the filters follow a moment later
+    assert "unmatched-2" in (card.text_content() or "")  # not the visible text: it is drawn later
     assert page.get_by_label("unmatched 3").is_checked()
     page.wait_for_selector(".card:target.drawn")
     assert page.evaluate(
@@ -329,7 +329,7 @@ def test_a_link_leads_to_a_crystal_and_back(crystals_page: Callable[..., Any]) -
     assert page.locator(".card:target").count() == 1
 
 
-def test_crystals_are_drawn_when_seen_and_turn_together(
+def test_crystals_are_drawn_when_visible_and_rotate_together(
     crystals_page: Callable[..., Any],
 ) -> None:
     page = crystals_page(unmatched=1, substituted=60, width=390)
@@ -349,7 +349,7 @@ def test_crystals_are_drawn_when_seen_and_turn_together(
     assert after[0] != before[0] and after[1] != before[1]
     assert card.locator(".element").all_inner_texts() == ["Br", "K", "Cl", "Na"]
     assert all(canvases.evaluate_all("all => all.map(one => one.ariaLabel.length > 5)"))
-    # What has left the screen gives its memory back; on paper the first ones are drawn.
+    # Invisible crystals release their memory; in print the first ones are drawn.
     page.locator("#settings").scroll_into_view_if_needed()
     page.wait_for_selector(".card:nth-child(2):not(.drawn)")
     assert canvases.first.evaluate("one => one.width") == 0
@@ -357,7 +357,7 @@ def test_crystals_are_drawn_when_seen_and_turn_together(
     assert card.evaluate("one => one.matches('.drawn')")
 
 
-def test_pictures_are_written_for_papers(
+def test_figures_are_written_for_publications(
     make_report: Callable[..., NoveltyReport], tmp_path: Path
 ) -> None:
     from PIL import Image
@@ -376,7 +376,7 @@ def test_pictures_are_written_for_papers(
             assert round(picture.width / 300, 1) in (round(COLUMN, 1), round(PAGE, 1)), path
 
 
-def test_a_folder_that_cannot_be_written(
+def test_folder_that_cannot_be_written(
     make_report: Callable[..., NoveltyReport], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -384,7 +384,7 @@ def test_a_folder_that_cannot_be_written(
         save_picture(verdict_bars({"a": make_report(duplicate=1)}), tmp_path / "file" / "x", "a")
 
 
-def test_pictures_of_many_points_become_dots() -> None:
+def test_figures_of_many_points_are_rasterised() -> None:
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -398,7 +398,7 @@ def test_pictures_of_many_points_become_dots() -> None:
     assert len(source) < 4 * LARGEST_SVG
 
 
-def test_a_large_run_has_a_small_page(make_report: Callable[..., NoveltyReport]) -> None:
+def test_large_run_has_a_small_page(make_report: Callable[..., NoveltyReport]) -> None:
     report = make_report(duplicate=2000, substituted=4000, unmatched=4000)
     page = report_page([Run(name="a", report=report)])
     assert len(page) < 1_000_000
@@ -406,14 +406,14 @@ def test_a_large_run_has_a_small_page(make_report: Callable[..., NoveltyReport])
     assert f"{MOST_UNMATCHED} of 4000" in page
 
 
-def test_names_must_differ(make_report: Callable[..., NoveltyReport]) -> None:
+def test_names_must_be_distinct(make_report: Callable[..., NoveltyReport]) -> None:
     report = make_report(duplicate=1)
     for runs in ([], [Run(name="a", report=report)] * 2):
         with pytest.raises(ValueError, match="its own name"):
             report_page(runs)
 
 
-def test_damaged_crystals_are_one_line(make_run: Callable[..., Path]) -> None:
+def test_damaged_crystals_give_one_clear_error(make_run: Callable[..., Path]) -> None:
     folder = make_run("a", unmatched=1)
     report = NoveltyReport.load(folder)
     (folder / "structures.parquet").write_bytes(b"no table")
@@ -421,7 +421,7 @@ def test_damaged_crystals_are_one_line(make_run: Callable[..., Path]) -> None:
         report_page([Run(name="a", report=report, folder=folder)])
 
 
-def test_bars_hold_every_share_and_the_interval(make_report: Callable[..., NoveltyReport]) -> None:
+def test_bars_show_every_share_and_the_interval(make_report: Callable[..., NoveltyReport]) -> None:
     report = make_report(duplicate=5, substituted=3, unmatched=2)
     axes = verdict_bars({"a": report, "none": make_report()}).axes[0]
     widths = [patch.get_width() for patch in axes.patches]
@@ -446,14 +446,14 @@ def test_faces_complete_the_cell() -> None:
     assert len(with_faces(skewed)) == 4
 
 
-def test_p_values_are_corrected_as_holm_has_it() -> None:
+def test_p_values_are_corrected_by_holm() -> None:
     # By hand: 0.01·4; 0.02·3 = 0.06; 0.03·2 = 0.06; 0.5·1.
     assert adjusted([0.03, 0.5, 0.01, 0.02]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
     assert adjusted([0.9, 0.8]) == [1.0, 1.0]
     assert adjusted([]) == []
 
 
-def test_pairs_are_those_of_compare(make_report: Callable[..., NoveltyReport]) -> None:
+def test_pairs_agree_with_compare(make_report: Callable[..., NoveltyReport]) -> None:
     reports = {
         name: make_report(prefix=name, unmatched=n, duplicate=9)
         for name, n in (("a", 1), ("b", 5), ("c", 0))
@@ -470,11 +470,11 @@ def test_pairs_are_those_of_compare(make_report: Callable[..., NoveltyReport]) -
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (1e-9, "< 0.0001"), (0.026, "0.026")])
-def test_p_values_in_words(value: float | None, text: str) -> None:
+def test_p_values_as_text(value: float | None, text: str) -> None:
     assert p_text(value) == text
 
 
-def test_what_the_hull_is_made_of_stands_beside_the_unmatched(
+def test_decomposition_is_shown_for_unmatched_crystals(
     make_report: Callable[..., NoveltyReport],
 ) -> None:
     report = make_report(unmatched=2)

@@ -1,4 +1,4 @@
-"""Reports in Weights & Biases, in its real offline mode; what it wrote is read back."""
+"""Reports in Weights & Biases, in its real offline mode; its files are read back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def quiet_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     yield
     if wandb.run is not None:
         wandb.finish()
-    # W&B keeps the settings with which a process first used it.
+    # W&B keeps the settings of its first use in a process.
     wandb.teardown()
 
 
@@ -66,13 +66,13 @@ def tables(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's history, as W&B would upload them.
+    """The records of a run's history that W&B would upload.
 
-    The file is a log as LevelDB writes it: seven bytes of header, then blocks of 32 KiB.
+    The file has the format of a LevelDB log: a header of seven bytes, then blocks of 32 KiB.
     """
     from wandb.proto import wandb_internal_pb2
 
-    wandb.teardown()  # the file is complete once W&B's own process has ended
+    wandb.teardown()  # the file is complete after W&B's process has ended
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
     data, at, part, found = path.read_bytes(), 7, b"", []
     while at + 7 <= len(data):
@@ -83,7 +83,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
         _, size, kind = struct.unpack("<IHB", data[at : at + 7])
         part += data[at + 7 : at + 7 + size]
         at += 7 + size
-        if kind in (1, 4):  # whole, or the last part
+        if kind in (1, 4):  # a complete record, or its last part
             record = wandb_internal_pb2.Record.FromString(part)
             part = b""
             if record.WhichOneof("record_type") == "history":
@@ -100,7 +100,7 @@ def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
     return [row[name] for row in rows if name in row]
 
 
-def test_a_training_offline_leaves_everything_in_the_run(
+def test_offline_training_stores_everything_in_the_run(
     tmp_path: Path, metric: SubstitutionNovelty
 ) -> None:
     reports = WandbReports(project="p", mode="offline", n_pairs=2)
@@ -128,12 +128,12 @@ def test_a_training_offline_leaves_everything_in_the_run(
         if result.element_map is not None:
             assert json.loads(row["element_map"]) == result.element_map
     pictures = [row["picture"] for row in rows[:4] if row["picture"] is not None]
-    assert len(pictures) == 2  # no more than were asked for
+    assert len(pictures) == 2  # at most the requested number
     drawn = sorted(media(tmp_path).glob("images/**/*.png"))
-    assert len(drawn) == 4  # in each of the two epochs
+    assert len(drawn) == 4  # in both epochs
     for picture in drawn:
         with PIL.Image.open(picture) as image:
-            assert len(set(image.convert("L").tobytes())) > 20  # something is drawn
+            assert len(set(image.convert("L").tobytes())) > 20  # the figure is not empty
     shares = tables(tmp_path, "by_crystal_system/duplicate")[0]
     assert shares["columns"] == ["crystal system", "share"]
     assert shares["data"] == [["cubic", 0.5]]
@@ -148,9 +148,7 @@ def test_a_training_offline_leaves_everything_in_the_run(
     assert NoveltyReport.load(tmp_path / "own" / "epoch_00001") is not None
 
 
-def test_a_run_that_exists_is_joined_and_left_open(
-    tmp_path: Path, metric: SubstitutionNovelty
-) -> None:
+def test_existing_run_is_used_and_kept_open(tmp_path: Path, metric: SubstitutionNovelty) -> None:
     with wandb.init(project="p", mode="offline") as run:
         run.log({"loss": 1.0})
         reports = WandbReports(n_pairs=0)
@@ -159,14 +157,14 @@ def test_a_run_that_exists_is_joined_and_left_open(
         assert reports.run is run
         reports.close()
         assert wandb.run is run
-        run.log({"loss": 0.5})  # it still takes values
+        run.log({"loss": 0.5})  # it still accepts values
         assert run.summary["novelty/duplicate"] == 0.5
-        # It was not saved by anyone, so it was saved here first.
+        # The report had not been saved, so the logger saved it first.
         assert NoveltyReport.load(Path(run.dir, "novelty", "epoch_00003")) == report
 
 
 @pytest.mark.parametrize(("over", "name"), [("epoch", "epoch_00005"), ("step", "step_00000050")])
-def test_the_metrics_are_shown_over_the_epoch_or_the_step(
+def test_metrics_are_plotted_over_epoch_or_step(
     monkeypatch: pytest.MonkeyPatch, metric: SubstitutionNovelty, over: str, name: str
 ) -> None:
     with wandb.init(project="p", mode="offline") as run:
@@ -211,7 +209,7 @@ def test_disabled_wandb_has_no_effect(tmp_path: Path, metric: SubstitutionNovelt
     assert not list(tmp_path.glob("wandb/*run-*"))
 
 
-def test_pictures_of_odd_crystals() -> None:
+def test_pictures_of_unusual_crystals() -> None:
     alone = CrystalRecord.of(
         Structure(Lattice.from_parameters(3, 4, 5, 80, 95, 110), ["Fe"], [[0.1, 0.2, 0.3]])
     )
@@ -220,14 +218,14 @@ def test_pictures_of_odd_crystals() -> None:
         assert draw_pair(row).startswith(b"\x89PNG")
 
 
-def test_the_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
+def test_verdicts_are_shown_in_turn(metric: SubstitutionNovelty) -> None:
     report = metric([CRYSTALS[0], CRYSTALS[0], CRYSTALS[1], CRYSTALS[2]])
     assert to_be_shown(report, 9) == ["0", "2", "1"]
     assert to_be_shown(report, 2) == ["0", "2"] and to_be_shown(report, 0) == []
 
 
 @pytest.mark.parametrize("asynchronous", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_lightning_and_the_report_share_a_run(
+def test_lightning_and_the_report_use_one_run(
     tmp_path: Path, asynchronous: bool, lightning: Any
 ) -> None:
     import torch
@@ -243,7 +241,7 @@ def test_lightning_and_the_report_share_a_run(
         def training_step(self, batch: Any, _: int) -> Any:
             loss = self.body(batch).sum()
             self.log("loss", float(self.global_step), on_step=True)
-            run.log({"own": self.global_step})  # past Lightning, as many do
+            run.log({"own": self.global_step})  # directly to W&B, like many models
             return loss
 
         def configure_optimizers(self) -> Any:
@@ -270,12 +268,12 @@ def test_lightning_and_the_report_share_a_run(
         enable_checkpointing=False,
     )
     trainer.fit(Model(), DataLoader(torch.rand(4, 2)))
-    assert wandb.run is run  # who opened it finishes it
+    assert wandb.run is run  # its owner finishes it
     summary = dict(run.summary)
     assert summary["novelty/duplicate"] == 0.5 and "trainer/global_step" in summary
     assert run.config["novelty"]["reference"]["name"] == "aflow"
     wandb.finish()
-    # Of this run alone, not of all in the logger's folder; with its checkpoints.
+    # Only files of this run, not all in the logger's folder; with its checkpoints.
     assert callback.evaluations[0].folder == (
         tmp_path / str(logger.name) / run.id / "novelty" / "epoch_00000"
     )
@@ -289,7 +287,7 @@ def test_lightning_and_the_report_share_a_run(
         (1, 8),
         (2, 12),
     ]
-    # The table of an evaluation is where its numbers are.
+    # The table of an evaluation has the same step as its values.
     assert [row["novelty/epoch"] for row in rows if "novelty/crystals.path" in row] == [0, 1, 2]
 
 
@@ -297,7 +295,7 @@ def test_lightning_and_the_report_share_a_run(
 def test_no_value_of_the_user_is_lost(
     tmp_path: Path, metric: SubstitutionNovelty, steps: str
 ) -> None:
-    """Before, between and after the evaluations; there are more of these than records."""
+    """Values before, between and after evaluations; the user logs more values than the logger."""
     wrote: list[tuple[str, float]] = []
 
     def log(name: str, value: float, step: int) -> None:
@@ -318,7 +316,7 @@ def test_no_value_of_the_user_is_lost(
                 monitor.step(epoch, step=10 * epoch)
                 if steps == "given twice":
                     log("after the evaluation", epoch, 10 * epoch)
-            # As an asynchronous run that ends: two more, and nothing in between.
+            # Like the end of an asynchronous run: two more evaluations in immediate succession.
             for epoch in (3, 4):
                 monitor.step(epoch, step=10 * epoch)
         log("at the end", 1, 20)
@@ -327,18 +325,18 @@ def test_no_value_of_the_user_is_lost(
     for name, value in wrote:
         assert value in column(rows, name), (name, value)
     assert len(wrote) == sum(name in row for row in rows for name in dict(wrote))
-    assert all(len(row) > 2 for row in rows)  # none is empty
+    assert all(len(row) > 2 for row in rows)  # no record is empty
     assert column(rows, "novelty/epoch") == [0, 1, 2, 3, 4]
     assert column(rows, "novelty/step") == [0, 10, 20, 30, 40]
     assert column(rows, "novelty/duplicate") == [0.5] * 5
     assert len(column(rows, "novelty/crystals.path")) == 5
     if steps != "own":
-        # The steps are those that the user gave, up to what was left for the end.
+        # The steps are those of the user, except the evaluations at the end.
         assert column([row for row in rows if "loss" in row], "_step") == [0, 10, 20]
         assert column([row for row in rows if "test" in row], "_step") == [21]
 
 
-def test_two_trainings_may_share_a_run(tmp_path: Path, metric: SubstitutionNovelty) -> None:
+def test_two_trainings_can_use_one_run(tmp_path: Path, metric: SubstitutionNovelty) -> None:
     report = metric(CRYSTALS[:1])
     with wandb.init(project="p", mode="offline") as run:
         for epoch in (0, 1):
@@ -351,14 +349,14 @@ def test_two_trainings_may_share_a_run(tmp_path: Path, metric: SubstitutionNovel
     assert column(rows, "novelty/epoch") == column(rows, "other/epoch") == [0, 1]
 
 
-def test_crystal_systems_are_curves_too(tmp_path: Path, metric: SubstitutionNovelty) -> None:
+def test_crystal_systems_have_curves(tmp_path: Path, metric: SubstitutionNovelty) -> None:
     reports = WandbReports(project="p", mode="offline", n_pairs=0)
     for epoch in (0, 1):
         reports.log_report(metric(CRYSTALS[:2]), epoch=epoch, folder=None, prefix="mine")
     reports.close()
     rows = history(tmp_path)
     assert column(rows, "mine/epoch") == [0, 1]
-    assert column(rows, "mine/by_crystal_system/cubic") == [0.0, 0.0]  # of one, none is novel
+    assert column(rows, "mine/by_crystal_system/cubic") == [0.0, 0.0]  # one crystal, not novel
     assert column(rows, "mine/n_by_crystal_system/cubic") == [2, 2]
     assert not any(name.startswith("novelty/") for row in rows for name in row)
 
@@ -367,7 +365,7 @@ def test_crystal_systems_are_curves_too(tmp_path: Path, metric: SubstitutionNove
     ("there", "key"),
     [({"mine": 1}, "novelty"), ({"reference": "mine"}, "novelty_metric"), (3, "novelty_metric")],
 )
-def test_the_config_of_the_user_stays(metric: SubstitutionNovelty, there: Any, key: str) -> None:
+def test_config_of_the_user_is_kept(metric: SubstitutionNovelty, there: Any, key: str) -> None:
     report = metric(CRYSTALS[:1])
     with wandb.init(project="p", mode="offline", config={"novelty": there}) as run:
         for epoch in (0, 1):
@@ -380,7 +378,7 @@ def test_the_config_of_the_user_stays(metric: SubstitutionNovelty, there: Any, k
         assert config["novelty"] == there
 
 
-def test_a_run_that_cannot_be_opened_is_tried_once(
+def test_run_that_cannot_be_opened_is_tried_once(
     metric: SubstitutionNovelty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[dict[str, Any]] = []
@@ -403,7 +401,7 @@ def test_a_run_that_cannot_be_opened_is_tried_once(
 
 
 @pytest.mark.slow
-def test_beside_the_tracker_of_accelerate(tmp_path: Path) -> None:
+def test_together_with_the_tracker_of_accelerate(tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(log_with="wandb", cpu=True)
     accelerator.init_trackers("p", init_kwargs={"wandb": {"mode": "offline"}})

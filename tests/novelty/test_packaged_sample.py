@@ -22,7 +22,7 @@ EXPECTED = {
     "refused-rocksalt-MgCl": None,
     "strained-CsCl-type-BeO": None,
 }
-"""Small crystals of the sample with their right verdict; None: not eligible."""
+"""Small crystals of the sample with their correct verdict; None: not eligible."""
 
 
 @pytest.mark.usefixtures("chgnet")

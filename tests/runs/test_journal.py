@@ -1,4 +1,4 @@
-"""The journal of a run: nothing is lost, nobody is let in twice, and a failure is one line."""
+"""The journal of a run: no lost rows, one process at a time, and clear errors."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ ROWS = st.builds(
 
 
 @given(ROWS)
-def test_a_row_comes_back_as_it_was(row: CrystalResult) -> None:
+def test_row_is_read_back_unchanged(row: CrystalResult) -> None:
     row = plain_row(row)
     back = row_from_json(row_to_json(row))
     assert back == row and back.structures == row.structures
@@ -126,7 +126,7 @@ while True:
 """
 
 
-def test_a_journal_survives_its_process_at_any_moment(
+def test_journal_survives_a_killed_process(
     tmp_path: Path, start_python: Callable[..., Any], thorough: bool
 ) -> None:
     chance = random.Random(3)
@@ -143,14 +143,14 @@ def test_a_journal_survives_its_process_at_any_moment(
         assert writer.wait() == -signal.SIGKILL
         journal = Journal(tmp_path, {})
         found = list(journal.rows())
-        assert len(found) == len(journal) > kept  # what was a second old is there
+        assert len(found) == len(journal) > kept  # rows older than a second are there
         assert len(found) >= written
         assert found == [row(number) for number in range(len(found))]
         kept = len(found)
         journal.close()
 
 
-def test_other_settings_are_refused_unless_they_may_overwrite(tmp_path: Path) -> None:
+def test_other_settings_are_refused_without_overwrite(tmp_path: Path) -> None:
     journal = Journal(tmp_path, {"protocol.k": 3, "limit": None})
     journal.add(0, row(0))
     journal.close()
@@ -165,7 +165,7 @@ def test_other_settings_are_refused_unless_they_may_overwrite(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_time_adds_up_over_processes(tmp_path: Path) -> None:
+def test_times_of_processes_are_added(tmp_path: Path) -> None:
     for _ in range(2):
         journal = Journal(tmp_path, {})
         journal.add_seconds({"search": 1.5})
@@ -175,7 +175,7 @@ def test_time_adds_up_over_processes(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+def test_full_disk_is_one_clear_error_and_loses_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path, {})
     for number in range(20):
         journal.add(number, row(number))
@@ -186,20 +186,20 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         for number in range(20, 2000):
             journal.add(number, row(number))
             journal.flush()
-    journal.close()  # says nothing more
+    journal.close()  # no second message
     journal = Journal(tmp_path, {})
     assert len(journal) >= 20
     journal.close()
 
 
-def test_a_file_that_is_no_journal_is_one_line(tmp_path: Path) -> None:
+def test_invalid_journal_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_text("no database " * 100)
     with pytest.raises(InputError, match=r"can't be used \(file is not a database\)"):
         Journal(tmp_path, {})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="can't be used"):
         Journal(tmp_path, {})
@@ -219,7 +219,7 @@ def test_rows_by_formula_omit_single_crystals(tmp_path: Path) -> None:
     assert sqlite3.connect(journal.path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_journal_that_its_process_has_just_removed_is_at_work(
+def test_journal_removed_by_its_process_counts_as_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(address: str, **options: object) -> sqlite3.Connection:

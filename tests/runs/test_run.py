@@ -1,4 +1,4 @@
-"""Runs in parts: here, in other processes, by Dask; killed, and gone on with."""
+"""Runs in chunks: in this process, in other processes, with Dask; killed and resumed."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def metric(**options: Any) -> SubstitutionNovelty:
 
 def packaged() -> list[Sample]:
     found = list(read_samples(packaged_samples_path()))[::2]
-    # Copies and what is not a crystal, in other parts than the first ones.
+    # Copies and invalid crystals, in other chunks than the first ones.
     again = [Sample(f"again-{sample.id}", sample.structure) for sample in found[:12]]
     return [*found, *again, Sample("broken", None, "cut short")]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of all crystals at once, in memory."""
+    """The report of all crystals in one pass, in memory."""
     folder = tmp_path_factory.mktemp("whole")
     with metric() as own:
         own.update_samples(packaged())
@@ -85,14 +85,14 @@ def assert_same(found: Path, expected: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [1, 7, 1000])
-def test_parts_give_what_all_at_once_gives(part: int, whole: Path, tmp_path: Path) -> None:
+def test_chunks_agree_with_one_pass(part: int, whole: Path, tmp_path: Path) -> None:
     folder = scored(tmp_path, packaged(), part=part)
     assert_same(folder, whole)
     assert NoveltyReport.load(folder).quality == NoveltyReport.load(whole).quality
     assert not list(folder.glob("journal*")) and not (folder / "parts").exists()
 
 
-def test_the_report_of_a_run_counts_what_its_files_hold(tmp_path: Path) -> None:
+def test_report_agrees_with_its_files(tmp_path: Path) -> None:
     with metric() as own:
         run = Run(own, tmp_path, {}, part=9)
         run.score(packaged())
@@ -143,7 +143,7 @@ def test_too_much_to_compare_is_undecided_and_counts_as_equal(
     assert [row.duplicate_group for row in found.results] == groups
 
 
-def test_a_run_continues_after_an_interruption(whole: Path, tmp_path: Path) -> None:
+def test_run_continues_after_an_interruption(whole: Path, tmp_path: Path) -> None:
     def broken() -> Iterator[Sample]:
         yield from packaged()[:20]
         raise Stops
@@ -164,13 +164,13 @@ def test_a_run_continues_after_an_interruption(whole: Path, tmp_path: Path) -> N
 
         own.pipeline.score_each = counted  # type: ignore[method-assign]
         run = Run(own, tmp_path, {}, part=4, progress=lambda what, done, total: told.append(done))
-        assert len(run.journal) == 0  # nothing is scored before the first thousand were looked at
+        assert len(run.journal) == 0  # scoring starts after the first thousand samples are read
         run.score(packaged()[:20])
         assert len(run.journal) == 20 == len(again)
         run.score(packaged())
         assert len(again) == len(packaged()) == told[-1]
         report = run.report()
-        # Compiling the search and comparing the samples take time too.
+        # Compilation of the search and comparison of samples take time too.
         assert {"open", "prepare search", "group equal samples"} <= report.context.seconds.keys()
         save_report(report, tmp_path, run.rows())
         run.finish()
@@ -178,7 +178,7 @@ def test_a_run_continues_after_an_interruption(whole: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
+def test_processes_give_equal_results(whole: Path, tmp_path: Path) -> None:
     def make() -> Any:
         return pools.processes(2)
 
@@ -188,13 +188,11 @@ def test_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "always", [pytest.param(False, marks=[pytest.mark.slow, pytest.mark.processes]), True]
 )
-def test_a_worker_that_dies_loses_no_other_result(
-    always: bool, whole: Path, tmp_path: Path
-) -> None:
+def test_dead_worker_loses_no_other_result(always: bool, whole: Path, tmp_path: Path) -> None:
     @contextmanager
     def make() -> Iterator[pools.Pool]:
         with ProcessPoolExecutor(
-            1 if always else 2,  # each death costs a start of all
+            1 if always else 2,  # each death restarts all workers
             mp_context=multiprocessing.get_context("spawn"),
             initializer=deadly,
             initargs=(str(tmp_path / "killed"), always),
@@ -213,7 +211,7 @@ def test_a_worker_that_dies_loses_no_other_result(
 
 
 def deadly(flag: str, always: bool) -> None:
-    """Have this process die of one crystal, once or whenever it meets it."""
+    """Make this process die at one crystal, once or every time."""
     from novelty_metric.scoring.case import Case
 
     plain, victim = Case.check, packaged()[5].id
@@ -247,7 +245,7 @@ def test_one_relaxes_while_others_search(tmp_path: Path) -> None:
         assert [tried.relaxed for tried in row.parents] == [t.relaxed for t in other.parents]
 
 
-def test_what_a_worker_says_of_its_input_ends_the_run(tmp_path: Path) -> None:
+def test_input_error_of_a_worker_ends_the_run(tmp_path: Path) -> None:
     moved = tmp_path / "reference.arrow"
     from novelty_metric.reference.named import reference_path
 
@@ -261,7 +259,7 @@ def test_what_a_worker_says_of_its_input_ends_the_run(tmp_path: Path) -> None:
         run.close()
 
 
-def test_lines_that_were_cut_short_are_left_out(tmp_path: Path) -> None:
+def test_truncated_lines_are_ignored(tmp_path: Path) -> None:
     log = ChunkLog(tmp_path / "a.jsonl")
     log.add(3, CrystalResult(id="a"))
     with log.path.open("ab") as stream:
@@ -281,7 +279,7 @@ def dask() -> None:
     pytest.importorskip("distributed")
 
 
-def test_dask_gives_the_same(dask: None, whole: Path, tmp_path: Path) -> None:
+def test_dask_gives_equal_results(dask: None, whole: Path, tmp_path: Path) -> None:
     def make() -> Any:
         return pools.dask(workers=1)
 
@@ -289,9 +287,7 @@ def test_dask_gives_the_same(dask: None, whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_of_dask_that_is_killed_changes_nothing(
-    dask: None, whole: Path, tmp_path: Path
-) -> None:
+def test_killed_dask_worker_changes_nothing(dask: None, whole: Path, tmp_path: Path) -> None:
     killed: list[int] = []
 
     @contextmanager
@@ -320,7 +316,7 @@ def test_a_worker_of_dask_that_is_killed_changes_nothing(
     assert_same(folder, whole)
 
 
-def test_a_cluster_that_can_not_be_made_is_one_line(
+def test_invalid_cluster_is_one_clear_error(
     dask: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["executor=dask_local", "executor.address=nowhere://1:2", "relaxer=none", "limit=2"]
@@ -329,7 +325,7 @@ def test_a_cluster_that_can_not_be_made_is_one_line(
     assert err.startswith("novelty-metric: error: executor") and err.count("\n") == 1
 
 
-# The command, killed
+# A killed command
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -337,7 +333,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(start_python: Callable[..., Any]) -> Start:
-    """Start the command `score` into a folder."""
+    """Start the command `score` with an output folder."""
 
     def start_score(folder: Path, *words: str, **options: Any) -> Any:
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -353,9 +349,9 @@ def wait_for_journal(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 def killed(start: Start, folder: Path, words: tuple[str, ...], delays: list[float]) -> int:
-    """Run a command to its end, killed before so long (s) after its journal was opened.
+    """Run a command to its end; kill it after each delay (s) from the opening of its journal.
 
-    Gives how often it was killed before it was done.
+    Returns the number of kills before its end.
     """
     n_killed = 0
     for delay in delays:
@@ -369,7 +365,7 @@ def killed(start: Start, folder: Path, words: tuple[str, ...], delays: list[floa
     return n_killed
 
 
-def test_a_command_that_is_killed_goes_on(start: Start, tmp_path: Path) -> None:
+def test_killed_command_is_resumed(start: Start, tmp_path: Path) -> None:
     words = ("relaxer=none", "hull=none", "part=4", "scope=all")
     assert main(["score", f"out={tmp_path / 'whole'}", *words]) == 0
     assert killed(start, tmp_path / "killed", words, [0.3])
@@ -378,7 +374,7 @@ def test_a_command_that_is_killed_goes_on(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
-def test_a_command_that_relaxes_is_killed_twenty_times(start: Start, tmp_path: Path) -> None:
+def test_relaxing_command_survives_twenty_kills(start: Start, tmp_path: Path) -> None:
     words = ("cache=false", "part=8", "workers=1")
     assert start(tmp_path / "whole", *words).wait() == 0
     chance = random.Random(2)
@@ -391,13 +387,13 @@ def test_a_command_that_relaxes_is_killed_twenty_times(start: Start, tmp_path: P
         assert row.energy_per_atom == pytest.approx(other.energy_per_atom, abs=1e-3)
 
 
-def test_two_commands_on_one_folder(start: Start, tmp_path: Path) -> None:
+def test_two_commands_with_one_folder(start: Start, tmp_path: Path) -> None:
     words = ("relaxer=none", "hull=none", "part=1", "scope=all", "progress=false")
     first = start(tmp_path / "out", *words)
     wait_for_journal(tmp_path / "out", first)
     second = start(tmp_path / "out", *words, stderr=subprocess.PIPE)
     error = second.communicate()[1]
-    # It was refused, or the first was done with before it came.
+    # The second was refused, or the first had finished before.
     assert second.returncode in (0, 2)
     if second.returncode == 2:
         assert "another process works in" in error
@@ -406,7 +402,7 @@ def test_two_commands_on_one_folder(start: Start, tmp_path: Path) -> None:
     assert len(NoveltyReport.load(tmp_path / "out").results) == 41
 
 
-# The same twice
+# Two equal runs
 
 
 @pytest.mark.slow
@@ -420,10 +416,10 @@ def test_two_runs_agree_to_the_last_digit(
     assert NoveltyReport.load(tmp_path / "out").context.machine["device"] in ("cpu", "cuda", "mps")
 
 
-def test_runs_that_differ_are_told(
+def test_different_runs_are_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Only here: the second run is in a process of its own.
+    # Only in this process: the second run has a separate process.
     plain = Pipeline.row
 
     def changed(self: Pipeline, case: Case, **groups: Any) -> CrystalResult:
@@ -437,8 +433,8 @@ def test_runs_that_differ_are_told(
     assert main([*words, "-m"]) == 2
 
 
-def test_what_a_worker_left_of_a_smaller_draw_is_taken_by_its_ids(tmp_path: Path) -> None:
-    """Positions are of a draw: in a larger one they are those of other samples."""
+def test_results_of_a_smaller_subset_are_reused_by_id(tmp_path: Path) -> None:
+    """Positions refer to a random subset; in a larger subset they mean other samples."""
     samples = packaged()[:12]
     (tmp_path / "run").mkdir()
     with metric() as own:
@@ -457,7 +453,7 @@ def test_what_a_worker_left_of_a_smaller_draw_is_taken_by_its_ids(tmp_path: Path
         found = {row.id: row for row in again.rows()}
         again.finish()
     assert list(found) == [sample.id for sample in samples]
-    # Not scored again: their times are those of before.
+    # Not scored again: the times are the old ones.
     assert found[left.id].seconds == left.seconds
     assert journal == [sample.id for sample in samples[4:6]]
     assert not (tmp_path / "run" / "parts").exists()

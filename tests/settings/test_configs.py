@@ -1,4 +1,4 @@
-"""The packaged configs: each one composes, is valid, and is installed where it should be."""
+"""The packaged configs: each one can be composed, is valid, and is installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BESIDE = {
     ("hull", "entries"): ("hull.file=mine.json",),
     ("hull", "file"): ("hull.file=mine.parquet",),
 }
-"""What a config needs beside it."""
+"""Settings that a config requires."""
 
 
 def beside(group: str, name: str) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def test_every_config_makes_valid_settings(group: str, name: str) -> None:
         assert made.executor is None
     elif group not in ("logger", "recipe"):
         value = getattr(made, group)
-        # A config of a class of its own, or a name that the metric knows.
+        # A config names a class, or a name that the metric knows.
         assert value == name or get_object(value["_target_"])
 
 
@@ -62,18 +62,18 @@ def test_config_of_a_reference_file() -> None:
     assert settings("reference=file", "reference.path=x.arrow").reference == "x.arrow"
 
 
-def test_every_group_is_a_folder_and_every_folder_a_group() -> None:
+def test_groups_and_folders_agree() -> None:
     folders = {path.name for path in config_folder().iterdir() if path.is_dir()}
     assert folders - {"__pycache__"} == set(GROUPS)
 
 
-def test_help_names_every_choice() -> None:
+def test_help_lists_every_choice() -> None:
     text = help_text(VERB)
     for group, name in EVERY_CONFIG:
         assert name in text, (group, name)
 
 
-def test_metric_takes_what_the_configs_name() -> None:
+def test_metric_accepts_the_names_of_the_configs() -> None:
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.reference.named import NAMED
     from novelty_metric.scoring.resources import HULLS
@@ -92,14 +92,14 @@ def test_metric_takes_what_the_configs_name() -> None:
     assert set(choices("reference")) <= set(NAMED)
 
 
-def test_defaults_are_those_of_the_class() -> None:
+def test_defaults_agree_with_the_class() -> None:
     import inspect
 
     from novelty_metric.metric import SubstitutionNovelty
 
     made = settings()
     for name, parameter in inspect.signature(SubstitutionNovelty).parameters.items():
-        # A command may use every core; a library that is imported asks first.
+        # A command can use all cores; a library needs permission.
         if name in ("progress", "workers"):
             continue
         ours = made.protocol.name if name == "protocol" else getattr(made, name)
@@ -123,13 +123,13 @@ def test_every_config_is_covered_by_the_package_data() -> None:
     assert installed == set((ROOT / "configs").rglob("*.yaml"))
 
 
-def test_the_table_of_models_is_made_from_the_configs(run_python: Callable[..., Any]) -> None:
+def test_table_of_models_is_up_to_date(run_python: Callable[..., Any]) -> None:
     script = ROOT / "scripts" / "make_models_table.py"
     done = run_python(script, "--check")
     assert done.returncode == 0, f"{done.stderr}run python scripts/make_models_table.py"
 
 
-def test_the_recipe_of_the_paper() -> None:
+def test_commands_that_reproduce_the_paper() -> None:
     made = settings("recipe=reproduce_paper", "relaxer=chgnet", "model=flowmm_relaxed")
     assert made.protocol == Protocol.named("paper")
     assert (made.reference, made.scope) == ("mp_20", "eligible")

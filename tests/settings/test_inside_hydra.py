@@ -1,4 +1,4 @@
-"""The command inside an application that Hydra runs: both keep their own."""
+"""The command inside an application that Hydra runs: both keep their settings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if __name__ == "__main__":
 FAST = ["relaxer=none", "hull=none", "limit=2", "progress=false"]
 
 
-def test_every_way_to_call_it(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+def test_all_ways_to_call_the_command(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "own.yaml").write_text("seen: 0\n")
     words = [

@@ -1,4 +1,4 @@
-"""Linear algebra of small matrices stays on one thread."""
+"""Linear algebra of small matrices uses one thread."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def blas_threads() -> set[int]:
     return found
 
 
-def test_one_blas_thread_and_as_many_as_before_at_the_end() -> None:
-    assert scipy.linalg.expm(np.zeros((2, 2))).trace() == 2  # SciPy has a BLAS of its own
+def test_one_blas_thread_inside_and_the_previous_number_after() -> None:
+    assert scipy.linalg.expm(np.zeros((2, 2))).trace() == 2  # SciPy has its own BLAS
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
         with one_blas_thread():

@@ -1,4 +1,4 @@
-"""A script without the guard that starting processes needs is told so, at once and in one line."""
+"""A script without the guard for starting processes gets one clear error immediately."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ def run(tmp_path: Path, run_python: Callable[..., Any]) -> Callable[[str], Any]:
     "where",
     [pytest.param(w, marks=pytest.mark.slow) if w in SLOW else w for w in SCRIPTS],
 )
-def test_without_its_guard(where: str, run: Callable[[str], Any]) -> None:
+def test_script_without_guard(where: str, run: Callable[[str], Any]) -> None:
     if where == "dask":
         pytest.importorskip("distributed")
     done = run(SCRIPTS[where])
     said = done.stdout + done.stderr
     lines = [line for line in said.splitlines() if GUARD in line]
-    epochs = 2 if where == "asynchronous" else 1  # which goes on training
+    epochs = 2 if where == "asynchronous" else 1  # the training continues
     assert len(lines) == epochs
     assert "lacks the guard" in lines[0]
-    assert "bootstrapping" not in said  # of the processes nothing is heard
+    assert "bootstrapping" not in said  # without output of the processes
     if where != "asynchronous":
         assert done.returncode != 0
 
 
-def test_with_its_guard(run: Callable[[str], Any]) -> None:
+def test_script_with_guard(run: Callable[[str], Any]) -> None:
     lines = SCRIPTS["executor"].replace("workers=2", "workers=1").splitlines()
     guarded = "\n".join([GUARD, *(f"    {line}" for line in lines)])
     done = run(guarded)
@@ -88,16 +88,16 @@ def test_with_its_guard(run: Callable[[str], Any]) -> None:
     assert "novelty" in done.stdout
 
 
-def test_exit_status_that_comes_after_the_sentinel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_status_after_the_sentinel(monkeypatch: pytest.MonkeyPatch) -> None:
     class Ending(SpawnProcess):
-        """A process whose pipes are closed; its status can be read a moment later."""
+        """A process whose pipes are closed; its exit status is available a moment later."""
 
         ident = 1
         sentinel = property(lambda self: pipe)
         exitcode = property(lambda self: statuses.pop())
 
     pipe, other = os.pipe()
-    os.close(other)  # so that the sentinel is ready
+    os.close(other)  # makes the sentinel ready
     statuses = [76, 76, None, None]
     context = OwnContext()
     monkeypatch.setattr(context, "_started", [Ending()])

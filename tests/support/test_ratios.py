@@ -23,8 +23,8 @@ from novelty_metric.support.ratios import (
 counts = st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
-def test_koopmans_own_example() -> None:
-    """Koopman, Biometrics 40, 513 (1984): 36 of 40 beside 16 of 80."""
+def test_koopmans_example() -> None:
+    """Koopman, Biometrics 40, 513 (1984): 36 of 40 against 16 of 80."""
     ratio = koopman((36, 40), (16, 80))
     assert ratio is not None
     assert ratio.value == pytest.approx(4.5)
@@ -32,7 +32,7 @@ def test_koopmans_own_example() -> None:
 
 
 @given(counts, counts)
-def test_a_limit_of_koopmans_interval_is_where_the_score_test_turns(
+def test_limits_of_koopmans_interval_agree_with_the_score_test(
     first: tuple[int, int], second: tuple[int, int]
 ) -> None:
     ratio = koopman(first, second)
@@ -46,7 +46,7 @@ def test_a_limit_of_koopmans_interval_is_where_the_score_test_turns(
 
 
 def score(ratio: float, first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Koopman's statistic, with the most likely shares from a search in place of the formula."""
+    """Koopman's statistic, with maximum-likelihood shares from a search instead of the formula."""
     (x1, n1), (x2, n2) = first, second
     top = min(1.0, 1 / ratio)
     p2 = np.linspace(0, top, 20_001)[1:-1]
@@ -66,7 +66,7 @@ def test_ratios_as_text() -> None:
     assert Ratio(math.inf, 3.3, math.inf).text == "at least 3.3"
 
 
-def test_no_hits_and_no_crystals() -> None:
+def test_ratio_without_hits_and_without_crystals() -> None:
     assert koopman((0, 0), (3, 9)) is None
     nothing = koopman((0, 10), (0, 20))
     assert nothing is not None
@@ -97,7 +97,7 @@ def test_coverage_of_the_ratio(n: int, share: float) -> None:
 
 @pytest.mark.parametrize(("n", "share"), [(30, 0.06), (300, 0.2), (3000, 0.01)])
 def test_coverage_of_observed_over_expected(n: int, share: float) -> None:
-    """For a model of cubic crystals mostly, of which hardly any real one is unmatched."""
+    """For a model of mostly cubic crystals; hardly any real cubic crystal is unmatched."""
     rng = np.random.default_rng(3)
     base_shares = np.array([0.11, 0.1, 0.07, 0.005, 0.002])
     base_systems = np.array([0.06, 0.13, 0.36, 0.2, 0.25])
@@ -110,12 +110,12 @@ def test_coverage_of_observed_over_expected(n: int, share: float) -> None:
         counts = zip(observed, totals, base_hits, base_totals, strict=True)
         strata = [Stratum(*map(int, stratum)) for stratum in counts]
         truth = share / float(totals @ base_shares / n)
-        hits += score_of_ratio(truth, strata) <= 1.96**2  # then the interval holds it
+        hits += score_of_ratio(truth, strata) <= 1.96**2  # then the interval contains it
     assert 0.93 <= hits / draws <= 0.975
 
 
-def test_the_limits_of_observed_over_expected_are_where_the_likeliest_shares_are_refused() -> None:
-    """With the shares by a general optimiser in place of the multiplier."""
+def test_limits_of_observed_over_expected_agree_with_the_score_test() -> None:
+    """Shares come from a general optimiser instead of the Lagrange multiplier."""
     strata = [Stratum(4, 12, 2, 9), Stratum(1, 30, 3, 60), Stratum(0, 8, 0, 40)]
     found = standardised(strata)
     assert found is not None
@@ -148,7 +148,7 @@ def score_of_sum(ratio: float, strata: list[Stratum]) -> float:
     return float((x - n * p) ** 2 / (n * p * (1 - p)) + pearson.sum())
 
 
-def test_one_crystal_system_is_koopmans_interval() -> None:
+def test_one_crystal_system_gives_koopmans_interval() -> None:
     found, crude = standardised([Stratum(20, 100, 15, 300)]), koopman((20, 100), (15, 300))
     assert found is not None
     assert crude is not None
@@ -156,7 +156,7 @@ def test_one_crystal_system_is_koopmans_interval() -> None:
     assert found.ratio.high == pytest.approx(crude.high, rel=1e-3)
 
 
-def test_without_an_unmatched_real_crystal_only_the_lower_limit_is_known() -> None:
+def test_without_unmatched_real_crystals_only_the_lower_limit_is_known() -> None:
     found = standardised([Stratum(3, 8, 0, 8), Stratum(0, 3, 0, 40)])
     assert found is not None
     assert (found.ratio.value, found.ratio.high) == (math.inf, math.inf)
@@ -166,8 +166,8 @@ def test_without_an_unmatched_real_crystal_only_the_lower_limit_is_known() -> No
     assert (none.ratio.value, none.ratio.low, none.ratio.high) == (None, 0.0, math.inf)
 
 
-def test_expected_by_hand() -> None:
-    """Two systems with 100 and 300 real crystals: shares 0.1 and 0, drawn towards 0.025."""
+def test_expected_novelty_calculated_by_hand() -> None:
+    """Two systems of 100 and 300 real crystals: shares 0.1 and 0, shrunk towards 0.025."""
     found = standardised([Stratum(3, 20, 10, 100), Stratum(0, 80, 0, 300)])
     assert found is not None
     first = (10 + 0.5 * 0.025) / 100.5
@@ -178,8 +178,8 @@ def test_expected_by_hand() -> None:
     assert found.ratio.low < 3 / found.expected < found.ratio.high
 
 
-def test_the_expected_novelty_of_a_model_follows_its_crystal_systems() -> None:
-    """Half of its crystals are triclinic, where real ones are new too."""
+def test_expected_novelty_depends_on_the_crystal_systems() -> None:
+    """Half of its crystals are triclinic, where real crystals are often new."""
     base = {"triclinic": (30, 100), "cubic": (0, 400)}
     model = {"triclinic": (30, 100), "cubic": (0, 100)}
     crude = koopman((30, 200), (30, 500))
@@ -191,7 +191,7 @@ def test_the_expected_novelty_of_a_model_follows_its_crystal_systems() -> None:
     assert found.ratio.low < 1 < found.ratio.high
 
 
-def test_a_system_without_real_crystals_uses_the_overall_rate() -> None:
+def test_system_without_real_crystals_uses_the_overall_rate() -> None:
     found = standardised(strata_of({"cubic": (1, 10)}, {"hexagonal": (5, 50)}))
     assert found is not None
     assert found.expected == pytest.approx(1.0)
@@ -208,7 +208,7 @@ def test_nothing_to_compare() -> None:
     st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0, math.inf]), min_size=2, max_size=30),
     st.lists(st.sampled_from([0.0, 0.5, 2.0, 7.0, math.inf]), min_size=2, max_size=30),
 )
-def test_copying_z_is_that_of_scipys_mann_whitney(first: list[float], second: list[float]) -> None:
+def test_copying_z_agrees_with_scipys_mann_whitney(first: list[float], second: list[float]) -> None:
     z = copying_z(first, second)
     if z is None:
         assert len(set(first + second)) == 1
@@ -219,7 +219,7 @@ def test_copying_z_is_that_of_scipys_mann_whitney(first: list[float], second: li
     assert copying_z(second, first) == pytest.approx(-z)
 
 
-def test_copies_lie_nearer_than_real_crystals() -> None:
+def test_copies_are_closer_than_real_crystals() -> None:
     z = copying_z([0.0] * 50, [0.0] * 2 + [1.5] * 40 + [math.inf] * 3)
     assert z is not None
     assert z < -3

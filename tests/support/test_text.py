@@ -1,4 +1,4 @@
-"""Durations and shares as text."""
+"""Durations and percentages as text."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_duration(seconds: float, text: str, about: str) -> None:
     assert duration(seconds, about=True) == about
 
 
-def test_shares_in_per_cent() -> None:
+def test_shares_as_percentages() -> None:
     share = Interval(0.194, 0.0981, 0.35)
     assert percent(share.value) == "19 %"
     assert percent(share.value, 1) == "19.4 %"
@@ -40,7 +40,7 @@ def test_shares_in_per_cent() -> None:
     assert points_interval(Interval(-0.25, -0.41, 0.061), 1) == "-25.0 [-41.0, +6.1]"
 
 
-def test_the_limits_of_a_column_are_as_wide_as_each_other() -> None:
+def test_limits_of_a_column_have_equal_width() -> None:
     shares = [Interval(0.5, low, high) for low, high in ((0.0, 1.0), (0.099, 0.12))]
     for digits in (0, 1):
         assert len({len(percent_interval(share, digits, pad=True)) for share in shares}) == 1

@@ -1,4 +1,4 @@
-"""pydantic's complaints in one line: what, where, what to do."""
+"""pydantic's errors as one clear error: reason, place, and what to do."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(**changed: Any) -> Cell:
     return validated(Cell, {"sites": [{"number": 11}], "volume": 1, **changed})
 
 
-def test_what_is_right_is_read() -> None:
+def test_valid_input_is_read() -> None:
     cell = read(first={"number": 1, "label": "H"}, limits={"low": 0, "high": 1.5})
     assert cell.sites == (Site(number=11),) and cell.first == Site(number=1, label="H")
     assert (cell.volume, cell.limits) == (1.0, {"low": 0.0, "high": 1.5})
@@ -80,10 +80,10 @@ def test_what_is_right_is_read() -> None:
         ({"kind": "wire"}, "kind is 'wire'; known: bulk, slab"),
         ({"counts": {"Na": 0}}, "counts.Na is 0; it must be a whole number above 0"),
         ({"counts": [1]}, "counts is [1]; it must map names to values"),
-        ({"volume": None, "volum": 1}, "no key named 'volum'"),  # before all else
+        ({"volume": None, "volum": 1}, "no key named 'volum'"),  # reported first
     ],
 )
-def test_one_line_says_what_is_wrong(changed: dict[str, Any], said: str) -> None:
+def test_invalid_input_gives_one_clear_error(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as caught:
         read(**changed)
     assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
@@ -96,7 +96,7 @@ def test_names_are_relative_to_the_working_folder() -> None:
         validated(Site, [1])
 
 
-def test_the_schema_refuses_other_keys_everywhere() -> None:
+def test_schema_refuses_extra_keys_everywhere() -> None:
     schema = adapter(Cell).json_schema()
     assert (
         schema["additionalProperties"] is schema["$defs"]["Site"]["additionalProperties"] is False

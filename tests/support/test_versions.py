@@ -1,4 +1,4 @@
-"""What does not fit among the installed packages is one line with the remedy."""
+"""Incompatible installed packages give one clear error that says what to install."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALLED: dict[str, tuple[str, list[str]]] = {
     "novelty-metric": ("1.0", ["arrow>=16", "frames>=2", 'unused>=9; extra == "more"']),
     "arrow": ("26.0", []),
     "frames": ("3.1", ["numbers>=2.0.2", "absent>=1"]),
-    "matrices": ("1.3", ["numbers<1"]),  # nothing of ours needs it
+    "matrices": ("1.3", ["numbers<1"]),  # none of our packages needs it
     "numbers": ("1.26.4", []),
     "unused": ("1.0", []),
 }
@@ -21,7 +21,7 @@ INSTALLED: dict[str, tuple[str, list[str]]] = {
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[str]]]:
-    """Metadata of a few packages in place of what is installed."""
+    """Replace the metadata of installed packages by that of a few."""
     packages = dict(INSTALLED)
 
     def of(name: str) -> tuple[str, list[str]]:
@@ -34,7 +34,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, list[str]
     return packages
 
 
-def test_a_requirement_that_is_not_met_is_named(installed: dict[str, object]) -> None:
+def test_error_names_an_unmet_requirement(installed: dict[str, object]) -> None:
     told = advice_on_imports(ImportError("C extension: None not built"))
     assert told == (
         "the installed packages do not fit one another: C extension: None not built; frames 3.1 "
@@ -42,7 +42,7 @@ def test_a_requirement_that_is_not_met_is_named(installed: dict[str, object]) ->
     )
 
 
-def test_requirements_of_several_packages_are_met_at_once(
+def test_suggestion_meets_the_requirements_of_several_packages(
     installed: dict[str, tuple[str, list[str]]],
 ) -> None:
     installed["arrow"] = ("26.0", ["numbers>=2", "numbers<3"])
@@ -54,7 +54,7 @@ def test_requirements_of_several_packages_are_met_at_once(
     ("message", "remedy"),
     [("arrow requires NumPy 2.0,\nfound 1.26.4", "numpy"), ("no such thing", "novelty-metric")],
 )
-def test_a_package_without_metadata_gives_its_own_import_error(
+def test_package_without_metadata_gives_its_import_error(
     installed: dict[str, tuple[str, list[str]]], message: str, remedy: str
 ) -> None:
     installed["numbers"] = ("2.1", [])
@@ -63,12 +63,12 @@ def test_a_package_without_metadata_gives_its_own_import_error(
     assert told.endswith(f"try: pip install --upgrade {remedy}")
 
 
-def test_what_is_installed_here_fits() -> None:
+def test_installed_packages_are_compatible() -> None:
     assert " needs " not in advice_on_imports(ImportError("none"))
     assert installed_versions(["numpy"]).keys() == {"python", "numpy"}
 
 
-def test_the_command_reports_the_error_in_one_line(
+def test_command_reports_one_clear_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(words: list[str]) -> int:

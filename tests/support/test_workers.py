@@ -1,4 +1,4 @@
-"""Worker processes: messages, death, and that none is left."""
+"""Worker processes: messages, failures, and cleanup."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def echo(connection: Connection, suffix: str) -> None:
         pass
 
 
-def test_messages_go_both_ways_and_a_free_worker_ends_by_itself() -> None:
+def test_messages_in_both_directions_and_end_of_an_idle_worker() -> None:
     worker = WorkerProcess(OwnContext(), echo, "!")
     for text in ("a", "b" * 100_000):
         worker.send(text)
@@ -45,7 +45,7 @@ def test_messages_go_both_ways_and_a_free_worker_ends_by_itself() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_busy_worker_is_not_waited_for() -> None:
+def test_busy_worker_is_terminated() -> None:
     worker = WorkerProcess(OwnContext(), echo, "!", daemon=False)
     worker.send("sleep")
     assert worker.receive() == "asleep"
@@ -54,7 +54,7 @@ def test_a_busy_worker_is_not_waited_for() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_dies_tells_its_exit_status() -> None:
+def test_exit_status_of_a_dead_worker() -> None:
     worker = WorkerProcess(OwnContext(), echo, "!")
     worker.send("die")
     with pytest.raises(WorkerDiedError, match="exit status 7") as death:
@@ -63,7 +63,7 @@ def test_a_worker_that_dies_tells_its_exit_status() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_an_error_ends_a_busy_pool_at_once() -> None:
+def test_error_ends_a_busy_pool_immediately() -> None:
     with pytest.raises(KeyboardInterrupt), worker_pool(2) as pool:
         assert pool.submit(abs, -1).result() == 1
         for _ in range(8):
@@ -91,7 +91,7 @@ if __name__ == "__main__":
 """
 
 
-def test_no_worker_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_owner(tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     script.write_text(OWNER)
     owner = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
@@ -110,12 +110,12 @@ def is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # One that has ended waits for nobody to ask for its status.
+    # A zombie process does not count.
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_worker_may_be_ended_while_another_thread_waits_for_it() -> None:
+def test_worker_can_be_ended_while_another_thread_waits_for_it() -> None:
     for _ in range(3):
         worker = WorkerProcess(OwnContext(), echo, "!")
         worker.send("sleep")
@@ -135,14 +135,14 @@ def test_a_worker_may_be_ended_while_another_thread_waits_for_it() -> None:
         assert len(deaths) == 1
 
 
-def test_a_connection_is_closed_by_one_thread_at_a_time() -> None:
+def test_connection_is_closed_by_one_thread_at_a_time() -> None:
     inside: list[int] = []
 
     class Slow:
         def close(self) -> None:
             inside.append(len(inside))
             time.sleep(0.05)
-            assert inside.pop() == 0  # nobody else came in
+            assert inside.pop() == 0  # no other thread entered
 
     worker = WorkerProcess(OwnContext(), echo, "!")
     worker.end(at_once=False)

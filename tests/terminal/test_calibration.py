@@ -1,4 +1,4 @@
-"""What a terminal says of real crystals beside a model."""
+"""Terminal output about the calibration with real crystals."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def printed(content: NoveltyReport) -> str:
     return stream.getvalue()
 
 
-def test_the_base_rate_and_the_ratios_follow_the_headline() -> None:
+def test_base_rate_and_ratios_follow_the_headline() -> None:
     text = printed(report(REAL))
     assert "real crystals 6.0 %  6 of 100 are new to the others (95 %: 2.8-12.5 %)" in text
     assert "novelty ratio (real: 1) 2.0 [0.8-5.0]; with equal crystal systems 2.0 [" in text
@@ -75,7 +75,7 @@ def test_the_base_rate_and_the_ratios_follow_the_headline() -> None:
     assert row.endswith("6 [ 3- 12]")
 
 
-def test_the_sensitivity_follows_the_base_rate() -> None:
+def test_sensitivity_follows_the_base_rate() -> None:
     text = printed(report(replace(REAL, sensitivity=Sensitivity(19, 20))))
     line = "sensitivity: the method finds 95 % [76-99] of known substitutions"
     base = next(i for i, one in enumerate(text.splitlines()) if one.startswith("real crystals "))
@@ -91,11 +91,11 @@ def test_the_sensitivity_follows_the_base_rate() -> None:
         (60, "new more often than real crystals of equal crystal systems"),
     ],
 )
-def test_the_comparison_is_printed_as_text(n_unmatched: int, answer: str) -> None:
+def test_comparison_is_printed_as_text(n_unmatched: int, answer: str) -> None:
     assert f"in short: {answer}\n" in printed(report(REAL, n_unmatched))
 
 
-def test_without_a_calibration_one_line_says_how_to_get_it() -> None:
+def test_without_a_calibration_one_line_names_the_command() -> None:
     (line,) = base_rate_lines(report(None), "novelty-metric reference calibrate mine.arrow")
     assert line.plain == (
         "base rate of real crystals unknown: novelty-metric reference calibrate mine.arrow"
@@ -103,7 +103,7 @@ def test_without_a_calibration_one_line_says_how_to_get_it() -> None:
     assert "real, %" not in printed(report(None))
 
 
-def test_a_calibration_is_printed_by_verdict_and_crystal_system() -> None:
+def test_calibration_is_printed_by_verdict_and_crystal_system() -> None:
     stream = io.StringIO()
     print_calibration("small", REAL, Console(file=stream, width=80))
     lines = stream.getvalue().splitlines()
@@ -114,7 +114,7 @@ def test_a_calibration_is_printed_by_verdict_and_crystal_system() -> None:
     assert any(line.split()[:3] == ["cubic", "100", "6"] for line in lines)
 
 
-def test_both_estimates_are_printed_with_their_agreement_and_the_misses_of_the_method() -> None:
+def test_both_estimates_are_printed_with_agreement_and_sensitivity() -> None:
     other = tuple(
         LeftOutCrystal(None, "cubic", True, "unmatched" if i < 5 else "duplicate", 1.0, f"v{i}")
         for i in range(50)
@@ -135,7 +135,7 @@ def test_both_estimates_are_printed_with_their_agreement_and_the_misses_of_the_m
     assert agreement_lines(many)[0].startswith("The two base rates differ by more than chance")
 
 
-def test_a_comparison_shows_both_ratios() -> None:
+def test_comparison_shows_both_ratios() -> None:
     stream = io.StringIO()
     one, other = report(REAL, 6), report(REAL, 12)
     print_comparison(compare(one, other), Console(file=stream, width=100))

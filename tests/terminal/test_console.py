@@ -1,4 +1,4 @@
-"""What a person sees: the tables of a report, and the progress bars."""
+"""Tables of a report on the terminal, and progress bars."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_table_says_what_was_found() -> None:
+def test_content_of_the_table() -> None:
     text = shown(report())
     lines = text.splitlines()
     assert lines[0].startswith(
@@ -131,18 +131,18 @@ def test_crystals_without_competing_compounds_are_counted() -> None:
     assert "no competing compound known for 2 crystals, 1 of the 6 stable ones" in text
 
 
-def test_a_pipe_gets_eighty_columns_without_colour() -> None:
+def test_pipe_gets_eighty_columns_without_colour() -> None:
     text = shown(report())
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_pipe_gets_no_trailing_blanks() -> None:
+def test_pipe_gets_no_trailing_blanks() -> None:
     lines = shown(report()).splitlines()
     assert [line for line in lines if line != line.rstrip()] == []
 
 
-def test_the_time_of_the_whole_command_stands_before_the_steps() -> None:
+def test_total_time_precedes_the_steps() -> None:
     stream = io.StringIO()
     print_report(report(), stdout_console(stream), seconds=76.0)
     assert "time       76.0 s for this command; relax samples 3.2 s" in stream.getvalue()
@@ -155,21 +155,21 @@ def test_tables_fit_eighty_columns_without_breaking_a_row() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_encoding_will_do(encoding: str) -> None:
+def test_any_encoding_works(encoding: str) -> None:
     text = shown(report(reference_name="référence 金"), encoding)
     assert "novelty 1.2 %" in text
     if encoding == "ascii":
         assert "r?f?rence ?" in text
 
 
-def test_nothing_eligible() -> None:
+def test_without_eligible_crystals() -> None:
     text = shown(report([CrystalResult(id="a", error="no cell", readable=False)]))
     assert text.startswith("novelty unknown  none of 1 crystal is eligible")
     assert "orthorhombic" not in text
     assert shown(report([])).startswith("novelty unknown")
 
 
-def test_search_alone_is_reported() -> None:
+def test_run_without_relaxation_is_reported() -> None:
     verdicts = [Verdict.UNDECIDED, Verdict.UNMATCHED, Verdict.DUPLICATE, Verdict.UNDECIDED]
     rows = [eligible(str(n), verdict) for n, verdict in enumerate(verdicts)]
     searched = report(rows, potential=None, hull={})
@@ -191,7 +191,7 @@ def test_search_alone_is_reported() -> None:
     assert shown(report(rows)).startswith("novelty 25.0 %  1 of 4 eligible crystals are new (95 %")
 
 
-def test_progress_of_seconds_is_silent_where_there_is_no_terminal() -> None:
+def test_short_progress_is_silent_without_a_terminal() -> None:
     stream = io.StringIO()
     with Progress(stream) as progress:
         progress("relax samples", 0, 3)
@@ -200,7 +200,7 @@ def test_progress_of_seconds_is_silent_where_there_is_no_terminal() -> None:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_progress_is_lines_where_there_is_no_terminal(
+def test_progress_uses_lines_without_a_terminal(
     wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_lines, "FIRST", 0.0)
@@ -213,7 +213,7 @@ def test_progress_is_lines_where_there_is_no_terminal(
     assert stream.getvalue() == ("novelty-metric: relax samples, 0 of 3\n" if wanted else "")
 
 
-def test_progress_draws_a_bar_per_stage_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_shows_one_bar_per_stage_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -230,7 +230,7 @@ def test_progress_draws_a_bar_per_stage_on_a_terminal(monkeypatch: pytest.Monkey
     assert "2/2" in stream.getvalue()
 
 
-def test_graded_novelty_is_no_percentage() -> None:
+def test_graded_novelty_is_not_a_percentage() -> None:
     share = Spread(
         name="unmatched",
         values=(0.1, 0.3),
@@ -247,7 +247,7 @@ def test_graded_novelty_is_no_percentage() -> None:
     assert "graded novelty 2 0.200 [0.000-1.000] 0.140 0.100 0.300" in lines
 
 
-def test_what_the_hull_lacks_is_said() -> None:
+def test_missing_elements_of_the_hull_are_reported() -> None:
     hull = {"name": "reference", "elements_from_table": ["V", "Mo"], "crystals_without_energy": 1}
     text = " ".join(shown(report([eligible("a", Verdict.UNMATCHED)], hull=hull)).split())
     assert "2 elements that it lacks from a table: V, Mo; 1 crystal of it without energy" in text
@@ -256,7 +256,7 @@ def test_what_the_hull_lacks_is_said() -> None:
     assert "40 elements" in text and "X11, ..." in text and "X12" not in text
 
 
-def test_size_and_hash_of_the_hull_are_said() -> None:
+def test_size_and_hash_of_the_hull_are_shown() -> None:
     def said(**hull: object) -> str:
         text = shown(report([eligible("a", Verdict.UNMATCHED)], hull=hull))
         return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Lines of a run whose standard error is a file: when they come, and what they say."""
+"""Progress lines of a run whose standard error is a file: times and content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from novelty_metric.terminal.progress_lines import ProgressLines
 
 
 class Log:
-    """Lines with a clock that is set by hand."""
+    """Progress lines with a manual clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -14,7 +14,7 @@ class Log:
         self.told = ProgressLines(self.lines.append, clock=lambda: self.now)
 
     def at(self, seconds: float, *calls: tuple[str, int, int | None]) -> list[str]:
-        """What is written at that time, after these calls."""
+        """The lines written at this time, after these calls."""
         self.now = seconds
         for call in calls:
             self.told(*call)
@@ -23,7 +23,7 @@ class Log:
         return self.lines[before:]
 
 
-def test_a_stage_is_named_once_it_lasts() -> None:
+def test_stage_is_named_after_five_seconds() -> None:
     log = Log()
     assert log.at(0, ("open", 0, 1)) == []
     assert log.at(4.9) == []
@@ -34,14 +34,14 @@ def test_a_stage_is_named_once_it_lasts() -> None:
     assert log.at(11) == ["relax samples, 0 of 40"]
 
 
-def test_a_stage_without_a_count_says_how_long_it_lasts() -> None:
+def test_stage_without_a_count_shows_its_duration() -> None:
     log = Log()
     log.at(0, ("prepare search", 0, 1))
     assert log.at(5) == ["prepare search"]
     assert log.at(65) == ["prepare search, 60 s so far"]
 
 
-def test_a_long_stage_has_a_line_per_minute_with_the_remaining_time() -> None:
+def test_long_stage_has_a_line_per_minute_with_the_remaining_time() -> None:
     log = Log()
     log.at(0, ("relax samples", 0, 40))
     assert log.at(5, ("relax samples", 1, 40)) == ["relax samples, 1 of 40, about 3 min left"]
@@ -51,7 +51,7 @@ def test_a_long_stage_has_a_line_per_minute_with_the_remaining_time() -> None:
     assert log.at(200, ("relax samples", 40, 40)) == []
 
 
-def test_the_same_stage_of_the_next_part_waits_for_the_minute() -> None:
+def test_repeated_stage_keeps_the_interval_of_a_minute() -> None:
     log = Log()
     log.at(0, ("relax samples", 0, 4))
     assert log.at(10, ("relax samples", 1, 4)) == ["relax samples, 1 of 4, about 30 s left"]
@@ -61,12 +61,12 @@ def test_the_same_stage_of_the_next_part_waits_for_the_minute() -> None:
     assert log.at(70, ("relax samples", 2, 4)) == ["relax samples, 2 of 4, about 50 s left"]
 
 
-def test_what_is_left_of_a_run_is_told_from_whole_parts() -> None:
+def test_remaining_time_of_a_run_follows_from_finished_chunks() -> None:
     log = Log()
     log.at(0, ("score", 100, 500), ("check", 1, 100), ("check", 100, 100))
     log.at(0, ("relax samples", 0, 100))
     assert log.at(5) == ["relax samples, 0 of 100; 100 of 500 crystals done"]
-    # Quick crystals of the first part say nothing of the others.
+    # Fast crystals of the first chunk do not predict the others.
     log.at(90, ("relax samples", 100, 100), ("score", 150, 500))
     assert log.at(100, ("relax parents", 0, 9)) == []
     assert log.at(150) == ["relax parents, 0 of 9; 150 of 500 crystals done"]
@@ -76,7 +76,7 @@ def test_what_is_left_of_a_run_is_told_from_whole_parts() -> None:
     ]
 
 
-def test_where_others_work_only_the_whole_is_told() -> None:
+def test_work_of_other_processes_shows_only_the_total() -> None:
     log = Log()
     assert log.at(0, ("score", 0, 100)) == []
     assert log.at(6) == ["0 of 100 crystals done"]
@@ -84,7 +84,7 @@ def test_where_others_work_only_the_whole_is_told() -> None:
     assert log.at(126, ("score", 51, None)) == ["51 crystals done"]
 
 
-def test_bytes_are_told_as_a_percentage() -> None:
+def test_bytes_are_shown_as_a_percentage() -> None:
     log = Log()
     log.at(0, ("download", 0, 2_000_000))
     assert log.at(10, ("download", 500_000, 2_000_000)) == ["download, 25 %, about 30 s left"]

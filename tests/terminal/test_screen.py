@@ -1,4 +1,4 @@
-"""The thirty lines that `score` prints: what they say, and that they stay thirty."""
+"""The output of `score`, at most thirty lines: its content and its length."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def row(at: int, verdict: Verdict, **changes: object) -> CrystalResult:
 
 
 def crowded() -> list[CrystalResult]:
-    """Rows with everything that a screen can speak of."""
+    """Rows that cause every possible line of the output."""
     rows = [row(at, list(Verdict)[at % 4]) for at in range(400)]
     alone = {"Na": 0.5, "Cl2": 0.5}
     rows += [row(0, Verdict.UNMATCHED, energy_suspect=True, decomposition=alone)]
@@ -106,14 +106,14 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("n_warnings", [0, 1, 12])
 @pytest.mark.parametrize("width", [80, 100])
-def test_never_more_than_thirty_lines(encoding: str, n_warnings: int, width: int) -> None:
+def test_output_has_at_most_thirty_lines(encoding: str, n_warnings: int, width: int) -> None:
     lines = shown(report(crowded(), n_warnings=n_warnings), encoding, width).splitlines()
     assert len(lines) <= MOST_LINES
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
 
 
-def test_the_screen_shows_result_comparison_and_next_steps() -> None:
+def test_output_shows_result_comparison_and_next_steps() -> None:
     text = shown(report(crowded()))
     assert text.startswith(
         "novelty 25.2 %  101 of 401 eligible crystals are new (95 %: 21.2-29.7 %)\n"
@@ -129,7 +129,7 @@ def test_the_screen_shows_result_comparison_and_next_steps() -> None:
     assert by_system["all"][1:6] == ["401", "100", "100", "101", "100"]
 
 
-def test_it_names_the_new_crystals_of_lowest_energy() -> None:
+def test_output_names_the_new_crystals_of_lowest_energy() -> None:
     rows = [
         row(at, Verdict.UNMATCHED, formula=f"Na{at}Cl", e_above_hull=0.1 - at / 100)
         for at in range(1, 10)
@@ -149,7 +149,7 @@ def lines_of(rows: list[CrystalResult], width: int = 80) -> list[str]:
     return shown(report(rows), width=width).splitlines()
 
 
-def test_warnings_that_do_not_fit_are_counted() -> None:
+def test_surplus_warnings_are_counted() -> None:
     rows = [row(0, Verdict.DUPLICATE), row(8, Verdict.SUBSTITUTED)]
     for n_warnings in (1, 4, 40):
         text = shown(report(rows, n_warnings=n_warnings, calibration=None))
@@ -164,14 +164,14 @@ def test_warnings_that_do_not_fit_are_counted() -> None:
     assert whole == 0 and hidden > 20
 
 
-def test_the_base_rate_that_is_not_known_names_its_command() -> None:
+def test_unknown_base_rate_names_its_command() -> None:
     text = shown(report(crowded(), calibration=None))
     assert "base rate of real crystals unknown: CALIBRATE\n" in text
     assert "real, %" not in text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_the_bar_is_read_without_colour(encoding: str) -> None:
+def test_bar_is_readable_without_colour(encoding: str) -> None:
     rows = [row(at, Verdict.DUPLICATE if at < 3 else Verdict.UNMATCHED) for at in range(4)]
     lines = shown(report(rows), encoding).splitlines()
     legend = next(line for line in lines if "duplicate 75 %" in line)
@@ -181,7 +181,7 @@ def test_the_bar_is_read_without_colour(encoding: str) -> None:
     assert bar == 54 * signs["duplicate"] + 18 * signs["unmatched"]
 
 
-def test_colour_adds_nothing_but_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_does_not_change_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -195,20 +195,20 @@ def test_colour_adds_nothing_but_colour(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("rows", [[], [CrystalResult(id="a", error="no cell", readable=False)]])
-def test_nothing_eligible(rows: list[CrystalResult]) -> None:
+def test_without_eligible_crystals(rows: list[CrystalResult]) -> None:
     text = shown(report(rows))
     assert text.startswith("novelty unknown")
     assert "all " not in text
 
 
-def test_a_search_alone_is_a_bound_in_every_row() -> None:
+def test_run_without_relaxation_gives_bounds() -> None:
     text = shown(report([row(at, Verdict.UNDECIDED) for at in range(3)], relaxed=False))
     assert text.startswith("novelty at most 100.0 %: nothing was relaxed")
     assert text.count("at most 100") == 6
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=4, max_size=4).filter(any), st.integers(4, 100))
-def test_parts_of_a_bar_add_up(counts: list[int], length: int) -> None:
+def test_parts_of_a_bar_sum_to_its_width(counts: list[int], length: int) -> None:
     found = parts(counts, length)
     assert sum(found) == length
     for part, count in zip(found, counts, strict=True):
