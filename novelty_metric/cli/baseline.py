@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.baselines import NULL_MODELS
-from novelty_metric.cli.options import Option, Verb, Words, parse, whole
+from novelty_metric.cli.options import Verb, Words, parse, table, whole
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.support.folders import user_path
 
@@ -23,29 +23,19 @@ VERB = Verb(
 Make crystals with a null model: a generator that needs a reference and no training. Score them like
 the samples of a model that was trained on this reference, and compare your model with them.
 """,
-    options=(
-        "NAME",
-        *(Option(model.name, help=model.does, passed=True) for model in NULL_MODELS.values()),
-        "settings",
-        Option(
-            "reference", "NAME|FILE", "the reference from which the crystals are made", user_path
-        ),
-        Option("n", "N", "number of crystals", whole(1, 10**6), 1000),
-        Option(
-            "seed",
-            "N",
-            "the same seed makes the same crystals; a larger n= adds crystals to them",
-            whole(),
-            0,
-        ),
-        Option(
-            "out",
-            "FILE",
-            "the output file; an existing file is replaced. Its ending selects the format, as "
-            "for `export`: *.extxyz, *.xyz, *.zip, *.csv or *.json. Each crystal has its id, "
-            "its parent and the exchanged elements",
-            user_path,
-        ),
+    options=table(
+        "NAME\n"
+        + "\n".join(f"{model.name}: {model.does}" for model in NULL_MODELS.values())
+        + """
+settings
+reference=NAME|FILE: the reference from which the crystals are made
+n=N (1000): number of crystals
+seed=N (0): the same seed makes the same crystals; a larger n= adds crystals to them
+out=FILE: the output file; an existing file is replaced. Its ending selects the format, as for
+  `export`: *.extxyz, *.xyz, *.zip, *.csv or *.json. Each crystal has its id, its parent and the
+  exchanged elements
+""",
+        {"reference": user_path, "n": whole(1, 10**6), "seed": whole()},
     ),
     closing="""\
 examples

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Option, Verb, parse
+from novelty_metric.cli.options import Verb, parse, table
 from novelty_metric.errors import InputError
-from novelty_metric.support.folders import user_path
 
 if TYPE_CHECKING:
     from novelty_metric.relaxation.cache import RelaxationCache
@@ -28,7 +27,7 @@ def _days(text: str) -> int:
     return int(text)
 
 
-_FILE = Option("cache", "FILE", "another file than the default one, as given to `score`", user_path)
+_FILE = "cache=FILE: another file than the default one, as given to `score`"
 VERB = Verb(
     name="cache",
     usage="[info|prune|clear] [KEY=VALUE ...]",
@@ -40,29 +39,22 @@ relaxed twice. You can delete them at any time, even during a run.
         Verb(
             name="info",
             about="show the stored relaxations and their file (the default)",
-            options=(_FILE,),
+            options=table(_FILE),
         ),
         Verb(
             name="prune",
             about="delete some of them",
-            options=(
-                Option(
-                    "unused",
-                    "DAYS",
-                    "those that were not used for more than this number of days",
-                    _days,
-                ),
-                Option(
-                    "size",
-                    "500MB",
-                    "the least recently used ones, until the rest has this size",
-                    _bytes,
-                ),
-                Option("potential", "NAME", "those of this potential, with its name as in `info`"),
-                _FILE,
+            options=table(
+                f"""
+unused=DAYS: those that were not used for more than this number of days
+size=500MB: the least recently used ones, until the rest has this size
+potential=NAME: those of this potential, with its name as in `info`
+{_FILE}
+""",
+                {"unused": _days, "size": _bytes},
             ),
         ),
-        Verb(name="clear", about="delete all of them", options=(_FILE,)),
+        Verb(name="clear", about="delete all of them", options=table(_FILE)),
     ),
 )
 

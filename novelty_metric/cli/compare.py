@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from novelty_metric.cli.options import Option, Verb, parse
+from novelty_metric.cli.options import Verb, parse, table
 from novelty_metric.errors import InputError
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.folders import user_path
@@ -33,21 +33,15 @@ With --spread, or with more than two runs, the runs are treated as draws of one 
 seeds. The output is the mean of each figure with its 95 % interval, the standard deviation between
 the runs, and the standard deviation that sampling noise alone would give.
 """,
-    options=(
-        Option(
-            "by",
-            "content",
-            "pair equal crystals, regardless of ids and order: the same cell and atoms, up to the "
-            "rounding of file formats",
-        ),
-        Option("--all", help="list every crystal that changed, not only the first 20"),
-        Option("--spread", help="mean and spread over the runs"),
-        Option(
-            "figure",
-            "FILE.svg",
-            "draw the novelty ratios of the runs, compared with real crystals; .svg or .png",
-            _picture,
-        ),
+    options=table(
+        """
+by=content: pair equal crystals, regardless of ids and order: the same cell and atoms, up to the
+  rounding of file formats
+--all: list every crystal that changed, not only the first 20
+--spread: mean and spread over the runs
+figure=FILE.svg: draw the novelty ratios of the runs, compared with real crystals; .svg or .png
+""",
+        {"figure": _picture},
     ),
     least=2,
     most=10**6,

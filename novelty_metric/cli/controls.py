@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.cli import one_run
-from novelty_metric.cli.options import Option, Verb, Words, flag, one_of, parse, whole
+from novelty_metric.cli.options import Verb, Words, one_of, parse, table, whole
 from novelty_metric.errors import InputError
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings
-from novelty_metric.support.folders import user_path
 
 if TYPE_CHECKING:
     from novelty_metric.analysis.controls import ControlsResult
@@ -42,53 +41,35 @@ Score crystals whose correct verdict is known, made from the crystals of a refer
 the share of correct verdicts for each kind, with its 95 % interval, and for wrong verdicts whether
 the method or the code is the cause. The default is the small packaged reference.
 """,
-    options=(
-        Option(
-            "n", "N", "number of crystals per control, and per size of a distortion", whole(1), 20
-        ),
-        Option("seed", "N", "the same seed makes the same crystals", whole(), 0),
-        Option(
-            "only",
-            "NAME,NAME",
-            """only these controls:
-  held_out: crystals of the reference, scored against the rest
-  rotated, supercell: the same crystals in another setting
-  perturbed, strained: copies with several sizes of distortion
-  relaxed: crystals of the reference, relaxed
-  substituted: exchanged elements, relaxed by another optimiser
-  randomised: the same composition and volume, with random positions""",
-            _controls,
-        ),
-        Option("held_out", "FILE", "real crystals, scored against the whole reference", user_path),
-        Option("column=, format=", "", "for this file, as for `score`", passed=True),
-        Option(
-            "exchange",
-            "NAME",
-            "null model that makes `substituted`: ion_exchange or random_substitution",
-            one_of("ion_exchange", "random_substitution"),
-            "ion_exchange",
-        ),
-        Option(
-            "planted_by",
-            "NAME",
-            "potential that relaxes the crystals of `substituted` first; default: relaxer=",
-            str,
-        ),
-        Option(
-            "explain",
-            "true|false",
-            "score the misses of `substituted` again to find the reason for each; this takes long",
-            flag,
-            True,
-        ),
-        Option(
-            "out",
-            "DIR",
-            "write controls.json, controls.csv (a row per crystal), and the reports, for "
-            "`novelty-metric explain`",
-            passed=True,
-        ),
-        Option("overwrite", "true", "replace controls of other settings", passed=True),
+    options=table(
+        """
+n=N (20): number of crystals per control, and per size of a distortion
+seed=N (0): the same seed makes the same crystals
+only=NAME,NAME: only these controls:
+    held_out: crystals of the reference, scored against the rest
+    rotated, supercell: the same crystals in another setting
+    perturbed, strained: copies with several sizes of distortion
+    relaxed: crystals of the reference, relaxed
+    substituted: exchanged elements, relaxed by another optimiser
+    randomised: the same composition and volume, with random positions
+held_out=FILE: real crystals, scored against the whole reference
+column=, format=: for this file, as for `score`
+exchange=NAME (ion_exchange): null model that makes `substituted`: ion_exchange or
+  random_substitution
+planted_by=NAME: potential that relaxes the crystals of `substituted` first; default: relaxer=
+explain=true|false (true): score the misses of `substituted` again to find the reason for each; this
+  takes long
+out=DIR: write controls.json, controls.csv (a row per crystal), and the reports, for
+  `novelty-metric explain`
+overwrite=true: replace controls of other settings
+""",
+        {
+            "seed": whole(),
+            "only": _controls,
+            "exchange": one_of("ion_exchange", "random_substitution"),
+            "out": None,
+            "overwrite": None,
+        },
     ),
     closing="""\
 reference=, protocol=, relaxer=, hull=, workers=, device=, cache=, max_sites= and progress= are the

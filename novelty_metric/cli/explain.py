@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Option, Verb, Words, parse
+from novelty_metric.cli.options import Verb, Words, parse, table
 from novelty_metric.cli.run_folder import RUN, run_folder
 from novelty_metric.errors import InputError
 from novelty_metric.support.folders import user_path
@@ -36,21 +36,14 @@ if it is not eligible. The crystals are written as CIF (for a file only with out
   parent_substituted.cif  the parent with exchanged elements
   parent_relaxed.cif      this crystal after relaxation, as compared
 """,
-    options=(
-        RUN,
-        Option(
-            "out",
-            "DIR",
-            "folder of the files (default: explain/ID in the folder of the run)",
-            user_path,
-        ),
-        Option("id", "ID", "the crystal, if a file has several"),
-        Option(
-            "reference=, relaxer=, protocol=, model=, ...",
-            "",
-            "for a FILE, as for `score`; relaxer=none only searches, in about a second",
-            passed=True,
-        ),
+    options=table(
+        f"""
+{RUN}
+out=DIR: folder of the files (default: explain/ID in the folder of the run)
+id=ID: the crystal, if a file has several
+reference=, relaxer=, protocol=, model=, ...: for a FILE, as for `score`; relaxer=none only
+  searches, in about a second
+"""
     ),
     closing="""\
 examples

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from novelty_metric.cli.options import Option, Verb, one_of, parse
+from novelty_metric.cli.options import Verb, one_of, parse, table
 from novelty_metric.cli.run_folder import RUN, run_folder
 from novelty_metric.errors import InputError
-from novelty_metric.support.folders import user_path
 from novelty_metric.verdict import Verdict
 
 VERB = Verb(
@@ -24,16 +23,14 @@ selects the format:
   *.csv            a row for each crystal, with a column cif
   *.json           a list of pymatgen structures with the properties
 """,
-    options=(
-        RUN,
-        Option("out", "FILE", "the output file; an existing file is replaced", user_path),
-        Option(
-            "verdict",
-            "NAME",
-            f"only crystals with this verdict, eligible or not: {', '.join(Verdict)}; by default "
-            "all crystals, also those without a verdict",
-            one_of(*Verdict),
-        ),
+    options=table(
+        f"""
+{RUN}
+out=FILE: the output file; an existing file is replaced
+verdict=NAME: only crystals with this verdict, eligible or not: {", ".join(Verdict)}; by default
+  all crystals, also those without a verdict
+""",
+        {"verdict": one_of(*Verdict)},
     ),
     closing="""\
 examples

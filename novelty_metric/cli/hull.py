@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Option, Verb, parse
+from novelty_metric.cli.options import Verb, parse, table
 from novelty_metric.errors import InputError, near_or_known
-from novelty_metric.support.folders import user_path
 
 if TYPE_CHECKING:
     from novelty_metric.screening.mp_fetch import FetchedHull
@@ -26,20 +25,13 @@ corrections; a few MB) for hull=mp. It needs your own API key, from
 https://next-gen.materialsproject.org/api. If the transfer breaks, the same command continues it. A
 version that was already fetched is not fetched again.
 """,
-            options=(
-                Option(
-                    "key",
-                    "KEY",
-                    "your API key. MP_API_KEY in the environment is safer, because other users "
-                    "of the machine cannot see it. The key is never stored or shown.",
-                ),
-                Option(
-                    "out",
-                    "FILE",
-                    "the output file (default: in your cache folder, where hull=mp finds it). "
-                    "Use another file with hull=file hull.file=FILE",
-                    user_path,
-                ),
+            options=table(
+                """
+key=KEY: your API key. MP_API_KEY in the environment is safer, because other users of the machine
+  cannot see it. The key is never stored or shown.
+out=FILE: the output file (default: in your cache folder, where hull=mp finds it). Use another file
+  with hull=file hull.file=FILE
+"""
             ),
             least=1,
             most=1,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Option, Verb, Words, flag, parse, whole
+from novelty_metric.cli.options import Option, Verb, Words, flag, parse, table, whole
 from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.add import ASKED
 from novelty_metric.support.folders import user_path
@@ -38,9 +38,13 @@ give the information that a run does not contain:
 """,
             options=(
                 *_answers(),
-                Option("about", "FILE", "a YAML file with these settings", user_path),
-                Option("into", "DIR", "folder of the leaderboard", user_path),
-                Option("overwrite", "true", "replace a submission with this name", flag),
+                *table(
+                    """
+about=FILE: a YAML file with these settings
+into=DIR: folder of the leaderboard
+overwrite=true: replace a submission with this name
+"""
+                ),
             ),
             least=1,
             most=1,
@@ -54,33 +58,22 @@ verify all submissions, or the named ones. The check covers keys and values, has
 which must follow from the verdicts. The files may contain only data of limited size; nothing in
 them is executed.
 """,
-            options=(
-                Option("--samples", "DIR", "find the samples in DIR by their SHA-256", user_path),
-                Option(
-                    "--recompute",
-                    "N",
-                    "also score all of them again, or N drawn at random and those that the page "
-                    "shows",
-                    whole(1),
-                    bare="all",
-                ),
-                Option("--seed", "N", "seed of this draw", whole(), 0),
-                Option(
-                    "--allow",
-                    "N",
-                    "number of crystals per submission whose result may differ, because "
-                    "rounding can change the end of a relaxation",
-                    whole(),
-                    0,
-                ),
-                Option(
-                    "--reference",
-                    "FILE",
-                    "the reference, if it is not available by its name",
-                    lambda text: str(user_path(text)),
-                ),
-                Option("--workers", "N", "processes that relax (one per core)", whole(1)),
-                Option("--device", "NAME", "cpu, cuda or mps"),
+            options=table(
+                """
+--samples DIR: find the samples in DIR by their SHA-256
+--recompute[=N]: also score all of them again, or N drawn at random and those that the page shows
+--seed N (0): seed of this draw
+--allow N (0): number of crystals per submission whose result may differ, because rounding can
+  change the end of a relaxation
+--reference FILE: the reference, if it is not available by its name
+--workers N: processes that relax (one per core)
+--device NAME: cpu, cuda or mps
+""",
+                {
+                    "seed": whole(),
+                    "allow": whole(),
+                    "reference": lambda text: str(user_path(text)),
+                },
             ),
             most=10**6,
         ),
@@ -91,9 +84,7 @@ them is executed.
 make README.md, leaderboard.csv, leaderboard.json, index.html and submission.schema.json from the
 submissions.
 """,
-            options=(
-                Option("out", "DIR", "the output folder (default: the same folder)", user_path),
-            ),
+            options=table("out=DIR: the output folder (default: the same folder)"),
             most=1,
             needs="takes one folder",
         ),

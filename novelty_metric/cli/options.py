@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError, near_or_known
+from novelty_metric.support.folders import user_path
 
 _WIDTH = 80
 _WIDEST_NAME = 20
@@ -47,7 +50,7 @@ def one_of(*known: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A setting ``name=VALUE``, or an option ``--name [VALUE]``.
+    """A setting ``name=VALUE``, or an option ``--name [VALUE]``; `table` makes it from its help.
 
     Attributes
     ----------
@@ -61,8 +64,8 @@ class Option:
         Makes the value from its text; its ValueError says what the text must be.
     default
         What is taken, and shown, if it is not given.
-    bare
-        What an option stands for that is written without its value; None: it needs one.
+    bare : bool
+        Without its value it stands for ``all``.
     passed : bool
         Only described here: read by `novelty-metric score`.
     short : str
@@ -74,7 +77,7 @@ class Option:
     help: str | Callable[[], str] = ""
     read: Callable[[str], Any] = str
     default: Any = None
-    bare: Any = None
+    bare: bool = False
     passed: bool = False
     short: str = ""
 
@@ -87,11 +90,75 @@ class Option:
     def written(self) -> str:
         """Its form in the help."""
         short = f"{self.short}, " if self.short else ""
-        if not self.value or self.name.endswith("="):
+        if not self.value:
             return short + self.name
         if not self.name.startswith("-"):
             return f"{self.name}={self.value}"
         return f"{short}{self.name}" + (f"[={self.value}]" if self.bare else f" {self.value}")
+
+
+_HEAD = re.compile(r"(?:(-\w), )?([\w-]+)(\[)?(?:[= ]([^],( ][^]( ]*)\]?)?(?: \((.+)\))?")
+
+
+def table(
+    text: str,
+    read: Mapping[str, Callable[[str], Any] | None] | None = None,
+    *,
+    passed: bool = False,
+    names: Callable[[str], Iterable[str]] = tuple,
+) -> tuple[Option | str, ...]:
+    """Options as their help is written.
+
+    Parameters
+    ----------
+    text : str
+        An entry per line: ``size=N (3): how large`` with its default, ``--from FILE: where from``,
+        ``-a, --all: all``, ``--again[=N]: once more``, or a heading. Lines that begin with two
+        blanks continue an entry; those with four are kept as they are. What is written in no such
+        form is only described.
+    read : mapping, optional
+        From the key of an option to what reads its value, or None if it is only described. By
+        default ``FILE`` and ``DIR`` are paths, ``N`` is a whole number above 0, ``true`` and
+        ``true|false`` are flags, and all else is text.
+    passed : bool
+        All are only described.
+    names : callable
+        Gives the names that replace ``{key}`` in the help of the option with this key.
+    """
+    found: list[Option | str] = []
+    for entry in re.split(r"\n+(?! )", text.strip()):
+        head, colon, about = entry.partition(": ")
+        if not colon and "=" not in head:
+            found.append(head)
+            continue
+        about = re.sub(r"\n  (?! )", " ", about).replace("\n    ", "\n  ")
+        match = _HEAD.fullmatch(head)
+        short, name, bare, value, default = match.groups("") if match else ("", head, *[""] * 3)
+        key = name.lstrip("-").replace("-", "_")
+        reader = (read or {}).get(key, _READERS.get(value.partition(".")[0], str))
+        found.append(
+            Option(
+                name,
+                value,
+                functools.partial(_filled, about, key, names) if f"{{{key}}}" in about else about,
+                reader or str,
+                default=reader(default) if reader and default else None,
+                bare=bool(bare),
+                passed=passed or reader is None or not (value or name.startswith("-")),
+                short=short,
+            )
+        )
+    return tuple(found)
+
+
+_READERS = {
+    **{"FILE": user_path, "DIR": user_path, "N": whole(1)},
+    **{"true": flag, "true|false": flag},
+}
+
+
+def _filled(about: str, key: str, names: Callable[[str], Iterable[str]]) -> str:
+    return about.replace(f"{{{key}}}", ", ".join(names(key)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +282,8 @@ class _Reader:
                 self._take(option, value)
             elif not option.value:
                 self._words.given[option.key] = True
-            elif option.bare is not None:
-                self._words.given[option.key] = option.bare
+            elif option.bare:
+                self._words.given[option.key] = "all"
             elif left:
                 self._take(option, left.pop(0))
             else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.cli import one_run
-from novelty_metric.cli.options import Option, Verb, Words, parse, whole
+from novelty_metric.cli.options import Verb, Words, parse, table, whole
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.settings.compose import compose_config
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from novelty_metric.settings.score_settings import ScoreSettings
 
 
-def _published() -> str:
+def _published(_: str = "") -> Iterable[str]:
     from novelty_metric.reference.published import PUBLISHED
 
-    return ", ".join(PUBLISHED)
+    return PUBLISHED
 
 
 SETTINGS_OF_SCORE = (
@@ -31,14 +32,11 @@ SETTINGS_OF_SCORE = (
     *("smact_oxidation_states", "column", "format"),
 )
 SETTINGS_OF_ENERGIES = ("relaxer", "hull", "device")
-_WORKERS = Option("workers", "N", "number of processes that prepare crystals", whole(1), 1)
-_ENERGIES = Option(
-    "relaxer=, hull=, device=",
-    "",
-    "as for `score`: compute the energies that the hull needs now, with this potential; by "
-    "default the first run computes them",
-    passed=True,
-)
+_PREPARING = """
+workers=N (1): number of processes that prepare crystals
+relaxer=, hull=, device=: as for `score`: compute the energies that the hull needs now, with this
+  potential; by default the first run computes them
+"""
 VERB = Verb(
     name="reference",
     needs_verb=True,
@@ -51,16 +49,13 @@ prepare a reference once from the crystals of a training set. SOURCE is a file o
 format that `novelty-metric score` reads; several sources are combined. After an interruption, the
 same command continues.
 """,
-            options=(
-                Option("out", "FILE.arrow", "file of the prepared reference", user_path),
-                Option(
-                    "name",
-                    "NAME",
-                    "name of the reference in reports (default: the name of the file)",
-                ),
-                Option("column", "NAME", "column of a table with the crystals"),
-                _WORKERS,
-                _ENERGIES,
+            options=table(
+                f"""
+out=FILE.arrow: file of the prepared reference
+name=NAME: name of the reference in reports (default: the name of the file)
+column=NAME: column of a table with the crystals
+{_PREPARING}
+"""
             ),
             least=1,
             most=10**6,
@@ -76,17 +71,19 @@ its publisher, or read from FILE, a copy of the published file. If a content has
 file is known, it must agree. If the transfer breaks, the same command continues it. The files are
 stored in your cache folder.
 """,
-            options=(
-                Option("NAME", help=_published, passed=True),
-                Option("--from", "FILE", "a copy of the published file", user_path),
-                _WORKERS,
-                _ENERGIES,
+            options=table(
+                f"""
+NAME: {{NAME}}
+--from FILE: a copy of the published file
+{_PREPARING}
+""",
+                names=_published,
             ),
             passes=SETTINGS_OF_ENERGIES,
             least=1,
             most=1,
             needs="needs one NAME",
-            hint=lambda: f"known: {_published()}",
+            hint=lambda: f"known: {', '.join(_published())}",
         ),
         Verb(
             name="calibrate",
@@ -97,22 +94,16 @@ of real crystals, and later reports against this reference compare with it. It i
 reference, for one protocol, potential and hull. After an interruption, the same command continues;
 n= can be increased.
 """,
-            options=(
-                Option("n", "N", "number of crystals to score", whole(1), 300),
-                Option("seed", "N", "the same seed draws the same crystals", whole(), 0),
-                Option(
-                    "held_out",
-                    "FILE",
-                    "real crystals that the reference lacks, such as a validation set; n of "
-                    "them are also scored, for a second estimate",
-                    user_path,
-                ),
-                Option(
-                    "protocol=, relaxer=, hull=, workers=, device=, cache=, column=, format=",
-                    "",
-                    "as for `score`; the last two are for the held-out file",
-                    passed=True,
-                ),
+            options=table(
+                """
+n=N (300): number of crystals to score
+seed=N (0): the same seed draws the same crystals
+held_out=FILE: real crystals that the reference lacks, such as a validation set; n of them are also
+  scored, for a second estimate
+protocol=, relaxer=, hull=, workers=, device=, cache=, column=, format=: as for `score`; the last
+  two are for the held-out file
+""",
+                {"seed": whole()},
             ),
             least=1,
             most=1,

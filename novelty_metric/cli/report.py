@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Option, Verb, parse, whole
+from novelty_metric.cli.options import Verb, parse, table, whole
 from novelty_metric.errors import InputError
 from novelty_metric.support.folders import user_path
 
@@ -25,24 +25,16 @@ pictures with descriptions, rotatable crystals beside their parents, settings an
 is one self-contained HTML file. RUN is a folder that `novelty-metric score ... out=DIR` wrote, or a
 folder of such folders, as `score -m` makes.
 """,
-    options=(
-        Option(
-            "out",
-            "FILE.html",
-            "the page (default: report.html in the folder of the run, or in the folder that holds "
-            "the runs)",
-            user_path,
-        ),
-        Option(
-            "reference",
-            "NAME|FILE",
-            "the reference, for the pictures that need it (default: opened by the name in the "
-            "report)",
-        ),
-        Option("figures", "DIR", "also write the pictures as PNG and SVG for papers", user_path),
-        Option(
-            "crystals", "N", "number of crystals with a card, over all runs", whole(0, 5000), 500
-        ),
+    options=table(
+        """
+out=FILE.html: the page (default: report.html in the folder of the run, or in the folder that holds
+  the runs)
+reference=NAME|FILE: the reference, for the pictures that need it (default: opened by the name in
+  the report)
+figures=DIR: also write the pictures as PNG and SVG for papers
+crystals=N (500): number of crystals with a card, over all runs
+""",
+        {"crystals": whole(0, 5000)},
     ),
     closing="""\
 examples

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from novelty_metric.cli.options import Option, Words
+from novelty_metric.cli.options import Words
 from novelty_metric.errors import InputError
-from novelty_metric.support.folders import user_path
 
-RUN = Option("run", "DIR", "folder that `novelty-metric score ... out=DIR` wrote", user_path)
+RUN = "run=DIR: folder that `novelty-metric score ... out=DIR` wrote"
 
 
 def run_folder(given: Words) -> Path:

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 from novelty_metric.cli.logging import logged
 from novelty_metric.cli.one_run import check, make_report, print_for, settings_of, warn
-from novelty_metric.cli.options import Option, Verb, one_of, parse
+from novelty_metric.cli.options import Verb, one_of, parse, table
 from novelty_metric.errors import InputError
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import choices, compose_config
-
-
-def _setting(name: str, value: str, about: str) -> Option:
-    """A setting of the composed config, with the names of the configs in its group."""
-
-    def text() -> str:
-        names = OXIDATION_STATE_SETS if name == "smact_oxidation_states" else choices(name)
-        return about.replace(f"{{{name}}}", ", ".join(names))
-
-    return Option(name, value, text if f"{{{name}}}" in about else about, passed=True)
-
-
-def _settings(text: str) -> Iterator[Option | str]:
-    """Headings, and settings as ``NAME=VALUE: about``; indented lines continue the text."""
-    for entry in re.split(r"\n(?! )", text.strip()):
-        head, _, about = entry.partition(": ")
-        name, is_setting, value = head.partition("=")
-        about = re.sub(r"\n  (?! )", " ", about).replace("\n    ", "\n  ")
-        yield _setting(name, value, about) if is_setting else name
-
 
 _SETTINGS = """
 samples
@@ -99,6 +77,24 @@ overwrite=true: replace a report of other settings
 logger=NAME: {logger}: also log the report to Weights & Biases, with settings such as
   logger.project= and logger.mode=offline
 """
+_OPTIONS = """
+options
+--full: the same as detail=full
+--config-dir DIR: folder with your own configs, such as DIR/protocol/mine.yaml
+--cfg job: print the composed settings and stop
+--deterministic: score twice, in two processes, without the cache and with one worker, and compare
+  all digits except those of times
+-m, --multirun: one run for each combination of values, such as model=diffcsp,flowmm or
+  protocol.k=1,3,5, and a table of all runs. In samples=, {model} stands for the model's name, and a
+  pattern must match exactly one file. A launcher such as hydra/launcher=joblib runs them in
+  parallel
+"""
+
+
+def _names(setting: str) -> Iterable[str]:
+    return OXIDATION_STATE_SETS if setting == "smact_oxidation_states" else choices(setting)
+
+
 VERB = Verb(
     name="score",
     usage="[-m] [--deterministic] [--config-dir DIR] [KEY=VALUE ...]",
@@ -108,33 +104,8 @@ with exchanged elements (substituted), or neither (unmatched). Without settings,
 sample is scored against a packaged reference.
 """,
     options=(
-        *_settings(_SETTINGS),
-        "options",
-        Option("--full", help="the same as detail=full"),
-        Option(
-            "--config-dir",
-            "DIR",
-            "folder with your own configs, such as DIR/protocol/mine.yaml",
-            read=Path,
-        ),
-        Option("--cfg", "job", "print the composed settings and stop", read=one_of("job")),
-        Option(
-            "--deterministic",
-            help=(
-                "score twice, in two processes, without the cache and with one worker, and "
-                "compare all digits except those of times"
-            ),
-        ),
-        Option(
-            "--multirun",
-            help=(
-                "one run for each combination of values, such as model=diffcsp,flowmm or "
-                "protocol.k=1,3,5, and a table of all runs. In samples=, {model} stands for the "
-                "model's name, and a pattern must match exactly one file. A launcher such as "
-                "hydra/launcher=joblib runs them in parallel"
-            ),
-            short="-m",
-        ),
+        *table(_SETTINGS, passed=True, names=_names),
+        *table(_OPTIONS, {"cfg": one_of("job")}),
     ),
     closing="""\
 examples

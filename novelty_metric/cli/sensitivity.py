@@ -16,12 +16,11 @@ from novelty_metric.cli.one_run import (
     settings_of,
     warn,
 )
-from novelty_metric.cli.options import Option, Verb, Words, parse
+from novelty_metric.cli.options import Verb, Words, parse, table
 from novelty_metric.errors import InputError
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings, sample_paths
-from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 
 Value = TypeVar("Value")
@@ -51,41 +50,25 @@ depend on it. KEY=VALUE are the settings of `novelty-metric score`. run=DIR take
 run in this folder; its relaxations are reused from the cache. Samples are relaxed once, parents are
 searched once for all k, and no relaxation is repeated. WHAT=none omits a setting.
 """,
-    options=(
-        Option("run", "DIR", "a run, whose settings are used", user_path),
-        Option(
-            "k",
-            "1,2,3,4,5",
-            "number of parents per route",
-            _list_of(int, "whole numbers such as 1,2,3"),
-        ),
-        Option(
-            "tolerances",
-            "1,0.75,0.5,0.25",
-            "factors of ltol, stol and angle_tol: first for the duplicate test and the "
-            "confirmation only, with the same parents; then also for the search",
-            _list_of(float, "numbers such as 1,0.5"),
-        ),
-        Option(
-            "symprec",
-            "0.001,0.01,0.1",
-            "tolerance of the symmetry search, Å",
-            _list_of(float, "numbers such as 0.01,0.1"),
-        ),
-        Option(
-            "potentials",
-            "NAME,NAME",
-            "other relaxers than that of the run (none)",
-            _list_of(str, "names"),
-        ),
-        Option(
-            "out",
-            "DIR",
-            "write sensitivity.csv and sensitivity.json there; with run=DIR they are written "
-            "beside its report",
-            passed=True,
-        ),
-        Option("--config-dir", "DIR", "folder with your own configs", Path),
+    options=table(
+        """
+run=DIR: a run, whose settings are used
+k=1,2,3,4,5: number of parents per route
+tolerances=1,0.75,0.5,0.25: factors of ltol, stol and angle_tol: first for the duplicate test and
+  the confirmation only, with the same parents; then also for the search
+symprec=0.001,0.01,0.1: tolerance of the symmetry search, Å
+potentials=NAME,NAME: other relaxers than that of the run (none)
+out=DIR: write sensitivity.csv and sensitivity.json there; with run=DIR they are written beside its
+  report
+--config-dir DIR: folder with your own configs
+""",
+        {
+            "k": _list_of(int, "whole numbers such as 1,2,3"),
+            "tolerances": _list_of(float, "numbers such as 1,0.5"),
+            "symprec": _list_of(float, "numbers such as 0.01,0.1"),
+            "potentials": _list_of(str, "names"),
+            "out": None,
+        },
     ),
     closing="""\
 examples

@@ -5,22 +5,27 @@ from pathlib import Path
 import pytest
 
 from novelty_metric import cli
-from novelty_metric.cli.options import Option, Verb, flag, help_text, one_of, parse, whole
+from novelty_metric.cli.options import Option, Verb, help_text, one_of, parse, table, whole
 from novelty_metric.errors import InputError
 
 INNER = Verb(
     name="make",
     usage="NAME [size=N]",
     about="make a thing.",
-    options=(
-        "what",
-        Option("size", "N", "how large", whole(1, 500), 3),
-        Option("share", "P", "a part", whole(0, 9)),
-        Option("keep", "true", "or not", flag),
-        Option("by", "id|content", "how", one_of("id", "content")),
-        Option("--all", help="everything", short="-a"),
-        Option("--from", "FILE", "where from", Path),
-        Option("--again", "N", "once more", whole(1), bare="all"),
+    options=table(
+        """
+what
+size=N (3): how large
+share=P: a part
+keep=true: or not
+by=id|content: how
+-a, --all: everything
+--from FILE: where from
+--again[=N]: once more
+other=, more=: for somebody
+  else
+""",
+        {"size": whole(1, 500), "share": whole(0, 9), "by": one_of("id", "content")},
     ),
     least=1,
     most=2,
@@ -112,6 +117,7 @@ what
   -a, --all      everything
   --from FILE    where from
   --again[=N]    once more
+  other=, more=  for somebody else
 
 drop: drop it.
 """
