@@ -20,7 +20,6 @@ these crystals. Finished relaxations are kept in ``--cache``, so that an interru
     python benchmarks/hull.py decomposition STORE DATA FOLDER [--max-sites 20] [--model 7net-0]
     python benchmarks/hull.py real STORE DATA
     python benchmarks/hull.py scale STORE DATA --model 7net-0
-    python benchmarks/hull.py time
 
 ``published``: crystals whose distance to CHGNet's own hull of the whole Materials Project is
 published (``str_ind``, ``formula``, ``corrected_chgnet_ehull`` in eV/atom). ``decomposition``:
@@ -28,8 +27,7 @@ crystals with decomposition energies of density functional theory (a CSV beside 
 files). ``real``: crystals that the Materials Project has on its hull, and the validation crystals
 that ``novelty-metric controls`` draws; also with their own composition left out of the hull, and
 without CHGNet's energies of it. ``scale``: which energies a SevenNet model was trained on, by its
-formation energies of small crystals of many elements. ``time``: reading the packaged file, and
-10,000 compositions.
+formation energies of small crystals of many elements.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Composition, Element, Structure
+from pymatgen.core import Composition, Structure
 
 from novelty_metric.crystal import clean, reduce
 from novelty_metric.errors import CrystalError
@@ -437,22 +435,6 @@ def of_many_elements(reference: Reference, wanted: int, seed: int) -> np.ndarray
     return np.array(drawn[:wanted])
 
 
-def timed(options: argparse.Namespace) -> None:
-    """Seconds of processor time for reading the packaged file, and for 10,000 compositions."""
-    FormationEnergies.read(MP_20)  # what is imported on the way is not counted
-    started = time.process_time()
-    hull = Mp20Hull().open("chgnet")
-    print(f"opened in {time.process_time() - started:.3f} s")
-    rng = np.random.default_rng(options.seed)
-    keys = hull.known.compositions.keys()
-    drawn = [keys[at] for at in rng.choice(len(keys), 10_000, replace=False)]
-    listed = [Composition({Element.from_Z(z): n for z, n in key}) for key in drawn]
-    started = time.process_time()
-    for composition in listed:
-        hull.e_above_hull(composition, -4.0)
-    print(f"{len(listed)} compositions in {time.process_time() - started:.1f} s")
-
-
 def single_points(options: argparse.Namespace) -> None:
     """Relax crystals near the hull, and print what their single points are too high."""
     table = pd.concat([pd.read_parquet(path) for path in options.tables])
@@ -493,7 +475,6 @@ def main() -> None:
     single.add_argument("tables", nargs="+")
     single.add_argument("--near", type=float, default=0.02, help="largest e_above_hull, eV/atom")
     single.set_defaults(run=single_points)
-    verbs.add_parser("time").set_defaults(run=timed)
     for name, run in (
         ("published", published),
         ("decomposition", decomposition),

@@ -6,8 +6,8 @@ GENERATED holds a folder per model, as listed in `FILES`. Each file is scored in
 by the command itself, one after the other; one that has its report there is not scored again, so
 that an interrupted run goes on. At the end: per file the crystals that were read, those that could
 not be, and those that were refused once read, with the reasons; and the files that are refused as a
-whole, with the line that says why. Without ``--relax`` the search alone is run (``relaxer=none``);
-with ``--read`` nothing is scored, and reading alone is counted, of every crystal.
+whole, with the line that says why. Without ``--relax`` the search alone is run
+(``relaxer=none``).
 """
 
 from __future__ import annotations
@@ -20,12 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from novelty_metric.cli.one_run import read_settings, settings_of
-from novelty_metric.crystal import clean
-from novelty_metric.errors import CrystalError
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.samples.plausibility import implausible
-from novelty_metric.settings.compose import compose_config
 
 FILES = {
     "diffcsp": "diffcsp/DiffCSP_mp_20.pt",
@@ -95,50 +90,17 @@ def tell_reasons(unreadable: list[str | None], refused: list[str | None]) -> Non
             print(f"    {kind}: {n} x {reason}")
 
 
-def read(run: str, file: Path) -> None:
-    """Read every crystal as the command does, and print what can't be used."""
-    words = [f"model={run.split('-', 1)[0]}", f"samples={file}", "reference=aflow"]
-    settings = settings_of(compose_config(words))[1]
-    pairs, unreadable, refused = [], [], []
-    for sample in read_settings(settings):
-        error = sample.error
-        if sample.structure is None:
-            unreadable.append(error)
-        else:
-            try:
-                clean(sample.structure, max_sites=settings.max_sites)
-            except CrystalError as failure:
-                error = str(failure)
-                refused.append(error)
-        pairs.append((sample.structure, error))
-    print(
-        f"{run}: {len(pairs)} samples, {len(pairs) - len(unreadable)} read, {len(unreadable)} "
-        f"unreadable, {len(refused)} refused once read"
-    )
-    tell_reasons(unreadable, refused)
-    for line in implausible(pairs):
-        print(f"    warning: {line}")
-
-
 def main() -> int:
     """Score every file, then tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("generated", type=Path)
-    parser.add_argument("--reference")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--read", action="store_true")
+    parser.add_argument("--reference", required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--relax", action="store_true")
     parser.add_argument("--only", nargs="*", default=[*FILES, *REFUSED])
     parser.add_argument("words", nargs="*", help="settings of the command, such as protocol=fast")
     given = parser.parse_intermixed_args()
-    if given.read:
-        for run, name in FILES.items():
-            if run in given.only:
-                read(run, given.generated / name)
-        return 0
-    if given.reference is None or given.out is None:
-        parser.error("--reference and --out are needed to score")
     words = [f"reference={given.reference}", *given.words]
     words += [] if given.relax else ["relaxer=none"]
     words += [f"limit={given.limit}"] if given.limit else []

@@ -91,7 +91,6 @@ def main() -> None:
     parser.add_argument("--max-sites", type=int, default=20, help="of a crystal")
     parser.add_argument("--fmax", type=float, default=0.05)
     parser.add_argument("--max-steps", type=int, default=200)
-    parser.add_argument("--optimizer", default="lbfgs", choices=("lbfgs", "fire"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--handful", type=int, default=20)
@@ -108,9 +107,7 @@ def main() -> None:
     starts = list(islice(find_starts(options), options.parents))
     sites = sum(len(start.structure) for start in starts) / len(starts)
     print(f"{len(starts)} parents of {sites:.1f} sites on average, to {options.fmax} eV/Å")
-    settings = RelaxSettings(
-        fmax=options.fmax, max_steps=options.max_steps, optimizer=options.optimizer
-    )
+    settings = RelaxSettings(fmax=options.fmax, max_steps=options.max_steps, optimizer="lbfgs")
     if options.what == "speed":
         compare_speed(starts, settings, options)
     else:
@@ -234,9 +231,9 @@ def _start(device: str) -> None:
 
 
 def with_ase(structure: Structure, settings: RelaxSettings) -> End:
-    """ASE's optimiser and Frechet filter with CHGNet's calculator."""
+    """ASE's L-BFGS and Frechet filter with CHGNet's calculator."""
     from ase.filters import FrechetCellFilter
-    from ase.optimize import FIRE, LBFGS
+    from ase.optimize import LBFGS
     from chgnet.model.dynamics import CHGNetCalculator
     from pymatgen.core import Lattice, Structure
     from pymatgen.io.ase import AseAtomsAdaptor
@@ -247,8 +244,7 @@ def with_ase(structure: Structure, settings: RelaxSettings) -> End:
             atoms.set_cell(-atoms.cell.array, scale_atoms=False)
         device = str(next(_model.parameters()).device.type)
         atoms.calc = CHGNetCalculator(_model, use_device=device)
-        kind = {"lbfgs": LBFGS, "fire": FIRE}[settings.optimizer]
-        optimizer = kind(FrechetCellFilter(atoms), logfile=None)
+        optimizer = LBFGS(FrechetCellFilter(atoms), logfile=None)
         try:
             converged = bool(optimizer.run(fmax=settings.fmax, steps=settings.max_steps))
             energy = float(atoms.get_potential_energy()) / len(atoms)

@@ -1,7 +1,7 @@
 """Reader for JSON larger than memory, value by value.
 
 `ijson` takes 4.0 s in place of 5.0 s for 200 MB of entries, and as much memory
-(``benchmarks/json_stream.py``). But it needs the place of the values, which differs between files,
+(``benchmarks/README.md``). But it needs the place of the values, which differs between files,
 and it refuses NaN and Infinity, which Python's `json` writes.
 """
 
