@@ -1,4 +1,4 @@
-"""Options and data that all tests share."""
+"""Options and data for all tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parent
 HANGS_AFTER = 1200
-"""Seconds after which a process counts as hanging. No test takes as long on any machine."""
+"""Seconds after which a process counts as hanging; no test takes that long on any machine."""
 
 FIXTURES_OF_MARKER = {
     "browser": {"open_page"},
@@ -31,19 +31,19 @@ FIXTURES_OF_MARKER = {
     "processes": {"run_python", "start_python"},
     "shared": {"shared_data"},
 }
-"""A test that uses one of the fixtures, directly or through another one, gets the marker."""
+"""Markers by fixture: a test that uses the fixture, directly or indirectly, gets the marker."""
 
 
 def keep_space_groups() -> None:
-    """Keep pymatgen's space groups, which it forgets after each crystal: Fm-3m takes it 0.4 s."""
+    """Cache pymatgen's space groups, which it computes again for each crystal (Fm-3m: 0.4 s)."""
     from pymatgen.symmetry.groups import SpaceGroup
 
     kept: dict[int, Any] = {}
-    SpaceGroup.__init__ = lambda group, *_, **__: kept.update({id(group): group})  # made before
+    SpaceGroup.__init__ = lambda group, *_, **__: kept.update({id(group): group})  # known already
 
 
 def keep_configs() -> None:
-    """Keep the packaged configs, of which Hydra reads 20 for each call: a third of its 65 ms."""
+    """Cache the packaged configs: Hydra reads 20 per call, a third of its 65 ms."""
     from hydra._internal.config_repository import ConfigRepository
 
     load = ConfigRepository.load_config
@@ -55,18 +55,18 @@ def keep_configs() -> None:
             return load(repository, config_path)
         if config_path not in kept:
             kept[config_path] = pickle.dumps(load(repository, config_path))
-        return pickle.loads(kept[config_path])  # Hydra writes into what it gets
+        return pickle.loads(kept[config_path])  # Hydra modifies this object
 
     ConfigRepository.load_config = load_config
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run the minutes-long checks")
+    parser.addoption("--slow", action="store_true", help="also run the checks that take minutes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what the tests relax out of the user's cache; make what is slow only once."""
-    # Half of the time that Python's collector takes: what is imported stays.
+    """Keep relaxations of tests out of the user's cache, and enable the caches above."""
+    # Imported objects stay; ignoring them halves the time of Python's garbage collector.
     gc.set_threshold(20_000, 10, 10)
     keep_space_groups()
     keep_configs()
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="novelty-metric-tests-")
         os.environ["NOVELTY_METRIC_CACHE"] = folder.name
         config.add_cleanup(folder.cleanup)
-    # The one home of these settings. A test states a number of examples of its own only where an
+    # The only place for these settings. Tests choose their own number of examples only if an
     # example is expensive.
     hypothesis_settings.register_profile(
         "novelty-metric",
@@ -89,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     hypothesis_settings.load_profile("novelty-metric")
     if not config.pluginmanager.has_plugin("novelty"):
-        config.addinivalue_line("markers", "novelty: of the project's own plugin, switched off")
+        config.addinivalue_line("markers", "novelty: the disabled plugin of this project")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if used & fixtures:
                 item.add_marker(marker)
     if not config.pluginmanager.has_plugin("novelty"):
-        off = pytest.mark.skip(reason="the project's own plugin is switched off")
+        off = pytest.mark.skip(reason="this project's plugin is disabled")
         for item in items:
             if "novelty" in item.keywords or item.path.parent.name == "testing":
                 item.add_marker(off)
@@ -119,14 +119,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def no_progress_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No line of progress on standard error, however long a busy machine takes."""
+    """Disable progress lines on standard error, which would appear on a busy machine."""
     if request.path.name != "test_progress_lines.py":
         monkeypatch.setattr("novelty_metric.terminal.progress_lines.FIRST", float("inf"))
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real crystals that is kept beside the checkout, never inside it."""
+    """Folder of real crystals, always outside the checkout."""
     default = Path(__file__).resolve().parent.parent / "shared"
     folder = Path(os.environ.get("NOVELTY_METRIC_SHARED", default)) / "data"
     if not folder.is_dir():
@@ -136,33 +136,33 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def thorough(pytestconfig: pytest.Config) -> bool:
-    """Whether to try more cases of the same assertion: with --slow."""
+    """Whether to test more cases of the same assertion: with --slow."""
     return bool(pytestconfig.getoption("--slow"))
 
 
 @pytest.fixture(scope="session")
 def lightning() -> Any:
-    """Lightning; for tests that train with it."""
+    """Lightning, for tests that train with it."""
     return pytest.importorskip("lightning.pytorch")
 
 
 @pytest.fixture(scope="session")
 def chgnet() -> Any:
-    """CHGNet on the processor; for tests that evaluate it."""
+    """CHGNet on the CPU, for tests that evaluate it."""
     from novelty_metric.relaxation.potentials import Chgnet
 
     return Chgnet("cpu")
 
 
 def _process_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a process that imports this checkout; `env` adds to the environment."""
+    """Options of a process that imports this checkout; `env` adds environment variables."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     return {"text": True, **options, "env": environment}
 
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., subprocess.CompletedProcess[Any]]:
-    """Run Python in another process to its end: `run_python("-c", code, check=True)`."""
+    """Run Python in another process and wait for its end: `run_python("-c", code, check=True)`."""
 
     def run(*words: Any, check: bool = False, **options: Any) -> subprocess.CompletedProcess[Any]:
         command = [sys.executable, *map(str, words)]
@@ -174,7 +174,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[Any]]:
 
 @pytest.fixture
 def start_python() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Start Python in another process, which ends with the test if not before."""
+    """Start Python in another process, which ends with the test at the latest."""
     started: list[subprocess.Popen[Any]] = []
     limits: list[threading.Timer] = []
 
@@ -182,7 +182,7 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
         command = [sys.executable, *map(str, words)]
         process = subprocess.Popen(command, **_process_options(options))
         started.append(process)
-        # A process that hangs fails its test, which may wait for it without a limit.
+        # The test can wait without a limit: a hanging process is killed.
         limit = threading.Timer(HANGS_AFTER, process.kill)
         limit.daemon = True
         limit.start()
@@ -193,11 +193,11 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     for limit in limits:
         limit.cancel()
     for process in started:
-        with process:  # which waits for it and closes its pipes
+        with process:  # waits for it and closes its pipes
             process.kill()
 
 
-@pytest.fixture(scope="module")  # not longer: while it runs, no test can use asyncio
+@pytest.fixture(scope="module")  # per module: while it runs, tests cannot use asyncio
 def chromium() -> Iterator[Any]:
     """Headless Chromium, driven by Playwright."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -214,16 +214,16 @@ def chromium() -> Iterator[Any]:
 def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     """Open a local page: `open_page(path, width=1280, height=900)`.
 
-    More words are options of Playwright's ``new_context``, such as ``color_scheme="dark"``. The
-    test fails if a page says anything wrong on its console, or asks for anything that is not on
-    this disk.
+    Further keyword arguments are options of Playwright's ``new_context``, such as
+    ``color_scheme="dark"``. The test fails if a page writes an error to its console or requests
+    anything from outside this machine.
     """
     problems: list[str] = []
     contexts: list[Any] = []
 
     def requested(request: Any) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):
-            problems.append(f"asked for {request.url}")
+            problems.append(f"request of {request.url}")
 
     def said(message: Any) -> None:
         if message.type in ("error", "warning"):

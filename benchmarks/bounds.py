@@ -1,8 +1,8 @@
 """Processor time and memory of each step for crystals that no material has.
 
-Each crystal of ``tests/nasty.py`` goes through the steps in a process of its own: against a
-reference, against itself shaken, with random sites, and against a small cell; its neighbours as
-CHGNet counts them; its fingerprint::
+Each crystal of ``tests/extreme_crystals.py`` runs through the steps in a separate process: against
+a reference, against a perturbed copy of itself, with random sites, and against a small cell; also
+CHGNet's neighbours and the fingerprint::
 
     python benchmarks/bounds.py --reference STORE
 """
@@ -34,7 +34,7 @@ from novelty_metric.search.engine import ParentSearch, group_equal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from nasty import few_atoms, many_atoms
+from extreme_crystals import few_atoms, many_atoms
 
 PROTOCOL = Protocol.named("fast")
 REFUSALS = (CrystalError, TooMuchToCompareError, ValueError)

@@ -1,4 +1,4 @@
-"""Bad input through the command: one line and status 2, or a row with the reason. Never more."""
+"""Invalid input to the command: one error and status 2, or a row with the reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own, an empty working folder, and no tracebacks asked for."""
+    """A separate cache, an empty working folder, and no tracebacks."""
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("NOVELTY_METRIC_DEBUG", raising=False)
     (tmp_path / "work").mkdir()
@@ -39,8 +39,8 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(frozen=True)
-class Text:
-    """A crystal as it may stand in a file, sane or not: an orthogonal cell, and sites."""
+class CrystalText:
+    """A crystal in a file, valid or invalid: an orthogonal cell and sites."""
 
     cell: tuple[float, float, float]
     sites: tuple[tuple[str, float, float, float], ...]
@@ -74,7 +74,7 @@ class Text:
         return "\n".join(lines) + "\n"
 
     def as_dict(self) -> dict[str, Any]:
-        """As pymatgen writes a Structure."""
+        """In the format of pymatgen's Structure."""
         return {
             "@module": "pymatgen.core.structure",
             "@class": "Structure",
@@ -92,8 +92,8 @@ class Text:
 
 
 HALF = ("Cl", 0.5, 0.5, 0.5)
-# Both are in the packaged reference, so that to be scored is to be a duplicate.
-SALT = Text(
+# Both crystals are in the packaged reference, so their verdict is duplicate.
+SALT = CrystalText(
     (5.64, 5.64, 5.64),
     tuple(
         (symbol, x + shift, y, z)
@@ -101,49 +101,49 @@ SALT = Text(
         for x, y, z in ((0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
     ),
 )
-CAESIUM = Text((4.12, 4.12, 4.12), (("Cs", 0, 0, 0), HALF))
+CAESIUM = CrystalText((4.12, 4.12, 4.12), (("Cs", 0, 0, 0), HALF))
 
 
-def at(value: float) -> Text:
-    return Text((4, 4, 4), (("Na", value, 0, 0), HALF))
+def at(value: float) -> CrystalText:
+    return CrystalText((4, 4, 4), (("Na", value, 0, 0), HALF))
 
 
-BAD: dict[str, Text] = {
+BAD: dict[str, CrystalText] = {
     "nan coordinate": at(math.nan),
     "infinite coordinate": at(math.inf),
     "huge coordinate": at(1e300),
-    "nan cell": Text((math.nan, 4, 4), (("Na", 0, 0, 0), HALF)),
-    "infinite cell": Text((math.inf, 4, 4), (("Na", 0, 0, 0), HALF)),
-    "zero volume": Text((0, 4, 4), (("Na", 0, 0, 0), HALF)),
-    "coincident atoms": Text((4, 4, 4), (("Na", 0.5, 0.5, 0.5), HALF)),
-    "element 0": Text((4, 4, 4), (("X", 0, 0, 0), HALF)),
-    "no such element": Text((4, 4, 4), (("Qq", 0, 0, 0), HALF)),
-    "partial occupancy": Text((4, 4, 4), (("Na", 0, 0, 0), HALF), (0.5, 1.0)),
-    "500 atoms": Text(
+    "nan cell": CrystalText((math.nan, 4, 4), (("Na", 0, 0, 0), HALF)),
+    "infinite cell": CrystalText((math.inf, 4, 4), (("Na", 0, 0, 0), HALF)),
+    "zero volume": CrystalText((0, 4, 4), (("Na", 0, 0, 0), HALF)),
+    "coincident atoms": CrystalText((4, 4, 4), (("Na", 0.5, 0.5, 0.5), HALF)),
+    "element 0": CrystalText((4, 4, 4), (("X", 0, 0, 0), HALF)),
+    "no such element": CrystalText((4, 4, 4), (("Qq", 0, 0, 0), HALF)),
+    "partial occupancy": CrystalText((4, 4, 4), (("Na", 0, 0, 0), HALF), (0.5, 1.0)),
+    "500 atoms": CrystalText(
         (15, 30, 30),
         tuple(
             ("Na", x / 5, y / 10, z / 10) for x in range(5) for y in range(10) for z in range(10)
         ),
     ),
-    "no atoms": Text((4, 4, 4), ()),
+    "no atoms": CrystalText((4, 4, 4), ()),
 }
 
 
-def write_cif_folder(path: Path, crystals: list[Text]) -> Path:
+def write_cif_folder(path: Path, crystals: list[CrystalText]) -> Path:
     path.mkdir()
     for position, crystal in enumerate(crystals):
         (path / f"{position}.cif").write_text(crystal.cif())
     return path
 
 
-def write_cif_zip(path: Path, crystals: list[Text]) -> Path:
+def write_cif_zip(path: Path, crystals: list[CrystalText]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for position, crystal in enumerate(crystals):
             archive.writestr(f"{position}.cif", crystal.cif())
     return path
 
 
-def write_csv(path: Path, crystals: list[Text]) -> Path:
+def write_csv(path: Path, crystals: list[CrystalText]) -> Path:
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["id", "cif"])
@@ -151,18 +151,18 @@ def write_csv(path: Path, crystals: list[Text]) -> Path:
     return path
 
 
-def write_extxyz(path: Path, crystals: list[Text]) -> Path:
+def write_extxyz(path: Path, crystals: list[CrystalText]) -> Path:
     path.write_text("".join(crystal.extxyz() for crystal in crystals))
     return path
 
 
-def write_json(path: Path, crystals: list[Text]) -> Path:
+def write_json(path: Path, crystals: list[CrystalText]) -> Path:
     path.write_text(json.dumps([crystal.as_dict() for crystal in crystals]))
     return path
 
 
-def write_pt(path: Path, crystals: list[Text]) -> Path:
-    """As DiffCSP writes."""
+def write_pt(path: Path, crystals: list[CrystalText]) -> Path:
+    """In the format of DiffCSP."""
     from ase.data import atomic_numbers
 
     sites = [site for crystal in crystals for site in crystal.sites]
@@ -179,7 +179,7 @@ def write_pt(path: Path, crystals: list[Text]) -> Path:
     return path
 
 
-WRITERS: dict[str, Callable[[Path, list[Text]], Path]] = {
+WRITERS: dict[str, Callable[[Path, list[CrystalText]], Path]] = {
     "cifs": write_cif_folder,
     "cifs.zip": write_cif_zip,
     "table.csv": write_csv,
@@ -190,7 +190,7 @@ WRITERS: dict[str, Callable[[Path, list[Text]], Path]] = {
 NO_ROW = {
     ("partial occupancy", "frames.extxyz"): "the format has no occupancies",
     ("partial occupancy", "samples.pt"): "the format has no occupancies",
-    # A whole number of cells, however many, is the same place.
+    # Coordinates that differ by an integer number of cells are the same position.
     **{
         ("huge coordinate", name): "coordinates of a CIF are wrapped into the cell on reading"
         for name in ("cifs", "cifs.zip", "table.csv")
@@ -199,12 +199,12 @@ NO_ROW = {
 
 
 WARNING = "novelty-metric: warning: "
-"""Begins the lines that say that a file as a whole looks odd: here a third of each is bad."""
+"""Prefix of warnings about a whole file: a third of the crystals is invalid here."""
 
 
 def quiet_score(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """Standard output of a run that went well and complained of unusable crystals at most."""
-    # A first run compiles for so long that it would say so.
+    """Standard output of a successful run; only warnings about unusable crystals are allowed."""
+    # Without `progress=false`, a first run would report its compilation.
     status = main(["score", "relaxer=none", "progress=false", *words])
     out, err = capfd.readouterr()
     assert all(line.startswith(WARNING) for line in err.splitlines()), err
@@ -219,10 +219,10 @@ def verdict_rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("file_name", WRITERS)
-def test_each_bad_crystal_is_one_row(
+def test_each_invalid_crystal_is_one_row(
     file_name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Good crystals stand before and after each of them."""
+    """Valid crystals precede and follow each of them."""
     bad = [text for name, text in BAD.items() if (name, file_name) not in NO_ROW]
     crystals = [SALT, *(text for one in bad for text in (one, CAESIUM, SALT))]
     path = WRITERS[file_name](tmp_path / file_name, crystals)
@@ -241,7 +241,7 @@ def test_each_bad_crystal_is_one_row(
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_the_reason_names_what_is_wrong(
+def test_reason_names_the_problem(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = {
@@ -278,8 +278,8 @@ def test_the_reason_names_what_is_wrong(
 def test_isotopes_are_scored_as_hydrogen(
     isotope: str, file_name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    heavy = Text((4, 4, 4), (("Li", 0, 0, 0), (isotope, 0.5, 0.5, 0.5)))
-    light = Text((4, 4, 4), (("Li", 0, 0, 0), ("H", 0.5, 0.5, 0.5)))
+    heavy = CrystalText((4, 4, 4), (("Li", 0, 0, 0), (isotope, 0.5, 0.5, 0.5)))
+    light = CrystalText((4, 4, 4), (("Li", 0, 0, 0), ("H", 0.5, 0.5, 0.5)))
     path = WRITERS[file_name](tmp_path / file_name, [heavy, light])
     quiet_score(capfd, f"samples={path}", f"out={tmp_path / 'out'}")
     first, second = verdict_rows(tmp_path / "out")
@@ -298,7 +298,7 @@ def test_max_sites_can_be_raised(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert row["verdict"] != ""
 
 
-def test_all_bad_is_still_a_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_report_of_only_invalid_crystals(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_json(tmp_path / "list.json", list(BAD.values()))
     quiet_score(capfd, f"samples={path}", f"out={tmp_path / 'out'}")
     found = verdict_rows(tmp_path / "out")
@@ -306,11 +306,11 @@ def test_all_bad_is_still_a_report(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert all(row["error"] and not row["verdict"] for row in found)
 
 
-# What can't be used at all
+# Unusable input
 
 
-def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line of a call that can't be used."""
+def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """The error line of an invalid call."""
     status = main(["score", "relaxer=none", "progress=false", *words])
     out, err = capfd.readouterr()
     assert out == ""
@@ -321,8 +321,8 @@ def complaint(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     return err
 
 
-class RunsCode:
-    """An object whose unpickling creates a file."""
+class WritesOnUnpickling:
+    """Create a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -343,7 +343,7 @@ def truncated_zip(path: Path) -> Path:
 
 
 def zip_with_a_changed_byte(path: Path) -> Path:
-    """The archive's directory is whole, so it is found out only on reading."""
+    """The directory of the archive is intact, so only reading detects the damage."""
     content = bytearray(write_cif_zip(path, [SALT]).read_bytes())
     content[60] ^= 0xFF
     path.write_bytes(content)
@@ -408,21 +408,21 @@ UNUSABLE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_a_file_that_cannot_be_used_is_one_line(
+def test_unusable_file_is_one_clear_error(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file_name, make, words = UNUSABLE[name]
     path = make(tmp_path / file_name)
-    said = complaint(capfd, f"samples={path}")
+    said = error_line(capfd, f"samples={path}")
     assert str(path) in said
     assert words in said
-    # Nothing half-written is left for the next run to trip over.
+    # No incomplete file remains that would disturb the next run.
     out = tmp_path / "out"
-    complaint(capfd, f"samples={path}", f"out={out}")
+    error_line(capfd, f"samples={path}", f"out={out}")
     assert not (out / "report.json").exists()
 
 
-def test_a_damaged_member_is_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_member_is_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = zip_with_a_changed_byte(tmp_path / "a.zip")
     quiet_score(capfd, f"samples={path}", f"out={tmp_path / 'out'}")
     (row,) = verdict_rows(tmp_path / "out")
@@ -431,21 +431,21 @@ def test_a_damaged_member_is_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("inside", ["alone", "beside crystals"])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_an_object_in_a_pt_file_is_never_made(
+def test_objects_in_a_pt_file_are_never_created(
     inside: str, legacy: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # It would run: loaded by pickle, it creates its file.
-    pickle.loads(pickle.dumps(RunsCode(tmp_path / "ran")))
+    # pickle would run its code, which creates a file.
+    pickle.loads(pickle.dumps(WritesOnUnpickling(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
 
     marker = tmp_path / "marker"
-    content: Any = RunsCode(marker)
+    content: Any = WritesOnUnpickling(marker)
     if inside == "beside crystals":
         good = torch.load(write_pt(tmp_path / "good.pt", [SALT]))
         content = {**good, "eval_setting": content}
     path = tmp_path / "evil.pt"
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    said = complaint(capfd, f"samples={path}")
+    said = error_line(capfd, f"samples={path}")
     assert str(path) in said and "could run code" in said
     assert not marker.exists()
 
@@ -467,22 +467,22 @@ def test_an_object_in_a_pt_file_is_never_made(
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
-def test_an_unknown_setting_is_one_line(
+def test_unknown_setting_is_one_clear_error(
     words: list[str], parts: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write_csv(tmp_path / "table.csv", [SALT])
-    said = complaint(capfd, f"samples={path}", *words)
+    said = error_line(capfd, f"samples={path}", *words)
     for part in parts:
         assert part in said
 
 
-def test_an_out_that_cannot_be_written_is_found_first(
+def test_out_that_cannot_be_written_is_reported_first(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("kept")
     path = write_cif_zip(tmp_path / "a.zip", [SALT])
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
-        said = complaint(capfd, f"samples={path}", f"out={out}")
+        said = error_line(capfd, f"samples={path}", f"out={out}")
         assert f"out={out} can't be written" in said
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -538,33 +538,33 @@ BAD_STORES: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_STORES)
-def test_a_damaged_reference_is_one_line(
+def test_damaged_reference_is_one_clear_error(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make, words = BAD_STORES[name]
     path = make(tmp_path / "store.arrow")
     samples = write_cif_zip(tmp_path / "a.zip", [SALT])
-    said = complaint(capfd, f"samples={samples}", f"reference={path}", f"out={tmp_path / 'out'}")
+    said = error_line(capfd, f"samples={samples}", f"reference={path}", f"out={tmp_path / 'out'}")
     assert str(path) in said
     assert words in said
-    # Never "nothing matches".
+    # The error must never be "nothing matches".
     assert not (tmp_path / "out" / "report.json").exists()
 
 
-def test_the_small_store_itself_is_fine(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_small_store_is_valid(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     store = small_store(tmp_path / "store.arrow")
     samples = write_cif_zip(tmp_path / "a.zip", [SALT])
     quiet_score(capfd, f"samples={samples}", f"reference={store}", f"out={tmp_path / 'out'}")
     assert len(verdict_rows(tmp_path / "out")) == 1
 
 
-def test_crystals_are_no_reference(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_crystals_are_not_a_reference(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table = write_csv(tmp_path / "train.csv", [SALT])
-    said = complaint(capfd, f"samples={table}", f"reference={table}")
+    said = error_line(capfd, f"samples={table}", f"reference={table}")
     assert "novelty-metric reference build" in said
 
 
-# As a user meets it: another process
+# In another process, as for a user
 
 
 @pytest.fixture
@@ -573,7 +573,7 @@ def command(run_python: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("name", ["a truncated zip", "noise", "a missing file"])
-def test_in_a_process_of_its_own_a_bad_file_is_one_line(
+def test_unusable_file_in_a_separate_process(
     name: str, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     file_name, make, words = UNUSABLE[name]
@@ -584,7 +584,7 @@ def test_in_a_process_of_its_own_a_bad_file_is_one_line(
     assert words in done.stderr
 
 
-def test_in_a_process_of_its_own_bad_crystals_are_rows(
+def test_invalid_crystals_in_a_separate_process(
     tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     bad = [crystal for name, crystal in BAD.items() if (name, "cifs") not in NO_ROW]

@@ -1,4 +1,4 @@
-"""One crystal: what `clean` refuses, reduction, symmetry."""
+"""One crystal: refusals of `clean`, reduction, symmetry."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TOLERANCES = {"symprec": 0.01, "angle_tolerance": 5.0}
 
 
 def rocksalt(a: float = 5.64, elements: tuple[str, str] = ("Na", "Cl")) -> Structure:
-    """Conventional cell, 8 sites."""
+    """The conventional cell, with 8 sites."""
     return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), elements, PAIR)
 
 
@@ -72,7 +72,7 @@ def with_coordinate(value: float) -> Structure:
 
 
 def grid(n_x: int, n_y: int, n_z: int) -> Structure:
-    """A crystal of that many atoms, 3 Å apart."""
+    """A crystal of n_x × n_y × n_z atoms, 3 Å apart."""
     places = itertools.product(range(n_x), range(n_y), range(n_z))
     fractions = [[x / n_x, y / n_y, z / n_z] for x, y, z in places]
     lattice = Lattice.orthorhombic(3 * n_x, 3 * n_y, 3 * n_z)
@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_in_one_line(name: str) -> None:
+def test_invalid_crystals_give_one_clear_error(name: str) -> None:
     given_structure, message = REFUSED[name]
     with pytest.raises(CrystalError) as caught:
         clean(given_structure)
@@ -193,7 +193,7 @@ def test_isotopes_are_hydrogen(hydrogen: Any) -> None:
     assert cleaned.composition.reduced_formula == "HF"
 
 
-def test_everything_but_geometry_and_elements_is_dropped() -> None:
+def test_only_geometry_and_elements_are_kept() -> None:
     decorated = Structure(
         CUBE,
         [Species("Na", 1, {"spin": 2}), Species("Cl", -1)],
@@ -209,12 +209,12 @@ def test_everything_but_geometry_and_elements_is_dropped() -> None:
     assert cleaned.labels == ["Na", "Cl"]
     assert cleaned.properties == {}
     assert cleaned.charge == 0
-    # The one that was given is left as it was.
+    # The original structure is unchanged.
     assert decorated[0].specie == Species("Na", 1, {"spin": 2})
     assert decorated.site_properties == {"magmom": [1.0, 2.0]}
 
 
-def test_ase_atoms_are_taken() -> None:
+def test_ase_atoms_are_accepted() -> None:
     atoms = Atoms("NaCl", scaled_positions=PAIR, cell=[4, 5, 6], pbc=True)
     cleaned = clean(atoms)
     assert type(cleaned) is Structure
@@ -223,14 +223,14 @@ def test_ase_atoms_are_taken() -> None:
     assert [site.specie.symbol for site in cleaned] == ["Na", "Cl"]
 
 
-def test_a_subclass_of_ase_atoms_is_taken() -> None:
+def test_subclass_of_ase_atoms_is_accepted() -> None:
     class Described(Atoms):
         pass
 
     assert len(clean(Described("NaCl", scaled_positions=PAIR, cell=[4, 4, 4], pbc=True))) == 2
 
 
-def test_immutable_structures_are_taken() -> None:
+def test_immutable_structures_are_accepted() -> None:
     assert type(clean(IStructure(CUBE, ["Na", "Cl"], PAIR))) is Structure
 
 
@@ -241,14 +241,14 @@ def test_coordinates_are_not_wrapped() -> None:
     assert clean(at_the_limit).frac_coords[0, 0] == MAX_COORDINATE
 
 
-def test_left_handed_cells_are_taken() -> None:
+def test_left_handed_cells_are_accepted() -> None:
     matrix = [[0.0, 4, 0], [4, 0, 0], [0, 0, 4]]
     cleaned = clean(Structure(Lattice(matrix), ["Na", "Cl"], PAIR))
     np.testing.assert_array_equal(cleaned.lattice.matrix, matrix)
 
 
 @pytest.mark.parametrize(("apart", "taken"), [(0.99 * MIN_DISTANCE, False), (0.101, True)])
-def test_the_limit_of_distance(apart: float, taken: bool) -> None:
+def test_minimum_distance(apart: float, taken: bool) -> None:
     near = Structure(CUBE, ["Na", "Cl"], [[0, 0, 0], [apart / 4, 0, 0]])
     if taken:
         assert shortest_distance(clean(near)) == pytest.approx(apart)
@@ -257,11 +257,11 @@ def test_the_limit_of_distance(apart: float, taken: bool) -> None:
             clean(near)
 
 
-def test_the_distance_of_one_site_is_to_its_image() -> None:
+def test_distance_of_a_single_site_is_to_its_image() -> None:
     assert shortest_distance(Structure(Lattice.orthorhombic(3, 4, 5), ["Na"], [[0, 0, 0]])) == 3
     skew = Structure(Lattice([[3, 0, 0], [9, 1, 0], [0, 0, 5]]), ["Na"], [[0.3, 0, 0]])
     assert shortest_distance(skew) == pytest.approx(1)
-    # Also where another site is further away than that.
+    # Also if the distance to another site is larger.
     chains = Structure(Lattice.orthorhombic(2, 12, 12), ["Na", "Cl"], PAIR)
     assert shortest_distance(chains) == 2
 
@@ -288,7 +288,7 @@ def structures(draw: st.DrawFn, max_sites: int = 4) -> Structure:
 
 
 def brute_distance(structure: Structure, reach: int = 3) -> float:
-    """Shortest distance over every image within `reach` cells."""
+    """Shortest distance, over all images within `reach` cells."""
     images = np.array(list(itertools.product(range(-reach, reach + 1), repeat=3)), dtype=float)
     wrapped = structure.frac_coords - np.floor(structure.frac_coords)
     found = []
@@ -301,13 +301,13 @@ def brute_distance(structure: Structure, reach: int = 3) -> float:
 
 
 @given(structures())
-def test_shortest_distance_is_that_over_all_images(structure: Structure) -> None:
+def test_shortest_distance_agrees_with_all_images(structure: Structure) -> None:
     assert shortest_distance(structure) == pytest.approx(brute_distance(structure), abs=1e-9)
 
 
 @given(structures(), st.integers(0, 2**32 - 1))
 def test_shortest_distance_depends_on_the_crystal_only(structure: Structure, seed: int) -> None:
-    """Not on the cell it is written in, nor on the cells its sites are written in."""
+    """It depends neither on the choice of the cell nor on the images of sites."""
     rng = np.random.default_rng(seed)
     basis = np.eye(3, dtype=int)
     for _ in range(3):
@@ -338,7 +338,7 @@ def test_clean_keeps_the_crystal_and_is_idempotent(structure: Structure) -> None
 
 
 @given(structures(), st.sampled_from([math.nan, math.inf, -math.inf]), st.data())
-def test_no_number_that_is_not_finite_passes(
+def test_non_finite_numbers_are_refused(
     structure: Structure, bad: float, data: st.DataObject
 ) -> None:
     matrix = np.array(structure.lattice.matrix)
@@ -368,12 +368,12 @@ def test_reduce_finds_the_primitive_cell(
     assert reduced.composition.reduced_formula == conventional.composition.reduced_formula
     found = symmetry(reduced, **TOLERANCES)
     assert found is not None and found.space_group == space_group
-    # It is the same crystal, by a matcher that reduces on its own.
+    # The result is the same crystal; this matcher reduces it independently.
     assert StructureMatcher(scale=False).fit(reduced, conventional)
 
 
 def successive_minima(lattice: Lattice, reach: int = 4) -> list[float]:
-    """Lengths of the shortest independent lattice vectors, by trying them all."""
+    """Lengths of the shortest independent lattice vectors, by enumeration."""
     steps = np.array(list(itertools.product(range(-reach, reach + 1), repeat=3)))
     vectors = steps @ lattice.matrix
     chosen: list[np.ndarray] = []
@@ -394,9 +394,9 @@ def test_reduce_keeps_density_and_composition(structure: Structure) -> None:
     assert reduced.composition.fractional_composition.almost_equals(
         structure.composition.fractional_composition
     )
-    # A Niggli cell is made of the shortest vectors.
+    # A Niggli cell consists of the shortest vectors.
     np.testing.assert_allclose(reduced.lattice.abc, successive_minima(reduced.lattice), atol=1e-3)
-    # A distance of exactly pymatgen's tolerance of 0.25 Å may be rounded to either side.
+    # Rounding decides about a distance equal to pymatgen's tolerance of 0.25 Å.
     for scale in (0.999, 1.001):
         scaled = Structure(
             structure.lattice.matrix * scale, structure.species, structure.frac_coords
@@ -407,7 +407,7 @@ def test_reduce_keeps_density_and_composition(structure: Structure) -> None:
     np.testing.assert_allclose(again.lattice.parameters, reduced.lattice.parameters, atol=1e-3)
 
 
-def test_reduce_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reduce_gives_the_reason_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> Structure:
         raise ValueError("first line\nsecond line")
 
@@ -437,7 +437,7 @@ def test_symmetry_of_known_crystals(
     by_element: dict[str, set[str]] = {}
     for site, letter in zip(structure, found.letters, strict=True):
         by_element.setdefault(site.specie.symbol, set()).add(letter)
-    # Rock salt's two positions may be exchanged by the choice of origin.
+    # Another origin exchanges the two positions of rock salt.
     assert by_element in (letters, {"Na": {"b"}, "Cl": {"a"}})
     first = {site.specie.symbol: at for at, site in reversed(list(enumerate(structure)))}
     assert found.orbits == tuple(first[site.specie.symbol] for site in structure)
@@ -468,13 +468,13 @@ def test_symprec_is_used() -> None:
     assert tight.space_group < 225
 
 
-def test_symmetry_is_not_looked_for_in_cells_thinner_than_any_material() -> None:
+def test_symmetry_of_extremely_thin_cells_is_unknown() -> None:
     thin = Structure(Lattice.tetragonal(6, 0.49), ["Fe"], [[0, 0, 0]])
     assert symmetry(thin, **TOLERANCES) is None
     assert symmetry(Structure(Lattice.tetragonal(6, 0.51), ["Fe"], [[0, 0, 0]]), **TOLERANCES)
 
 
-def test_without_symmetry_the_value_is_none() -> None:
+def test_failed_symmetry_search_gives_none() -> None:
     coincident = Structure(CUBE, ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
     assert symmetry(coincident, **TOLERANCES) is None
 
@@ -493,29 +493,29 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("system", LIMITS)
-def test_crystal_system_at_its_limits(system: str) -> None:
+def test_limits_of_crystal_systems(system: str) -> None:
     assert [crystal_system(number) for number in LIMITS[system]] == [system, system]
 
 
-def test_every_space_group_is_in_the_system_of_pymatgen() -> None:
+def test_crystal_systems_agree_with_pymatgen() -> None:
     for number in range(1, 231):
         expected = SpaceGroup.from_int_number(number).crystal_system
         assert crystal_system(number) == expected, number
 
 
-def test_crystal_systems_are_listed_in_order() -> None:
+def test_crystal_systems_are_in_order() -> None:
     assert tuple(LIMITS) == CRYSTAL_SYSTEMS
     assert crystal.CRYSTAL_SYSTEMS is CRYSTAL_SYSTEMS
 
 
 @pytest.mark.parametrize("number", [-1, 0, 231])
-def test_no_space_group_no_system(number: int) -> None:
+def test_without_space_group_there_is_no_crystal_system(number: int) -> None:
     with pytest.raises(ValueError, match=f"{number} is not a space group number"):
         crystal_system(number)
 
 
-def test_sites_are_in_the_order_of_pymatgen() -> None:
-    """As `get_sorted_structure`, and where its order depends on what is given, one all the same."""
+def test_order_of_sites_agrees_with_pymatgen() -> None:
+    """`get_sorted_structure`, with a unique order where that function depends on its input."""
     rng = np.random.default_rng(4)
     for symbols in (["O", "Fe", "O", "Li", "P", "Fe"], ["Xe", "F", "Cs"], ["Ne", "He", "Na", "Ar"]):
         n_sites = len(symbols)

@@ -1,4 +1,4 @@
-"""The sample repository, used as its user would."""
+"""The example repository, from a user's perspective."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "model_repository"
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of the repository."""
     left_out = shutil.ignore_patterns("__pycache__", ".pytest_cache")
     return Path(shutil.copytree(EXAMPLE, tmp_path / "model", ignore=left_out))
 
 
 @pytest.fixture
 def run(repository: Path, run_python: Callable[..., Any]) -> Callable[..., Any]:
-    """The tests of the copy, run with more options of pytest."""
+    """Run the tests of the copy with more options of pytest."""
     return partial(
         run_python,
         *("-m", "pytest", "-p", "no:hypothesispytest"),
@@ -44,13 +44,13 @@ def test_without_the_option_only_the_fast_tests_run(run: Callable[..., Any]) -> 
 
 
 @pytest.mark.slow
-def test_a_model_that_forgets_how_to_be_novel_is_caught(
+def test_model_that_stops_being_novel_is_detected(
     repository: Path, run: Callable[..., Any]
 ) -> None:
-    """Search only, which takes seconds."""
+    """Without relaxation, which takes seconds."""
     words = ("--novelty", "-o", "novelty_relaxer=none", "--novelty-baseline=search.json")
     test = repository / "tests" / "test_novelty.py"
-    # Without a potential most of what is not new stays undecided.
+    # Without a potential, most crystals that are not new are undecided.
     text = test.read_text()
     assert '["undecided"] <= 3' in text
     test.write_text(text.replace('["undecided"] <= 3', '["undecided"] <= 30'))
@@ -69,7 +69,7 @@ def test_a_model_that_forgets_how_to_be_novel_is_caught(
     assert "1 failed, 2 passed" in done.stdout
 
 
-def test_its_baselines_are_those_of_the_settings_it_has() -> None:
+def test_baselines_agree_with_the_settings() -> None:
     names = sorted(path.name for path in (EXAMPLE / "tests" / "novelty_baselines").glob("*.json"))
     assert names == [
         "tests.novelty_release.json",
@@ -81,17 +81,15 @@ def test_its_baselines_are_those_of_the_settings_it_has() -> None:
         assert content["potential"]["name"] == "chgnet"
 
 
-def test_its_ci_runs_the_tests() -> None:
+def test_ci_of_the_repository_runs_the_tests() -> None:
     text = (EXAMPLE / ".github" / "workflows" / "novelty.yml").read_text()
     steps = yaml.safe_load(text)["jobs"]["novelty"]["steps"]
     assert any("python -m pytest --novelty" in step.get("run", "") for step in steps)
 
 
 @pytest.mark.usefixtures("lightning")
-def test_the_toy_model_trains_with_the_callback_on(
-    tmp_path: Path, run_python: Callable[..., Any]
-) -> None:
-    """At a tiny size, search only: seconds."""
+def test_toy_model_trains_with_the_callback(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+    """A tiny model without relaxation, which takes seconds."""
     script = EXAMPLE.parent / "train_toy_diffusion.py"
     words = ["epochs=2", "callback.every_n_epochs=1", "callback.n_samples=3", "data.repeats=4"]
     words += ["data.crystals=3", "callback.metric.relaxer=none", "model.steps=3", "out=tiny"]
@@ -112,8 +110,8 @@ def test_the_toy_model_trains_with_the_callback_on(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
-def test_its_novelty_tests_pass(repository: Path, run: Callable[..., Any]) -> None:
-    """With CHGNet: a minute or two."""
+def test_novelty_tests_of_the_repository_pass(repository: Path, run: Callable[..., Any]) -> None:
+    """With CHGNet, which takes a minute or two."""
     done = run("--novelty", "-n", "2", "--novelty-report=novelty.json")
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
@@ -121,7 +119,7 @@ def test_its_novelty_tests_pass(repository: Path, run: Callable[..., Any]) -> No
     assert [check["outcome"] for check in checks] == ["ok", "ok"]
 
 
-def test_a_policy_learns_from_the_reward(capsys: pytest.CaptureFixture[str]) -> None:
+def test_policy_learns_from_the_reward(capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(EXAMPLE.parent / "reward_training.py"))
     for at in range(len(example["PROTOTYPES"])):
         crystal = example["build"]((at, 1, 1))  # NaCl
@@ -132,11 +130,11 @@ def test_a_policy_learns_from_the_reward(capsys: pytest.CaptureFixture[str]) -> 
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_the_notebook_runs() -> None:
+def test_notebook_runs() -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(EXAMPLE.parent / "quickstart.ipynb", as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)  # none is kept in the repository
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # the repository has no outputs
     nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     shown = [
         output.get("data", {})

@@ -1,7 +1,7 @@
-"""Whatever crystals and bytes come in: nothing crashes, hangs, or goes missing.
+"""Random crystals and files: no crash, no endless work, no lost crystal.
 
-By default some hundred; with --slow thousands. Every crystal that breaks something here is
-scored among sane ones, whose verdicts must stand.
+About a hundred cases by default, thousands with --slow. Every invalid crystal is scored together
+with valid ones, whose verdicts must stay correct.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from novelty_metric.relaxation.potentials import AseCalculator
 from novelty_metric.verdict import Verdict
 
 MOST_CALLS = 2_000_000
-"""Calls of Python functions after which the work on a crystal or a file counts as endless. The
-search makes some 70,000 for a crystal, a reader 1,000 for a file."""
+"""Limit of calls of Python functions per crystal or file. The search needs about 70,000 for a
+crystal, a reader about 1,000 for a file.
+"""
 
 
 @contextmanager
 def at_most(calls: int) -> Iterator[None]:
-    """Fail where the block calls more Python functions than that."""
+    """Fail if the block calls more Python functions than `calls`."""
     left = calls
 
     def count(frame: Any, event: str, arg: Any) -> None:
@@ -50,7 +51,7 @@ def at_most(calls: int) -> Iterator[None]:
         sys.setprofile(None)
 
 
-def test_endless_work_is_noticed() -> None:
+def test_endless_work_is_detected() -> None:
     def go_on() -> None: ...
 
     with (
@@ -61,7 +62,7 @@ def test_endless_work_is_noticed() -> None:
             go_on()
 
 
-# Crystals of every kind
+# Random crystals
 
 LENGTHS = st.one_of(
     st.floats(2.0, 12.0), st.floats(1e-3, 1e4), st.sampled_from([0.0, -4.0, 1e-12, 1e9, 1e300])
@@ -76,7 +77,7 @@ COORDINATES = st.one_of(
 
 @st.composite
 def cells(draw: st.DrawFn) -> np.ndarray:
-    """Cell vectors (Å): of lengths and angles, of any numbers, or flat."""
+    """Cell vectors (Å): from lengths and angles, from random numbers, or flat."""
     kind = draw(st.sampled_from(["parameters", "matrix", "flat", "cubic", "cubic"]))
     if kind == "cubic":
         return np.eye(3) * draw(st.floats(2.5, 12.0))
@@ -93,12 +94,12 @@ def cells(draw: st.DrawFn) -> np.ndarray:
 
 @st.composite
 def structures(draw: st.DrawFn, most: int) -> Structure:
-    """A crystal of 1 to `most` sites, sane or not."""
+    """A crystal of 1 to `most` sites, valid or invalid."""
     n_sites = draw(st.one_of(st.integers(1, 4), st.integers(1, min(20, most)), st.just(most)))
     elements = draw(st.lists(st.integers(1, 103), min_size=1, max_size=4))
     numbers = [elements[at % len(elements)] for at in range(n_sites)]
     if n_sites > 20 or draw(st.booleans()):
-        # Atoms where no two are very near, in a cell to fit.
+        # Atoms at least a minimum distance apart, in a cell of suitable size.
         rng = np.random.default_rng(draw(st.integers(0, 10**6)))
         per_side = int(np.ceil(n_sites ** (1 / 3)))
         grid = np.stack(np.meshgrid(*[np.arange(per_side)] * 3), -1).reshape(-1, 3)[:n_sites]
@@ -113,8 +114,8 @@ def structures(draw: st.DrawFn, most: int) -> Structure:
 
 
 @cache
-def sane() -> tuple[Structure, Structure]:
-    """Two crystals that the packaged reference holds."""
+def valid_crystals() -> tuple[Structure, Structure]:
+    """Two crystals that are in the packaged reference."""
     salt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
@@ -122,8 +123,8 @@ def sane() -> tuple[Structure, Structure]:
     return salt, caesium
 
 
-def assert_whole(report: NoveltyReport, names: Sequence[str]) -> None:
-    """Every crystal has its row, in order, with a verdict or a reason; the sane ones theirs."""
+def assert_complete(report: NoveltyReport, names: Sequence[str]) -> None:
+    """Every crystal has a row, in order, with a verdict or a reason; valid ones are duplicates."""
     assert [row.id for row in report.results] == list(names)
     for row in report.results:
         assert row.verdict is not None or row.error
@@ -151,19 +152,19 @@ LENNARD_JONES = AseCalculator(
 )
 
 
-def among_sane(crystals: list[Structure]) -> list[Sample]:
-    salt, caesium = sane()
+def with_valid_crystals(crystals: list[Structure]) -> list[Sample]:
+    salt, caesium = valid_crystals()
     given = [Sample(str(at), crystal) for at, crystal in enumerate(crystals)]
     return [Sample("salt", salt), *given, Sample("caesium", caesium)]
 
 
 def scored(metric: SubstitutionNovelty, crystals: list[Structure]) -> None:
-    samples = among_sane(crystals)
+    samples = with_valid_crystals(crystals)
     metric.reset()
     metric.update_samples(samples)
     with at_most(MOST_CALLS * len(samples)):
         report = metric.compute()
-    assert_whole(report, [sample.id for sample in samples])
+    assert_complete(report, [sample.id for sample in samples])
 
 
 def check_search(crystals: list[Structure]) -> None:
@@ -194,17 +195,17 @@ def test_crystals_of_hundreds_of_sites_through_the_search(crystals: list[Structu
 
 
 def check_whole_path(crystals: list[Structure]) -> None:
-    """With a potential that has no idea of chemistry, so that cells collapse and fly apart."""
+    """With a potential without chemistry, so that cells collapse and explode."""
     with SubstitutionNovelty(
         "aflow", "fast", relaxer=LENNARD_JONES, hull="none", scope="all", cache=False
     ) as metric:
-        samples = among_sane(crystals)
+        samples = with_valid_crystals(crystals)
         metric.update_samples(samples)
         report = metric.compute(deadline=time.monotonic() + 30.0)
         assert [row.id for row in report.results] == [sample.id for sample in samples]
         for row in report.results:
             assert row.verdict is not None or row.error
-            # What was not finished is never called new.
+            # Unfinished work never gives unmatched.
             if row.verdict is Verdict.UNMATCHED:
                 assert all(tried.relaxed and tried.error is None for tried in row.parents)
 
@@ -222,7 +223,7 @@ def test_many_crystals_through_the_whole_path(crystals: list[Structure]) -> None
     check_whole_path(crystals)
 
 
-# Files of every kind, damaged
+# Damaged files of every format
 
 EDITS = st.lists(
     st.tuples(
@@ -237,7 +238,7 @@ EDITS = st.lists(
 
 
 def damaged(data: bytes, edits: Sequence[tuple[str, float, int, int]]) -> bytes:
-    """The bytes with some of them changed, dropped, added, said twice or in another order."""
+    """The bytes, with some changed, deleted, inserted, repeated or reversed."""
     out = bytearray(data)
     for what, where, value, length in edits:
         at = int(where * len(out)) if out else 0
@@ -261,7 +262,7 @@ FILES = sorted(name for name, (kind, _) in WRITERS.items() if kind != "cif_folde
 def check_readers(name: str, edits: Sequence[tuple[str, float, int, int]]) -> None:
     write: Callable[..., Path] = WRITERS[name][1]
     with tempfile.TemporaryDirectory() as folder:
-        path = write(list(sane()), Path(folder))
+        path = write(list(valid_crystals()), Path(folder))
         path.write_bytes(damaged(path.read_bytes(), edits))
         before = sorted(Path(folder).rglob("*"))
         try:
@@ -293,7 +294,7 @@ def test_thousands_of_damaged_files(name: str, edits: list[tuple[str, float, int
 )
 @example(".zip", b"PK\x05\x06" + bytes(18))
 @example(".json", b"[" * 5000)
-def test_noise_is_no_sample(suffix: str, noise: bytes) -> None:
+def test_random_bytes_are_no_samples(suffix: str, noise: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"noise{suffix}")
         path.write_bytes(noise)
@@ -306,7 +307,7 @@ def test_noise_is_no_sample(suffix: str, noise: bytes) -> None:
 
 
 @given(EDITS)
-def test_a_damaged_reference_is_refused_or_whole(
+def test_damaged_reference_is_refused_or_readable(
     edits: list[tuple[str, float, int, int]],
 ) -> None:
     from novelty_metric.reference.named import reference_path

@@ -1,4 +1,4 @@
-"""`SubstitutionNovelty` from end to end: with relaxers made up here, and with CHGNet."""
+"""`SubstitutionNovelty` from end to end, with fake relaxers and with CHGNet."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ from novelty_metric.verdict import Kind, Route
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = dataclasses.replace(Protocol.named("fast"), symmetrise=0.0)
-"""What is relaxed once more is the matter of `tests/scoring/test_saddles.py`."""
+"""Second relaxations are disabled here: `tests/scoring/test_saddles.py` tests them."""
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of its own for every test."""
+    """A separate cache folder for each test."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(folder))
     return folder
 
 
-# Crystals, written out
+# Crystals
 
 
 def sphalerite(a: float, first: str, second: str) -> Structure:
@@ -86,11 +86,11 @@ def shaken(structure: Structure, distance: float = 0.02, seed: int = 5) -> Struc
 
 COPY = shaken(rocksalt(5.7, "Na", "Cl"))
 SWAP = rocksalt(6.29, "K", "Cl")
-"""Rock salt near enough in size to NaCl: a parent on both routes, confirmed as it stands."""
+"""Rock salt of a size close to NaCl: both routes find a parent, which confirms unrelaxed."""
 FAR = rocksalt(4.21, "Mg", "O")
-"""Rock salt too small for NaCl: a parent by Wyckoff letters only, refuted as it stands."""
+"""Rock salt too small for NaCl: only the Wyckoff route finds a parent, which refutes unrelaxed."""
 ALONE = perovskite(3.905, "Sr", "Ti", "O")
-"""Five sites: commensurate with nothing in the reference."""
+"""Five sites: incommensurate with every reference crystal."""
 REFUSED = rocksalt(5.2, "Mg", "Cl")
 BAD_CELL = Structure(Lattice.cubic(math.nan), ["Na"], [[0, 0, 0]])
 COINCIDENT = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0, 0, 0]])
@@ -123,7 +123,7 @@ FOUR_SALTS = Reference.from_structures(
 Outcome = Callable[[Structure], Relaxation]
 
 
-def as_it_stands(structure: Structure) -> Relaxation:
+def unchanged(structure: Structure) -> Relaxation:
     return Relaxation(
         structure=structure.copy(),
         energy_before=-3.0,
@@ -134,7 +134,7 @@ def as_it_stands(structure: Structure) -> Relaxation:
 
 
 def out_of_steps(structure: Structure) -> Relaxation:
-    return dataclasses.replace(as_it_stands(structure), converged=False, steps=200)
+    return dataclasses.replace(unchanged(structure), converged=False, steps=200)
 
 
 def broken(structure: Structure) -> Relaxation:
@@ -145,20 +145,20 @@ def scaled(factor: float, **changes: Any) -> Outcome:
     def outcome(structure: Structure) -> Relaxation:
         moved = structure.copy()
         moved.scale_lattice(structure.volume * factor**3)
-        return dataclasses.replace(as_it_stands(structure), structure=moved, **changes)
+        return dataclasses.replace(unchanged(structure), structure=moved, **changes)
 
     return outcome
 
 
 @dataclass
 class FakeRelaxer:
-    """Answers at once; keeps every task, and how many were in the queue when it was taken.
+    """Answer immediately, and record every task and the length of the queue at that time.
 
-    `room` tasks are under way at once, and are finished last first if `backwards`.
+    `room` tasks run simultaneously; with `backwards` the last one finishes first.
     """
 
-    samples: Outcome = as_it_stands
-    parents: Outcome = as_it_stands
+    samples: Outcome = unchanged
+    parents: Outcome = unchanged
     energy: Callable[[Structure], float] = lambda structure: -3.0
     name: str = "fake"
     room: int = 1
@@ -206,7 +206,7 @@ class FakeRelaxer:
 
 @dataclass(frozen=True)
 class FixedHull:
-    """Energies above the hull by formula."""
+    """Energies above the hull, by formula."""
 
     values: dict[str, float | None]
 
@@ -229,7 +229,7 @@ def metric_with(relaxer: Any, **options: Any) -> SubstitutionNovelty:
 
 
 def rows(report: NoveltyReport) -> list[CrystalResult]:
-    """What depends neither on the clock nor on the place among the samples."""
+    """The fields that depend neither on time nor on the position among the samples."""
     return [dataclasses.replace(result, seconds=None, source="") for result in report.results]
 
 
@@ -254,7 +254,7 @@ MIXED: dict[str, tuple[Any, str | None, str | None]] = {
 }
 
 
-def test_not_one_sample_is_dropped() -> None:
+def test_no_sample_is_dropped() -> None:
     metric = metric_with(FakeRelaxer())
     report = metric([item[0] for item in MIXED.values()], list(MIXED))
     assert [row.id for row in report.results] == list(MIXED)
@@ -267,11 +267,11 @@ def test_not_one_sample_is_dropped() -> None:
 
 
 def without_groups(row: CrystalResult) -> CrystalResult:
-    """The row without what is numbered by the order of the samples."""
+    """The row without the numbers of groups, which depend on the order of samples."""
     return dataclasses.replace(row, duplicate_group=None, matching_group=None)
 
 
-def test_every_order_gives_the_same_rows() -> None:
+def test_rows_do_not_depend_on_the_order() -> None:
     names = list(MIXED)
     expected = None
     for order in (names, names[::-1], names[3:] + names[:3]):
@@ -282,7 +282,7 @@ def test_every_order_gives_the_same_rows() -> None:
         assert found == expected
 
 
-def test_the_evidence_of_a_substituted_crystal() -> None:
+def test_evidence_for_a_substituted_crystal() -> None:
     (row,) = metric_with(FakeRelaxer())([SWAP]).results
     assert (row.parent_id, row.route) == ("salt", Route.LATTICE_SITES)
     assert row.element_map == {"Na": {"K": 1}, "Cl": {"Cl": 1}}
@@ -290,14 +290,14 @@ def test_the_evidence_of_a_substituted_crystal() -> None:
     assert row.confirm_rms == pytest.approx(0, abs=1e-6)
     assert (row.space_group, row.crystal_system, row.n_sites) == (225, "cubic", 8)
     assert (row.energy_per_atom, row.converged, row.smact_valid) == (-3.0, True, True)
-    # Itself and one parent, whom both routes name.
+    # The sample, and one parent that both routes found.
     assert (row.n_relaxations, row.n_parents) == (2, 2)
     assert [tried.relaxed for tried in row.parents] == [True, True]
-    assert row.seconds is not None and row.seconds >= 1.0  # as the relaxer says
+    assert row.seconds is not None and row.seconds >= 1.0  # given by the relaxer
 
 
-def test_the_verdict_uses_the_relaxed_geometry() -> None:
-    # As it came it is too large for the reference; relaxed it is a copy.
+def test_verdict_uses_the_relaxed_geometry() -> None:
+    # Unrelaxed it is too large for the reference; relaxed it is a copy.
     large = rocksalt(7.5, "Na", "Cl")
     assert verdicts(metric_with(FakeRelaxer())([large])) != {"0": "duplicate"}
     report = metric_with(FakeRelaxer(samples=scaled(5.64 / 7.5)))([large])
@@ -305,7 +305,7 @@ def test_the_verdict_uses_the_relaxed_geometry() -> None:
     assert report.results[0].match_rms == pytest.approx(0, abs=1e-6)
 
 
-def test_the_relaxed_parent_is_what_is_compared() -> None:
+def test_relaxed_parent_is_compared() -> None:
     relaxer = FakeRelaxer(parents=scaled(4.21 / 5.64))
     (row,) = metric_with(relaxer)([FAR]).results
     assert (row.verdict, row.route) == (Verdict.SUBSTITUTED, Route.WYCKOFF)
@@ -313,7 +313,7 @@ def test_the_relaxed_parent_is_what_is_compared() -> None:
     assert relaxer.parent_tasks[0].structure.volume == pytest.approx(5.64**3 / 4)
 
 
-def test_the_protocol_reaches_the_relaxer() -> None:
+def test_protocol_reaches_the_relaxer() -> None:
     relaxer = FakeRelaxer()
     metric_with(relaxer, protocol=Protocol(fmax=0.02, max_steps=7, optimizer="fire"))([SWAP])
     assert relaxer.settings == {RelaxSettings(fmax=0.02, max_steps=7, optimizer="fire")}
@@ -337,7 +337,7 @@ def test_other_oxidation_states(tmp_path: Path) -> None:
         metric_with(FakeRelaxer(), smact_oxidation_states="icsd")
 
 
-def test_the_report_describes_the_run() -> None:
+def test_report_describes_the_run() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer, scope="all", exhaustive=True, relax_samples=False)
     context = metric([SWAP]).context
@@ -353,7 +353,7 @@ def test_the_report_describes_the_run() -> None:
     assert context.seconds["relax parents"] > 0
 
 
-def test_an_empty_run_is_a_report() -> None:
+def test_empty_run_gives_a_report() -> None:
     report = metric_with(FakeRelaxer()).compute()
     assert (report.results, report.n_eligible, report.novel_yield) == ((), 0, 0.0)
     assert report.novelty is None
@@ -364,10 +364,10 @@ def test_equal_samples_are_grouped() -> None:
     assert [row.duplicate_group for row in report.results] == [0, 1, 0, None, 2, 0]
 
 
-# Relaxers that misbehave
+# Failures of relaxers
 
 
-def test_a_crystal_that_cannot_be_relaxed_is_still_tested_as_a_duplicate() -> None:
+def test_crystal_that_cannot_be_relaxed_can_be_a_duplicate() -> None:
     report = metric_with(FakeRelaxer(samples=broken))([COPY, SWAP])
     copy, swap = report.results
     assert (copy.verdict, copy.eligible, copy.parent_id) == (Verdict.DUPLICATE, False, "salt")
@@ -376,14 +376,14 @@ def test_a_crystal_that_cannot_be_relaxed_is_still_tested_as_a_duplicate() -> No
     assert (report.n_eligible, swap.n_parents) == (0, None)
 
 
-def test_a_relaxer_that_gives_nothing_makes_nothing_eligible() -> None:
+def test_without_results_of_the_relaxer_nothing_is_eligible() -> None:
     nothing = FakeRelaxer(samples=lambda structure: Relaxation(structure=None, converged=True))
     (row,) = metric_with(nothing)([SWAP]).results
     assert row.error == "not eligible: relaxation failed: the relaxer gave no structure"
 
 
 @pytest.mark.parametrize(("distance", "eligible"), [(0.3, False), (0.49, False), (0.51, True)])
-def test_a_crystal_of_collapsed_atoms_is_not_eligible(distance: float, eligible: bool) -> None:
+def test_crystal_of_collapsed_atoms_is_not_eligible(distance: float, eligible: bool) -> None:
     def collapsed(structure: Structure) -> Relaxation:
         near = Structure(
             structure.lattice,
@@ -400,20 +400,20 @@ def test_a_crystal_of_collapsed_atoms_is_not_eligible(distance: float, eligible:
         assert row.energy_per_atom is None and row.converged is False
 
 
-def test_a_sample_out_of_steps_is_not_eligible() -> None:
+def test_unconverged_sample_is_not_eligible() -> None:
     report = metric_with(FakeRelaxer(samples=out_of_steps))([COPY, SWAP])
     assert verdicts(report) == {"0": "duplicate", "1": None}
     assert report.results[1].error == "not eligible: relaxation did not converge"
     assert [row.eligible for row in report.results] == [False, False]
 
 
-def test_a_parent_out_of_steps_may_confirm() -> None:
+def test_unconverged_parent_can_confirm() -> None:
     (row,) = metric_with(FakeRelaxer(parents=out_of_steps))([SWAP]).results
     assert row.verdict is Verdict.SUBSTITUTED
     assert [tried.converged for tried in row.parents] == [False, False]
 
 
-def test_a_parent_out_of_steps_refutes_nothing() -> None:
+def test_unconverged_parent_never_refutes() -> None:
     report = metric_with(FakeRelaxer(parents=out_of_steps))([FAR])
     (row,) = report.results
     assert row.verdict is Verdict.UNDECIDED
@@ -423,7 +423,7 @@ def test_a_parent_out_of_steps_refutes_nothing() -> None:
 
 
 @pytest.mark.parametrize("structure", [SWAP, FAR], ids=["swap", "far"])
-def test_a_parent_that_failed_neither_confirms_nor_refutes(structure: Structure) -> None:
+def test_failed_parent_neither_confirms_nor_refutes(structure: Structure) -> None:
     (row,) = metric_with(FakeRelaxer(parents=broken))([structure]).results
     assert row.verdict is Verdict.UNDECIDED
     assert row.error is not None and "the cell flew apart" in row.error
@@ -432,9 +432,7 @@ def test_a_parent_that_failed_neither_confirms_nor_refutes(structure: Structure)
 
 @pytest.mark.parametrize("exhaustive", [False, True])
 @pytest.mark.parametrize(("room", "backwards"), [(1, False), (3, False), (100, True)])
-def test_the_order_of_the_results_changes_nothing(
-    exhaustive: bool, room: int, backwards: bool
-) -> None:
+def test_order_of_results_does_not_matter(exhaustive: bool, room: int, backwards: bool) -> None:
     crystals = [COPY, SWAP, FAR, ALONE, REFUSED, rocksalt(5.9, "Rb", "F"), rocksalt(5.2, "Li", "I")]
     options: dict[str, Any] = {"reference": FOUR_SALTS, "exhaustive": exhaustive}
     plain = metric_with(FakeRelaxer(), **options)(crystals)
@@ -442,30 +440,30 @@ def test_the_order_of_the_results_changes_nothing(
     assert rows(metric_with(shuffled, **options)(crystals)) == rows(plain)
 
 
-def test_one_failing_crystal_harms_no_other() -> None:
+def test_failed_crystal_does_not_affect_others() -> None:
     def outcome(structure: Structure) -> Relaxation:
-        return (broken if "Mg" in structure.composition else as_it_stands)(structure)
+        return (broken if "Mg" in structure.composition else unchanged)(structure)
 
     report = metric_with(FakeRelaxer(samples=outcome))([SWAP, FAR, ALONE])
     assert verdicts(report) == {"0": "substituted", "1": None, "2": "unmatched"}
 
 
-# How much is relaxed
+# Number of relaxations
 
 
-def test_it_stops_at_the_first_parent_that_confirms() -> None:
+def test_relaxation_stops_at_the_first_parent_that_confirms() -> None:
     relaxer = FakeRelaxer()
     (row,) = metric_with(relaxer, reference=FOUR_SALTS)([rocksalt(5.9, "Rb", "F")]).results
     assert row.verdict is Verdict.SUBSTITUTED
     assert (len(relaxer.sample_tasks), len(relaxer.parent_tasks)) == (1, 1)
     assert row.n_relaxations == 2
-    # The cheapest of six candidates, for both routes; the others are listed, not relaxed.
+    # The cheapest of six candidates, which both routes found; the others are only listed.
     assert [tried.relaxed for tried in row.parents] == [True, False, False, True, False, False]
     assert row.kind is None
 
 
 def test_candidates_are_relaxed_until_one_is_confirmed() -> None:
-    answers = iter([broken, out_of_steps, as_it_stands])
+    answers = iter([broken, out_of_steps, unchanged])
     far_off = Structure(Lattice.cubic(9), ["Rb", "F"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
     def outcome(structure: Structure) -> Relaxation:
@@ -480,18 +478,18 @@ def test_candidates_are_relaxed_until_one_is_confirmed() -> None:
     assert row.n_relaxations == 4
 
 
-def test_exhaustive_relaxes_all() -> None:
+def test_exhaustive_relaxes_all_parents() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer, reference=FOUR_SALTS, exhaustive=True)
     (row,) = metric([rocksalt(5.9, "Rb", "F")]).results
-    # Six candidates of three parents, each named by both routes.
+    # Six candidates of three parents; both routes found each parent.
     assert (len(relaxer.parent_tasks), row.n_relaxations, row.n_parents) == (3, 4, 6)
     assert all(tried.relaxed for tried in row.parents)
     assert row.kind is Kind.BOTH
     assert metric([SWAP]).results[0].verdict is Verdict.SUBSTITUTED
 
 
-def test_exhaustive_changes_no_verdict_where_nothing_confirms() -> None:
+def test_exhaustive_changes_no_verdict_if_no_parent_confirms() -> None:
     structure = rocksalt(4.0, "Mg", "O")
     found = {}
     for exhaustive in (False, True):
@@ -503,8 +501,8 @@ def test_exhaustive_changes_no_verdict_where_nothing_confirms() -> None:
     assert found[True][0].verdict is Verdict.UNMATCHED
 
 
-def test_of_one_crystal_one_parent_is_under_way_at_a_time() -> None:
-    """Else a confirmation would come too late to spare the others."""
+def test_parents_of_one_crystal_are_relaxed_one_at_a_time() -> None:
+    """Otherwise a confirmation could not prevent the other relaxations."""
     relaxer = FakeRelaxer(room=100)
     crystals = [rocksalt(5.9, "Rb", "F"), rocksalt(4.0, "Mg", "O"), rocksalt(6.0, "Rb", "Cl")]
     metric_with(relaxer, reference=FOUR_SALTS)(crystals)
@@ -515,13 +513,13 @@ def test_of_one_crystal_one_parent_is_under_way_at_a_time() -> None:
     assert max(len(tasks) for tasks in relaxer.under_way) == 3
 
 
-def test_duplicates_have_no_parent_relaxed() -> None:
+def test_parents_of_duplicates_are_not_relaxed() -> None:
     relaxer = FakeRelaxer()
     (row,) = metric_with(relaxer)([COPY]).results
     assert (row.verdict, row.n_relaxations, relaxer.parent_tasks) == (Verdict.DUPLICATE, 1, [])
 
 
-def test_what_is_refused_is_not_relaxed() -> None:
+def test_refused_crystals_are_not_relaxed() -> None:
     relaxer = FakeRelaxer()
     metric_with(relaxer)([BAD_CELL, COINCIDENT, None, "text"])
     assert relaxer.n_tasks == 0
@@ -530,24 +528,24 @@ def test_what_is_refused_is_not_relaxed() -> None:
 # Settings
 
 
-@pytest.mark.parametrize("samples", [as_it_stands, out_of_steps, broken])
-def test_scope_all_searches_what_is_not_eligible(samples: Outcome) -> None:
+@pytest.mark.parametrize("samples", [unchanged, out_of_steps, broken])
+def test_scope_all_includes_crystals_that_are_not_eligible(samples: Outcome) -> None:
     relaxer = FakeRelaxer(samples=samples)
     report = metric_with(relaxer, scope="all")([rocksalt(5.2, "Mg", "Cl"), SWAP, FAR])
     refused, swap, far = report.results
-    # Mg to Na within 20 % of salt's cell: substituted, and still not eligible.
+    # Mg becomes Na; the cell is within 20 % of that of salt: substituted, but not eligible.
     assert (refused.verdict, refused.eligible) == (Verdict.SUBSTITUTED, False)
     assert (swap.verdict, far.verdict) == (Verdict.SUBSTITUTED, Verdict.UNMATCHED)
-    assert report.n_eligible == (2 if samples is as_it_stands else 0)
+    assert report.n_eligible == (2 if samples is unchanged else 0)
 
 
-def test_scope_eligible_leaves_them_out() -> None:
+def test_scope_eligible_excludes_them() -> None:
     report = metric_with(FakeRelaxer())([REFUSED])
     assert report.results[0].verdict is None
     assert report.results[0].n_parents is None
 
 
-def test_samples_that_come_relaxed_are_not_relaxed() -> None:
+def test_relaxed_samples_are_not_relaxed_again() -> None:
     relaxer = FakeRelaxer(energy=lambda structure: -1.25)
     report = metric_with(relaxer, relax_samples=False)([COPY, SWAP, FAR, BAD_CELL])
     assert relaxer.sample_tasks == []
@@ -558,7 +556,7 @@ def test_samples_that_come_relaxed_are_not_relaxed() -> None:
     assert (swap.energy_per_atom, swap.converged, swap.n_relaxations) == (-1.25, True, 1)
 
 
-def test_a_sample_without_an_energy_is_not_eligible() -> None:
+def test_sample_without_an_energy_is_not_eligible() -> None:
     def energy(structure: Structure) -> float:
         return math.nan if "K" in structure.composition else -3.0
 
@@ -590,7 +588,7 @@ def test_without_a_relaxer_candidates_are_undecided(relaxer: str | None) -> None
     assert bounds is not None and (bounds.low, bounds.high) == (0.25, 0.75)
 
 
-def test_a_hull_decides_who_is_eligible() -> None:
+def test_hull_determines_eligibility() -> None:
     hull = FixedHull({"KCl": 0.1, "MgO": 0.1001, "SrTiO3": None, "NaCl": 3.0})
     report = metric_with(FakeRelaxer(), hull=hull)([SWAP, FAR, ALONE, COPY])
     swap, far, alone, copy = report.results
@@ -601,14 +599,14 @@ def test_a_hull_decides_who_is_eligible() -> None:
     assert report.context.hull["name"] == "fixed"
 
 
-def test_a_hull_that_gives_nan_makes_nothing_eligible() -> None:
+def test_nan_from_the_hull_is_not_eligible() -> None:
     (row,) = metric_with(FakeRelaxer(), hull=FixedHull({"KCl": math.nan}))([SWAP]).results
     assert (row.eligible, row.e_above_hull) == (False, None)
     assert row.error == "not eligible: no hull for its elements"
 
 
 @pytest.mark.parametrize(("value", "suspect"), [(-0.2, False), (-0.3, True)])
-def test_an_energy_far_below_the_hull_is_flagged(value: float, suspect: bool) -> None:
+def test_energy_far_below_the_hull_is_flagged(value: float, suspect: bool) -> None:
     report = metric_with(FakeRelaxer(), hull=FixedHull({"KCl": value}))([SWAP])
     row = report.results[0]
     assert (row.energy_suspect, row.eligible, row.verdict) == (
@@ -618,27 +616,27 @@ def test_an_energy_far_below_the_hull_is_flagged(value: float, suspect: bool) ->
     )
 
 
-def test_the_hull_of_the_reference_has_the_energies_of_the_relaxer(own_cache: Path) -> None:
+def test_hull_of_the_reference_uses_energies_of_the_relaxer(own_cache: Path) -> None:
     def outcome(structure: Structure) -> Relaxation:
-        return dataclasses.replace(as_it_stands(structure), energy_after=-3.25)
+        return dataclasses.replace(unchanged(structure), energy_after=-3.25)
 
     relaxer = FakeRelaxer(samples=outcome)
     report = metric_with(relaxer, hull="reference")([COPY, SWAP])
     assert relaxer.single_points == len(REFERENCE)
-    # The reference's own NaCl is at -3.0 eV/atom.
+    # The NaCl of the reference is at -3.0 eV/atom.
     assert report.results[0].e_above_hull == pytest.approx(-0.25)
     assert report.results[0].energy_suspect is True
     assert report.results[0].decomposition == {"NaCl": 1.0}
     assert (report.results[1].n_competing, report.results[1].no_competing_compound) == (0, True)
     assert report.context.hull["crystals"] == 4
-    # They are kept: a second metric asks for none.
+    # The energies are cached: a second metric needs none.
     again = FakeRelaxer(samples=outcome)
     assert rows(metric_with(again, hull="reference")([COPY, SWAP])) == rows(report)
     assert again.single_points == 0
     assert list(own_cache.rglob("*.energies.parquet"))
 
 
-def test_a_hull_of_entries(tmp_path: Path) -> None:
+def test_hull_of_entries(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     entries = [{"composition": symbol, "energy": -1.0} for symbol in ("K", "Cl")]
     entries.append({"composition": "KCl", "energy": -6.4, "correction": -0.614})
@@ -657,7 +655,7 @@ def test_a_hull_of_entries(tmp_path: Path) -> None:
     assert report.context.hull["energies"] == "uncorrected"
     with pytest.raises(InputError, match="'fake' is not known"):
         metric_with(FakeRelaxer(), hull=path)([SWAP])
-    # Without a potential there are no energies, and no hull is needed.
+    # Without a potential there are no energies, so no hull is needed.
     path.write_text("nothing")
     assert metric_with(None, hull=path)([SWAP]).context.hull == {"name": "none"}
     with pytest.raises(InputError, match="not JSON"):
@@ -675,7 +673,7 @@ def test_metrics_with_a_hull_of_entries_can_be_merged(tmp_path: Path) -> None:
         one.merge(metric_with(FakeRelaxer(), hull=EntriesHull(path, energies="corrected")))
 
 
-def test_the_hull_of_matbench_discovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matbench_discovery_hull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MBD_CACHE_DIR", str(tmp_path))
     path = tmp_path / "mp" / "2023-02-07-mp-computed-structure-entries.json.gz"
     path.parent.mkdir()
@@ -712,29 +710,29 @@ def test_max_sites() -> None:
         ({"protocol": "slow"}, "no protocol named 'slow'; known: paper, fast"),
     ],
 )
-def test_settings_that_do_not_exist(options: dict[str, Any], words: str) -> None:
+def test_unknown_settings(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
         SubstitutionNovelty(**options)
     assert str(caught.value) == words
 
 
-def test_a_reference_that_does_not_exist_is_told_at_compute() -> None:
+def test_missing_reference_is_reported_by_compute() -> None:
     metric = SubstitutionNovelty("no_such_reference", relaxer=None)
     metric.update([SWAP])
     with pytest.raises(InputError, match="no reference named 'no_such_reference'"):
         metric.compute()
 
 
-def test_a_reference_of_another_symmetry_is_refused() -> None:
+def test_reference_with_another_symprec_is_refused() -> None:
     metric = metric_with(None, protocol=Protocol(symprec=0.1))
     with pytest.raises(StoreError, match=r"prepared with symprec=0\.01.* asks for symprec=0\.1"):
         metric([SWAP])
 
 
-# update, compute, reset
+# `update`, `compute`, `reset`
 
 
-def test_compute_twice_works_once() -> None:
+def test_second_compute_does_no_work() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer)
     metric.update([COPY, SWAP, FAR, BAD_CELL])
@@ -746,7 +744,7 @@ def test_compute_twice_works_once() -> None:
     assert second.results == first.results
 
 
-def test_only_what_is_new_is_scored() -> None:
+def test_only_new_samples_are_scored() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer)
     metric.update([COPY, SWAP])
@@ -761,7 +759,7 @@ def test_only_what_is_new_is_scored() -> None:
     assert rows(report) == rows(metric_with(FakeRelaxer())([COPY, SWAP, FAR, ALONE]))
 
 
-def test_reset_forgets_the_samples() -> None:
+def test_reset_removes_the_samples() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer)
     metric.update([COPY, SWAP], ["a", "b"])
@@ -776,7 +774,7 @@ def test_reset_forgets_the_samples() -> None:
     assert verdicts(report) == {"a": "unmatched"}
 
 
-def test_calling_leaves_what_was_added() -> None:
+def test_call_keeps_added_samples() -> None:
     relaxer = FakeRelaxer()
     metric = metric_with(relaxer)
     metric.update([COPY], ["kept"])
@@ -791,7 +789,7 @@ def test_calling_leaves_what_was_added() -> None:
     assert len(relaxer.sample_tasks) == n_samples + 1
 
 
-def test_a_call_that_fails_leaves_what_was_added() -> None:
+def test_failed_call_keeps_added_samples() -> None:
     metric = metric_with(FakeRelaxer())
     metric.update([COPY], ["kept"])
     with pytest.raises(InputError):
@@ -799,33 +797,33 @@ def test_a_call_that_fails_leaves_what_was_added() -> None:
     assert verdicts(metric.compute()) == {"kept": "duplicate"}
 
 
-def test_default_ids_count_all_that_was_added() -> None:
+def test_default_ids_count_all_added_samples() -> None:
     metric = metric_with(None)
     metric.update([COPY, SWAP])
     metric.update(item for item in (FAR, ALONE))
     assert [row.id for row in metric.compute().results] == ["0", "1", "2", "3"]
 
 
-def test_an_id_is_used_once() -> None:
+def test_ids_are_unique() -> None:
     metric = metric_with(None)
     metric.update([COPY], ["a"])
     for structures, ids in (([SWAP, FAR], ["b", "b"]), ([SWAP, FAR], ["b", "a"])):
         with pytest.raises(InputError, match="is used by two samples; ids must differ"):
             metric.update(structures, ids)
-        # All or nothing.
+        # Either all samples are added or none.
         assert [row.id for row in metric.compute().results] == ["a"]
     metric.update([SWAP], ["b"])
     assert [row.id for row in metric.compute().results] == ["a", "b"]
 
 
-def test_as_many_ids_as_structures() -> None:
+def test_number_of_ids_must_agree() -> None:
     metric = metric_with(None)
     with pytest.raises(InputError, match="1 ids were given for 2 structures"):
         metric.update([COPY, SWAP], ["a"])
     assert metric.compute().results == ()
 
 
-def test_what_a_reader_could_not_read_is_a_row() -> None:
+def test_unreadable_sample_is_a_row() -> None:
     metric = metric_with(None)
     metric.update_samples(
         [Sample("a", COPY), Sample("b", None, "row 2: no cell"), Sample("c", ALONE)]
@@ -839,7 +837,7 @@ def test_what_a_reader_could_not_read_is_a_row() -> None:
     assert report.n_unreadable == 1
 
 
-def test_ase_atoms_score_as_structures_do() -> None:
+def test_ase_atoms_give_equal_results() -> None:
     crystals = [COPY, SWAP, FAR]
     atoms = [AseAtomsAdaptor.get_atoms(item) for item in crystals]
     assert rows(metric_with(FakeRelaxer())(atoms)) == rows(metric_with(FakeRelaxer())(crystals))
@@ -847,7 +845,7 @@ def test_ase_atoms_score_as_structures_do() -> None:
     assert row.error == "the cell has no volume (0 independent cell vectors)"
 
 
-def test_the_samples_are_not_changed() -> None:
+def test_samples_are_unchanged() -> None:
     given = [SWAP.copy(), AseAtomsAdaptor.get_atoms(FAR)]
     kept = [given[0].copy(), given[1].copy()]
     metric_with(FakeRelaxer(samples=scaled(1.05)))(given)
@@ -855,15 +853,15 @@ def test_the_samples_are_not_changed() -> None:
     np.testing.assert_array_equal(given[1].positions, kept[1].positions)
 
 
-def test_a_relaxer_of_the_caller_is_left_open() -> None:
+def test_relaxer_of_the_caller_is_kept_open() -> None:
     relaxer = FakeRelaxer()
     with metric_with(relaxer) as metric:
         metric([SWAP])
     assert not relaxer.closed
-    assert verdicts(metric([SWAP])) == {"0": "substituted"}  # it opens again
+    assert verdicts(metric([SWAP])) == {"0": "substituted"}  # opens again
 
 
-# merge
+# `merge`
 
 
 CRYSTALS = [COPY, SWAP, FAR, BAD_CELL, ALONE, shaken(SWAP, seed=9)]
@@ -871,7 +869,7 @@ NAMES = list("abcdef")
 
 
 @pytest.mark.parametrize("scored", [(True, True), (True, False), (False, True), (False, False)])
-def test_two_halves_are_the_whole(scored: tuple[bool, bool]) -> None:
+def test_merged_halves_agree_with_the_whole(scored: tuple[bool, bool]) -> None:
     whole = metric_with(FakeRelaxer())(CRYSTALS, NAMES)
     relaxers = FakeRelaxer(), FakeRelaxer()
     halves = [metric_with(relaxer) for relaxer in relaxers]
@@ -883,16 +881,16 @@ def test_two_halves_are_the_whole(scored: tuple[bool, bool]) -> None:
     halves[0].merge(halves[1])
     merged = halves[0].compute()
     assert rows(merged) == rows(whole)
-    # What was scored is not scored again.
+    # Scored samples are not scored again.
     assert relaxers[1].n_tasks == done[1]
     if all(scored):
         assert relaxers[0].n_tasks == done[0]
         assert merged.results[5].duplicate_group == merged.results[1].duplicate_group
-    # The other is as it was.
+    # The other metric is unchanged.
     assert [row.id for row in halves[1].compute().results] == NAMES[3:]
 
 
-def test_ids_that_both_use_get_a_suffix() -> None:
+def test_ids_of_both_metrics_get_a_suffix() -> None:
     first, second, third = (metric_with(FakeRelaxer()) for _ in range(3))
     first.update([COPY, SWAP], ["a", "b"])
     second.update([FAR, ALONE, COPY], ["a", "c", "b~2"])
@@ -925,14 +923,14 @@ def test_merging_default_ids() -> None:
     }
 
 
-def test_merging_with_itself_ends() -> None:
+def test_merge_with_itself() -> None:
     metric = metric_with(FakeRelaxer())
     metric.update([COPY, SWAP], ["a", "b"])
     metric.merge(metric)
     assert [row.id for row in metric.compute().results] == ["a", "b", "a~2", "b~2"]
 
 
-def test_merging_adds_the_time() -> None:
+def test_merge_adds_times() -> None:
     first, second = metric_with(FakeRelaxer()), metric_with(FakeRelaxer())
     first.update([SWAP])
     second.update([SWAP])
@@ -941,7 +939,7 @@ def test_merging_adds_the_time() -> None:
     assert first.compute().context.seconds["search parents"] == pytest.approx(sum(spent), abs=2e-3)
 
 
-def test_a_reference_by_name_is_the_same_opened_or_not() -> None:
+def test_merge_accepts_a_reference_by_name_or_opened() -> None:
     first, second, third = (SubstitutionNovelty("aflow", FAST, relaxer=None) for _ in range(3))
     first.update([COPY], ["a"])
     first.compute()
@@ -980,7 +978,7 @@ def test_other_settings_are_not_merged(name: str, options: dict[str, Any]) -> No
     assert verdicts(mine.compute()) == {"a": "duplicate"}
 
 
-def test_what_changes_no_answer_may_differ() -> None:
+def test_settings_without_influence_can_differ() -> None:
     mine = metric_with(FakeRelaxer(), hull=FixedHull({"KCl": 0.5}))
     other = metric_with(
         FakeRelaxer(), hull=FixedHull({"KCl": 0.5}), workers=3, cache=False, device="cpu"
@@ -995,7 +993,7 @@ def test_what_changes_no_answer_may_differ() -> None:
 
 @pytest.mark.parametrize("room", [1, 100])
 @pytest.mark.parametrize("exhaustive", [False, True])
-def test_progress_goes_from_nothing_to_all(room: int, exhaustive: bool) -> None:
+def test_progress_starts_at_zero_and_is_complete(room: int, exhaustive: bool) -> None:
     calls: list[tuple[str, int, int | None]] = []
     metric = metric_with(
         FakeRelaxer(room=room),
@@ -1050,7 +1048,7 @@ def salts() -> Reference:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Formulas of what is relaxed in this process, rather than read from the cache."""
+    """Formulas of crystals that this process relaxes instead of reading them from the cache."""
     formulas: list[str] = []
     original = InFlight.add
 
@@ -1073,13 +1071,13 @@ def test_chgnet_on_three_crystals_with_cache(
         cache = metric.pipeline.resources._cache
     assert verdicts(first) == {"MgO": "substituted", "NaCl": "duplicate", "KMgF3": "unmatched"}
     swap, copy, alone = first.results
-    # Too small for a geometric match: the parent is found by its letters, and shrinks.
+    # Too small for a geometric match: the Wyckoff route finds the parent, which shrinks.
     assert (swap.parent_id, swap.route) == ("salt", Route.WYCKOFF)
     assert copy.parent_id == "salt"
     assert (alone.n_parents, alone.eligible) == (0, True)
     assert counted == ["MgO", "NaCl", "KMgF3", "MgO"]
     assert first.context.potential is not None and first.context.potential.name == "chgnet"
-    # Leaving the block closed the cache.
+    # The end of the block closed the cache.
     with pytest.raises(sqlite3.ProgrammingError):
         len(cache)  # type: ignore[arg-type]
 
@@ -1090,7 +1088,7 @@ def test_chgnet_on_three_crystals_with_cache(
 
 
 @pytest.mark.usefixtures("chgnet")
-def test_the_cache_is_in_the_users_folder_unless_told_otherwise(
+def test_default_cache_is_in_the_folder_of_the_user(
     few_crystals: list[Structure], salts: Reference, own_cache: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"reference": salts, "hull": "none"}
@@ -1109,9 +1107,7 @@ def test_the_cache_is_in_the_users_folder_unless_told_otherwise(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
-def test_worker_processes_give_the_same_rows(
-    few_crystals: list[Structure], salts: Reference
-) -> None:
+def test_worker_processes_give_equal_rows(few_crystals: list[Structure], salts: Reference) -> None:
     found = []
     for workers in (1, 2):
         with SubstitutionNovelty(salts, hull="none", workers=workers, cache=False) as metric:
@@ -1141,14 +1137,14 @@ RIGHT = {
 
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory: pytest.TempPathFactory, chgnet: Any) -> tuple[NoveltyReport, Path]:
-    """The report on the packaged sample, and the cache that it left."""
+    """The report on the packaged sample, and its cache."""
     store = tmp_path_factory.mktemp("packaged") / "relaxations.sqlite"
     with SubstitutionNovelty("aflow", "fast", cache=store) as metric:
         metric.update_samples(read_samples(packaged_samples_path()))
         return metric.compute(), store
 
 
-def test_the_packaged_sample_gets_the_correct_verdicts(
+def test_packaged_sample_gets_the_correct_verdicts(
     packaged: tuple[NoveltyReport, Path],
 ) -> None:
     report, _ = packaged
@@ -1162,7 +1158,7 @@ def test_the_packaged_sample_gets_the_correct_verdicts(
     assert report.counts["undecided"] == 0
 
 
-def test_the_packaged_sample_gives_its_reasons(packaged: tuple[NoveltyReport, Path]) -> None:
+def test_packaged_sample_gives_the_correct_reasons(packaged: tuple[NoveltyReport, Path]) -> None:
     report, _ = packaged
     for row in report.results:
         kind = row.id.partition("-")[0]
@@ -1184,12 +1180,12 @@ def test_the_packaged_sample_gives_its_reasons(packaged: tuple[NoveltyReport, Pa
     assert report.n_unreadable == 1
 
 
-def test_the_readme_shows_the_output_of_its_main_command(
+def test_readme_shows_the_output_of_its_main_command(
     packaged: tuple[NoveltyReport, Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With the relaxations that are there already."""
+    """Uses the existing relaxations."""
     _, store = packaged
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main(["score", f"cache={store}"]) == 0
@@ -1197,13 +1193,13 @@ def test_the_readme_shows_the_output_of_its_main_command(
     outputs = runpy.run_path(str(ROOT / "scripts" / "make_outputs.py"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = outputs["found"](readme, "novelty ")["output"]
-    made = output.replace(f" cache={store}", "") + "\n"  # of the commands that it names
+    made = output.replace(f" cache={store}", "") + "\n"  # from the suggested commands
     assert outputs["same"](shown, made), f"run python scripts/make_outputs.py\n{made}"
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert shown.startswith(outputs["found"](index, "novelty ")["output"])
 
 
-def test_the_packaged_sample_in_reverse_order(packaged: tuple[NoveltyReport, Path]) -> None:
+def test_packaged_sample_in_reverse_order(packaged: tuple[NoveltyReport, Path]) -> None:
     report, store = packaged
     backwards = list(read_samples(packaged_samples_path()))[::-1]
     with SubstitutionNovelty("aflow", "fast", cache=store) as metric:
@@ -1219,8 +1215,8 @@ def test_the_packaged_sample_in_reverse_order(packaged: tuple[NoveltyReport, Pat
     assert again.novel_yield == report.novel_yield
 
 
-class _Breaking:
-    """A search that raises for crystals of one element, and passes the rest on."""
+class _FailingSearch:
+    """A search that raises an error for crystals of one element."""
 
     def __init__(self, search, method: str, element: str) -> None:
         self._search, self._method, self._element = search, method, element
@@ -1239,7 +1235,7 @@ class _Breaking:
 
 
 @pytest.mark.parametrize("method", ["duplicate", "parents"])
-def test_a_search_that_breaks_costs_one_verdict(method: str) -> None:
+def test_failed_search_affects_one_verdict(method: str) -> None:
     salt, other = (
         Structure.from_spacegroup(
             "Fm-3m", Lattice.cubic(a), [metal, anion], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -1249,7 +1245,7 @@ def test_a_search_that_breaks_costs_one_verdict(method: str) -> None:
     reference = Reference.from_structures([salt], ids=["salt"])
     metric = SubstitutionNovelty(reference, relaxer=None, hull="none")
     opened = metric.pipeline.resources
-    breaking: Any = _Breaking(opened.search, method, "Mg")
+    breaking: Any = _FailingSearch(opened.search, method, "Mg")
     opened.search = opened.parent_search = breaking
     report = metric([salt, other])
     assert report.results[0].verdict == "duplicate"
@@ -1257,15 +1253,15 @@ def test_a_search_that_breaks_costs_one_verdict(method: str) -> None:
     assert "failed (an odd cell)" in report.results[1].error
 
 
-def test_a_single_crystal_is_one_clear_error() -> None:
+def test_single_crystal_is_one_clear_error() -> None:
     crystal = Structure(Lattice.cubic(3), ["Po"], [[0, 0, 0]])
     metric = SubstitutionNovelty("aflow", relaxer=None)
     with pytest.raises(InputError, match="give a list"):
         metric.update(crystal)
 
 
-def test_samples_that_can_not_be_crystals_are_told_in_the_report() -> None:
-    """Lengths in nm, as a user of the class may have them by mistake too."""
+def test_report_warns_about_implausible_samples() -> None:
+    """For example, lengths in nm."""
     metric = SubstitutionNovelty("aflow", relaxer=None, hull="none")
     good = [rocksalt(5.6, "Na", "Cl"), AseAtomsAdaptor.get_atoms(rocksalt(4.2, "Mg", "O"))]
     assert metric(good).context.warnings == ()

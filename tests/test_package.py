@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it costs, its public names, its docstrings."""
+"""The whole package: cost of its import, public names, docstrings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LoadedBy = Callable[[str], set[str]]
 
 @pytest.fixture
 def loaded_by(run_python: Callable[..., Any]) -> LoadedBy:
-    """Top-level modules that a fresh interpreter loads for some code."""
+    """Top-level modules that code imports in a new interpreter."""
 
     def loaded(code: str) -> set[str]:
         report = (
@@ -55,38 +55,38 @@ def loaded_by(run_python: Callable[..., Any]) -> LoadedBy:
     return loaded
 
 
-def test_importing_the_package_loads_nothing_but_the_standard_library(
+def test_import_of_the_package_loads_only_the_standard_library(
     loaded_by: LoadedBy,
 ) -> None:
     loaded = loaded_by("import novelty_metric")
     assert loaded - set(sys.stdlib_module_names) == {"novelty_metric"}
 
 
-def test_the_heavy_packages_would_be_seen(loaded_by: LoadedBy) -> None:
+def test_heavy_packages_are_detected(loaded_by: LoadedBy) -> None:
     assert "numpy" in loaded_by("import numpy")
 
 
 @pytest.mark.parametrize(
     "name", ["Protocol", "Verdict", "CrystalResult", "InputError", "Sample", "read_samples"]
 )
-def test_small_names_stay_small(name: str, loaded_by: LoadedBy) -> None:
+def test_light_names_load_no_heavy_packages(name: str, loaded_by: LoadedBy) -> None:
     loaded = loaded_by(f"from novelty_metric import {name}")
     assert loaded - set(sys.stdlib_module_names) == {"novelty_metric"}
 
 
-def test_making_a_metric_loads_no_potential(loaded_by: LoadedBy) -> None:
+def test_creating_a_metric_loads_no_potential(loaded_by: LoadedBy) -> None:
     code = "import novelty_metric; novelty_metric.SubstitutionNovelty('aflow', 'paper')"
     assert not loaded_by(code) & HEAVY
 
 
-def test_a_monitor_loads_neither_torch_nor_a_logger(loaded_by: LoadedBy) -> None:
+def test_monitor_loads_neither_torch_nor_a_logger(loaded_by: LoadedBy) -> None:
     code = (
         "from novelty_metric.callbacks import NoveltyMonitor; import novelty_metric.loggers.wandb"
     )
     assert not loaded_by(code) & {"torch", "lightning", "wandb", "matplotlib", "ase", "pymatgen"}
 
 
-def test_a_run_needs_no_extra(run_python: Callable[..., Any], tmp_path: Path) -> None:
+def test_run_needs_no_extra(run_python: Callable[..., Any], tmp_path: Path) -> None:
     extras = ["distributed", "lightning", "pytest", "wandb"]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
@@ -98,7 +98,7 @@ def test_a_run_needs_no_extra(run_python: Callable[..., Any], tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_all_is_complete_and_resolves() -> None:
+def test_all_names_resolve() -> None:
     assert novelty_metric.__all__ == sorted(novelty_metric.__all__)
     loads = inspect.getclosurevars(novelty_metric.__getattr__).nonlocals["home"]
     assert set(novelty_metric.__all__) == set(loads)
@@ -126,12 +126,12 @@ def test_star_import() -> None:
     assert set(novelty_metric.__all__) <= set(names)
 
 
-def test_the_version_is_that_of_the_distribution() -> None:
+def test_version_agrees_with_the_distribution() -> None:
     text = (ROOT.parent / "pyproject.toml").read_text()
     assert f'version = "{novelty_metric.__version__}"' in text
 
 
-def test_every_public_name_is_described() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     for name in novelty_metric.__all__:
         found = getattr(novelty_metric, name)
         assert found.__doc__ and found.__doc__.strip(), name
@@ -144,7 +144,7 @@ def test_every_public_name_is_described() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     try:
@@ -158,7 +158,7 @@ def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
     assert doctest.testmod(module).failed == 0
 
 
-def test_the_metric_has_an_example_that_runs() -> None:
+def test_example_of_the_metric_runs() -> None:
     from novelty_metric.metric import SubstitutionNovelty
 
     found = doctest.DocTestFinder(recurse=False).find(SubstitutionNovelty, "SubstitutionNovelty")

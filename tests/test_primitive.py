@@ -1,4 +1,4 @@
-"""The primitive cell: pymatgen's to the last digit, where pymatgen takes gigabytes too."""
+"""The primitive cell agrees exactly with pymatgen, also where pymatgen needs gigabytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from novelty_metric.primitive import niggli, primitive
 
 
 def assert_same(structure: Structure) -> int:
-    """Both primitive cells are equal, bit by bit; gives their number of sites."""
+    """Both primitive cells are equal bit by bit; returns their number of sites."""
     ours, theirs = primitive(structure), structure.get_primitive_structure()
     assert np.array_equal(ours.lattice.matrix, theirs.lattice.matrix)
     assert np.array_equal(ours.frac_coords, theirs.frac_coords)
@@ -27,7 +27,7 @@ def assert_same(structure: Structure) -> int:
 
 
 def chain(n_sites: int, cell: Lattice, shake: float = 0.0) -> Structure:
-    """Iron along the third axis, each site moved by some `shake` (Å)."""
+    """Iron atoms along the third axis, with random displacements of `shake` (Å)."""
     sites = np.zeros((n_sites, 3))
     sites[:, 2] = np.arange(n_sites) / n_sites
     sites += np.random.default_rng(3).normal(size=sites.shape) * shake / cell.abc
@@ -41,7 +41,7 @@ def chain(n_sites: int, cell: Lattice, shake: float = 0.0) -> Structure:
     shake=st.sampled_from([0.0, 0.01, 0.1, 0.2, 0.4]),
     seed=st.integers(0, 10**6),
 )
-def test_equal_to_pymatgen(
+def test_agrees_with_pymatgen(
     edges: tuple[float, ...],
     angles: tuple[float, ...],
     repeats: tuple[int, int, int],
@@ -64,7 +64,7 @@ def test_equal_to_pymatgen(
     )
 
 
-def test_equal_to_pymatgen_on_real_crystals(shared_data: Path) -> None:
+def test_agrees_with_pymatgen_on_real_crystals(shared_data: Path) -> None:
     cifs = pq.read_table(shared_data / "mp_20" / "test.parquet", columns=["cif"])["cif"]
     smaller = 0
     for cif in cifs.take(list(range(0, 9046, 60))).to_pylist():
@@ -76,27 +76,27 @@ def test_equal_to_pymatgen_on_real_crystals(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("n_sites", [24, 29, 36])
 @pytest.mark.parametrize("shake", [0.0, 0.1, 0.2])
-def test_equal_to_pymatgen_where_the_atoms_are_nearly_periodic(n_sites: int, shake: float) -> None:
+def test_agrees_with_pymatgen_for_nearly_periodic_atoms(n_sites: int, shake: float) -> None:
     found = assert_same(chain(n_sites, Lattice.orthorhombic(3, 3, 3 * n_sites), shake))
     assert found == 1 or shake > 0
 
 
-def test_hundreds_of_nearly_periodic_atoms_of_one_element_end() -> None:
-    """Pymatgen would hold arrays of 2 GB and more."""
+def test_hundreds_of_nearly_periodic_atoms_of_one_element() -> None:
+    """Pymatgen would need arrays of more than 2 GB."""
     shaken = chain(288, Lattice.orthorhombic(3, 3, 864), 0.1)
     assert len(primitive(shaken)) == 288
     assert len(primitive(chain(293, Lattice.orthorhombic(3, 3, 879)))) == 1
 
 
-def test_past_the_limit_the_cell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cell_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     structure = chain(24, Lattice.orthorhombic(3, 3, 72), 0.1)
     monkeypatch.setattr(module, "MOST_COMPARISONS", 100)
     with pytest.raises(CrystalError, match="could not be reduced: too many possible primitive"):
         reduce(structure)
 
 
-def test_cells_that_are_too_long_are_refused() -> None:
-    """Pymatgen lists every lattice point within the longest vector, some 10⁶ a gigabyte."""
+def test_too_long_cells_are_refused() -> None:
+    """Pymatgen lists all lattice points within the longest vector, about 10⁶ per gigabyte."""
     with pytest.raises(CrystalError, match="a cell of 900 Å with a volume of 900 Å³"):
         niggli(chain(2, Lattice.orthorhombic(1, 1, 900)))
     long = chain(2, Lattice.orthorhombic(3, 3, 900))

@@ -1,4 +1,4 @@
-"""Files are from strangers: nothing in them is run, nothing in them decides where is written."""
+"""Untrusted files: their content is never executed and never chooses where files are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from novelty_metric.errors import InputError
 
 PACKAGE = Path(novelty_metric.__file__).parent
 
-# What may run code, or starts a shell: (module, attribute) of a call.
+# Calls that can execute code or start a shell: (module, attribute).
 DANGEROUS = {
     ("pickle", "load"),
     ("pickle", "loads"),
@@ -39,11 +39,11 @@ DANGEROUS = {
     ("builtins", "__import__"),
 }
 ALLOWED = {
-    # What a process of the same training left, in a file that only its user can read.
+    # Written by a process of the same training; only its user can read the file.
     ("callbacks/process.py", "pickle.load"),
-    # After the user said so: hull.allow_pickle=true.
+    # Only with hull.allow_pickle=true.
     ("screening/matbench_discovery.py", "pickle.load"),
-    # With a loader made from yaml.SafeLoader.
+    # With a loader derived from yaml.SafeLoader.
     ("support/yaml_text.py", "yaml.load"),
 }
 
@@ -69,7 +69,7 @@ def keyword(node: ast.Call, name: str) -> object:
     return None
 
 
-def test_nothing_in_the_package_runs_what_it_reads() -> None:
+def test_no_unexpected_dangerous_calls() -> None:
     found = {(path, name) for path, _, name in calls() if tuple(name.split(".", 1)) in DANGEROUS}
     assert found <= ALLOWED, found - ALLOWED
     assert found == ALLOWED, "an exception that is no longer needed"
@@ -89,7 +89,7 @@ def test_arrays_and_tensors_are_read_as_data() -> None:
     assert loads >= 2
 
 
-def test_the_yaml_of_checks_is_read_by_a_safe_loader() -> None:
+def test_yaml_of_checks_is_read_by_a_safe_loader() -> None:
     import yaml
 
     from novelty_metric.support.yaml_text import load_yaml_once
@@ -122,7 +122,7 @@ def tree(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_names_in_an_archive_lead_nowhere(kind: str, tmp_path: Path) -> None:
+def test_names_in_an_archive_cannot_escape_the_folder(kind: str, tmp_path: Path) -> None:
     inside = tmp_path / "deep" / "deeper"
     inside.mkdir(parents=True)
     path = inside / f"samples.{kind}"
@@ -164,7 +164,7 @@ def test_links_in_a_tar_are_not_followed(tmp_path: Path) -> None:
     assert [sample.id for sample in samples if sample.structure is not None] == ["real"]
 
 
-def test_a_bomb_in_a_zip_is_a_row_and_costs_no_memory(tmp_path: Path) -> None:
+def test_zip_bomb_is_a_row_and_needs_little_memory(tmp_path: Path) -> None:
     import resource
 
     path = tmp_path / "bomb.zip"
@@ -186,7 +186,7 @@ def test_a_bomb_in_a_zip_is_a_row_and_costs_no_memory(tmp_path: Path) -> None:
     assert after - before < 300_000  # kB
 
 
-def test_a_bomb_of_gzip_is_a_row_or_a_line(tmp_path: Path) -> None:
+def test_gzip_bomb_is_a_row_or_one_error(tmp_path: Path) -> None:
     import gzip
 
     path = tmp_path / "bomb.tar.gz"
@@ -206,10 +206,10 @@ def test_a_bomb_of_gzip_is_a_row_or_a_line(tmp_path: Path) -> None:
     assert bomb.structure is None and real.structure is not None
 
 
-# Texts that are shown or become names
+# Texts that are displayed or become names
 
 
-def test_what_a_sample_calls_itself_is_only_text(
+def test_id_of_a_sample_is_only_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -230,7 +230,7 @@ def test_what_a_sample_calls_itself_is_only_text(
     assert {entry.name for entry in tmp_path.iterdir()} == {"samples.csv", "out"}
 
 
-def test_a_link_in_the_folder_of_a_run_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_link_in_the_folder_of_a_run_is_replaced_and_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("mine")
     out = tmp_path / "out"
@@ -241,7 +241,7 @@ def test_a_link_in_the_folder_of_a_run_is_replaced_and_not_followed(tmp_path: Pa
     assert outside.read_text() == "mine" and not (out / "verdicts.csv").is_symlink()
 
 
-def test_a_report_that_names_a_class_is_no_recipe(tmp_path: Path) -> None:
+def test_classes_named_in_a_report_are_not_created(tmp_path: Path) -> None:
     from novelty_metric import NoveltyReport
 
     out = tmp_path / "out"
@@ -250,7 +250,7 @@ def test_a_report_that_names_a_class_is_no_recipe(tmp_path: Path) -> None:
     report.write_text(
         report.read_text().replace('"hull": {', '"hull": {"_target_": "os.abort",', 1)
     )
-    loaded = NoveltyReport.load(out)  # plain values, shown as such
+    loaded = NoveltyReport.load(out)  # plain values for display
     assert loaded.context.hull["_target_"] == "os.abort"
     with pytest.raises(InputError):
         report.write_text("[" * 100_000)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pymatgen.core import Composition
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import SubstitutionNovelty
 from novelty_metric.analysis.calibrate import HeldOutFile, calibrate, keep_sensitivity
@@ -56,7 +56,7 @@ def small() -> Reference:
 
 
 def metric_over(reference: Reference, **options: Any) -> SubstitutionNovelty:
-    options = {"relaxer": Still(), "hull": "none", "cache": False, **options}
+    options = {"relaxer": StaticRelaxer(), "hull": "none", "cache": False, **options}
     return SubstitutionNovelty(reference, "fast", **options)
 
 
@@ -135,11 +135,11 @@ def test_interrupted_calibration_is_resumed(
         return found
 
     with pytest.raises(KeyboardInterrupt):
-        calibrate(metric_over(small, relaxer=Still(end=end)), n=20)
+        calibrate(metric_over(small, relaxer=StaticRelaxer(end=end)), n=20)
     assert list(Path(os_cache()).rglob("*.part"))
     assert calibrate(metric_over(small), n=20).crystals == whole.crystals
     assert not list(Path(os_cache()).rglob("*.part"))
-    again = Still()
+    again = StaticRelaxer()
     assert calibrate(metric_over(small, relaxer=again), n=20).crystals == whole.crystals
     assert again.n_relaxed == 0  # all crystals are done
 
@@ -176,7 +176,7 @@ def test_report_finds_only_its_own_calibration(small: Reference, tmp_path: Path)
     assert read.beside_real_crystals == beside
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["beside_real_crystals"]["n"] == beside.n
-    other = SubstitutionNovelty(small, "paper", relaxer=Still(), hull="none", cache=False)
+    other = SubstitutionNovelty(small, "paper", relaxer=StaticRelaxer(), hull="none", cache=False)
     assert other([small.structure(0)]).beside_real_crystals is None
 
 
@@ -331,7 +331,7 @@ def test_held_out_crystals_are_scored_against_the_whole_reference(
 
 def test_held_out_crystals_are_scored_once(small: Reference) -> None:
     calibrate(metric_over(small), n=4, held_out=held_out_file(4))
-    again, other = Still(), Still()
+    again, other = StaticRelaxer(), StaticRelaxer()
     calibrate(metric_over(small, relaxer=again), n=4, held_out=held_out_file(4))
     assert again.n_relaxed == 0
     calibrate(metric_over(small, relaxer=other), n=4, held_out=held_out_file(4, sha256="xyz"))

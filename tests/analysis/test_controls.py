@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import InputError, Reference, SubstitutionNovelty, open_reference
 from novelty_metric.analysis import control_crystals as made
@@ -112,7 +112,7 @@ def test_same_seed_gives_the_same_result_and_more_crystals_only_add(
 
 
 def test_planted_crystals_are_substituted(tmp_path: Path) -> None:
-    metric = SubstitutionNovelty("aflow", relaxer=Still(), hull="none", scope="all")
+    metric = SubstitutionNovelty("aflow", relaxer=StaticRelaxer(), hull="none", scope="all")
     found = run_controls(metric, n=3, only=["substituted", "randomised"])
     rows = {(row.control, row.measure): row for row in found.rows}
     assert rows["substituted", "planted"].hits == 3
@@ -129,7 +129,7 @@ def test_planted_crystals_are_substituted(tmp_path: Path) -> None:
     found.save(tmp_path)
     content = json.loads((tmp_path / "controls.json").read_text())
     assert content["settings"]["seed"] == 0
-    assert content["settings"]["planted_by"] == Still().info.key
+    assert content["settings"]["planted_by"] == StaticRelaxer().info.key
     assert set(content["controls"][0]["share"]) == {"value", "low", "high"}
     with (tmp_path / "controls.csv").open(newline="") as stream:
         cases = {case["id"]: case for case in csv.DictReader(stream)}

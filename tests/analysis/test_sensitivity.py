@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import (
     CrystalResult,
@@ -61,8 +61,8 @@ def crystals() -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def found(crystals: list[Sample]) -> tuple[Sensitivity, Still]:
-    relaxer = Still()
+def found(crystals: list[Sample]) -> tuple[Sensitivity, StaticRelaxer]:
+    relaxer = StaticRelaxer()
     with metric_of(crystals, PAPER, relaxer) as metric:
         return sensitivity(metric), relaxer
 
@@ -86,17 +86,17 @@ def report_of(found: Sensitivity, setting: Setting, value: float) -> NoveltyRepo
 
 
 def test_every_variation_agrees_with_a_separate_run(
-    crystals: list[Sample], found: tuple[Sensitivity, Still], thorough: bool
+    crystals: list[Sample], found: tuple[Sensitivity, StaticRelaxer], thorough: bool
 ) -> None:
     """Independent metrics with the changed protocol."""
     given, _ = found
-    assert rows(given.base) == rows(metric_of(crystals, PAPER, Still()).compute())
+    assert rows(given.base) == rows(metric_of(crystals, PAPER, StaticRelaxer()).compute())
     for k in KS if thorough else (1,):
-        plain = metric_of(crystals, dataclasses.replace(PAPER, k=k), Still()).compute()
+        plain = metric_of(crystals, dataclasses.replace(PAPER, k=k), StaticRelaxer()).compute()
         assert rows(report_of(given, Setting.K, k)) == rows(plain), k
     for factor in TOLERANCES if thorough else (0.5,):
         protocol = scaled_tolerances(PAPER, factor)
-        plain = metric_of(crystals, protocol, Still()).compute()
+        plain = metric_of(crystals, protocol, StaticRelaxer()).compute()
         assert rows(report_of(given, Setting.TOLERANCES_RESELECTED, factor)) == rows(plain), factor
     for symprec in (0.1, 0.001) if thorough else (0.1,):
         packaged = open_reference("aflow")
@@ -106,7 +106,7 @@ def test_every_variation_agrees_with_a_separate_run(
             symprec=symprec,
         )
         protocol = dataclasses.replace(PAPER, symprec=symprec)
-        plain = metric_of(crystals, protocol, Still(), again).compute()
+        plain = metric_of(crystals, protocol, StaticRelaxer(), again).compute()
         assert rows(report_of(given, Setting.SYMPREC, symprec)) == rows(plain), symprec
     # The settings must change something for this test to be meaningful.
     verdicts = {tuple(row.verdict for row in v.report.results) for v in given.variations}
@@ -114,7 +114,7 @@ def test_every_variation_agrees_with_a_separate_run(
 
 
 def test_value_of_the_protocol_agrees_with_the_unmodified_run(
-    found: tuple[Sensitivity, Still],
+    found: tuple[Sensitivity, StaticRelaxer],
 ) -> None:
     given, _ = found
     marked = [variation for variation in given.variations if variation.is_base]
@@ -125,12 +125,12 @@ def test_value_of_the_protocol_agrees_with_the_unmodified_run(
 
 
 def test_fixed_parents_agree_with_pymatgen(
-    crystals: list[Sample], found: tuple[Sensitivity, Still]
+    crystals: list[Sample], found: tuple[Sensitivity, StaticRelaxer]
 ) -> None:
     """Parents of a separate search; duplicates and confirmations only by the public `fit`."""
     given, _ = found
     reference = open_reference("aflow")
-    metric = metric_of(crystals, PAPER, Still())
+    metric = metric_of(crystals, PAPER, StaticRelaxer())
     metric.compute()
     search = ParentSearch(reference, PAPER)
     cases = [metric._cases[sample.id] for sample in crystals]
@@ -174,7 +174,7 @@ def test_fixed_parents_agree_with_pymatgen(
     assert changed > 3
 
 
-def test_stricter_checks_lose_duplicates_here(found: tuple[Sensitivity, Still]) -> None:
+def test_stricter_checks_lose_duplicates_here(found: tuple[Sensitivity, StaticRelaxer]) -> None:
     """Not true in general: the first match of an assignment depends on `stol`."""
     given, _ = found
     for setting in (Setting.TOLERANCES_FIXED, Setting.TOLERANCES_RESELECTED):
@@ -189,7 +189,9 @@ def test_stricter_checks_lose_duplicates_here(found: tuple[Sensitivity, Still]) 
             kept = duplicates
 
 
-def test_number_of_substituted_crystals_grows_with_k(found: tuple[Sensitivity, Still]) -> None:
+def test_number_of_substituted_crystals_grows_with_k(
+    found: tuple[Sensitivity, StaticRelaxer],
+) -> None:
     """More parents are added, none is removed, and duplicates stay the same."""
     given, _ = found
     for fewer, more in pairwise(KS):
@@ -203,7 +205,9 @@ def test_number_of_substituted_crystals_grows_with_k(found: tuple[Sensitivity, S
                 assert many.verdict == few.verdict
 
 
-def test_samples_are_relaxed_once(crystals: list[Sample], found: tuple[Sensitivity, Still]) -> None:
+def test_samples_are_relaxed_once(
+    crystals: list[Sample], found: tuple[Sensitivity, StaticRelaxer]
+) -> None:
     _, relaxer = found
     assert sorted(relaxer.samples) == sorted(sample.id for sample in crystals)
 
@@ -220,7 +224,7 @@ def test_parents_are_searched_once_for_all_k(
             searched.append(self.protocol.k) or search(self, *given, **named)
         ),
     )
-    metric = metric_of(crystals[:12], PAPER, Still())
+    metric = metric_of(crystals[:12], PAPER, StaticRelaxer())
     sensitivity(metric, tolerances=(1.0,), symprecs=())
     n_searched = sum(case.searched for case in metric.variant(PAPER)._begun.values())
     assert n_searched == 0  # the metric itself did not score
@@ -232,14 +236,14 @@ def test_parents_are_searched_once_for_all_k(
 
 @pytest.mark.slow
 def test_metric_with_results_gives_equal_results(crystals: list[Sample]) -> None:
-    relaxer = Still()
+    relaxer = StaticRelaxer()
     with metric_of(crystals[:12], PAPER, relaxer) as metric:
         report = metric.compute()
         again = sensitivity(metric, tolerances=(0.5,), symprecs=(0.1,))
         assert rows(again.base) == rows(report) == rows(metric.compute())
     assert len(relaxer.samples) == 12
     fresh = sensitivity(
-        metric_of(crystals[:12], PAPER, Still()), tolerances=(0.5,), symprecs=(0.1,)
+        metric_of(crystals[:12], PAPER, StaticRelaxer()), tolerances=(0.5,), symprecs=(0.1,)
     )
     for one, other in zip(again.variations, fresh.variations, strict=True):
         assert rows(one.report) == rows(other.report)
@@ -247,9 +251,11 @@ def test_metric_with_results_gives_equal_results(crystals: list[Sample]) -> None
 
 def test_second_potential(crystals: list[Sample]) -> None:
     samples = crystals[:10]
-    metric = metric_of(samples, PAPER, Still())
-    other = Still("other", energy=-7.0)
-    given = sensitivity(metric, ks=(), tolerances=(), symprecs=(), potentials=[other, Still()])
+    metric = metric_of(samples, PAPER, StaticRelaxer())
+    other = StaticRelaxer("other", energy=-7.0)
+    given = sensitivity(
+        metric, ks=(), tolerances=(), symprecs=(), potentials=[other, StaticRelaxer()]
+    )
     first, second = given.variations
     assert first.value == "other-1-000000000000" and not first.is_base
     assert {row.energy_per_atom for row in first.report.results} <= {-7.0, None}
@@ -269,7 +275,7 @@ def test_without_relaxation(crystals: list[Sample]) -> None:
 # Tables
 
 
-def test_table_and_files(found: tuple[Sensitivity, Still], tmp_path: Path) -> None:
+def test_table_and_files(found: tuple[Sensitivity, StaticRelaxer], tmp_path: Path) -> None:
     given, _ = found
     frame = given.to_frame()
     assert len(frame) == len(given.variations) == 5 + 4 + 4 + 3

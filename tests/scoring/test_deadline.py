@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from salts import salt
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import NoveltyReport, Reference, SubstitutionNovelty, Verdict
 from novelty_metric.relaxation.base import Relaxation, RelaxSettings, RelaxTask
@@ -53,14 +53,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def slow(clock: Clock) -> Still:
+def slow(clock: Clock) -> StaticRelaxer:
     """A relaxer that takes a second per crystal and does not change it."""
 
     def end(task: RelaxTask, found: Relaxation) -> Relaxation:
         clock.now += 1
         return found
 
-    return Still("slow", end=end)
+    return StaticRelaxer("slow", end=end)
 
 
 def metric_with(clock: Clock, **options: Any) -> SubstitutionNovelty:

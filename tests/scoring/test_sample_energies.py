@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition
 from salts import rocksalt
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.cli import main
@@ -132,7 +132,7 @@ def test_cell_does_not_matter(
 
 
 def test_potential_relaxes_only_the_parents(reference: Reference, hull: Path) -> None:
-    potential = Still(energy=math.nan)
+    potential = StaticRelaxer(energy=math.nan)
     one = metric(reference, hull, relaxer=potential)
     close, far = one([POTASH, POTASH], energies=[-2.15, -1.0]).results
     # The potential fails for the sample, but only the given energy is needed.

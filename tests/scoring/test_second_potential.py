@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from salts import salt
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import InputError, NoveltyReport, Reference, SubstitutionNovelty, Verdict
 from novelty_metric.cli import main
@@ -35,7 +35,7 @@ CRYSTALS = {
 }
 
 
-def second_potential() -> Still:
+def second_potential() -> StaticRelaxer:
     """A second potential: its parents are sized so that "far" has a match and "swap" has none."""
 
     def end(task: RelaxTask, found: Relaxation) -> Relaxation:
@@ -43,7 +43,7 @@ def second_potential() -> Still:
             found.structure.scale_lattice(found.structure.volume * (4.21 / 5.64) ** 3)
         return found
 
-    return Still("other", end=end)
+    return StaticRelaxer("other", end=end)
 
 
 def of_samples(end: Callable[[RelaxTask, Relaxation], Relaxation]) -> Any:
@@ -52,7 +52,7 @@ def of_samples(end: Callable[[RelaxTask, Relaxation], Relaxation]) -> Any:
 
 
 def scored(second: Any, **options: Any) -> NoveltyReport:
-    first = options.pop("relaxer", Still())
+    first = options.pop("relaxer", StaticRelaxer())
     metric = SubstitutionNovelty(
         REFERENCE, "paper", relaxer=first, second_potential=second, **{"hull": "none", **options}
     )
@@ -91,7 +91,7 @@ class Above:
 
 
 def test_only_eligible_crystals_are_scored_again() -> None:
-    other = Still("other")
+    other = StaticRelaxer("other")
     assert seconds(scored(other, hull=Above(), scope="all")) == {
         **{"copy": DUPLICATE, "swap": SUBSTITUTED, "far": None, "refused": None}
     }
@@ -109,7 +109,7 @@ def test_only_eligible_crystals_are_scored_again() -> None:
     ],
 )
 def test_unconverged_crystal_is_undecided(sample: Any, reason: str) -> None:
-    report = scored(Still("other", end=of_samples(sample)))
+    report = scored(StaticRelaxer("other", end=of_samples(sample)))
     for row in report.eligible:
         assert row.verdict_second == UNDECIDED and reason in (row.error_second or "")
     found = report.second_potential
@@ -199,8 +199,8 @@ def test_deadline_leaves_it_undecided_and_the_next_compute_continues(
     metric = SubstitutionNovelty(
         REFERENCE,
         "paper",
-        relaxer=Still(),
-        second_potential=Still("other", end=of_samples(late)),
+        relaxer=StaticRelaxer(),
+        second_potential=StaticRelaxer("other", end=of_samples(late)),
         hull="none",
     )
     metric.update([CRYSTALS["swap"], CRYSTALS["far"]])
@@ -219,16 +219,20 @@ def test_deadline_leaves_it_undecided_and_the_next_compute_continues(
     [
         ({"second_potential": "sevenet"}, "no relaxer named 'sevenet'"),
         ({"second_potential": "sevennet", "relaxer": None}, "relaxer=none"),
-        ({"second_potential": Still()}, "is the same as relaxer=: still"),
+        ({"second_potential": StaticRelaxer()}, "is the same as relaxer=: still"),
     ],
 )
 def test_invalid_second_potentials(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        SubstitutionNovelty(REFERENCE, **{"relaxer": Still(), "hull": "none", **options}).prepare()
+        SubstitutionNovelty(
+            REFERENCE, **{"relaxer": StaticRelaxer(), "hull": "none", **options}
+        ).prepare()
 
 
 def test_variants_and_runs_without_relaxation_have_no_second_verdict() -> None:
-    metric = SubstitutionNovelty(REFERENCE, relaxer=Still(), second_potential=Still("other"))
+    metric = SubstitutionNovelty(
+        REFERENCE, relaxer=StaticRelaxer(), second_potential=StaticRelaxer("other")
+    )
     assert metric.search_only().spec.second_potential is None
     assert metric.variant(metric.protocol).spec.second_potential is None
 

@@ -1,4 +1,4 @@
-"""A potential for tests whose crystals are at rest already."""
+"""A relaxer for tests with relaxed crystals."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from novelty_metric.scoring.case import Case
 
 
 @dataclass
-class Still:
-    """Leaves every crystal as it is, and counts what it is asked.
+class StaticRelaxer:
+    """Return every crystal unchanged, and count the requests.
 
     Parameters
     ----------
     energy : float
-        Of every crystal (eV/atom).
+        Energy of every crystal (eV/atom).
     end : callable
-        Makes the result of a relaxation from that of a crystal at rest.
+        Makes the result of a relaxation from that of an unchanged crystal.
     """
 
     name: str = "still"

@@ -1,4 +1,4 @@
-"""Whatever the crystal, each step of the way to a verdict ends: a verdict, or a reason."""
+"""Every step ends for extreme crystals, with a verdict or a reason."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nasty import few_atoms, many_atoms
+from extreme_crystals import few_atoms, many_atoms
 from pymatgen.core import Lattice, Structure
-from still import Still
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import Reference, SubstitutionNovelty, Verdict
 from novelty_metric.analysis.amd import average_minimum_distances
@@ -25,7 +25,7 @@ SALT = Structure(
 
 
 def other_elements(structure: Structure) -> Structure | None:
-    """The same sites with elements exchanged; None for what `reduce` refuses."""
+    """The same sites with exchanged elements; None if `reduce` refuses them."""
     exchanged = {"Na": "K", "Cl": "Br", "Cs": "Rb", "I": "F", "Fe": "Mn", "Cu": "Ag", "C": "Si"}
     species = [exchanged.get(site.specie.symbol, "Pt") for site in structure]
     try:
@@ -35,10 +35,12 @@ def other_elements(structure: Structure) -> Structure | None:
 
 
 def scored(crystals: dict[str, Structure]) -> dict[str, Any]:
-    """A row for each, against their own structures with other elements."""
+    """Rows of the crystals, scored against copies with exchanged elements."""
     exchanged = [other for other in map(other_elements, crystals.values()) if other is not None]
     reference = Reference.from_structures([SALT, *exchanged], name="nasty")
-    metric = SubstitutionNovelty(reference, "fast", relaxer=Still(), hull="none", scope="all")
+    metric = SubstitutionNovelty(
+        reference, "fast", relaxer=StaticRelaxer(), hull="none", scope="all"
+    )
     report = metric(
         list(crystals.values()) * 2, [f"{name}{twice}" for twice in "ab" for name in crystals]
     )
@@ -54,13 +56,13 @@ def scored(crystals: dict[str, Structure]) -> dict[str, Any]:
     return {row.id[:-1]: row for row in report.results}
 
 
-def test_a_few_atoms_in_odd_cells() -> None:
+def test_few_atoms_in_unusual_cells() -> None:
     rows = scored(few_atoms())
     assert rows["two in 60 Å"].verdict is Verdict.SUBSTITUTED
     assert rows["one in 10,000 Å"].verdict is Verdict.SUBSTITUTED
     assert "the cell has no volume" in rows["skewed"].error
     assert "the cell has no volume" in rows["needle, 2 Å, 5,000 Å"].error
-    # 650,000 lattice vectors within reach.
+    # 650,000 lattice vectors are within reach.
     assert rows["needle, 3 Å"].verdict is Verdict.UNDECIDED
 
 
@@ -73,7 +75,7 @@ def test_up_to_three_hundred_atoms() -> None:
 
 
 def test_a_hundred_atoms_of_one_element() -> None:
-    """Most of them nearly periodic, one chain with a prime number of atoms."""
+    """Nearly periodic crystals, including a chain with a prime number of atoms."""
     rng = np.random.default_rng(1)
     sites = np.indices((4, 5, 5)).reshape(3, -1).T / (4, 5, 5)
     shaken = sites + rng.normal(size=sites.shape) * 0.007
@@ -87,8 +89,8 @@ def test_a_hundred_atoms_of_one_element() -> None:
     assert rows["chain"].verdict is Verdict.SUBSTITUTED
 
 
-def test_a_small_cell_is_not_confirmed_in_a_huge_one() -> None:
-    """Pymatgen would list two million lattice vectors, and hold the angles of all pairs."""
+def test_small_cell_is_not_confirmed_in_a_huge_one() -> None:
+    """Pymatgen would list two million lattice vectors, and store the angles of all pairs."""
     huge = few_atoms()["two in 60 Å"]
     small = Structure(SALT.lattice, ["Na", "Cl"], SALT.frac_coords)
     matching = Matching(Protocol())

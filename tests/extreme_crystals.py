@@ -1,4 +1,4 @@
-"""Crystals that no material has, but that a model in training writes: huge, tiny, flat, crowded."""
+"""Physically impossible crystals, as a model in training writes them: huge, tiny, flat, crowded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALONG_THE_EDGE = [[0, 0, 0], [0, 0.5, 0.5]]
 def grid(
     counts: tuple[int, int, int], cell: Lattice, elements: Sequence[str], shake: float = 0.0
 ) -> Structure:
-    """A grid of sites, elements in turn, each site moved by some `shake` (Å)."""
+    """A grid of sites with alternating elements and random displacements of `shake` (Å)."""
     sites = np.indices(counts).reshape(3, -1).T / np.array(counts)
     sites = sites + np.random.default_rng(0).normal(size=sites.shape) * shake / cell.abc
     species = [elements[i % len(elements)] for i in range(len(sites))]
@@ -22,7 +22,7 @@ def grid(
 
 
 def few_atoms() -> dict[str, Structure]:
-    """One to three atoms in odd cells."""
+    """One to three atoms in unusual cells."""
 
     def pair(cell: Lattice, sites: list[list[float]] = ALONG_THE_EDGE) -> Structure:
         return Structure(cell, ["Na", "Cl"], sites)
