@@ -1,25 +1,25 @@
-"""Whether the search answers as pymatgen does: every pair, every parent, for many real crystals.
+"""Whether the search agrees with pymatgen: every pair and every parent, for many real crystals.
 
-In two steps, which may be days apart:
+There are two steps, which can be days apart:
 
-- *plain*: for each crystal, pymatgen's walk over **all** commensurate pairs with the reference, by
-  the plain implementation of ``tests/search/oracle.py`` (no bound, no refusal, no index), all
-  matches kept with their cost and RMS, and its answers for duplicates and both routes. Minutes a
-  crystal; finished ones are appended to a log, which a later run carries on. ``--share 0/2`` takes
-  every second crystal, for two processes with two logs.
-- *compare*: the package against the logs. A pair that pymatgen matched and the package's cheap
-  refusals or its compiled pair test refused is wrong; so is a bound above the real cost, another
-  duplicate, and any difference in the parents, their order, costs, maps or RMS distances.
+- *plain*: for each crystal, pymatgen tests **all** commensurate pairs with the reference, by the
+  simple implementation of ``tests/search/oracle.py`` (no bounds, refusals or index). All matches
+  are stored with cost and RMS, together with the answers for duplicates and both routes. This takes
+  minutes per crystal; finished crystals are appended to a log, and a later run continues it.
+  ``--share 0/2`` processes every second crystal, for two processes with two logs.
+- *compare*: the package against the logs. Errors are: a pair that pymatgen matched but the
+  package's cheap refusals or compiled pair test refused; a bound above the real cost; another
+  duplicate; and any difference in the parents, their order, costs, maps or RMS distances.
 
-The crystals are of several models, half of each drawn at random, the other half among those of low
-symmetry (triclinic, monoclinic) with 18 to 20 sites::
+The crystals come from several models: half of each at random, half among those of low symmetry
+(triclinic, monoclinic) with 18 to 20 sites::
 
     python benchmarks/agreement.py plain --reference STORE.arrow --log answers.jsonl \\
         --crystals 54 --samples GENERATED/diffcsp/DiffCSP_mp_20.pt GENERATED/flowmm/….csv …
     python benchmarks/agreement.py compare --reference STORE.arrow --log answers*.jsonl \\
         --crystals 54 --samples …
 
-The exit status is 1 if anything was wrong.
+The exit status is 1 if there was an error.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LABELLED = tuple[str, Structure]
 
 
 def crystals_of(path: Path, count: int, pool: int, seed: int) -> list[LABELLED]:
-    """`count` crystals, reduced: half at random, half of low symmetry with 18 to 20 sites."""
+    """`count` reduced crystals: half at random, half of low symmetry with 18 to 20 sites."""
     samples = [s for s in read_samples(path, limit=20 * pool) if s.structure is not None]
     order = np.random.default_rng(seed).permutation(len(samples))[:pool].tolist()
     chosen: list[LABELLED] = []
@@ -70,7 +70,7 @@ def crystals_of(path: Path, count: int, pool: int, seed: int) -> list[LABELLED]:
 
 
 def interleaved(options: argparse.Namespace) -> list[LABELLED]:
-    """The crystals of all files, one of each in turn, so that a part is a fair part."""
+    """The crystals of all files, one of each in turn, so that every part contains all files."""
     by_file = [
         crystals_of(path, options.crystals, options.pool, options.seed + place)
         for place, path in enumerate(options.samples)
@@ -80,12 +80,12 @@ def interleaved(options: argparse.Namespace) -> list[LABELLED]:
 
 
 def stamp_of(reference: Reference, crystal: Structure) -> int:
-    """Short number of what an answer belongs to."""
+    """A short number that identifies what an answer depends on."""
     return zlib.crc32(f"{reference.crystals_hash} {crystal}".encode())
 
 
 def plain(options: argparse.Namespace) -> int:
-    """Work through the crystals without the package's search."""
+    """Process the crystals without the package's search."""
     from oracle import first_duplicate, geometric_matches, plain_orbits, ranked, wyckoff_parents
 
     reference = Reference.open(options.reference)
@@ -125,7 +125,7 @@ def read_logs(paths: list[Path]) -> list[dict]:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Put the package beside the logs."""
+    """Compare the package with the logs."""
     from oracle import disagreements
 
     from novelty_metric.search.engine import ParentSearch

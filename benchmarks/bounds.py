@@ -1,4 +1,4 @@
-"""Processor time and memory of each step for crystals that no material has.
+"""Processor time and memory of each step for unphysical crystals.
 
 Each crystal of ``tests/extreme_crystals.py`` runs through the steps in a separate process: against
 a reference, against a perturbed copy of itself, with random sites, and against a small cell; also
@@ -41,12 +41,12 @@ REFUSALS = (CrystalError, TooMuchToCompareError, ValueError)
 
 
 def megabytes() -> float:
-    """Most memory that was resident so far (MB)."""
+    """Peak resident memory so far (MB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def steps(structure: Structure, search: ParentSearch) -> None:
-    """Run every step; print those that took more than a second, or refused."""
+    """Run every step; print those that take more than a second or refuse the crystal."""
     slowest = ("", 0.0)
     refused = []
 
@@ -96,7 +96,7 @@ def steps(structure: Structure, search: ParentSearch) -> None:
 
 
 def main() -> None:
-    """Measure each crystal in a process of its own."""
+    """Measure each crystal in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference", required=True)
     parser.add_argument("--only", nargs="*", help="names of crystals")

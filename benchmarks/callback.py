@@ -1,7 +1,7 @@
-"""What the callback costs a training run, in this process and beside it; and what it leaves.
+"""Cost of the callback for a training, in the same process or asynchronously, and what it leaves.
 
 The toy model of `examples/train_toy_diffusion.py` is trained without the callback, with it, and
-with it asynchronous, each in a fresh process. Cost is what the training takes longer.
+with it asynchronous, each in a new process. The cost is the additional time of the training.
 
     python benchmarks/callback.py cost --epochs 25 --every 12 --samples 24
     python benchmarks/callback.py cache --epochs 20 --samples 16
@@ -30,7 +30,7 @@ MODES = ("without", "synchronous", "asynchronous")
 
 
 def children() -> list[str]:
-    """Processes of this one, Python's own tracker of semaphores left out."""
+    """Child processes, without Python's resource tracker."""
     found = subprocess.run(
         ["ps", "-o", "args=", "--ppid", str(os.getpid())],
         capture_output=True,
@@ -59,7 +59,7 @@ def parts(crystals: int, repeats: int) -> tuple[Any, Any, Any]:
 
 
 def train(mode: str, epochs: int, every: int, samples: int) -> dict[str, Any]:
-    """One training run, in this process."""
+    """One training in this process."""
     import lightning
     from torch.utils.data import DataLoader
 
@@ -116,7 +116,7 @@ def train(mode: str, epochs: int, every: int, samples: int) -> dict[str, Any]:
 
 
 def cost(epochs: int, every: int, samples: int, rounds: int) -> None:
-    """The three modes in turn."""
+    """Measure the three modes in turn."""
     runs: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     for turn in range(rounds):
         for mode in MODES if turn % 2 == 0 else reversed(MODES):
@@ -148,7 +148,7 @@ def cost(epochs: int, every: int, samples: int, rounds: int) -> None:
 
 
 def cache(epochs: int, samples: int) -> None:
-    """The same crystals again, and new ones of the same model, with one cache."""
+    """Repeated crystals, and new crystals of the same model, with one cache."""
     reference, data, model = parts(12, 128)
     import torch
     from torch.utils.data import DataLoader
@@ -169,7 +169,7 @@ def cache(epochs: int, samples: int) -> None:
 
 
 def counting(reference: Any, cache: Path, hull: str) -> tuple[Any, Any]:
-    """A prepared metric, and its relaxer that keeps count."""
+    """A prepared metric whose relaxer counts its calls."""
     from protocols import Counted
 
     from novelty_metric import SubstitutionNovelty
@@ -186,7 +186,7 @@ def counting(reference: Any, cache: Path, hull: str) -> tuple[Any, Any]:
 def evaluated(
     metric: Any, counted: Any, sample: Any, samples: int, *, seed: int, model: Any
 ) -> str:
-    """One evaluation, and what came from the cache."""
+    """One evaluation, and the number of results from the cache."""
     from novelty_metric.callbacks import NoveltyMonitor
 
     counted.results.clear()
@@ -207,7 +207,7 @@ def evaluated(
 
 
 def recurring(file: Path, reference: Path, samples: int, calls: int) -> None:
-    """Crystals of a real model, a batch after the other, as if each were of a later epoch."""
+    """Batches of crystals of a real model, as if each batch were of a later epoch."""
     from novelty_metric import read_samples
 
     crystals = [
@@ -245,13 +245,13 @@ def memory(calls: int) -> None:
 
 
 def resident() -> float:
-    """MB."""
+    """Resident memory (MB)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
 def imports(pairs: int) -> None:
-    """Processor time of imports, in fresh interpreters."""
+    """Processor time of imports in new interpreters."""
     codes = {
         "nothing": "pass",
         "novelty_metric": "import novelty_metric",
@@ -265,7 +265,7 @@ def imports(pairs: int) -> None:
         for name, code in codes.items():
             before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
             subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
-            if pair >= 0:  # the first writes bytecode
+            if pair >= 0:  # the first run writes bytecode
                 after = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
                 times[name].append(after - before)
     for name, taken in times.items():
@@ -273,7 +273,7 @@ def imports(pairs: int) -> None:
 
 
 def main() -> None:
-    """Measure."""
+    """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "what", choices=["cost", "train", "cache", "recurring", "memory", "imports"]

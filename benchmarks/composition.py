@@ -1,9 +1,9 @@
-"""Whether the charge and electronegativity tests give SMACT's answer, and how long both take.
+"""Whether the charge and electronegativity tests agree with SMACT, and the time of both.
 
-Compositions of the three parts of MP-20, of files of generated crystals, and random ones of 2 to 8
-elements, each asked of `smact_validity` and of `smact_valid`, with every set of oxidation states.
-SMACT tries combinations of oxidation states one by one; compositions with more than a million of
-them are left out and counted::
+`smact_validity` and `smact_valid` test the compositions of the three parts of MP-20, of files of
+generated crystals, and random ones of 2 to 8 elements, with every set of oxidation states. SMACT
+tries combinations of oxidation states one by one; compositions with more than a million
+combinations are excluded and counted::
 
     python benchmarks/composition.py --mp-20 SHARED/data/mp_20 --samples FILE …
 """
@@ -39,7 +39,7 @@ Counts = tuple[tuple[str, int], ...]
 
 @dataclass
 class Tally:
-    """Answers and processor times (s) with one set of oxidation states."""
+    """Results and processor times (s) with one set of oxidation states."""
 
     same: int = 0
     valid: int = 0
@@ -50,7 +50,7 @@ class Tally:
 
 
 def reduced(symbols: Iterable[str]) -> Counts:
-    """Elements in alphabetical order with their numbers of atoms, divided as far as they go."""
+    """Elements in alphabetical order with their numbers of atoms, divided by the common divisor."""
     counts = Counter(symbols)
     divisor = math.gcd(*counts.values())
     return tuple(sorted((symbol, count // divisor) for symbol, count in counts.items()))
@@ -84,7 +84,7 @@ def at_random(count: int, seed: int) -> Iterator[Counts]:
 
 
 def asked_of_both(given: str | None, compositions: Iterable[Counts], most: int) -> Tally:
-    """Both answers to each composition."""
+    """Results of both implementations for each composition."""
     states = load_oxidation_states(given)
     tally = Tally()
     for counts in compositions:
@@ -129,7 +129,7 @@ def many_elements(count: int, seed: int) -> list[float]:
 
 
 def main() -> None:
-    """Compare, and print what was found."""
+    """Compare, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mp-20", type=Path, required=True, help="folder of its three parts")
     parser.add_argument("--samples", type=Path, nargs="*", default=[])

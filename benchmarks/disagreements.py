@@ -1,12 +1,13 @@
-"""Why a verdict differs between the two potentials of a run, by kind.
+"""Reasons for different verdicts with the two potentials of a run, by kind.
 
-Each crystal whose verdict changes is scored again with each potential alone, from the same cache::
+Each crystal with a changed verdict is scored again with each potential separately, from the same
+cache::
 
     novelty-metric score … second_potential=sevennet out=runs/NAME
     python benchmarks/disagreements.py STORE.arrow runs/NAME [RUN …]
 
-The relaxed crystals of the two potentials are compared with pymatgen's ``StructureMatcher()``. The
-parent that one potential finds is looked up among the candidates of the other one.
+pymatgen's ``StructureMatcher()`` compares the relaxed crystals of the two potentials. The parent
+found with one potential is looked up among the candidates of the other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FOUND = (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
 
 
 def main() -> None:
-    """Print a line for each changed crystal, then the number of each kind."""
+    """Print one line per changed crystal, then the number of each kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference")
     parser.add_argument("runs", nargs="+", type=Path)
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def generated(row: CrystalResult) -> Structure:
-    """The crystal of a row as the model wrote it."""
+    """The crystal of a row before relaxation."""
     assert row.structures is not None and row.structures.generated is not None
     return row.structures.generated.to_structure()
 
@@ -81,7 +82,7 @@ def between(first: CrystalResult, second: CrystalResult) -> float | None:
 
 
 def kind(first: CrystalResult, second: CrystalResult, distance: float | None) -> str:
-    """The first difference between the two ways to the verdict."""
+    """The first difference in the evidence of the two verdicts."""
     if distance is None:
         return "the crystal relaxes to another structure"
     if first.verdict in FOUND and second.verdict in FOUND:

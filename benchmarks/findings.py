@@ -1,10 +1,10 @@
-"""The table and the picture of `docs/findings.md`: runs beside real crystals, from their folders.
+"""Table and figure of `docs/findings.md`: finished runs compared with real crystals.
 
     python benchmarks/findings.py RUN [RUN ...] [--calibration FILE] [--picture FILE]
 
-The runs are scored against one reference. A run takes the calibration of FILE if that has its
-settings, such as one made after it was scored, else its own. Null models are known by the name of
-the folder, or by the ids of their crystals.
+All runs have the same reference. A run uses the calibration of FILE if its settings agree (for
+example, one made after the run), otherwise its own. Null models are recognised by the name of the
+folder or the ids of their crystals.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def row(name: str, report: NoveltyReport) -> list[str]:
 
 
 def by_symmetry(name: str, rows: Sequence[CrystalResult | LeftOutCrystal]) -> list[str]:
-    """Unmatched crystals of low symmetry, and of the others."""
+    """Unmatched crystals of low symmetry, and of other symmetries."""
     cells = [name]
     for low in (True, False):
         some = [one for one in rows if (one.crystal_system in LOW_SYMMETRY) == low]

@@ -1,8 +1,8 @@
-"""How long the fingerprints of a reference and the search in them take, and the memory they need.
+"""Time and memory of the fingerprints of a reference and of their search.
 
-Side by side in one run, in processor time: this project's AMD against the package of the authors of
-AMD, where that is installed (``pip install average-minimum-distance``; its licence keeps it out of
-our dependencies), and the k-d tree against SciPy's ``cdist`` over every pair, with equal answers::
+Compared in one run, in processor time: this project's AMD with the package of the authors of AMD,
+if installed (``pip install average-minimum-distance``; its licence prevents a dependency), and the
+k-d tree with SciPy's ``cdist`` over every pair. The results must agree::
 
     python benchmarks/fingerprints.py --reference STORE.arrow
 """
@@ -22,12 +22,12 @@ from novelty_metric.reference import Reference
 
 
 def peak() -> float:
-    """Most memory that was resident so far (MB)."""
+    """Peak resident memory so far (MB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def side_by_side(reference: Reference, fingerprints: np.ndarray, count: int) -> None:
-    """The authors' package and this project, for some crystals."""
+    """The authors' package and this project on the same crystals."""
     chosen = np.random.default_rng(0).choice(len(reference), min(count, len(reference)), False)
     start = time.process_time()
     for index in chosen:
@@ -54,14 +54,14 @@ def side_by_side(reference: Reference, fingerprints: np.ndarray, count: int) -> 
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference", required=True)
     parser.add_argument("--amd", type=int, default=1000, help="crystals of the side by side")
     parser.add_argument("--queries", type=int, default=500, help="queries of the plain search")
     given = parser.parse_args()
     reference = Reference.open(given.reference)
-    average_minimum_distances(np.eye(3), np.zeros((1, 3)))  # compiled before it is timed
+    average_minimum_distances(np.eye(3), np.zeros((1, 3)))  # compiled before the measurement
     print(f"{len(reference)} crystals; {peak():.0f} MB resident before")
     start = time.process_time()
     fingerprints = reference_fingerprints(reference)

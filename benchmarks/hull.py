@@ -1,7 +1,7 @@
-"""Hulls: which of them fits a potential, and how far it can be believed.
+"""Hulls: which hull suits a potential, and how accurate it is.
 
-``single-points``: a reference's hull is made of single points of the stored geometry, while the
-generated crystal is relaxed. By how much are those energies too high? ::
+``single-points``: a reference's hull consists of single points at the stored geometry, but the
+generated crystal is relaxed. How far are those energies too high? ::
 
     python benchmarks/hull.py single-points TABLE.parquet [TABLE.parquet ...] --crystals 200
 
@@ -9,25 +9,26 @@ The other verbs compare four hulls for CHGNet, each on the scale of its energies
 
 - ``reference``: the crystals of STORE with CHGNet's energies, elements from the table;
 - ``mp_20 as it is``: the packaged formation energies of density functional theory;
-- ``mp_20 + offsets``: the same, moved by an offset per element;
-- ``mp_20 (auto)``: CHGNet's energies where a crystal is at hand, elsewhere the moved ones.
+- ``mp_20 + offsets``: the same, with an offset per element;
+- ``mp_20 (auto)``: CHGNet's energies for available crystals, otherwise those with offsets.
 
 DATA is the folder with ``mp_20/`` (``val``, ``test`` and ``train_subset`` as Parquet, with
-``material_id``, ``cif``, ``formation_energy_per_atom`` and ``e_above_hull``); STORE a reference of
-these crystals. Finished relaxations are kept in ``--cache``, so that an interrupted run goes on. ::
+``material_id``, ``cif``, ``formation_energy_per_atom`` and ``e_above_hull``); STORE is a reference
+of these crystals. Finished relaxations are stored in ``--cache``, so an interrupted run can
+continue. ::
 
     python benchmarks/hull.py published STORE DATA --set NAME SAMPLES EHULL.csv.gz [--set ...]
     python benchmarks/hull.py decomposition STORE DATA FOLDER [--max-sites 20] [--model 7net-0]
     python benchmarks/hull.py real STORE DATA
     python benchmarks/hull.py scale STORE DATA --model 7net-0
 
-``published``: crystals whose distance to CHGNet's own hull of the whole Materials Project is
-published (``str_ind``, ``formula``, ``corrected_chgnet_ehull`` in eV/atom). ``decomposition``:
-crystals with decomposition energies of density functional theory (a CSV beside each zip of CIF
-files). ``real``: crystals that the Materials Project has on its hull, and the validation crystals
-that ``novelty-metric controls`` draws; also with their own composition left out of the hull, and
-without CHGNet's energies of it. ``scale``: which energies a SevenNet model was trained on, by its
-formation energies of small crystals of many elements.
+``published``: crystals with a published distance to CHGNet's own hull of the whole Materials
+Project (``str_ind``, ``formula``, ``corrected_chgnet_ehull`` in eV/atom). ``decomposition``:
+crystals with decomposition energies of density functional theory (a CSV for each zip of CIF files).
+``real``: crystals on the Materials Project's hull, and the validation crystals that
+``novelty-metric controls`` draws; also with their own composition left out of the hull, and without
+CHGNet's energies for it. ``scale``: the energies for training of a SevenNet model, determined from
+its formation energies of small crystals of many elements.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ MATGEN = ("MatterGen", "CrystaLLM", "Ion-Exchange", "Random")
 
 
 def settings_of(protocol: str) -> RelaxSettings:
-    """How a protocol relaxes."""
+    """Relaxation settings of a protocol."""
     named = Protocol.named(protocol)
     return RelaxSettings(fmax=named.fmax, max_steps=named.max_steps, optimizer=named.optimizer)
 
@@ -88,14 +89,14 @@ def settings_of(protocol: str) -> RelaxSettings:
 
 @dataclass(frozen=True)
 class Hulls:
-    """The four hulls, and what the third is made with."""
+    """The four hulls, and the offsets of the third."""
 
     by_name: dict[str, Hull]
     offsets: Offsets
 
 
 def four_hulls(options: argparse.Namespace) -> Hulls:
-    """Those of the head of this file; prints the error of the offsets."""
+    """Make the hulls of the module docstring, and print the error of the offsets."""
     reference = open_reference(options.store)
     energies = reference_energies(reference, PotentialRelaxer(Chgnet()))
     offsets = offsets_of(reference, energies, Path(options.data))
@@ -113,7 +114,7 @@ def four_hulls(options: argparse.Namespace) -> Hulls:
 
 
 def offsets_of(reference: Reference, energies: np.ndarray, data: Path) -> Offsets:
-    """CHGNet's offsets, fitted on the reference's crystals."""
+    """CHGNet's offsets, fitted to the crystals of the reference."""
     table = tables(data).set_index("material_id")["formation_energy_per_atom"]
     own = formation_energies(reference, energies)
     published = table.reindex(reference.ids).to_numpy()
@@ -135,7 +136,7 @@ def offsets_of(reference: Reference, energies: np.ndarray, data: Path) -> Offset
 
 
 def tables(data: Path) -> pd.DataFrame:
-    """The crystals of MP-20 whose distances to the Materials Project's hull are published."""
+    """Crystals of MP-20 with published distances to the Materials Project's hull."""
     return pd.concat([pd.read_parquet(data / "mp_20" / f"{name}.parquet") for name in TABLES])
 
 
@@ -150,7 +151,7 @@ def key_of(formula: str) -> CompositionKey:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A crystal to be relaxed; `truth` is its published distance (eV/atom)."""
+    """A crystal to relax; `truth` is its published distance (eV/atom)."""
 
     set: str
     id: str
@@ -159,7 +160,7 @@ class Drawn:
 
 
 def relaxed(drawn: Iterable[Drawn], options: argparse.Namespace) -> pd.DataFrame:
-    """A row per crystal that converged, with its energy (eV/atom)."""
+    """A row per converged crystal, with its energy (eV/atom)."""
     crystals = {(one.set, one.id): one for one in drawn}
     cache = RelaxationCache(options.cache) if options.cache else None
     relaxer = PotentialRelaxer(Chgnet(), cache=cache)
@@ -197,7 +198,7 @@ def structure_of(cif: str) -> Structure:
 
 
 def published(options: argparse.Namespace) -> None:
-    """Distances from the four hulls against CHGNet's own hull of the whole Materials Project."""
+    """Compare the four hulls with CHGNet's own hull of the whole Materials Project."""
     hulls = four_hulls(options)
     rows = measured(relaxed(with_published(options), options), hulls.by_name)
     usable = rows[rows["truth"].between(-0.2, 1) & rows["reference"].between(-0.5, 1)]
@@ -215,7 +216,7 @@ def published(options: argparse.Namespace) -> None:
 
 
 def with_published(options: argparse.Namespace) -> Iterable[Drawn]:
-    """The crystals of the published tables that can be read."""
+    """The readable crystals of the published tables."""
     for name, samples, energies in options.set:
         table = pd.read_csv(energies, index_col=0).sample(frac=1.0, random_state=options.seed)
         table = table.head(options.crystals) if options.crystals else table
@@ -233,7 +234,7 @@ def with_published(options: argparse.Namespace) -> Iterable[Drawn]:
 
 
 def decomposition(options: argparse.Namespace) -> None:
-    """Distances from the four hulls against decomposition energies of theory."""
+    """Compare distances from the four hulls with decomposition energies of theory."""
     drawn = with_decomposition(options)
     if options.model is not None:
         hull = Mp20Hull().open(options.model)
@@ -262,7 +263,7 @@ def decomposition(options: argparse.Namespace) -> None:
 
 
 def with_decomposition(options: argparse.Namespace) -> list[Drawn]:
-    """The crystals of the zips that are small enough, drawn in a random order."""
+    """The sufficiently small crystals of the zips, in random order."""
     found = []
     for name in MATGEN:
         table = pd.read_csv(Path(options.folder) / f"{name}.csv")
@@ -282,14 +283,14 @@ def with_decomposition(options: argparse.Namespace) -> list[Drawn]:
 
 
 def print_agreement(rows: pd.DataFrame, hulls: list[str]) -> None:
-    """By set, and for all."""
+    """Print the agreement by set, and for all sets."""
     print("\nours minus published, meV/atom, and the label `metastable`")
     for name, group in [("all", rows), *rows.groupby("set")]:
         print_group(name, group, hulls)
 
 
 def print_group(name: str, group: pd.DataFrame, hulls: list[str]) -> None:
-    """A line per hull."""
+    """Print one line per hull."""
     print(f"{name}: {len(group)} crystals, {(group['truth'] <= METASTABLE).sum()} metastable")
     theirs = group["truth"] <= METASTABLE
     for hull in hulls:
@@ -320,12 +321,12 @@ def share(hits: pd.Series) -> str:
 
 
 def real(options: argparse.Namespace) -> None:
-    """Crystals on the Materials Project's hull, and those of the controls."""
+    """Crystals on the Materials Project's hull, and the crystals of the controls."""
     hulls = four_hulls(options)
     table = tables(Path(options.data))
     on_hull = table[table["e_above_hull"] == 0].sample(300, random_state=options.seed)
     validation = pd.read_parquet(Path(options.data) / "mp_20" / "val.parquet")
-    # As `novelty-metric controls` draws them with seed=0.
+    # The same selection as `novelty-metric controls` with seed=0.
     drawn = np.random.default_rng([0, 0]).permutation(len(validation))[:500]
     for name, crystals in (("on the hull", on_hull), ("controls", validation.iloc[drawn])):
         print(f"\n{name}")
@@ -348,7 +349,7 @@ def real(options: argparse.Namespace) -> None:
 
 
 def print_real(rows: pd.DataFrame, hulls: list[str]) -> None:
-    """How many are metastable and suspect, of all and of the eligible."""
+    """Print how many are metastable and how many are suspect, of all and of the eligible ones."""
     valid = np.array([smact_valid(Composition(formula)) for formula in rows["formula"]])
     for hull in hulls:
         eligible = valid & (rows[hull] <= METASTABLE)
@@ -365,12 +366,12 @@ _PLACES = {key: at for at, key in enumerate(_OPEN.known.compositions.keys())}
 
 
 def without_composition(key: CompositionKey) -> Hull:
-    """The packaged hull on CHGNet's scale without one compound; elements stay."""
+    """The packaged hull on CHGNet's scale without one compound; elements are kept."""
     return hull_without(_OPEN, key)
 
 
 def without_own(offsets: Offsets) -> Callable[[CompositionKey], FormationHull]:
-    """The same, with the published energy of one compound, moved by the offsets."""
+    """The same hull, with the converted published energy of one compound."""
     published = FormationEnergies.read(MP_20)
     moved = published.energies + element_fractions(published.compositions) @ offsets.per_element
 
@@ -389,7 +390,9 @@ def without_own(offsets: Offsets) -> Callable[[CompositionKey], FormationHull]:
 
 
 def scale(options: argparse.Namespace) -> None:
-    """A SevenNet model's formation energies minus the published, without corrections and with."""
+    """Formation energies of a SevenNet model minus the published ones, with and without
+    corrections.
+    """
     reference = open_reference(options.store)
     drawn = of_many_elements(reference, options.crystals or 671, options.seed)
     structures = [reference.structure(index) for index in drawn]
@@ -418,12 +421,12 @@ def scale(options: argparse.Namespace) -> None:
 
 
 def potential_of(model: str) -> Potential:
-    """CHGNet, or a model of SevenNet."""
+    """CHGNet, or a SevenNet model."""
     return Chgnet() if model == "chgnet" else make_potential("sevennet", model=model)
 
 
 def of_many_elements(reference: Reference, wanted: int, seed: int) -> np.ndarray:
-    """Positions of crystals of at most 8 sites, drawn so that no element is rare among them."""
+    """Positions of random crystals of at most 8 sites, in which no element is rare."""
     counts = np.zeros(128, dtype=int)
     drawn: list[int] = []
     small = np.flatnonzero(reference.n_sites <= 8)
@@ -436,7 +439,7 @@ def of_many_elements(reference: Reference, wanted: int, seed: int) -> np.ndarray
 
 
 def single_points(options: argparse.Namespace) -> None:
-    """Relax crystals near the hull, and print what their single points are too high."""
+    """Relax crystals near the hull, and print how far their single points are too high."""
     table = pd.concat([pd.read_parquet(path) for path in options.tables])
     near = table[table["e_above_hull"] <= options.near]
     drawn = near.sample(options.crystals, random_state=options.seed)
@@ -468,7 +471,7 @@ def single_points(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Answer one of the questions."""
+    """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
     single = verbs.add_parser("single-points")

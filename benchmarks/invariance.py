@@ -1,18 +1,18 @@
-"""How much the search's answer depends on the way the same crystal was written down.
+"""How much the results of the search depend on the description of a crystal.
 
-A crystal does not change when it is rotated, described by a supercell or another cell, when its
-sites are listed in another order or its origin is moved. The method's answer should not change
-either, but pymatgen's matcher is written over one description: it takes the first match, anchors
-translations on the second structure's first site, and starts from whatever reduced cell rounding
-led to. This script counts, over real crystals, how often a description changes
+Rotation, a supercell or another cell, another order of sites, and another origin do not change a
+crystal. They should not change the result of the method either. But pymatgen's matcher depends on
+the description: it takes the first match, anchors translations at the first site of the second
+structure, and starts from a reduced cell that depends on rounding. This script counts, for real
+crystals, how often a description changes
 
 - which pairs of crystals match geometrically (the set of possible parents),
 - the cost of a matching pair (another atom map was found first),
 - the map alone (another placement of the same elements, at the same cost),
 - the duplicate found, and the parents that the whole search ranks,
 
-and says for every pair that changed what differed between the two descriptions, for one of the two
-rules by which a map is chosen (``protocol.map``)::
+and prints for every changed pair the difference between the two descriptions, for one of the two
+rules for choosing a map (``protocol.map``)::
 
     python benchmarks/invariance.py --map best --crystals 40 --references 400 \\
         --reference STORE.arrow \\
@@ -47,7 +47,7 @@ from shaken import CHANGES
 
 @dataclass
 class Tally:
-    """What one kind of change did."""
+    """Effects of one kind of change."""
 
     crystals: int = 0
     other_size: int = 0
@@ -67,7 +67,7 @@ class Tally:
 def matches(
     search: ParentSearch, generated: Structure, indices: np.ndarray
 ) -> dict[int, FrameworkMatch]:
-    """Geometric matches of one crystal with those reference crystals, by the protocol's rule."""
+    """Geometric matches of one crystal with these reference crystals, by the protocol's rule."""
     compiled = search.compiled_test(generated)
     assert compiled is not None
     found = {}
@@ -99,7 +99,7 @@ def cause_of(
     parent: Structure,
     rms: float,
 ) -> str:
-    """What differs between two descriptions of which one matches and the other does not."""
+    """The difference between two descriptions of which only one matches."""
     if len(before) != len(after):
         return "the reduction ends with another number of sites"
     cells = [np.array(s.lattice.parameters) for s in (before, after)]
@@ -169,7 +169,7 @@ def compare(  # noqa: PLR0917
 def anchor_tally(
     search: ParentSearch, crystals: list[Structure], rng: np.random.Generator
 ) -> Tally:
-    """Compare the geometric matches when only the order of T's sites changes: another anchor."""
+    """Compare geometric matches after reordering only the sites of T, which changes the anchor."""
     tally = Tally()
     reference = search.reference
     again = Reference.from_structures(

@@ -1,12 +1,11 @@
-"""Score files of published models by their models' names, and count what could not be.
+"""Score files of published models by the names of the models, and count unusable crystals.
 
 ``python benchmarks/models.py GENERATED --reference STORE --out OUT [--limit N] [KEY=VALUE ...]``
 
-GENERATED holds a folder per model, as listed in `FILES`. Each file is scored into a folder of OUT
-by the command itself, one after the other; one that has its report there is not scored again, so
-that an interrupted run goes on. At the end: per file the crystals that were read, those that could
-not be, and those that were refused once read, with the reasons; and the files that are refused as a
-whole, with the line that says why. Without ``--relax`` the search alone is run
+GENERATED contains one folder per model, as listed in `FILES`. The command scores one file after the
+other into folders of OUT. Files with a finished report are skipped, so an interrupted run can
+continue. The output contains, per file, the numbers of read, unreadable and refused crystals, with
+reasons, and the error messages of refused files. Without ``--relax`` there is no relaxation
 (``relaxer=none``).
 """
 
@@ -32,7 +31,7 @@ FILES = {
     "mattergen": "mattergen/generated_crystals.extxyz",
     "mattergen-zip": "mattergen/generated_crystals_cif.zip",
 }
-"""Name of the run, which begins with that of the model -> its file."""
+"""Name of the run, which begins with the name of its model -> its file."""
 
 REFUSED = {
     "wyckofftransformer-genes": "wyckofftransformer/WyckoffTransformer_mp_20.json.gz",
@@ -43,7 +42,7 @@ REFUSED = {
         "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.ehull.csv.gz"
     ),
 }
-"""Files that hold no crystals."""
+"""Files without crystals."""
 
 
 def score(run: str, file: Path, words: list[str], out: Path) -> tuple[int, str, float]:
@@ -63,13 +62,13 @@ def score(run: str, file: Path, words: list[str], out: Path) -> tuple[int, str, 
 
 
 def tell(run: str, out: Path) -> None:
-    """Print what became of one file's crystals."""
+    """Print the results of one file's crystals."""
     report = NoveltyReport.load(out)
     unreadable = [result.error for result in report.results if not result.readable]
     refused = [
         result.error
         for result in report.results
-        if result.readable and result.smact_valid is None  # stopped before the chemistry
+        if result.readable and result.smact_valid is None  # ended before the chemistry
     ]
     counts = ", ".join(f"{verdict} {n}" for verdict, n in report.counts_all.items())
     print(
@@ -83,7 +82,7 @@ def tell(run: str, out: Path) -> None:
 
 
 def tell_reasons(unreadable: list[str | None], refused: list[str | None]) -> None:
-    """Print how often what was the matter; numbers differ from crystal to crystal."""
+    """Print the number of each problem; numbers in messages differ between crystals."""
     for kind, reasons in (("unreadable", unreadable), ("refused", refused)):
         grouped = Counter(re.sub(r"[\d.]+(e-?\d+)?", "#", reason or "") for reason in reasons)
         for reason, n in grouped.most_common(8):
@@ -91,7 +90,7 @@ def tell_reasons(unreadable: list[str | None], refused: list[str | None]) -> Non
 
 
 def main() -> int:
-    """Score every file, then tell."""
+    """Score every file, then print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("generated", type=Path)
     parser.add_argument("--reference", required=True)

@@ -1,22 +1,22 @@
-"""What the null models rest on, and how they score.
+"""Statistics behind the null models, and their scores.
 
     python benchmarks/null_models.py pairs REFERENCE [--crystals N]
 
-counts, for real crystals beside their cheapest candidate parents, how many Wyckoff orbits have
-another element, and how far it is on the modified Pettifor scale: the table `PAIRS_BY_DISTANCE` of
-`random_substitution`.
+counts, for real crystals and their cheapest candidate parents, the Wyckoff orbits with different
+elements, and their distances on the modified Pettifor scale. The result is the table
+`PAIRS_BY_DISTANCE` of `random_substitution`.
 
     python benchmarks/null_models.py runs RUN [RUN ...]
 
 prints the verdicts of finished runs (folders of `novelty-metric score`) side by side, with novelty
-ratio, observed / expected and copying z. Runs that a null model made, named after it (`perturbed`,
-`perturbed.run`, …), are held against what is expected of it.
+ratio, observed / expected and copying z. Runs of null models, recognised by name (`perturbed`,
+`perturbed.run`, …), are compared with the expectations for them.
 
     python benchmarks/null_models.py published PUBLISHED OURS [PUBLISHED OURS ...]
 
-compares runs of published samples with runs of our own generators against the same reference: the
-share of each verdict, and the difference. The published crystals of `matgen_baselines` are not in
-the Materials Project, selected as such by their authors; so the last rows leave duplicates out.
+compares runs of published samples with runs of our generators against the same reference: the share
+of each verdict, and the difference. The authors of `matgen_baselines` published only crystals that
+are not in the Materials Project; therefore the last rows exclude duplicates.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from novelty_metric.verdict import Parent, Verdict
 
 
 def symmetry_of(reference: Reference, index: int) -> Symmetry | None:
-    """The symmetry of a reference crystal, as it is stored."""
+    """The stored symmetry of a reference crystal."""
     if reference.space_groups[index] == 0:
         return None
     sites = reference.sites(index)
@@ -57,7 +57,7 @@ def symmetry_of(reference: Reference, index: int) -> Symmetry | None:
 
 
 def cheapest(search: ParentSearch, index: int) -> Parent | None:
-    """The cheapest candidate among the other crystals; None if it is of another size or none."""
+    """The cheapest candidate among the other crystals, if it exists and has the same size."""
     reference = search.reference
     structure = reference.structure(index)
     found = search.parents(structure, symmetry_of(reference, index), leave_out=index).parents
@@ -66,9 +66,9 @@ def cheapest(search: ParentSearch, index: int) -> Parent | None:
 
 
 def exchanged_orbits(reference: Reference, parent: Parent) -> tuple[int, list[int]]:
-    """Orbits of the parent, and the distances of those with another element.
+    """Number of orbits of the parent, and the distances of those with exchanged elements.
 
-    Where the sites of an orbit get several elements, the most frequent one counts.
+    If the sites of an orbit get several elements, the most frequent one counts.
     """
     sites = reference.sites(parent.index)
     orbits = reference.orbits[sites]
@@ -87,7 +87,7 @@ def exchanged_orbits(reference: Reference, parent: Parent) -> tuple[int, list[in
 
 
 def pairs(options: argparse.Namespace) -> None:
-    """Print the table, and the share of orbits that were exchanged."""
+    """Print the table, and the share of exchanged orbits."""
     reference = open_reference(options.reference)
     protocol = dataclasses.replace(Protocol.named("fast"), name="one parent", k=1)
     search = ParentSearch(reference, protocol)
@@ -131,7 +131,7 @@ EXPECTED: dict[str, tuple[str, Callable[[BesideRealCrystals], bool]]] = {
         for name in ("ion_exchange", "random_substitution")
     },
 }
-"""What must hold for a null model beside real crystals."""
+"""Required relations of null models to real crystals."""
 
 
 def _ratio(real: BesideRealCrystals) -> Ratio:
@@ -140,7 +140,7 @@ def _ratio(real: BesideRealCrystals) -> Ratio:
 
 
 def runs(options: argparse.Namespace) -> None:
-    """Print a row a run, and whether it is as expected; 1 is the exit status if one is not."""
+    """Print one row per run, and whether it is as expected; exit status 1 if one is not."""
     wrong = 0
     print("| run | eligible | " + " | ".join(Verdict) + " | ratio | obs./exp. | copying z |")
     print("|---|" + "---:|" * (len(Verdict) + 4))

@@ -1,11 +1,11 @@
-"""One crystal at once: `explain FILE`, and `metric.reward`, beside a plain pymatgen loop.
+"""Time of `explain FILE` and `metric.reward` for one crystal, compared with a pymatgen loop.
 
 python benchmarks/one_crystal.py STORE SAMPLES … [--crystals 200] [--plain 6] [--commands 3]
 
-All times are processor time. The plain loop is what a user would write: pymatgen's
-`StructureMatcher` for every reference crystal of the same composition (duplicates), then for every
-one with a commensurate number of sites (elements ignored, the least cost of those that match). It
-has no Wyckoff route, so that its reward can be larger.
+All times are processor times. The simple loop calls pymatgen's `StructureMatcher` for every
+reference crystal of the same composition (duplicates), then for every one with a commensurate
+number of sites (without elements; the least cost of the matches counts). It has no Wyckoff route,
+so its reward can be larger.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "search")
 
 
 def drawn(paths: list[Path], count: int) -> list[Structure]:
-    """Crystals drawn at random, as many of each file."""
+    """Random crystals, equally many of each file."""
     share = -(-count // len(paths))
     found = [
         [one.structure for one in read_samples(path, limit=share, seed=0) if one.structure]
@@ -42,14 +42,14 @@ def drawn(paths: list[Path], count: int) -> list[Structure]:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor time (s), and what the call gives."""
+    """Processor time (s), and the result of the call."""
     began = time.process_time()
     given = call()
     return time.process_time() - began, given
 
 
 def command(path: Path, store: Path) -> tuple[float, float]:
-    """Processor and wall time (s) of ``explain`` by the search alone, start of Python included."""
+    """Processor and wall time (s) of ``explain`` without relaxation, with the start of Python."""
     words = ["explain", str(path), f"reference={store}", "relaxer=none", "hull=none"]
     before, began = os.times(), time.perf_counter()
     subprocess.run(
@@ -65,7 +65,7 @@ def command(path: Path, store: Path) -> tuple[float, float]:
 
 
 def searched(structure: Structure, store: Path) -> float:
-    """Processor time (s) from opening the reference to the report, once all is imported."""
+    """Processor time (s) from opening the reference to the report, after all imports."""
 
     def search() -> Any:
         return SubstitutionNovelty(store, relaxer=None, hull="none", scope="all")([structure])
@@ -74,7 +74,7 @@ def searched(structure: Structure, store: Path) -> float:
 
 
 def plain_reward(structure: Structure, references: list[Structure]) -> float:
-    """The reward by the plain loop."""
+    """The reward by the simple loop."""
     from oracle import first_duplicate, lattice_sites_parents
 
     crystal = reduce(clean(structure))
@@ -85,13 +85,13 @@ def plain_reward(structure: Structure, references: list[Structure]) -> float:
 
 
 def spread(seconds: list[float]) -> str:
-    """Median, mean and worst (ms)."""
+    """Median, mean and maximum (ms)."""
     values = 1e3 * np.array(seconds)
     return f"median {np.median(values):.1f}, mean {values.mean():.1f}, worst {values.max():.1f} ms"
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
     parser.add_argument("samples", type=Path, nargs="+")

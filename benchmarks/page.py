@@ -1,4 +1,4 @@
-"""How large a page of a run is, and how quickly it opens: its crystals are repeated to many.
+"""Size and opening time of the page of a run whose crystals are repeated to a large number.
 
 python benchmarks/page.py RUN [--crystals 500] [--times 5]
 """
@@ -22,11 +22,11 @@ TIMINGS = """() => {
     const [painted] = performance.getEntriesByName("first-contentful-paint");
     return [opened.loadEventEnd, painted ? painted.startTime : NaN];
 }"""
-"""Milliseconds from the start of the navigation, by the browser's own clock."""
+"""Milliseconds since the start of the navigation, by the browser's clock."""
 
 
 def repeated(run: Path, count: int) -> NoveltyReport:
-    """The report with its crystals repeated under other ids."""
+    """The report with repeated crystals under other ids."""
     report = NoveltyReport.load(run, structures=True)
     rows = itertools.islice(itertools.cycle(report.results), count)
     named = [dataclasses.replace(row, id=f"{row.id} {place}") for place, row in enumerate(rows)]
@@ -34,7 +34,7 @@ def repeated(run: Path, count: int) -> NoveltyReport:
 
 
 def opening(page: Path, times: int) -> list[list[float]]:
-    """Load event and first paint (ms), each time in a new context of headless Chromium."""
+    """Load event and first paint (ms), each in a new context of headless Chromium."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -53,7 +53,7 @@ def opening(page: Path, times: int) -> list[list[float]]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--crystals", type=int, default=500)

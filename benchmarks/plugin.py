@@ -1,9 +1,9 @@
-"""What the pytest plugin costs a run that has nothing to do with it.
+"""Cost of the pytest plugin for a run without novelty tests.
 
-Two fresh virtual environments hold pytest alone; this package, without its dependencies, is
-installed into one of them. An empty folder is then collected in both, turn by turn, and the pairs
-are compared. That the second environment works at all shows that the plugin needs nothing but the
-standard library and pytest.
+Two new virtual environments contain only pytest; this package, without its dependencies, is
+installed into one of them. An empty folder is then collected alternately in both, and the pairs are
+compared. The second environment works only if the plugin needs nothing but the standard library and
+pytest.
 
     python benchmarks/plugin.py --pairs 100
 """
@@ -25,7 +25,7 @@ NO_TESTS = 5
 
 
 def environment(folder: Path, *packages: str) -> Path:
-    """Python of a new virtual environment with these packages, each without its dependencies."""
+    """Python of a new virtual environment with these packages, without their dependencies."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
@@ -36,14 +36,14 @@ def environment(folder: Path, *packages: str) -> Path:
 
 
 def version(package: str) -> str:
-    """Its version here."""
+    """The installed version."""
     import importlib.metadata
 
     return importlib.metadata.version(package)
 
 
 def run(python: Path, folder: Path) -> tuple[float, float]:
-    """Wall and processor seconds of an empty pytest run."""
+    """Wall and processor time (s) of an empty pytest run."""
     before, started = _children(), time.perf_counter()
     done = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
@@ -63,7 +63,7 @@ def _children() -> float:
 
 
 def report(name: str, without: list[float], with_plugin: list[float]) -> None:
-    """Print the medians, and that of the differences with its 95 % interval by order statistics."""
+    """Print the medians, and the median difference with its 95 % interval by order statistics."""
     differences = sorted(b - a for a, b in zip(without, with_plugin, strict=True))
     n = len(differences)
     reach = round(0.98 * n**0.5)
@@ -78,7 +78,7 @@ def report(name: str, without: list[float], with_plugin: list[float]) -> None:
 
 
 def main() -> None:
-    """Measure."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=100)
     given = parser.parse_args()

@@ -1,17 +1,17 @@
-"""What scoring a crystal costs, in plain CHGNet force calls of the same crystal.
+"""Cost of scoring a crystal, in plain CHGNet force calls for the same crystal.
 
-Processor time, so that other programs on the machine do not count, in one process and one run::
+All times are processor times in one process and one run, so that other programs do not matter::
 
     python benchmarks/price.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 10 --log now.json
     python benchmarks/price.py STORE.arrow SAMPLES … --log now.json --before before.json
 
 For each file, the first crystals are scored with ``protocol=fast``, without a cache. A plain force
-call is one call of CHGNet's own ASE calculator on the crystal as it was read: energy, forces and
-stress. What is opened and compiled once (reference, hull, kernels) is not counted.
+call is one call of CHGNet's own ASE calculator for the unrelaxed crystal: energy, forces and
+stress. Opening and compilation (reference, hull, kernels) are not counted.
 
-``--log`` keeps the figures and the verdicts. With ``--before`` those of an earlier log stand beside
-them, and the share of the crystals that it decided whose verdict is the same. For the log of an
-earlier version run this file with ``PYTHONPATH`` at its checkout.
+``--log`` stores the measurements and the verdicts. ``--before`` also prints those of an earlier
+log, and the share of its decided crystals with an equal verdict. For the log of an earlier version,
+run this file with ``PYTHONPATH`` set to its checkout.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ PARTS = {
     "samples": ("relax samples", "symmetry of samples", "saddles of samples"),
     "parents": ("relax parents", "saddles of parents"),
 }
-"""Parts of the price: the steps of a pipeline that each adds up."""
+"""Parts of the price: the pipeline steps whose times each part sums."""
 
 OPENING = ("open", "prepare search", "energies of the reference")
-"""Steps that are made once, and count in no price."""
+"""Steps that run once and are not part of the price."""
 
 
 class ProcessorClock(StepClock):
-    """A clock of the steps that counts processor time."""
+    """A clock of pipeline steps that measures processor time."""
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add the processor time spent inside to that of the step."""
+        """Add the processor time of the block to that of the step."""
         started = time.process_time()
         try:
             yield
@@ -78,32 +78,32 @@ class Counted:
 
     @property
     def info(self) -> PotentialInfo:
-        """That of CHGNet."""
+        """Identity of CHGNet."""
         return self.potential.info
 
     @property
     def device_name(self) -> str:
-        """The processor."""
+        """The CPU."""
         return "cpu"
 
     def evaluator(self) -> Evaluator:
-        """CHGNet's, which is counted from now on."""
+        """CHGNet's evaluator, with counting."""
         self._evaluator = self.potential.evaluator()
         return self
 
     @property
     def budget(self) -> float:
-        """That of the evaluator."""
+        """The budget of CHGNet's evaluator."""
         return self._evaluator.budget
 
     def cost(self, geometry: Geometry) -> float:
-        """That of the evaluator."""
+        """The cost by CHGNet's evaluator."""
         return self._evaluator.cost(geometry)
 
     def evaluate(
         self, geometries: Sequence[Geometry], *, energy_only: bool = False
     ) -> list[Evaluation]:
-        """As the evaluator does."""
+        """Evaluate with CHGNet, and count."""
         started = time.process_time()
         found = self._evaluator.evaluate(geometries, energy_only=energy_only)
         self.seconds += time.process_time() - started
@@ -169,18 +169,18 @@ def main() -> None:
 
 
 def warm_up(reference: str, protocol: str, counted: Counted, plain: Evaluator, path: Path) -> None:
-    """Compile and import what is used, on one crystal."""
+    """Compile and import what is used, with one crystal."""
     (sample,) = crystals_of(path, 0, 1)
     metric = made_metric(reference, protocol, counted)
     metric.update_samples([sample])
     metric.compute()
-    other = clean(sample.structure)  # the calculator would remember the same one
+    other = clean(sample.structure)  # the calculator would cache an equal one
     other.perturb(0.01, seed=0)
     plain.evaluate([right_handed(geometry_of(other))])
 
 
 def made_metric(reference: str, protocol: str, counted: Counted) -> SubstitutionNovelty:
-    """A metric that has its parts open and counts processor time."""
+    """A metric with open resources and a processor-time clock."""
     metric = SubstitutionNovelty(reference, protocol, relaxer=counted, cache=False, workers=1)
     metric._clock = ProcessorClock()
     metric.prepare()
@@ -189,13 +189,13 @@ def made_metric(reference: str, protocol: str, counted: Counted) -> Substitution
 
 
 def price_of(path: Path, options: Any, counted: Counted, plain: Evaluator) -> Price:
-    """Score the crystals of one file, and evaluate each once."""
+    """Score the crystals of one file, and evaluate each one with plain calls."""
     metric = made_metric(options.reference, options.protocol, counted)
     counted.n_evaluations, counted.n_sites, counted.seconds = 0, 0, 0.0
     with metric._clock.timed(READING):
         samples = crystals_of(path, options.skip, options.crystals)
     metric.update_samples(samples)
-    # Before and after, as other programs on the machine slow a processor down.
+    # Before and after scoring, because other programs on the machine slow a processor.
     plain_seconds = seconds_of_plain_calls(samples, plain)
     report = metric.compute()
     plain_seconds = (plain_seconds + seconds_of_plain_calls(samples, plain)) / 2
@@ -214,7 +214,7 @@ def price_of(path: Path, options: Any, counted: Counted, plain: Evaluator) -> Pr
 
 
 def parts_of(seconds: Mapping[str, float]) -> dict[str, float]:
-    """The time of each part; what belongs to none is a part of its own."""
+    """The time of each part; a step outside every part becomes its own part."""
     parts = {part: sum(seconds.get(step, 0.0) for step in steps) for part, steps in PARTS.items()}
     known = {step for steps in PARTS.values() for step in steps} | {*OPENING}
     parts["others"] = sum(value for step, value in seconds.items() if step not in known)
@@ -222,7 +222,7 @@ def parts_of(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def seconds_of_plain_calls(samples: Sequence[Sample], plain: Evaluator) -> float:
-    """Processor time of a plain force call of each crystal (s)."""
+    """Processor time of a plain force call for each crystal (s)."""
     started = time.process_time()
     for sample in samples:
         plain.evaluate([right_handed(geometry_of(clean(sample.structure)))])
@@ -230,7 +230,7 @@ def seconds_of_plain_calls(samples: Sequence[Sample], plain: Evaluator) -> float
 
 
 def crystals_of(path: Path, skip: int, count: int) -> list[Sample]:
-    """Crystals of a file that can be scored."""
+    """Usable crystals of a file."""
     return list(islice(filter(_is_crystal, read_samples(path)), skip, skip + count))
 
 
@@ -261,7 +261,7 @@ def total(prices: Sequence[Price]) -> Price:
 
 
 def line(price: Price) -> str:
-    """One line: the price, and what it is made of."""
+    """One line: the price and its parts."""
     parts = ", ".join(f"{part} {s / price.plain:.2f}" for part, s in price.parts.items())
     return (
         f"{price.file}: {price.n_crystals} crystals, {price.calls:.2f} plain force calls each "
@@ -272,7 +272,7 @@ def line(price: Price) -> str:
 
 
 def compare(before: Sequence[Price], now: Sequence[Price]) -> None:
-    """The price before beside the price now, and how many verdicts are the same."""
+    """Compare with an earlier log: the price, and the share of equal verdicts."""
     by_file = {price.file: price for price in before}
     pairs = [(by_file[price.file], price) for price in now if price.file in by_file]
     same = decided = 0

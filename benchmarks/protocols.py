@@ -1,8 +1,8 @@
-"""What other settings of the relaxation change: verdicts against those of `paper`, and the cost.
+"""Effect of relaxation settings: verdicts compared with `paper`, and the cost.
 
-Scores the same generated crystals under several settings against the same reference. The first is
-the yardstick; for every other the agreement of its verdicts is printed with a 95 % interval, and
-what it took in force evaluations, samples and parents together::
+The same generated crystals are scored under several settings against the same reference. The first
+setting is the baseline. For every other one, the script prints the agreement of verdicts with a 95
+% interval, and the number of force evaluations for samples and parents together::
 
     python benchmarks/protocols.py STORE.arrow SAMPLES [SAMPLES ...] --crystals 30 --max-sites 10 \
         --settings paper fast paper:optimizer=bfgs_symmetric fast:fmax=0.1,max_steps=100
@@ -10,11 +10,10 @@ what it took in force evaluations, samples and parents together::
     python benchmarks/protocols.py STORE.arrow SAMPLES … --settings paper paper:shaken fast
 
 takes the first 30 crystals of at most ten sites from each file, in turn. Crystals that SMACT
-refuses are never eligible and are left out. With ``shaken`` every generated crystal starts with its
-sites moved by 0.001 Å at random: how often a setting agrees with itself then is the most that any
-other can be expected to. Of the settings after a shaken first the agreement is printed once more,
-for the verdicts that the first gives both times. Relaxations are cached, so an interrupted run goes
-on where it was.
+refuses are never eligible and are excluded. With ``shaken``, sites of every generated crystal are
+displaced at random by 0.001 Å. The agreement of a setting with itself is then an upper limit for
+any other setting. For settings after a shaken baseline, the agreement is also printed for the
+verdicts that the baseline repeats. Relaxations are cached, so an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -55,15 +54,15 @@ if TYPE_CHECKING:
 
 
 FLAGS = ("exhaustive", "shaken")
-"""Words among the changes of a setting that are not fields of a protocol."""
+"""Changes of a setting that are not fields of a protocol."""
 
 SHAKE = 0.001
-"""Å."""
+"""Displacement (Å)."""
 
 
 @dataclass
 class Counted:
-    """A relaxer that keeps count of what it was asked."""
+    """A relaxer that counts its calls."""
 
     relaxer: Relaxer
     results: list[tuple[str, Relaxation]] = field(default_factory=list)
@@ -82,11 +81,11 @@ class Counted:
             yield task, result
 
     def energies(self, structures: Sequence[Structure]) -> Iterator[float]:
-        """As the relaxer does."""
+        """Calculate energies, and count."""
         return self.relaxer.energies(structures)
 
     def close(self) -> None:
-        """As the relaxer does."""
+        """Close the relaxer."""
         self.relaxer.close()
 
 
@@ -141,7 +140,7 @@ def main() -> None:
 
 
 def protocol(words: str) -> tuple[Protocol, set[str]]:
-    """A preset with changes, such as ``fast:fmax=0.1,exhaustive``, and those of `FLAGS` named."""
+    """A preset with changes, such as ``fast:fmax=0.1,exhaustive``, and its `FLAGS`."""
     name, _, changes = words.partition(":")
     preset = Protocol.named(name)
     values = {}
@@ -156,7 +155,7 @@ def protocol(words: str) -> tuple[Protocol, set[str]]:
 
 
 def shaken(sample: Sample) -> Sample:
-    """The sample with every site moved by `SHAKE` in a direction that its id decides."""
+    """The sample with every site displaced by `SHAKE` in a direction that its id determines."""
     assert sample.structure is not None
     moves = np.random.default_rng(zlib.crc32(sample.id.encode())).normal(
         size=(len(sample.structure), 3)
@@ -169,7 +168,7 @@ def shaken(sample: Sample) -> Sample:
 
 
 def chosen(path: Path, options: argparse.Namespace) -> Iterator[Sample]:
-    """The readable crystals of a file with so many sites, named after the file."""
+    """The readable crystals of a file up to a number of sites, with the file in their ids."""
     for sample in read_samples(path):
         if sample.structure is None:
             continue
@@ -183,13 +182,13 @@ def chosen(path: Path, options: argparse.Namespace) -> Iterator[Sample]:
 
 
 def say(words: str, stage: str, done: int, total: int | None) -> None:
-    """A line now and then on standard error: some steps take minutes."""
+    """Print occasional progress on standard error: some steps take minutes."""
     if done % 10 == 0:
         print(time.strftime("%H:%M:%S"), words, stage, done, total, file=sys.stderr, flush=True)
 
 
 def describe(words: str, report: NoveltyReport, relaxer: Counted) -> None:
-    """Print what one run gave and what it took."""
+    """Print the results and the cost of one run."""
     eligible = [result for result in report.results if result.eligible]
     verdicts = Counter(str(result.verdict) for result in eligible)
     print(f"\n{words}: {len(eligible)} eligible of {len(report.results)}, {dict(verdicts)}")
@@ -210,7 +209,7 @@ def describe(words: str, report: NoveltyReport, relaxer: Counted) -> None:
 
 
 def compare(first: NoveltyReport, other: NoveltyReport) -> None:
-    """Print what agrees and what does not."""
+    """Print agreements and differences."""
     pairs = list(zip(first.results, other.results, strict=True))
     for what, kept in (
         ("all verdicts, not eligible and undecided as answers", pairs),
@@ -229,7 +228,7 @@ def compare(first: NoveltyReport, other: NoveltyReport) -> None:
 def compare_repeatable(
     first: NoveltyReport, again: Sequence[NoveltyReport], other: NoveltyReport
 ) -> None:
-    """Print what agrees of the verdicts that the yardstick gives again after a shake."""
+    """Print the agreement for verdicts that the baseline repeats after a displacement."""
     rows = zip(first.results, other.results, *(r.results for r in again), strict=True)
     kept = [
         (one, two)
@@ -240,7 +239,7 @@ def compare_repeatable(
 
 
 def print_agreement(what: str, pairs: Sequence[tuple[CrystalResult, CrystalResult]]) -> None:
-    """Print how many of the pairs have one verdict, unless there is none."""
+    """Print how many pairs have equal verdicts, if there are any pairs."""
     same = sum(one.verdict == two.verdict for one, two in pairs)
     share = wilson(same, len(pairs))
     if share is not None:
@@ -248,12 +247,12 @@ def print_agreement(what: str, pairs: Sequence[tuple[CrystalResult, CrystalResul
 
 
 def searched(result: CrystalResult) -> bool:
-    """Whether it was eligible and no duplicate."""
+    """Whether the crystal was eligible and not a duplicate."""
     return bool(result.eligible) and result.verdict != "duplicate"
 
 
 def decided(result: CrystalResult) -> bool:
-    """Whether it was eligible and not left open."""
+    """Whether the crystal was eligible and not undecided."""
     return bool(result.eligible) and result.verdict != "undecided"
 
 

@@ -1,10 +1,10 @@
-"""Coverage of the intervals of the novelty ratio and of observed / expected, by simulation.
+"""Simulated coverage of the intervals of the novelty ratio and of observed / expected.
 
     python benchmarks/ratios.py [--draws 2000] [--base 300]
 
-For every number of eligible crystals n and every share of unmatched ones, crystals of a model and
-of a calibration are drawn, and it is counted how often the 95 % interval holds the true ratio. The
-base rates by crystal system are those of MP-20 (`docs/trust.md`).
+For every number n of eligible crystals and every share of unmatched ones, crystals of a model and
+of a calibration are drawn. The script counts how often the 95 % interval contains the true ratio.
+The base rates by crystal system are those of MP-20 (`docs/trust.md`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BASE_HITS = np.array([3, 6, 11, 5, 3, 0, 0])
 BASE_TOTAL = np.array([26, 58, 89, 75, 49, 41, 114])
 """Unmatched and eligible MP-20 validation crystals, triclinic to cubic."""
 BASE_SHARES = (BASE_HITS + 0.2) / (BASE_TOTAL + 2)
-"""The truth of the simulation, with no crystal system at 0."""
+"""True ratios of the simulation; no crystal system has a share of 0."""
 MODEL_SYSTEMS = {
     "as real crystals": BASE_TOTAL / BASE_TOTAL.sum(),
     "mostly triclinic": np.array([0.5, 0.25, 0.1, 0.05, 0.05, 0.025, 0.025]),
@@ -32,7 +32,7 @@ MODEL_SYSTEMS = {
 
 
 def cover_crude(n: int, share: float, options: argparse.Namespace) -> float:
-    """How often Koopman's interval holds the ratio of `share` to the base rate."""
+    """How often Koopman's interval contains the ratio of `share` to the base rate."""
     rng = np.random.default_rng([0, n])
     base = options.base
     truth = float(BASE_SHARES @ (BASE_TOTAL / BASE_TOTAL.sum()))
@@ -47,19 +47,19 @@ def cover_crude(n: int, share: float, options: argparse.Namespace) -> float:
 def cover_standardised(
     n: int, share: float, systems: np.ndarray, options: argparse.Namespace
 ) -> float:
-    """How often the interval of observed / expected holds its true value."""
+    """How often the interval of observed / expected contains its true value."""
     rng = np.random.default_rng([1, n])
     hits = 0
     for _ in range(options.draws):
         counts = rng.multinomial(n, systems)
         base_counts = rng.multinomial(options.base, BASE_TOTAL / BASE_TOTAL.sum())
         base_hits = rng.binomial(base_counts, BASE_SHARES)
-        observed = [int(rng.binomial(n, share))] + [0] * (len(counts) - 1)  # their sum counts
+        observed = [int(rng.binomial(n, share))] + [0] * (len(counts) - 1)  # only their sum matters
         strata = [
             Stratum(*(int(number) for number in row))
             for row in zip(observed, counts, base_hits, base_counts, strict=True)
         ]
-        # As asking whether the interval holds it, without a search for its limits.
+        # Test directly whether the interval contains the value, without a search for its limits.
         hits += score_of_ratio(share / float(counts @ BASE_SHARES / n), strata) <= Z_95**2
     return hits / options.draws
 

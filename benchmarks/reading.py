@@ -1,7 +1,7 @@
-"""How fast CIF is read, and whether it is read as pymatgen reads it.
+"""Speed of the CIF reader, and its agreement with pymatgen.
 
-``speed`` times this project's reader and pymatgen's side by side, in processor time, on crystals of
-20 sites. ``compare`` reads every CIF of the published files with both and lists each difference::
+``speed`` measures the processor time of this project's reader and of pymatgen's on crystals of 20
+sites. ``compare`` reads every CIF of the published files with both and lists each difference::
 
     python benchmarks/reading.py speed --samples FILE
     python benchmarks/reading.py compare --samples FILE …
@@ -55,14 +55,14 @@ def texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def by_pymatgen(text: str) -> Structure:
-    """As ``Structure.from_str`` reads it."""
+    """The result of ``Structure.from_str``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Structure.from_str(text, fmt="cif")
 
 
 def outcome(text: str) -> tuple[str, str]:
-    """One of `OUTCOMES`, and what to say of it."""
+    """One of `OUTCOMES`, with an explanation."""
     reasons = []
     ours = theirs = None
     try:
@@ -92,7 +92,7 @@ def outcome(text: str) -> tuple[str, str]:
 
 
 def compare(paths: list[Path]) -> None:
-    """Print the counts for each file, and every CIF that is not read alike."""
+    """Print the counts for each file, and every CIF with different results."""
     total: Counter[str] = Counter()
     for path in paths:
         counts: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def seconds(function: Callable[[Any], Any], given: Any, repeats: int) -> float:
-    """Processor time of one call, the best of `repeats`."""
+    """Processor time of one call, the minimum of `repeats`."""
     best = float("inf")
     for _ in range(repeats):
         start = time.process_time()
@@ -121,7 +121,7 @@ def seconds(function: Callable[[Any], Any], given: Any, repeats: int) -> float:
 
 
 def speed(path: Path, n_sites: int, count: int) -> None:
-    """Print the times of both readers, and of what pymatgen's object alone takes."""
+    """Print the times of both readers, and of creating pymatgen's object."""
     chosen = []
     for _, text in texts(path):
         crystal = crystal_from_cif(text)
@@ -148,7 +148,7 @@ def speed(path: Path, n_sites: int, count: int) -> None:
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("speed", "compare"))
     parser.add_argument("--samples", nargs="+", type=Path, required=True)

@@ -1,14 +1,14 @@
-"""Parents that a protocol refuses early, against a run of the same crystals that refuses none.
+"""Parents that a protocol refuses early, compared with a run without early refusals.
 
-Both runs must have relaxed the crystals to the same end, as they do with a shared cache, where the
-second run needs no evaluation::
+Both runs must have equal relaxations, as from a shared cache, so that the second run needs no
+evaluation::
 
     novelty-metric score … protocol.refuse_after=0 protocol.name=patient out=patient/NAME
     novelty-metric score … out=fast/NAME
     python benchmarks/refusals.py patient fast
 
-For each run of the folders, a wrong refusal is a parent that the first run confirms and the second
-one refuses. Steps are the moves of all parents; those of a shared parent count for each crystal.
+In each run of the folders, a wrong refusal is a parent that the first run confirms and the second
+refuses. Steps are the moves of all parents; those of a shared parent count for each crystal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COUNTS = ("crystals", "changed", "match", "wrong", "others", "refused", "steps b
 
 
 def main() -> None:
-    """Print a row for each run, and their sum."""
+    """Print one row per run, and their sum."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("without", type=Path, help="folder of runs without early refusals")
     parser.add_argument("with_refusals", type=Path, help="folder of runs of the same names")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compared(before: NoveltyReport, after: NoveltyReport) -> Counter[str]:
-    """The counts of one run; crystals are those that the first run decides."""
+    """Counts of one run, for crystals that the first run decides."""
     counts: Counter[str] = Counter()
     rows = {row.id: row for row in after.results}
     for row in before.results:

@@ -1,21 +1,21 @@
-"""Batched relaxation against one-by-one ASE and CHGNet's own `StructOptimizer`.
+"""Batched relaxation compared with sequential ASE and with CHGNet's `StructOptimizer`.
 
-Takes substituted parents of real generated crystals, as the metric relaxes them::
+The crystals are substituted parents of real generated crystals, as in the metric::
 
     python benchmarks/relaxation.py speed STORE.arrow SAMPLES [SAMPLES ...] --crystals 10
     python benchmarks/relaxation.py agreement STORE.arrow SAMPLES [SAMPLES ...] --crystals 25
 
-``speed`` relaxes the same parents to the same ``fmax`` in three ways, a handful with each in turn,
-so that a busy machine is as busy for all: with the package's own choice of workers and batches;
-with one-thread processes of ASE's optimiser, filter and CHGNet's calculator; and with
-`StructOptimizer`. ``--device cuda`` runs each on the GPU, the two others in one process.
+``speed`` relaxes the same parents to the same ``fmax`` in three ways, which alternate after a few
+crystals, so that other load affects all equally: with the package's default number of workers and
+batches; with single-threaded processes of ASE's optimiser, filter and CHGNet's calculator; and with
+`StructOptimizer`. ``--device cuda`` runs each on the GPU, the last two in one process.
 
-``evaluation`` needs no samples: processor time of one evaluation of crystals of the reference, for
-each potential of ``--potentials``, with the calculator of its package and in batches, and the
-largest differences between the two.
+``evaluation`` needs no samples: it prints the processor time of one evaluation for crystals of the
+reference, for each potential of ``--potentials``, with the calculator of its package and in
+batches, and the largest differences between the two.
 
 ``agreement`` compares final energies and confirmations of the batch with those of plain ASE, and
-those with plain ASE from a start that is shaken by 0.001 Å. Every exception is listed.
+those of plain ASE with plain ASE after a displacement of 0.001 Å. Every exception is listed.
 """
 
 from __future__ import annotations

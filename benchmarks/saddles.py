@@ -1,11 +1,11 @@
-"""How well saddles are told from minima, with a shake as the yardstick.
+"""How well the check distinguishes saddle points from minima, with random displacements as truth.
 
-Relaxes generated crystals with the settings of `fast`, checks each for resting on a saddle, and
-relaxes it once more with its sites moved by 0.05 Å and its cell strained by 1 % at random. A
-crystal that the shake takes down by more than 0.005 eV/atom rested on a saddle. Prints how many of
-these the check finds, how many others it calls saddles, and how many crystals lie more than 0.02
-eV/atom above what the shake reaches, before and after the escape. The check makes a shake of its
-own, with other random numbers::
+The script relaxes generated crystals with the settings of `fast`, checks each for a saddle point,
+and relaxes it again with sites displaced by 0.05 Å and a cell strained by 1 % at random. If this
+lowers the energy by more than 0.005 eV/atom, the crystal was on a saddle point. The output is the
+number of saddle points that the check finds, the number of minima that it calls saddle points, and
+the number of crystals more than 0.02 eV/atom above the displaced result, before and after the
+escape. The check itself uses other random displacements::
 
     python benchmarks/saddles.py SAMPLES [SAMPLES ...] --crystals 20 --max-sites 10
 """
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 FURTHER = range(9000, 9016)
-"""Seeds of further shakes, of the crystals that only the check calls saddles."""
+"""Seeds of further displacements, for crystals that only the check calls saddle points."""
 
 FAR = 0.02
-"""eV/atom by which a shake goes down from a saddle that matters; from any, by `LOWER`."""
+"""Decrease (eV/atom) after a displacement from a relevant saddle point; from any, `LOWER`."""
 
 
 def main() -> None:
-    """Relax, check, shake, print."""
+    """Relax, check, displace, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("samples", nargs="+", type=Path)
     parser.add_argument("--crystals", type=int, default=20, help="from each file")
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def chosen(path: Path, options: argparse.Namespace) -> Iterator[Structure]:
-    """The crystals of a file that are small and pass SMACT, in their primitive cells."""
+    """The small crystals of a file that pass SMACT, in their primitive cells."""
     for sample in read_samples(path):
         try:
             cell = crystal.reduce(crystal.clean(sample.structure))
@@ -115,7 +115,7 @@ def chosen(path: Path, options: argparse.Namespace) -> Iterator[Structure]:
 def relaxed(
     relaxer: PotentialRelaxer, cells: list[Structure], minima: Minima = "keep"
 ) -> list[Relaxation]:
-    """Each crystal relaxed with the settings of `fast`, in order."""
+    """Relax each crystal with the settings of `fast`, in order."""
     fast = Protocol.named("fast")
     settings = RelaxSettings(fmax=fast.fmax, max_steps=fast.max_steps, optimizer=fast.optimizer)
     queue = deque(RelaxTask(at, cell, minima=minima) for at, cell in enumerate(cells))
@@ -129,7 +129,7 @@ def further_shakes(
     escaped: list[Relaxation],
     shaken: list[Relaxation],
 ) -> Iterator[tuple[float, list[float]]]:
-    """Crystals called saddles against the shake: energy at rest, and after each shake (eV/atom)."""
+    """Energies of saddle-point candidates: relaxed, and after each displacement (eV/atom)."""
     for rest, one, other in zip(rests, escaped, shaken, strict=True):
         before, after = rest.energy_after, other.energy_after
         if not one.saddle or before is None or after is None or before - after > LOWER:
@@ -140,7 +140,7 @@ def further_shakes(
 
 
 def shake(cell: Structure, seed: int) -> Structure:
-    """The crystal with its sites moved and its cell strained at random."""
+    """The crystal with randomly displaced sites and a strained cell."""
     numbers = np.random.default_rng(seed)
     strain = numbers.normal(scale=STRAIN, size=(3, 3))
     moved = type(cell)(

@@ -1,19 +1,18 @@
-"""How fast the search is, beside the plain pymatgen loop, and how that grows with the reference.
+"""Speed of the search, compared with a pymatgen loop, and its growth with the reference.
 
-Three measurements, on one core unless said:
+Three measurements, on one core unless specified:
 
-- *side by side*: the same crystals searched by this project, one after the other, and then by the
-  plain loop of ``tests/search/oracle.py`` (pymatgen for every pair, no bound, no refusal, no
-  index), in the same run, with the answers compared: duplicates among the crystals of equal
-  composition, and both routes to parents. The symmetry of the reference is known to both
-  beforehand. The plain Wyckoff route is our own plain code, so the figures are also given without
-  it on the plain side. ``--plain 0`` leaves this out.
-- *growth*: time per crystal, opening and indexing for references of several sizes. Beyond the
-  crystals that there are, more are made by straining real ones and exchanging their elements; their
-  symmetry is carried over.
-- *many*: ``--many`` crystals in ``--threads`` threads, by the clock.
+- *side by side*: this project searches for the same crystals one after the other, then the simple
+  loop of ``tests/search/oracle.py`` (pymatgen for every pair, without bounds, refusals or index),
+  in the same run. The answers are compared: duplicates among crystals of equal composition, and
+  both routes to parents. Both know the symmetry of the reference in advance. The Wyckoff route of
+  the loop is our own code, so the results are also given without it. ``--plain 0`` omits this
+  measurement.
+- *growth*: time per crystal, opening and indexing, for references of several sizes. Additional
+  reference crystals are strained real crystals with exchanged elements, which keep their symmetry.
+- *many*: ``--many`` crystals in ``--threads`` threads, in wall time.
 
-Crystals are drawn at random from each file of samples, one of each file in turn::
+Random crystals are taken from each file of samples in turn::
 
     python benchmarks/search.py --reference STORE.arrow --samples GENERATED/DiffCSP_mp_20.pt …
 """
@@ -47,7 +46,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "search")
 
 @dataclass
 class Crystal:
-    """A generated crystal, clean and reduced."""
+    """A generated crystal, cleaned and reduced."""
 
     label: str
     structure: Structure
@@ -55,14 +54,14 @@ class Crystal:
 
 
 def crystals_of(paths: list[Path], count: int, seed: int) -> list[Crystal]:
-    """The first `count` usable ones in a random order, of each file in turn."""
+    """The first `count` usable crystals in random order, from each file in turn."""
     share = -(-count // len(paths))
     by_file = [crystals_of_file(path, share, seed) for path in paths]
     return [of_file[i] for i in range(share) for of_file in by_file if i < len(of_file)][:count]
 
 
 def crystals_of_file(path: Path, count: int, seed: int) -> list[Crystal]:
-    """The first `count` usable ones in a random order."""
+    """The first `count` usable crystals in random order."""
     samples = [s for s in read_samples(path) if s.structure is not None]
     found: list[Crystal] = []
     for place in np.random.default_rng(seed).permutation(len(samples)).tolist():
@@ -78,7 +77,7 @@ def crystals_of_file(path: Path, count: int, seed: int) -> list[Crystal]:
 
 
 def part_of(reference: Reference, indices: np.ndarray) -> CrystalArrays:
-    """Some of the crystals of a reference."""
+    """A subset of a reference."""
     n_sites = reference.n_sites[indices]
     sites = np.concatenate([np.arange(*reference.offsets[i : i + 2]) for i in indices.tolist()])
     return CrystalArrays(
@@ -95,7 +94,7 @@ def part_of(reference: Reference, indices: np.ndarray) -> CrystalArrays:
 
 
 def rotations(reference: Reference) -> list[np.ndarray]:
-    """The point group of each crystal, Cartesian, (G, 3, 3)."""
+    """Cartesian point group of each crystal, (G, 3, 3)."""
     import spglib
 
     found = []
@@ -109,10 +108,10 @@ def rotations(reference: Reference) -> list[np.ndarray]:
     return found
 
 
-def disguised(
+def substituted_copies(
     reference: Reference, groups: list[np.ndarray], copy: int, rng: np.random.Generator
 ) -> CrystalArrays:
-    """The crystals of a reference, each with its elements exchanged and its cell strained.
+    """The crystals of a reference, with exchanged elements and strained cells.
 
     Elements are exchanged one for one by a permutation drawn for each crystal, mostly for near
     neighbours by modified Pettifor number; the strain is a scaling of 1 % with 0.5 % of shear, of
@@ -157,14 +156,17 @@ def disguised(
 
 
 def of_size(reference: Reference, size: int, seed: int) -> Reference:
-    """A part of a reference, drawn at random, or all of it with disguised copies."""
+    """A random subset of a reference, or all of it with additional copies."""
     rng = np.random.default_rng(seed)
     if size <= len(reference):
         arrays = part_of(reference, np.sort(rng.choice(len(reference), size, replace=False)))
     else:
         copies = range(1, -(-size // len(reference)))
         groups = rotations(reference)
-        parts = [reference.arrays, *(disguised(reference, groups, copy, rng) for copy in copies)]
+        parts = [
+            reference.arrays,
+            *(substituted_copies(reference, groups, copy, rng) for copy in copies),
+        ]
         whole = CrystalArrays.concatenate(parts)
         arrays = part_of(_plain(whole), np.arange(size))
     return _plain(arrays)
@@ -175,13 +177,13 @@ def _plain(arrays: CrystalArrays) -> Reference:
 
 
 def resident() -> float:
-    """Resident memory now (MB)."""
+    """Current resident memory (MB)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
 def spread(seconds: list[float]) -> str:
-    """Median, mean, 95th percentile and worst (ms)."""
+    """Median, mean, 95th percentile and maximum (ms)."""
     values = 1e3 * np.array(seconds)
     return (
         f"median {np.median(values):.1f}, mean {values.mean():.1f}, "
@@ -191,7 +193,7 @@ def spread(seconds: list[float]) -> str:
 
 @dataclass
 class Timing:
-    """Processor time of each crystal (s), by step, and the pair tests."""
+    """Processor time of each crystal (s), by step, and the number of pair tests."""
 
     duplicates: list[float]
     parents: list[float]
@@ -199,12 +201,12 @@ class Timing:
 
     @property
     def whole(self) -> np.ndarray:
-        """Both steps, (C,)."""
+        """Sum of both steps, (C,)."""
         return np.array(self.parents) + np.array(self.duplicates)
 
 
 def time_search(search: ParentSearch, crystals: list[Crystal]) -> Timing:
-    """Search for every crystal; processor time, as other programs may share the machine."""
+    """Search for every crystal, in processor time, because other programs use the machine."""
     timing = Timing([], [], [])
     for crystal in crystals:
         started = time.process_time()
@@ -218,10 +220,10 @@ def time_search(search: ParentSearch, crystals: list[Crystal]) -> Timing:
 
 
 def many(search: ParentSearch, crystals: list[Crystal], threads: int) -> None:
-    """Search for many crystals, by the clock."""
+    """Search for many crystals, in wall time."""
 
     def one(crystal: Crystal) -> bool:
-        """Whether it was searched to the end."""
+        """Whether the search finished."""
         ended = True
         try:
             search.duplicate(crystal.structure)
@@ -242,7 +244,7 @@ def many(search: ParentSearch, crystals: list[Crystal], threads: int) -> None:
 
 
 def side_by_side(search: ParentSearch, crystals: list[Crystal]) -> None:
-    """Search the same crystals here, the median of three times, and by the plain loop."""
+    """Search for the same crystals with this project (median of three runs) and with the loop."""
     from oracle import (
         disagreements,
         first_duplicate,
@@ -295,7 +297,7 @@ def side_by_side(search: ParentSearch, crystals: list[Crystal]) -> None:
 
 
 def interval(plain: np.ndarray, ours: np.ndarray) -> str:
-    """How far other crystals of the same kinds may be from these: 95 % by bootstrap."""
+    """95 % bootstrap interval for other crystals of the same kinds."""
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(ours), size=(4000, len(ours)))
     medians = np.median(plain[drawn], axis=1) / np.median(ours[drawn], axis=1)
@@ -308,7 +310,7 @@ def interval(plain: np.ndarray, ours: np.ndarray) -> str:
 
 
 def growth(reference: Reference, crystals: list[Crystal], sizes: list[int], seed: int) -> None:
-    """Opening, indexing and time per crystal by size of the reference."""
+    """Time to open and index, and time per crystal, by size of the reference."""
     first: np.ndarray | None = None
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:

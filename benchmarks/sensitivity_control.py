@@ -1,17 +1,16 @@
-"""How many crystals that *are* substitutions come out as such, and what that costs.
+"""Share of known substitutions that are found, and the cost.
 
-Ion-exchanged crystals are made of known prototypes and relaxed by their authors with other means,
-so that what is not found here is missed. Draws crystals, scores those of at most so many sites
-under each of the settings against one reference, and prints the share found with its 95 % interval,
-the force evaluations, and every miss with what became of its candidates::
+Ion-exchanged crystals have known prototypes, and their authors relaxed them with other methods;
+every crystal that is not found is therefore a miss. The script draws crystals, scores those up to a
+number of sites under each setting against one reference, and prints the share found with its 95 %
+interval, the number of force evaluations, and every miss with the results of its candidates::
 
     python benchmarks/sensitivity_control.py STORE.arrow Ion-Exchange.zip --limit 50 --seed 1 \
         --settings fast:accept_early=0 fast --out OUT.jsonl
 
-With ``--explain`` every miss is scored again with one setting changed at a time, which names its
-kind; see `novelty_metric.analysis.misses`.
-Settings are named as in `protocols.py`. Relaxations are cached, so an interrupted run goes on where
-it was.
+With ``--explain`` every miss is scored again with one changed setting at a time, which gives its
+kind; see `novelty_metric.analysis.misses`. Settings are named as in `protocols.py`. Relaxations are
+cached, so an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 
 def main() -> None:
-    """Score with each of the settings, print what is found and what is not."""
+    """Score with each setting, and print hits and misses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference")
     parser.add_argument("samples", type=Path)
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Sample]:
-    """The crystals drawn whose primitive cell is small enough, in that cell."""
+    """Random crystals whose primitive cells are small enough, in these cells."""
     for sample in read_samples(options.samples, limit=options.limit, seed=options.seed):
         if sample.structure is None:
             continue
@@ -87,7 +86,7 @@ def chosen(options: argparse.Namespace) -> Iterator[Sample]:
 def explained(
     metric: SubstitutionNovelty, samples: Sequence[Sample], report: NoveltyReport
 ) -> dict[str, Miss]:
-    """The kind of each miss by id, printed with how many there are of it."""
+    """The kind of each miss by id; also prints the number of each kind."""
     crystals = {one.id: one.structure for one in samples if one.structure is not None}
     missed = [result for result in report.results if result.eligible and not is_found(result)]
     kinds = explain_misses(metric, {one.id: (crystals[one.id], one) for one in missed})
@@ -123,7 +122,7 @@ def print_found(report: NoveltyReport) -> None:
 
 
 def is_found(result: CrystalResult) -> bool:
-    """Whether it is a duplicate or substituted."""
+    """Whether the crystal is duplicate or substituted."""
     return result.verdict in (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
 
 
@@ -133,7 +132,7 @@ def evidence(result: CrystalResult) -> dict[str, Any]:
 
 
 def write_misses(path: Path, words: str, report: NoveltyReport, kinds: dict[str, Miss]) -> None:
-    """Add what is missed to a file of JSON lines."""
+    """Append misses to a file of JSON lines."""
     with path.open("a") as file:
         for result in report.results:
             if result.eligible and not is_found(result):

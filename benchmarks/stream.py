@@ -1,12 +1,12 @@
-"""Memory and rate of a long run: crystals made by decorating real ones, against a real reference.
+"""Memory and speed of a long run: modified real crystals against a real reference.
 
-Each made crystal is a reference crystal with every element exchanged for one drawn at random, a
-strain of a few per cent and atoms moved by some hundredths of an ångström.
+Each sample is a reference crystal with random elements, a strain of a few per cent, and
+displacements of a few hundredths of an ångström.
 
     python benchmarks/stream.py make --reference STORE --count 50000 --out samples.extxyz
     python benchmarks/stream.py run --reference STORE --samples samples.extxyz --out FOLDER
 
-`run` may be interrupted, and goes on where it was.
+An interrupted `run` can be continued.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAGE = resource.getpagesize()
 
 
 def make(reference: Path, count: int, out: Path, seed: int) -> None:
-    """Write the crystals, one after the other."""
+    """Write the crystals one by one."""
     from ase.io.extxyz import write_extxyz
     from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -31,7 +31,7 @@ def make(reference: Path, count: int, out: Path, seed: int) -> None:
 
     store = open_reference(reference)
     rng = np.random.default_rng(seed)
-    # What real crystals are made of, as often as they are.
+    # Elements with their frequencies in real crystals.
     elements = [z for z in range(1, 95) if z not in {2, 10, 18, 36, 54, 86, 84, 85, 87, 88}]
     with out.open("w") as stream:
         for _ in range(count):
@@ -50,12 +50,12 @@ def make(reference: Path, count: int, out: Path, seed: int) -> None:
 
 
 def resident() -> float:
-    """MB."""
+    """Resident memory (MB)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6
 
 
 def run(reference: Path, samples: Path, out: Path, threads: int | None) -> None:
-    """Score them with the search alone; memory every thousand crystals."""
+    """Score without relaxation; print the memory every thousand crystals."""
     from novelty_metric import SubstitutionNovelty, read_samples
     from novelty_metric.report.files import save_report
     from novelty_metric.runs.run import Run
@@ -98,7 +98,7 @@ def run(reference: Path, samples: Path, out: Path, threads: int | None) -> None:
 
 
 def main() -> None:
-    """Make samples, or run on them."""
+    """Make samples, or score them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["make", "run"])
     parser.add_argument("--reference", type=Path, required=True)

@@ -2,10 +2,10 @@
 
     python examples/reward_training.py
 
-The policy draws a prototype and two elements of a binary salt, and is moved by REINFORCE towards
-salts that lie far from every crystal of the packaged reference. Novelty alone would be rewarded for
-nonsense, so the reward is multiplied with a test of validity: here charge neutrality, in a real
-project also an energy above hull. It takes seconds, and nothing is relaxed.
+The policy chooses a prototype and two elements of a binary salt. REINFORCE moves it towards salts
+that are far from every crystal of the packaged reference. Novelty alone would reward nonsense, so
+the reward is novelty times a test of validity: here charge neutrality, in a real project also an
+energy above hull. The script takes seconds and relaxes nothing.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ Choice = tuple[int, int, int]
 
 
 def build(choice: Choice) -> Structure:
-    """The salt of a prototype, a cation and an anion, with ions that touch."""
+    """The salt of a prototype, a cation and an anion, with touching ions."""
     cation, anion = CATIONS[choice[1]], ANIONS[choice[2]]
     cell, coordinate = CELLS[PROTOTYPES[choice[0]]]
     anion_site = np.full(3, coordinate)
     bond = sum(float(Element(name).average_ionic_radius) for name in (cation, anion))
     edge = bond / np.linalg.norm(anion_site @ cell)
     if PROTOTYPES[choice[0]] == "rock salt":
-        edge = 2 * bond  # along the edge, and not along the diagonal of the cell
+        edge = 2 * bond  # along the edge, not the diagonal of the cell
     return Structure(edge * cell, [cation, anion], [np.zeros(3), anion_site])
 
 
 @dataclass
 class Rewards:
-    """Novelty times validity, of each choice once."""
+    """Novelty times validity; each choice is calculated once."""
 
     metric: SubstitutionNovelty
     _known: dict[Choice, float] = field(default_factory=dict)

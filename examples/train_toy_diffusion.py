@@ -1,11 +1,12 @@
-"""Train a small flow model of crystals and watch it turn from novel to a copy of its training set.
+"""Train a small flow model of crystals, which becomes a copy of its training set.
 
     python examples/train_toy_diffusion.py
     python examples/train_toy_diffusion.py epochs=2 callback.metric.relaxer=none out=tiny
 
-The model learns a few salts of the packaged reference by flow matching: fractional coordinates on
-the torus, species as one-hot vectors, and the logarithm of the metric tensor of the cell, all moved
-from noise to crystal by one transformer over the sites. Settings: train_toy_diffusion.yaml.
+The model learns a few salts of the packaged reference by flow matching. One transformer over the
+sites moves everything from noise to crystal: fractional coordinates on the torus, species as
+one-hot vectors, and the logarithm of the metric tensor of the cell. Settings:
+train_toy_diffusion.yaml.
 
 Needs ``pip install "novelty-metric[training]"``.
 """
@@ -37,7 +38,7 @@ ANIONS = frozenset(Element(symbol).Z for symbol in ("N", "O", "F", "S", "Cl", "S
 
 
 def training_set(reference: Reference, count: int, max_sites: int) -> Reference:
-    """Salts of the reference, spread over it: at least two elements, an anion among them."""
+    """Salts distributed over the reference: at least two elements, one of them an anion."""
     salts = [
         at
         for at in range(len(reference))
@@ -53,7 +54,8 @@ def training_set(reference: Reference, count: int, max_sites: int) -> Reference:
     )
 
 
-# Crystals as arrays: G is the metric tensor of the cell in Å², and log G has no positivity to keep.
+# Crystals as arrays: G is the metric tensor of the cell in Å²; log G needs no positivity
+# constraint.
 
 
 def encode_cell(lattice: Lattice) -> np.ndarray:
@@ -76,7 +78,7 @@ def decode_cell(numbers: np.ndarray) -> Lattice:
 
 
 class Crystals(Dataset[dict[str, Tensor]]):
-    """The training crystals, padded to the largest, each `repeats` times an epoch."""
+    """The training crystals, padded to the largest one, each `repeats` times per epoch."""
 
     def __init__(self, structures: Sequence[Structure], repeats: int) -> None:
         self.elements = sorted({z for crystal in structures for z in crystal.atomic_numbers})
@@ -107,7 +109,7 @@ class Crystals(Dataset[dict[str, Tensor]]):
 
 
 def paired(start: Tensor, end: Tensor, there: Tensor) -> Tensor:
-    """Noise in the order of the sites that it is nearest to, which straightens the paths."""
+    """The noise, ordered by the nearest sites, which straightens the paths."""
     ways = (end[:, :, None] - start[:, None] + 0.5) % 1 - 0.5
     costs = ways.pow(2).sum(-1).cpu().numpy()
     order = np.tile(np.arange(start.shape[1]), (len(start), 1))
@@ -168,7 +170,7 @@ class CrystalFlow(lightning.LightningModule):
             torch.randn_like(cell),
         )
         start = paired(start, coords, there)
-        step = (coords - start + 0.5) % 1 - 0.5  # the short way round
+        step = (coords - start + 0.5) % 1 - 0.5  # the shortest path on the torus
         found = self(
             (start + at * step) % 1,
             (1 - at) * noise + at * kinds,
@@ -184,13 +186,13 @@ class CrystalFlow(lightning.LightningModule):
         )
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """One batch."""
+        """Loss of one batch."""
         loss = self.loss(batch)
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam; the rate rises, then falls to nothing."""
+        """Adam with warm-up and decay of the learning rate."""
         adam = torch.optim.Adam(self.parameters(), lr=self.rate)
         steps = int(self.trainer.estimated_stepping_batches)
         one_cycle = torch.optim.lr_scheduler.OneCycleLR(
@@ -200,7 +202,7 @@ class CrystalFlow(lightning.LightningModule):
 
     @torch.no_grad()
     def sample(self, count: int) -> list[Structure]:
-        """Crystals from noise, by Euler's method; sizes as in the training set."""
+        """Crystals from noise by Euler's method, with sizes of the training set."""
         sizes = torch.tensor(self.data.sizes)[torch.randint(len(self.data.sizes), (count,))]
         widest = max(self.data.sizes)
         there = (torch.arange(widest) < sizes[:, None]).float().to(self.device)
@@ -227,7 +229,7 @@ class CrystalFlow(lightning.LightningModule):
 
 
 def curve(evaluations: Sequence[Any], out: Path) -> None:
-    """Verdicts over epochs, as CSV and as a picture."""
+    """Verdicts over epochs, as CSV and as a figure."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -263,7 +265,7 @@ def main(config: DictConfig) -> None:
     reference = training_set(whole, config.data.crystals, config.data.max_sites)
     data = Crystals([reference.structure(i) for i in range(len(reference))], config.data.repeats)
     target = instantiate({**config.model, "_target_": f"{__name__}.CrystalFlow"}, data)
-    # What the model is trained on is what its samples are held against.
+    # The training set is also the reference of the metric.
     callback = instantiate(
         config.callback, metric={**config.callback.metric, "reference": reference}
     )

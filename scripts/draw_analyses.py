@@ -1,6 +1,6 @@
 """Draw the pictures of ``docs/gallery``.
 
-The run gives all of them but the routes of substituted crystals, which are those of a run with
+The first run provides all figures except the routes of substituted crystals, which need a run with
 ``exhaustive=true``::
 
     python scripts/draw_analyses.py RUN EXHAUSTIVE_RUN --reference STORE.arrow
@@ -21,7 +21,7 @@ GALLERY = Path(__file__).resolve().parents[1] / "docs" / "gallery"
 
 
 def main() -> None:
-    """Draw them."""
+    """Draw the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("exhaustive")

@@ -1,10 +1,10 @@
-"""Draw which room of the package imports which: `docs/pictures/rooms.svg`.
+"""Draw the imports between the rooms of the package: `docs/pictures/rooms.svg`.
 
-An import that others imply is left out: if `cli` imports `report`, and `report` imports
-`verdict`, no arc from `cli` to `verdict` is drawn.
+Indirect imports are omitted: if `cli` imports `report`, and `report` imports `verdict`, there is no
+arc from `cli` to `verdict`.
 
-The order is that of the contract in `pyproject.toml`, which `lint-imports` checks. Run it after a
-room was added: `python scripts/draw_rooms.py`.
+The order is that of the contract in `pyproject.toml`, which `lint-imports` checks. Run the script
+after adding a room: `python scripts/draw_rooms.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def rooms() -> list[str]:
 
 
 def imports() -> nx.DiGraph:
-    """Which room imports which, without the imports that others imply."""
+    """Imports of each room, without indirect ones."""
     modules = grimp.build_graph(PACKAGE)
     graph = nx.DiGraph()
     for importer in modules.modules:
@@ -52,10 +52,10 @@ def _room(module: str) -> str:
 
 
 def draw(path: Path = PICTURE) -> None:
-    """Rooms on a line, bottom to top; an arc for each import."""
+    """Draw the rooms on a line, bottom to top, with an arc for each import."""
     names = rooms()
     height = {name: position for position, name in enumerate(names)}
-    mpl.rcParams["svg.hashsalt"] = PACKAGE  # the same picture each time
+    mpl.rcParams["svg.hashsalt"] = PACKAGE  # reproducible output
     mpl.rcParams["svg.fonttype"] = "none"
     figure, axes = plt.subplots(figsize=(6, 9))
     colors = plt.get_cmap("tab20")

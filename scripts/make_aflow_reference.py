@@ -42,14 +42,14 @@ def aflow_prototypes() -> tuple[list[str], list[Structure]]:
 
 
 def make_reference(path: Path) -> Reference:
-    """Prepare the prototypes, write them, and open them again."""
+    """Prepare the prototypes, write the reference, and open it again."""
     labels, structures = aflow_prototypes()
     Reference.from_structures(structures, labels, name="aflow").save(path)
     return Reference.open(path)
 
 
 def main() -> None:
-    """Write the store and the energies beside it."""
+    """Write the reference and its energies."""
     from novelty_metric.relaxation.potentials import Chgnet
     from novelty_metric.relaxation.relaxer import PotentialRelaxer
 

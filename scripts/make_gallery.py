@@ -2,7 +2,7 @@
 
 python scripts/make_gallery.py
 
-The screens are what the commands print, the pages are photographed in headless Chromium.
+Screens show the output of commands; pages are screenshots of headless Chromium.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from novelty_metric.figures.crystals import draw_pair
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 PAIRS = {"substituted": "swap-rocksalt-KBr", "unmatched": "other-UCl3-type-LaCl3"}
-"""Crystals that are shown beside the reference crystal that their row names."""
+"""Crystals to show beside the reference crystals that their rows name."""
 TERMINALS = {
     "80": {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm-256color"},
     "120": {"COLUMNS": "120", "FORCE_COLOR": "1", "TERM": "xterm-256color"},
@@ -38,13 +38,13 @@ white-space: pre }} {styles}</style>
 {backgrounds}{matrix}
 </svg>
 """
-"""rich's frame around a screen, without a font that would be fetched."""
+"""rich's frame around a screen, without the font that rich would download."""
 COLUMN = 12.2
-"""Width that rich gives a letter of such a screen."""
+"""Width of a letter in rich's picture of a screen."""
 
 
 def screens(work: Path) -> None:
-    """The main command as a terminal shows it; the run is left in ``work / "run"``."""
+    """Output of the main command on a terminal; the run is kept in ``work / "run"``."""
     from rich.console import Console
     from rich.text import Text
 
@@ -56,7 +56,7 @@ def screens(work: Path) -> None:
             cwd=work,
             env={**os.environ, **environment, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # bars of progress
+            stderr=subprocess.DEVNULL,  # progress bars
             check=True,
             text=True,
         )
@@ -69,7 +69,7 @@ def screens(work: Path) -> None:
 
 
 def pages(run: Path) -> None:
-    """The page of the run and that of the leaderboard, on a wide screen and on a phone."""
+    """The page of the run and of the leaderboard, on a wide screen and on a phone."""
     from playwright.sync_api import sync_playwright
 
     from novelty_metric.cli import main as command
@@ -92,7 +92,7 @@ def pages(run: Path) -> None:
                     shown.locator(place).first.evaluate("one => one.scrollIntoView()")
                     shown.wait_for_timeout(1000)
                     picture = Image.open(io.BytesIO(shown.screenshot()))
-                    # A third of the size; this method keeps rare colours, as those of elements.
+                    # A third of the size; this method keeps rare colours such as those of elements.
                     small = picture.convert("RGB").quantize(
                         256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
                     )

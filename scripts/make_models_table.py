@@ -1,6 +1,6 @@
 """Write the table of models in ``docs/models.md`` from the configs.
 
-``python scripts/make_models_table.py`` writes it; ``--check`` only says whether it is up to date.
+``python scripts/make_models_table.py`` writes it; ``--check`` only tests whether it is up to date.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ END = "<!-- end of the table -->"
 
 
 def make_table() -> str:
-    """The table as Markdown, a row per config of the group ``model``."""
+    """The table as Markdown, with one row per config of the group ``model``."""
     rows = [
         "| `model=` | model | files | default reference | samples | citation key |",
         "|---|---|---|---|---|---|",
@@ -50,7 +50,7 @@ def make_table() -> str:
 
 
 def updated(text: str) -> str:
-    """The document with the table in its place."""
+    """The document with the new table."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{make_table()}\n{END}{after}"

@@ -1,14 +1,14 @@
-"""Write the packaged formation energies of MP-20, of which `hull=mp_20` is made.
+"""Write the packaged formation energies of MP-20, from which `hull=mp_20` is made.
 
-Run from the repository root, with the folder that holds ``mp_20/`` and the table of elements, and a
-reference of the crystals whose coordinates are there (`novelty-metric reference build`)::
+Run from the repository root, with the folder that contains ``mp_20/`` and the table of elements,
+and a reference of the crystals with known coordinates (`novelty-metric reference build`)::
 
     python scripts/make_mp_20_hull.py DATA STORE
 
-Where the distance of a crystal to the Materials Project's own hull is published, formation energy
-minus distance is a point of that hull: crystals that MP-20 leaves out (more than 20 atoms) are in
-it. Elsewhere the lowest formation energy of the composition is taken. A second file holds the same
-compositions on CHGNet's own scale.
+If the distance of a crystal to the Materials Project's own hull is published, formation energy
+minus distance is a point of that hull, which includes crystals that are not in MP-20 (more than 20
+atoms). Otherwise the lowest formation energy of the composition is used. A second file contains the
+same compositions on CHGNet's scale.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def points(folder: Path) -> dict[CompositionKey, tuple[float, bool]]:
     found: dict[CompositionKey, tuple[float, bool]] = {}
 
     def add(key: CompositionKey, energy: float, on_hull: bool) -> None:
-        if not math.isfinite(energy):  # 130 rows of train_subset lack theirs
+        if not math.isfinite(energy):  # missing in 130 rows of train_subset
             return
         known = found.get(key)
         if known is None or (-on_hull, energy) < (-known[1], known[0]):
@@ -96,7 +96,7 @@ def _elements(path: Path) -> list[int]:
 
 
 def published_energies(folder: Path) -> dict[str, float]:
-    """Formation energy (eV/atom) by id, of every crystal."""
+    """Formation energy (eV/atom) of every crystal, by id."""
     found: dict[str, float] = {}
     for name in (*WITH_DISTANCE, "train_without_coordinates"):
         columns = ["material_id", "formation_energy_per_atom"]
@@ -108,7 +108,7 @@ def published_energies(folder: Path) -> dict[str, float]:
 def on_scale_of_chgnet(
     known: FormationEnergies, published: dict[str, float], reference: Reference
 ) -> FormationEnergies:
-    """The same compositions on CHGNet's own scale."""
+    """The same compositions on CHGNet's scale."""
     relaxer = PotentialRelaxer(Chgnet("cpu"))
     own = formation_energies(reference, reference_energies(reference, relaxer))
     keys = (reference.composition_key(index) for index in range(len(reference)))
@@ -129,7 +129,7 @@ def on_scale_of_chgnet(
 
 
 def main() -> None:
-    """Write both files and say what is in them."""
+    """Write both files and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("store", type=Path)
@@ -146,7 +146,7 @@ def main() -> None:
     published = published_energies(options.data)
     chgnet = on_scale_of_chgnet(known, published, open_reference(options.store))
     for made, path in ((known, MP_20), (chgnet, packaged("chgnet"))):
-        # Micro-electronvolts, in single precision, as the file keeps them.
+        # Micro-electronvolts in single precision, as in the file.
         rounded = np.round(made.energies, 6).astype(np.float32).astype(np.float64)
         dataclasses.replace(made, energies=rounded + 0.0).write(path)
         print(

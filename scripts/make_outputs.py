@@ -1,8 +1,8 @@
-"""Put what the commands print into the pages that show it.
+"""Write outputs of commands into the pages that show them.
 
-``python scripts/make_outputs.py`` runs them, in minutes, and writes README.md and pages of docs;
-``--check`` only says which of these blocks is out of date. What differs between processors and runs
-is no difference: see `same`.
+``python scripts/make_outputs.py`` takes minutes, and writes README.md and pages of docs;
+``--check`` only prints which blocks are out of date. Differences between processors and runs are
+ignored: see `same`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ SYSTEMS = "triclinic|monoclinic|orthorhombic|tetragonal|trigonal|hexagonal|cubic
 
 
 class Block(NamedTuple):
-    """A fenced block of a page, and what makes it."""
+    """A fenced block of a page, and the function that makes it."""
 
     page: str
     begins: str
-    """The first words of the output in it; lines of ``$`` before it stay as they are."""
+    """First words of its output; preceding lines with ``$`` are kept."""
     make: Callable[[Path], str]
-    """Makes the output anew, given an empty folder to work in."""
+    """Make the output, given an empty working folder."""
 
 
 def run(folder: Path, *words: str, fails: bool = False) -> str:
-    """What a command prints, at the width of a page."""
+    """Output of a command, at the width of a page."""
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
@@ -75,13 +75,13 @@ def sensitivity(folder: Path) -> str:
 
 
 def evidence(folder: Path) -> str:
-    """All that is known of one crystal of the packaged sample."""
+    """The evidence for one crystal of the packaged sample."""
     run(folder, "novelty_metric.cli", "score", "out=run")
     return run(folder, "novelty_metric.cli", "explain", "other-UCl3-type-LaCl3", "run=run")
 
 
 def comparison(folder: Path) -> str:
-    """The packaged sample with the search alone, and with CHGNet: some of the changes."""
+    """The packaged sample without relaxation and with CHGNet: some of the changes."""
     run(folder, "novelty_metric.cli", "score", "relaxer=none", "out=before")
     run(folder, "novelty_metric.cli", "score", "out=after")
     lines = run(folder, "novelty_metric.cli", "compare", "before", "after").splitlines()
@@ -93,7 +93,7 @@ def comparison(folder: Path) -> str:
 
 
 def failure(folder: Path) -> str:
-    """The example's model without its layered crystals: the failure, and the summary."""
+    """The example's model without layered crystals: the failure and the summary."""
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
     model = folder / "toy_model" / "__init__.py"
     text, changed = re.subn(r'"layered": [\d.]+', '"layered": 0.00', model.read_text())
@@ -116,7 +116,7 @@ BLOCKS = (
 
 
 def found(text: str, begins: str) -> re.Match[str]:
-    """The fenced block of a page that shows this output, which is its group ``output``."""
+    """The fenced block of a page with this output, which is the group ``output``."""
     pattern = (
         rf"^```\w*\n(?:\$ (?:.*\\\n)*.*\n)*(?P<output>{re.escape(begins)}(?:(?!```).*\n)*)```$"
     )
@@ -127,11 +127,11 @@ def found(text: str, begins: str) -> re.Match[str]:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two outputs tell the same, but for what differs between processors and runs.
+    """Whether two outputs agree, apart from differences between processors and runs.
 
-    Times are not compared, nor are the rows by crystal system, where a crystal near the tolerance
-    of the symmetry search may stand in another row; means and quantiles of distances, the numbers
-    with three decimals, may differ by 0.01.
+    Ignored are times and rows by crystal system, because a crystal near the tolerance of the
+    symmetry search can be assigned another crystal system. Means and quantiles of distances, the
+    numbers with three decimals, can differ by 0.01.
     """
 
     def lines(text: str) -> Iterator[str]:

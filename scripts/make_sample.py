@@ -1,20 +1,21 @@
-"""Make the packaged sample: crystals whose right verdict against the AFLOW prototypes is known.
+"""Make the packaged sample: crystals with known verdicts against the AFLOW prototypes.
 
-Writes ``novelty_metric/data/sample.zip``, one CIF a crystal. The name of each says what it is:
+The script writes ``novelty_metric/data/sample.zip``, with one CIF per crystal. The prefix of a name
+gives the kind of crystal:
 
-- ``copy-…``: an AFLOW prototype, perturbed, strained, turned, or written in another cell;
-- ``swap-…``: a compound of an AFLOW prototype's type, or of an ordered variant of it, with other
-  elements, in its own cell;
-- ``other-…``: a type that the prototypes lack;
+- ``copy-…``: an AFLOW prototype, perturbed, strained, rotated, or in another cell;
+- ``swap-…``: a compound of the type of an AFLOW prototype, or of an ordered variant of it, with
+  other elements, in its own cell;
+- ``other-…``: a type without an AFLOW prototype;
 - ``refused-…``: a composition that is not charge-neutral;
 - ``strained-…``: far above the hull;
-- ``broken-…``: a file that is no CIF.
+- ``broken-…``: a file that is not a CIF.
 
 Run it from the root of the checkout: ``python scripts/make_sample.py``. Lattice parameters and
-coordinates are rounded textbook values (Å, fractional); what matters is the type. Symbols stand for
-the settings of pymatgen's table, which has origin choice 1 for ``I4_1/a``. Nothing is written
-unless every crystal, read again from its CIF, is what its table says: formula, cell, space group,
-and the anions around each cation.
+coordinates are rounded textbook values (Å, fractional), because only the type matters. Symbols
+follow the settings of pymatgen's table, which uses origin choice 1 for ``I4_1/a``. Before the
+archive is written, every crystal is read back from its CIF and compared with its table: formula,
+cell, space group, and the anions around each cation.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SEED = 20260623
 
 
 class Textbook(NamedTuple):
-    """A crystal by its symmetry, and what must come of it."""
+    """A crystal described by its symmetry, and its expected properties."""
 
     group: str
     lengths: tuple[float, ...]
@@ -46,7 +47,7 @@ class Textbook(NamedTuple):
 
 
 COPIES = {
-    # AFLOW label of the prototype -> how the copy is made, and what its cell and group must be
+    # AFLOW label of the prototype -> how the copy is made, and its expected cell and space group
     "AB_cF8_225_a_b": ("supercell", "Na2 Cl2", "Fm-3m"),
     "AB_cF8_216_c_a": ("perturbed", "Zn1 S1", "P1"),
     "AB2_cF12_225_a_c": ("turned", "Ca1 F2", "Fm-3m"),
@@ -156,8 +157,8 @@ SWAPS = {
         "Li4 Mg4 P4",
         {"Li": (4, 2.6), "Mg": (4, 2.6)},
     ),
-    # Scheelite: fluorite whose cations are ordered and whose anions are shifted, by less than the
-    # matcher tolerates.
+    # Scheelite: fluorite with ordered cations and shifted anions, within the tolerance of the
+    # matcher.
     "ordered-fluorite-LiYF4": Textbook(
         "I4_1/a",
         (5.17, 10.74),
@@ -253,11 +254,11 @@ EXPECTED: dict[str, tuple[str, str, dict[str, tuple[int, float]]]] = {
         for name, crystal in table.items()
     },
 }
-"""Cell, space group and shells that each crystal must have, by its name."""
+"""Expected cell, space group and shells of each crystal, by name."""
 
 
 def lattice_of(group: str, lengths: tuple[float, ...]) -> Lattice:
-    """Cell of the crystal system that the symbol and the number of lengths imply."""
+    """Cell of the crystal system that follows from the symbol and the number of lengths."""
     if len(lengths) == 1:
         return Lattice.cubic(lengths[0])
     if len(lengths) == 3:
@@ -277,7 +278,7 @@ def compound(crystal: Textbook) -> Structure:
 
 
 def copy_of(structure: Structure, how: str, rng: np.random.Generator) -> Structure:
-    """A crystal equal to `structure` within the matcher's tolerances, written differently."""
+    """A crystal equal to `structure` within the matcher's tolerances, with another description."""
     copied = structure.copy()
     order = rng.permutation(len(copied))
     if how == "supercell":
@@ -301,7 +302,7 @@ def copy_of(structure: Structure, how: str, rng: np.random.Generator) -> Structu
 
 
 def check(name: str, structure: Structure) -> None:
-    """Raise ValueError unless the crystal is what the tables say of this name."""
+    """Raise ValueError if the crystal differs from the tables for this name."""
     cell, group, shells = EXPECTED[name]
     formula = Composition(name.rpartition("-")[2]).reduced_formula
     found = structure.composition
@@ -330,7 +331,7 @@ def check(name: str, structure: Structure) -> None:
 
 
 def crystals() -> dict[str, Structure]:
-    """Every crystal by its name."""
+    """All crystals by name."""
     rng = np.random.default_rng(SEED)
     reference = open_reference("aflow")
     position = {label: at for at, label in enumerate(reference.ids)}
@@ -359,7 +360,7 @@ def main() -> None:
 
 
 def write(archive: zipfile.ZipFile, name: str, text: str) -> None:
-    """Add a member with a fixed date, so that the archive is the same each time."""
+    """Add a member with a fixed date, so that the archive is reproducible."""
     info = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
     info.compress_type = zipfile.ZIP_DEFLATED
     archive.writestr(info, text)

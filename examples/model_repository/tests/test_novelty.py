@@ -1,4 +1,4 @@
-"""What the model of this commit draws must not become less novel: run with --novelty."""
+"""The novelty of this commit's model must not decrease: run with --novelty."""
 
 import pytest
 from toy_model import sample

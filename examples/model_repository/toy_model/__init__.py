@@ -1,4 +1,4 @@
-"""A toy generative model of ionic crystals: it picks a prototype, ions and a cell, and shakes them.
+"""A toy generative model of ionic crystals: it chooses prototype, ions and cell, and perturbs them.
 
 python -m toy_model 24 release/toy-1.0.extxyz
 """
