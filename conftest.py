@@ -178,8 +178,8 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     started: list[subprocess.Popen[Any]] = []
     limits: list[threading.Timer] = []
 
-    def start(*words: Any, **options: Any) -> subprocess.Popen[Any]:
-        command = [sys.executable, *map(str, words)]
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
+        command = [sys.executable, *map(str, arguments)]
         process = subprocess.Popen(command, **_process_options(options))
         started.append(process)
         # The test can wait without a limit: a hanging process is killed.
@@ -225,7 +225,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         if not request.url.startswith(("file:", "data:", "blob:")):
             problems.append(f"request of {request.url}")
 
-    def said(message: Any) -> None:
+    def on_console(message: Any) -> None:
         if message.type in ("error", "warning"):
             problems.append(f"{message.type} on the console: {message.text}")
 
@@ -234,7 +234,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         contexts.append(chromium.new_context(viewport=viewport, **options))
         page = contexts[-1].new_page()
         page.on("request", requested)
-        page.on("console", said)
+        page.on("console", on_console)
         page.on("pageerror", lambda error: problems.append(f"error in the page: {error}"))
         page.goto(path.resolve().as_uri())
         return page

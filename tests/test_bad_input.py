@@ -202,10 +202,10 @@ WARNING = "novelty-metric: warning: "
 """Prefix of warnings about a whole file: a third of the crystals is invalid here."""
 
 
-def quiet_score(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+def quiet_score(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Standard output of a successful run; only warnings about unusable crystals are allowed."""
     # Without `progress=false`, a first run would report its compilation.
-    status = main(["score", "relaxer=none", "progress=false", *words])
+    status = main(["score", "relaxer=none", "progress=false", *arguments])
     out, err = capfd.readouterr()
     assert all(line.startswith(WARNING) for line in err.splitlines()), err
     assert status == 0
@@ -244,7 +244,7 @@ def test_each_invalid_crystal_is_one_row(
 def test_reason_names_the_problem(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = {
+    text = {
         "nan coordinate": "nan",
         "infinite coordinate": "inf",
         "huge coordinate": "1e+300",
@@ -261,7 +261,7 @@ def test_reason_names_the_problem(
     path = write_json(tmp_path / "list.json", [BAD[name], SALT])
     quiet_score(capfd, f"samples={path}", f"out={tmp_path / 'out'}")
     bad, good = verdict_rows(tmp_path / "out")
-    assert words[name].lower() in bad["error"].lower() or "not finite" in bad["error"]
+    assert text[name].lower() in bad["error"].lower() or "not finite" in bad["error"]
     assert good["verdict"] == "duplicate"
 
 
@@ -309,9 +309,9 @@ def test_report_of_only_invalid_crystals(tmp_path: Path, capfd: pytest.CaptureFi
 # Unusable input
 
 
-def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+def error_line(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The error line of an invalid call."""
-    status = main(["score", "relaxer=none", "progress=false", *words])
+    status = main(["score", "relaxer=none", "progress=false", *arguments])
     out, err = capfd.readouterr()
     assert out == ""
     assert status == 2, err
@@ -411,11 +411,11 @@ UNUSABLE: dict[str, tuple[str, Callable[[Path], Path], str]] = {
 def test_unusable_file_is_one_clear_error(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file_name, make, words = UNUSABLE[name]
+    file_name, make, text = UNUSABLE[name]
     path = make(tmp_path / file_name)
-    said = error_line(capfd, f"samples={path}")
-    assert str(path) in said
-    assert words in said
+    message = error_line(capfd, f"samples={path}")
+    assert str(path) in message
+    assert text in message
     # No incomplete file remains that would disturb the next run.
     out = tmp_path / "out"
     error_line(capfd, f"samples={path}", f"out={out}")
@@ -445,13 +445,13 @@ def test_objects_in_a_pt_file_are_never_created(
         content = {**good, "eval_setting": content}
     path = tmp_path / "evil.pt"
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    said = error_line(capfd, f"samples={path}")
-    assert str(path) in said and "could run code" in said
+    message = error_line(capfd, f"samples={path}")
+    assert str(path) in message and "could run code" in message
     assert not marker.exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("arguments", "parts"),
     [
         (["model=no_such_model"], ["no model named 'no_such_model'", "generic"]),
         (["reference=no_such_set"], ["reference=no_such_set", "aflow"]),
@@ -468,12 +468,12 @@ def test_objects_in_a_pt_file_are_never_created(
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
 def test_unknown_setting_is_one_clear_error(
-    words: list[str], parts: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arguments: list[str], parts: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write_csv(tmp_path / "table.csv", [SALT])
-    said = error_line(capfd, f"samples={path}", *words)
+    message = error_line(capfd, f"samples={path}", *arguments)
     for part in parts:
-        assert part in said
+        assert part in message
 
 
 def test_out_that_cannot_be_written_is_reported_first(
@@ -482,8 +482,8 @@ def test_out_that_cannot_be_written_is_reported_first(
     (tmp_path / "file").write_text("kept")
     path = write_cif_zip(tmp_path / "a.zip", [SALT])
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
-        said = error_line(capfd, f"samples={path}", f"out={out}")
-        assert f"out={out} can't be written" in said
+        message = error_line(capfd, f"samples={path}", f"out={out}")
+        assert f"out={out} can't be written" in message
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -541,12 +541,14 @@ BAD_STORES: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_damaged_reference_is_one_clear_error(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    make, words = BAD_STORES[name]
+    make, text = BAD_STORES[name]
     path = make(tmp_path / "store.arrow")
     samples = write_cif_zip(tmp_path / "a.zip", [SALT])
-    said = error_line(capfd, f"samples={samples}", f"reference={path}", f"out={tmp_path / 'out'}")
-    assert str(path) in said
-    assert words in said
+    message = error_line(
+        capfd, f"samples={samples}", f"reference={path}", f"out={tmp_path / 'out'}"
+    )
+    assert str(path) in message
+    assert text in message
     # The error must never be "nothing matches".
     assert not (tmp_path / "out" / "report.json").exists()
 
@@ -560,8 +562,8 @@ def test_small_store_is_valid(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 
 def test_crystals_are_not_a_reference(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table = write_csv(tmp_path / "train.csv", [SALT])
-    said = error_line(capfd, f"samples={table}", f"reference={table}")
-    assert "novelty-metric reference build" in said
+    message = error_line(capfd, f"samples={table}", f"reference={table}")
+    assert "novelty-metric reference build" in message
 
 
 # In another process, as for a user
@@ -576,12 +578,12 @@ def command(run_python: Callable[..., Any]) -> Callable[..., Any]:
 def test_unusable_file_in_a_separate_process(
     name: str, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
-    file_name, make, words = UNUSABLE[name]
+    file_name, make, text = UNUSABLE[name]
     path = make(tmp_path / file_name)
     done = command("score", "relaxer=none", f"samples={path}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert words in done.stderr
+    assert text in done.stderr
 
 
 def test_invalid_crystals_in_a_separate_process(
@@ -589,8 +591,8 @@ def test_invalid_crystals_in_a_separate_process(
 ) -> None:
     bad = [crystal for name, crystal in BAD.items() if (name, "cifs") not in NO_ROW]
     path = write_cif_folder(tmp_path / "cifs", [SALT, *bad, CAESIUM])
-    words = ("relaxer=none", "progress=false", f"samples={path}", f"out={tmp_path / 'out'}")
-    done = command("score", *words)
+    arguments = ("relaxer=none", "progress=false", f"samples={path}", f"out={tmp_path / 'out'}")
+    done = command("score", *arguments)
     assert done.returncode == 0
     assert all(line.startswith(WARNING) for line in done.stderr.splitlines()), done.stderr
     found = verdict_rows(tmp_path / "out")

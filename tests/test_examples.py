@@ -48,14 +48,14 @@ def test_model_that_stops_being_novel_is_detected(
     repository: Path, run: Callable[..., Any]
 ) -> None:
     """Without relaxation, which takes seconds."""
-    words = ("--novelty", "-o", "novelty_relaxer=none", "--novelty-baseline=search.json")
+    arguments = ("--novelty", "-o", "novelty_relaxer=none", "--novelty-baseline=search.json")
     test = repository / "tests" / "test_novelty.py"
     # Without a potential, most crystals that are not new are undecided.
     text = test.read_text()
     assert '["undecided"] <= 3' in text
     test.write_text(text.replace('["undecided"] <= 3', '["undecided"] <= 30'))
-    assert run(*words).returncode == 1
-    kept = run(*words)
+    assert run(*arguments).returncode == 1
+    kept = run(*arguments)
     assert kept.returncode == 0, kept.stdout
 
     model = repository / "toy_model" / "__init__.py"
@@ -63,7 +63,7 @@ def test_model_that_stops_being_novel_is_detected(
     assert '"layered": 0.30' in text
     model.write_text(text.replace('"layered": 0.30', '"layered": 0.00'))
     test.write_text(test.read_text().replace(", min_unmatched=0.1", ""))
-    done = run(*words)
+    done = run(*arguments)
     assert done.returncode == 1, done.stdout
     assert "novelty of toy-model, this commit regressed" in done.stdout
     assert "1 failed, 2 passed" in done.stdout
@@ -91,9 +91,9 @@ def test_ci_of_the_repository_runs_the_tests() -> None:
 def test_toy_model_trains_with_the_callback(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     """A tiny model without relaxation, which takes seconds."""
     script = EXAMPLE.parent / "train_toy_diffusion.py"
-    words = ["epochs=2", "callback.every_n_epochs=1", "callback.n_samples=3", "data.repeats=4"]
-    words += ["data.crystals=3", "callback.metric.relaxer=none", "model.steps=3", "out=tiny"]
-    done = run_python(script, *words, cwd=tmp_path)
+    arguments = ["epochs=2", "callback.every_n_epochs=1", "callback.n_samples=3", "data.repeats=4"]
+    arguments += ["data.crystals=3", "callback.metric.relaxer=none", "model.steps=3", "out=tiny"]
+    done = run_python(script, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()][-2:] == ["0", "1"]
     with (tmp_path / "tiny" / "csv" / "metrics.csv").open() as stream:

@@ -692,7 +692,7 @@ def test_max_sites() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "text"),
     [
         ({"scope": "some"}, "scope is 'some'; known: eligible, all"),
         ({"relaxer": "orb"}, "no relaxer named 'orb'; known: chgnet, mace, sevennet, none"),
@@ -710,10 +710,10 @@ def test_max_sites() -> None:
         ({"protocol": "slow"}, "no protocol named 'slow'; known: paper, fast"),
     ],
 )
-def test_unknown_settings(options: dict[str, Any], words: str) -> None:
+def test_unknown_settings(options: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError) as caught:
         SubstitutionNovelty(**options)
-    assert str(caught.value) == words
+    assert str(caught.value) == text
 
 
 def test_missing_reference_is_reported_by_compute() -> None:

@@ -236,8 +236,8 @@ def test_link_in_the_folder_of_a_run_is_replaced_and_not_followed(tmp_path: Path
     out = tmp_path / "out"
     out.mkdir()
     (out / "verdicts.csv").symlink_to(outside)
-    words = ["score", "relaxer=none", "hull=none", "limit=2", f"out={out}", "overwrite=true"]
-    assert main(words) == 0
+    arguments = ["score", "relaxer=none", "hull=none", "limit=2", f"out={out}", "overwrite=true"]
+    assert main(arguments) == 0
     assert outside.read_text() == "mine" and not (out / "verdicts.csv").is_symlink()
 
 

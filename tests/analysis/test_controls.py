@@ -168,19 +168,19 @@ def test_held_out_crystals_of_the_user() -> None:
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["controls", "relaxer=none", "n=2", "only=rotated", f"out={tmp_path / 'c'}"]
-    assert main(words) == 0
+    arguments = ["controls", "relaxer=none", "n=2", "only=rotated", f"out={tmp_path / 'c'}"]
+    assert main(arguments) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "rotated sens., duplicate 2 100 [34-100] 0 0" in text
     for term in ("%:", "bounds:", "sens. (", "spec. (", "known:", "method, code:"):
         assert term in text  # not explained by the table itself
-    assert main(words) == 0  # the same file
-    assert main([*words, "seed=1"]) == 2
+    assert main(arguments) == 0  # the same file
+    assert main([*arguments, "seed=1"]) == 2
     assert "controls of other settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (["n=0"], "n is '0'"),
         (["seed=x"], "seed is 'x'"),
@@ -195,9 +195,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_invalid_calls(
-    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["controls", *words]) == 2
+    assert main(["controls", *arguments]) == 2
     err = capsys.readouterr().err
     assert complaint in err and err.count("\n") == 1
 

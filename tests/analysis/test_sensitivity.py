@@ -308,7 +308,7 @@ def test_table_and_files(found: tuple[Sensitivity, StaticRelaxer], tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "text"),
     [
         ({"ks": (0,)}, "k=0; it must be a whole number above 0"),
         ({"ks": (1.5,)}, "k=1.5"),
@@ -316,12 +316,12 @@ def test_table_and_files(found: tuple[Sensitivity, StaticRelaxer], tmp_path: Pat
         ({"symprecs": (float("nan"),)}, "symprec=nan"),
     ],
 )
-def test_invalid_values(values: dict[str, tuple[float, ...]], words: str) -> None:
+def test_invalid_values(values: dict[str, tuple[float, ...]], text: str) -> None:
     salt = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     metric = metric_of([Sample("a", salt, source="here")], FAST, None)
     with pytest.raises(InputError) as caught:
         sensitivity(metric, **values)  # type: ignore[arg-type]
-    assert words in str(caught.value)
+    assert text in str(caught.value)
 
 
 def test_without_samples() -> None:

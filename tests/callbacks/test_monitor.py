@@ -170,8 +170,12 @@ def test_failed_sampler_gives_a_warning_and_the_next_one_counts(sampler: Sample)
         found = [one for epoch in range(4) for one in monitor.step(epoch, object())]
     assert [one.scalars["novelty/n_unreadable"] for one in found] == [2, 2, 1, 0]
     assert [one.scalars["novelty/novel_yield"] for one in found] == [0] * 4
-    said = [str(one.message) for one in warned if str(one.message).startswith("novelty of epoch")]
-    assert len(said) == 3 and "the sampler gave None where 2 crystals were wanted" in said[0]
+    messages = [
+        str(one.message) for one in warned if str(one.message).startswith("novelty of epoch")
+    ]
+    assert (
+        len(messages) == 3 and "the sampler gave None where 2 crystals were wanted" in messages[0]
+    )
     with (
         pytest.raises(InputError, match="the sampler gave None"),
         NoveltyMonitor(lambda n: None, BESIDE, n_samples=2, fail_fast=True) as monitor,
@@ -182,12 +186,12 @@ def test_failed_sampler_gives_a_warning_and_the_next_one_counts(sampler: Sample)
 def test_invalid_settings_are_reported_immediately(
     settings: dict[str, Any], sampler: Sample
 ) -> None:
-    for changes, words in (
+    for changes, text in (
         ({"n_samples": 0}, "n_samples is 0"),
         ({"every_n_epochs": 2.5}, "every_n_epochs is 2.5"),
         ({"budget_seconds": -1}, "budget_seconds is -1"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=text):
             NoveltyMonitor(sampler, settings, **changes)
     with pytest.raises(InputError, match="needs a reference"):
         NoveltyMonitor(sampler, {"relaxer": "none"})

@@ -88,8 +88,8 @@ def two(tmp_path: Path, start_python: Callable[..., Any]) -> Callable[..., list[
             for rank in range(2)
         ]
         for process in processes:
-            said = process.communicate()[1]
-            assert process.returncode == 0, said
+            message = process.communicate()[1]
+            assert process.returncode == 0, message
         return [json.loads((tmp_path / f"told_{rank}.json").read_text()) for rank in range(2)]
 
     return tell

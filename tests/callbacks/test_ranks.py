@@ -110,7 +110,7 @@ def messages(
 @pytest.fixture
 def two(messages: tuple[Path, list[dict[str, Any]]]) -> Two:
     """The messages of both processes in one mode."""
-    return lambda mode: [said[mode] for said in messages[1]]
+    return lambda mode: [message[mode] for message in messages[1]]
 
 
 @pytest.mark.parametrize("mode", ["whole", "beside", "budget"])
@@ -152,22 +152,24 @@ def test_waiting_for_a_dead_process_ends(tmp_path: Path, start_python: Callable[
 
 def test_failure_of_one_process_is_known_to_both(two: Two) -> None:
     first, second = two("sampler")
-    assert first["said"] == "RuntimeError: the sampler failed in process 1: RuntimeError: " + (
+    assert first["message"] == "RuntimeError: the sampler failed in process 1: RuntimeError: " + (
         "out of ideas"
     )
-    assert second["said"] == "RuntimeError: out of ideas"
+    assert second["message"] == "RuntimeError: out of ideas"
 
 
 def test_missing_crystals_of_one_process_are_unreadable_in_both(two: Two) -> None:
     first, second = two("warned")
-    assert first["said"] is None and first["scalars"] == second["scalars"]
+    assert first["message"] is None and first["scalars"] == second["scalars"]
     assert first["scalars"][0]["novelty/n_unreadable"] == 2  # its part of the five
 
 
 def test_invalid_settings_of_one_process_end_both(two: Two) -> None:
     first, second = two("reference")
-    assert first["said"] == second["said"]
-    assert first["said"].startswith("InputError: in process 1: ") and "nowhere" in first["said"]
+    assert first["message"] == second["message"]
+    assert (
+        first["message"].startswith("InputError: in process 1: ") and "nowhere" in first["message"]
+    )
 
 
 def test_failed_scoring_of_one_process_is_reported_by_both(two: Two) -> None:

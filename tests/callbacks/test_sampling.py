@@ -213,15 +213,15 @@ def test_sampler_without_a_model_and_in_a_wrapper() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sample", "words"),
+    ("sample", "text"),
     [
         (lambda n, temperature: [], "needs 'temperature'"),
         (lambda model, n, temperature: [], "needs 'temperature'"),
         (lambda n, *, guide: [], "needs 'guide'"),
     ],
 )
-def test_samplers_that_cannot_be_called(sample: Any, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_samplers_that_cannot_be_called(sample: Any, text: str) -> None:
+    with pytest.raises(InputError, match=text):
         draw(sample, MODEL, 3, (0,))
     with pytest.raises(InputError, match="takes the model, but none was given"):
         draw(of, None, 3, (0,))
@@ -241,7 +241,7 @@ ATOMS = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
 
 
 @pytest.mark.parametrize(
-    ("given", "n_crystals", "words"),
+    ("given", "n_crystals", "text"),
     [
         (lambda n: None, 0, "gave None where 3 crystals were wanted; 3 of 3 count as unreadable"),
         (lambda n: [], 0, "gave 0 where 3"),
@@ -275,15 +275,15 @@ ATOMS = Atoms("Cu", cell=[2.5, 2.5, 2.5], pbc=True)
     ],
 )
 def test_results_of_a_sampler_are_reported_and_counted(
-    given: Any, n_crystals: int, words: str | None
+    given: Any, n_crystals: int, text: str | None
 ) -> None:
     found = draw(given, None, 3, (0,))
     assert len(found.structures) == 3
     assert sum(item is not None for item in found.structures) == n_crystals
-    if words is None:
+    if text is None:
         assert found.problem is None
         return
-    assert found.problem is not None and re.search(words, found.problem)
+    assert found.problem is not None and re.search(text, found.problem)
     with pytest.raises((InputError, ZeroDivisionError, ValueError)):
         draw(given, None, 3, (0,), fail_fast=True)
 

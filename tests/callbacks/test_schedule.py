@@ -383,8 +383,8 @@ def test_checkpoint_on_an_asynchronous_value_warns_once(tmp_path: Path) -> None:
         trainer_of(tmp_path, callback, best, max_epochs=5, enable_checkpointing=True).fit(
             TinyModel()
         )
-    said = [str(one.message) for one in caught if "asynchronous value" in str(one.message)]
-    assert len(said) == 1 and "use novelty_metric.callbacks.NoveltyCheckpoint" in said[0]
+    messages = [str(one.message) for one in caught if "asynchronous value" in str(one.message)]
+    assert len(messages) == 1 and "use novelty_metric.callbacks.NoveltyCheckpoint" in messages[0]
     # It saw each value at most once, and the first value in time.
     scores = [float(score) for score in best.best_k_models.values()]
     assert len(scores) == len(set(scores)) and 4.0 in scores

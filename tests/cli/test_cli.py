@@ -161,9 +161,9 @@ def test_progress_lines_of_a_log(
     assert "relax samples" not in "".join(outs)
 
 
-def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+def error_line(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The error line of an invalid call."""
-    assert main(words) == 2
+    assert main(arguments) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("novelty-metric: error: ")
@@ -207,8 +207,8 @@ ODD_NAMES = [
 ]
 
 
-def composed(*words: str) -> dict[str, Any]:
-    content = OmegaConf.to_container(compose_config(words), resolve=True)
+def composed(*arguments: str) -> dict[str, Any]:
+    content = OmegaConf.to_container(compose_config(arguments), resolve=True)
     assert isinstance(content, dict)
     return {str(name): value for name, value in content.items()}
 
@@ -282,18 +282,18 @@ def test_file_of_a_hull_is_kept_unchanged(name: str, cif: Path, fake: type[FakeM
 
 
 def test_settings_of_the_matbench_discovery_hull(cif: Path, fake: type[FakeMetric]) -> None:
-    words = ["hull=matbench_discovery", "hull.allow_pickle=true", "hull.energies=corrected"]
-    assert main(["score", f"samples={cif}", *words]) == 0
+    arguments = ["hull=matbench_discovery", "hull.allow_pickle=true", "hull.energies=corrected"]
+    assert main(["score", f"samples={cif}", *arguments]) == 0
     (call,) = fake.calls
     assert call["hull"] == MatbenchDiscoveryHull(energies="corrected", allow_pickle=True)
 
 
 def test_settings_reach_the_metric(cif: Path, fake: type[FakeMetric]) -> None:
-    words = (
+    arguments = (
         "protocol=paper protocol.fmax=0.02 protocol.k=5 relaxer=none hull=none scope=all "
         "exhaustive=true relax_samples=false workers=2 device=cuda:0 max_sites=50 cache=false"
     )
-    assert main(["score", f"samples={cif}", *words.split()]) == 0
+    assert main(["score", f"samples={cif}", *arguments.split()]) == 0
     (call,) = fake.calls
     assert call["reference"] == "aflow"
     assert call["protocol"] == Protocol(name="paper (modified: fmax=0.02, k=5)", fmax=0.02, k=5)
@@ -344,8 +344,8 @@ def test_configs_of_the_user_are_found(cif: Path, fake: type[FakeMetric], tmp_pa
     (folder / "relaxer" / "own.yaml").write_text("_target_: fractions.Fraction\nnumerator: 3\n")
     (folder / "model").mkdir()
     (folder / "model" / "mine.yaml").write_text("name: mine\nformat: cif\n")
-    words = ["--config-dir", str(folder), "protocol=mine", "relaxer=own", "model=mine"]
-    assert main(["score", f"samples={cif}", *words]) == 0
+    arguments = ["--config-dir", str(folder), "protocol=mine", "relaxer=own", "model=mine"]
+    assert main(["score", f"samples={cif}", *arguments]) == 0
     assert fake.calls[0]["protocol"] == Protocol(name="mine", k=4)
     assert fake.calls[0]["relaxer"] == 3
 
@@ -355,8 +355,8 @@ def test_invalid_relaxer_is_one_clear_error(
 ) -> None:
     (tmp_path / "relaxer").mkdir()
     (tmp_path / "relaxer" / "own.yaml").write_text("_target_: no.such.Thing\n")
-    words = ["score", f"samples={cif}", f"--config-dir={tmp_path}", "relaxer=own"]
-    assert "relaxer=no.such.Thing can't be made" in error_line(capfd, *words)
+    arguments = ["score", f"samples={cif}", f"--config-dir={tmp_path}", "relaxer=own"]
+    assert "relaxer=no.such.Thing can't be made" in error_line(capfd, *arguments)
 
 
 # Output
@@ -396,9 +396,9 @@ def test_every_written_file_is_listed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["score", "relaxer=none", "limit=3", "workers=1", "out=run", "--full"]) == 0
-    said = capfd.readouterr().out.split("Written to run: ")[1].split("\n\n")[0]
+    output = capfd.readouterr().out.split("Written to run: ")[1].split("\n\n")[0]
     written = {path.name for path in Path("run").iterdir()}
-    assert {name.split(".")[0] for name in written} <= set(re.findall(r"\w+", said))
+    assert {name.split(".")[0] for name in written} <= set(re.findall(r"\w+", output))
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     listed = readme.split("`out=run` holds")[1].split("`novelty-metric report run`")[0]
     assert set(re.findall(r"`(\w+\.\w+)`", listed)) == written
@@ -410,42 +410,42 @@ def test_every_written_file_is_listed(
 def test_run_is_continued_only_with_equal_settings(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["score", f"samples={cif}", "out=run"]
-    assert main(words) == 0
-    assert main([*words, "workers=2", "cache=false"]) == 0
+    arguments = ["score", f"samples={cif}", "out=run"]
+    assert main(arguments) == 0
+    assert main([*arguments, "workers=2", "cache=false"]) == 0
     # The same samples under another name.
     Path("copy.cif").write_bytes(cif.read_bytes())
     assert main(["score", "samples=copy.cif", "out=run"]) == 0
     capfd.readouterr()
-    line = error_line(capfd, *words, "protocol.k=5")
+    line = error_line(capfd, *arguments, "protocol.k=5")
     assert "protocol.k was 3, is 5" in line and "overwrite=true" in line
     Path("copy.cif").write_text(CIF.replace("Na", "K"))
     assert "other samples" in error_line(capfd, "score", "samples=copy.cif", "out=run")
-    assert main([*words, "protocol.k=5", "overwrite=true"]) == 0
+    assert main([*arguments, "protocol.k=5", "overwrite=true"]) == 0
     assert NoveltyReport.load("run").context.protocol.k == 5
     # An old run, from before these settings existed, counts as equal.
     config = json.loads(Path("run/config.json").read_text())
     del config["progress"], config["model"]["formats"]
     Path("run/config.json").write_text(json.dumps(config))
-    assert main([*words, "protocol.k=5"]) == 0
+    assert main([*arguments, "protocol.k=5"]) == 0
     Path("run/config.json").unlink()
     capfd.readouterr()
-    assert "settings are not known" in error_line(capfd, *words)
+    assert "settings are not known" in error_line(capfd, *arguments)
 
 
 def test_out_folder_with_other_files(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["score", f"samples={cif}", "out=mine"]
+    arguments = ["score", f"samples={cif}", "out=mine"]
     Path("mine").mkdir()
     # Batch systems write such files there.
     Path("mine/slurm-1.out").write_text("")
     fake.failure = KeyboardInterrupt()
-    assert main(words) == 3
+    assert main(arguments) == 3
     assert capfd.readouterr().err.count("\n") == 1
     fake.failure = None
-    assert main(words) == 0  # an interrupted run continues
-    assert main(words) == 0
+    assert main(arguments) == 0  # an interrupted run continues
+    assert main(arguments) == 0
     assert capfd.readouterr().err == ""
 
     Path("theirs").mkdir()
@@ -461,14 +461,14 @@ def test_out_folder_with_other_files(
 
     Path("model").mkdir()
     Path("model/config.json").write_text('{"layers": 6}')
-    said = error_line(capfd, "score", f"samples={cif}", "out=model")
-    assert "out=model holds config.json, but no report that it could be of" in said
+    message = error_line(capfd, "score", f"samples={cif}", "out=model")
+    assert "out=model holds config.json, but no report that it could be of" in message
     assert Path("model/config.json").read_text() == '{"layers": 6}'
     assert main(["score", f"samples={cif}", "out=model", "overwrite=true"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "content", "said"),
+    ("model", "name", "content", "message"),
     [
         ("diffcsp", "a.cif", CIF, "is cif, which model=diffcsp does not write (pt)"),
         ("mattergen", "a.csv", f'cif\n"{CIF}"\n', "is csv, which model=mattergen does not write"),
@@ -483,22 +483,22 @@ def test_warning_for_samples_of_another_model(
     model: str,
     name: str,
     content: str,
-    said: str | None,
+    message: str | None,
     *,
     cif: Path,
     fake: type[FakeMetric],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     Path(name).write_text(content)
-    words = ["score", f"model={model}", f"samples={name}", "reference=aflow", "out=run"]
-    assert main(words) == 0
+    arguments = ["score", f"model={model}", f"samples={name}", "reference=aflow", "out=run"]
+    assert main(arguments) == 0
     err = capfd.readouterr().err
     warnings = NoveltyReport.load("run").context.warnings
-    if said is None:
+    if message is None:
         assert (err, warnings) == ("", ())
     else:
-        assert err.count("\n") == 1 and f"warning: samples={name} {said}" in err
-        assert any(said in line for line in warnings)
+        assert err.count("\n") == 1 and f"warning: samples={name} {message}" in err
+        assert any(message in line for line in warnings)
 
 
 @pytest.mark.parametrize(
@@ -525,12 +525,12 @@ def test_folder_of_samples_is_compared_by_content(
 ) -> None:
     Path("in").mkdir()
     Path("in/a.cif").write_text(CIF)
-    words = ["score", "samples=in", "out=run"]
-    assert main(words) == 0
-    assert main(words) == 0
+    arguments = ["score", "samples=in", "out=run"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
     Path("in/b.cif").write_text(CIF)
     capfd.readouterr()
-    assert "other samples" in error_line(capfd, *words)
+    assert "other samples" in error_line(capfd, *arguments)
 
 
 def test_cfg_prints_the_settings(capfd: pytest.CaptureFixture[str]) -> None:
@@ -541,9 +541,9 @@ def test_cfg_prints_the_settings(capfd: pytest.CaptureFixture[str]) -> None:
     assert config.limit == 3
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["score", "-h"], ["reference", "--help"]])
-def test_help(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 0
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["score", "-h"], ["reference", "--help"]])
+def test_help(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
     out, err = capfd.readouterr()
     assert out.startswith("usage: novelty-metric")
     assert err == ""
@@ -561,7 +561,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         ("scor", "did you mean 'score'?"),
         ("score smples=x", "did you mean 'samples'?"),
@@ -615,9 +615,9 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_invalid_call_gives_one_clear_error(
-    words: str, said: str, capfd: pytest.CaptureFixture[str]
+    arguments: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in error_line(capfd, *words.split())
+    assert message in error_line(capfd, *arguments.split())
 
 
 def test_error_suggests_the_key_of_a_file(cif: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -762,7 +762,7 @@ def test_heavy_packages_are_loaded_after_the_arguments_are_checked(
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["samples=gen_*.cif"], ["gen_1.cif", "gen_2.cif", "gen_10.cif"]),
         (["samples=[gen_2.cif,gen_1.cif]"], ["gen_2.cif", "gen_1.cif"]),
@@ -785,7 +785,7 @@ def test_heavy_packages_are_loaded_after_the_arguments_are_checked(
     ],
 )
 def test_samples_can_be_files_lists_and_patterns(
-    words: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = ["gen_1.cif", "gen_2.cif", "gen_10.cif", "x,y.csv", "a(1).zip", "it's", "a=b.csv"]
@@ -793,7 +793,7 @@ def test_samples_can_be_files_lists_and_patterns(
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
     Path(".hidden.cif").touch()
-    found = ScoreSettings.from_config(composed(*words)).samples
+    found = ScoreSettings.from_config(composed(*arguments)).samples
     assert found == tuple(map(Path, expected))
 
 
@@ -819,22 +819,22 @@ def test_several_files_are_one_run(
 ) -> None:
     for name in ("gen_1.cif", "gen_2.cif", "gen_10.cif"):
         Path(name).write_bytes(cif.read_bytes())
-    words = ["score", "samples=gen_*.cif", f"samples={cif}", "out=run"]
-    assert main(words) == 0
+    arguments = ["score", "samples=gen_*.cif", f"samples={cif}", "out=run"]
+    assert main(arguments) == 0
     rows = NoveltyReport.load("run").results
     assert [row.id for row in rows] == ["gen_1", "gen_2", "gen_10", "crystal"]
-    assert main(words) == 0  # the same samples are recognised
-    assert main([*words[:1], "limit=2", "seed=1", *words[1:3], "out=two"]) == 0
+    assert main(arguments) == 0  # the same samples are recognised
+    assert main([*arguments[:1], "limit=2", "seed=1", *arguments[1:3], "out=two"]) == 0
     assert len(NoveltyReport.load("two").results) == 2
     capfd.readouterr()
     Path("gen_2.cif").write_text(CIF.replace("Na", "K"))
-    assert "other samples" in error_line(capfd, *words)
+    assert "other samples" in error_line(capfd, *arguments)
     Path("gen_2.cif").write_bytes(cif.read_bytes())
     Path("gen_3.cif").write_bytes(cif.read_bytes())
-    assert "other samples" in error_line(capfd, *words)
+    assert "other samples" in error_line(capfd, *arguments)
     Path("gen_3.cif").unlink()
-    assert main(words) == 0
-    assert main(["score", "-m", *words[1:3], "protocol.k=1,3", "out=all"]) == 0
+    assert main(arguments) == 0
+    assert main(["score", "-m", *arguments[1:3], "protocol.k=1,3", "out=all"]) == 0
     assert len(NoveltyReport.load("all/protocol.k=3").results) == 4
     capfd.readouterr()
     assert "no such file" in error_line(capfd, "score", f"samples={cif}", "samples=none.cif")

@@ -32,8 +32,8 @@ def _elements(name: str) -> list[str]:
 @pytest.mark.parametrize("ending", ["extxyz", "zip", "csv", "json"])
 def test_every_format_is_read_back_with_its_ids(stored: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / "new" / f"made.{ending}"
-    words = [f"reference={stored}", "n=4", "seed=2", f"out={out}"]
-    assert main(["baseline", "perturbed", *words]) == 0
+    arguments = [f"reference={stored}", "n=4", "seed=2", f"out={out}"]
+    assert main(["baseline", "perturbed", *arguments]) == 0
     expected = list(NULL_MODELS["perturbed"].generate(Reference.open(stored), n=4, seed=2))
     found = list(read_samples(out))
     assert [sample.id for sample in found] == [crystal.id for crystal in expected]
@@ -51,10 +51,10 @@ def test_file_contains_the_exchanged_elements(
 ) -> None:
     out = tmp_path / "exchanged.csv"
     assert main(["baseline", "ion_exchange", f"reference={stored}", "n=3", f"out={out}"]) == 0
-    said = capsys.readouterr().out
-    assert f"Written to {out}: 3 crystals from " in said
-    assert f"novelty-metric score samples={out} reference={stored}" in said
-    assert "leave_one_out" not in said
+    output = capsys.readouterr().out
+    assert f"Written to {out}: 3 crystals from " in output
+    assert f"novelty-metric score samples={out} reference={stored}" in output
+    assert "leave_one_out" not in output
     head, first, *_ = out.read_text().splitlines()
     assert head == "id,made_from,exchanged,cif"
     assert first.startswith("ion_exchange-0-0,id ")
@@ -79,7 +79,7 @@ def test_held_out_crystals_are_scored_without_themselves(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         ([], "needs one NAME; `novelty-metric baseline --help` shows the null models"),
         (["ion_exchang"], "no null model named 'ion_exchang'; did you mean 'ion_exchange'?"),
@@ -92,15 +92,15 @@ def test_held_out_crystals_are_scored_without_themselves(
     ],
 )
 def test_invalid_calls(
-    words: list[str],
-    said: str,
+    arguments: list[str],
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["baseline", *words]) == 2
-    assert said in capsys.readouterr().err
+    assert main(["baseline", *arguments]) == 2
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

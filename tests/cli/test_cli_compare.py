@@ -132,7 +132,7 @@ def test_warning_for_runs_with_other_settings(
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         ([], "needs two or more runs, none was given"),
         (["a"], "needs two or more runs, 1 was given: a"),
@@ -141,14 +141,14 @@ def test_warning_for_runs_with_other_settings(
     ],
 )
 def test_invalid_calls(
-    words: list[str],
+    arguments: list[str],
     complaint: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["compare", *words]) == 2
+    assert main(["compare", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("novelty-metric: error: ") and complaint in err and err.count("\n") == 1
 

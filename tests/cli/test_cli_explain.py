@@ -48,8 +48,8 @@ def test_crystal_of_a_file_needs_no_run(
 ) -> None:
     path = tmp_path / "salt.arrow"
     Reference.from_structures([rocksalt(5.64, "Na", "Cl")], ids=["salt"], name="one").save(path)
-    words = [f"reference={path}", "relaxer=none", f"out={tmp_path / 'here'}"]
-    assert main(["explain", str(two), "id=two-1", *words]) == 0
+    arguments = [f"reference={path}", "relaxer=none", f"out={tmp_path / 'here'}"]
+    assert main(["explain", str(two), "id=two-1", *arguments]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "KBr, 8 sites, cubic, space group 225 verdict undecided" in text
     assert "source two.json:row 1" in text
@@ -109,7 +109,7 @@ def places(run: Path, two: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (["swap_2", "run={run}"], "did you mean 'swap_1'"),
         (["SWAP", "run={run}"], "did you mean 'swap_1'"),
@@ -130,12 +130,12 @@ def places(run: Path, two: Path, tmp_path: Path) -> dict[str, Path]:
     ],
 )
 def test_invalid_calls(
-    words: list[str],
+    arguments: list[str],
     complaint: str,
     places: dict[str, Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["explain", *(word.format(**places) for word in words)]) == 2
+    assert main(["explain", *(word.format(**places) for word in arguments)]) == 2
     err = capsys.readouterr().err
     assert complaint.format(**places) in err and err.count("\n") == 1
 
@@ -207,14 +207,14 @@ def test_expanded_crystal_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "said"),
+    ("route", "message"),
     [
         (Route.LATTICE_SITES, "the same sites (cost 0). The search for parents limits the RMS of"),
         (Route.WYCKOFF, "the same Wyckoff letters (cost 0), but its cell or free coordinates"),
     ],
 )
 def test_parent_of_cost_0_that_is_not_a_duplicate_is_explained(
-    route: Route, said: str, run: Path
+    route: Route, message: str, run: Path
 ) -> None:
     parent = Parent(
         route=route,
@@ -236,14 +236,14 @@ def test_parent_of_cost_0_that_is_not_a_duplicate_is_explained(
     for row in (0, 1):
         changed = NoveltyReport.from_results(rows, report.context)
         told = dict(explain(changed, row, CrystalRecords()).facts)["no duplicate"]
-        assert told.startswith("twin has the same elements on") and said in told
+        assert told.startswith("twin has the same elements on") and message in told
     copy = dataclasses.replace(rows[0], verdict=Verdict.DUPLICATE)
     duplicate = NoveltyReport.from_results([copy], report.context)
     assert "no duplicate" not in dict(explain(duplicate, 0, CrystalRecords()).facts)
 
 
 @pytest.mark.parametrize(
-    ("above", "products", "count", "words"),
+    ("above", "products", "count", "text"),
     [
         (0.1, ["NaCl", "Cl2"], 3, "decomposes into NaCl + Cl2; 3 compounds known in its chemical"),
         (-0.1, ["NaCl", "Cl2"], 1, "more stable than NaCl + Cl2; 1 compound known in its"),
@@ -254,12 +254,12 @@ def test_parent_of_cost_0_that_is_not_a_duplicate_is_explained(
         (-1.0, ["Na", "Cl2"], 4, "the 4 compounds known in its chemical system lie above them"),
     ],
 )
-def test_decomposition_as_text(above: float, products: list[str], count: int, words: str) -> None:
+def test_decomposition_as_text(above: float, products: list[str], count: int, text: str) -> None:
     row = CrystalResult(
         id="a",
         e_above_hull=above,
         n_competing=count,
         decomposition=dict.fromkeys(products, 1 / len(products)),
     )
-    assert words in hull_label(row)
+    assert text in hull_label(row)
     assert hull_label(dataclasses.replace(row, decomposition=None)) == ""

@@ -42,7 +42,7 @@ def test_all_crystals_agree_with_the_folder(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["out=x.csv"], "export needs run=DIR: the folder"),
         (["run={run}"], "export needs out=FILE, such as out=crystals.extxyz"),
@@ -56,16 +56,16 @@ def test_all_crystals_agree_with_the_folder(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_invalid_calls(
-    words: list[str],
-    said: str,
+    arguments: list[str],
+    message: str,
     run: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = {path: path.read_bytes() for path in run.iterdir()}
-    given = [word.format(run=run).replace("out=x", f"out={tmp_path / 'x'}") for word in words]
+    given = [word.format(run=run).replace("out=x", f"out={tmp_path / 'x'}") for word in arguments]
     assert main(["export", *given]) == 2
     captured = capsys.readouterr()
-    assert said in captured.err and captured.err.count("\n") == 1
+    assert message in captured.err and captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
     assert {path: path.read_bytes() for path in run.iterdir()} == before

@@ -94,38 +94,38 @@ def rows(folder: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("seed", [None, 3])
 def test_limit_can_be_raised(seed: int | None, samples: Path, scored: list[str]) -> None:
-    words = ["score", "samples=data/gen.zip", *FAST]
+    arguments = ["score", "samples=data/gen.zip", *FAST]
     drawn = [] if seed is None else [f"seed={seed}"]
-    assert main([*words, "limit=6", *drawn, "out=run"]) == 0
+    assert main([*arguments, "limit=6", *drawn, "out=run"]) == 0
     first = list(scored)
     scored.clear()
-    assert main([*words, "limit=12", *drawn, "out=run"]) == 0
+    assert main([*arguments, "limit=12", *drawn, "out=run"]) == 0
     assert len(scored) <= 12 - 6 + 1  # unreadable samples are refused again
     assert set(first).union(scored) == set(rows("run")["id"])
-    assert main([*words, "limit=12", *drawn, "out=fresh"]) == 0
+    assert main([*arguments, "limit=12", *drawn, "out=fresh"]) == 0
     pd.testing.assert_frame_equal(rows("run"), rows("fresh"))
     for name in ("parents", "evidence", "quality", "structures"):
         found, expected = (Path(run, f"{name}.parquet") for run in ("run", "fresh"))
         assert found.read_bytes() == expected.read_bytes(), name
     scored.clear()
-    assert main([*words, "out=run"]) == 0  # all samples
-    assert main([*words, "out=whole"]) == 0
+    assert main([*arguments, "out=run"]) == 0  # all samples
+    assert main([*arguments, "out=whole"]) == 0
     pd.testing.assert_frame_equal(rows("run"), rows("whole"))
 
 
 def test_limit_cannot_be_lowered(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["score", "samples=data/gen.zip", *FAST, "out=run"]
-    assert main([*words, "limit=4"]) == 0
+    arguments = ["score", "samples=data/gen.zip", *FAST, "out=run"]
+    assert main([*arguments, "limit=4"]) == 0
     capsys.readouterr()
-    for less, said in (
+    for less, message in (
         (["limit=3"], "limit=3 does not hold those crystals; a limit can be raised"),
         (["limit=8", "seed=1"], "holds a report with limit=4, and limit=8 seed=1 does not"),
         (["limit=8", "protocol.k=1"], "protocol.k was 3, is 1"),
     ):
-        assert main([*words, *less]) == 2
-        assert said in capsys.readouterr().err
+        assert main([*arguments, *less]) == 2
+        assert message in capsys.readouterr().err
     assert len(rows("run")) == 4
-    assert main([*words, "limit=3", "overwrite=true"]) == 0
+    assert main([*arguments, "limit=3", "overwrite=true"]) == 0
     assert len(rows("run")) == 3
 
 
@@ -133,8 +133,8 @@ def test_limit_cannot_be_lowered(samples: Path, capsys: pytest.CaptureFixture[st
 def test_limit_of_an_interrupted_run_can_be_raised(
     seed: int | None, samples: Path, scored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["score", "samples=data/gen.zip", *FAST, "out=run", "part=2"]
-    words += [] if seed is None else [f"seed={seed}"]
+    arguments = ["score", "samples=data/gen.zip", *FAST, "out=run", "part=2"]
+    arguments += [] if seed is None else [f"seed={seed}"]
     noted = Pipeline.score_each
 
     def broken(self: Pipeline, samples: Any, on_result: Any) -> None:
@@ -144,15 +144,15 @@ def test_limit_of_an_interrupted_run_can_be_raised(
 
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "score_each", broken)
-        assert main([*words, "limit=10"]) == 3
+        assert main([*arguments, "limit=10"]) == 3
     done = list(scored)
     assert len(done) == 6
     scored.clear()
-    assert main([*words, "limit=9"]) == 2
-    assert main([*words, "limit=16"]) == 0
+    assert main([*arguments, "limit=9"]) == 2
+    assert main([*arguments, "limit=16"]) == 0
     assert len(rows("run")) == 16
     assert len(scored) <= 16 - 6 + 1
-    fresh = [word for word in words if not word.startswith(("out=", "part="))]
+    fresh = [word for word in arguments if not word.startswith(("out=", "part="))]
     assert main([*fresh, "limit=16", "out=fresh"]) == 0
     pd.testing.assert_frame_equal(rows("run"), rows("fresh"))
 
@@ -197,7 +197,7 @@ def test_old_run_with_relative_paths(samples: Path, monkeypatch: pytest.MonkeyPa
     path.write_text(json.dumps({**content, "samples": "data/gen.zip"}))
     (root / "elsewhere").mkdir()
     monkeypatch.chdir(root / "elsewhere")
-    words = ["k=1", "tolerances=none", "symprec=none"]
-    assert main(["sensitivity", "run=../runs/one", *words]) == 0
+    arguments = ["k=1", "tolerances=none", "symprec=none"]
+    assert main(["sensitivity", "run=../runs/one", *arguments]) == 0
     monkeypatch.chdir(root)
     assert main(["score", "samples=data/gen.zip", *FAST, "limit=5", "out=runs/one"]) == 0

@@ -50,8 +50,8 @@ def test_page_of_a_folder_of_runs(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, figures = tmp_path / "new" / "page.html", tmp_path / "figures"
-    words = [str(runs), f"out={out}", f"figures={figures}", "crystals=0"]
-    assert main(["report", *words, f"reference={runs / 'one.arrow'}"]) == 0
+    arguments = [str(runs), f"out={out}", f"figures={figures}", "crystals=0"]
+    assert main(["report", *arguments, f"reference={runs / 'one.arrow'}"]) == 0
     assert f"Pictures for papers in {figures}" in capsys.readouterr().out
     text = out.read_text(encoding="utf-8")
     assert "<h1>Novelty of 2 runs</h1>" in text
@@ -71,7 +71,7 @@ def test_runs_of_the_same_name_are_shown_with_their_paths(runs: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         ([], "report needs a run"),
         (["RUNS/nothing"], "no such folder"),
@@ -93,10 +93,10 @@ def test_invalid_calls(
     runs: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    words: list[str],
+    arguments: list[str],
     complaint: str,
 ) -> None:
-    given = [word.replace("RUNS", str(runs)).replace("EMPTY", str(tmp_path)) for word in words]
+    given = [word.replace("RUNS", str(runs)).replace("EMPTY", str(tmp_path)) for word in arguments]
     assert main(["report", *given]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -23,8 +23,8 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def error_line(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    assert main(["sensitivity", *words]) == 2
+def error_line(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["sensitivity", *arguments]) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1
     return err
@@ -36,8 +36,8 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_table_and_files(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = [*SMALL, "k=1,3", "tolerances=1,0.5", "symprec=none", "out=found"]
-    assert main(["sensitivity", *words]) == 0
+    arguments = [*SMALL, "k=1,3", "tolerances=1,0.5", "symprec=none", "out=found"]
+    assert main(["sensitivity", *arguments]) == 0
     out = capfd.readouterr().out
     assert all(len(line) <= 80 for line in out.splitlines())
     for part in ("k ", "tol. x, fixed", "tol. x, again", "* 3", "0.5", "Written to found"):
@@ -53,8 +53,8 @@ def test_table_and_files(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_sensitivity_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["score", *SMALL, "protocol.k=2", "out=run"]) == 0
     capfd.readouterr()
-    words = ["run=run", "k=1,2", "tolerances=none", "symprec=none"]
-    assert main(["sensitivity", *words]) == 0
+    arguments = ["run=run", "k=1,2", "tolerances=none", "symprec=none"]
+    assert main(["sensitivity", *arguments]) == 0
     assert "Written to run: sensitivity.csv" in capfd.readouterr().out
     content = json.loads((work / "run" / "sensitivity.json").read_text())
     assert [row["is_base"] for row in content["variations"]] == [False, True]
@@ -66,21 +66,24 @@ def test_sensitivity_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> 
     later = ("progress", "leave_one_out", "second_potential")
     older = {name: value for name, value in config.items() if name not in later}
     (work / "run" / "config.json").write_text(json.dumps(older))
-    assert main(["sensitivity", *words, "progress=false"]) == 0
+    assert main(["sensitivity", *arguments, "progress=false"]) == 0
     assert capfd.readouterr().err == ""
-    assert main(["sensitivity", *words]) == 0
+    assert main(["sensitivity", *arguments]) == 0
     capfd.readouterr()
     (work / "mine.cif").write_text("now another one")
-    for samples, said in (("mine.cif", "have changed; score them again"), ("no.cif", "no longer")):
+    for samples, message in (
+        ("mine.cif", "have changed; score them again"),
+        ("no.cif", "no longer"),
+    ):
         changed = json.dumps({**config, "samples": samples})
         (work / "run" / "config.json").write_text(changed)
-        assert said in error_line(capfd, "run=run")
+        assert message in error_line(capfd, "run=run")
     (work / "run" / "config.json").write_text("{}")
     assert "no settings of a run are kept there" in error_line(capfd, "run=run")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         ("k=", "k= has no value"),
         ("k=1,x", "k is '1,x'; it must be a list of whole numbers such as 1,2,3, and 'x' is not"),
@@ -92,8 +95,8 @@ def test_sensitivity_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> 
         ("stray", "is not of the form key=value"),
     ],
 )
-def test_invalid_calls(words: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert said in error_line(capfd, *words.split())
+def test_invalid_calls(arguments: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert message in error_line(capfd, *arguments.split())
 
 
 def test_values_out_of_range(capfd: pytest.CaptureFixture[str]) -> None:

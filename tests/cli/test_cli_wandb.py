@@ -64,8 +64,8 @@ def test_missing_package_is_reported_before_the_run(
 
 
 def test_sweep_creates_one_run_per_combination(folder: Path) -> None:
-    words = ["score", "-m", *SEARCH, "logger.mode=offline", "protocol.k=1,2", "out=all"]
-    assert main(words) == 0
+    arguments = ["score", "-m", *SEARCH, "logger.mode=offline", "protocol.k=1,2", "out=all"]
+    assert main(arguments) == 0
     assert len(runs(folder)) == 2
 
 
@@ -97,13 +97,13 @@ def test_missing_account_is_reported_before_scoring(
 
     monkeypatch.setattr(wandb, "init", no_account)
     assert main(["score", *SEARCH, "out=run"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "`wandb login`, or use mode=offline" in said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and "`wandb login`, or use mode=offline" in output
     assert not (folder / "run" / "report.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("logger.mode=onlin", "logger.mode is 'onlin'; known: online, offline, disabled"),
         ("logger.pictures=-1", "logger.pictures is -1"),
@@ -111,8 +111,8 @@ def test_missing_account_is_reported_before_scoring(
         ("logger.name=comet", "no logger named 'comet'; known: none, wandb"),
     ],
 )
-def test_error_names_the_wrong_setting(word: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_error_names_the_wrong_setting(word: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         settings_of(compose_config(["logger=wandb", word]))
 
 

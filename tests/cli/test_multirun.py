@@ -35,8 +35,15 @@ def written(folder: Path) -> list[str]:
 def test_one_report_per_run_and_a_table(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["score", "-m", f"samples={cif}", "protocol=fast,paper", "protocol.k=1,3", "out=all"]
-    assert main([*words, "reference=aflow"]) == 0
+    arguments = [
+        "score",
+        "-m",
+        f"samples={cif}",
+        "protocol=fast,paper",
+        "protocol.k=1,3",
+        "out=all",
+    ]
+    assert main([*arguments, "reference=aflow"]) == 0
     out, err = capfd.readouterr()
     assert err == "" and "noise" not in out
     names = [f"protocol.k={k},protocol={name}" for name in ("fast", "paper") for k in (1, 3)]
@@ -65,8 +72,8 @@ def test_several_models_each_with_its_file(
     Path("diffcsp/samples.cif").write_text(CIF)
     Path("flowmm/x.cif").write_text(CIF + CIF.replace("data_NaCl", "data_b"))
     Path("adit/y.cif").write_text("rubbish")
-    words = ["-m", "model=DiffCSP,flowmm,adit", "samples={model}/*.cif", "reference=aflow"]
-    assert main(["score", *words]) == 0
+    arguments = ["-m", "model=DiffCSP,flowmm,adit", "samples={model}/*.cif", "reference=aflow"]
+    assert main(["score", *arguments]) == 0
     out, err = capfd.readouterr()
     rubbish = "1 of 1 samples can't be used; most often (1): not a CIF: there is no data_ line"
     warned = [line.removeprefix("novelty-metric: warning: ") for line in err.splitlines()]
@@ -83,7 +90,7 @@ def test_several_models_each_with_its_file(
     ]
     assert "could not be read: adit 1" in out and "add out=DIR to keep the reports" in out
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["adit", "diffcsp", "flowmm"]
-    assert main(["score", *words, "out=all"]) == 0
+    assert main(["score", *arguments, "out=all"]) == 0
     markdown = Path("all/summary.md").read_text().splitlines()
     assert [line.split(" | ")[0] for line in markdown[2:]] == ["| diffcsp", "| flowmm", "| adit"]
     with Path("all/summary.csv").open(newline="") as file:
@@ -94,9 +101,9 @@ def test_several_models_each_with_its_file(
 def test_multirun_continues_after_an_interruption(
     cif: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["score", "-m", f"samples={cif}", "protocol.k=1,3", "out=all"]
+    arguments = ["score", "-m", f"samples={cif}", "protocol.k=1,3", "out=all"]
     fake.failure = KeyboardInterrupt()
-    assert main(words) == 3
+    assert main(arguments) == 3
     assert "go on with: novelty-metric score -m" in capfd.readouterr().err
     fake.failure = None
     import novelty_metric.support.versions
@@ -108,12 +115,12 @@ def test_multirun_continues_after_an_interruption(
         return dataclasses.replace(original(self, **given), versions=versions)
 
     fake.context = context  # type: ignore[method-assign]
-    assert main(words) == 0
+    assert main(arguments) == 0
     n_calls = len(fake.calls)
-    assert main([*words[:3], "protocol.k=1,3,5", "out=all"]) == 0
+    assert main([*arguments[:3], "protocol.k=1,3,5", "out=all"]) == 0
     out = capfd.readouterr().out
     assert out.count("already finished") == 2 and len(fake.calls) == n_calls + 1
-    assert main([*words, "overwrite=true"]) == 0
+    assert main([*arguments, "overwrite=true"]) == 0
     assert len(fake.calls) == n_calls + 3
 
 
@@ -142,7 +149,7 @@ def test_failed_run_does_not_end_the_others(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         ("model=diffcsp,zzz", "no model named 'zzz'"),
         ("model=diffcsp,adit", "model=diffcsp: model=diffcsp needs samples="),
@@ -160,9 +167,13 @@ def test_failed_run_does_not_end_the_others(
     ],
 )
 def test_nothing_is_scored_if_a_run_is_invalid(
-    words: str, said: str, work: Path, fake: type[FakeMetric], capfd: pytest.CaptureFixture[str]
+    arguments: str,
+    message: str,
+    work: Path,
+    fake: type[FakeMetric],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert said in error_line(capfd, "score", "-m", *words.split())
+    assert message in error_line(capfd, "score", "-m", *arguments.split())
     assert fake.calls == [] and list(work.iterdir()) == []
 
 
@@ -175,8 +186,8 @@ def test_configs_of_the_user_can_be_swept(
         (folder / "model" / f"{name}.yaml").write_text(
             f"defaults: [generic, _self_]\nname: {name}\nsamples: '{cif}'\nrelax_samples: false\n"
         )
-    words = ["score", "-m", f"--config-dir={folder}", "model=a,b", "out=all"]
-    assert main(words) == 0
+    arguments = ["score", "-m", f"--config-dir={folder}", "model=a,b", "out=all"]
+    assert main(arguments) == 0
     assert sorted(path.name for path in Path("all").iterdir() if path.is_dir()) == [
         "model=a",
         "model=b",
@@ -185,8 +196,8 @@ def test_configs_of_the_user_can_be_swept(
 
 
 def test_single_run_is_named_after_its_model(cif: Path, fake: type[FakeMetric]) -> None:
-    words = ["model=diffcsp", f"samples={cif}", "reference=aflow", "limit=1", "out=all"]
-    assert main(["score", "-m", *words]) == 0
+    arguments = ["model=diffcsp", f"samples={cif}", "reference=aflow", "limit=1", "out=all"]
+    assert main(["score", "-m", *arguments]) == 0
     assert main(["score", "-m", f"samples={cif}", "out=all"]) == 0
     assert {path.name for path in Path("all").iterdir() if path.is_dir()} == {"model=diffcsp", "0"}
 
@@ -194,8 +205,8 @@ def test_single_run_is_named_after_its_model(cif: Path, fake: type[FakeMetric]) 
 def test_error_for_a_missing_launcher_names_its_package() -> None:
     from novelty_metric.cli.multirun import _launcher_message
 
-    said = "In 'hydra/config': Could not find 'hydra/launcher/submitit_slurm'"
-    assert _launcher_message(said, ["hydra/launcher=submitit_slurm"]) == (
+    output = "In 'hydra/config': Could not find 'hydra/launcher/submitit_slurm'"
+    assert _launcher_message(output, ["hydra/launcher=submitit_slurm"]) == (
         "the launcher submitit_slurm is not installed; pip install 'novelty-metric[submitit]' "
         "brings it"
     )
@@ -209,7 +220,7 @@ def test_launchers(launcher: str, tmp_path: Path, run_python: Callable[..., Any]
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     (tmp_path / "work").mkdir()
     command = ["-m", "novelty_metric.cli", "score", "-m", "protocol.k=1,3"]
-    words = ["relaxer=none", "limit=2", "progress=false", f"hydra/launcher={launcher}"]
-    done = run_python(*command, *words, cwd=tmp_path / "work")
+    arguments = ["relaxer=none", "limit=2", "progress=false", f"hydra/launcher={launcher}"]
+    done = run_python(*command, *arguments, cwd=tmp_path / "work")
     assert (done.returncode, done.stderr) == (0, "")
     assert "protocol.k=3" in done.stdout.splitlines()[-3] and written(tmp_path) == []

@@ -22,7 +22,7 @@ def commands(text: str) -> dict[str, list[str]]:
     """The suggested commands by verb."""
     lines = [line for line in text.splitlines() if line.startswith("novelty-metric ")]
     found = [shlex.split(line, comments=True)[1:] for line in lines]
-    return {words[0]: words for words in found}
+    return {command[0]: command for command in found}
 
 
 def test_suggested_commands_work(
@@ -49,8 +49,8 @@ def test_without_out_the_command_that_keeps_the_rows_is_suggested(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    words = [word for word in WORDS if not word.startswith("out=")]
-    assert main(["score", *words]) == 0
+    arguments = [word for word in WORDS if not word.startswith("out=")]
+    assert main(["score", *arguments]) == 0
     lines = capfd.readouterr().out.splitlines()
-    kept = shlex.join(["novelty-metric", "score", *words, "out=run"])
+    kept = shlex.join(["novelty-metric", "score", *arguments, "out=run"])
     assert f"{kept}  # keeps all results, for explain, report and export" in lines

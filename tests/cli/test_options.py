@@ -34,8 +34,8 @@ other=, more=: for somebody
 VERB = Verb(name="thing", verbs=(INNER, Verb(name="drop", about="drop it.")))
 
 
-def read(*words: str) -> dict[str, object]:
-    given = parse(VERB, words)
+def read(*arguments: str) -> dict[str, object]:
+    given = parse(VERB, arguments)
     return {"verb": given.verb, "names": given.names, **given.given}
 
 
@@ -43,8 +43,8 @@ def test_order_of_arguments_does_not_matter() -> None:
     made = {"verb": "make", "names": ["a"]}
     assert read("make", "a", "size=7", "-a") == {**made, "size": 7, "all": True}
     assert read("make", "--all", "share=5", "a") == {**made, "all": True, "share": 5}
-    for words in (["--from", "x=y.csv", "a"], ["a", "--from=x=y.csv"]):
-        assert read("make", *words) == {**made, "from": Path("x=y.csv")}
+    for arguments in (["--from", "x=y.csv", "a"], ["a", "--from=x=y.csv"]):
+        assert read("make", *arguments) == {**made, "from": Path("x=y.csv")}
     assert read("make", "--again", "a") == {**made, "again": "all"}
     assert read("make", "--again=2", "a", "keep=false") == {**made, "again": 2, "keep": False}
     assert read("make", "--", "--all") == {"verb": "make", "names": ["--all"]}
@@ -73,7 +73,7 @@ def test_settings_of_another_verb_are_passed_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["mak"], "no verb named 'thing mak'; did you mean 'thing make'?"),
         (["xyz"], "no verb named 'thing xyz'; known: thing make, thing drop"),
@@ -94,10 +94,10 @@ def test_settings_of_another_verb_are_passed_through() -> None:
         (["drop", "a"], "'a' is not of the form key=value"),
     ],
 )
-def test_invalid_option_gives_one_clear_error(words: list[str], said: str) -> None:
+def test_invalid_option_gives_one_clear_error(arguments: list[str], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse(VERB, words)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+        parse(VERB, arguments)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_help_is_generated_from_the_table() -> None:

@@ -405,7 +405,7 @@ MINE = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "arguments"),
     [
         (
             {"crystals_hash": "e" * 64},
@@ -432,9 +432,9 @@ MINE = {
         ({"relax_samples": False}, "relax_samples was True, is False"),
     ],
 )
-def test_warning_for_settings_that_change_verdicts(changes: dict[str, Any], words: str) -> None:
+def test_warning_for_settings_that_change_verdicts(changes: dict[str, Any], arguments: str) -> None:
     lines = warned(**changes).warnings
-    assert any(line.startswith(words) for line in lines), lines
+    assert any(line.startswith(arguments) for line in lines), lines
 
 
 def test_hulls_of_entries_are_distinguished_by_content() -> None:

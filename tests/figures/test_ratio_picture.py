@@ -52,7 +52,7 @@ def dots(figure: Figure, marker: str) -> list[tuple[float, float]]:
     ]
 
 
-def words(figure: Figure) -> list[str]:
+def texts(figure: Figure) -> list[str]:
     (axes,) = figure.axes
     return [text.get_text() for text in axes.texts]
 
@@ -65,7 +65,7 @@ def test_one_row_per_run_and_real_crystals_at_one() -> None:
         (pytest.approx(1), 2.0),
     ]
     assert [x for x, _ in dots(figure, "D")] == [pytest.approx(2), pytest.approx(5)]
-    assert words(figure)[0].startswith("2.0 [")
+    assert texts(figure)[0].startswith("2.0 [")
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["a", "perturbed", "real crystals (100)"]
@@ -78,13 +78,13 @@ def test_values_beyond_the_axis_are_arrows() -> None:
     assert [y for _, y in dots(figure, "<")] == [0.0, 0.27]
     figure = novelty_ratios({"new": report(10, real=0)})
     assert [y for _, y in dots(figure, ">")] == [0.0, 0.27]
-    assert words(figure)[1] == "none unmatched"  # for the real crystals
+    assert texts(figure)[1] == "none unmatched"  # for the real crystals
 
 
 def test_runs_without_a_ratio_show_the_reason() -> None:
     figure = novelty_ratios({"a": report(10), "b": report(10, real=None), "c": report(0, 0)})
-    assert words(figure)[1:3] == ["not calibrated", "none eligible"]
-    assert "not calibrated" in words(novelty_ratio(report(10, real=None)))[0]
+    assert texts(figure)[1:3] == ["not calibrated", "none eligible"]
+    assert "not calibrated" in texts(novelty_ratio(report(10, real=None)))[0]
 
 
 def test_different_real_crystals_have_separate_rows() -> None:

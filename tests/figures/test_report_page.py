@@ -57,14 +57,14 @@ def test_text_of_one_run(make_report: Callable[..., NoveltyReport]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_new", "said"),
+    ("n_new", "message"),
     [
         (5, "novelty ratio5.995 %: 2.2–15.4; real crystals: 5.0 % of 100 unmatched"),
         (0, "novelty ratioat least 7.9real crystals: 0.0 % of 100 unmatched"),
     ],
 )
 def test_calibrated_run_is_compared_with_real_crystals(
-    make_report: Callable[..., NoveltyReport], n_new: int, said: str
+    make_report: Callable[..., NoveltyReport], n_new: int, message: str
 ) -> None:
     crystals = tuple(
         LeftOutCrystal(i, "cubic", True, "unmatched" if i < n_new else "substituted", 1.0)
@@ -74,7 +74,7 @@ def test_calibrated_run_is_compared_with_real_crystals(
     context = dataclasses.replace(made.context, calibration=Calibration("key", 0, crystals))
     report = NoveltyReport.from_results(made.results, context)
     page = report_page([Run(name="mine", report=report)])
-    assert said in text_of(page)
+    assert message in text_of(page)
     assert page.count('alt="Novelty ratio to real crystals, with 95 % intervals. mine: ') == 1
     without = report_page([Run(name="mine", report=made)])
     assert "novelty ratio" not in text_of(without)

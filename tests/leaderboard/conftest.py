@@ -44,8 +44,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "samples").mkdir()
     shutil.copy(packaged_samples_path(), root / "samples" / "made.zip")
     (root / "board" / "submissions").mkdir(parents=True)
-    words = [f"samples={root / 'samples' / 'made.zip'}", "reference=aflow", "relaxer=none"]
-    assert main(["score", *words, "limit=14", "seed=2", f"out={root / 'run'}"]) == 0
+    arguments = [f"samples={root / 'samples' / 'made.zip'}", "reference=aflow", "relaxer=none"]
+    assert main(["score", *arguments, "limit=14", "seed=2", f"out={root / 'run'}"]) == 0
     n_files = 41
     answers = ["name=mine", "model=Mine", "authors=A. Author; B. Author", f"generated={n_files}"]
     answers.append("training_set=aflow")

@@ -62,9 +62,9 @@ def test_null_models_are_ranked_and_demonstrations_are_not() -> None:
     assert only.demonstration and len(only.entries) == 6
     assert all(entry.rank is None and entry.unranked for entry in only.entries)
     text = (BOARD / "README.md").read_text()
-    for words in ("no model was trained on it", "two other splits", "fine-tuned on lithium"):
-        assert words in text
-        assert words in (BOARD / "index.html").read_text().replace("&#39;", "'")
+    for expected in ("no model was trained on it", "two other splits", "fine-tuned on lithium"):
+        assert expected in text
+        assert expected in (BOARD / "index.html").read_text().replace("&#39;", "'")
 
 
 # Leaderboards of invented models

@@ -28,9 +28,9 @@ OTHER_HULL = {"name": "reference", "crystals_hash": "1" * 64}
 def wrong(board: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The problems that `leaderboard check` reports; its exit status is 1."""
     assert main(["leaderboard", "check", str(board)]) == 1
-    said = capsys.readouterr()
-    assert said.err == ""
-    lines = [line for line in said.out.splitlines() if line.startswith("wrong: ")]
+    output = capsys.readouterr()
+    assert output.err == ""
+    lines = [line for line in output.out.splitlines() if line.startswith("wrong: ")]
     assert lines
     return "\n".join(lines)
 
@@ -55,7 +55,7 @@ def test_committed_leaderboard_passes(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (lambda c: c["counts"]["verdicts"].update(unmatched=60), "counts.verdicts.unmatched is 60"),
         (lambda c: c["counts"].update(eligible=99), "counts.eligible is 99, but the table"),
@@ -79,10 +79,10 @@ def test_committed_leaderboard_passes(capsys: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_edited_submission_is_detected(
-    board: Path, edit: Edit, said: str, capsys: pytest.CaptureFixture[str]
+    board: Path, edit: Edit, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit_submission(board, edit)
-    assert said in wrong(board, capsys)
+    assert message in wrong(board, capsys)
 
 
 def test_edited_table_is_detected(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +98,7 @@ def test_edited_table_is_detected(board: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.drop_columns(["cost"]), "columns are not those of a verdicts.parquet (cost)"),
         (lambda t: t.append_column("x", pa.array([0] * len(t))), "verdicts.parquet (x)"),
@@ -124,11 +124,11 @@ def test_edited_table_is_detected(board: Path, capsys: pytest.CaptureFixture[str
 def test_unusual_table_is_refused(
     board: Path,
     change: Callable[[pa.Table], pa.Table],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     replace_table(board, rewritten(board, change))
-    assert said in wrong(board, capsys)
+    assert message in wrong(board, capsys)
 
 
 def test_invalid_parquet_is_refused(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +206,7 @@ def test_different_training_sets_of_the_same_name_are_reported(
 
 
 def test_invalid_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for words, said in (
+    for arguments, message in (
         (["check", str(tmp_path)], "is not a leaderboard"),
         (["check", str(BOARD), "nobody"], "no submission is named 'nobody'"),
         (["check", str(BOARD), "--recompute"], "--recompute needs --samples"),
@@ -217,8 +217,8 @@ def test_invalid_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
         (["add", "x", "autors=y"], "no setting named 'autors'"),
         (["build", "a", "b"], "takes one folder"),
     ):
-        assert main(["leaderboard", *words]) == 2
-        assert said in capsys.readouterr().err
+        assert main(["leaderboard", *arguments]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_names_select_submissions() -> None:

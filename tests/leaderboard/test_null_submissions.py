@@ -39,8 +39,8 @@ def with_nulls(tmp_path_factory: pytest.TempPathFactory) -> Path:
         score = ["score", f"samples={file}", "reference=aflow", "relaxer=none", f"out={run}"]
         more = ["leave_one_out=true"] if name == "held_out" else []
         assert main([*score, *more]) == 0
-        words = [f"null_model={name}", "seed=3", f"into={root / 'board'}"]
-        assert main(["leaderboard", "add", str(run), *words]) == 0
+        arguments = [f"null_model={name}", "seed=3", f"into={root / 'board'}"]
+        assert main(["leaderboard", "add", str(run), *arguments]) == 0
     return root
 
 
@@ -93,9 +93,9 @@ def test_null_models_are_rescored_from_their_seed(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["leaderboard", "check", str(copy), "--recompute=4", "--workers=1"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in NAMES:
-        (line,) = re.findall(f"right: {name}: (.*) the same", said)
+        (line,) = re.findall(f"right: {name}: (.*) the same", output)
         again, same = re.findall(r"\d+", line)
         # The crystals of the page are among them.
         assert again == same and 4 <= int(again) <= 6
@@ -108,8 +108,8 @@ def test_file_that_disagrees_with_the_seed_is_detected(
     content = yaml.safe_load(path.read_text())
     content["samples"]["seed"] = 4
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    words = [str(copy), "ion_exchange", "--samples", str(with_nulls), "--recompute=1"]
-    assert main(["leaderboard", "check", *words, "--workers=1"]) == 1
+    arguments = [str(copy), "ion_exchange", "--samples", str(with_nulls), "--recompute=1"]
+    assert main(["leaderboard", "check", *arguments, "--workers=1"]) == 1
     assert "not what the null model ion_exchange makes with this seed" in capsys.readouterr().out
 
 
@@ -132,8 +132,8 @@ def test_unknown_null_model_is_refused(copy: Path, change: dict[str, object], me
 def test_leave_one_out_run_is_only_valid_for_held_out(
     with_nulls: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["name=other", "authors=A", "training_set=aflow", f"into={with_nulls / 'board'}"]
-    assert main(["leaderboard", "add", str(with_nulls / "held_out"), *words]) == 2
+    arguments = ["name=other", "authors=A", "training_set=aflow", f"into={with_nulls / 'board'}"]
+    assert main(["leaderboard", "add", str(with_nulls / "held_out"), *arguments]) == 2
     assert "leave_one_out=true belongs to the null model held_out" in capsys.readouterr().err
 
 

@@ -31,9 +31,9 @@ def mine(scored: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(mine: Path, *words: str) -> int:
+def check(mine: Path, *arguments: str) -> int:
     samples = ["--samples", str(mine / "samples")]
-    return main(["leaderboard", "check", str(mine / "board"), *samples, *words])
+    return main(["leaderboard", "check", str(mine / "board"), *samples, *arguments])
 
 
 def test_submission_describes_the_run(scored: Path) -> None:
@@ -60,8 +60,8 @@ def test_other_sample_file_is_detected(mine: Path, capsys: pytest.CaptureFixture
     data[-1] ^= 1
     path.write_bytes(data)
     assert check(mine) == 1
-    said = capsys.readouterr().out
-    assert "has the SHA-256" in said and "made.zip has its name, but other content" in said
+    output = capsys.readouterr().out
+    assert "has the SHA-256" in output and "made.zip has its name, but other content" in output
     path.unlink()
     assert check(mine, "--recompute") == 1
     assert "no file below" in capsys.readouterr().out
@@ -98,8 +98,8 @@ def test_forged_verdict_is_detected(mine: Path, capsys: pytest.CaptureFixture[st
     forge(mine)
     assert main(["leaderboard", "check", str(mine / "board")]) == 0
     assert check(mine, "--recompute") == 1
-    said = capsys.readouterr().out
-    assert "verdict was unmatched, is duplicate" in said
+    output = capsys.readouterr().out
+    assert "verdict was unmatched, is duplicate" in output
     # One different relaxation in the whole run cannot explain these verdicts.
     assert check(mine, "--recompute", "--allow", "1") == 1
 
@@ -140,7 +140,7 @@ def test_every_published_potential_is_recomputed_with_its_model(
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (lambda c: c["samples"].update(reader="os"), "samples.reader is 'os'; known: adit"),
         (
@@ -156,12 +156,12 @@ def test_every_published_potential_is_recomputed_with_its_model(
 def test_different_settings_are_reported(
     mine: Path,
     edit: Callable[[dict[str, Any]], None],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     edit_submission(mine / "board", edit, "mine")
     assert check(mine, "--recompute") == 1
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 ROW = CrystalResult(
@@ -208,7 +208,7 @@ def test_add_asks_for_missing_information(
     into = f"into={tmp_path / 'board'}"
     run = str(scored / "run")
     trained = "training_set=aflow"
-    for words, said in (
+    for arguments, message in (
         ([run, into], "who made the model?"),
         ([run, into, "authors=A", "name=../x"], "names are small letters"),
         ([run, into, "authors=A"], "what was the model trained on? if aflow, which was scored"),
@@ -219,13 +219,13 @@ def test_add_asks_for_missing_information(
         ([run, into, "authors=A", "demonstration=true"], "against its training set"),
         ([str(tmp_path), into, "authors=A"], "report.json"),
     ):
-        status = main(["leaderboard", "add", *words])
+        status = main(["leaderboard", "add", *arguments])
         err = capsys.readouterr().err
-        if "demonstration" in words[-1]:
+        if "demonstration" in arguments[-1]:
             # Without the hash of the training set, no error is detected.
             assert status == 0
             continue
-        assert status == 2 and said in err, err
+        assert status == 2 and message in err, err
     assert main(["leaderboard", "add", run, into, "authors=A", "name=generic"]) == 2
     assert "is there already" in capsys.readouterr().err
     made = parse((tmp_path / "board" / "submissions" / "generic.yaml").read_text())
@@ -238,8 +238,8 @@ def test_selected_crystals_are_added_and_recomputed(
     how = "The authors kept the crystals that they liked."
     about = mine / "about.yaml"
     about.write_text(f"name: kept\nauthors: A\ntraining_set: aflow\nselected: {how}\n")
-    words = [str(scored / "run"), f"into={mine / 'board'}", f"about={about}"]
-    assert main(["leaderboard", "add", *words]) == 0
+    arguments = [str(scored / "run"), f"into={mine / 'board'}", f"about={about}"]
+    assert main(["leaderboard", "add", *arguments]) == 0
     kept = read_board(mine / "board")[-1]
     assert kept.selected == how and not kept.ranked
     assert check(mine, "kept", "--recompute=1", "--workers=1") == 0

@@ -105,7 +105,7 @@ def test_lowest_energies_are_selected_and_equal_crystals_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (lambda c: c.reverse(), "its crystals are not the unmatched ones of lowest energy"),
         (lambda c: c.pop(), "its crystals are not the unmatched ones of lowest energy"),
@@ -125,11 +125,11 @@ def test_lowest_energies_are_selected_and_equal_crystals_once() -> None:
     ],
 )
 def test_other_crystal_is_refused(
-    mine: Path, edit: Callable[[list[dict[str, Any]]], Any], said: str
+    mine: Path, edit: Callable[[list[dict[str, Any]]], Any], message: str
 ) -> None:
     edit_crystals(mine, edit)
     found, (problem,) = check_folder(mine)
-    assert not found and said in problem and "\n" not in problem
+    assert not found and message in problem and "\n" not in problem
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_crystals_are_recomputed(
 ) -> None:
     """In the unmodified run: its three unmatched crystals have no parents."""
     board = Path(shutil.copytree(scored / "board", tmp_path / "board"))
-    words = ["leaderboard", "check", str(board), "--samples", str(scored / "samples")]
-    words += ["--recompute=1", "--workers=1"]
-    assert main(words) == 0
+    arguments = ["leaderboard", "check", str(board), "--samples", str(scored / "samples")]
+    arguments += ["--recompute=1", "--workers=1"]
+    assert main(arguments) == 0
     n_again = int(capsys.readouterr().out.split(" crystals scored again")[0].split()[-1])
     assert n_again in (3, 4)  # the shown crystals and one random crystal
 
@@ -178,10 +178,10 @@ def test_crystals_are_recomputed(
         crystals[1]["crystal"]["lattice"] = [[1.4 * x for x in vector] for vector in lattice]
 
     edit_crystals(board, expand_cell)
-    assert main(words) == 1
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
-    assert len(said) == 1 and "the crystal shown is not the relaxed one" in said[0]
-    assert "other-TlAlF4" in said[0]
+    assert main(arguments) == 1
+    output = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
+    assert len(output) == 1 and "the crystal shown is not the relaxed one" in output[0]
+    assert "other-TlAlF4" in output[0]
 
 
 def test_parent_that_is_not_in_the_reference_is_detected(mine: Path) -> None:

@@ -130,7 +130,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (BOMB, "anchor or alias"),
         ("[" * 50_000, "nested too deep"),
@@ -147,14 +147,14 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         ("model: \x00", "it is not YAML"),
     ],
 )
-def test_unusual_yaml_gives_one_clear_error(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said) as caught:
+def test_unusual_yaml_gives_one_clear_error(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         parse(text)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         (lambda c: c.update(model=None), "model is None; it must be text"),
         (lambda c: c.update(authors=[]), "authors has 0 entries"),
@@ -180,11 +180,11 @@ def test_unusual_yaml_gives_one_clear_error(text: str, said: str) -> None:
     ],
 )
 def test_inconsistent_submission_is_refused(
-    edit: Callable[[dict[str, Any]], None], said: str
+    edit: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     content = copy.deepcopy(CONTENT)
     edit(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         parse(yaml.safe_dump(content))
 
 

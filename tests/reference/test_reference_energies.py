@@ -232,8 +232,8 @@ def test_build_computes_the_energies_for_the_hull(
     )
     salt.to(str(tmp_path / "salt.cif"))
     store = tmp_path / "salt.arrow"
-    words = ["reference", "build", str(tmp_path / "salt.cif"), f"out={store}"]
-    assert main([*words, "relaxer=chgnet", "hull=reference"]) == 0
+    arguments = ["reference", "build", str(tmp_path / "salt.cif"), f"out={store}"]
+    assert main([*arguments, "relaxer=chgnet", "hull=reference"]) == 0
     assert "energies that the hull needs are computed with CHGNet" in capsys.readouterr().out
     reference = Reference.open(store)
     (path, _) = energy_files(reference, chgnet.info)

@@ -367,7 +367,7 @@ def test_command(
         "mp_20.arrow: 3 crystals, crystals_hash" in out and "is that of the published file" in out
     )
     assert err == ""
-    for words, said in (
+    for arguments, message in (
         (["fetch"], "needs one NAME; known: mp_20, perov_5"),
         (["fetch", "mp_20", "perov_5"], "needs one NAME"),
         (["fetch", "mp20"], "no reference named 'mp20'; did you mean 'mp_20'?"),
@@ -379,8 +379,8 @@ def test_command(
         (["fetched"], "did you mean 'reference fetch'?"),
         (["x"], "known: reference build, reference fetch"),
     ):
-        assert main(["reference", *words]) == 2
-        assert said in capfd.readouterr().err
+        assert main(["reference", *arguments]) == 2
+        assert message in capfd.readouterr().err
 
 
 def test_names_and_published_references_agree() -> None:

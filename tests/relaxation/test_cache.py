@@ -64,8 +64,8 @@ for number in range(int(sys.argv[2]), 10**6):
 @pytest.fixture
 def writer(start_python: Callable[..., Any]) -> Callable[[Path, int], Any]:
     def start(path: Path, first: int) -> Any:
-        words = ("-c", WRITER, path, first, Path(__file__).parent)
-        process = start_python(*words, stdout=subprocess.PIPE)
+        arguments = ("-c", WRITER, path, first, Path(__file__).parent)
+        process = start_python(*arguments, stdout=subprocess.PIPE)
         assert process.stdout.readline() == "ready\n"
         return process
 
@@ -234,8 +234,8 @@ def test_info_shows_potentials_settings_and_days(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = filled(tmp_path / "a b.sqlite")
-    for words in ([], ["info"]):
-        assert main(["cache", *words, f"cache={path}"]) == 0
+    for arguments in ([], ["info"]):
+        assert main(["cache", *arguments, f"cache={path}"]) == 0
         first, *lines = capsys.readouterr().out.splitlines()
         assert first.startswith(f"{path}: 6 relaxations, 0.") and first.endswith("MB")
         assert len(lines) == 2 and "x-1-000000000000" in lines[0] and "fmax: 0.1" in lines[0]
@@ -243,7 +243,7 @@ def test_info_shows_potentials_settings_and_days(
 
 
 @pytest.mark.parametrize(
-    ("words", "left"),
+    ("arguments", "left"),
     [
         (["prune", "unused=30"], 4),
         (["prune", "unused=50"], 6),
@@ -254,10 +254,10 @@ def test_info_shows_potentials_settings_and_days(
     ],
 )
 def test_prune_and_clear(
-    words: list[str], left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = filled(tmp_path / "cache.sqlite")
-    assert main(["cache", *words, f"cache={path}"]) == 0
+    assert main(["cache", *arguments, f"cache={path}"]) == 0
     assert f"{6 - left} relaxations dropped" in capsys.readouterr().out
     assert len(RelaxationCache(path)) == left
 
@@ -273,7 +273,7 @@ def test_empty_cache(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["purge"], "did you mean 'cache prune'?"),
         (["xyz"], "known: cache info, cache prune, cache clear"),
@@ -286,14 +286,14 @@ def test_empty_cache(
     ],
 )
 def test_invalid_command_gives_one_clear_error(
-    words: list[str],
-    said: str,
+    arguments: list[str],
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(tmp_path))
     filled(tmp_path / "relaxations.sqlite")
-    assert main(["cache", *words]) == 2
+    assert main(["cache", *arguments]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1

@@ -78,17 +78,17 @@ def test_name_and_hash_of_an_ase_potential(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("calculator", "said", "workers"),
+    ("calculator", "message", "workers"),
     [({}, "_target_", 1), ({"_target_": "no.such.Class"}, "can't be made", 2)],
 )
 def test_invalid_calculator_is_one_clear_error(
-    calculator: dict[str, Any], said: str, workers: int
+    calculator: dict[str, Any], message: str, workers: int
 ) -> None:
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         AseCalculator(calculator).evaluator()
     assert "\n" not in str(caught.value)
     relaxer = PotentialRelaxer(AseCalculator(calculator), workers=workers)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         list(relaxer.relax(deque([RelaxTask(0, copper())]), NEAR))
     relaxer.close()
 
@@ -156,8 +156,8 @@ def test_error_for_a_missing_package_names_its_extra(
     monkeypatch.setitem(sys.modules, top, None)
     line = f"relaxer={potential.key} needs {potential.package}; install it with "
     line += f'pip install "novelty-metric[{potential.extra}]"'
-    words = ["score", f"relaxer={potential.key}", "limit=1", "cache=false", "workers=1"]
-    assert main(words) == 2
+    arguments = ["score", f"relaxer={potential.key}", "limit=1", "cache=false", "workers=1"]
+    assert main(arguments) == 2
     assert line in capsys.readouterr().err
     metric = SubstitutionNovelty("aflow", relaxer=potential.key, cache=False)
     metric.update([copper()])
@@ -240,13 +240,25 @@ def test_command_line_accepts_a_model_file(
 ) -> None:
     pytest.importorskip("mace.calculators", reason="mace-torch is not installed")
     path = write_tiny_mace(tmp_path / "tiny (1,2).model")
-    words = ["score", "limit=2", f"relaxer.model={path}", "relaxer=mace", "protocol.max_steps=2"]
-    words += ["hull=none", "cache=false", "workers=1", "progress=false", f"out={tmp_path / 'run'}"]
-    assert main(words) == 2
+    arguments = [
+        "score",
+        "limit=2",
+        f"relaxer.model={path}",
+        "relaxer=mace",
+        "protocol.max_steps=2",
+    ]
+    arguments += [
+        "hull=none",
+        "cache=false",
+        "workers=1",
+        "progress=false",
+        f"out={tmp_path / 'run'}",
+    ]
+    assert main(arguments) == 2
     assert "relaxer.allow_pickle=true" in capsys.readouterr().err
-    assert main([*words, "relaxer.allow_pickle=true"]) == 0
-    said = NoveltyReport.load(tmp_path / "run").context.protocol_text
-    assert said.endswith(", mace-file-tiny (1,2) in place of MACE-MPA-0")
+    assert main([*arguments, "relaxer.allow_pickle=true"]) == 0
+    message = NoveltyReport.load(tmp_path / "run").context.protocol_text
+    assert message.endswith(", mace-file-tiny (1,2) in place of MACE-MPA-0")
 
 
 # torch-sim

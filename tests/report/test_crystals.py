@@ -234,14 +234,14 @@ def test_ase_reads_ids_unchanged(identifier: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("all.pdf", "ends in .extxyz"), ("all", "no known format"), ("folder.csv", "is a folder")],
 )
 def test_file_that_cannot_be_written(
-    report: NoveltyReport, tmp_path: Path, name: str, said: str
+    report: NoveltyReport, tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         export(report, tmp_path / name)
 
 

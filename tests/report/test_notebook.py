@@ -97,8 +97,8 @@ def test_headline_bar_and_table() -> None:
     shown = Parts(report_of(MIXED)._repr_html_())
     assert "novelty 37.5 %" in shown.text and "37.5 [13.7–69.4]" in shown.text
     assert "9 samples, 8 eligible, against mp_20" in shown.text
-    for words in ("duplicate 3 (38 %)", "substituted 2 (25 %)", "undecided 0 (0 %)"):
-        assert words in shown.text
+    for expected in ("duplicate 3 (38 %)", "substituted 2 (25 %)", "undecided 0 (0 %)"):
+        assert expected in shown.text
     assert shown.rows[0] == [
         *("crystal system", "eligible", "duplicate", "substituted", "unmatched", "undecided"),
         "novelty, % [95 % interval]",

@@ -400,7 +400,7 @@ def test_bounds_contain_the_true_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "potential", "words"),
+    ("protocol", "potential", "text"),
     [
         (Protocol.named("paper"), "chgnet", "paper settings, CHGNet in place of MACE-MPA-0"),
         (Protocol.named("paper"), "MACE-MPA-0", "paper settings"),
@@ -426,9 +426,9 @@ def test_bounds_contain_the_true_value() -> None:
         (Protocol(name="mine", k=5), "orb", "mine settings, orb in place of MACE-MPA-0"),
     ],
 )
-def test_protocol_text(protocol: Protocol, potential: str | None, words: str) -> None:
+def test_protocol_text(protocol: Protocol, potential: str | None, text: str) -> None:
     info = None if potential is None else PotentialInfo(name=potential, version="", weights_hash="")
-    assert context(protocol=protocol, potential=info).protocol_text == words
+    assert context(protocol=protocol, potential=info).protocol_text == text
 
 
 def test_changed_settings_are_found_under_an_unchanged_name() -> None:
@@ -551,7 +551,7 @@ def test_empty_report_and_report_without_potential_are_loaded(tmp_path: Path) ->
 
 
 numbers = st.none() | st.floats()
-words = st.none() | st.text()
+texts = st.none() | st.text()
 flags = st.none() | st.booleans()
 maps = st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), st.integers(1, 99)))
 
@@ -561,8 +561,8 @@ maps = st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), st.inte
         st.builds(
             CrystalResult,
             id=st.text(st.characters()),
-            formula=words,
-            crystal_system=words,
+            formula=texts,
+            crystal_system=texts,
             energy_per_atom=numbers,
             e_above_hull=numbers,
             eligible=flags,
@@ -572,7 +572,7 @@ maps = st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), st.inte
             element_map=maps,
             cost=numbers,
             duplicate_group=st.none() | st.integers(0, 5),
-            error=words,
+            error=texts,
             readable=st.booleans(),
         ),
         max_size=4,

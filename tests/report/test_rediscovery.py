@@ -159,15 +159,15 @@ def test_null_model_is_shown_beside_a_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     known.save(tmp_path / "known.arrow")
-    words = ["score", f"reference={tmp_path / 'known.arrow'}", "relaxer=none", "hull=none"]
+    arguments = ["score", f"reference={tmp_path / 'known.arrow'}", "relaxer=none", "hull=none"]
     for name, ids in (("null", "ion_exchange-0-{}"), ("model", "m{}")):
         cifs = [sample.to(fmt="cif") for sample in samples[-12:]]
         ids_of = [ids.format(i) for i in range(len(cifs))]
         pd.DataFrame({"id": ids_of, "cif": cifs}).to_csv(tmp_path / f"{name}.csv", index=False)
         run = [f"samples={tmp_path / f'{name}.csv'}", f"out={tmp_path / name}"]
-        assert main([*words, *run, f"rediscover={test_file}"]) == 0
-        said = capsys.readouterr().out
-        assert ("null models, with as many samples: ion_exchange" in said) == (name == "model")
+        assert main([*arguments, *run, f"rediscover={test_file}"]) == 0
+        output = capsys.readouterr().out
+        assert ("null models, with as many samples: ion_exchange" in output) == (name == "model")
     found = NoveltyReport.load(tmp_path / "model").rediscovery
     null = NoveltyReport.load(tmp_path / "null").rediscovery
     assert found is not None and null is not None and len(null.found) > 3
@@ -194,16 +194,16 @@ def test_rediscovery_from_the_command_line(
     known.save(tmp_path / "known.arrow")
     cifs = [sample.to(fmt="cif") for sample in samples[:20]]
     pd.DataFrame({"cif": cifs}).to_csv(tmp_path / "gen.csv", index=False)
-    words = [
+    arguments = [
         *("score", f"samples={tmp_path / 'gen.csv'}", f"reference={tmp_path / 'known.arrow'}"),
         *("relaxer=none", "hull=none", f"out={tmp_path / 'run'}"),
     ]
-    assert main(words) == 0
+    assert main(arguments) == 0
     assert "rediscovered" not in capsys.readouterr().out
-    assert main([*words, f"rediscover={test_file}"]) == 0
+    assert main([*arguments, f"rediscover={test_file}"]) == 0
     assert "rediscovered " in capsys.readouterr().out
     assert NoveltyReport.load(tmp_path / "run").rediscovery is not None
-    assert main([*words, "rediscover=nothing.csv"]) == 2
+    assert main([*arguments, "rediscover=nothing.csv"]) == 2
     assert "rediscover=nothing.csv: no such file" in capsys.readouterr().err
 
 

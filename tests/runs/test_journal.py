@@ -132,8 +132,8 @@ def test_journal_survives_a_killed_process(
     chance = random.Random(3)
     kept = 0
     for _ in range(8 if thorough else 3):
-        words = ("-c", WRITER, tmp_path, Path(__file__).parent)
-        writer = start_python(*words, stdout=subprocess.PIPE)
+        arguments = ("-c", WRITER, tmp_path, Path(__file__).parent)
+        writer = start_python(*arguments, stdout=subprocess.PIPE)
         assert int(writer.stdout.readline()) >= kept
         written = int(writer.stdout.readline())
         time.sleep(0.3 * chance.random())

@@ -319,8 +319,8 @@ def test_killed_dask_worker_changes_nothing(dask: None, whole: Path, tmp_path: P
 def test_invalid_cluster_is_one_clear_error(
     dask: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["executor=dask_local", "executor.address=nowhere://1:2", "relaxer=none", "limit=2"]
-    assert main(["score", *words]) == 2
+    arguments = ["executor=dask_local", "executor.address=nowhere://1:2", "relaxer=none", "limit=2"]
+    assert main(["score", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("novelty-metric: error: executor") and err.count("\n") == 1
 
@@ -335,9 +335,9 @@ Start = Callable[..., "subprocess.Popen[str]"]
 def start(start_python: Callable[..., Any]) -> Start:
     """Start the command `score` with an output folder."""
 
-    def start_score(folder: Path, *words: str, **options: Any) -> Any:
+    def start_score(folder: Path, *arguments: str, **options: Any) -> Any:
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        command = ("-m", "novelty_metric.cli", "score", f"out={folder}", *words)
+        command = ("-m", "novelty_metric.cli", "score", f"out={folder}", *arguments)
         return start_python(*command, **{**silent, **options})
 
     return start_score
@@ -348,37 +348,39 @@ def wait_for_journal(folder: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def killed(start: Start, folder: Path, words: tuple[str, ...], delays: list[float]) -> int:
+def killed(start: Start, folder: Path, arguments: tuple[str, ...], delays: list[float]) -> int:
     """Run a command to its end; kill it after each delay (s) from the opening of its journal.
 
     Returns the number of kills before its end.
     """
     n_killed = 0
     for delay in delays:
-        process = start(folder, *words)
+        process = start(folder, *arguments)
         wait_for_journal(folder, process)
         time.sleep(delay)
         n_killed += process.poll() is None
         process.kill()
         process.wait()
-    assert start(folder, *words).wait() == 0
+    assert start(folder, *arguments).wait() == 0
     return n_killed
 
 
 def test_killed_command_is_resumed(start: Start, tmp_path: Path) -> None:
-    words = ("relaxer=none", "hull=none", "part=4", "scope=all")
-    assert main(["score", f"out={tmp_path / 'whole'}", *words]) == 0
-    assert killed(start, tmp_path / "killed", words, [0.3])
+    arguments = ("relaxer=none", "hull=none", "part=4", "scope=all")
+    assert main(["score", f"out={tmp_path / 'whole'}", *arguments]) == 0
+    assert killed(start, tmp_path / "killed", arguments, [0.3])
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("chgnet")
 def test_relaxing_command_survives_twenty_kills(start: Start, tmp_path: Path) -> None:
-    words = ("cache=false", "part=8", "workers=1")
-    assert start(tmp_path / "whole", *words).wait() == 0
+    arguments = ("cache=false", "part=8", "workers=1")
+    assert start(tmp_path / "whole", *arguments).wait() == 0
     chance = random.Random(2)
-    assert killed(start, tmp_path / "killed", words, [chance.uniform(0, 6) for _ in range(20)]) > 5
+    assert (
+        killed(start, tmp_path / "killed", arguments, [chance.uniform(0, 6) for _ in range(20)]) > 5
+    )
     found, expected = (NoveltyReport.load(tmp_path / name) for name in ("killed", "whole"))
     assert [(row.id, row.verdict, row.eligible, row.parent_id) for row in found.results] == [
         (row.id, row.verdict, row.eligible, row.parent_id) for row in expected.results
@@ -388,10 +390,10 @@ def test_relaxing_command_survives_twenty_kills(start: Start, tmp_path: Path) ->
 
 
 def test_two_commands_with_one_folder(start: Start, tmp_path: Path) -> None:
-    words = ("relaxer=none", "hull=none", "part=1", "scope=all", "progress=false")
-    first = start(tmp_path / "out", *words)
+    arguments = ("relaxer=none", "hull=none", "part=1", "scope=all", "progress=false")
+    first = start(tmp_path / "out", *arguments)
     wait_for_journal(tmp_path / "out", first)
-    second = start(tmp_path / "out", *words, stderr=subprocess.PIPE)
+    second = start(tmp_path / "out", *arguments, stderr=subprocess.PIPE)
     error = second.communicate()[1]
     # The second was refused, or the first had finished before.
     assert second.returncode in (0, 2)
@@ -410,8 +412,8 @@ def test_two_commands_with_one_folder(start: Start, tmp_path: Path) -> None:
 def test_two_runs_agree_to_the_last_digit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["score", "--deterministic", "limit=4", "hull=none", f"out={tmp_path / 'out'}"]
-    assert main(words) == 0
+    arguments = ["score", "--deterministic", "limit=4", "hull=none", f"out={tmp_path / 'out'}"]
+    assert main(arguments) == 0
     assert "all 4 rows are equal in every digit" in capsys.readouterr().out
     assert NoveltyReport.load(tmp_path / "out").context.machine["device"] in ("cpu", "cuda", "mps")
 
@@ -426,11 +428,11 @@ def test_different_runs_are_reported(
         return dataclasses.replace(plain(self, case, **groups), cost=0.125)
 
     monkeypatch.setattr(Pipeline, "row", changed)
-    words = ["score", "--deterministic", "limit=7", "relaxer=none", "hull=none"]
-    assert main(words) == 1
+    arguments = ["score", "--deterministic", "limit=7", "relaxer=none", "hull=none"]
+    assert main(arguments) == 1
     err = capsys.readouterr().err
     assert "differ in 7 of 7 rows" in err and ": cost" in err and "and 2 more" in err
-    assert main([*words, "-m"]) == 2
+    assert main([*arguments, "-m"]) == 2
 
 
 def test_results_of_a_smaller_subset_are_reused_by_id(tmp_path: Path) -> None:

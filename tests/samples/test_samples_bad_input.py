@@ -305,8 +305,8 @@ def test_inconsistent_arrays(crystals: list[Structure], tmp_path: Path) -> None:
     assert "different numbers of evaluations: num_atoms 1" in message(
         **{**flowmm, "lengths": [arrays["lengths"]] * 3}
     )
-    words = [["a"] * len(crystals)]
-    assert "num_atoms is a list and not an array" in message(**{**flowmm, "num_atoms": words})
+    arguments = [["a"] * len(crystals)]
+    assert "num_atoms is a list and not an array" in message(**{**flowmm, "num_atoms": arguments})
     stretched = torch.eye(3).expand(len(crystals), 3, 3) * 9
     assert "lengths and lattices describe different cells" in message(lattices=stretched)
     assert "num_atoms holds something other" in message(num_atoms=arrays["num_atoms"] - 2)

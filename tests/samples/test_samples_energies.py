@@ -94,8 +94,8 @@ def test_formats_without_energies_give_one_clear_error(tmp_path: Path) -> None:
         (extxyz, "key"),
     ):
         path = write(tmp_path / "gen")
-        words = rf"energies=e_pbe: there is no such {what}; the {what}s are .*dft"
-        with pytest.raises(InputError, match=words):
+        text = rf"energies=e_pbe: there is no such {what}; the {what}s are .*dft"
+        with pytest.raises(InputError, match=text):
             next(read_samples(path, energies="e_pbe"))
     SALT.to(filename=str(tmp_path / "gen.cif"))
     with pytest.raises(

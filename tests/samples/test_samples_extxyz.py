@@ -257,8 +257,8 @@ def test_frames_agree_with_ase(
     line = f"Lattice={quotes[0]}{vectors}{quotes[1]} Properties={properties} {extra}"
     text = ""
     for symbol, *position in atoms:
-        words = {"species": symbol, "pos": " ".join(map(repr, position)), "forces": "0.1 0 1e-3"}
-        text += " ".join(words[name] for name in order) + "\n"
+        columns = {"species": symbol, "pos": " ".join(map(repr, position)), "forces": "0.1 0 1e-3"}
+        text += " ".join(columns[name] for name in order) + "\n"
     theirs, ours = by_ase(line, text), read_frame(line, text)
     assert theirs is not None
     volume = abs(np.linalg.det(np.array(theirs.cell)))

@@ -164,7 +164,7 @@ def test_model_of_the_user_needs_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"name": "x", "colums": ["a"]}, "did you mean 'model.columns'?"),
         ({"name": "x", "columns": "cif"}, "model.columns is 'cif'; it must be a list of names"),
@@ -178,10 +178,10 @@ def test_model_of_the_user_needs_one_file(tmp_path: Path) -> None:
         ({"title": "X"}, "model.name is None; it must be text"),
     ],
 )
-def test_invalid_config_is_one_clear_error(content: dict[str, Any], said: str) -> None:
+def test_invalid_config_is_one_clear_error(content: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         ModelSettings.from_config(content)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_placeholder_for_the_name_of_the_model(

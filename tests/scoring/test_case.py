@@ -198,7 +198,7 @@ def test_unfinished_work_is_never_unmatched(
 
 
 @pytest.mark.parametrize(
-    ("states", "unfinished", "words"),
+    ("states", "unfinished", "text"),
     [
         (["out of steps"], False, "parent t0 (lattice_sites 1): relaxation did not converge"),
         (["failed"], False, "parent t0 (lattice_sites 1): it broke"),
@@ -208,8 +208,8 @@ def test_unfinished_work_is_never_unmatched(
         (["refuted", "not relaxed"], False, "1 candidate parents not relaxed"),
     ],
 )
-def test_reasons_for_undecided(states: list[str], unfinished: bool, words: str) -> None:
-    assert bare(states, True, unfinished, False).decide() == (Verdict.UNDECIDED, words)
+def test_reasons_for_undecided(states: list[str], unfinished: bool, text: str) -> None:
+    assert bare(states, True, unfinished, False).decide() == (Verdict.UNDECIDED, text)
 
 
 def test_reasons_for_no_verdict() -> None:

@@ -143,7 +143,7 @@ def test_potential_relaxes_only_the_parents(reference: Reference, hull: Path) ->
 
 
 def test_invalid_energies_give_one_clear_error(reference: Reference, hull: Path) -> None:
-    for changes, words in (
+    for changes, text in (
         ({"relax_samples": True}, "add relax_samples=false"),
         ({"hull": "none"}, "hull=none"),
         ({"hull": "reference"}, "made of the potential's energies.*matbench_discovery"),
@@ -152,7 +152,7 @@ def test_invalid_energies_give_one_clear_error(reference: Reference, hull: Path)
         ({"energies_per": "formula"}, "energies_per is 'formula'; known: atom, cell"),
         ({"energies_scale": "pbe"}, "energies_scale is 'pbe'; known: corrected"),
     ):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=text):
             metric(reference, **{"hull": hull, **changes})
     one = metric(reference, hull)
     with pytest.raises(InputError, match="1 energies were given for 2 structures"):
@@ -196,8 +196,8 @@ def test_warning_for_energies_per_cell_read_as_per_atom(reference: Reference, hu
     assert SampleEnergies("cell", "corrected").per_atom(-8.0, 4) == -2.0
 
 
-def command(*words: str) -> list[str]:
-    return ["score", "relaxer=none", "reference=aflow", "progress=false", "cache=false", *words]
+def command(*arguments: str) -> list[str]:
+    return ["score", "relaxer=none", "reference=aflow", "progress=false", "cache=false", *arguments]
 
 
 def test_energies_on_the_command_line(
@@ -210,16 +210,16 @@ def test_energies_on_the_command_line(
         }
     )
     table.to_csv(tmp_path / "gen.csv", index=False)
-    words = [f"samples={tmp_path / 'gen.csv'}", "hull=file", f"hull.file={hull}"]
+    arguments = [f"samples={tmp_path / 'gen.csv'}", "hull=file", f"hull.file={hull}"]
     own = ["energies=e_cell", "energies_per=cell", "energies_scale=corrected"]
     out = f"out={tmp_path / 'run'}"
-    assert main(command(*words, *own, "relax_samples=false", out, "--full")) == 0
+    assert main(command(*arguments, *own, "relax_samples=false", out, "--full")) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "distances by the samples' own total energies with the MP2020 corrections" in shown
     report = NoveltyReport.load(tmp_path / "run")
     assert [row.e_above_hull for row in report.results] == pytest.approx([0.05, 1.0], abs=1e-5)
     assert report.results[0].given_energy == pytest.approx(total("NaCl", -1.95))
-    for missing, said in (
+    for missing, message in (
         (own[:1], "say what they are: energies_per=atom or cell"),
         (own[1:], "name their column or key: energies=NAME"),
         (own[:2], "energies_scale is missing"),
@@ -233,6 +233,6 @@ def test_energies_on_the_command_line(
             "hull.energies is uncorrected",
         ),
     ):
-        assert main(command(*words, *missing)) == 2
+        assert main(command(*arguments, *missing)) == 2
         told = capsys.readouterr().err
-        assert said in told and told.count("\n") == 1, told
+        assert message in told and told.count("\n") == 1, told

@@ -245,9 +245,9 @@ def test_sevennet_beside_chgnet_on_the_command_line(
     REFERENCE.save(tmp_path / "one.arrow")
     samples = [{"id": name, "structure": one.as_dict()} for name, one in CRYSTALS.items()]
     (tmp_path / "samples.json").write_text(json.dumps(samples))
-    words = [f"samples={tmp_path / 'samples.json'}", f"reference={tmp_path / 'one.arrow'}"]
-    words += ["second_potential=sevennet", "hull=none", "workers=1", f"out={tmp_path / 'run'}"]
-    assert main(["score", *words]) == 0
+    arguments = [f"samples={tmp_path / 'samples.json'}", f"reference={tmp_path / 'one.arrow'}"]
+    arguments += ["second_potential=sevennet", "hull=none", "workers=1", f"out={tmp_path / 'run'}"]
+    assert main(["score", *arguments]) == 0
     shown = capsys.readouterr().out
     # The parent is relaxed before the comparison, so MgO matches NaCl too.
     assert "unmatched under both 0.0 %  0 of 3 (95 %: 0.0-" in shown

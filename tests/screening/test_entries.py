@@ -121,7 +121,7 @@ def test_large_file_is_streamed_and_cached(
     monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
     monkeypatch.setattr(json_stream.json_values, "__kwdefaults__", {"whole": 900, "chunk": 700})
     told: list[tuple[str, int, int | None]] = []
-    entered = read_entries(path, progress=lambda *words: told.append(words))
+    entered = read_entries(path, progress=lambda *arguments: told.append(arguments))
     assert told[-1] == ("read entries of the hull", path.stat().st_size, path.stat().st_size)
     (kept,) = (cache / "hulls").iterdir()
     monkeypatch.setattr(entries_module, "_parse", None)  # the cache is used

@@ -294,7 +294,7 @@ def test_download(folder: Path, tmp_path: Path, served: dict[str, Any], name: st
     served["publish"](content, name)
     told = []
     hull = MatbenchDiscoveryHull().open(
-        POTENTIALS[name], progress=lambda *words: told.append(words)
+        POTENTIALS[name], progress=lambda *arguments: told.append(arguments)
     )
     assert hull.describe()["as_published"] is True
     assert (folder / getattr(adapter, name).path).read_bytes() == content
@@ -453,7 +453,7 @@ def test_formation_energies_of_samples(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "text"),
     [
         (lambda data: data[:-20], "cut short"),
         (lambda data: b"<html>", "damaged or cut short"),
@@ -467,11 +467,11 @@ def test_formation_energies_of_samples(folder: Path) -> None:
     ],
 )
 def test_damaged_formation_energies_are_one_clear_error(
-    folder: Path, damage: Any, words: str
+    folder: Path, damage: Any, text: str
 ) -> None:
     path = write_formation_energies(folder)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=text) as caught:
         MatbenchDiscoveryHull().open("chgnet")
     told = str(caught.value)
     assert str(path) in told and "remove it" in told and "\n" not in told

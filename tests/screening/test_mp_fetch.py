@@ -121,7 +121,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
 
 def test_all_pages_are_used_for_the_hull(api: Api, tmp_path: Path) -> None:
     told: list[tuple[Any, ...]] = []
-    fetched = fetch_materials_project(KEY, progress=lambda *words: told.append(words))
+    fetched = fetch_materials_project(KEY, progress=lambda *arguments: told.append(arguments))
     assert (fetched.fresh, fetched.path) == (True, fetched_path())
     assert told[-1] == ("fetch formation energies", 7, 7) and len(told) == 4
     assert [query["_skip"] for query in api.asked] == [["0"], ["2"], ["4"], ["6"]]
@@ -196,9 +196,9 @@ def test_repeated_rows_do_not_count_as_complete(api: Api) -> None:
     assert len(fetch_materials_project(KEY).known) == 93
 
 
-def error_line(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
+def error_line(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     """The error of the command: one line without the API key."""
-    assert main(["hull", "fetch", "mp", *words]) == 2
+    assert main(["hull", "fetch", "mp", *arguments]) == 2
     told = capsys.readouterr()
     assert told.err.count("\n") == 1 and told.out == ""
     assert KEY not in told.err

@@ -134,6 +134,6 @@ def test_commands_that_reproduce_the_paper() -> None:
     assert made.protocol == Protocol.named("paper")
     assert (made.reference, made.scope) == ("mp_20", "eligible")
     assert made.exhaustive and made.relax_samples
-    words = ["recipe=reproduce_paper", "relaxer=none", "reference=aflow", "exhaustive=false"]
-    assert (settings(*words).relaxer, settings(*words).reference) == ("none", "aflow")
-    assert not settings(*words).exhaustive
+    arguments = ["recipe=reproduce_paper", "relaxer=none", "reference=aflow", "exhaustive=false"]
+    assert (settings(*arguments).relaxer, settings(*arguments).reference) == ("none", "aflow")
+    assert not settings(*arguments).exhaustive

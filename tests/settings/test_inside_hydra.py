@@ -49,7 +49,7 @@ FAST = ["relaxer=none", "hull=none", "limit=2", "progress=false"]
 def test_all_ways_to_call_the_command(tmp_path: Path, run_python: Callable[..., Any]) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "own.yaml").write_text("seen: 0\n")
-    words = [
+    arguments = [
         ["score", *FAST, "out=run"],
         ["score", "-m", *FAST, "protocol.k=1,2"],
         ["score", "relaxor=none"],
@@ -57,7 +57,7 @@ def test_all_ways_to_call_the_command(tmp_path: Path, run_python: Callable[..., 
         ["sensitivity", "run=run", "k=1", "tolerances=none", "symprec=none"],
     ]
     script = tmp_path / "application.py"
-    script.write_text(APPLICATION.replace("WORDS", repr(words)))
+    script.write_text(APPLICATION.replace("WORDS", repr(arguments)))
     done = run_python(script, "seen=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     statuses = [line for line in done.stdout.splitlines() if line.startswith("status")]
@@ -65,4 +65,4 @@ def test_all_ways_to_call_the_command(tmp_path: Path, run_python: Callable[..., 
     assert "the outer one is there" in done.stdout
     assert "no setting named 'relaxor'" in done.stderr
     for log in ("once.log", *(str(p) for p in tmp_path.glob("outputs/*/*/application.log"))):
-        assert (tmp_path / log).read_text().count("after") == len(words), log
+        assert (tmp_path / log).read_text().count("after") == len(arguments), log

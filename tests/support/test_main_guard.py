@@ -70,12 +70,12 @@ def test_script_without_guard(where: str, run: Callable[[str], Any]) -> None:
     if where == "dask":
         pytest.importorskip("distributed")
     done = run(SCRIPTS[where])
-    said = done.stdout + done.stderr
-    lines = [line for line in said.splitlines() if GUARD in line]
+    output = done.stdout + done.stderr
+    lines = [line for line in output.splitlines() if GUARD in line]
     epochs = 2 if where == "asynchronous" else 1  # the training continues
     assert len(lines) == epochs
     assert "lacks the guard" in lines[0]
-    assert "bootstrapping" not in said  # without output of the processes
+    assert "bootstrapping" not in output  # without output of the processes
     if where != "asynchronous":
         assert done.returncode != 0
 

@@ -55,7 +55,7 @@ def test_valid_input_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"volum": 1}, "no key named 'volum'; did you mean 'volume'?"),
         ({"first": {"numbr": 1}}, "no key named 'first.numbr'; did you mean 'number'?"),
@@ -83,10 +83,10 @@ def test_valid_input_is_read() -> None:
         ({"volume": None, "volum": 1}, "no key named 'volum'"),  # reported first
     ],
 )
-def test_invalid_input_gives_one_clear_error(changed: dict[str, Any], said: str) -> None:
+def test_invalid_input_gives_one_clear_error(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         read(**changed)
-    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
 def test_names_are_relative_to_the_working_folder() -> None:

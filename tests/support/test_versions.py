@@ -71,7 +71,7 @@ def test_installed_packages_are_compatible() -> None:
 def test_command_reports_one_clear_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(words: list[str]) -> int:
+    def broken(text: list[str]) -> int:
         raise ImportError("arrow requires NumPy 2.0 or newer, found 1.26.4")
 
     monkeypatch.setattr("novelty_metric.cli._dispatch", broken)

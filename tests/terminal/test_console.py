@@ -102,7 +102,7 @@ def test_content_of_the_table() -> None:
     assert rows["duplicate"][1] == "1000"
     assert rows["undecided"][1] == "1"
     assert rows["orthorhombic"][1:6] == ["1001", "1000", "0", "0", "1"]
-    for words in (
+    for expected in (
         "could not be read",
         "composition refused by SMACT",
         "relaxation did not converge or failed",
@@ -111,7 +111,7 @@ def test_content_of_the_table() -> None:
         "relax samples 3.2 s, search parents <0.1 s, relax parents 2 h 13 min",
         "take [bold]care[/bold] of Å",
     ):
-        assert words in text
+        assert expected in text
     assert "without 2 suspect" in text and "(1 eligible)" in text
     assert "2 crystals, 1 of them eligible, below -0.2 eV/atom" in " ".join(text.split())
     assert "novelty without them: 1.1 %" in " ".join(text.split())
@@ -257,14 +257,14 @@ def test_missing_elements_of_the_hull_are_reported() -> None:
 
 
 def test_size_and_hash_of_the_hull_are_shown() -> None:
-    def said(**hull: object) -> str:
+    def message(**hull: object) -> str:
         text = shown(report([eligible("a", Verdict.UNMATCHED)], hull=hull))
         return " ".join(text.split())
 
-    text = said(name="reference", crystals=288, crystals_hash="5f8a173eb4a2" + 52 * "0")
+    text = message(name="reference", crystals=288, crystals_hash="5f8a173eb4a2" + 52 * "0")
     assert "hull reference (288 crystals, 5f8a173eb4a2)" in text
     mine = {"name": "entries", "file": "mine.json", "entries": 7, "content_hash": 64 * "d"}
-    text = said(**mine, energies="corrected")
+    text = message(**mine, energies="corrected")
     assert "hull entries (mine.json, 7 entries, dddddddddddd); energies with corrections" in text
-    text = said(**mine, energies="uncorrected", as_published=False, skipped=3)
+    text = message(**mine, energies="uncorrected", as_published=False, skipped=3)
     assert "energies without corrections; not the published file; 3 entries of other" in text

@@ -176,7 +176,7 @@ def test_bar_is_readable_without_colour(encoding: str) -> None:
     lines = shown(report(rows), encoding).splitlines()
     legend = next(line for line in lines if "duplicate 75 %" in line)
     bar = lines[lines.index(legend) - 1]
-    signs = {words.split()[1]: words.split()[0] for words in legend.split("  ")}
+    signs = {arguments.split()[1]: arguments.split()[0] for arguments in legend.split("  ")}
     assert len(set(signs.values())) == 2
     assert bar == 54 * signs["duplicate"] + 18 * signs["unmatched"]
 

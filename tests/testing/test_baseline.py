@@ -99,16 +99,16 @@ def test_report_is_read_back() -> None:
     assert dumps(to_json(again, "m")) == dumps(to_json(report, "m"))
 
 
-words = st.text(max_size=12)
+texts = st.text(max_size=12)
 
 
 @given(
     st.lists(
         st.tuples(
-            words,
+            texts,
             st.one_of(st.none(), st.sampled_from(list(Verdict))),
             st.one_of(st.none(), st.floats(-2, 2)),
-            words,
+            texts,
         ),
         max_size=8,
     )

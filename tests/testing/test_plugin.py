@@ -37,8 +37,8 @@ LIGHTER = ("-p", "no:hypothesispytest")
 """The plugin of hypothesis would import hypothesis again every time."""
 
 
-def run(project: pytest.Pytester, *words: str) -> pytest.RunResult:
-    return project.runpytest_inprocess(*LIGHTER, *words)
+def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return project.runpytest_inprocess(*LIGHTER, *arguments)
 
 
 def baseline(project: pytest.Pytester, name: str = BASELINE) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "text"),
     [
         ("novelty_reference = three.arrow", "novelty_reference = aflow", "  reference was three *"),
         (
@@ -157,7 +157,7 @@ def test_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
     ],
 )
 def test_other_reference_or_protocol_is_an_error(
-    project: pytest.Pytester, old: str, new: str, words: str
+    project: pytest.Pytester, old: str, new: str, text: str
 ) -> None:
     models(project)
     accepted(project)
@@ -166,7 +166,7 @@ def test_other_reference_or_protocol_is_an_error(
     result = run(project, "--novelty")
     result.assert_outcomes(errors=1, passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*is of another measurement, so nothing is compared:", words])
+    result.stdout.fnmatch_lines(["*is of another measurement, so nothing is compared:", text])
     result.stdout.no_fnmatch_line("*regressed*")
     result.stdout.no_fnmatch_line("*During handling of*")
     run(project, "--novelty", "--novelty-update").assert_outcomes(passed=2)
@@ -281,10 +281,10 @@ def test_location_of_baselines(project: pytest.Pytester) -> None:
         ("kept", "kept/test_models.test_diffcsp.json"),
         ("all.json", "all.json"),
     ):
-        words = ("--novelty", "--novelty-baseline", path)
-        run(project, *words).assert_outcomes(failed=1, passed=1)
+        arguments = ("--novelty", "--novelty-baseline", path)
+        run(project, *arguments).assert_outcomes(failed=1, passed=1)
         assert (project.path / file).is_file()
-        run(project, *words).assert_outcomes(passed=2)
+        run(project, *arguments).assert_outcomes(passed=2)
     assert list(baseline(project, "all.json")["baselines"]) == ["test_models.test_diffcsp"]
     (project.path / "folder").mkdir()
     ini = project.path / "tox.ini"
@@ -296,7 +296,7 @@ def test_location_of_baselines(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "complaint"),
     [
         (["--novelty-fail", "unmatched"], "--novelty-fail: 'unmatched' is not of the form*"),
         (["--novelty-fail", "novel:5%"], "--novelty-fail: 'novel:5%': no share named 'novel'*"),
@@ -308,10 +308,10 @@ def test_location_of_baselines(project: pytest.Pytester) -> None:
         (["--novelty-report", "."], "--novelty-report * is a folder; name a file"),
     ],
 )
-def test_invalid_options(project: pytest.Pytester, words: list[str], complaint: str) -> None:
+def test_invalid_options(project: pytest.Pytester, arguments: list[str], complaint: str) -> None:
     (project.path / "ten.txt").write_text("")
     models(project)
-    result = run(project, *words)
+    result = run(project, *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {complaint}"])
 
@@ -657,8 +657,8 @@ def test_pattern_of_yaml_files_can_be_set(project: pytest.Pytester) -> None:
 def test_only_collected(project: pytest.Pytester) -> None:
     models(project)
     project.makefile(".yaml", novelty_release="samples: ten.json")
-    for words in ([], ["--novelty", "--novelty-report", "r.json"]):
-        result = run(project, "--collect-only", *words)
+    for arguments in ([], ["--novelty", "--novelty-report", "r.json"]):
+        result = run(project, "--collect-only", *arguments)
         assert result.ret == pytest.ExitCode.OK
         result.stdout.fnmatch_lines(["*<NoveltyItem release>*", "*<Function test_diffcsp>*"])
         result.stdout.no_fnmatch_line("*= novelty =*")
@@ -720,8 +720,8 @@ def test_two_workers_give_one_report(project: pytest.Pytester) -> None:
     )
     project.makefile(".yaml", novelty_release="samples: ten.json\nmodel: release")
     run(project, "--novelty", "-k", "not 7").assert_outcomes(failed=4, deselected=1)
-    words = ("--novelty", "-n", "2", "--novelty-report=r.json", "--junit-xml=j.xml")
-    second = project.runpytest_subprocess(*LIGHTER, *words)
+    arguments = ("--novelty", "-n", "2", "--novelty-report=r.json", "--junit-xml=j.xml")
+    second = project.runpytest_subprocess(*LIGHTER, *arguments)
     second.assert_outcomes(passed=4, failed=1)  # the new baseline
     assert len(list((project.path / "novelty_baselines").glob("*.json"))) == 5
     second.stdout.fnmatch_lines(["novelty: reference *three.arrow, protocol fast"])
@@ -737,9 +737,9 @@ def test_two_workers_give_one_report(project: pytest.Pytester) -> None:
 HEAVY = ("numpy", "torch", "pymatgen", "wandb", "hydra", "yaml", "rich", "scipy", "pandas")
 
 
-@pytest.mark.parametrize("words", [[], ["--novelty"], ["--collect-only", "--novelty"]])
+@pytest.mark.parametrize("arguments", [[], ["--novelty"], ["--collect-only", "--novelty"]])
 def test_heavy_packages_are_loaded_only_for_novelty_tests(
-    pytester: pytest.Pytester, words: list[str], run_python: Callable[..., Any]
+    pytester: pytest.Pytester, arguments: list[str], run_python: Callable[..., Any]
 ) -> None:
     """In a separate interpreter, without other plugins."""
     pytester.makepyfile(
@@ -756,9 +756,9 @@ def test_heavy_packages_are_loaded_only_for_novelty_tests(
             print("loaded:", [name for name in {HEAVY} if name in sys.modules])
         """,
     )
-    if not words:
+    if not arguments:
         pytester.makefile(".yaml", novelty_release="samples: ten.json")
-    if words != ["--novelty"]:
+    if arguments != ["--novelty"]:
         pytester.makepyfile(
             test_not_run="""
             import pytest
@@ -768,7 +768,7 @@ def test_heavy_packages_are_loaded_only_for_novelty_tests(
             """
         )
     done = run_python(
-        *("-m", "pytest", "-p", "novelty_metric.testing.plugin", "-s", *words),
+        *("-m", "pytest", "-p", "novelty_metric.testing.plugin", "-s", *arguments),
         env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -778,9 +778,9 @@ def test_heavy_packages_are_loaded_only_for_novelty_tests(
 # Nothing to check
 
 
-@pytest.mark.parametrize("words", [(), ("--novelty-update",)])
+@pytest.mark.parametrize("arguments", [(), ("--novelty-update",)])
 def test_check_without_eligible_crystals_fails_and_writes_no_baseline(
-    project: pytest.Pytester, write_samples: WriteSamples, words: tuple[str, ...]
+    project: pytest.Pytester, write_samples: WriteSamples, arguments: tuple[str, ...]
 ) -> None:
     write_samples("ten.json", "xx")
     project.makefile(".yaml", novelty_release="samples: ten.json\nmax_duplicate: 0.5")
@@ -798,14 +798,14 @@ def test_check_without_eligible_crystals_fails_and_writes_no_baseline(
             novelty_regression(novelty_metric([]))
         """,
     )
-    result = run(project, "--novelty", *words)
+    result = run(project, "--novelty", *arguments)
     result.assert_outcomes(failed=3)
-    said = {
+    message = {
         "none": "no crystal was given",
         "release": "none of 2 crystals is eligible: 2 composition refused by SMACT",
         "unreadable": "none of 2 crystals could be read",
     }
-    for model, why in said.items():
+    for model, why in message.items():
         result.stdout.fnmatch_lines([f"novelty of {model}: there is nothing to check, {why}"])
         result.stdout.fnmatch_lines([f"{model} *NOTHING TO CHECK"])
     assert not (project.path / "novelty_baselines").exists()
