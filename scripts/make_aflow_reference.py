@@ -26,7 +26,8 @@ def aflow_prototypes() -> tuple[list[str], list[Structure]]:
     """AFLOW labels and crystals in pymatgen's order; labels may repeat."""
     from pymatgen.core import Lattice, Structure
 
-    packed = files("pymatgen.analysis.prototypes").joinpath("aflow_prototypes.json.gz")
+    # That package itself is not imported: it would build all of its structures.
+    packed = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
     labels, structures = [], []
     for entry in json.loads(gzip.decompress(packed.read_bytes())):
         snl = entry["snl"]

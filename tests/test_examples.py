@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from novelty_metric import SubstitutionNovelty
+from novelty_metric.settings.compose import own_hydra
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "model_repository"
 
@@ -88,14 +90,21 @@ def test_ci_of_the_repository_runs_the_tests() -> None:
 
 
 @pytest.mark.usefixtures("lightning")
-def test_toy_model_trains_with_the_callback(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+def test_toy_model_trains_with_the_callback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A tiny model without relaxation, which takes seconds."""
     script = EXAMPLE.parent / "train_toy_diffusion.py"
     arguments = ["epochs=2", "callback.every_n_epochs=1", "callback.n_samples=3", "data.repeats=4"]
     arguments += ["data.crystals=3", "callback.metric.relaxer=none", "model.steps=3", "out=tiny"]
-    done = run_python(script, *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()][-2:] == ["0", "1"]
+    arguments += [f"threads={torch.get_num_threads()}"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(script), *arguments])
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # the script sets it
+    with own_hydra():
+        runpy.run_path(str(script), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()][-2:] == ["0", "1"]
     with (tmp_path / "tiny" / "csv" / "metrics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["epoch"] for row in rows if row["novelty/novel_yield"]] == ["0", "1"]

@@ -174,7 +174,7 @@ def check_search(crystals: list[Structure]) -> None:
 CROWD = st.lists(structures(most=60), min_size=4, max_size=8)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(CROWD)
 def test_crystals_through_the_search(crystals: list[Structure]) -> None:
     check_search(crystals)
@@ -210,7 +210,7 @@ def check_whole_path(crystals: list[Structure]) -> None:
                 assert all(tried.relaxed and tried.error is None for tried in row.parents)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.lists(structures(most=8), min_size=2, max_size=4))
 def test_crystals_through_the_whole_path(crystals: list[Structure]) -> None:
     check_whole_path(crystals)

@@ -39,6 +39,7 @@ from novelty_metric.relaxation.in_flight import InFlight
 from novelty_metric.samples.packaged import packaged_samples_path
 from novelty_metric.scoring.case import Case
 from novelty_metric.screening.entries import EntriesHull
+from novelty_metric.search.compiled import note_compiled
 from novelty_metric.verdict import Kind, Route
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -1187,6 +1188,7 @@ def test_readme_shows_the_output_of_its_main_command(
 ) -> None:
     """Uses the existing relaxations."""
     _, store = packaged
+    note_compiled()  # for that run, in another cache folder
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main(["score", f"cache={store}"]) == 0
     output = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
@@ -1199,6 +1201,7 @@ def test_readme_shows_the_output_of_its_main_command(
     assert shown.startswith(outputs["found"](index, "novelty ")["output"])
 
 
+@pytest.mark.slow
 def test_packaged_sample_in_reverse_order(packaged: tuple[NoveltyReport, Path]) -> None:
     report, store = packaged
     backwards = list(read_samples(packaged_samples_path()))[::-1]

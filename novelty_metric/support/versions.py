@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -21,8 +22,23 @@ RELAXATION = ("ase", "torch", "chgnet")
 """Packages that can change a relaxation."""
 
 
-def installed_versions(packages: Iterable[str] = (*ANSWER, *RELAXATION)) -> dict[str, str]:
-    """Installed version of each package and of Python; missing packages are left out."""
+def installed_versions(packages: Iterable[str] | None = None) -> dict[str, str]:
+    """Installed version of each package and of Python; missing packages are left out.
+
+    Parameters
+    ----------
+    packages : iterable of str, optional
+        Default: those that can change a result, whose metadata are read once per process.
+    """
+    return _read_versions(packages) if packages is not None else dict(_versions_of_results())
+
+
+@functools.cache
+def _versions_of_results() -> dict[str, str]:
+    return _read_versions((*ANSWER, *RELAXATION))
+
+
+def _read_versions(packages: Iterable[str]) -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in packages:
         try:

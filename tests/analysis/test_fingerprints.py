@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.distance import cdist
@@ -74,6 +74,7 @@ def crystals(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return Lattice.from_parameters(*lengths, *angles).matrix, np.array(coords)
 
 
+@settings(max_examples=8)
 @given(crystals())
 def test_agrees_with_a_simple_loop(crystal: tuple[np.ndarray, np.ndarray]) -> None:
     lattice, sites = crystal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -67,9 +68,19 @@ def found(crystals: list[Sample]) -> tuple[Sensitivity, StaticRelaxer]:
         return sensitivity(metric), relaxer
 
 
+@cache
+def third_of_aflow() -> Reference:
+    aflow = open_reference("aflow")
+    return aflow.without(index for index in range(len(aflow)) if index % 3)
+
+
 def metric_of(
-    samples: Sequence[Sample], protocol: Protocol, relaxer: object, reference: object = "aflow"
+    samples: Sequence[Sample],
+    protocol: Protocol,
+    relaxer: object,
+    reference: Reference | None = None,
 ) -> SubstitutionNovelty:
+    reference = reference or third_of_aflow()
     metric = SubstitutionNovelty(reference, protocol, relaxer=relaxer, hull="none")  # type: ignore[arg-type]
     metric.update_samples(samples)
     return metric
@@ -99,10 +110,9 @@ def test_every_variation_agrees_with_a_separate_run(
         plain = metric_of(crystals, protocol, StaticRelaxer()).compute()
         assert rows(report_of(given, Setting.TOLERANCES_RESELECTED, factor)) == rows(plain), factor
     for symprec in (0.1, 0.001) if thorough else (0.1,):
-        packaged = open_reference("aflow")
         again = Reference.from_structures(
-            [packaged.structure(index) for index in range(len(packaged))],
-            ids=packaged.ids,
+            list(third_of_aflow()),
+            ids=third_of_aflow().ids,
             symprec=symprec,
         )
         protocol = dataclasses.replace(PAPER, symprec=symprec)
@@ -129,7 +139,7 @@ def test_fixed_parents_agree_with_pymatgen(
 ) -> None:
     """Parents of a separate search; duplicates and confirmations only by the public `fit`."""
     given, _ = found
-    reference = open_reference("aflow")
+    reference = third_of_aflow()
     metric = metric_of(crystals, PAPER, StaticRelaxer())
     metric.compute()
     search = ParentSearch(reference, PAPER)
@@ -298,7 +308,7 @@ def test_table_and_files(found: tuple[Sensitivity, StaticRelaxer], tmp_path: Pat
     assert list(read.columns) == list(frame.columns)
     assert read.unmatched_count.tolist() == frame.unmatched_count.tolist()
     content = json.loads((tmp_path / "out" / "sensitivity.json").read_text())
-    assert content["schema_version"] == 1 and content["base"]["reference"]["name"] == "aflow"
+    assert content["schema_version"] == 1 and content["base"]["reference"]["size"] == 96
     assert [set(v["changed"]) for v in content["variations"]] == [
         set(v.changed) for v in given.variations
     ]

@@ -690,7 +690,9 @@ def test_exit_status_of_the_process(tmp_path: Path, run: Callable[..., Any]) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "name", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_exit_status_of_an_interrupted_process(
     name: signal.Signals, cif: Path, start_python: Callable[..., Any]
 ) -> None:

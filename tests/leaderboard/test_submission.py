@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -86,18 +87,17 @@ def test_written_submission_is_read_back(submission: Submission) -> None:
     assert parse(dump(submission)) == submission
 
 
-@pytest.mark.parametrize("path", KEYS, ids=lambda path: ".".join(map(str, path)))
-def test_missing_and_extra_keys_are_refused(path: tuple[Any, ...]) -> None:
-    for edit in (
-        lambda holder, key: holder.pop(key),
-        lambda holder, key: holder.update({f"{key}_x": 1}),
-        lambda holder, key: holder.update({key: {"an": ["odd", "value"]}}),
-    ):
+def test_missing_and_extra_keys_are_refused() -> None:
+    edits: dict[str, Callable[[dict[Any, Any], Any], object]] = {
+        "missing": lambda holder, key: holder.pop(key),
+        "new": lambda holder, key: holder.update({f"{key}_x": 1}),
+        "odd": lambda holder, key: holder.update({key: {"an": ["odd", "value"]}}),
+    }
+    for path, name in itertools.product(KEYS, edits):
         content = copy.deepcopy(CONTENT)
-        edit(at(content, path[:-1]), path[-1])
-        assert not accepts(content)
-        with pytest.raises(jsonschema.ValidationError):
-            SCHEMA.validate(content)
+        edits[name](at(content, path[:-1]), path[-1])
+        assert not accepts(content), (path, name)
+        assert not SCHEMA.is_valid(content), (path, name)
 
 
 @given(

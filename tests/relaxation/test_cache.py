@@ -145,7 +145,7 @@ def relaxed(early_stopping: EarlyStopping | None) -> tuple[RelaxTask, Relaxation
     return task, run.result()
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(first=STOPPINGS, second=STOPPINGS)
 def test_cached_trajectory_serves_other_early_stopping(first: StopBelow, second: StopBelow) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -78,7 +78,7 @@ def run(watched: RecordingEvaluator, structures: Sequence[Structure], wanted: Re
 CROWD = [copper(0.95 + 0.02 * at, seed=at) for at in range(7)]
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.integers(1, 9), st.permutations(range(7)))
 def test_results_do_not_depend_on_the_other_crystals(budget: int, order: list[int]):
     watched = RecordingEvaluator(budget=budget)

@@ -22,6 +22,9 @@ from novelty_metric.report.rediscovered_by_chance import NullModelFound, read_nu
 from novelty_metric.report.rediscovery import Rediscovery, read_test_set
 from novelty_metric.terminal.headline import by_chance_line, rediscovery_line
 
+N_TESTED = 72
+"""Number of prototypes in the test set."""
+
 
 @pytest.fixture(scope="module")
 def aflow() -> Reference:
@@ -33,7 +36,7 @@ def samples(aflow: Reference) -> list[Structure]:
     """Changed prototypes: distorted a little or much, strained, or as a supercell."""
     rng = np.random.default_rng(0)
     found = []
-    for index in range(0, 120, 2):
+    for index in range(0, N_TESTED, 2):
         structure = aflow.structure(index)
         if len(structure) > 12:
             continue
@@ -53,13 +56,13 @@ def known(aflow: Reference) -> Reference:
 
 @pytest.fixture(scope="module")
 def test_file(aflow: Reference, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 120 prototypes as a table with years and one unreadable row."""
+    """The first prototypes as a table with years and one unreadable row."""
     path = tmp_path_factory.mktemp("test set") / "test.csv"
-    cifs = [aflow.structure(index).to(fmt="cif") for index in range(120)]
+    cifs = [aflow.structure(index).to(fmt="cif") for index in range(N_TESTED)]
     table = {
-        "id": [*aflow.ids[:120], "broken"],
+        "id": [*aflow.ids[:N_TESTED], "broken"],
         "cif": [*cifs, "no cif"],
-        "Year": [*(2010 + index % 3 for index in range(120)), ""],
+        "Year": [*(2010 + index % 3 for index in range(N_TESTED)), ""],
     }
     pd.DataFrame(table).to_csv(path, index=False)
     return path
@@ -103,7 +106,7 @@ def test_agrees_with_a_simple_loop_over_pymatgen(
 def test_counts_by_year(report: NoveltyReport, aflow: Reference) -> None:
     found = report.rediscovery
     assert found is not None
-    years = {identifier: 2010 + index % 3 for index, identifier in enumerate(aflow.ids[:120])}
+    years = {identifier: 2010 + index % 3 for index, identifier in enumerate(aflow.ids[:N_TESTED])}
     by_year = found.by_year()
     assert sum(total for _, total in by_year.values()) == found.total
     for year, (hits, _) in by_year.items():

@@ -241,10 +241,9 @@ def structures(draw: st.DrawFn) -> Structure:
 
 
 def assert_equal(sample: Sample, written: Structure) -> None:
-    """The matcher of pymatgen accepts them with its defaults and with much tighter tolerances."""
+    """The matcher of pymatgen accepts them with much tighter tolerances than its defaults."""
     assert sample.structure is not None, sample.error
     crystal = clean(sample.structure)
-    assert StructureMatcher().fit(crystal, written)
     tight = StructureMatcher(ltol=1e-3, stol=5e-3, angle_tol=0.1, scale=False)
     assert tight.fit(crystal, written), (crystal, written)
     assert abs(crystal.density - written.density) < 1e-3 * written.density

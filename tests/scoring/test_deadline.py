@@ -152,7 +152,7 @@ def test_next_compute_continues_unfinished_cases(clock: Clock) -> None:
 @given(
     deadline=st.floats(0, 20), at_once=st.integers(1, 6), scope=st.sampled_from(["eligible", "all"])
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_deadline_changes_no_verdict_and_bounds_hold(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, deadline: float, at_once: int, scope: str
 ) -> None:

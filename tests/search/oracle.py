@@ -19,7 +19,6 @@ import os
 import sys
 import time
 import zlib
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -193,19 +192,26 @@ def wyckoff_map(
         for table in relabellings()[str(space_group)]
     ]
     best: tuple[float, list[tuple[PlainOrbit, PlainOrbit]]] | None = None
+    place = {
+        id(orbit): representative(structure, orbit)
+        for structure, orbits in ((generated, of_generated), (reference, of_reference))
+        for orbit in orbits
+    }
+    relabelled_t = [[table[orbit.letter] for orbit in of_reference] for table in tables]
+    sorted_t = [sorted(letters) for letters in relabelled_t]
     for table_g in tables:
         letters_g = [table_g[orbit.letter] for orbit in of_generated]
-        for table_t in tables:
-            letters_t = [table_t[orbit.letter] for orbit in of_reference]
-            if Counter(letters_g) != Counter(letters_t):
+        sorted_g = sorted(letters_g)
+        for letters_t, in_order in zip(relabelled_t, sorted_t, strict=True):
+            if sorted_g != in_order:
                 continue
             pairs, cost = [], 0.0
             for letter in dict.fromkeys(letters_g):
                 rows = [o for o, x in zip(of_generated, letters_g, strict=True) if x == letter]
                 columns = [o for o, x in zip(of_reference, letters_t, strict=True) if x == letter]
                 order = assigned(
-                    [representative(generated, orbit) for orbit in rows],
-                    [representative(reference, orbit) for orbit in columns],
+                    [place[id(orbit)] for orbit in rows],
+                    [place[id(orbit)] for orbit in columns],
                 )
                 for row, column in zip(rows, order, strict=True):
                     pairs.append((row, columns[column]))

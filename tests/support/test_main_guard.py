@@ -20,6 +20,11 @@ crystals = [crystal, crystal]
 COMMAND = "from novelty_metric.cli import main\nraise SystemExit(main(WORDS))\n"
 FAST = ["score", "relaxer=none", "hull=none", "limit=2", "progress=false"]
 SCRIPTS = {
+    "pool": """\
+from novelty_metric.support.workers import worker_pool
+with worker_pool(1) as pool:
+    print("novelty", pool.submit(abs, -1).result())
+""",
     "workers": CRYSTALS
     + """\
 from novelty_metric import SubstitutionNovelty
@@ -48,7 +53,7 @@ for epoch in range(2):
 monitor.close()
 """,
 }
-SLOW = ("reference build", "deterministic", "executor", "dask")
+SLOW = ("reference build", "deterministic", "executor", "dask", "workers")
 GUARD = 'if __name__ == "__main__":'
 
 
@@ -80,8 +85,9 @@ def test_script_without_guard(where: str, run: Callable[[str], Any]) -> None:
         assert done.returncode != 0
 
 
-def test_script_with_guard(run: Callable[[str], Any]) -> None:
-    lines = SCRIPTS["executor"].replace("workers=2", "workers=1").splitlines()
+@pytest.mark.parametrize("where", ["pool", pytest.param("executor", marks=pytest.mark.slow)])
+def test_script_with_guard(where: str, run: Callable[[str], Any]) -> None:
+    lines = SCRIPTS[where].splitlines()
     guarded = "\n".join([GUARD, *(f"    {line}" for line in lines)])
     done = run(guarded)
     assert done.returncode == 0, done.stderr

@@ -33,12 +33,11 @@ def models(project: pytest.Pytester, text: str = MODELS) -> None:
     project.makepyfile(test_models=text)
 
 
-LIGHTER = ("-p", "no:hypothesispytest")
-"""The plugin of hypothesis would import hypothesis again every time."""
-
-
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return project.runpytest_inprocess(*LIGHTER, *arguments)
+    """Run pytest with this plugin alone; each other one takes its time in every run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        return project.runpytest_inprocess("-p", "novelty", *arguments)
 
 
 def baseline(project: pytest.Pytester, name: str = BASELINE) -> dict[str, Any]:
@@ -679,10 +678,11 @@ def test_last_failed(project: pytest.Pytester) -> None:
 def test_switched_off(project: pytest.Pytester) -> None:
     project.makepyfile(test_plain="def test_plain(): pass")
     project.makefile(".yaml", novelty_release="samples: ten.json")
-    result = run(project, "-p", "no:novelty")
+    without = ("-p", "no:hypothesispytest", "-p", "no:novelty")
+    result = project.runpytest_inprocess(*without)
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.OK
-    unknown = run(project, "-p", "no:novelty", "--novelty")
+    unknown = project.runpytest_inprocess(*without, "--novelty")
     assert unknown.ret == pytest.ExitCode.USAGE_ERROR
     unknown.stderr.fnmatch_lines(["*unrecognized arguments: --novelty*"])
 
@@ -703,7 +703,9 @@ def test_junit_properties(project: pytest.Pytester) -> None:
     assert found["novelty.reference"].startswith("three (3 crystals, ")
 
 
-def test_two_workers_give_one_report(project: pytest.Pytester) -> None:
+def test_two_workers_give_one_report(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models(
         project,
         """
@@ -721,7 +723,9 @@ def test_two_workers_give_one_report(project: pytest.Pytester) -> None:
     project.makefile(".yaml", novelty_release="samples: ten.json\nmodel: release")
     run(project, "--novelty", "-k", "not 7").assert_outcomes(failed=4, deselected=1)
     arguments = ("--novelty", "-n", "2", "--novelty-report=r.json", "--junit-xml=j.xml")
-    second = project.runpytest_subprocess(*LIGHTER, *arguments)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugins = ("-p", "xdist", "-p", "novelty")
+    second = project.runpytest_subprocess(*plugins, *arguments)
     second.assert_outcomes(passed=4, failed=1)  # the new baseline
     assert len(list((project.path / "novelty_baselines").glob("*.json"))) == 5
     second.stdout.fnmatch_lines(["novelty: reference *three.arrow, protocol fast"])
