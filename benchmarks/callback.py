@@ -220,7 +220,7 @@ def recurring(file: Path, reference: Path, samples: int, calls: int) -> None:
         for call in range(calls):
             batch = crystals[call * samples : (call + 1) * samples]
 
-            def sample(module: Any, n: int, batch: list[Any] = batch) -> list[Any]:
+            def sample(n: int, batch: list[Any] = batch) -> list[Any]:
                 return batch[:n]
 
             said = evaluated(metric, counted, sample, len(batch), seed=0, model=None)

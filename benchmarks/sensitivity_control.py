@@ -50,6 +50,8 @@ def main() -> None:
     options = parser.parse_args()
 
     samples = list(chosen(options))
+    if not samples:
+        parser.error(f"no crystal drawn has at most {options.max_sites} sites")
     cache = RelaxationCache(options.cache)
     for words in options.settings:
         relaxer = Counted(PotentialRelaxer(Chgnet(), workers=1, cache=cache))
