@@ -25,7 +25,7 @@ from novelty_metric.analysis import control_crystals as made
 from novelty_metric.analysis import planted
 from novelty_metric.analysis.misses import Miss, explain_misses
 from novelty_metric.analysis.planted import Planted
-from novelty_metric.baselines import distortion
+from novelty_metric.baselines.real import moved, strained
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
@@ -407,10 +407,10 @@ def _makers(reference: Reference, control: Control) -> Iterator[tuple[str, Maker
         yield control.value, lambda i, rng: made.supercell(crystal(i), rng)
     elif control is Control.PERTURBED:
         for distance in DISTANCES:
-            yield f"perturbed {distance:g} A", _distorted(reference, distortion.perturbed, distance)
+            yield f"perturbed {distance:g} A", _distorted(reference, moved, distance)
     elif control is Control.STRAINED:
         for strain in STRAINS:
-            yield f"strained {100 * strain:g} %", _distorted(reference, distortion.strained, strain)
+            yield f"strained {100 * strain:g} %", _distorted(reference, strained, strain)
     elif control is Control.RELAXED:
         yield control.value, lambda i, rng: crystal(i).copy()
     elif control is Control.RANDOMISED:

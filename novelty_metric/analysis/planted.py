@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from novelty_metric.baselines import NULL_MODELS, distortion
+from novelty_metric.baselines import NULL_MODELS
+from novelty_metric.baselines.real import moved, strained
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import Relaxation, Relaxer, RelaxSettings, RelaxTask
 
@@ -115,7 +116,7 @@ def relaxed(planted: Sequence[Planted], relaxer: Relaxer, seed: int) -> list[Pla
 
 
 def _shaken(structure: Structure, rng: np.random.Generator) -> Structure:
-    return distortion.perturbed(distortion.strained(structure, rng, STRAIN), rng, SHAKE)
+    return moved(strained(structure, rng, STRAIN), rng, SHAKE)
 
 
 def _lowest(planted: Planted, ends: Sequence[Relaxation]) -> Planted:

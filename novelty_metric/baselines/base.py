@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,3 +181,36 @@ def with_elements(
 def elements_of(reference: Reference) -> np.ndarray:
     """Atomic numbers of the elements in a reference, in increasing order."""
     return np.unique(reference.numbers).astype(np.int64)
+
+
+@cache
+def atomic_radius(number: int) -> float | None:
+    """Atomic radius (Å): measured (Slater 1964), else computed; None if there is none."""
+    from pymatgen.core import Element
+
+    element = Element.from_Z(number)
+    found = element.atomic_radius or element.atomic_radius_calculated
+    return None if found is None else float(found)
+
+
+def write(crystals: Iterable[NullCrystal], out: Path) -> None:
+    """Write crystals with id, ``made_from`` (the parent) and ``exchanged``.
+
+    Raises
+    ------
+    InputError
+        If the ending is not known, or the file can't be written.
+    """
+    from novelty_metric.crystal_records import CrystalRecord
+    from novelty_metric.report.crystal_files import write_crystals
+
+    write_crystals(
+        out,
+        [
+            (
+                {"id": one.id, "made_from": one.parent_id, "exchanged": one.exchanged or None},
+                CrystalRecord.of(one.structure),
+            )
+            for one in crystals
+        ],
+    )

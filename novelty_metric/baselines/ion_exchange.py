@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,12 +13,12 @@ import numpy as np
 from novelty_metric.baselines.base import (
     Draw,
     NullCrystal,
+    atomic_radius,
     crystals,
     in_words,
     suitable,
     with_elements,
 )
-from novelty_metric.baselines.radii import atomic_radius, ionic_radius
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Species
@@ -48,7 +49,8 @@ def ion_exchange(reference: Reference, n: int, seed: int) -> Iterator[NullCrysta
     ``pymatgen.analysis.structure_prediction`` has it; as a null model: N. J. Szymanski and C. J.
     Bartel, Mater. Horiz. (2025), arXiv 2501.02144.
     """
-    small = (reference.n_sites <= MOST_SITES) & (_n_elements(reference) <= MOST_ELEMENTS)
+    n_elements = np.array([len(reference.composition_key(i)) for i in range(len(reference))])
+    small = (reference.n_sites <= MOST_SITES) & (n_elements <= MOST_ELEMENTS)
     usable = suitable("ion_exchange", reference, small, f"of at most {MOST_SITES} sites")
     table = _table()
     known: dict[int, tuple[Species, ...] | None] = {}
@@ -75,10 +77,6 @@ def ion_exchange(reference: Reference, n: int, seed: int) -> Iterator[NullCrysta
         return made, index, in_words(pairs)
 
     return crystals("ion_exchange", reference, n, seed, draw)
-
-
-def _n_elements(reference: Reference) -> np.ndarray:
-    return np.array([len(reference.composition_key(index)) for index in range(len(reference))])
 
 
 def _ions(composition: Composition) -> tuple[Species, ...] | None:
@@ -126,9 +124,7 @@ class _Table:
                 continue
             new = [self.species[column] for column in columns]
             elements = [ion.element for ion in new]
-            if len(set(elements)) < len(elements):
-                continue
-            if elements == [ion.element for ion in old]:
+            if len(set(elements)) < len(elements) or elements == [ion.element for ion in old]:
                 continue
             likely = math.prod(
                 self.conditional[row, column] for row, column in zip(rows, columns, strict=True)
@@ -150,10 +146,18 @@ def _lengths_by(sites: Sequence[tuple[Species, Species]]) -> float | None:
     """
     before = after = 0.0
     for old, new in sites:
-        first, second = ionic_radius(old), ionic_radius(new)
+        first, second = _ionic_radius(old), _ionic_radius(new)
         if first is None or second is None:
             first, second = atomic_radius(old.Z), atomic_radius(new.Z)
         if first is None or second is None:
             return None
         before, after = before + first, after + second
     return after / before
+
+
+@cache
+def _ionic_radius(species: Species) -> float | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an oxidation state that the table lacks
+        found = species.ionic_radius
+    return None if found is None else float(found)

@@ -82,7 +82,7 @@ def _make(model: NullModel, given: Words, out: Path) -> list[NullCrystal]:
     from novelty_metric.terminal.progress import quiet_with_progress
 
     with quiet_with_progress() as progress:
-        from novelty_metric.baselines.files import write
+        from novelty_metric.baselines.base import write
         from novelty_metric.reference.named import open_reference
         from novelty_metric.report.crystal_files import format_of
 

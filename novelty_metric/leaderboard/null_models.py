@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.baselines import NULL_MODELS
-from novelty_metric.baselines.files import write
+from novelty_metric.baselines.base import write
 from novelty_metric.errors import InputError, near_or_known
 
 if TYPE_CHECKING:

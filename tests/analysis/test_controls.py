@@ -16,7 +16,7 @@ from novelty_metric import InputError, Reference, SubstitutionNovelty, open_refe
 from novelty_metric.analysis import control_crystals as made
 from novelty_metric.analysis.controls import Control, ControlsResult, run_controls
 from novelty_metric.analysis.misses import Miss
-from novelty_metric.baselines import distortion
+from novelty_metric.baselines import real
 from novelty_metric.cli import main
 from novelty_metric.reference.calibration import Sensitivity
 from novelty_metric.samples.base import Sample
@@ -42,10 +42,10 @@ def test_other_description_is_the_same_crystal(seed: int) -> None:
 
 def test_distortions_have_the_given_size() -> None:
     rng = np.random.default_rng(1)
-    moved = distortion.perturbed(RUTILE, rng, 0.2)
+    moved = real.moved(RUTILE, rng, 0.2)
     steps = [a.distance(b) for a, b in zip(RUTILE, moved, strict=True)]
     assert steps == pytest.approx([0.2] * 6)
-    bent = distortion.strained(RUTILE, rng, 0.1)
+    bent = real.strained(RUTILE, rng, 0.1)
     change = np.linalg.inv(RUTILE.lattice.matrix) @ bent.lattice.matrix - np.eye(3)
     assert np.abs(np.linalg.eigvalsh((change + change.T) / 2)).max() == pytest.approx(0.1)
 
