@@ -16,7 +16,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol
 from novelty_metric.report.reward import is_crystal
 from novelty_metric.samples.base import Sample
-from novelty_metric.samples.energies import finite_energy
+from novelty_metric.samples.ids import finite_energy
 from novelty_metric.scoring.case import Case
 from novelty_metric.scoring.pipeline import Pipeline
 from novelty_metric.scoring.resources import Resources, ResourceSpec, check_sample_energies

@@ -290,7 +290,7 @@ def not_of_model(settings: ScoreSettings) -> str | None:
 
 def _not_of_model(path: Path, settings: ScoreSettings) -> str | None:
     from novelty_metric.samples.detect import detect_format
-    from novelty_metric.samples.reading import table_columns
+    from novelty_metric.samples.tables import table_columns
 
     model = settings.model
     found = settings.format or detect_format(path)

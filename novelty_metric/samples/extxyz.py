@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING
 
 from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import UnreadableCrystal, crystal_from_matrix, element
-from novelty_metric.samples.energies import record_energy
 from novelty_metric.samples.formats import ReadOptions
-from novelty_metric.samples.ids import SAMPLED_RECORDS, check_names, record_id
+from novelty_metric.samples.ids import SAMPLED_RECORDS, check_names, record_energy, record_id
 from novelty_metric.samples.source import one_line, open_text
 
 if TYPE_CHECKING:

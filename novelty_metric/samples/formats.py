@@ -6,7 +6,7 @@ Standard library only; a format's module is imported when a file of that format 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,13 @@ class ReadOptions:
     ----------
     column : str or None
         Column of a table that holds the structures; None finds it.
-    columns : tuple of str
+    columns : sequence of str
         Columns of a table to look for first, the preferred one first; those that are not there
         are passed over.
     energies : str or None
         Column or key that holds the energy of each crystal; None reads none.
-    arrays : ArrayConvention
-        What the arrays of a ``.pt`` file mean.
+    arrays : ArrayConvention or None
+        What the arrays of a ``.pt`` file mean; None for the usual meaning.
     id_column : str or None
         Column or key that holds the samples' own ids; None finds it by its name.
     allow_pickle : bool
@@ -90,9 +90,9 @@ class ReadOptions:
     """
 
     column: str | None = None
-    columns: tuple[str, ...] = ()
+    columns: Sequence[str] = ()
     energies: str | None = None
-    arrays: ArrayConvention = field(default_factory=ArrayConvention)
+    arrays: ArrayConvention | None = None
     id_column: str | None = None
     allow_pickle: bool = False
     name: str = ""
@@ -109,8 +109,8 @@ class Format:
         One line for a list of formats.
     module : str
         Of this room, with ``read(path, options) -> Iterator[Entry]`` and, where the number of
-        crystals is cheap to tell, ``count(path, options) -> int | None``. Ids need not be unique
-        yet.
+        crystals is cheap to tell, ``count(path, options) -> int | None``; or ``read_NAME`` and
+        ``count_NAME`` in a module of several formats. Ids need not be unique yet.
     takes_column : bool
         Whether `ReadOptions.column` means something.
     takes_id_column : bool
@@ -128,16 +128,17 @@ class Format:
 
     def read(self, path: Path, options: ReadOptions) -> Iterator[Entry]:
         """The crystals of a file of this format, in file order."""
-        reader: Callable[[Path, ReadOptions], Iterator[Entry]] = self._imported().read
-        return reader(path, options)
+        entries: Iterator[Entry] = self._function("read")(path, options)
+        return entries
 
     def count(self, path: Path, options: ReadOptions) -> int | None:
         """Number of crystals in the file; None if counting is expensive."""
-        counter = getattr(self._imported(), "count", None)
+        counter = self._function("count")
         return None if counter is None else counter(path, options)
 
-    def _imported(self) -> Any:
-        return importlib.import_module(f"novelty_metric.samples.{self.module}")
+    def _function(self, name: str) -> Any:
+        module = importlib.import_module(f"novelty_metric.samples.{self.module}")
+        return getattr(module, f"{name}_{self.name}", None) or getattr(module, name, None)
 
 
 _COLUMN = "with a column of CIF text, paths of CIF files, or pymatgen structures"
@@ -145,28 +146,28 @@ _COLUMN = "with a column of CIF text, paths of CIF files, or pymatgen structures
 FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
-        Format("cif", "CIF file; every data_ block is a crystal", "cif_file"),
-        Format("cif_folder", "folder of CIF files, its subfolders too", "cif_folder"),
-        Format("cif_zip", "zip archive of CIF files", "cif_zip"),
-        Format("cif_tar", "tar archive of CIF files, such as .tar.gz", "cif_tar"),
+        Format("cif", "CIF file; every data_ block is a crystal", "cif_files"),
+        Format("cif_folder", "folder of CIF files, its subfolders too", "cif_files"),
+        Format("cif_zip", "zip archive of CIF files", "cif_files"),
+        Format("cif_tar", "tar archive of CIF files, such as .tar.gz", "cif_files"),
         Format("extxyz", "extended XYZ, one frame per crystal", "extxyz", takes_id_column=True),
-        Format("csv", f"table {_COLUMN}", "csv_table", takes_column=True, takes_id_column=True),
+        Format("csv", f"table {_COLUMN}", "tables", takes_column=True, takes_id_column=True),
         Format(
             "parquet",
             f"Parquet table {_COLUMN}",
-            "parquet_table",
+            "tables",
             takes_column=True,
             takes_id_column=True,
         ),
         Format(
             "json",
             "JSON of pymatgen structures: list, mapping or one",
-            "json_file",
+            "json_files",
             takes_id_column=True,
             is_whole=True,
         ),
         Format(
-            "jsonl", "JSON lines, one pymatgen structure a line", "json_lines", takes_id_column=True
+            "jsonl", "JSON lines, one pymatgen structure a line", "json_files", takes_id_column=True
         ),
         Format("pt", "torch.save of arrays, as DiffCSP and others do", "torch_file", is_whole=True),
     )

@@ -1,4 +1,4 @@
-"""Ids stored with the samples: their position in the file, and their form.
+"""Ids and energies stored with the samples: where they are, and their form.
 
 Standard library only.
 """
@@ -113,6 +113,23 @@ def record_id(record: Mapping[str, Any], wanted: str | None) -> str | None:
         candidates = [] if name is None else [name]
     texts = (id_text(record[name]) for name in candidates)
     return next((text for text in texts if text is not None), None)
+
+
+def finite_energy(value: Any) -> float | None:
+    """An energy from a file or from memory; None if it is not a finite number."""
+    if isinstance(value, bool):
+        return None
+    try:
+        energy = float(value)
+    except (TypeError, ValueError):
+        return None
+    return energy if math.isfinite(energy) else None
+
+
+def record_energy(record: Mapping[str, Any], wanted: str | None) -> float | None:
+    """The energy of a record under the given name; None if no name is given."""
+    name = None if wanted is None else wanted_name(list(record), wanted)
+    return None if name is None else finite_energy(record[name])
 
 
 def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str | None) -> None:

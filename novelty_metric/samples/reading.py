@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry, Sample
@@ -87,7 +88,14 @@ def read_samples(
         raise InputError(f"limit is {limit!r}; it must be a whole number above 0")
     if seed is not None and limit is None:
         raise InputError(f"seed is {seed}, but there is no limit; give limit=N, the number to draw")
-    options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
+    options = ReadOptions(
+        column=column,
+        columns=columns,
+        id_column=id_column,
+        energies=energies,
+        arrays=arrays,
+        allow_pickle=allow_pickle,
+    )
     sources = _sources(path, format, options)
     for source in sources:
         source.check(keep=len(sources) == 1)
@@ -201,16 +209,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 
 def count_hint(
-    path: Paths,
-    *,
-    format: str | None = None,
-    column: str | None = None,
-    columns: Sequence[str] = (),
-    id_column: str | None = None,
-    energies: str | None = None,
-    arrays: ArrayConvention | None = None,
-    allow_pickle: bool = False,
-    limit: int | None = None,
+    path: Paths, *, format: str | None = None, limit: int | None = None, **options: Any
 ) -> int | None:
     """The number of samples that `read_samples` will give, for a progress bar; None if unknown.
 
@@ -221,9 +220,8 @@ def count_hint(
     InputError
         If a file is missing, empty, in no known format, or damaged.
     """
-    options = _options(column, columns, id_column, energies, arrays, allow_pickle=allow_pickle)
     total = 0
-    for source in _sources(path, format, options):
+    for source in _sources(path, format, ReadOptions(**options)):
         try:
             n_samples = source.format.count(source.path, source.options)
         except READ_ERRORS as error:
@@ -232,42 +230,6 @@ def count_hint(
             return None
         total += n_samples
     return total if limit is None else min(total, limit)
-
-
-def table_columns(path: Path | str, format: str) -> list[str] | None:
-    """Names of the columns of a table; None if it is not a table or its header is unreadable."""
-    path = Path(path)
-    try:
-        if format == "csv":
-            from novelty_metric.samples.csv_table import header
-
-            return header(path)
-        if format == "parquet":
-            import pyarrow.parquet as pq
-
-            return list(pq.read_schema(path).names)
-    except (*READ_ERRORS, InputError):  # reading it will say what is wrong
-        pass
-    return None
-
-
-def _options(
-    column: str | None,
-    columns: Sequence[str],
-    id_column: str | None,
-    energies: str | None,
-    arrays: ArrayConvention | None,
-    *,
-    allow_pickle: bool,
-) -> ReadOptions:
-    return ReadOptions(
-        column=column,
-        columns=tuple(columns),
-        id_column=id_column,
-        energies=energies,
-        arrays=arrays or ArrayConvention(),
-        allow_pickle=allow_pickle,
-    )
 
 
 def _format(path: Path, format: str | None, options: ReadOptions) -> Format:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,99 +29,15 @@ LATTICE_TOLERANCE = 0.01
 """Maximum relative difference between the lengths of a lattice and the lengths given beside it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlatCrystals:
-    """M crystals with N sites in total, one after the other.
-
-    Attributes
-    ----------
-    num_atoms : array
-        Sites of each crystal, ``(M,)``.
-    ends : array
-        Sites of it and of those before it, ``(M,)``.
-    atom_types : array
-        Atomic number of each site, ``(N,)``.
-    coords : array
-        Fractional coordinates, or Cartesian ones (Å), ``(N, 3)``.
-    cartesian : bool
-    lengths, angles : array or None
-        a, b, c (Å) and α, β, γ (degrees), ``(M, 3)``.
-    lattices : array or None
-        Cell vectors as rows (Å), ``(M, 3, 3)``; used where there are no lengths, and for Cartesian
-        coordinates, which mean nothing without the directions of the cell vectors.
-    """
-
-    num_atoms: Array
-    ends: Array
-    atom_types: Array
-    coords: Array
-    cartesian: bool = False
-    lengths: Array | None = None
-    angles: Array | None = None
-    lattices: Array | None = None
-
-    def __len__(self) -> int:
-        return len(self.num_atoms)
-
-    def crystal(self, index: int) -> Structure:
-        """Make one crystal. A `ValueError` gives the reason if this is impossible."""
-        end = int(self.ends[index])
-        sites = slice(end - int(self.num_atoms[index]), end)
-        species = _species(self.atom_types[sites].tolist())
-        coords = self.coords[sites]
-        if self.lengths is None or self.angles is None or self.cartesian:
-            assert self.lattices is not None  # checked when the batch was made
-            return crystal_from_matrix(
-                self.lattices[index].tolist(), species, coords, cartesian=self.cartesian
-            )
-        return crystal_from_parameters(
-            self.lengths[index].tolist(), self.angles[index].tolist(), species, coords
-        )
+Crystals = list[Callable[[], "Structure"]]
+"""A function for each crystal that makes it; a `ValueError` gives the reason if it can't."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaddedCrystals:
-    """M crystals as tokens, including padding.
+def flat_crystals(arrays: Mapping[str, Any], convention: ArrayConvention, path: Path) -> Crystals:
+    """The crystals of flat arrays, checked and converted to Å and degrees.
 
-    Attributes
-    ----------
-    atom_types, frac_coords, padding : sequence of arrays
-        ``(n,)``, ``(n, 3)`` and ``(n,)`` of each crystal.
-    cells : sequence of arrays
-        Logarithms of the lengths (Å), then cosines of the angles, ``(6,)`` of each crystal.
-    """
-
-    atom_types: Sequence[Array]
-    frac_coords: Sequence[Array]
-    padding: Sequence[Array]
-    cells: Sequence[Array]
-
-    def __len__(self) -> int:
-        return len(self.atom_types)
-
-    def crystal(self, index: int) -> Structure:
-        """Make one crystal. A `ValueError` gives the reason if this is impossible."""
-        real = ~self.padding[index].astype(bool)
-        species = _species(self.atom_types[index][real].tolist())
-        logarithms, cosines = (
-            part.tolist() for part in (self.cells[index][:3], self.cells[index][3:])
-        )
-        if any(abs(cosine) > 1 for cosine in cosines):
-            raise UnreadableCrystal(f"no angle has the cosine {max(cosines, key=abs):.6g}")
-        if not all(logarithm < 20 for logarithm in logarithms):  # also what is not a number
-            raise UnreadableCrystal(f"a length is exp({max(logarithms):.4g}) Å")
-        lengths = [math.exp(logarithm) for logarithm in logarithms]
-        angles = [math.degrees(math.acos(cosine)) for cosine in cosines]
-        return crystal_from_parameters(lengths, angles, species, self.frac_coords[index][real])
-
-
-Batch = FlatCrystals | PaddedCrystals
-
-
-def flat_crystals(
-    arrays: Mapping[str, Any], convention: ArrayConvention, path: Path
-) -> FlatCrystals:
-    """Check flat arrays and convert them to Å and degrees.
+    Lattices are used where there are no lengths, and for Cartesian coordinates, which mean nothing
+    without the directions of the cell vectors.
 
     Raises
     ------
@@ -153,20 +69,24 @@ def flat_crystals(
         )
     if lengths is not None and lattices is not None:
         _check_lattices(lengths, lattices, path)
-    return FlatCrystals(
-        num_atoms=num_atoms,
-        ends=np.cumsum(num_atoms),
-        atom_types=atom_types,
-        coords=checked["frac_coords"] * (unit if cartesian else 1.0),
-        cartesian=cartesian,
-        lengths=None if lengths is None else lengths * unit,
-        angles=angles,
-        lattices=None if lattices is None else lattices * unit,
-    )
+    coords = checked["frac_coords"] * (unit if cartesian else 1.0)
+    ends = np.cumsum(num_atoms)
+
+    def crystal(index: int) -> Structure:
+        sites = slice(ends[index] - num_atoms[index], ends[index])
+        species = _species(atom_types[sites].tolist())
+        if lengths is None or angles is None or cartesian:
+            assert lattices is not None  # checked above
+            cell = (lattices[index] * unit).tolist()
+            return crystal_from_matrix(cell, species, coords[sites], cartesian=cartesian)
+        edges, corners = (lengths[index] * unit).tolist(), angles[index].tolist()
+        return crystal_from_parameters(edges, corners, species, coords[sites])
+
+    return [partial(crystal, index) for index in range(len(num_atoms))]
 
 
-def padded_crystals(tokens: Mapping[str, Sequence[Any]], path: Path) -> PaddedCrystals:
-    """Check tokens: ``A0``, ``F1``, ``Y1`` and ``pad_mask``, an entry per crystal.
+def padded_crystals(tokens: Mapping[str, Sequence[Any]], path: Path) -> Crystals:
+    """The crystals of tokens: ``A0``, ``F1``, ``Y1`` and ``pad_mask``, an entry per crystal.
 
     Raises
     ------
@@ -190,12 +110,21 @@ def padded_crystals(tokens: Mapping[str, Sequence[Any]], path: Path) -> PaddedCr
                     f"{path}: {key} of crystal {index} has the shape {found} where Crystalite's "
                     f"layout has {shape}"
                 )
-    return PaddedCrystals(
-        atom_types=checked["A0"],
-        frac_coords=checked["F1"],
-        cells=checked["Y1"],
-        padding=checked["pad_mask"],
-    )
+    rows = zip(*(checked[key] for key in ("A0", "F1", "Y1", "pad_mask")), strict=True)
+    return [partial(_without_padding, *row) for row in rows]
+
+
+def _without_padding(numbers: Array, coords: Array, cell: Array, padding: Array) -> Structure:
+    real = ~padding.astype(bool)
+    logarithms, cosines = cell[:3].tolist(), cell[3:].tolist()
+    species = _species(numbers[real].tolist())
+    if any(abs(cosine) > 1 for cosine in cosines):
+        raise UnreadableCrystal(f"no angle has the cosine {max(cosines, key=abs):.6g}")
+    if not all(logarithm < 20 for logarithm in logarithms):  # also what is not a number
+        raise UnreadableCrystal(f"a length is exp({max(logarithms):.4g}) Å")
+    lengths = [math.exp(logarithm) for logarithm in logarithms]
+    angles = [math.degrees(math.acos(cosine)) for cosine in cosines]
+    return crystal_from_parameters(lengths, angles, species, coords[real])
 
 
 def _species(numbers: Sequence[float]) -> list[Element]:

@@ -1,23 +1,24 @@
 """Format ``pt``: files of ``torch.save``, read without running code.
 
-Which of the layouts a file has is `torch_layouts`' business.
+The layout of the arrays is recognised by keys and shapes.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
-from novelty_metric.samples.formats import ReadOptions
+from novelty_metric.samples.formats import ARRAY_KEYS, ArrayConvention, ReadOptions
 from novelty_metric.samples.source import one_line
-from novelty_metric.samples.torch_arrays import Batch
-from novelty_metric.samples.torch_layouts import find_layout
+from novelty_metric.samples.torch_arrays import Crystals, flat_crystals, padded_crystals
+
+_SITE_KEYS = ("num_atoms", "atom_types", "frac_coords")
+_TOKEN_KEYS = ("A0", "F1", "Y1", "pad_mask")
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
@@ -28,33 +29,98 @@ def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
     InputError
         If the file can't be loaded, would make objects that may run code, or has no known layout.
     """
-    batches = _batches(path, options)
-    for evaluation, batch in enumerate(batches):
-        where = f"evaluation {evaluation}, " if len(batches) > 1 else ""
-        for row in range(len(batch)):
-            yield Entry(None, f"{where}row {row}", partial(batch.crystal, row))
+    evaluations = _evaluations(path, options)
+    for number, crystals in enumerate(evaluations):
+        where = f"evaluation {number}, " if len(evaluations) > 1 else ""
+        for row, crystal in enumerate(crystals):
+            yield Entry(None, f"{where}row {row}", crystal)
 
 
 def count(path: Path, options: ReadOptions) -> int | None:
     """Number of crystals."""
-    return sum(map(len, _batches(path, options)))
+    return sum(map(len, _evaluations(path, options)))
 
 
-def _batches(path: Path, options: ReadOptions) -> list[Batch]:
-    data = load(path, allow_pickle=options.allow_pickle)
-    return find_layout(data, options.arrays, path)
+def _evaluations(path: Path, options: ReadOptions) -> list[Crystals]:
+    """The crystals of each evaluation; most files hold one."""
+    data = _load(path, allow_pickle=options.allow_pickle)
+    found = _arrays_by_name(data, options.arrays or ArrayConvention(), path)
+    if found is None:
+        found = _tokens(data, path)
+    if found is None:
+        if isinstance(data, Mapping):
+            what = f"a mapping with the keys {_listed(data)}"
+        elif isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
+            what = f"a {type(data).__name__} of mappings with the keys {_listed(data[0])}"
+        else:
+            what = f"a {type(data).__name__}"
+        raise InputError(
+            f"{path}: holds {what}; the layouts that are read are those of DiffCSP, CDVAE, FlowMM, "
+            f"Crystalite ({', '.join(_SITE_KEYS)}, lengths, angles; or {', '.join(_TOKEN_KEYS)}); "
+            "other names for the same arrays can be given in a model's config (arrays.keys)"
+        )
+    if not any(found):
+        raise InputError(f"{path}: holds no crystal")
+    return found
 
 
-def load(path: Path, *, allow_pickle: bool) -> Any:
-    """The content of the file, on the CPU.
+def _listed(keys: Iterable[Any]) -> str:
+    return one_line(", ".join(map(str, keys)), 100) or "(none)"
 
-    Only tensors and plain values are made, and the few classes of `torch_classes`.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged, or holds another object and `allow_pickle` is false.
+def _arrays_by_name(data: Any, convention: ArrayConvention, path: Path) -> list[Crystals] | None:
+    """The crystals of a mapping with DiffCSP's arrays; None if one is missing.
+
+    M crystals with N sites in all: ``num_atoms`` (M,), ``atom_types`` (N,), ``frac_coords``
+    (N, 3), and ``lengths`` and ``angles`` (M, 3), or ``lattices`` (M, 3, 3). Other keys, such as
+    ``eval_setting``, ``spacegroups`` or ``time``, are left out. DiffCSP, DiffCSP++, SymmCD,
+    CrystalFlow and FlowMM's ``eval_pt`` have one evaluation; CDVAE a leading axis of evaluations
+    in every array, ``num_atoms`` (K, M); FlowMM's ``consolidated_*.pt`` every array in a list.
     """
+    if not isinstance(data, Mapping):
+        return None
+    theirs = {key: convention.keys.get(key, key) for key in ARRAY_KEYS}
+    arrays = {key: data[name] for key, name in theirs.items() if name in data}
+    has_cell = {"lengths", "angles"} <= arrays.keys() or "lattices" in arrays
+    if not has_cell or not set(_SITE_KEYS) <= arrays.keys():
+        return None
+    in_lists = isinstance(arrays["num_atoms"], list | tuple)
+    n_axes = 2 if in_lists else getattr(arrays["num_atoms"], "ndim", 1)
+    if n_axes < 2:
+        return [flat_crystals(arrays, convention, path)]
+    if n_axes > 2:
+        return None
+    for key, value in arrays.items():
+        if in_lists and not isinstance(value, list | tuple):
+            raise InputError(f"{path}: num_atoms is a list of evaluations, but {key} is not a list")
+    counts = {key: len(value) for key, value in arrays.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{key} {count}" for key, count in counts.items())
+        what = "lists" if in_lists else "arrays"
+        raise InputError(f"{path}: the {what} have different numbers of evaluations: {listed}")
+    return [
+        flat_crystals({key: value[index] for key, value in arrays.items()}, convention, path)
+        for index in range(counts["num_atoms"])
+    ]
+
+
+def _tokens(data: Any, path: Path) -> list[Crystals] | None:
+    """Crystalite's ``samples.pt``: a list of crystals as tokens, or one stack of them.
+
+    ``A0`` (n,) atomic numbers, ``F1`` (n, 3) fractional coordinates, ``Y1`` (6,) logarithms of the
+    lengths in Å and cosines of the angles, ``pad_mask`` (n,) True where a token is padding.
+    """
+    if isinstance(data, Mapping) and set(_TOKEN_KEYS) <= data.keys():
+        return [padded_crystals({key: list(data[key]) for key in _TOKEN_KEYS}, path)]
+    if not isinstance(data, list | tuple) or not data:
+        return None
+    if not all(isinstance(item, Mapping) and set(_TOKEN_KEYS) <= item.keys() for item in data):
+        return None
+    return [padded_crystals({key: [item[key] for item in data] for key in _TOKEN_KEYS}, path)]
+
+
+def _load(path: Path, *, allow_pickle: bool) -> Any:
+    """The content of the file, on the CPU: tensors, plain values and classes of `torch_classes`."""
     import torch
 
     from novelty_metric.samples.torch_classes import allowed_classes
