@@ -34,6 +34,7 @@ its formation energies of small crystals of many elements.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 import zipfile
@@ -61,15 +62,17 @@ from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.formation_energies import MP_20, FormationEnergies
 from novelty_metric.screening.formation_hull import FormationHull, Mp20Hull
 from novelty_metric.screening.hull import Energies, Hull, ReferenceHull, hull_without
-from novelty_metric.screening.own_scale import (
+from novelty_metric.screening.scales import energies_scale
+from novelty_metric.support.statistics import wilson
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from own_scale import (
     Offsets,
     element_fractions,
     fit_offsets,
     formation_energies,
     on_own_scale,
 )
-from novelty_metric.screening.scales import energies_scale
-from novelty_metric.support.statistics import wilson
 
 METASTABLE = Protocol.named("paper").metastable
 SUSPECT = Protocol.named("paper").suspect

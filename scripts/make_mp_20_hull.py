@@ -21,6 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from own_scale import (
+    element_fractions,
+    fit_offsets,
+    formation_energies,
+    lowest_own,
+    on_own_scale,
+)
 from pymatgen.core import Composition, Element
 
 from novelty_metric.reference import Reference, open_reference
@@ -30,13 +37,6 @@ from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.formation_energies import MP_20, About, FormationEnergies, packaged
-from novelty_metric.screening.own_scale import (
-    element_fractions,
-    fit_offsets,
-    formation_energies,
-    lowest_own,
-    on_own_scale,
-)
 
 WITH_DISTANCE = ("val", "test", "train_subset")
 ABOUT = About(

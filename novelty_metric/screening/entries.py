@@ -12,16 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, cast
-
-import numpy as np
+from typing import IO, Any, NamedTuple, cast
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.screening.compositions import CompositionKey
-from novelty_metric.screening.hull import Energies, KnownHull, fitting_energies
+from novelty_metric.screening.hull import Energies, KnownHull, LowerHull, fitting_energies
 from novelty_metric.screening.json_stream import json_values
-from novelty_metric.support.folders import cache_folder
+from novelty_metric.support.folders import cache_folder, user_path
 from novelty_metric.support.progress import ProgressCallback, no_progress
 
 KNOWN_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
@@ -31,86 +29,32 @@ KEEP_FROM = 5_000_000
 """The content of larger files (bytes) is cached in a faster format."""
 
 _STAGE = "read entries of the hull"
-_FORMAT = "novelty-metric entries 1"
+_FORMAT = "novelty-metric entries 2"
 _ROUND = 9
 """Decimals of the fractions if a composition has non-integer amounts."""
 
 
-@dataclass(frozen=True)
-class Entries:
-    """Compositions and energies of computed entries.
+class EntryRow(NamedTuple):
+    """Reduced composition and energies of a computed entry.
 
-    Attributes
-    ----------
-    keys : tuple of CompositionKey, (N,)
-        Reduced compositions.
-    energies : float64, (N,)
-        As computed, without corrections (eV/atom).
-    corrections : float64, (N,)
-        To be added (eV/atom); 0 for an entry without any.
-    run_types : tuple of str, (N,)
-        Such as ``GGA+U``; empty where an entry says nothing.
+    `energy` is as computed, `correction` is to be added (eV/atom; 0 for an entry without any);
+    `run_type` such as ``GGA+U``, empty where the entry says nothing.
     """
 
-    keys: tuple[CompositionKey, ...]
-    energies: np.ndarray
-    corrections: np.ndarray
-    run_types: tuple[str, ...]
+    key: CompositionKey
+    energy: float
+    correction: float
+    run_type: str
 
-    def __len__(self) -> int:
-        return len(self.keys)
 
-    @classmethod
-    def of(cls, rows: Sequence[tuple[CompositionKey, float, float, str]]) -> Entries:
-        """Make them from rows of composition, energy, correction (eV/atom) and run type."""
-        keys, energies, corrections, run_types = zip(*rows, strict=True) if rows else ((),) * 4
-        return cls(
-            keys=tuple(keys),
-            energies=np.array(energies, dtype=np.float64),
-            corrections=np.array(corrections, dtype=np.float64),
-            run_types=tuple(run_types),
-        )
-
-    def take(self, positions: Sequence[int]) -> Entries:
-        """The entries at these positions."""
-        return Entries(
-            keys=tuple(self.keys[i] for i in positions),
-            energies=self.energies[list(positions)],
-            corrections=self.corrections[list(positions)],
-            run_types=tuple(self.run_types[i] for i in positions),
-        )
-
-    def joined(self, others: Entries) -> Entries:
-        """These entries, followed by others."""
-        return Entries(
-            keys=self.keys + others.keys,
-            energies=np.concatenate([self.energies, others.energies]),
-            corrections=np.concatenate([self.corrections, others.corrections]),
-            run_types=self.run_types + others.run_types,
-        )
-
-    def energies_per_atom(self, which: Energies) -> np.ndarray:
-        """Energies with or without their corrections (eV/atom), float64 (N,)."""
-        if which == Energies.CORRECTED:
-            return self.energies + self.corrections
-        return self.energies
-
-    def content_hash(self) -> str:
-        """SHA-256 over compositions, energies and corrections; their order does not matter."""
-        lines = sorted(
-            f"{key} {energy!r} {correction!r}\n"
-            for key, energy, correction in zip(
-                self.keys, self.energies.tolist(), self.corrections.tolist(), strict=True
-            )
-        )
-        digest = hashlib.sha256()
-        for line in lines:
-            digest.update(line.encode())
-        return digest.hexdigest()
+def content_hash(entries: Sequence[EntryRow]) -> str:
+    """SHA-256 over compositions, energies and corrections; their order does not matter."""
+    lines = sorted(f"{one.key} {one.energy!r} {one.correction!r}\n" for one in entries)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def hull_of_entries(
-    entries: Entries, name: str, which: Energies, **description: object
+    entries: Sequence[EntryRow], name: str, which: Energies, **description: object
 ) -> KnownHull:
     """The hull of entries, with a description of them for reports.
 
@@ -123,14 +67,20 @@ def hull_of_entries(
     **description
         What else a report says of it.
     """
+    corrected = which == Energies.CORRECTED
+    lower = LowerHull.of(
+        (one.key, one.energy + one.correction if corrected else one.energy) for one in entries
+    )
     return KnownHull(
-        zip(entries.keys, entries.energies_per_atom(which).tolist(), strict=True),
+        lower,
         {
             "name": name,
             **description,
-            "content_hash": entries.content_hash(),
+            "content_hash": content_hash(entries),
             "entries": len(entries),
             "energies": str(which),
+            "compositions": lower.n_compositions,
+            "elements": len(lower.elements),
         },
     )
 
@@ -157,11 +107,9 @@ class EntriesHull:
 
     def open(self, potential: str, *, progress: ProgressCallback = no_progress) -> KnownHull:
         """See `novelty_metric.screening.hull.HullSource.open`."""
-        path = Path(self.file)
-        if str(path).startswith("~/") and not path.exists():
-            path = path.expanduser()
+        path = user_path(str(self.file))
         entries = read_entries(path, progress=progress)
-        if self.energies == Energies.AUTO and not entries.corrections.any():
+        if self.energies == Energies.AUTO and not any(one.correction for one in entries):
             which = Energies.UNCORRECTED
         else:
             which = fitting_energies(potential, self.energies)
@@ -173,7 +121,7 @@ class EntriesHull:
         return hull_of_entries(entries, "entries", which, file=path.name)
 
 
-def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> Entries:
+def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> list[EntryRow]:
     """The entries of a JSON file; those of a large file are cached for the next time.
 
     Raises
@@ -201,7 +149,7 @@ def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> Ent
     return entries
 
 
-def _parse(path: Path, file: _ProgressFile) -> Entries:
+def _parse(path: Path, file: _ProgressFile) -> list[EntryRow]:
     buffered = io.BufferedReader(file, 1 << 20)
     stream: IO[bytes] = buffered
     if buffered.peek(2)[:2] == b"\x1f\x8b":
@@ -219,7 +167,7 @@ def _parse(path: Path, file: _ProgressFile) -> Entries:
         raise InputError(
             f"{path}: holds no entry; a list of ComputedEntry.as_dict() of pymatgen is expected"
         )
-    return Entries.of(rows)
+    return rows
 
 
 class _ProgressFile(io.RawIOBase):
@@ -271,8 +219,8 @@ def _held(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 raise EntryError(f"entry {prefix}{position} is not an entry")
 
 
-def entry_row(entry: Mapping[str, Any], where: str) -> tuple[CompositionKey, float, float, str]:
-    """Composition, energy, correction (eV/atom) and run type of an entry: a row for `Entries.of`.
+def entry_row(entry: Mapping[str, Any], where: str) -> EntryRow:
+    """The row of an entry.
 
     Parameters
     ----------
@@ -301,7 +249,7 @@ def entry_row(entry: Mapping[str, Any], where: str) -> tuple[CompositionKey, flo
     correction = _number(entry.get("correction") or 0.0, "correction", name)
     parameters = entry.get("parameters")
     run_type = parameters.get("run_type") if isinstance(parameters, dict) else None
-    return _key(amounts), energy / n_atoms, correction / n_atoms, str(run_type or "")
+    return EntryRow(_key(amounts), energy / n_atoms, correction / n_atoms, str(run_type or ""))
 
 
 def _number(value: Any, what: str, name: str) -> float:
@@ -360,24 +308,17 @@ def _key(amounts: Mapping[int, float]) -> CompositionKey:
 # What was read of a large file, kept
 
 
-def _keep(entries: Entries, path: Path) -> None:
+def _keep(entries: Sequence[EntryRow], path: Path) -> None:
     """Write entries to the cache. If this fails, they are read from the JSON again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(
-        {
-            "numbers": pa.array(
-                [[z for z, _ in key] for key in entries.keys], pa.list_(pa.int16())
-            ),
-            "amounts": pa.array(
-                [[float(n) for _, n in key] for key in entries.keys], pa.list_(pa.float64())
-            ),
-            "energy": entries.energies,
-            "correction": entries.corrections,
-            "run_type": list(entries.run_types),
-        }
-    ).replace_schema_metadata({"format": _FORMAT})
+    kinds = (pa.list_(pa.list_(pa.float64())), pa.float64(), pa.float64(), pa.string())
+    columns = [
+        pa.array(values, kind)
+        for values, kind in zip(zip(*entries, strict=True), kinds, strict=True)
+    ]
+    table = pa.table(columns, EntryRow._fields).replace_schema_metadata({"format": _FORMAT})
     passing = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -388,7 +329,7 @@ def _keep(entries: Entries, path: Path) -> None:
             passing.unlink()
 
 
-def _read_kept(path: Path) -> Entries | None:
+def _read_kept(path: Path) -> list[EntryRow] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -396,18 +337,11 @@ def _read_kept(path: Path) -> Entries | None:
         table = pq.read_table(path, memory_map=False)
         if (table.schema.metadata or {}).get(b"format") != _FORMAT.encode():
             return None
-        columns = [table.column(name).to_pylist() for name in ("numbers", "amounts")]
-        keys = tuple(
-            tuple(
-                (z, int(n) if n.is_integer() else n) for z, n in zip(numbers, amounts, strict=True)
+        return [
+            EntryRow(tuple((int(z), int(n) if n.is_integer() else n) for z, n in key), *others)
+            for key, *others in zip(
+                *(table.column(name).to_pylist() for name in EntryRow._fields), strict=True
             )
-            for numbers, amounts in zip(*columns, strict=True)
-        )
-        return Entries(
-            keys=keys,
-            energies=table.column("energy").to_numpy(),
-            corrections=table.column("correction").to_numpy(),
-            run_types=tuple(table.column("run_type").to_pylist()),
-        )
+        ]
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
         return None

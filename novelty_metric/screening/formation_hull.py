@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from novelty_metric.screening.hull import (
     Energies,
     Hull,
     HullDistance,
-    HullOfLowest,
+    KnownHull,
     LowerHull,
     ReferenceHull,
     fitting_energies,
@@ -40,7 +40,7 @@ _UNKNOWN = (
 )
 
 
-class FormationHull(HullOfLowest):
+class FormationHull(KnownHull):
     """The hull of known formation energies, for energies on a given scale.
 
     Parameters
@@ -50,23 +50,25 @@ class FormationHull(HullOfLowest):
         Of the energies that are asked about.
     **description
         What else a report says of it.
-
-    Attributes
-    ----------
-    lower : LowerHull
-        Of the formation energies.
     """
 
     def __init__(self, known: FormationEnergies, scale: EnergyScale, **description: object) -> None:
         self.known = known
         self.scale = scale
-        self.lower = LowerHull(known.compositions, known.energies)
-        self._description = description
-
-    @property
-    def name(self) -> str:
-        """Name of the formation energies; ``+reference`` if crystals of a reference were added."""
-        return self.known.about.name + ("+reference" if "reference" in self._description else "")
+        about = asdict(known.about)
+        if "reference" in description:  # whose crystals were added
+            about["name"] += "+reference"
+        super().__init__(
+            LowerHull(known.compositions, known.energies),
+            {
+                **about,
+                "content_hash": known.content_hash,
+                "compositions": len(known),
+                "compositions_on_hull": int(known.on_hull.sum()),
+                "scale": scale.name,
+                **description,
+            },
+        )
 
     def with_crystals(
         self, reference: Reference, energies: np.ndarray, wanted: np.ndarray
@@ -101,7 +103,6 @@ class FormationHull(HullOfLowest):
         return FormationHull(
             self.known.joined(lowest),
             self.scale,
-            **self._description,
             reference=reference.name,
             crystals_hash=reference.crystals_hash,
             crystals=n_added,
@@ -116,22 +117,6 @@ class FormationHull(HullOfLowest):
         """The distance from the hull, with the composition of the hull there."""
         formation = self.scale.formation_energy(composition, energy_per_atom, structure)
         return None if formation is None else self.lower.distance(composition, formation)
-
-    def describe(self) -> dict[str, Any]:
-        """Description of the hull, as plain values."""
-        about = self.known.about
-        return {
-            "name": self.name,
-            "source": about.source,
-            "licence": about.licence,
-            "date": about.date,
-            "scheme": about.scheme,
-            "content_hash": self.known.content_hash,
-            "compositions": len(self.known),
-            "compositions_on_hull": int(self.known.on_hull.sum()),
-            "scale": self.scale.name,
-            **self._description,
-        }
 
 
 @dataclass(frozen=True)
@@ -172,8 +157,7 @@ def reference_hull(
     note: str | None = None,
 ) -> ReferenceHull:
     """The hull of the reference's own crystals, with the relaxer's energies."""
-    energies = _energies(reference, relaxer, None, progress)
-    return ReferenceHull(reference, energies, note=note)
+    return ReferenceHull(reference, _energies(reference, relaxer, None, progress), note=note)
 
 
 def auto_hull(

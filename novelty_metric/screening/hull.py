@@ -227,7 +227,10 @@ class LowerHull:
     @classmethod
     def of(cls, crystals: Iterable[tuple[CompositionKey, float]]) -> LowerHull:
         """Make it from compositions and energies (eV/atom); the lowest per composition counts."""
-        lowest = _lowest(crystals)
+        lowest: dict[CompositionKey, float] = {}
+        for key, energy in crystals:
+            if math.isfinite(energy) and not energy >= lowest.get(key, math.inf):
+                lowest[key] = energy
         return cls(Compositions.of(lowest), np.array(list(lowest.values()), dtype=np.float64))
 
     def without(self, key: CompositionKey) -> LowerHull:
@@ -268,26 +271,41 @@ class LowerHull:
         if elements in self._systems:
             self._systems.move_to_end(elements)
             return self._systems[elements]
-        system = self._gather(elements)
+        system = None
+        if self.elements.issuperset(elements):
+            within = self._compositions.within(elements)
+            within = within[self._known[within]]
+            fractions = self._compositions.fractions_of(within, elements)
+            system = _ChemicalSystem(within, fractions, self._energies[within])
         if system is None or system.fractions.size <= _CACHED_NUMBERS:
             self._systems[elements] = system
         if len(self._systems) > _CACHED_SYSTEMS:
             self._systems.popitem(last=False)
         return system
 
-    def _gather(self, elements: tuple[int, ...]) -> _ChemicalSystem | None:
-        if not self.elements.issuperset(elements):
-            return None
-        within = self._compositions.within(elements)
-        within = within[self._known[within]]
-        fractions = self._compositions.fractions_of(within, elements)
-        return _ChemicalSystem(within, fractions, self._energies[within])
 
+class KnownHull:
+    """A hull of total energies, made of known crystals.
 
-class HullOfLowest:
-    """A hull of total energies; base class of hulls that use a `LowerHull`."""
+    Parameters
+    ----------
+    lower : LowerHull
+    description : mapping
+        What `describe` says; with its ``name``.
+    """
 
-    lower: LowerHull
+    def __init__(self, lower: LowerHull, description: Mapping[str, Any]) -> None:
+        self.lower = lower
+        self._description = dict(description)
+
+    @property
+    def name(self) -> str:
+        """The name in the description."""
+        return str(self._description["name"])
+
+    def describe(self) -> dict[str, Any]:
+        """Description of the hull, as plain values."""
+        return dict(self._description)
 
     def e_above_hull(
         self,
@@ -314,12 +332,12 @@ class HullOfLowest:
         return self.lower.distance(composition, energy_per_atom)
 
 
-class ReferenceHull(HullOfLowest):
+class ReferenceHull(KnownHull):
     """Hull of the reference's own crystals, with energies of the metric's potential.
 
     Elements of which the reference holds no crystal with an energy are taken from a table of
     Materials Project energies, which fits potentials trained on MP2020-corrected energies, as
-    CHGNet was; `elements_from_table` names them. The crystal asked about is never part of the hull.
+    CHGNet was; the description names them. The crystal asked about is never part of the hull.
 
     Parameters
     ----------
@@ -352,9 +370,6 @@ class ReferenceHull(HullOfLowest):
             raise InputError(
                 f"{values.size} energies for the {len(reference)} crystals of {reference.name!r}"
             )
-        self._reference = reference
-        self._energies = values
-        self._note = {} if note is None else {"note": note}
         own: list[tuple[CompositionKey, float]] = [
             (reference.composition_key(index), energy)
             for index, energy in enumerate(values.tolist())
@@ -363,59 +378,20 @@ class ReferenceHull(HullOfLowest):
         elements = {key[0][0] for key, _ in own if len(key) == 1}
         given = elemental_energies() if table is None else table
         numbers = {symbol: Element(symbol).Z for symbol in given}
-        missing = [symbol for symbol, z in numbers.items() if z not in elements]
-        self.elements_from_table = tuple(sorted(missing, key=numbers.__getitem__))
-        """Symbols of the elements whose energy is from the table, by atomic number."""
+        missing = sorted(
+            (symbol for symbol, z in numbers.items() if z not in elements), key=numbers.__getitem__
+        )
         added = [(((numbers[symbol], 1),), given[symbol]) for symbol in missing]
-        self.lower = LowerHull.of([*own, *added])
-
-    @property
-    def name(self) -> str:
-        """The name ``"reference"``."""
-        return "reference"
-
-    def describe(self) -> dict[str, Any]:
-        """Description of the hull, as plain values."""
-        return {
-            "name": self.name,
-            "reference": self._reference.name,
-            "crystals_hash": self._reference.crystals_hash,
-            "crystals": int(np.isfinite(self._energies).sum()),
-            "crystals_without_energy": int(np.isnan(self._energies).sum()),
-            "elements_from_table": list(self.elements_from_table),
-            **self._note,
+        description = {
+            "name": "reference",
+            "reference": reference.name,
+            "crystals_hash": reference.crystals_hash,
+            "crystals": int(np.isfinite(values).sum()),
+            "crystals_without_energy": int(np.isnan(values).sum()),
+            "elements_from_table": missing,
+            **({} if note is None else {"note": note}),
         }
-
-
-class KnownHull(HullOfLowest):
-    """Hull of given compositions and energies.
-
-    Parameters
-    ----------
-    crystals : iterable of (CompositionKey, float)
-        Compositions and energies (eV/atom).
-    description : mapping
-        What `describe` says; with its ``name``.
-    """
-
-    def __init__(
-        self, crystals: Iterable[tuple[CompositionKey, float]], description: Mapping[str, Any]
-    ) -> None:
-        self.lower = LowerHull.of(crystals)
-        self._description = {
-            **description,
-            "compositions": self.lower.n_compositions,
-            "elements": len(self.lower.elements),
-        }
-
-    @property
-    def name(self) -> str:
-        """The name in the description."""
-        return str(self._description["name"])
-
-    def describe(self) -> dict[str, Any]:
-        """The description, with the number of compositions and of elements with a crystal."""
-        return dict(self._description)
+        super().__init__(LowerHull.of([*own, *added]), description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,12 +436,3 @@ def _formula(key: CompositionKey) -> str:
     from pymatgen.core import Composition, Element
 
     return str(Composition({Element.from_Z(z).symbol: n for z, n in key}).reduced_formula)
-
-
-def _lowest(crystals: Iterable[tuple[CompositionKey, float]]) -> dict[CompositionKey, float]:
-    """Lowest energy of each composition; only the lowest crystal of a composition matters."""
-    lowest: dict[CompositionKey, float] = {}
-    for key, energy in crystals:
-        if math.isfinite(energy) and not energy >= lowest.get(key, math.inf):
-            lowest[key] = energy
-    return lowest

@@ -27,8 +27,8 @@ from urllib.parse import unquote, urlparse
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.screening.entries import (
-    Entries,
     EntryError,
+    EntryRow,
     entry_row,
     hull_of_entries,
     read_entries,
@@ -193,6 +193,8 @@ class MatbenchDiscoveryHull:
         folders: list[Path],
         progress: ProgressCallback,
     ) -> KnownHull:
+        from pymatgen.core import Element
+
         source = ENTRIES
         if path is None and diagram is None:
             path = _downloaded(ENTRIES, folders[0], progress)
@@ -215,16 +217,22 @@ class MatbenchDiscoveryHull:
                     )
                 )
             entries = _unpickled(path)
-        entries, skipped = _accepted(entries)
-        entries, added = _with_elements(entries, _found(ELEMENTS, folders))
+        accepted = [one for one in entries if one.run_type in _RUN_TYPES]
+        own = {one.key for one in accepted}
+        references = _found(ELEMENTS, folders)
+        added = [
+            one
+            for one in ([] if references is None else read_entries(references))
+            if len(one.key) == 1 and one.key not in own
+        ]
         return hull_of_entries(
-            entries,
+            [*accepted, *added],
             _NAME,
             which,
             file=path.name,
             as_published=_md5(path) == source.md5,
-            skipped=skipped,
-            elements_from_references=added,
+            skipped=len(entries) - len(accepted),
+            elements_from_references=[Element.from_Z(one.key[0][0]).symbol for one in added],
         )
 
 
@@ -354,14 +362,14 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _unpickled(path: Path) -> Entries:
+def _unpickled(path: Path) -> list[EntryRow]:
     """The entries of a pickled diagram of pymatgen."""
     import pickle
 
     try:
         with gzip.open(path, "rb") as file:
             diagram = pickle.load(file)
-        return Entries.of([_row(entry, at) for at, entry in enumerate(diagram.all_entries)])
+        return [_row(entry, at) for at, entry in enumerate(diagram.all_entries)]
     except EntryError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a pickle can break on anything
@@ -372,8 +380,8 @@ def _unpickled(path: Path) -> Entries:
         ) from error
 
 
-def _row(entry: Any, position: int) -> Any:
-    """A row for `Entries.of` from an entry of pymatgen; faster than `as_dict`."""
+def _row(entry: Any, position: int) -> EntryRow:
+    """The row of an entry of pymatgen; faster than `as_dict`."""
     run_type = (getattr(entry, "parameters", None) or {}).get("run_type")
     return entry_row(
         {
@@ -385,23 +393,3 @@ def _row(entry: Any, position: int) -> Any:
         },
         str(position),
     )
-
-
-def _accepted(entries: Entries) -> tuple[Entries, int]:
-    """The entries of the functionals that the MP2020 scheme mixes, and the number of the others."""
-    kept = [i for i, run_type in enumerate(entries.run_types) if run_type in _RUN_TYPES]
-    return entries.take(kept), len(entries) - len(kept)
-
-
-def _with_elements(entries: Entries, path: Path | None) -> tuple[Entries, list[str]]:
-    """The entries, with missing elements added from the package's references."""
-    if path is None:
-        return entries, []
-    from pymatgen.core import Element
-
-    own = {key[0][0] for key in entries.keys if len(key) == 1}
-    references = read_entries(path)
-    wanted = [i for i, key in enumerate(references.keys) if len(key) == 1 and key[0][0] not in own]
-    added = references.take(wanted)
-    symbols = [Element.from_Z(key[0][0]).symbol for key in added.keys]
-    return entries.joined(added), symbols

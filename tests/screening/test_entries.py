@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -24,7 +23,13 @@ from pymatgen.entries.computed_entries import (
 
 from novelty_metric.errors import InputError
 from novelty_metric.screening import entries as entries_module
-from novelty_metric.screening.entries import Entries, EntriesHull, hull_of_entries, read_entries
+from novelty_metric.screening.entries import (
+    EntriesHull,
+    EntryRow,
+    content_hash,
+    hull_of_entries,
+    read_entries,
+)
 from novelty_metric.screening.hull import Energies, Hull, HullSource
 
 OXYGEN = CompositionEnergyAdjustment(-0.687, 2, name="MP2020 anion correction (oxide)")
@@ -61,16 +66,11 @@ def test_energies_agree_with_pymatgen(tmp_path: Path) -> None:
     dumpfn(given, tmp_path / "mine.json.gz")
     got = read_entries(tmp_path / "mine.json.gz")
     assert len(got) == 6
-    np.testing.assert_allclose(
-        got.energies_per_atom(Energies.CORRECTED), [e.energy_per_atom for e in given], atol=1e-12
-    )
-    np.testing.assert_allclose(
-        got.energies_per_atom(Energies.UNCORRECTED),
-        [e.uncorrected_energy_per_atom for e in given],
-        atol=1e-12,
-    )
-    assert got.keys[3] == ((8, 1), (26, 1)) and got.keys[4] == got.keys[5] == ((3, 2), (8, 1))
-    assert got.run_types == ("GGA", "", "", "GGA+U", "", "")
+    for one, entry in zip(got, given, strict=True):
+        assert one.energy + one.correction == pytest.approx(entry.energy_per_atom, abs=1e-12)
+        assert one.energy == pytest.approx(entry.uncorrected_energy_per_atom, abs=1e-12)
+    assert got[3].key == ((8, 1), (26, 1)) and got[4].key == got[5].key == ((3, 2), (8, 1))
+    assert [one.run_type for one in got] == ["GGA", "", "", "GGA+U", "", ""]
 
 
 def test_layout_of_the_file_does_not_matter(tmp_path: Path) -> None:
@@ -92,17 +92,15 @@ def test_layout_of_the_file_does_not_matter(tmp_path: Path) -> None:
         path.write_text(text, "utf-8")
         packed = tmp_path / f"{name}.json.gz"
         packed.write_bytes(gzip.compress(text.encode()))
-        hashes |= {read_entries(path).content_hash(), read_entries(packed).content_hash()}
+        hashes |= {content_hash(read_entries(path)), content_hash(read_entries(packed))}
     assert len(hashes) == 1
 
     # pandas rounds to ten decimals.
     pd.DataFrame({"material_id": ids, "entry": dictionaries}).to_json(tmp_path / "table.json.gz")
     got, plain = read_entries(tmp_path / "table.json.gz"), read_entries(tmp_path / "list.json")
-    assert got.keys == plain.keys and got.run_types == plain.run_types
-    for which in (Energies.CORRECTED, Energies.UNCORRECTED):
-        np.testing.assert_allclose(
-            got.energies_per_atom(which), plain.energies_per_atom(which), atol=1e-9
-        )
+    for one, other in zip(got, plain, strict=True):
+        assert (one.key, one.run_type) == (other.key, other.run_type)
+        assert one[1:3] == pytest.approx(other[1:3], abs=1e-9)
 
 
 def test_large_file_is_streamed_and_cached(
@@ -126,17 +124,14 @@ def test_large_file_is_streamed_and_cached(
     (kept,) = (cache / "hulls").iterdir()
     monkeypatch.setattr(entries_module, "_parse", None)  # the cache is used
     again = read_entries(path)
-    for other in (entered, again):
-        assert other.keys == at_once.keys and other.run_types == at_once.run_types
-        assert other.content_hash() == at_once.content_hash()
-        np.testing.assert_array_equal(other.energies, at_once.energies)
+    assert entered == again == at_once
 
     # A damaged cache, or one of another version, is replaced.
     monkeypatch.undo()
     monkeypatch.setenv("NOVELTY_METRIC_CACHE", str(cache))
     monkeypatch.setattr(entries_module, "KEEP_FROM", 0)
     kept.write_bytes(b"PAR1 no more")
-    assert read_entries(path).content_hash() == at_once.content_hash()
+    assert read_entries(path) == at_once
     assert kept.stat().st_size > 100
 
 
@@ -151,17 +146,15 @@ def test_without_a_writable_cache(
 
 def test_hash_depends_on_the_content() -> None:
     rows = [
-        (((3, 1),), -1.9, 0.0, ""),
-        (((8, 1),), -4.9, 0.0, ""),
-        (((3, 2), (8, 1)), -4.0, -0.2, ""),
+        EntryRow(((3, 1),), -1.9, 0.0, ""),
+        EntryRow(((8, 1),), -4.9, 0.0, ""),
+        EntryRow(((3, 2), (8, 1)), -4.0, -0.2, ""),
     ]
-    assert Entries.of(rows).content_hash() == Entries.of(rows[::-1]).content_hash()
+    assert content_hash(rows) == content_hash(rows[::-1])
     for place, value in ((1, -4.1), (2, -0.1), (0, ((3, 1), (8, 1)))):
         other = list(rows[2])
         other[place] = value
-        assert (
-            Entries.of([*rows[:2], tuple(other)]).content_hash() != Entries.of(rows).content_hash()
-        )  # type: ignore[list-item]
+        assert content_hash([*rows[:2], EntryRow(*other)]) != content_hash(rows)
 
 
 BROKEN = {
@@ -296,7 +289,7 @@ def test_hull_agrees_with_pymatgen(drawn: list[tuple[list[int], float]], target:
     ]
     made += [ComputedEntry({symbol: 1}, -0.3) for symbol in SYMBOLS]
     rows = [entries_module.entry_row(entry.as_dict(), "") for entry in made]
-    hull = hull_of_entries(Entries.of(rows), "entries", Energies.CORRECTED)
+    hull = hull_of_entries(rows, "entries", Energies.CORRECTED)
     composition = Composition(dict(zip(SYMBOLS, target, strict=True)))
     diagram = PhaseDiagram([PDEntry(entry.composition, entry.energy) for entry in made])
     expected = -2.0 - diagram.get_hull_energy_per_atom(composition)

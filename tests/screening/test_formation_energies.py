@@ -115,13 +115,8 @@ def test_packaged_points_agree_with_the_tables(shared_data: Path) -> None:
 
 
 def test_script_makes_the_packaged_file(shared_data: Path) -> None:
-    import importlib.util
+    import make_mp_20_hull as script
 
-    path = Path(__file__).parents[2] / "scripts" / "make_mp_20_hull.py"
-    spec = importlib.util.spec_from_file_location("make_mp_20_hull", path)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     found = script.points(shared_data)
     read = FormationEnergies.read(MP_20)
     assert read.about == script.ABOUT

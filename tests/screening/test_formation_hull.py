@@ -8,6 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_scale import (
+    N_NUMBERS,
+    Offsets,
+    element_fractions,
+    fit_offsets,
+    formation_energies,
+    lowest_own,
+    on_own_scale,
+)
 from pymatgen.core import Composition, Lattice, Structure
 
 from novelty_metric.errors import InputError
@@ -19,15 +28,6 @@ from novelty_metric.screening.formation_energies import MP_20, FormationEnergies
 from novelty_metric.screening.formation_hull import FormationHull, Mp20Hull, auto_hull
 from novelty_metric.screening.hull import ReferenceHull, known_energies
 from novelty_metric.screening.mp2020 import mp2020_correction
-from novelty_metric.screening.own_scale import (
-    N_NUMBERS,
-    Offsets,
-    element_fractions,
-    fit_offsets,
-    formation_energies,
-    lowest_own,
-    on_own_scale,
-)
 
 
 def total(formula: str, formation: float) -> float:
