@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,10 +113,6 @@ class CrystalArrays:
             **{name: getattr(self, name)[places] for name in per_crystal},
             **{name: getattr(self, name)[flat] for name in per_site},
         )
-
-    def with_ids(self, ids: Sequence[str]) -> CrystalArrays:
-        """The same crystals with other ids."""
-        return dataclasses.replace(self, ids=tuple(ids))
 
     def crystals_hash(self) -> str:
         """SHA-256 (hexadecimal) over the crystals alone: ids and digests, in order."""

@@ -16,7 +16,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -245,23 +245,13 @@ def _from_batch(path: Path, batch: pa.RecordBatch) -> CrystalArrays:
             raise _damaged(path, f"column {name!r} has wrong offsets")
         if these[-1] != len(flat[name]):
             raise _damaged(path, f"column {name!r} has a wrong length")
+    content = batch.column("digest").buffers()[1] or b""
+    digests = np.frombuffer(content, np.uint8, DIGEST_BYTES * n_crystals)
     return CrystalArrays(
         ids=tuple(batch.column("id").to_pylist()),
-        lattices=_flat(batch.column("lattice")).reshape(-1, 3, 3),
+        lattices=batch.column("lattice").flatten().to_numpy().reshape(-1, 3, 3),
         offsets=offsets,
         space_groups=batch.column("space_group").to_numpy(zero_copy_only=True),
-        digests=_digests(batch.column("digest"), n_crystals),
+        digests=digests.reshape(-1, DIGEST_BYTES),
         **flat,
     )
-
-
-def _flat(column: Any) -> np.ndarray:
-    values: np.ndarray = column.flatten().to_numpy(zero_copy_only=True)
-    return values
-
-
-def _digests(column: Any, n_crystals: int) -> np.ndarray:
-    content = column.buffers()[1]
-    size = DIGEST_BYTES * n_crystals
-    flat = np.frombuffer(content, dtype=np.uint8, count=size) if size else np.zeros(0, np.uint8)
-    return flat.reshape(-1, DIGEST_BYTES)

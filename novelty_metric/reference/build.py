@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -191,26 +192,19 @@ def _prepared_chunks(
     workers: int,
 ) -> Iterator[_Chunk]:
     """The chunks in order, read from the parts or prepared now."""
-    numbered = enumerate(_batched(samples, CHUNK))
-    if workers == 1:
-        for number, batch in numbered:
-            chunk = parts.load(number, len(batch))
-            if chunk is None:
-                chunk = _prepare_chunk(batch, symprec, angle_tolerance)
-                parts.save(number, chunk)
-            yield chunk
-        return
     waiting: deque[tuple[int, _Chunk | Future[_Chunk]]] = deque()
+    at_once = 0 if workers == 1 else 2 * workers
     try:
-        with worker_pool(workers) as pool:
-            for number, batch in numbered:
-                known = parts.load(number, len(batch))
-                if known is not None:
-                    waiting.append((number, known))
-                else:
-                    job = pool.submit(_prepare_chunk, batch, symprec, angle_tolerance)
-                    waiting.append((number, job))
-                while len(waiting) > 2 * workers:
+        with contextlib.nullcontext() if workers == 1 else worker_pool(workers) as pool:
+            for number, batch in enumerate(_batched(samples, CHUNK)):
+                chunk: _Chunk | Future[_Chunk] | None = parts.load(number, len(batch))
+                if chunk is None and pool is not None:
+                    chunk = pool.submit(_prepare_chunk, batch, symprec, angle_tolerance)
+                elif chunk is None:
+                    chunk = _prepare_chunk(batch, symprec, angle_tolerance)
+                    parts.save(number, chunk)
+                waiting.append((number, chunk))
+                while len(waiting) > at_once:
                     yield _finished(parts, *waiting.popleft())
             while waiting:
                 yield _finished(parts, *waiting.popleft())

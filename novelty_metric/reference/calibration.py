@@ -337,15 +337,15 @@ def load_calibration(path: Path, reference: Reference | None = None) -> Calibrat
         raise StoreError(f"{path}: {error}; {again}") from error
     if not path.name.endswith(f".{found.key[:12]}{SUFFIX}"):
         raise StoreError(f"{path}: holds the calibration of other settings; {again}")
-    if reference is not None and not _belongs(found, reference):
+    if reference is None:
+        return found
+    if found.crystals_hash:
+        belongs = found.crystals_hash == reference.crystals_hash
+    else:
+        belongs = all(crystal.index in range(len(reference)) for crystal in found.crystals)
+    if not belongs:
         raise StoreError(f"{path}: made for other crystals than {reference.name!r}; {again}")
     return found
-
-
-def _belongs(calibration: Calibration, reference: Reference) -> bool:
-    if calibration.crystals_hash:
-        return calibration.crystals_hash == reference.crystals_hash
-    return all(crystal.index in range(len(reference)) for crystal in calibration.crystals)
 
 
 def save_calibration(reference: Reference, calibration: Calibration) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.errors import InputError, near_or_known
-from novelty_metric.reference.named import NAMED, reference_path
+from novelty_metric.reference.named import PACKAGED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
 from novelty_metric.support.download import Unreachable, download
 from novelty_metric.support.folders import cache_folder
@@ -80,7 +80,7 @@ def fetch_reference(
     from novelty_metric.reference.named import open_reference
 
     if name not in PUBLISHED:
-        if name in NAMED:
+        if name in PACKAGED:
             raise InputError(f"reference {name!r} is part of the package; it need not be fetched")
         hint = near_or_known(name, PUBLISHED)
         raise InputError(f"no reference named {name!r}; {hint}")
@@ -133,10 +133,14 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
     """SHA-256 of the file, and how the file was recognised."""
     try:
         size = path.stat().st_size
-        sha256, blob = _hashes(path, size)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            head = f"blob {size}\0".encode()  # git hashes it with the content
+            blob = hashlib.file_digest(file, lambda: hashlib.sha1(head, usedforsecurity=False))
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror or error})") from error
-    found = {"sha256": sha256, "git_blob": blob}
+    found = {"sha256": sha256, "git_blob": blob.hexdigest()}
     for kind, label in (("git_blob", "git blob"), ("sha256", "SHA-256")):
         expected = getattr(published, kind)
         if expected is None:
@@ -145,8 +149,8 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
             return sha256, f"{label} {expected} is that of the published file"
         reason = (
             f"{path}: not the published {published.file_name} of {name}: {label} {expected} was "
+            f"expected, {found[kind]} found ({size} bytes)"
         )
-        reason += f"expected, {found[kind]} found ({size} bytes)"
         if fresh:
             path.unlink()
             raise InputError(f"{reason}; it was removed, the same command downloads it again")
@@ -159,17 +163,6 @@ def _recognised(name: str, path: Path, published: PublishedFile, *, fresh: bool)
         f"no content hash of it is known beforehand; its columns{rows} are right, its SHA-256 is "
         f"{sha256}"
     )
-
-
-def _hashes(path: Path, size: int) -> tuple[str, str]:
-    """SHA-256 of the file, and the SHA-1 by which git identifies its content."""
-    sha256 = hashlib.sha256()
-    blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            sha256.update(chunk)
-            blob.update(chunk)
-    return sha256.hexdigest(), blob.hexdigest()
 
 
 def _table(name: str, path: Path, published: PublishedFile) -> Path:

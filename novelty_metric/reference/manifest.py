@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from novelty_metric.support.versions import installed_versions
 
 FORMAT = "novelty-metric reference"
 FORMAT_VERSION = 1
@@ -93,13 +94,9 @@ def preparation_settings(symprec: float, angle_tolerance: float) -> dict[str, An
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that influence a prepared crystal."""
-    versions = {}
-    for package in ("novelty-metric", "pymatgen", "pymatgen-core", "spglib", "numpy"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "unknown"
-    return versions
+    packages = ("novelty-metric", "pymatgen", "pymatgen-core", "spglib", "numpy")
+    installed = installed_versions(packages)
+    return {package: installed.get(package, "unknown") for package in packages}
 
 
 def unique_ids(ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:

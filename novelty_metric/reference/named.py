@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference.arrow_file import SUFFIX
+from novelty_metric.reference.published import PUBLISHED
 from novelty_metric.support.folders import DATA_FOLDER, cache_folder
 
 if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
 
 
-@dataclass(frozen=True, slots=True)
-class NamedReference:
-    """A reference with a name.
-
-    Attributes
-    ----------
-    name : str
-    title : str
-        What it holds, with its source.
-    packaged : bool
-        Whether the package carries it.
-    """
-
-    name: str
-    title: str
-    packaged: bool = False
-
-
-NAMED = {
-    item.name: item
-    for item in (
-        NamedReference("aflow", "the 288 AFLOW prototypes that pymatgen carries", packaged=True),
-        NamedReference("mp_20", "MP-20, the 27,136 training crystals of CDVAE"),
-        NamedReference("perov_5", "Perov-5, the training crystals of CDVAE"),
-        NamedReference("carbon_24", "Carbon-24, the training crystals of CDVAE"),
-        NamedReference("mpts_52", "MPTS-52, the 27,380 training crystals of DiffCSP"),
-        NamedReference("alex_mp_20", "Alex-MP-20, the training crystals of MatterGen"),
-    )
-}
+PACKAGED = {"aflow": "the 288 AFLOW prototypes that pymatgen carries"}
+"""The references that the package carries, with what they hold."""
 
 
 def references_folder() -> Path:
@@ -59,14 +32,13 @@ def known_names() -> list[str]:
     """Names that `open_reference` accepts, including those in the user's folder."""
     folder = references_folder()
     kept = {path.stem for path in folder.glob(f"*{SUFFIX}")} if folder.is_dir() else set()
-    return sorted(kept | set(NAMED))
+    return sorted({*kept, *PACKAGED, *PUBLISHED})
 
 
 def reference_path(name: str) -> Path:
     """The path of the prepared reference with this name; it need not exist."""
-    if name in NAMED and NAMED[name].packaged:
-        return DATA_FOLDER / f"{name}{SUFFIX}"
-    return references_folder() / f"{name}{SUFFIX}"
+    folder = DATA_FOLDER if name in PACKAGED else references_folder()
+    return folder / f"{name}{SUFFIX}"
 
 
 def open_reference(name_or_path: str | Path) -> Reference:
@@ -131,9 +103,9 @@ def _how_to_build(*, path: Path | None = None) -> str:
 
 
 def _not_there(name: str, path: Path) -> str:
-    if NAMED[name].packaged:
+    if name in PACKAGED:
         return f"reference {name!r}: {path} is missing; install novelty-metric again"
     return (
-        f"reference {name!r} ({NAMED[name].title}) is not on this machine; get it once with "
+        f"reference {name!r} ({PUBLISHED[name].title}) is not on this machine; get it once with "
         f"`novelty-metric reference fetch {name}`, or build it as {path}"
     )

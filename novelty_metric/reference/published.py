@@ -11,6 +11,8 @@ class PublishedFile:
 
     Attributes
     ----------
+    title : str
+        What it holds, with its source.
     url : str
     file_name : str
         Under which it is kept.
@@ -18,24 +20,20 @@ class PublishedFile:
         Where a person finds it.
     git_blob, sha256 : str or None
         Its content hash, as git or Git LFS names it; both None where none is known beforehand.
-    size : int or None
-        Bytes.
     member : str or None
         The table inside a zip archive; None for a file that is the table.
     columns : tuple of str
         Columns that the table has.
     rows : int or None
         Its rows, without the header.
-    license : str
     """
 
+    title: str
     url: str
     file_name: str
     page: str
-    license: str
     git_blob: str | None = None
     sha256: str | None = None
-    size: int | None = None
     member: str | None = None
     columns: tuple[str, ...] = ("material_id", "cif")
     rows: int | None = None
@@ -53,46 +51,47 @@ _CDVAE_PAGE = "https://github.com/txie-93/cdvae/tree/main/data"
 _DIFFCSP = "https://raw.githubusercontent.com/jiaor17/DiffCSP/main/data"
 _MATTERGEN = "https://media.githubusercontent.com/media/microsoft/mattergen/main/data-release"
 
+# The files are under the MIT licence; crystals of the Materials Project and of Alexandria in them
+# under CC BY 4.0.
 PUBLISHED = {
     "mp_20": PublishedFile(
+        title="MP-20, the 27,136 training crystals of CDVAE",
         url=f"{_CDVAE}/mp_20/train.csv",
         file_name="train.csv",
         page=f"{_CDVAE_PAGE}/mp_20",
-        license="MIT; crystals of the Materials Project, CC BY 4.0",
         git_blob="b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f",
         rows=27_136,
     ),
     # Of these three no hash is published where it could be looked up: CDVAE's and DiffCSP's papers
     # give the number of crystals, 60 % of 18,928 and of 10,153, and 27,380 of 40,476.
     "perov_5": PublishedFile(
+        title="Perov-5, the training crystals of CDVAE",
         url=f"{_CDVAE}/perov_5/train.csv",
         file_name="train.csv",
         page=f"{_CDVAE_PAGE}/perov_5",
-        license="MIT",
         rows=11_356,
     ),
     "carbon_24": PublishedFile(
+        title="Carbon-24, the training crystals of CDVAE",
         url=f"{_CDVAE}/carbon_24/train.csv",
         file_name="train.csv",
         page=f"{_CDVAE_PAGE}/carbon_24",
-        license="MIT",
         rows=6_091,
     ),
     "mpts_52": PublishedFile(
+        title="MPTS-52, the 27,380 training crystals of DiffCSP",
         url=f"{_DIFFCSP}/mpts_52/train.csv",
         file_name="train.csv",
         page="https://github.com/jiaor17/DiffCSP/tree/main/data/mpts_52",
-        license="MIT; crystals of the Materials Project, CC BY 4.0",
         rows=27_380,
     ),
-    # The hash and the size are those of the repository's Git LFS pointer.
+    # The hash is that of the repository's Git LFS pointer.
     "alex_mp_20": PublishedFile(
+        title="Alex-MP-20, the training crystals of MatterGen",
         url=f"{_MATTERGEN}/alex-mp/alex_mp_20.zip",
         file_name="alex_mp_20.zip",
         page="https://github.com/microsoft/mattergen/tree/main/data-release/alex-mp",
-        license="MIT; crystals of Alexandria and the Materials Project, CC BY 4.0",
         sha256="6688e652e45fac4ac8b016dbc4a3280afde9ba687bdacfd8c676775ed19b6228",
-        size=186_506_244,
         member="alex_mp_20/train.csv",
     ),
 }

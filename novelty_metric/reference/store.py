@@ -49,6 +49,11 @@ class Reference(Sequence["Structure"]):
     Attributes
     ----------
     name : str
+        Under which a report cites it.
+    crystals_hash, store_hash : str
+        SHA-256 over the crystals alone; and over the prepared arrays, settings and format version.
+    symprec, angle_tolerance : float
+        Tolerances of the symmetry search (Å, degrees).
     ids : tuple of str, (M,)
         Unique.
     n_sites : int32, (M,)
@@ -86,6 +91,11 @@ class Reference(Sequence["Structure"]):
         self.arrays = arrays
         self.manifest = manifest
         self.path = path
+        self.name = manifest.name
+        self.crystals_hash = manifest.crystals_hash
+        self.store_hash = manifest.store_hash
+        self.symprec = float(manifest.settings["symprec"])
+        self.angle_tolerance = float(manifest.settings["angle_tolerance"])
         self.ids = arrays.ids
         self.lattices = arrays.lattices
         self.offsets = arrays.offsets
@@ -179,7 +189,7 @@ class Reference(Sequence["Structure"]):
         if len(arrays) == 0:
             raise InputError(_nothing_usable(name, skipped))
         ids, renamed = unique_ids(arrays.ids)
-        arrays = arrays.with_ids(ids)
+        arrays = dataclasses.replace(arrays, ids=tuple(ids))
         settings = preparation_settings(symprec, angle_tolerance)
         crystals_hash = arrays.crystals_hash()
         manifest = Manifest(
@@ -214,31 +224,6 @@ class Reference(Sequence["Structure"]):
         )
 
     # --- reading it ---------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """Name under which a report cites the reference."""
-        return self.manifest.name
-
-    @property
-    def crystals_hash(self) -> str:
-        """SHA-256 over the crystals alone."""
-        return self.manifest.crystals_hash
-
-    @property
-    def store_hash(self) -> str:
-        """SHA-256 over the prepared arrays with the settings and the format version."""
-        return self.manifest.store_hash
-
-    @property
-    def symprec(self) -> float:
-        """Distance tolerance of the symmetry search (Å)."""
-        return float(self.manifest.settings["symprec"])
-
-    @property
-    def angle_tolerance(self) -> float:
-        """Angle tolerance of the symmetry search (degrees)."""
-        return float(self.manifest.settings["angle_tolerance"])
 
     def __len__(self) -> int:
         return len(self.ids)

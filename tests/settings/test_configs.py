@@ -74,7 +74,7 @@ def test_help_lists_every_choice() -> None:
 
 def test_metric_accepts_the_names_of_the_configs() -> None:
     from novelty_metric.metric import SubstitutionNovelty
-    from novelty_metric.reference.named import NAMED
+    from novelty_metric.reference.named import known_names
     from novelty_metric.scoring.resources import HULLS
     from novelty_metric.screening.hull import HullSource
 
@@ -88,7 +88,7 @@ def test_metric_accepts_the_names_of_the_configs() -> None:
             SubstitutionNovelty("aflow", "fast", relaxer=relaxer, hull=hull)
     for hull in HULLS:
         assert hull in choices("hull")
-    assert set(choices("reference")) <= set(NAMED)
+    assert set(choices("reference")) <= set(known_names())
 
 
 def test_defaults_agree_with_the_class() -> None:
