@@ -70,7 +70,7 @@ class Standardised:
     ratio: Ratio
 
 
-def koopman(first: tuple[int, int], second: tuple[int, int], *, z: float = Z_95) -> Ratio | None:
+def koopman(first: tuple[int, int], second: tuple[int, int]) -> Ratio | None:
     """Ratio of two independent binomial shares with Koopman's score interval.
 
     A ratio t belongs to the interval if the score test does not reject it: with the shares p1
@@ -82,8 +82,6 @@ def koopman(first: tuple[int, int], second: tuple[int, int], *, z: float = Z_95)
     ----------
     first, second : (hits, total)
         Ratio of the first share to the second.
-    z : float
-        Normal quantile of the level; 95 % by default.
 
     Returns
     -------
@@ -105,71 +103,53 @@ def koopman(first: tuple[int, int], second: tuple[int, int], *, z: float = Z_95)
     >>> f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
     '4.50 [2.94, 7.15]'
     """
-    (x1, n1), (x2, n2) = first, second
     for hits, total in (first, second):
         if not 0 <= hits <= total:
             raise ValueError(f"{hits} hits of {total}")
-    if n1 == 0 or n2 == 0:
+    if first[1] == 0 or second[1] == 0:
         return None
-    if x1 == 0 and x2 == 0:
-        return _with_limits(None, 1.0, lambda _: 0.0)
-    value = (x1 / n1) / (x2 / n2) if x2 else math.inf
-    likely = (x1 + 0.5) / (n1 + 0.5) / ((x2 + 0.5) / (n2 + 0.5))
-    return _with_limits(value, likely, lambda ratio: _score(ratio, x1, n1, x2, n2) - z * z)
+    return _ratio(*first, [_Rate(1.0, *second)])
 
 
-def _with_limits(value: float | None, likely: float, excess: Callable[[float], float]) -> Ratio:
-    """A ratio with the limits of its score interval.
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """A base rate ``hits / total``, and its weight in the expected share."""
 
-    Parameters
-    ----------
-    value : float or None
-    likely : float
-        A finite ratio within the interval, for a value of 0 or infinity.
-    excess : callable
-        Score of a ratio above what the test allows.
-    """
-    if value is None:
+    weight: float
+    hits: float
+    total: float
+
+
+def _ratio(hits: int, total: int, rates: Sequence[_Rate]) -> Ratio:
+    """Ratio of the share to that expected from the base rates, with its score interval."""
+    share = hits / total
+    expected = sum(rate.weight * rate.hits / rate.total for rate in rates)
+    if hits == expected == 0:
         return Ratio(None, 0.0, math.inf)
+    value = share / expected if expected else math.inf
     # Away from a share of 0 the observed ratio is inside, and the score grows on both sides of it.
-    inside = math.log(value if 0 < value < math.inf else likely)
+    least = 0.5 / (sum(rate.total for rate in rates) + 0.5)
+    inside = math.log(
+        value if 0 < value < math.inf else (hits + 0.5) / (total + 0.5) / (expected or least)
+    )
+
+    def excess(ratio: float) -> float:
+        return _score(ratio, hits, total, rates) - Z_95 * Z_95
+
     low = 0.0 if value == 0 else math.exp(_root(excess, inside, -1.0))
     high = math.inf if value == math.inf else math.exp(_root(excess, inside, 1.0))
     return Ratio(value, low, high)
 
 
-def _score(ratio: float, x1: int, n1: int, x2: int, n2: int) -> float:
-    """Koopman's chi-squared of a ratio.
-
-    The most likely p1 solves a quadratic equation; its smaller root is the one below 1.
-    """
-    a = ratio * (n1 + x2) + x1 + n2
-    root = math.sqrt(max(0.0, a * a - 4 * ratio * (n1 + n2) * (x1 + x2)))
-    # The smaller root in the form that does not cancel.
-    p1 = 2 * ratio * (x1 + x2) / (a + root)
-    p2 = p1 / ratio
-    return _chi_squared(x1, n1, p1) + _chi_squared(x2, n2, p2)
-
-
-def _chi_squared(hits: int, total: int, share: float) -> float:
-    if share <= 0 or share >= 1:
-        return 0.0 if hits == total * round(share) else math.inf
-    return (hits - total * share) ** 2 / (total * share * (1 - share))
-
-
 def _root(excess: Callable[[float], float], inside: float, step: float) -> float:
-    """Logarithm of the ratio at which `excess` becomes positive beyond `inside`, by bisection."""
+    """Logarithm of the ratio at which `excess` becomes positive beyond `inside`."""
+    from scipy.optimize import brentq
+
     outside = inside + step
     while excess(math.exp(outside)) < 0 and abs(outside) < 100:
         inside, outside = outside, outside + step
         step *= 2
-    for _ in range(50):
-        middle = (inside + outside) / 2
-        if excess(math.exp(middle)) < 0:
-            inside = middle
-        else:
-            outside = middle
-    return (inside + outside) / 2
+    return float(brentq(lambda place: excess(math.exp(place)), inside, outside, xtol=1e-12))
 
 
 PRIOR_CRYSTALS = 0.5
@@ -200,57 +180,40 @@ def standardised(strata: Sequence[Stratum]) -> Standardised | None:
         return None
     if not any(stratum.base_total for stratum in strata):
         return None
-    observed, total = _of_model(strata)
-    rates = _rates(strata)
-    share = observed / total
-    expected = sum(rate.weight * rate.hits / rate.total for rate in rates)
-    value = share / expected if expected else math.inf if observed else None
-    likely = (observed + 0.5) / (total + 0.5) / (expected or 0.5)
-    ratio = _with_limits(value, likely, lambda ratio: score_of_ratio(ratio, strata) - Z_95 * Z_95)
-    return Standardised(observed, total * expected, ratio)
+    hits, total, rates = _counts(strata)
+    expected = total * sum(rate.weight * rate.hits / rate.total for rate in rates)
+    return Standardised(hits, expected, _ratio(hits, total, rates))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rate:
-    """A base rate ``hits / total``, and its weight in the expected share."""
-
-    weight: float
-    hits: float
-    total: float
-
-
-def _of_model(strata: Sequence[Stratum]) -> tuple[int, int]:
-    return sum(stratum.hits for stratum in strata), sum(stratum.total for stratum in strata)
-
-
-def _rates(strata: Sequence[Stratum]) -> list[_Rate]:
-    """The base rates of the model's crystal systems, shrunk towards the overall rate."""
-    _, total = _of_model(strata)
-    base_total = sum(stratum.base_total for stratum in strata)
-    crude = sum(stratum.base_hits for stratum in strata) / base_total
-    return [
+def _counts(strata: Sequence[Stratum]) -> tuple[int, int, list[_Rate]]:
+    """The model's hits and crystals, and the base rates, shrunk towards the overall rate."""
+    hits, total = sum(one.hits for one in strata), sum(one.total for one in strata)
+    crude = sum(one.base_hits for one in strata) / sum(one.base_total for one in strata)
+    rates = [
         _Rate(
-            stratum.total / total,
-            stratum.base_hits + PRIOR_CRYSTALS * crude,
-            stratum.base_total + PRIOR_CRYSTALS,
+            one.total / total,
+            one.base_hits + PRIOR_CRYSTALS * crude,
+            one.base_total + PRIOR_CRYSTALS,
         )
-        for stratum in strata
-        if stratum.total
+        for one in strata
+        if one.total
     ]
+    return hits, total, rates
 
 
 def score_of_ratio(ratio: float, strata: Sequence[Stratum]) -> float:
+    """Chi-squared of a ratio; the interval of `standardised` holds those of at most z²."""
+    return _score(ratio, *_counts(strata))
+
+
+def _score(ratio: float, hits: int, total: int, rates: Sequence[_Rate]) -> float:
     """Chi-squared of ``p = ratio Σ weight b``, with the most likely shares under this condition.
 
     They solve ``(hits − total p) / (p (1 − p)) = −λ``, and with the counts of each base rate
     ``(hits − total b) / (b (1 − b)) = λ ratio weight``, for the λ that meets the condition; the sum
-    of Pearson's terms is then λ² times the variance of ``p − ratio Σ weight b``. The interval of
-    `standardised` holds the ratios with a score of at most z².
+    of Pearson's terms is then λ² times the variance of ``p − ratio Σ weight b``.
     """
     from scipy.optimize import brentq
-
-    hits, total = _of_model(strata)
-    rates = _rates(strata)
 
     def shares(multiplier: float) -> tuple[float, list[float]]:
         return _most_likely(hits, total, -multiplier), [
@@ -307,16 +270,13 @@ def copying_z(generated: Sequence[float], left_out: Sequence[float]) -> float | 
     n, m = len(generated), len(left_out)
     if n == 0 or m == 0:
         return None
-    counts: dict[float, list[int]] = {}
-    for place, values in enumerate((generated, left_out)):
-        for value in values:
-            counts.setdefault(value, [0, 0])[place] += 1
-    greater, ties, seen = 0.0, 0, 0
-    for value in sorted(counts):
-        own, other = counts[value]
-        greater += own * (seen + other / 2)  # pairs in which the generated one is farther
-        seen += other
-        ties += (own + other) ** 3 - (own + other)
+    import numpy as np
+
+    values = np.concatenate([generated, left_out])
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # of equal values, their mean
+    greater = float(ranks[places[:n]].sum()) - n * (n + 1) / 2  # pairs with the generated farther
+    ties = int((counts.astype(object) ** 3 - counts).sum())
     size = n + m
     variance = n * m / 12 * (size + 1 - ties / (size * (size - 1)))
     if variance <= 0:

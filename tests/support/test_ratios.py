@@ -86,13 +86,13 @@ def test_ratio_without_hits_and_without_crystals() -> None:
 @pytest.mark.parametrize(("n", "share"), [(30, 0.06), (300, 0.01), (300, 0.2), (3000, 0.6)])
 def test_coverage_of_the_ratio(n: int, share: float) -> None:
     rng = np.random.default_rng(0)
-    base, draws = 0.06, 1500
+    base, draws = 0.06, 400
     hits = 0
     for _ in range(draws):
         ratio = koopman((int(rng.binomial(n, share)), n), (int(rng.binomial(300, base)), 300))
         assert ratio is not None
         hits += ratio.low <= share / base <= ratio.high
-    assert 0.93 <= hits / draws <= 0.975
+    assert 0.92 <= hits / draws <= 0.985
 
 
 @pytest.mark.parametrize(("n", "share"), [(30, 0.06), (300, 0.2), (3000, 0.01)])
@@ -157,10 +157,11 @@ def test_one_crystal_system_gives_koopmans_interval() -> None:
 
 
 def test_without_unmatched_real_crystals_only_the_lower_limit_is_known() -> None:
-    found = standardised([Stratum(3, 8, 0, 8), Stratum(0, 3, 0, 40)])
-    assert found is not None
-    assert (found.ratio.value, found.ratio.high) == (math.inf, math.inf)
-    assert 0 < found.ratio.low < math.inf
+    for strata in ([Stratum(3, 8, 0, 8), Stratum(0, 3, 0, 40)], [Stratum(78, 100, 0, 10)]):
+        found = standardised(strata)
+        assert found is not None
+        assert (found.ratio.value, found.ratio.high) == (math.inf, math.inf)
+        assert score_of_ratio(found.ratio.low, strata) == pytest.approx(1.96**2, abs=1e-3)
     none = standardised([Stratum(0, 8, 0, 8)])
     assert none is not None
     assert (none.ratio.value, none.ratio.low, none.ratio.high) == (None, 0.0, math.inf)
