@@ -112,23 +112,8 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
         if self.dirpath is None:
             self.dirpath = Path(trainer.strategy.broadcast(run_folder(trainer)), "checkpoints")
 
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Save the weights sampled after this step; judge the finished evaluations."""
-        self._update(trainer)
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save the weights sampled in the validation; judge the finished evaluations."""
-        self._update(trainer)
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save the weights sampled at the end of the epoch; judge the finished evaluations."""
-        self._update(trainer)
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Save the final weights if they were sampled; judge the remaining evaluations."""
-        self._update(trainer)
-
-    def _update(self, trainer: Any) -> None:
+    def _update(self, trainer: Any, *_: Any) -> None:
+        """Save the weights if they were just sampled; judge the finished evaluations."""
         novelty = self._novelty
         if novelty is None or trainer.sanity_checking or trainer.fast_dev_run:
             return
@@ -147,6 +132,8 @@ class NoveltyCheckpoint(SeesEvaluations, lightning_class("Checkpoint")):  # type
             path = self._waiting.pop(evaluation.step, "")
             if path:
                 self._judge(trainer, evaluation, path)
+
+    on_train_batch_end = on_validation_end = on_train_epoch_end = on_train_end = _update
 
     def _is_kept(self, evaluation: Evaluation) -> bool:
         score = evaluation.scalars.get(self.monitor)

@@ -341,9 +341,10 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
                 record.log_dict(scalars, on_step=False, on_epoch=True, sync_dist=True)
             elif trainer.is_global_zero:
                 # Not by `log_dict`, whose step is that of now and which leaves out most steps.
-                for logger in self._others(trainer):
-                    logger.log_metrics({**scalars, "epoch": evaluation.epoch}, evaluation.step)
-                    logger.save()
+                for logger in trainer.loggers:
+                    if logger is not self._wandb_logger(trainer):
+                        logger.log_metrics({**scalars, "epoch": evaluation.epoch}, evaluation.step)
+                        logger.save()
 
     def _say_what_was_missed(self, trainer: Any) -> None:
         if self._schedule.state()["step"] is None:
@@ -382,24 +383,20 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             return Path(self._out)
         return Path(trainer.strategy.broadcast(run_folder(trainer)), self.prefix)
 
-    def _others(self, trainer: Any) -> list[Any]:
-        """The trainer's loggers, without the one whose run receives whole evaluations."""
-        is_wandb = [type(logger).__name__ == "WandbLogger" for logger in trainer.loggers]
-        first = is_wandb.index(True) if self._wandb and any(is_wandb) else None
-        return [logger for at, logger in enumerate(trainer.loggers) if at != first]
+    def _wandb_logger(self, trainer: Any) -> Any:
+        """The trainer's logger whose run receives whole evaluations; None if there is none."""
+        found = (one for one in trainer.loggers if type(one).__name__ == "WandbLogger")
+        return next(found, None) if self._wandb else None
 
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
         """The logger for the run of the trainer's `WandbLogger`."""
-        if not self._wandb or not trainer.is_global_zero or trainer.fast_dev_run:
+        logger = self._wandb_logger(trainer)
+        if logger is None or not trainer.is_global_zero or trainer.fast_dev_run:
             return []
-        for logger in trainer.loggers:
-            if type(logger).__name__ == "WandbLogger":
-                from novelty_metric.loggers.wandb import WandbReports
+        from novelty_metric.loggers.wandb import WandbReports
 
-                _, every_n_steps = self._due
-                over = "epoch" if every_n_steps is None else "step"
-                return [WandbReports(logger.experiment, n_pairs=self._n_pictures, over=over)]
-        return []
+        over = "epoch" if self._due[1] is None else "step"
+        return [WandbReports(logger.experiment, n_pairs=self._n_pictures, over=over)]
 
 
 def run_folder(trainer: Any) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
 from novelty_metric.callbacks.process import BackgroundScorer
 from novelty_metric.callbacks.ranks import Ranks
-from novelty_metric.callbacks.sampling import Draw, Sampler, draw
+from novelty_metric.callbacks.sampling import Sampler, draw
 from novelty_metric.callbacks.schedule import Schedule, whole_number
 from novelty_metric.callbacks.scoring import Scorer
 from novelty_metric.crystal import first_line
@@ -309,21 +309,19 @@ class NoveltyMonitor:
         share = -(-self._n_samples // self._ranks.count)
         first = self._ranks.own * share
         seed = (self._seed, epoch, self._ranks.own)
-        failure: Exception | None = None
-        drawn = Draw([])
+        failure, message = None, None
+        structures, problem = [], None
         try:
-            drawn = draw(self._sample, module, share, seed, fail_fast=self._fail_fast)
+            structures, problem = draw(self._sample, module, share, seed, fail_fast=self._fail_fast)
         except Exception as error:
-            failure = error
-        message = None if failure is None else f"{type(failure).__name__}: {first_line(failure)}"
-        told = self._ranks.gather((message, drawn.problem))
+            failure, message = error, f"{type(error).__name__}: {first_line(error)}"
+        told = self._ranks.gather((message, problem))
         if failure is not None:
             raise failure
         for rank, (text, _) in enumerate(told):
             if text is not None:
                 raise RuntimeError(f"the sampler failed in process {rank}: {text}")
         self._warn_of_samples(epoch, [problem for _, problem in told])
-        structures = drawn.structures
         kept = max(0, min(share, self._n_samples - first))
         ids = [str(first + at) for at in range(kept)]
         return EvaluationRequest(epoch=epoch, step=step, structures=structures[:kept], ids=ids)

@@ -10,7 +10,6 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,25 +83,9 @@ def plain_torch() -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """The result of a sampler.
-
-    Attributes
-    ----------
-    structures : list
-        As many as were wanted; None for each that is missing or is not a crystal.
-    problem : str or None
-        What was not as it should be, in a line.
-    """
-
-    structures: list[Any]
-    problem: str | None = None
-
-
 def draw(
     sample: Sampler, module: Any, count: int, seed: tuple[int, ...], *, fail_fast: bool = False
-) -> Draw:
+) -> tuple[list[Any], str | None]:
     """Crystals from the sampler; errors of the sampler become messages.
 
     Parameters
@@ -115,6 +98,13 @@ def draw(
         Seeds Python, NumPy and torch; should differ between epochs and processes.
     fail_fast : bool
         Raise what the sampler raises, and an error for each other problem.
+
+    Returns
+    -------
+    structures : list
+        As many as were wanted; None for each that is missing or is not a crystal.
+    problem : str or None
+        What was not as it should be, in a line.
 
     Raises
     ------
@@ -142,7 +132,7 @@ def draw(
             raise InputError(f"the sampler {problem}")
         unreadable = structures.count(None)
         problem = f"the sampler {problem}; {unreadable} of {count} count as unreadable"
-    return Draw(structures, problem)
+    return structures, problem
 
 
 def _take(given: Any, count: int, found: list[Any]) -> str | None:

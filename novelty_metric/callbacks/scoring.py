@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
 from novelty_metric.callbacks.ranks import Ranks
@@ -24,23 +23,6 @@ if TYPE_CHECKING:
     from novelty_metric.metric import MetricState, SubstitutionNovelty
 
 log = logging.getLogger("novelty_metric")
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """The reason why a process failed; `of_settings` is true if the settings are the cause."""
-
-    message: str
-    of_settings: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """The result of one process."""
-
-    state: MetricState
-    none_relaxed: bool
-    """True if the deadline came before the first relaxation ended, or nothing had to be relaxed."""
 
 
 _LATEST_SEARCH, _LATEST_REPORT = 1.75, 1.9
@@ -102,14 +84,14 @@ class Scorer:
         started = time.monotonic()  # the budget is for the evaluation
         deadline = None if self._budget is None else started + self._budget
         metric = self._metric
-        shares = self._shares(metric, request, deadline)
-        if deadline is not None and all(share.none_relaxed for share in shares):
+        states, none_relaxed = self._shares(metric, request, deadline)
+        if deadline is not None and none_relaxed:
             metric = metric.search_only()
-            shares = self._shares(metric, request, self._after(started, _LATEST_SEARCH))
-        if len(shares) > 1:
+            states, _ = self._shares(metric, request, self._after(started, _LATEST_SEARCH))
+        if len(states) > 1:
             metric.reset()
-            for share in shares:
-                metric.merge(share.state)
+            for state in states:
+                metric.merge(state)
         report = metric.report(deadline=self._after(started, _LATEST_REPORT))
         first = self._ranks.own == 0
         seconds = time.monotonic() - begun
@@ -144,19 +126,22 @@ class Scorer:
         if self._prepared:
             return
         for turn in (True, False):
-            problem = None
+            found = None
             if (self._ranks.own == 0) == turn:
                 with _lines_on(self._metric):
-                    problem = _attempt(self._metric.prepare)
-            self._raise(self._ranks.gather(problem))
+                    found = _attempt(self._metric.prepare)
+            self._gather(found)
         self._prepared = True
 
     def _shares(
         self, metric: SubstitutionNovelty, request: EvaluationRequest, deadline: float | None
-    ) -> list[_Share]:
-        found: list[_Share] = []
+    ) -> tuple[list[MetricState], bool]:
+        """The results of all processes, and whether none of them has relaxed a crystal.
 
-        def score() -> None:
+        The deadline came before the first relaxation ended, or nothing had to be relaxed.
+        """
+
+        def score() -> tuple[MetricState, bool]:
             metric.reset()
             metric.update(request.structures, request.ids)
             report = metric.compute(deadline=deadline)
@@ -164,19 +149,19 @@ class Scorer:
             state = metric.state()
             usable = [case for case in state.cases.values() if case.error is None]
             late = [case.out_of_time and case.energy_per_atom is None for case in usable]
-            found.append(_Share(state, none_relaxed=not searched_only and all(late)))
+            return state, not searched_only and all(late)
 
-        problem = _attempt(score)
-        shares = self._ranks.gather(problem or found[0])
-        self._raise(shares)
-        return shares
+        states, none_relaxed = zip(*self._gather(_attempt(score)), strict=True)
+        return list(states), all(none_relaxed)
 
-    def _raise(self, gathered: Sequence[object]) -> None:
-        """Raise the error of any process in all processes."""
-        for rank, problem in enumerate(gathered):
-            if isinstance(problem, _Problem):
+    def _gather(self, found: Any) -> list[Any]:
+        """What each process has found; the error of any is raised in all."""
+        gathered = self._ranks.gather(found)
+        for rank, error in enumerate(gathered):
+            if isinstance(error, Exception):
                 where = f"in process {rank}: " if len(gathered) > 1 else ""
-                raise (InputError if problem.of_settings else _Failed)(where + problem.message)
+                raise type(error)(f"{where}{error}")
+        return gathered
 
 
 @contextmanager
@@ -207,12 +192,11 @@ class _Failed(Exception):
     """An error that the settings did not cause."""
 
 
-def _attempt(work: Callable[[], None]) -> _Problem | None:
+def _attempt(work: Callable[[], Any]) -> Any:
+    """What the work returns, or its error, to be sent to the other processes."""
     try:
-        work()
+        return work()
     except NoveltyMetricError as error:
-        return _Problem(str(error), of_settings=True)
+        return InputError(str(error))
     except Exception as error:
-        message = f"{type(error).__name__}: {first_line(error)}"
-        return _Problem(message, of_settings=False)
-    return None
+        return _Failed(f"{type(error).__name__}: {first_line(error)}")

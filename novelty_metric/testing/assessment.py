@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, overload
 
 from novelty_metric.comparison.compare import Comparison, Difference, compare
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.ratios import Ratio
-from novelty_metric.support.statistics import Interval
+from novelty_metric.support.statistics import Change, Interval
+from novelty_metric.support.text import percent_interval
 from novelty_metric.testing.checks import NoveltyCheck
 from novelty_metric.testing.tolerance import Tolerance
 
@@ -25,59 +27,25 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """One share that is compared with the baseline.
-
-    Attributes
-    ----------
-    tolerance : Tolerance
-    difference : Difference
-    allowed : float or None
-        Largest change that is tolerated, from 0 to 1; None if it is unknown.
-    status : Status
-    """
-
-    tolerance: Tolerance
-    difference: Difference
-    allowed: float | None
-    status: Status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """A violated limit.
-
-    Attributes
-    ----------
-    name : str
-        Such as ``min_unmatched``.
-    limit : float
-    found : Interval, Ratio or None
-        The share or the ratio; None where there is none.
-    total : int
-        Eligible crystals.
-    base_rate : Interval or None
-        Share of unmatched real crystals, of a ratio.
-    """
-
-    name: str
-    limit: float
-    found: Interval | Ratio | None
-    total: int
-    base_rate: Interval | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """The comparison of a report with its baseline."""
+    """The comparison of a report with its baseline.
+
+    Attributes
+    ----------
+    comparison : Comparison
+    watched : tuple of dict
+        The compared shares as plain values: `share`, its `tolerance` with the largest change
+        `allowed` by it (from 0 to 1), the `status` (see `Status`), and what the comparison found.
+        None is unknown.
+    """
 
     comparison: Comparison
-    watched: tuple[Watched, ...]
+    watched: tuple[dict[str, Any], ...]
 
     @property
     def regressed(self) -> bool:
         """True if any share is worse by more than the tolerance, and by more than chance."""
-        return any(share.status is Status.REGRESSED for share in self.watched)
+        return any(share["status"] == Status.REGRESSED for share in self.watched)
 
 
 def assess(
@@ -85,72 +53,101 @@ def assess(
 ) -> Assessment:
     """Compare a report with its baseline, share by share."""
     comparison = compare(baseline, report)
-    watched = []
-    for tolerance in tolerances:
-        difference = comparison.differences[tolerance.share]
-        before = difference.before.interval
-        allowed = None if before is None else tolerance.allowed(before.value)
-        watched.append(
-            Watched(
-                tolerance=tolerance,
-                difference=difference,
-                allowed=allowed,
-                status=_status(tolerance, difference),
-            )
-        )
+    watched = [_watched(one, comparison.differences[one.share]) for one in tolerances]
     return Assessment(comparison=comparison, watched=tuple(watched))
 
 
-def _status(tolerance: Tolerance, difference: Difference) -> Status:
-    before, change = difference.before.interval, difference.change
-    if before is None:
-        return Status.UNKNOWN
-    if change is None:
+def _watched(tolerance: Tolerance, difference: Difference) -> dict[str, Any]:
+    before, after = difference.before.interval, difference.after.interval
+    change = difference.change
+    allowed = None if before is None else tolerance.allowed(before.value)
+    if allowed is None:
+        status = Status.UNKNOWN
+    elif change is None:
         # Something was eligible, now nothing is: no share can be worse than none at all.
-        return Status.REGRESSED
-    worse = change.value * tolerance.direction
-    if worse <= 0:
-        return Status.KEPT
-    # A change of exactly the tolerance is tolerated; so is what differs from it by rounding.
-    if worse <= tolerance.allowed(before.value) + 1e-12:
-        return Status.WITHIN_TOLERANCE
-    return Status.REGRESSED if change.beyond_noise else Status.WITHIN_NOISE
+        status = Status.REGRESSED
+    elif (worse := change.value * tolerance.direction) <= 0:
+        status = Status.KEPT
+    elif worse <= allowed + 1e-12:  # exactly the tolerance is tolerated, up to rounding
+        status = Status.WITHIN_TOLERANCE
+    else:
+        status = Status.REGRESSED if change.beyond_noise else Status.WITHIN_NOISE
+    return {
+        "share": tolerance.share,
+        "tolerance": str(tolerance),
+        "allowed": allowed,
+        "status": status.value,
+        "before": numbers(before),
+        "before_of": difference.before.total,
+        "after": numbers(after),
+        "after_of": difference.after.total,
+        "change": numbers(change),
+        "p_value": difference.p_value,
+        "test": difference.test.value,
+    }
 
 
-def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> tuple[Floor, ...]:
-    """The limits `min_unmatched`, `max_duplicate` and `min_ratio` that are violated.
+@overload
+def numbers(share: Interval | Change) -> list[float]: ...
+
+
+@overload
+def numbers(share: None) -> None: ...
+
+
+def numbers(share: Interval | Change | None) -> list[float] | None:
+    """Value, lower and upper limit."""
+    return None if share is None else [share.value, share.low, share.high]
+
+
+def broken_floors(check: NoveltyCheck, report: NoveltyReport) -> list[str]:
+    """A line for each violated limit: `min_unmatched`, `max_duplicate` and `min_ratio`.
 
     These are limits on what was measured: no interval excuses them. With nothing eligible, a
     least value is not kept, unless the check allows that.
     """
     beside = report.beside_real_crystals
-    floors = [
-        Floor(name=name, limit=limit, found=report.fractions.get(verdict), total=report.n_eligible)
-        for name, verdict, limit in (
-            ("min_unmatched", "unmatched", check.min_unmatched),
-            ("max_duplicate", "duplicate", check.max_duplicate),
-        )
-        if limit is not None
-    ]
-    if check.min_ratio is not None:
-        floors.append(
-            Floor(
-                name="min_ratio",
-                limit=check.min_ratio,
-                found=None if beside is None else beside.novelty_ratio,
-                total=report.n_eligible,
-                base_rate=None if beside is None else beside.base_rate,
-            )
-        )
-    return tuple(floor for floor in floors if not _kept(floor, check))
+    found: dict[str, Interval | Ratio | None] = {
+        "min_unmatched": report.fractions.get("unmatched"),
+        "max_duplicate": report.fractions.get("duplicate"),
+        "min_ratio": None if beside is None else beside.novelty_ratio,
+    }
+    lines = []
+    for name, share in found.items():
+        limit = getattr(check, name)
+        if limit is None:
+            continue
+        value, sign = None if share is None else share.value, 1 if name.startswith("min_") else -1
+        if value is None:
+            # Nothing is eligible; or of a ratio, it is not known.
+            kept = sign < 0 or (not report.n_eligible and check.allow_empty)
+        else:
+            kept = sign * (value - limit) >= -1e-12  # up to rounding
+        if not kept:
+            lines.append(_floor_line(name, limit, share, report))
+    return lines
 
 
-def _kept(floor: Floor, check: NoveltyCheck) -> bool:
-    value = None if floor.found is None else floor.found.value
-    if value is None:
-        # Nothing is eligible; or of a ratio, it is not known.
-        return floor.name == "max_duplicate" or (not floor.total and check.allow_empty)
-    # What differs from the limit by rounding keeps it.
-    if floor.name == "max_duplicate":
-        return value <= floor.limit + 1e-12
-    return value >= floor.limit - 1e-12
+def _floor_line(
+    name: str, limit: float, found: Interval | Ratio | None, report: NoveltyReport
+) -> str:
+    share, wanted = "novelty ratio" if name == "min_ratio" else name[4:], f"{name}={limit:g}"
+    if not report.n_eligible:
+        return f"{share}: nothing is eligible, so {wanted} is not kept"
+    if found is None:
+        return f"{share}: unknown, as the reference is not calibrated; {CALIBRATE}"
+    if found.value is None:
+        return f"{share}: unknown, as neither a generated nor a real crystal is unmatched"
+    if isinstance(found, Ratio):
+        assert report.beside_real_crystals is not None
+        real = percent_interval(report.beside_real_crystals.base_rate, unit=" %")
+        shown = f"{found.text} for {report.n_eligible} eligible (real crystals: {real} unmatched)"
+    else:
+        shown = f"{percent_interval(found, unit=' %')} of {report.n_eligible} eligible"
+    inside = found.low <= limit <= found.high
+    return f"{share} {shown}: {'above' if name.startswith('max_') else 'below'} {wanted}" + (
+        " (which lies within the interval)" if inside else ""
+    )
+
+
+CALIBRATE = "run `novelty-metric reference calibrate REFERENCE` with the settings of the test"

@@ -237,26 +237,14 @@ class BaselineStore:
             raise InputError(f"{self.path} holds no baselines; name another file") from error
 
 
+_LISTED = re.compile(r'^( +)\{\n((?:\1  ".*\n)+)\1\}', re.MULTILINE)
+"""A mapping of plain values in a list, as JSON of several lines."""
+
+
 def dumps(content: Mapping[str, Any]) -> str:
     """JSON for readers: indented, but with one line per crystal."""
-    lines: list[str] = []
-
-    def without_rows(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        replaced = {}
-        for key, item in value.items():
-            if key == "crystals" and isinstance(item, list) and item:
-                lines.append(",\n".join(json.dumps(row, ensure_ascii=False) for row in item))
-                item = f"\0{len(lines) - 1}\0"
-            replaced[key] = without_rows(item)
-        return replaced
-
-    def rows(match: re.Match[str]) -> str:
-        indent = match["indent"]
-        block = "\n".join(f"{indent}  {line}" for line in lines[int(match["n"])].split("\n"))
-        return f"{indent}{match['key']}[\n{block}\n{indent}]"
-
-    text = json.dumps(without_rows(content), indent=2, ensure_ascii=False, allow_nan=False)
-    marked = r'^(?P<indent> *)(?P<key>"crystals": )"\\u0000(?P<n>\d+)\\u0000"'
-    return re.sub(marked, rows, text, flags=re.MULTILINE) + "\n"
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    one_line = _LISTED.sub(
+        lambda found: f"{found[1]}{{{' '.join(map(str.strip, found[2].splitlines()))}}}", text
+    )
+    return one_line + "\n"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import pytest
 from annotated_types import Ge, MinLen
 from pydantic import AllowInfNan, BeforeValidator, Strict, ValidationInfo
 
@@ -25,6 +26,8 @@ from novelty_metric.support.validation import (
     Share,
     validated,
 )
+from novelty_metric.support.yaml_text import load_yaml_once
+from novelty_metric.testing.names import YAML_PREFIX, marker_names
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 LeastRatio = Annotated[float, Strict(), AllowInfNan(False), Ge(0), MustBe("a number of at least 0")]
@@ -155,3 +158,79 @@ def read_check(
     return validated(
         NoveltyCheck, {"model": default_model, **values}, key=what, context={"folder": folder}
     )
+
+
+def marker_check(item: pytest.Item) -> NoveltyCheck:
+    """The check defined by an item's markers.
+
+    Markers of the class and the module give what that of the function does not.
+
+    Raises
+    ------
+    InputError
+        If an argument is positional, unknown, or of the wrong kind.
+    """
+    given: dict[str, Any] = {}
+    (marker,) = marker_names(item)
+    for mark in item.iter_markers(marker):  # the closest first
+        if mark.args:
+            raise InputError(
+                f"{mark.args[0]!r} was given without a name; write it as model=, samples= …; or, "
+                "if the marker is your own, declare it under markers in the ini file"
+            )
+        given = {**mark.kwargs, **given}
+    name = getattr(item, "originalname", None) or item.name
+    return read_check(
+        given,
+        folder=item.path.parent,
+        default_model=name.removeprefix("test_"),
+        what="argument",
+    )
+
+
+def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
+    """An error line for each item with invalid markers."""
+    wrong = []
+    for item in items:
+        try:
+            marker_check(item)
+        except InputError as error:
+            _, line, name = item.reportinfo()
+            where = f"{item.path.name}:{line + 1}" if line is not None else item.path.name
+            (marker,) = marker_names(item)
+            wrong.append(f"{where}: {name}: @pytest.mark.{marker}: {error}")
+    return wrong
+
+
+def read_yaml_check(path: Path) -> NoveltyCheck:
+    """The check of a YAML file.
+
+    Raises
+    ------
+    InputError
+        In one line, if it is not a mapping, a key is unknown, repeated or of the wrong kind, or
+        `samples` is missing.
+    """
+    import yaml
+
+    try:
+        content = load_yaml_once(path.read_text(encoding="utf-8"))
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} can't be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path.name} must hold keys with values, such as samples: generated.zip")
+    if content.get("samples") is None:
+        raise InputError(f"{path.name}: the key 'samples' is missing")
+    try:
+        return read_check(
+            content,
+            folder=path.parent,
+            default_model=path.stem.removeprefix(YAML_PREFIX),
+            what="key",
+        )
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error

@@ -13,6 +13,7 @@ MARKER = "novelty"
 SECOND_MARKER = "novelty_metric"
 """The marker if the repository has its own marker `novelty`."""
 FIXTURES = ("novelty_regression", "novelty_metric")
+YAML_PREFIX = "novelty_"
 SESSION = "novelty-session"
 """Name of the session's plugin in pytest, if there are novelty tests."""
 MARKER_HELP = (

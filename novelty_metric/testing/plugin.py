@@ -89,7 +89,7 @@ def pytest_make_collect_report(
     found = [item for item in report.result if isinstance(item, pytest.Function)]
     marked = [item for item in found if is_novelty_test(item)]
     if marked:
-        from novelty_metric.testing.marker import marker_errors
+        from novelty_metric.testing.checks import marker_errors
 
         wrong = marker_errors(marked)
         if wrong:

@@ -8,10 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.ratios import Ratio
-from novelty_metric.support.statistics import Change, Interval
-from novelty_metric.support.text import percent_interval
-from novelty_metric.testing.assessment import Assessment, Floor, Watched
+from novelty_metric.testing.assessment import Assessment, numbers
 
 Numbers = list[float]
 """Value, lower and upper limit."""
@@ -58,7 +55,7 @@ class Record:
     novelty_ratio : list or None
         Value, low and high, None where infinite or unknown; None without a calibration.
     watched : list of dict
-        See `watched_values`.
+        See `Assessment`.
     changed : list of dict
         Crystals with another verdict than in the baseline.
     unchanged : bool
@@ -116,15 +113,10 @@ class Record:
 
     def take(self, assessment: Assessment) -> None:
         """Add the comparison with the baseline."""
-        self.watched = [watched_values(watched) for watched in assessment.watched]
+        self.watched = list(assessment.watched)
         comparison = assessment.comparison
         self.changed = [asdict(change) for change in comparison.changes]
         self.unchanged = comparison.same_samples and not comparison.changes
-
-
-def numbers(share: Interval | Change) -> Numbers:
-    """Value, lower and upper limit."""
-    return [share.value, share.low, share.high]
 
 
 def _ratio_numbers(report: NoveltyReport) -> list[float | None] | None:
@@ -134,50 +126,3 @@ def _ratio_numbers(report: NoveltyReport) -> list[float | None] | None:
     ratio = beside.novelty_ratio
     values = (ratio.value, ratio.low, ratio.high)
     return [value if value is not None and math.isfinite(value) else None for value in values]
-
-
-def watched_values(watched: Watched) -> dict[str, Any]:
-    """A compared share as plain values."""
-    difference = watched.difference
-    before, after = difference.before.interval, difference.after.interval
-    return {
-        "share": watched.tolerance.share,
-        "tolerance": str(watched.tolerance),
-        "allowed": watched.allowed,
-        "status": watched.status.value,
-        "before": None if before is None else numbers(before),
-        "before_of": difference.before.total,
-        "after": None if after is None else numbers(after),
-        "after_of": difference.after.total,
-        "change": None if difference.change is None else numbers(difference.change),
-        "p_value": difference.p_value,
-        "test": difference.test.value,
-    }
-
-
-def floor_line(floor: Floor) -> str:
-    """A violated limit, in one line."""
-    least = floor.name.startswith("min_")
-    name = floor.name.removeprefix("min_").removeprefix("max_")
-    limit = f"{floor.name}={floor.limit:g}"
-    if isinstance(floor.found, Ratio) or name == "ratio":
-        name = "novelty ratio"
-    found = floor.found
-    if not floor.total:
-        return f"{name}: nothing is eligible, so {limit} is not kept"
-    if found is None:
-        return f"{name}: unknown, as the reference is not calibrated; {CALIBRATE}"
-    if found.value is None:
-        return f"{name}: unknown, as neither a generated nor a real crystal is unmatched"
-    if isinstance(found, Ratio):
-        real = percent_interval(floor.base_rate, unit=" %")
-        shown = f"{found.text} for {floor.total} eligible (real crystals: {real} unmatched)"
-    else:
-        shown = f"{percent_interval(found, unit=' %')} of {floor.total} eligible"
-    inside = found.low <= floor.limit <= found.high
-    return f"{name} {shown}: {'below' if least else 'above'} {limit}" + (
-        " (which lies within the interval)" if inside else ""
-    )
-
-
-CALIBRATE = "run `novelty-metric reference calibrate REFERENCE` with the settings of the test"

@@ -13,9 +13,9 @@ from novelty_metric.comparison.compare import Mismatch, context_mismatches
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.testing import baseline
-from novelty_metric.testing.assessment import Status, assess, broken_floors
+from novelty_metric.testing.assessment import CALIBRATE, Status, assess, broken_floors
 from novelty_metric.testing.checks import NoveltyCheck
-from novelty_metric.testing.record import CALIBRATE, FAILED, Outcome, Record, floor_line
+from novelty_metric.testing.record import FAILED, Outcome, Record
 from novelty_metric.testing.text import empty_text, failure_text, version_line
 from novelty_metric.testing.tolerance import Tolerance
 
@@ -197,7 +197,7 @@ class NoveltyRegression:
             seconds=seconds,
             baseline_path=self._shown(key),
         )
-        floors = [floor_line(floor) for floor in broken_floors(check, report)]
+        floors = broken_floors(check, report)
         before = None if self._options.update else self._store.read(key)
         assessment = None
         if before is not None:
@@ -221,11 +221,10 @@ class NoveltyRegression:
             update = self._options.update
             record.outcome = (Outcome.UPDATED if update else Outcome.NEW_BASELINE).value
             record.new_baseline = baseline.to_json(report, self.check.model)
-        noisy = [] if assessment is None else assessment.watched
         record.notes += [
-            f"{watched.tolerance.share} is worse than tolerated, but within sampling noise"
-            for watched in noisy
-            if watched.status is Status.WITHIN_NOISE
+            f"{watched['share']} is worse than tolerated, but within sampling noise"
+            for watched in record.watched
+            if watched["status"] == Status.WITHIN_NOISE
         ]
         comparison = None if assessment is None else assessment.comparison
         return record, failure_text(record, floors, comparison=comparison)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from novelty_metric.errors import InputError, NoveltyMetricError
-from novelty_metric.testing.marker import marker_check
+from novelty_metric.testing.checks import NoveltyCheck, marker_check, read_yaml_check
 from novelty_metric.testing.names import is_novelty_test
 from novelty_metric.testing.tolerance import listed
-from novelty_metric.testing.yaml_file import NoveltyItem, read_yaml_check
+from novelty_metric.testing.yaml_file import NoveltyItem
 
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
-    from novelty_metric.testing.checks import NoveltyCheck
     from novelty_metric.testing.options import NoveltyOptions
     from novelty_metric.testing.record import Record
     from novelty_metric.testing.regression import NoveltyRegression

@@ -64,8 +64,8 @@ def test_random_state_and_modes_are_restored_after_a_failure() -> None:
         raise RuntimeError("out of ideas")
 
     found = draw(broken, model, 3, (0, 1, 0))
-    assert found.structures == [None] * 3
-    assert found.problem == (
+    assert found[0] == [None] * 3
+    assert found[1] == (
         "the sampler raised RuntimeError: out of ideas; 3 of 3 count as unreadable"
     )
     with pytest.raises(RuntimeError, match="out of ideas"):
@@ -78,7 +78,7 @@ def test_samples_depend_on_seed_epoch_and_process() -> None:
     model = Model()
 
     def numbers(*seed: int) -> list[float]:
-        found = draw("sample", model, 4, seed).structures
+        found = draw("sample", model, 4, seed)[0]
         return [item.properties["numbers"][0] for item in found]
 
     assert numbers(0, 1, 0) == numbers(0, 1, 0)
@@ -196,19 +196,19 @@ MODEL = Plain()
 )
 def test_accepted_samplers(sample: Any) -> None:
     found = draw(sample, MODEL, 3, (0,))
-    assert found.problem is None
-    assert [type(item) for item in found.structures] == [Structure] * 3
+    assert found[1] is None
+    assert [type(item) for item in found[0]] == [Structure] * 3
 
 
 def test_sampler_without_a_model_and_in_a_wrapper() -> None:
-    assert len(draw(passed_on, None, 2, (0,)).structures) == 2
-    assert draw(lambda n, model=None: crystals(n), None, 2, (0,)).problem is None
+    assert len(draw(passed_on, None, 2, (0,))[0]) == 2
+    assert draw(lambda n, model=None: crystals(n), None, 2, (0,))[1] is None
     wrapped = nn.DataParallel(Plain())
-    assert draw("sample", wrapped, 2, (0,)).problem is None
+    assert draw("sample", wrapped, 2, (0,))[1] is None
     # Arguments that the user fixed are kept.
-    assert "gave 5 crystals" not in str(draw(functools.partial(of, n=2), MODEL, 2, (0,)).problem)
+    assert "gave 5 crystals" not in str(draw(functools.partial(of, n=2), MODEL, 2, (0,))[1])
     assert "gave 2 where 3 crystals were wanted" in str(
-        draw(functools.partial(of, n=2), MODEL, 3, (0,)).problem
+        draw(functools.partial(of, n=2), MODEL, 3, (0,))[1]
     )
 
 
@@ -278,12 +278,12 @@ def test_results_of_a_sampler_are_reported_and_counted(
     given: Any, n_crystals: int, text: str | None
 ) -> None:
     found = draw(given, None, 3, (0,))
-    assert len(found.structures) == 3
-    assert sum(item is not None for item in found.structures) == n_crystals
+    assert len(found[0]) == 3
+    assert sum(item is not None for item in found[0]) == n_crystals
     if text is None:
-        assert found.problem is None
+        assert found[1] is None
         return
-    assert found.problem is not None and re.search(text, found.problem)
+    assert found[1] is not None and re.search(text, found[1])
     with pytest.raises((InputError, ZeroDivisionError, ValueError)):
         draw(given, None, 3, (0,), fail_fast=True)
 
@@ -291,7 +291,7 @@ def test_results_of_a_sampler_are_reported_and_counted(
 @pytest.mark.parametrize("single", [salt(), ATOMS])
 def test_single_crystal_without_a_list(single: Any) -> None:
     found = draw(lambda n: single, None, 1, (0,))
-    assert found.problem is None and found.structures == [single]
+    assert found[1] is None and found[0] == [single]
 
 
 def test_error_names_the_missing_method() -> None:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from novelty_metric.errors import InputError
-from novelty_metric.testing.checks import KEYS, NoveltyCheck, read_check
+from novelty_metric.testing.checks import KEYS, NoveltyCheck, read_check, read_yaml_check
 from novelty_metric.testing.scoring import protocol_of
 from novelty_metric.testing.tolerance import parse_tolerances
-from novelty_metric.testing.yaml_file import read_yaml_check
 
 HERE = Path("/models")
 
