@@ -3,6 +3,11 @@
 An unexpected verdict is compared with pymatgen's public `StructureMatcher`, applied to the pair in
 question. Where pymatgen too says what the verdict says, the *method* errs on that crystal (its
 tolerances, its number of parents, its potential); where it does not, the *code* does.
+
+Copies are not relaxed, because a relaxation undoes most of a distortion; `relaxed` are undistorted
+crystals of the reference. Without a relaxer, `relaxed` and `held_out` show duplicates and
+candidates only, and `substituted` asks whether the source is found. With one, the crystals of
+`substituted` are first relaxed as `novelty_metric.analysis.planted` says.
 """
 
 from __future__ import annotations
@@ -12,9 +17,10 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +34,11 @@ from novelty_metric.analysis.planted import Planted
 from novelty_metric.baselines.real import moved, strained
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
-from novelty_metric.protocol import Protocol
 from novelty_metric.reference.calibration import Sensitivity
 from novelty_metric.relaxation.potentials import registered
 from novelty_metric.samples.base import Sample
 from novelty_metric.search.matching import matchers
+from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 from novelty_metric.support.statistics import Bounds, Interval, share_bounds, wilson
 from novelty_metric.support.text import csv_text
 from novelty_metric.verdict import CrystalResult, Route, Verdict
@@ -41,7 +47,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from novelty_metric.metric import SubstitutionNovelty
-    from novelty_metric.reference import Reference
     from novelty_metric.relaxation.base import Relaxer
     from novelty_metric.relaxation.potentials import Potential
     from novelty_metric.report.novelty_report import NoveltyReport
@@ -223,18 +228,6 @@ class ControlsResult:
         return folder
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A crystal of a control before it is scored."""
-
-    row: str
-    control: Control
-    id: str
-    source: int
-    source_id: str
-    structure: Structure
-
-
 def run_controls(
     metric: SubstitutionNovelty,
     *,
@@ -251,91 +244,39 @@ def run_controls(
     Parameters
     ----------
     metric : SubstitutionNovelty
-        Its reference, protocol, relaxer and hull are used; it has to search every crystal
-        (``scope="all"``).
+        It has to search every crystal (``scope="all"``).
     n : int
         Crystals per control, and per size of a distortion.
     seed : int
         The same seed makes the same crystals; a larger `n` adds to them.
     exchange : str
-        Which null model exchanges the elements of `substituted`, one of
-        `novelty_metric.analysis.planted.EXCHANGES`.
+        Null model of `substituted`, one of `novelty_metric.analysis.planted.EXCHANGES`.
     planted_by : str, Potential or Relaxer, optional
-        Potential that relaxes the crystals of `substituted` before they are scored. Default: that
-        of the metric.
+        Potential that first relaxes the crystals of `substituted`. Default: that of the metric.
     explain : bool
-        Score every missed crystal of `substituted` again, up to six times, to name the kind of the
-        miss; that may cost more than the rest.
+        Score every missed crystal of `substituted` again, up to six times, to find the reason.
     only : iterable of str
         Names of `Control`.
     held_out : sequence of Sample, optional
-        Real crystals to be scored against the whole reference. By default crystals of the
-        reference are held out of it.
+        Real crystals outside the reference; default: crystals of the reference, held out of it.
 
     Raises
     ------
     InputError
         If a name is unknown, or a number out of range.
-
-    Notes
-    -----
-    Copies are compared as they are, without a relaxation, which would undo most of a distortion;
-    `relaxed` are undistorted crystals of the reference after the potential's relaxation. Without a
-    relaxer this control and `held_out` show duplicates and candidates only, and `substituted` asks
-    whether the source is found. With one, the crystals of `substituted` are first relaxed by
-    another optimiser, from several shaken starts: see `novelty_metric.analysis.planted`.
     """
     wanted = _wanted(only)
-    if n < 1 or seed < 0:
-        raise InputError(f"n={n}, seed={seed}: n must be at least 1, seed at least 0")
-    if isinstance(planted_by, str):
-        registered(planted_by)
-    if metric.rules.scope != "all":
-        raise InputError('controls score every crystal: give the metric scope="all"')
-    reference = metric.reference
-    relaxes = metric.spec.relaxer is not None and metric.rules.relax_samples
-    plans = _plan(reference, wanted, n, seed)
-    crystals: list[Planted] = []
-    if Control.SUBSTITUTED in wanted:
-        crystals = list(planted.exchanged_crystals(reference, n, seed, exchange))
-    judge = _Judge(reference, metric.protocol)
-    cases: list[ControlCase] = []
-    reports: dict[str, NoveltyReport] = {}
-    planter: str | None = None
+    _check(metric, n, seed, planted_by)
+    scored = _Scored(metric, n, seed)
+    exchanged = scored.exchanged(exchange) if Control.SUBSTITUTED in wanted else None
     if Control.HELD_OUT in wanted:
-        report = _held_out(metric, held_out, n, seed)
-        reports["held_out"] = report
-        cases += [
-            _of_result(
-                result, control=Control.HELD_OUT.value, source_id=result.id, why=result.error or ""
-            )
-            for result in report.results
-        ]
-    copies = [plan for plan in plans if plan.control in _COPIES]
-    pipeline = [plan for plan in plans if plan.control not in _COPIES]
-    if copies:
-        with _search_only(metric) as search:
-            report = _score(search, copies)
-        reports["copies"] = report
-        cases += [judge.copy(*pair) for pair in zip(copies, report.results, strict=True)]
-    if pipeline:
-        report = _score(metric, pipeline)
-        reports["scored"] = report
-        for plan, result in zip(pipeline, report.results, strict=True):
-            judged = judge.copy if plan.control is Control.RELAXED else judge.randomised
-            cases.append(judged(plan, result))
-    if Control.SUBSTITUTED in wanted:
-        if metric.spec.relaxer is not None:
-            with _planting(metric, planted_by) as relaxer:
-                planter = relaxer.info.key
-                crystals = planted.relaxed(crystals, relaxer, seed)
-        report, substituted = _substituted(metric, judge, crystals, explain=explain)
-        reports[Control.SUBSTITUTED.value] = report
-        cases += substituted
+        scored.score_held_out(held_out)
+    scored.score_made("copies", [control for control in wanted if control in _COPIES])
+    scored.score_made("scored", [control for control in wanted if control in _RELAXED])
+    planter = None
+    if exchanged is not None:
+        planter = scored.score_planted(exchanged, planted_by, explain=explain)
     settings = {
-        "reference": reference.name,
-        "crystals_hash": reference.crystals_hash,
-        "protocol": _protocol_text(reports),
         "n": n,
         "seed": seed,
         "exchange": exchange,
@@ -343,221 +284,191 @@ def run_controls(
         "only": [control.value for control in wanted],
         "held_out": None if held_out is None else len(held_out),
     }
-    return ControlsResult(
-        settings=settings,
-        rows=tuple(_rows(cases, relaxes=relaxes)),
-        cases=tuple(cases),
-        reports=reports,
-    )
+    return scored.result(settings)
 
 
-def _protocol_text(reports: Mapping[str, NoveltyReport]) -> str:
-    """The protocol as text; of the relaxations, if there were any."""
-    relaxing = [name for name in reports if name != "copies"] or list(reports)
-    return reports[relaxing[0]].context.protocol_text
-
-
-_COPIES = (Control.ROTATED, Control.SUPERCELL, Control.PERTURBED, Control.STRAINED)
+def _check(metric: SubstitutionNovelty, n: int, seed: int, planted_by: object) -> None:
+    if n < 1 or seed < 0:
+        raise InputError(f"n={n}, seed={seed}: n must be at least 1, seed at least 0")
+    if isinstance(planted_by, str):
+        registered(planted_by)
+    if metric.rules.scope != "all":
+        raise InputError('controls score every crystal: give the metric scope="all"')
 
 
 def _wanted(only: Iterable[str]) -> list[Control]:
     names = set(only)
     unknown = sorted(names - set(Control))
-    if unknown:
-        raise InputError(f"no control named {unknown[0]!r}; known: {', '.join(Control)}")
-    if not names:
-        raise InputError(f"no control was named; known: {', '.join(Control)}")
+    if unknown or not names:
+        found = f"no control named {unknown[0]!r}" if unknown else "no control was named"
+        raise InputError(f"{found}; known: {', '.join(Control)}")
     return [control for control in Control if control in names]
 
 
-def _random(seed: int, control: Control, *more: int) -> np.random.Generator:
-    return np.random.default_rng([seed, list(Control).index(control), *more])
+Maker = Callable[["Structure", np.random.Generator], "Structure"]
+_COPIES: dict[Control, dict[str, Maker]] = {
+    Control.ROTATED: {"rotated": made.rotated},
+    Control.SUPERCELL: {"supercell": made.supercell},
+    Control.PERTURBED: {
+        f"perturbed {distance:g} A": partial(moved, distance=distance)
+        for distance in DISTANCES
+    },
+    Control.STRAINED: {
+        f"strained {100 * strain:g} %": partial(strained, size=strain)
+        for strain in STRAINS
+    },
+}
+"""Copies of reference crystals, which are not relaxed, by the name of their row."""
+_RELAXED: dict[Control, dict[str, Maker]] = {
+    Control.RELAXED: {"relaxed": lambda crystal, rng: crystal.copy()},
+    Control.RANDOMISED: {"randomised": made.randomised},
+}
 
 
-# Making them
+class _Scored:
+    """The controls with their verdicts, each compared with the correct one.
 
+    pymatgen judges the verdicts that are not.
+    """
 
-def _plan(reference: Reference, wanted: Sequence[Control], n: int, seed: int) -> list[_Planned]:
-    plans: list[_Planned] = []
-    for control in wanted:
-        if control in (Control.HELD_OUT, Control.SUBSTITUTED):
-            continue
-        for row, make in _makers(reference, control):
+    def __init__(self, metric: SubstitutionNovelty, n: int, seed: int) -> None:
+        self._metric, self._n, self._seed = metric, n, seed
+        self._reference = metric.reference
+        self._equal, self._framework, self._confirm = matchers(metric.protocol)
+        self.cases: list[ControlCase] = []
+        self.reports: dict[str, NoveltyReport] = {}
+
+    def result(self, settings: Mapping[str, Any]) -> ControlsResult:
+        """What was scored so far; the protocol is that of the relaxations, if there were any."""
+        relaxing = [name for name in self.reports if name != "copies"] or list(self.reports)
+        own = {
+            "reference": self._reference.name,
+            "crystals_hash": self._reference.crystals_hash,
+            "protocol": self.reports[relaxing[0]].context.protocol_text,
+        }
+        relaxes = self._metric.spec.relaxer is not None and self._metric.rules.relax_samples
+        return ControlsResult(
+            settings={**own, **settings},
+            rows=tuple(_rows(self.cases, relaxes=relaxes)),
+            cases=tuple(self.cases),
+            reports=self.reports,
+        )
+
+    def exchanged(self, exchange: str) -> list[Planted]:
+        """Crystals of the reference with exchanged elements."""
+        return list(planted.exchanged_crystals(self._reference, self._n, self._seed, exchange))
+
+    def _random(self, control: Control, *more: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, list(Control).index(control), *more])
+
+    def score_held_out(self, given: Sequence[Sample] | None) -> None:
+        """Score real crystals, given ones or those of the reference."""
+        reference, rng = self._reference, self._random(Control.HELD_OUT)
+        if given is not None:
+            own = self._metric.over(reference)
+            own.update_samples(given[i] for i in rng.permutation(len(given))[: self._n].tolist())
+            report = own.compute()
+        elif self._n >= len(reference):
+            raise InputError(
+                f"n={self._n} of the {len(reference)} reference crystals can't be held out: none "
+                "is left"
+            )
+        else:
+            places = rng.permutation(len(reference))[: self._n].tolist()
+            report = self._metric.over(reference.without(places))(
+                [reference.structure(i) for i in places], [reference.ids[i] for i in places]
+            )
+        self.reports["held_out"] = report
+        for row in report.results:
+            self.cases.append(_case(row, Control.HELD_OUT.value, row.id, why=row.error or ""))
+
+    def score_made(self, name: str, controls: Sequence[Control]) -> None:
+        """Score crystals made from those of the reference; copies without a relaxation."""
+        made_from: list[tuple[str, int]] = []
+        crystals: dict[str, Structure] = {}
+        for control in controls:
             # The sources are the same for all sizes of a distortion.
-            order = _random(seed, control).permutation(len(reference))
-            for index in order[:n].tolist():
-                crystal = make(index, _random(seed, control, index))
-                source_id = reference.ids[index]
-                name = f"{row.replace(' %', 'pc').replace(' ', '-')}-{source_id}"
-                plans.append(_Planned(row, control, name, index, source_id, crystal))
-    return plans
+            order = self._random(control).permutation(len(self._reference))[: self._n].tolist()
+            for row, make in {**_COPIES, **_RELAXED}[control].items():
+                for source in order:
+                    own = (
+                        f"{row.replace(' %', 'pc').replace(' ', '-')}-{self._reference.ids[source]}"
+                    )
+                    crystals[own] = make(
+                        self._reference.structure(source), self._random(control, source)
+                    )
+                    made_from.append((row, source))
+        if not crystals:
+            return
+        metric = self._metric
+        if name == "copies":
+            metric = metric.search_only()
+            metric.rules = dataclasses.replace(metric.rules, max_sites=None)
+        with metric if metric is not self._metric else nullcontext():
+            report = metric(list(crystals.values()), list(crystals))
+        self.reports[name] = report
+        for (row, source), result in zip(made_from, report.results, strict=True):
+            judge = self._randomised if row == Control.RANDOMISED else self._copy
+            self.cases.append(judge(row, source, result))
 
+    def score_planted(
+        self,
+        crystals: Sequence[Planted],
+        planted_by: str | Potential | Relaxer | None,
+        *,
+        explain: bool,
+    ) -> str | None:
+        """Score crystals with exchanged elements, first relaxed if the metric relaxes.
 
-Maker = Callable[[int, np.random.Generator], "Structure"]
+        Returns
+        -------
+        str or None
+            The potential that relaxed them.
+        """
+        metric, planter = self._metric, None
+        if metric.spec.relaxer is not None:
+            with _planting(metric, planted_by) as relaxer:
+                planter = relaxer.info.key
+                crystals = planted.relaxed(crystals, relaxer, self._seed)
+        scored = {one.id: one.structure or one.exchanged for one in crystals if one.error is None}
+        report = metric(list(scored.values()), list(scored))
+        results = {result.id: result for result in report.results}
+        missed = {
+            name: (scored[name], result)
+            for name, result in results.items()
+            if result.verdict in (Verdict.UNMATCHED, Verdict.UNDECIDED)
+        }
+        misses = explain_misses(metric, missed) if explain and planter is not None else {}
+        self.reports[Control.SUBSTITUTED.value] = report
+        for one in crystals:
+            self.cases.append(self._substituted(one, results.get(one.id), misses.get(one.id)))
+        return planter
 
-
-def _makers(reference: Reference, control: Control) -> Iterator[tuple[str, Maker]]:
-    """Name of each row of a control, and the function that makes its crystal from a reference
-    crystal.
-    """
-    crystal = reference.structure
-    if control is Control.ROTATED:
-        yield control.value, lambda i, rng: made.rotated(crystal(i), rng)
-    elif control is Control.SUPERCELL:
-        yield control.value, lambda i, rng: made.supercell(crystal(i), rng)
-    elif control is Control.PERTURBED:
-        for distance in DISTANCES:
-            yield f"perturbed {distance:g} A", _distorted(reference, moved, distance)
-    elif control is Control.STRAINED:
-        for strain in STRAINS:
-            yield f"strained {100 * strain:g} %", _distorted(reference, strained, strain)
-    elif control is Control.RELAXED:
-        yield control.value, lambda i, rng: crystal(i).copy()
-    elif control is Control.RANDOMISED:
-        yield control.value, lambda i, rng: made.randomised(crystal(i), rng)
-
-
-def _distorted(
-    reference: Reference,
-    distort: Callable[[Structure, np.random.Generator, float], Structure],
-    size: float,
-) -> Maker:
-    return lambda index, rng: distort(reference.structure(index), rng, size)
-
-
-# Scoring them
-
-
-def _score(metric: SubstitutionNovelty, plans: Sequence[_Planned]) -> NoveltyReport:
-    return metric([plan.structure for plan in plans], [plan.id for plan in plans])
-
-
-def _search_only(metric: SubstitutionNovelty) -> SubstitutionNovelty:
-    from novelty_metric.metric import SubstitutionNovelty
-
-    return SubstitutionNovelty(
-        metric.reference,
-        metric.protocol,
-        relaxer=None,
-        hull="none",
-        scope="all",
-        max_sites=None,
-        cache=None,
-        progress=metric.progress,
-    )
-
-
-def _held_out(
-    metric: SubstitutionNovelty, given: Sequence[Sample] | None, n: int, seed: int
-) -> NoveltyReport:
-    reference = metric.reference
-    rng = _random(seed, Control.HELD_OUT)
-    if given is not None:
-        chosen = [given[i] for i in rng.permutation(len(given))[:n].tolist()]
-        own = metric.over(reference)
-        own.update_samples(chosen)
-        return own.compute()
-    if n >= len(reference):
-        raise InputError(
-            f"n={n} of the {len(reference)} reference crystals can't be held out: none is left"
-        )
-    places = rng.permutation(len(reference))[:n].tolist()
-    return metric.over(reference.without(places))(
-        [reference.structure(i) for i in places], [reference.ids[i] for i in places]
-    )
-
-
-@contextmanager
-def _planting(
-    metric: SubstitutionNovelty, planted_by: str | Potential | Relaxer | None
-) -> Iterator[Relaxer]:
-    """The relaxer of planted crystals: a separate one if another potential is named."""
-    from novelty_metric.metric import SubstitutionNovelty
-
-    if planted_by is None:
-        relaxer = metric.pipeline.resources.relaxer
-        assert relaxer is not None
-        yield relaxer
-        return
-    spec = metric.spec
-    with SubstitutionNovelty(
-        metric.reference,
-        metric.protocol,
-        relaxer=planted_by,
-        hull="none",
-        workers=spec.workers,
-        device=spec.device,
-        cache=spec.cache,
-    ) as other:
-        relaxer = other.pipeline.resources.relaxer
-        if relaxer is None:
-            raise InputError("planted_by=none: planted crystals need a potential")
-        yield relaxer
-
-
-def _substituted(
-    metric: SubstitutionNovelty, judge: _Judge, crystals: Sequence[Planted], *, explain: bool
-) -> tuple[NoveltyReport, list[ControlCase]]:
-    """The report on planted crystals, and a case for each, including those that could not be
-    planted.
-    """
-    structures = {one.id: one.structure or one.exchanged for one in crystals if one.error is None}
-    report = metric(list(structures.values()), list(structures))
-    results = {result.id: result for result in report.results}
-    missed = {
-        name: (structures[name], result)
-        for name, result in results.items()
-        if result.verdict in (Verdict.UNMATCHED, Verdict.UNDECIDED)
-    }
-    explain = explain and metric.spec.relaxer is not None
-    misses = explain_misses(metric, missed) if explain else {}
-    return report, [
-        judge.substituted(one, results.get(one.id), misses.get(one.id)) for one in crystals
-    ]
-
-
-# Judging them
-
-
-class _Judge:
-    """Compares verdicts with the correct ones, and with pymatgen if they differ."""
-
-    def __init__(self, reference: Reference, protocol: Protocol) -> None:
-        self._reference = reference
-        self._protocol = protocol
-        self._equal, self._framework, self._confirm = matchers(protocol)
-
-    def copy(self, plan: _Planned, result: CrystalResult) -> ControlCase:
+    def _copy(self, row: str, source: int, result: CrystalResult) -> ControlCase:
         """A copy must be a duplicate."""
-        if result.verdict == Verdict.DUPLICATE:
-            return _case(plan, result, as_expected=True)
-        if result.verdict is None:
-            return _case(plan, result, as_expected=None)
-        compared = _compared(result)
-        source = self._reference.structure(plan.source)
-        if self._fits(self._equal, compared, source):
-            return _case(plan, result, False, Fault.CODE, "pymatgen matches it with its source")
-        what = "relaxed, it" if plan.control is Control.RELAXED else "it"
-        return _case(
-            plan,
-            result,
-            False,
-            Fault.METHOD,
-            f"{what} is farther from its source than pymatgen's tolerances allow",
-        )
+        case = partial(_case, result, row, self._reference.ids[source])
+        if result.verdict in (Verdict.DUPLICATE, None):
+            return case(None if result.verdict is None else True)
+        if self._fits(self._equal, _compared(result), self._reference.structure(source)):
+            return case(False, Fault.CODE, why="pymatgen matches it with its source")
+        what = "relaxed, it" if row == Control.RELAXED else "it"
+        why = f"{what} is farther from its source than pymatgen's tolerances allow"
+        return case(False, Fault.METHOD, why=why)
 
-    def substituted(
+    def _substituted(
         self, made: Planted, result: CrystalResult | None, miss: Miss | None
     ) -> ControlCase:
         """A crystal with exchanged elements must be substituted; its source is a parent."""
         source = self._reference.structure(made.source)
         source_id = self._reference.ids[made.source]
-        control, cost = Control.SUBSTITUTED.value, _exchange_cost(source, made.exchanged)
+        control = Control.SUBSTITUTED.value
+        cost = map_cost(
+            pettifor_numbers(source.atomic_numbers),
+            pettifor_numbers(made.exchanged.atomic_numbers),
+        )
         if result is None:
             failed = CrystalResult(id=made.id, formula=made.exchanged.composition.reduced_formula)
-            return _of_result(
-                failed, control=control, source_id=source_id, source_cost=cost, why=made.error or ""
-            )
+            return _case(failed, control, source_id, why=made.error or "", source_cost=cost)
         found = any(tried.parent.parent_id == source_id for tried in result.parents)
         fault, why = None, (result.error or "") if miss is None else miss.value
         if result.verdict == Verdict.DUPLICATE:
@@ -568,12 +479,12 @@ class _Judge:
             elif result.verdict == Verdict.UNMATCHED:
                 fault, why = Fault.METHOD, why or "no candidate is confirmed"
         open_ = result.verdict in (None, Verdict.UNDECIDED)
-        return _of_result(
+        return _case(
             result,
-            control=control,
-            source_id=source_id,
-            as_expected=None if open_ else result.verdict == Verdict.SUBSTITUTED,
-            fault=fault,
+            control,
+            source_id,
+            None if open_ else result.verdict == Verdict.SUBSTITUTED,
+            fault,
             why=why,
             source_found=found,
             source_cost=cost,
@@ -590,18 +501,19 @@ class _Judge:
             if tried.parent.route is Route.LATTICE_SITES
         ]
         # What the exchange itself costs; a map that costs less only makes the point stronger.
-        if result.error is not None or (len(kept) == self._protocol.k and cost >= max(kept)):
-            return False
-        return self._fits(self._framework, _compared(result), source)
+        full = len(kept) == self._metric.protocol.k and cost >= max(kept)
+        return not (result.error is not None or full) and self._fits(
+            self._framework, _compared(result), source
+        )
 
-    def randomised(self, plan: _Planned, result: CrystalResult) -> ControlCase:
+    def _randomised(self, row: str, source: int, result: CrystalResult) -> ControlCase:
         """A random crystal must be neither duplicate nor substituted."""
+        case = partial(_case, result, row, self._reference.ids[source])
         if result.verdict in (None, Verdict.UNDECIDED):
-            return _case(plan, result, None, None, result.error or "")
+            return case(why=result.error or "")
         if result.verdict == Verdict.UNMATCHED:
-            return _case(plan, result, as_expected=True)
-        compared = _compared(result)
-        records = result.structures
+            return case(True)
+        compared, records = _compared(result), result.structures
         assert records is not None
         if result.verdict == Verdict.DUPLICATE:
             assert records.parent is not None
@@ -613,11 +525,10 @@ class _Judge:
             agrees = self._fits(self._confirm, relaxed, compared, skip=False)
             rms = result.confirm_rms
         if not agrees:
-            return _case(plan, result, False, Fault.CODE, "pymatgen does not match the pair")
+            return case(False, Fault.CODE, why="pymatgen does not match the pair")
         close = rms is not None and rms < NEAR_RMS
         how = "it relaxed into that crystal" if close else "a loose match"
-        shown = "" if rms is None else f", RMS {rms:.3f}"
-        return _case(plan, result, False, Fault.METHOD, f"{how}{shown}")
+        return case(False, Fault.METHOD, why=how + ("" if rms is None else f", RMS {rms:.3f}"))
 
     @staticmethod
     def _fits(matcher: Any, first: Structure, second: Structure, *, skip: bool = True) -> bool:
@@ -627,46 +538,53 @@ class _Judge:
         return bool(matcher.fit(first, second, skip_structure_reduction=skip))
 
 
-def _exchange_cost(source: Structure, exchanged: Structure) -> float:
-    from novelty_metric.search.pettifor import map_cost, pettifor_numbers
-
-    return map_cost(
-        pettifor_numbers(source.atomic_numbers), pettifor_numbers(exchanged.atomic_numbers)
-    )
+@contextmanager
+def _planting(
+    metric: SubstitutionNovelty, planted_by: str | Potential | Relaxer | None
+) -> Iterator[Relaxer]:
+    """The relaxer of planted crystals: a separate one if another potential is named."""
+    if planted_by is None:
+        relaxer = metric.pipeline.resources.relaxer
+        assert relaxer is not None
+        yield relaxer
+        return
+    other = metric.search_only()
+    other.spec = dataclasses.replace(other.spec, relaxer=planted_by)
+    with other:
+        relaxer = other.pipeline.resources.relaxer
+        if relaxer is None:
+            raise InputError("planted_by=none: planted crystals need a potential")
+        yield relaxer
 
 
 def _compared(result: CrystalResult) -> Structure:
     """The crystal that the method compared."""
-    records = result.structures
-    assert records is not None and records.relaxed is not None
-    return records.relaxed.to_structure()
+    assert result.structures is not None and result.structures.relaxed is not None
+    return result.structures.relaxed.to_structure()
 
 
 def _case(
-    plan: _Planned,
     result: CrystalResult,
-    as_expected: bool | None,
+    control: str,
+    source_id: str,
+    as_expected: bool | None = None,
     fault: Fault | None = None,
+    *,
     why: str = "",
+    **known: Any,
 ) -> ControlCase:
-    return _of_result(
-        result,
-        control=plan.row,
-        source_id=plan.source_id,
-        as_expected=as_expected,
-        fault=fault,
-        why=why or (result.error or "" if result.verdict is None else ""),
-    )
-
-
-def _of_result(result: CrystalResult, **known: Any) -> ControlCase:
     names = (
         *("id", "formula", "n_sites", "crystal_system", "eligible", "energy_suspect"),
         *("parent_id", "cost", "match_rms", "confirm_rms"),
     )
     return ControlCase(
         **{name: getattr(result, name) for name in names},
+        control=control,
+        source_id=source_id,
         verdict=None if result.verdict is None else result.verdict.value,
+        as_expected=as_expected,
+        fault=fault,
+        why=why or (result.error or "" if result.verdict is None else ""),
         **known,
     )
 
@@ -726,13 +644,10 @@ def _groups(case: ControlCase) -> tuple[str, str, str]:
 
 def _labels(cases: Sequence[ControlCase]) -> list[str]:
     """All groups that contain a crystal, in order."""
-    orders = (
-        list(CRYSTAL_SYSTEMS),
-        [f"{label} sites" for label in _bin_labels(SITES)],
-        [f"cost {label}" for label in _bin_labels(COSTS)],
-    )
+    sites = [f"{label} sites" for label in _bin_labels(SITES)]
+    costs = [f"cost {label}" for label in _bin_labels(COSTS)]
     present = {label for case in cases for label in _groups(case)}
-    return [label for order in orders for label in order if label in present]
+    return [label for label in (*CRYSTAL_SYSTEMS, *sites, *costs) if label in present]
 
 
 def _bin(value: float, limits: Sequence[int]) -> str:

@@ -65,9 +65,7 @@ def test_random_state_and_modes_are_restored_after_a_failure() -> None:
 
     found = draw(broken, model, 3, (0, 1, 0))
     assert found[0] == [None] * 3
-    assert found[1] == (
-        "the sampler raised RuntimeError: out of ideas; 3 of 3 count as unreadable"
-    )
+    assert found[1] == ("the sampler raised RuntimeError: out of ideas; 3 of 3 count as unreadable")
     with pytest.raises(RuntimeError, match="out of ideas"):
         draw(broken, model, 3, (0, 1, 0), fail_fast=True)
     assert state() == before
