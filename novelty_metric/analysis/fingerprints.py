@@ -32,9 +32,6 @@ NEIGHBOURS = 10
 FIRST_OF_HIGH_SYMMETRY = 75
 """First space group of high symmetry (tetragonal to cubic)."""
 
-_BLOCK = 4096
-"""Number of fingerprints searched at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Density:
@@ -227,14 +224,17 @@ def fingerprint_analysis(
     InputError
         If there are eligible crystals, and the report holds none.
     """
+    from scipy.spatial import cKDTree
+
     crystals = analyzed_crystals(report)
     fingerprints = reference_fingerprints(reference, k) if reference_amd is None else reference_amd
-    search = NearestFingerprints(fingerprints)
+    tree = cKDTree(fingerprints)
     samples = fingerprints_of((record for _, record in crystals), k)
     m = max(1, min(neighbours, len(fingerprints) - 1))
-    distances, positions = search.nearest(samples, m + 1)
     # One more than m, as one is left out: of a reference crystal itself, at no distance.
-    reference_radii = search.nearest(fingerprints, m + 1)[0][:, -1]
+    nearest = np.arange(1, min(m + 1, len(fingerprints)) + 1)
+    distances, positions = tree.query(samples, k=nearest, p=np.inf)
+    reference_radii = tree.query(fingerprints, k=nearest, p=np.inf)[0][:, -1]
     radii = np.empty(len(samples))
     for row, (result, _) in enumerate(crystals):
         kept = np.ones(distances.shape[1], dtype=bool)
@@ -256,50 +256,6 @@ def fingerprint_analysis(
         reference_space_groups=np.asarray(reference.space_groups),
         neighbours=m,
     )
-
-
-class NearestFingerprints:
-    """Exact search for the nearest fingerprints, by SciPy's k-d tree.
-
-    AMD has a hundred entries and few degrees of freedom, so that a tree serves. Memory: the tree
-    (about a copy of the fingerprints), and a block of answers.
-
-    Parameters
-    ----------
-    fingerprints : float64, (n, k)
-    """
-
-    def __init__(self, fingerprints: NDArray[np.float64]) -> None:
-        """Build the tree."""
-        from scipy.spatial import cKDTree
-
-        self._tree = cKDTree(fingerprints)
-
-    def nearest(
-        self, queries: NDArray[np.float64], count: int = 1
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The nearest ones of each query, nearest first.
-
-        Parameters
-        ----------
-        queries : float64, (n_queries, k)
-        count : int
-            As many as there are at most.
-
-        Returns
-        -------
-        distances : float64, (n_queries, count)
-            Chebyshev distance (Å).
-        positions : int64, (n_queries, count)
-        """
-        count = min(count, self._tree.n)
-        distances = np.empty((len(queries), count), dtype=np.float64)
-        positions = np.empty((len(queries), count), dtype=np.int64)
-        for start in range(0, len(queries), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            found = self._tree.query(queries[rows], k=np.arange(1, count + 1), p=np.inf)
-            distances[rows], positions[rows] = found
-        return distances, positions
 
 
 def denser_than(radii: NDArray[np.float64], chance: NDArray[np.float64]) -> Estimate | None:

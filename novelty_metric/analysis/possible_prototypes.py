@@ -19,28 +19,16 @@ from novelty_metric.search.wyckoff import (
 MAX_SITES = 20
 """Number of sites in the largest primitive cell of MP-20."""
 
-_BASE = frozenset(
-    (5, 8, 9, 12, 15, 20, 21, *range(35, 38), *range(38, 42), *range(63, 69))
-)  # C or A
-_BODY = frozenset(
-    (
-        *(23, 24, *range(44, 47), *range(71, 75), 79, 80, 82, 87, 88, 97, 98, *range(107, 111)),
-        *(*range(119, 123), *range(139, 143), 197, 199, 204, 206, 211, 214, 217, 220, 229, 230),
-    )
-)
-_FACE = frozenset((22, 42, 43, 69, 70, 196, 202, 203, 209, 210, 216, 219, *range(225, 229)))
-_RHOMBOHEDRAL = frozenset((146, 148, 155, 160, 161, 166, 167))
+_PRIMITIVE_CELLS = {"P": 1, "R": 3, "F": 4}
 
 
 def lattice_points(space_group: int) -> int:
     """Number of primitive cells in the conventional cell, 1 to 4 (rhombohedral groups: 3, hexagonal
     cell).
     """
-    if space_group in _FACE:
-        return 4
-    if space_group in _RHOMBOHEDRAL:
-        return 3
-    return 2 if space_group in _BASE or space_group in _BODY else 1
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    return _PRIMITIVE_CELLS.get(sg_symbol_from_int_number(space_group)[0], 2)
 
 
 @functools.cache

@@ -204,11 +204,8 @@ def sensitivity(
             )
         for potential in potentials:
             say("another potential")
-            with metric.variant(protocol, relaxer=potential) as variant:
-                report = variant.compute()
-            info, own = report.context.potential, base.context.potential
-            name = "none" if info is None else info.key
-            yield _told(base, Setting.POTENTIAL, name, report, info == own)
+            variant = metric.variant(protocol, relaxer=potential)
+            yield _variation(base, Setting.POTENTIAL, "", variant, is_base=False)
 
     return Sensitivity(base=base, variations=tuple(variations()))
 
@@ -247,21 +244,15 @@ def _with_symprec(metric: SubstitutionNovelty, protocol: Protocol) -> Substituti
 def _variation(
     base: NoveltyReport,
     setting: Setting,
-    value: float,
+    value: float | str,
     metric: SubstitutionNovelty,
     is_base: bool,
 ) -> Variation:
     with metric:
-        return _told(base, setting, value, metric.compute(), is_base)
-
-
-def _told(
-    base: NoveltyReport,
-    setting: Setting,
-    value: float | str,
-    report: NoveltyReport,
-    is_base: bool,
-) -> Variation:
+        report = metric.compute()
+    if setting is Setting.POTENTIAL:
+        is_base = report.context.potential == base.context.potential
+        value = "none" if report.context.potential is None else report.context.potential.key
     found = compare(base, report)
     return Variation(
         setting=setting,

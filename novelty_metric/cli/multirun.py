@@ -305,5 +305,5 @@ def _report(
         report = one_run.make_report(
             dataclasses.replace(settings, out=folder), one_run.check(settings, None), content
         )
-        log.send(report, folder)
+        log(report, folder)
     return report, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from novelty_metric.support.folders import user_path
 if TYPE_CHECKING:
     from novelty_metric.figures.report_page import Run
     from novelty_metric.reference import Reference
-    from novelty_metric.report.novelty_report import NoveltyReport
 
 VERB = Verb(
     name="report",
@@ -134,57 +134,35 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _runs(folders: Sequence[Path], reference: str | None) -> list[Run]:
     from novelty_metric.figures.report_page import Run
+    from novelty_metric.reference import open_reference
     from novelty_metric.report.novelty_report import NoveltyReport
 
     reports = [NoveltyReport.load(folder) for folder in folders]
-    references = _References(reference)
-    runs = [
-        Run(name=name, report=report, folder=folder, reference=references.of(report))
-        for name, report, folder in zip(_names(folders), reports, folders, strict=True)
-    ]
-    if references.given is not None and not references.used:
-        known = {report.context.crystals_hash[:12] for report in reports}
+    given = None
+    if reference is not None:
+        path = user_path(reference)
+        given = open_reference(path if path.exists() else reference)
+    runs, here = [], functools.cache(_on_this_machine)
+    for name, report, folder in zip(_names(folders), reports, folders, strict=True):
+        wanted = report.context.crystals_hash
+        found = here(report.context.reference_name) if given is None else given
+        known = found if found is not None and found.crystals_hash == wanted else None
+        runs.append(Run(name=name, report=report, folder=folder, reference=known))
+    if given is not None and not any(run.reference for run in runs):
+        known_hashes = sorted({report.context.crystals_hash[:12] for report in reports})
         raise InputError(
-            f"reference={reference} holds other crystals ({references.given.crystals_hash[:12]}) "
-            f"than were scored against ({', '.join(sorted(known))}); name that reference"
+            f"reference={reference} holds other crystals ({given.crystals_hash[:12]}) "
+            f"than were scored against ({', '.join(known_hashes)}); name that reference"
         )
     return runs
 
 
-class _References:
-    """The available references of the runs."""
-
-    def __init__(self, name: str | None) -> None:
-        from novelty_metric.reference import open_reference
-
-        path = None if name is None else user_path(name)
-        found = path if path is not None and path.exists() else name
-        self.given = None if found is None else open_reference(found)
-        self.used = False
-        self._by_name: dict[str, Reference | None] = {}
-
-    def of(self, report: NoveltyReport) -> Reference | None:
-        """The reference with the crystals that a report names; None if it is not available."""
-        wanted = report.context.crystals_hash
-        if self.given is not None:
-            if self.given.crystals_hash != wanted:
-                return None
-            self.used = True
-            return self.given
-        name = report.context.reference_name
-        if name not in self._by_name:
-            self._by_name[name] = _on_this_machine(name)
-        found = self._by_name[name]
-        return found if found is not None and found.crystals_hash == wanted else None
-
-
 def _on_this_machine(name: str) -> Reference | None:
+    """The reference of a report, if it is available here by its name."""
     from novelty_metric.reference import open_reference
     from novelty_metric.reference.named import known_names
 
-    if name not in known_names():
-        return None
     try:
-        return open_reference(name)
+        return open_reference(name) if name in known_names() else None
     except InputError:
         return None

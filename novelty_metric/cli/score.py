@@ -160,5 +160,5 @@ def run(words: list[str]) -> int:
     with logged(settings) as log:
         report = make_report(settings, reference, config)
         print_for(report, settings, given.passed, seconds=time.perf_counter() - started)
-        log.send(report, settings.out)
+        log(report, settings.out)
     return 0

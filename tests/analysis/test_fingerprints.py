@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
-from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 from scipy.stats import mannwhitneyu
 
 from novelty_metric.analysis.amd import average_minimum_distances, reference_fingerprints
 from novelty_metric.analysis.fingerprints import (
-    NearestFingerprints,
     denser_than,
     fingerprint_analysis,
     is_of_symmetry,
@@ -122,17 +120,6 @@ def test_agrees_with_the_package_of_the_authors() -> None:
         sites = chance.random((5, 3))
         want = amd.AMD(amd.PeriodicSet(sites @ lattice, lattice), 100)
         np.testing.assert_allclose(average_minimum_distances(lattice, sites), want, atol=1e-8)
-
-
-def test_search_is_exact() -> None:
-    chance = np.random.default_rng(0)
-    there = np.cumsum(chance.random((700, 20)), axis=1)
-    asked = np.cumsum(chance.random((50, 20)), axis=1)
-    all_distances = cdist(asked, there, "chebyshev")
-    distances, positions = NearestFingerprints(there).nearest(asked, 5)
-    np.testing.assert_allclose(distances, np.sort(all_distances, axis=1)[:, :5])
-    np.testing.assert_array_equal(positions, np.argsort(all_distances, axis=1)[:, :5])
-    assert NearestFingerprints(there[:3]).nearest(asked, 9)[0].shape == (50, 3)
 
 
 @given(
