@@ -309,8 +309,9 @@ class NoveltyMonitor:
         share = -(-self._n_samples // self._ranks.count)
         first = self._ranks.own * share
         seed = (self._seed, epoch, self._ranks.own)
-        failure, message = None, None
-        structures, problem = [], None
+        failure: Exception | None = None
+        structures: list[Any] = []
+        message, problem = None, None
         try:
             structures, problem = draw(self._sample, module, share, seed, fail_fast=self._fail_fast)
         except Exception as error:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from novelty_metric.baselines import NULL_MODELS
-from novelty_metric.cli.options import Verb, Words, parse, table, whole
+from novelty_metric.cli.options import Verb, parse, table, whole
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.support.folders import user_path
-
-if TYPE_CHECKING:
-    from novelty_metric.baselines import NullCrystal, NullModel
-
 
 VERB = Verb(
     name="baseline",
@@ -64,7 +58,21 @@ def run(words: list[str]) -> int:
                 f"baseline needs {needed}=: write novelty-metric baseline {VERB.usage}"
             )
     model, out = NULL_MODELS[name], given["out"]
-    made = _make(model, given, out)
+
+    from novelty_metric.terminal.progress import quiet_with_progress
+
+    with quiet_with_progress() as progress:
+        from novelty_metric.baselines.base import write
+        from novelty_metric.reference.named import open_reference
+        from novelty_metric.report.crystal_files import format_of
+
+        format_of(out)  # before anything is made
+        reference = open_reference(str(given["reference"]))
+        made = []
+        for crystal in model.generate(reference, n=given["n"], seed=given["seed"]):
+            made.append(crystal)
+            progress("make crystals", len(made), given["n"])
+        write(made, out)
 
     from novelty_metric.terminal.console import printable, stdout_console
 
@@ -76,21 +84,3 @@ def run(words: list[str]) -> int:
         score.append("leave_one_out=true")
     print(f"Score them: {shlex.join(score)}")
     return 0
-
-
-def _make(model: NullModel, given: Words, out: Path) -> list[NullCrystal]:
-    from novelty_metric.terminal.progress import quiet_with_progress
-
-    with quiet_with_progress() as progress:
-        from novelty_metric.baselines.base import write
-        from novelty_metric.reference.named import open_reference
-        from novelty_metric.report.crystal_files import format_of
-
-        format_of(out)  # before anything is made
-        reference = open_reference(str(given["reference"]))
-        made: list[NullCrystal] = []
-        for crystal in model.generate(reference, n=given["n"], seed=given["seed"]):
-            made.append(crystal)
-            progress("make crystals", len(made), given["n"])
-        write(made, out)
-    return made

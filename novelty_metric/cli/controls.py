@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping
@@ -131,7 +132,7 @@ def _before(settings: ScoreSettings) -> Mapping[str, Any] | None:
 
 
 def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> ControlsResult:
-    with one_run.opened_metric(settings, reference, scope="all") as metric:
+    with one_run.opened_metric(dataclasses.replace(settings, scope="all"), reference) as metric:
         from novelty_metric.analysis.calibrate import keep_sensitivity
         from novelty_metric.analysis.controls import Control, run_controls
         from novelty_metric.samples import read_samples

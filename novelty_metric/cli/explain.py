@@ -124,9 +124,9 @@ def _scored(
     """Score the one crystal of a file."""
     from novelty_metric.cli import one_run
 
-    settings = dataclasses.replace(settings, samples=(path,))
+    settings = dataclasses.replace(settings, samples=(path,), scope="all")
     reference = one_run.check(settings, None)
-    with one_run.opened_metric(settings, reference, scope="all") as metric:
+    with one_run.opened_metric(settings, reference) as metric:
         from novelty_metric.crystal_records import CrystalRecords
         from novelty_metric.report.explanation import explain
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from novelty_metric.cli.options import Verb, parse, table
 from novelty_metric.errors import InputError, near_or_known
-
-if TYPE_CHECKING:
-    from novelty_metric.screening.mp_fetch import FetchedHull
 
 _SOURCES = ("mp",)
 VERB = Verb(
@@ -50,29 +44,21 @@ examples
 def run(words: list[str]) -> int:
     """Run the verb with its arguments. `InputError` if they or their input can't be used."""
     given = parse(VERB, words)
-    if given.names[0] not in _SOURCES:
-        raise InputError(
-            f"no hull named {given.names[0]!r}; {near_or_known(given.names[0], _SOURCES)}"
-        )
-    _print(_fetch(given["key"], given["out"]), given["out"])
-    return 0
+    (name,), out = given.names, given["out"]
+    if name not in _SOURCES:
+        raise InputError(f"no hull named {name!r}; {near_or_known(name, _SOURCES)}")
 
-
-def _fetch(key: str | None, out: Path | None) -> FetchedHull:
     from novelty_metric.terminal.progress import quiet_with_progress
 
     with quiet_with_progress() as progress:
         from novelty_metric.screening.mp_fetch import fetch_materials_project
 
-        return fetch_materials_project(key, out=out, progress=progress)
-
-
-def _print(fetched: FetchedHull, out: Path | None) -> None:
+        fetched = fetch_materials_project(given["key"], out=out, progress=progress)
     known = fetched.known
     already = "" if fetched.fresh else ", which was already fetched"
     print(
         f"{fetched.path}: {len(known)} compositions of the Materials Project, database version "
         f"{known.about.date}{already}"
     )
-    use = "hull=mp" if out is None else f"hull=file hull.file={fetched.path}"
-    print(f"Use it with {use}")
+    print(f"Use it with {'hull=mp' if out is None else f'hull=file hull.file={fetched.path}'}")
+    return 0

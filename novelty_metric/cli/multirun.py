@@ -107,14 +107,13 @@ def run(overrides: Sequence[str], config_dir: Path | None) -> int:
             )
     if out is None:
         print("\nNothing was written; add out=DIR to keep the reports.")
-    failed = [item for item in jobs if item["error"] is not None]
-    missing = len(runs) - len(jobs)
-    if not failed and not missing:
+    n_failed = len(runs) - len(reports)
+    if not n_failed:
         return 0
-    reason = f"{failed[0]['name']}: {failed[0]['error']}" if failed else "the others gave no status"
+    failed = (f"{item['name']}: {item['error']}" for item in jobs if item["error"] is not None)
+    reason = next(failed, "the others gave no status")
     print(
-        f"novelty-metric: error: {len(failed) + missing} of {len(runs)} runs could not be scored; "
-        f"{reason}",
+        f"novelty-metric: error: {n_failed} of {len(runs)} runs could not be scored; {reason}",
         file=sys.stderr,
     )
     return 2
@@ -201,7 +200,7 @@ def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
         *_logging_words(sweep.hydra),
     ]
     main = hydra.main(config_path=str(config_folder()), config_name="config", version_base="1.3")
-    with own_hydra(), _logging_kept(), _called_with(["--multirun", *words]):
+    with own_hydra(), _called_with(["--multirun", *words]):
         try:
             main(job)()
         except (HydraException, OmegaConfBaseException) as error:
@@ -221,25 +220,20 @@ def _logging_words(given: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _logging_kept() -> Iterator[None]:
-    """Undo Hydra's changes to the root logger."""
+def _called_with(words: Sequence[str]) -> Iterator[None]:
+    """Set the arguments for Hydra, which reads those of the process and exits on an error.
+
+    Its changes to the root logger are undone.
+    """
+    kept, full_error = sys.argv, os.environ.get(_FULL_ERROR)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    sys.argv, os.environ[_FULL_ERROR] = ["novelty-metric", *words], "1"
     try:
         yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-
-
-@contextmanager
-def _called_with(words: Sequence[str]) -> Iterator[None]:
-    """Set the arguments for Hydra, which reads those of the process and exits on an error."""
-    kept, full_error = sys.argv, os.environ.get(_FULL_ERROR)
-    sys.argv, os.environ[_FULL_ERROR] = ["novelty-metric", *words], "1"
-    try:
-        yield
-    finally:
         sys.argv = kept
         if full_error is None:
             del os.environ[_FULL_ERROR]

@@ -6,8 +6,7 @@ import contextlib
 import functools
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -23,7 +22,6 @@ from novelty_metric.support.quiet import quiet
 if TYPE_CHECKING:
     from novelty_metric.metric import SubstitutionNovelty
     from novelty_metric.report.novelty_report import NoveltyReport
-    from novelty_metric.runs.pools import Pool
     from novelty_metric.samples import Sample
     from novelty_metric.support.progress import ProgressCallback
 
@@ -117,7 +115,9 @@ def make_report(
             folder,
             run_folder.identity(config, metric.reference.store_hash),
             overwrite=settings.overwrite,
-            make_pool=_make_pool(settings.executor),
+            make_pool=None
+            if settings.executor is None
+            else functools.partial(instance, "executor", settings.executor),
             part=settings.part,
             progress=progress,
             total=count_settings(settings),
@@ -179,64 +179,37 @@ def _smaller_report(
     )
 
 
-def _make_pool(
-    given: Mapping[str, Any] | None,
-) -> Callable[[], AbstractContextManager[Pool]] | None:
-    """The configured executor; None without one."""
-    return None if given is None else functools.partial(instance, "executor", given)
+_OF_METRIC = (
+    *("protocol", "scope", "exhaustive", "relax_samples", "leave_one_out", "second_potential"),
+    *("rediscover", "energies_per", "energies_scale", "workers", "device", "max_sites"),
+    *("smact_oxidation_states", "cache"),
+)
+"""Settings that the metric takes as they are."""
 
 
 def make_metric(
-    settings: ScoreSettings,
-    reference: str | Path,
-    progress: ProgressCallback,
-    *,
-    cache: bool | Path | None = None,
-    scope: str | None = None,
+    settings: ScoreSettings, reference: str | Path, progress: ProgressCallback
 ) -> SubstitutionNovelty:
-    """The configured metric, without samples.
-
-    Parameters
-    ----------
-    cache : bool or path, optional
-        Instead of the cache of the settings.
-    scope : str, optional
-        Instead of the scope of the settings.
-    """
+    """The configured metric, without samples."""
     from novelty_metric.metric import SubstitutionNovelty
 
     return SubstitutionNovelty(
         reference,
-        settings.protocol,
         relaxer=instance("relaxer", settings.relaxer),
         hull=instance("hull", settings.hull),
-        scope=settings.scope if scope is None else scope,
-        exhaustive=settings.exhaustive,
-        relax_samples=settings.relax_samples,
-        leave_one_out=settings.leave_one_out,
-        second_potential=settings.second_potential,
-        rediscover=settings.rediscover,
-        energies_per=settings.energies_per,
-        energies_scale=settings.energies_scale,
-        workers=settings.workers,
-        device=settings.device,
-        max_sites=settings.max_sites,
-        smact_oxidation_states=settings.smact_oxidation_states,
-        cache=settings.cache if cache is None else cache,
         progress=progress,
+        **{name: getattr(settings, name) for name in _OF_METRIC},
     )
 
 
 @contextlib.contextmanager
-def opened_metric(
-    settings: ScoreSettings, reference: str | Path, *, scope: str | None = None
-) -> Iterator[SubstitutionNovelty]:
+def opened_metric(settings: ScoreSettings, reference: str | Path) -> Iterator[SubstitutionNovelty]:
     """`make_metric`, with its progress on the screen and without the output of libraries."""
     from novelty_metric.terminal.progress import quiet_with_progress
 
     with (
         quiet_with_progress(wanted=settings.progress) as progress,
-        make_metric(settings, reference, progress, scope=scope) as metric,
+        make_metric(settings, reference, progress) as metric,
     ):
         yield metric
 

@@ -17,7 +17,6 @@ from novelty_metric.support.folders import user_path
 if TYPE_CHECKING:
     from novelty_metric.analysis.calibrate import HeldOutFile
     from novelty_metric.reference import Reference
-    from novelty_metric.reference.fetch import Fetched
     from novelty_metric.settings.score_settings import ScoreSettings
 
 
@@ -138,7 +137,21 @@ def _run_build(given: Words) -> int:
         if not source.exists():
             raise InputError(f"{source}: no such file or folder")
     settings = _settings_of_energies(given["out"], given)
-    _print(given["out"], _build(sources, given))
+
+    from novelty_metric.terminal.progress import quiet_with_progress
+
+    with quiet_with_progress() as progress:
+        from novelty_metric.reference import build_reference
+
+        reference = build_reference(
+            sources if len(sources) > 1 else sources[0],
+            given["out"],
+            name=given["name"],
+            workers=given["workers"],
+            column=given["column"],
+            progress=lambda done, total: progress("prepare reference", done, total),
+        )
+    _print(given["out"], reference)
     _compute_energies(settings)
     return 0
 
@@ -148,7 +161,13 @@ def _run_fetch(given: Words) -> int:
     if source is not None and not source.is_file():
         raise InputError(f"--from {source}: no such file")
     settings = _settings_of_energies(name, given)
-    fetched = _fetch(name, source, given["workers"])
+
+    from novelty_metric.terminal.progress import quiet_with_progress
+
+    with quiet_with_progress() as progress:
+        from novelty_metric.reference.fetch import fetch_reference
+
+        fetched = fetch_reference(name, source=source, workers=given["workers"], progress=progress)
     _print(fetched.path, fetched.reference)
     print(f"{name}: {fetched.checked}")
     _compute_energies(settings)
@@ -223,28 +242,3 @@ def _print(path: Path, reference: Reference) -> None:
         print(f"  {crystal}")
     if len(skipped) > 10:
         print(f"  and {len(skipped) - 10} more")
-
-
-def _fetch(name: str, source: Path | None, workers: int) -> Fetched:
-    from novelty_metric.terminal.progress import quiet_with_progress
-
-    with quiet_with_progress() as progress:
-        from novelty_metric.reference.fetch import fetch_reference
-
-        return fetch_reference(name, source=source, workers=workers, progress=progress)
-
-
-def _build(sources: list[Path], given: Words) -> Reference:
-    from novelty_metric.terminal.progress import quiet_with_progress
-
-    with quiet_with_progress() as progress:
-        from novelty_metric.reference import build_reference
-
-        return build_reference(
-            sources if len(sources) > 1 else sources[0],
-            given["out"],
-            name=given["name"],
-            workers=given["workers"],
-            column=given["column"],
-            progress=lambda done, total: progress("prepare reference", done, total),
-        )

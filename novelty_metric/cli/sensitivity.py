@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,9 +115,10 @@ def _vary(
 
         # Without a cache every variation would relax the same parents again.
         cache = settings.cache or Path(scratch) / "relaxations.sqlite"
+        settings = dataclasses.replace(settings, cache=cache)
         with (
             Progress(terminal, wanted=settings.progress) as progress,
-            make_metric(settings, reference, progress, cache=cache) as metric,
+            make_metric(settings, reference, progress) as metric,
         ):
             metric.update_samples(read_settings(settings))
             found = sensitivity(

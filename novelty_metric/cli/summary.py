@@ -30,28 +30,25 @@ COLUMNS = (
 
 _MODEL = "model="
 
-Row = dict[str, str]
 
-
-def rows(reports: Mapping[str, NoveltyReport]) -> list[Row]:
+def rows(reports: Mapping[str, NoveltyReport]) -> list[dict[str, str]]:
     """A row per report, in order."""
-    return [_row(name, report) for name, report in reports.items()]
-
-
-def _row(name: str, report: NoveltyReport) -> Row:
-    values = [
-        name,
-        str(len(report.results)),
-        str(report.n_unreadable),
-        str(report.n_eligible),
-        *(str(report.counts[verdict]) for verdict in Verdict),
-        novelty_cell(report, 1, pad=False),
-        percent_range(report.novelty_bounds),
-        f"at most {100 * report.novel_yield_bounds.high:.1f}"
-        if report.novelty_is_bound
-        else percent_interval(report.novel_yield_interval),
-    ]
-    return dict(zip(COLUMNS, values, strict=True))
+    table = []
+    for name, report in reports.items():
+        values = [
+            name,
+            str(len(report.results)),
+            str(report.n_unreadable),
+            str(report.n_eligible),
+            *(str(report.counts[verdict]) for verdict in Verdict),
+            novelty_cell(report, 1, pad=False),
+            percent_range(report.novelty_bounds),
+            f"at most {100 * report.novel_yield_bounds.high:.1f}"
+            if report.novelty_is_bound
+            else percent_interval(report.novel_yield_interval),
+        ]
+        table.append(dict(zip(COLUMNS, values, strict=True)))
+    return table
 
 
 def headline(report: NoveltyReport, *, known: bool) -> str:
@@ -102,7 +99,7 @@ def shown_names(names: Iterable[str]) -> dict[str, str]:
     return {name: name.removeprefix(_MODEL) if only_models else name for name in names}
 
 
-def write(table: Sequence[Row], folder: Path) -> None:
+def write(table: Sequence[Mapping[str, str]], folder: Path) -> None:
     """Write the table to `folder`: as CSV with the runs' folder names, and as Markdown.
 
     Raises
