@@ -59,6 +59,17 @@ class Column:
     file: str = "verdicts"
 
 
+def _quality(unit: str, meaning: str) -> Column:
+    return Column(unit, meaning, "quality")
+
+
+_PARENT_ID = Column("", "reference crystal: parent, or original of a duplicate")
+_COST = Column(PETTIFOR, "mean difference over the atoms")
+_MATCH_RMS = Column(RMS, "distance of the sites in the geometric match")
+_CONFIRM_RMS = Column(RMS, "distance from the relaxed parent")
+_ELEMENT_MAP = Column("JSON", "new elements by element of the parent")
+_SHARE_EXCHANGED = Column("1", "share of the sites whose element changes")
+
 Supercell = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 
 
@@ -66,44 +77,24 @@ Supercell = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, in
 class Parent:
     """A reference crystal that can be the parent of a generated crystal, with the atom map.
 
-    Attributes
-    ----------
-    route : Route
-    rank : int
-        From 1, cheapest first, within the route.
-    index : int
-        Position in the reference.
-    parent_id : str
-    cost : float
-        Mean over atoms of the difference of modified Pettifor numbers.
-    match_rms : float or None
-        RMS site distance of the geometric match, in (V/N)^(1/3); None on the Wyckoff route.
-    supercell : 3×3 integers or None
-        Matrix for ``Structure.make_supercell`` of the reduced parent; None if it is not expanded.
-    elements : tuple of str
-        The generated crystal's element on each site of the parent (of its supercell, if any),
-        in site order.
-    element_map : mapping
-        From each parent element to the new elements with their numbers of sites.
-    share_exchanged : float
-        Share of the sites whose element changes, from 0 to 1.
+    Each `Column` gives the meaning of its field. `elements` has the generated crystal's element on
+    each site of the parent (of its supercell, if any), in site order. `supercell` is the matrix for
+    ``Structure.make_supercell`` of the reduced parent.
     """
 
     route: Annotated[Route, Column("", "on which the parent was found")]
     rank: Annotated[int, Column("1", "from 1, cheapest first, within the route")]
     index: Annotated[int, Column("1", "position in the reference")]
-    parent_id: Annotated[str, Column("", "reference crystal: parent, or original of a duplicate")]
-    cost: Annotated[float, Column(PETTIFOR, "mean difference over the atoms")]
-    match_rms: Annotated[float | None, Column(RMS, "distance of the sites in the geometric match")]
+    parent_id: Annotated[str, _PARENT_ID]
+    cost: Annotated[float, _COST]
+    match_rms: Annotated[float | None, _MATCH_RMS]
     supercell: Annotated[
         Supercell | None,
         Column("JSON", "matrix for the reduced parent; null if it is not expanded"),
     ]
     elements: Annotated[tuple[str, ...], Column("", "new element on each site")]
-    element_map: Annotated[
-        Mapping[str, Mapping[str, int]], Column("JSON", "new elements by element of the parent")
-    ]
-    share_exchanged: Annotated[float, Column("1", "share of the sites whose element changes")]
+    element_map: Annotated[Mapping[str, Mapping[str, int]], _ELEMENT_MAP]
+    share_exchanged: Annotated[float, _SHARE_EXCHANGED]
 
     @property
     def order(self) -> tuple[float, bool, int]:
@@ -128,7 +119,7 @@ class TriedParent:
     relaxed: Annotated[bool, Column("")] = False
     converged: Annotated[bool | None, Column("")] = None
     confirmed: Annotated[bool | None, Column("", "matches the crystal after its relaxation")] = None
-    confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
+    confirm_rms: Annotated[float | None, _CONFIRM_RMS] = None
     steps: Annotated[int | None, Column("1", "of its relaxation")] = None
     ended_early: Annotated[str | None, Column("", "accepted or refused before it converged")] = None
     energy_per_atom: Annotated[float | None, Column("eV/atom", "by the potential")] = None
@@ -193,21 +184,12 @@ class CrystalResult:
     verdict_second: Annotated[Verdict | None, Column("", "with the second potential")] = None
     route: Annotated[Route | None, Column("", "on which the parent was found")] = None
     kind: Annotated[Kind | None, Column("", "routes with a confirmed parent")] = None
-    parent_id: Annotated[
-        str | None, Column("", "reference crystal: parent, or original of a duplicate")
-    ] = None
-    element_map: Annotated[
-        Mapping[str, Mapping[str, int]] | None,
-        Column("JSON", "new elements by element of the parent"),
-    ] = None
-    cost: Annotated[float | None, Column(PETTIFOR, "mean difference over the atoms")] = None
-    match_rms: Annotated[
-        float | None, Column(RMS, "distance of the sites in the geometric match")
-    ] = None
-    confirm_rms: Annotated[float | None, Column(RMS, "distance from the relaxed parent")] = None
-    share_exchanged: Annotated[
-        float | None, Column("1", "share of the sites whose element changes")
-    ] = None
+    parent_id: Annotated[str | None, _PARENT_ID] = None
+    element_map: Annotated[Mapping[str, Mapping[str, int]] | None, _ELEMENT_MAP] = None
+    cost: Annotated[float | None, _COST] = None
+    match_rms: Annotated[float | None, _MATCH_RMS] = None
+    confirm_rms: Annotated[float | None, _CONFIRM_RMS] = None
+    share_exchanged: Annotated[float | None, _SHARE_EXCHANGED] = None
     n_parents: Annotated[int | None, Column("1", "candidate parents")] = None
     duplicate_group: Annotated[
         int | None, Column("1", "number of its group of equal samples, from 0")
@@ -218,61 +200,51 @@ class CrystalResult:
     readable: bool = True
     parents: tuple[TriedParent, ...] = ()
     shortest_distance: Annotated[
-        float | None,
-        Column("angstrom", "between two atoms, images included, as generated", "quality"),
+        float | None, _quality("angstrom", "between two atoms, images included, as generated")
     ] = None
-    volume_per_atom: Annotated[float | None, Column("angstrom^3", "as generated", "quality")] = None
+    volume_per_atom: Annotated[float | None, _quality("angstrom^3", "as generated")] = None
     novel_by_matching: Annotated[
         bool | None,
-        Column("", "pymatgen's StructureMatcher() accepts no reference crystal", "quality"),
+        _quality("", "pymatgen's StructureMatcher() accepts no reference crystal"),
     ] = None
-    matching_id: Annotated[
-        str | None, Column("", "the reference crystal that it accepts", "quality")
-    ] = None
-    matching_error: Annotated[
-        str | None, Column("", "why plain matching has no result", "quality")
-    ] = None
+    matching_id: Annotated[str | None, _quality("", "the reference crystal that it accepts")] = None
+    matching_error: Annotated[str | None, _quality("", "why plain matching has no result")] = None
     matching_group: Annotated[
-        int | None, Column("1", "number of its group of equal samples by plain matching", "quality")
+        int | None, _quality("1", "number of its group of equal samples by plain matching")
     ] = None
     sample_cells: Annotated[
-        int | None,
-        Column("1", "reduced cells of the sample that the duplicate test compared", "quality"),
+        int | None, _quality("1", "reduced cells of the sample that the duplicate test compared")
     ] = None
-    parent_cells: Annotated[
-        int | None, Column("1", "reduced cells of the reference crystal", "quality")
-    ] = None
-    given_energy: Annotated[
-        float | None, Column("eV/atom", "energy given with the sample", "quality")
-    ] = None
+    parent_cells: Annotated[int | None, _quality("1", "reduced cells of the reference crystal")] = (
+        None
+    )
+    given_energy: Annotated[float | None, _quality("eV/atom", "energy given with the sample")] = (
+        None
+    )
     n_competing: Annotated[
-        int | None, Column("1", "compositions of known compounds in its chemical system", "quality")
+        int | None, _quality("1", "compositions of known compounds in its chemical system")
     ] = None
     decomposition: Annotated[
         Mapping[str, float] | None,
-        Column("JSON", "decomposition on the hull: share of the atoms by formula", "quality"),
+        _quality("JSON", "decomposition on the hull: share of the atoms by formula"),
     ] = None
-    saddle: Annotated[
-        bool | None, Column("", "its relaxation ended at a saddle point", "quality")
-    ] = None
+    saddle: Annotated[bool | None, _quality("", "its relaxation ended at a saddle point")] = None
     energy_below: Annotated[
         float | None,
-        Column("eV/atom", "energy of the saddle point above the lowest minimum found", "quality"),
+        _quality("eV/atom", "energy of the saddle point above the lowest minimum found"),
     ] = None
     relaxation_energy: Annotated[
-        float | None, Column("eV/atom", "by the potential, relaxed minus generated", "quality")
+        float | None, _quality("eV/atom", "by the potential, relaxed minus generated")
     ] = None
     parent_id_second: Annotated[
-        str | None, Column("", "reference crystal with the second potential", "quality")
+        str | None, _quality("", "reference crystal with the second potential")
     ] = None
     error_second: Annotated[
-        str | None, Column("", "why it is undecided with the second potential", "quality")
+        str | None, _quality("", "why it is undecided with the second potential")
     ] = None
     relaxation_rmsd: Annotated[
         float | None,
-        Column(
-            RMS, "of the generated crystal from the relaxed one, as Matbench Discovery", "quality"
-        ),
+        _quality(RMS, "of the generated crystal from the relaxed one, as Matbench Discovery"),
     ] = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
 
