@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -190,7 +190,9 @@ class _Scored:
         """
         waiting = [one for key, one in drawn.items() if key not in self._known]
         progress = self._metric.progress
-        with _open(self._file) as file:
+        with writing(f"{self._file}:", self._file.parent):
+            opened = self._file.open("a", encoding="utf-8")
+        with opened as file:
             for start in range(0, len(waiting), _AT_ONCE):
                 progress(stage, len(drawn) - len(waiting) + start, len(drawn))
                 cases = [make(one) for one in waiting[start : start + _AT_ONCE]]
@@ -227,9 +229,3 @@ def _read(unfinished: Path) -> Iterator[LeftOutCrystal]:
         for line in unfinished.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(KeyError, TypeError, ValueError):  # a kill cut the line off
                 yield LeftOutCrystal.read(json.loads(line))
-
-
-def _open(path: Path) -> TextIO:
-    """The file of finished crystals, open at its end."""
-    with writing(f"{path}:", path.parent):
-        return path.open("a", encoding="utf-8")

@@ -310,12 +310,10 @@ _COPIES: dict[Control, dict[str, Maker]] = {
     Control.ROTATED: {"rotated": made.rotated},
     Control.SUPERCELL: {"supercell": made.supercell},
     Control.PERTURBED: {
-        f"perturbed {distance:g} A": partial(moved, distance=distance)
-        for distance in DISTANCES
+        f"perturbed {distance:g} A": partial(moved, distance=distance) for distance in DISTANCES
     },
     Control.STRAINED: {
-        f"strained {100 * strain:g} %": partial(strained, size=strain)
-        for strain in STRAINS
+        f"strained {100 * strain:g} %": partial(strained, size=strain) for strain in STRAINS
     },
 }
 """Copies of reference crystals, which are not relaxed, by the name of their row."""

@@ -104,33 +104,29 @@ def relaxed(planted: Sequence[Planted], relaxer: Relaxer, seed: int) -> list[Pla
 
     One none of whose relaxations converges has no structure, and an error.
     """
-    queue = deque(
-        RelaxTask((at, start), _shaken(one.exchanged, np.random.default_rng((seed, at, start))))
-        for at, one in enumerate(planted)
-        for start in range(STARTS)
-    )
+    queue: deque[RelaxTask] = deque()
+    for at, one in enumerate(planted):
+        for start in range(STARTS):
+            rng = np.random.default_rng((seed, at, start))
+            shaken = moved(strained(one.exchanged, rng, STRAIN), rng, SHAKE)
+            queue.append(RelaxTask((at, start), shaken))
     ends = {task.key: result for task, result in relaxer.relax(queue, SETTINGS)}
     return [
         _lowest(one, [ends[at, start] for start in range(STARTS)]) for at, one in enumerate(planted)
     ]
 
 
-def _shaken(structure: Structure, rng: np.random.Generator) -> Structure:
-    return moved(strained(structure, rng, STRAIN), rng, SHAKE)
-
-
 def _lowest(planted: Planted, ends: Sequence[Relaxation]) -> Planted:
     """The crystal with the lowest energy; among equals the first."""
-    at_rest = [end for end in ends if end.converged and end.energy_after is not None]
-    if not at_rest:
+    energies = {
+        at: end.energy_after
+        for at, end in enumerate(ends)
+        if end.converged and end.energy_after is not None
+    }
+    if not energies:
         reason = next((end.error for end in ends if end.error), "no relaxation converged")
         return replace(planted, error=f"could not be planted: {reason}")
-    return replace(planted, structure=min(at_rest, key=_energy).structure)
-
-
-def _energy(end: Relaxation) -> float:
-    assert end.energy_after is not None
-    return end.energy_after
+    return replace(planted, structure=ends[min(energies, key=energies.__getitem__)].structure)
 
 
 def _new_and_valid(reference: Reference, composition: Composition) -> bool:

@@ -265,9 +265,8 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             return
         step = trainer.global_step
         if self._at_end and not self._schedule.is_measured(step):
-            self._evaluate(
-                trainer, pl_module, name=step_name(step), epoch=_epoch_that_ended(trainer)
-            )
+            last = max(0, trainer.current_epoch - 1)  # Lightning counts complete epochs
+            self._evaluate(trainer, pl_module, name=step_name(step), epoch=last)
         self._publish(trainer, self._monitor.wait())
         if trainer.is_global_zero:
             self._say_what_was_missed(trainer)
@@ -434,8 +433,3 @@ def _is_last_validation(trainer: Any) -> bool:
         steps = trainer.max_steps - trainer.global_step
         left = min(left, steps * trainer.accumulate_grad_batches)
     return bool(left < every < float("inf"))
-
-
-def _epoch_that_ended(trainer: Any) -> int:
-    """The last epoch of a finished training; Lightning counts complete epochs."""
-    return max(0, trainer.current_epoch - 1)

@@ -245,11 +245,15 @@ class NoveltyMonitor:
         folder = self._folder(name or f"epoch_{epoch:05d}")
         request = self._sampled(epoch, module, step)
         if not self._asynchronous:
-            return self._told([self._inline().score(request, folder)])
+            if self._scorer is None:
+                self._scorer = Scorer(self._metric, budget_seconds=self._budget, ranks=self._ranks)
+            return self._told([self._scorer.score(request, folder)])
         whole = self._whole(request)
         self._pending += 1
         if self._ranks.own == 0:
-            self._beside().submit(whole, folder)
+            if self._background is None:
+                self._background = BackgroundScorer(self._metric, self._budget)
+            self._background.submit(whole, folder)
         return self.ready()
 
     def ready(self) -> list[Evaluation]:
@@ -345,16 +349,6 @@ class NoveltyMonitor:
             structures=[structure for structures, _ in shares for structure in structures],
             ids=[name for _, ids in shares for name in ids],
         )
-
-    def _inline(self) -> Scorer:
-        if self._scorer is None:
-            self._scorer = Scorer(self._metric, budget_seconds=self._budget, ranks=self._ranks)
-        return self._scorer
-
-    def _beside(self) -> BackgroundScorer:
-        if self._background is None:
-            self._background = BackgroundScorer(self._metric, self._budget)
-        return self._background
 
     def _received(self, seconds: float | None) -> list[Evaluation]:
         """Rank 0's results, sent to all, after waiting for the first; without limit if None."""

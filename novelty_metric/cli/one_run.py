@@ -14,8 +14,7 @@ from novelty_metric.cli import next_steps
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import choices
-from novelty_metric.settings.model_settings import GENERIC
-from novelty_metric.settings.score_settings import ScoreSettings
+from novelty_metric.settings.score_settings import GENERIC, ScoreSettings
 from novelty_metric.support.folders import user_path
 from novelty_metric.support.quiet import quiet
 

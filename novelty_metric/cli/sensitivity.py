@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from novelty_metric.cli.one_run import (
     check,
@@ -17,11 +18,11 @@ from novelty_metric.cli.one_run import (
     settings_of,
     warn,
 )
-from novelty_metric.cli.options import Verb, Words, parse, table
+from novelty_metric.cli.options import Verb, parse, table
 from novelty_metric.errors import InputError
 from novelty_metric.settings import run_folder
 from novelty_metric.settings.compose import compose_config
-from novelty_metric.settings.score_settings import ScoreSettings, sample_paths
+from novelty_metric.settings.score_settings import sample_paths
 from novelty_metric.support.quiet import quiet
 
 Value = TypeVar("Value")
@@ -89,36 +90,30 @@ def run(words: list[str]) -> int:
     given = parse(VERB, words)
     config_dir = given["config_dir"]
     folder = given["run"]
-    if folder is not None:
-        config = _config_of_run(folder, given.passed, config_dir)
-    else:
-        config = compose_config(given.passed, config_dir)
-    _, settings = settings_of(config)
+    compose = compose_config if folder is None else partial(_config_of_run, folder)
+    _, settings = settings_of(compose(given.passed, config_dir))
     reference = check(settings, config_dir)
-    potentials = [_potential(name, config_dir) for name in given["potentials"] or ()]
-    _vary(settings, reference, given, potentials, settings.out or folder)
-    return 0
-
-
-def _vary(
-    settings: ScoreSettings,
-    reference: str | Path,
-    given: Words,
-    potentials: Sequence[Any],
-    out: Path | None,
-) -> None:
+    potentials = [
+        instance("relaxer", settings_of(compose_config([f"relaxer={name}"], config_dir))[1].relaxer)
+        for name in given["potentials"] or ()
+    ]
+    out = settings.out or folder
     with quiet() as terminal, TemporaryDirectory() as scratch:
         from novelty_metric.analysis.sensitivity import KS, SYMPRECS, TOLERANCES, sensitivity
         from novelty_metric.terminal.console import stdout_console
         from novelty_metric.terminal.progress import Progress
         from novelty_metric.terminal.sensitivity import print_sensitivity
 
+        def tell(stage: str) -> None:
+            if settings.progress and not terminal.isatty():  # no bars are shown
+                print(f"novelty-metric: {stage}", file=terminal, flush=True)
+
         # Without a cache every variation would relax the same parents again.
         cache = settings.cache or Path(scratch) / "relaxations.sqlite"
-        settings = dataclasses.replace(settings, cache=cache)
+        cached = dataclasses.replace(settings, cache=cache)
         with (
             Progress(terminal, wanted=settings.progress) as progress,
-            make_metric(settings, reference, progress) as metric,
+            make_metric(cached, reference, progress) as metric,
         ):
             metric.update_samples(read_settings(settings))
             found = sensitivity(
@@ -127,7 +122,7 @@ def _vary(
                 tolerances=TOLERANCES if given["tolerances"] is None else given["tolerances"],
                 symprecs=SYMPRECS if given["symprec"] is None else given["symprec"],
                 potentials=potentials,
-                tell=_progress_printer(terminal, wanted=settings.progress),
+                tell=tell,
             )
             warn(found.base.context.warnings, terminal)
     if out is not None:
@@ -137,16 +132,7 @@ def _vary(
         print("\nNothing was written; add out=DIR to keep the table.")
     else:
         print(f"\nWritten to {out}: sensitivity.csv, sensitivity.json")
-
-
-def _progress_printer(terminal: TextIO, *, wanted: bool) -> Callable[[str], None]:
-    """Prints the current stage, one line each, if no bars are shown."""
-
-    def show(message: str) -> None:
-        if wanted and not terminal.isatty():
-            print(f"novelty-metric: {message}", file=terminal, flush=True)
-
-    return show
+    return 0
 
 
 def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | None) -> Any:
@@ -190,9 +176,3 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
     if "out" not in named:
         content["out"] = None
     return content
-
-
-def _potential(name: str, config_dir: Path | None) -> Any:
-    """The relaxer with this name, made from its config."""
-    _, settings = settings_of(compose_config([f"relaxer={name}"], config_dir))
-    return instance("relaxer", settings.relaxer)

@@ -235,7 +235,7 @@ def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: st
         What the reference is to be called, and what the run calls it.
     """
     from novelty_metric.settings.compose import choices, compose_config
-    from novelty_metric.settings.model_settings import GENERIC
+    from novelty_metric.settings.score_settings import GENERIC
 
     given, known = answers["training_set"], None
     if model != GENERIC and model in choices("model"):

@@ -114,7 +114,7 @@ def reading_settings(reader: str, format: str | None, column: str | None) -> dic
         If there is no such reader.
     """
     from novelty_metric.settings.compose import choices, compose_config
-    from novelty_metric.settings.model_settings import ModelSettings
+    from novelty_metric.settings.score_settings import ModelSettings
 
     if reader not in choices("model"):
         raise InputError(f"samples.reader is {reader!r}; known: {', '.join(choices('model'))}")

@@ -94,7 +94,8 @@ class Journal:
         execute("BEGIN EXCLUSIVE")
         execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
         kept = self._about("identity")
-        smaller = None if kept is None else self._kept_draw()
+        kept_draw = self._about("draw")
+        smaller = None if kept_draw is None else Draw(*json.loads(kept_draw))
         other = _other_run(kept, own, smaller, draw)
         if other is not None:
             if not overwrite:
@@ -248,10 +249,6 @@ class Journal:
         self._connection.close()
         for suffix in ("", "-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
-    def _kept_draw(self) -> Draw | None:
-        kept = self._about("draw")
-        return None if kept is None else Draw(*json.loads(kept))
 
     def _set_all_aside(self) -> None:
         """Store all rows by id, as those of a smaller draw."""

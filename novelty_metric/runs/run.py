@@ -157,7 +157,11 @@ class Run:
                 self._collect(log)
             parts = self._parts(self._looked_at(samples))
             if self._make_pool is None:
-                self._score_here(parts)
+                pipeline = self._metric.pipeline
+                for part in parts:
+                    score_into(pipeline, part, self._add)
+                    self.journal.add_seconds(pipeline.clock.take_seconds())
+                    self.journal.flush()
             else:
                 self._score_far(parts, self._make_pool)
             n_left = self.journal.n_earlier
@@ -204,15 +208,6 @@ class Run:
     def close(self) -> None:
         """Keep the journal for a later run."""
         self.journal.close()
-
-    # In this process
-
-    def _score_here(self, parts: Iterable[list[IndexedSample]]) -> None:
-        pipeline = self._metric.pipeline
-        for part in parts:
-            score_into(pipeline, part, self._add)
-            self.journal.add_seconds(pipeline.clock.take_seconds())
-            self.journal.flush()
 
     def _add(self, position: int, row: CrystalResult) -> None:
         self.journal.add(position, row)
@@ -270,7 +265,10 @@ class Run:
                     if cases is not None:
                         lost.append(tried)
                 except Exception as error:
-                    if not _is_death(error):
+                    # Only the death of a worker, which Dask reports by an error of its own.
+                    if not isinstance(error, BrokenExecutor) and (
+                        type(error).__name__ != "KilledWorker"
+                    ):
                         raise
                     lost.append(tried)
                 self._collect(ChunkLog(chunk.log))
@@ -434,11 +432,6 @@ class _Stages:
             return None, future.result()
         cases, seconds = future.result()
         return cases, seconds
-
-
-def _is_death(error: Exception) -> bool:
-    """True if an executor reports that a worker died, not that its work failed."""
-    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
 def _reduced(row: CrystalResult) -> Structure:

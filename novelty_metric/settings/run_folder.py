@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +74,14 @@ def fingerprint(paths: Sequence[Path]) -> str | None:
 def _fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     try:
-        for file in _files(path):
+        files = (file for file in path.rglob("*") if file.is_file())
+        for file in sorted(files) if path.is_dir() else [path]:
             digest.update(os.fsencode(file.relative_to(path)) + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror or error})") from error
     return digest.hexdigest()
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.is_file())
-    else:
-        yield path
 
 
 def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list[str]:

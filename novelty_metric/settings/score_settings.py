@@ -1,24 +1,31 @@
-"""The settings of ``score``, checked."""
+"""The settings of ``score``, and those of the model in them, checked."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AllowInfNan, BeforeValidator, InstanceOf, Strict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BeforeValidator,
+    InstanceOf,
+    Strict,
+    ValidationInfo,
+)
 
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol, Scope
 from novelty_metric.report.context import protocol_changes
 from novelty_metric.samples.cif_files import natural_key
+from novelty_metric.samples.formats import FORMATS, ArrayConvention
 from novelty_metric.scoring.sample_energies import SampleEnergies
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS, oxidation_states_name
-from novelty_metric.settings.model_settings import ModelSettings
 from novelty_metric.support.folders import user_path
 from novelty_metric.support.validation import (
     STRICT,
@@ -32,6 +39,83 @@ from novelty_metric.support.validation import (
     Whole,
     validated,
 )
+
+GENERIC = "generic"
+"""The default model."""
+
+
+def _known_formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise InputError(f"formats names {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    return names
+
+
+Names = Annotated[
+    tuple[AnyText, ...],
+    BeforeValidator(lambda given: given or ()),
+    MustBe("a list of names"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """A config of the group ``model``; all keys except the name are optional.
+
+    Attributes
+    ----------
+    name : str
+    title : str or None
+        As its authors write it.
+    writes : str or None
+        What it writes, in words.
+    formats : tuple of str
+        Formats that this can be in; empty: not known.
+    format : str or None
+        None: to be found out.
+    columns : tuple of str
+        Columns of a table to look for first.
+    arrays : ArrayConvention
+        What the arrays of a ``.pt`` file mean.
+    samples : str or None
+        What is scored unless ``samples=`` names another.
+    reference : str or None
+        Name or file of what it was trained on.
+    relax_samples : bool
+        False if its samples come relaxed.
+    paper, repository, citation : str or None
+    """
+
+    __pydantic_config__ = STRICT
+    name: AnyText
+    title: OptionalText = None
+    writes: OptionalText = None
+    formats: Annotated[Names, AfterValidator(_known_formats)] = ()
+    format: OptionalText = None
+    columns: Names = ()
+    arrays: Annotated[ArrayConvention, BeforeValidator(lambda given: given or {})] = field(
+        default_factory=ArrayConvention
+    )
+    samples: OptionalText = None
+    reference: OptionalText = "aflow"
+    relax_samples: Flag = True
+    paper: OptionalText = None
+    repository: OptionalText = None
+    citation: OptionalText = None
+
+    @classmethod
+    def from_config(cls, content: Mapping[str, Any]) -> ModelSettings:
+        """Check the composed config of a model.
+
+        Raises
+        ------
+        InputError
+            In one line, for the first key that is unknown or of the wrong kind.
+        """
+        given = {"name": None, **content}
+        given["title"] = given.get("title") or given["name"]
+        return validated(cls, given, inside="model", key="setting")
+
 
 MODEL_MARK = "{model}"
 """Placeholder of the model's name in ``samples=``."""

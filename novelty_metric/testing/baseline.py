@@ -57,7 +57,7 @@ def to_json(report: NoveltyReport, model: str) -> dict[str, Any]:
         "generated": report.n_generated,
         "eligible": report.n_eligible,
         "of the eligible": {
-            verdict: _counted(count, report.fractions.get(verdict))
+            verdict: {"count": count, **_share(report.fractions.get(verdict))}
             for verdict, count in report.counts.items()
         },
         "novel_yield": _share(report.novel_yield_interval),
@@ -105,13 +105,11 @@ def from_json(content: Mapping[str, Any]) -> NoveltyReport:
     return report
 
 
-def _counted(count: int, share: Interval | None) -> dict[str, Any]:
-    return {"count": count} if share is None else {"count": count, **_share(share)}
-
-
-def _share(share: Interval) -> dict[str, float]:
-    names = {"value": "share", "low": "low", "high": "high"}
-    return {names[name]: round(value, 4) for name, value in asdict(share).items()}
+def _share(share: Interval | None) -> dict[str, float]:
+    if share is None:
+        return {}
+    values = {"share": share.value, "low": share.low, "high": share.high}
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def _crystal(result: CrystalResult) -> dict[str, Any]:

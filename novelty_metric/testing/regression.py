@@ -93,12 +93,15 @@ class NoveltyRegression:
             )
         self._used.add(key)
         try:
-            seconds = None
-            if report is None:
-                report, seconds = self._score()
-            if seconds is None:
-                seconds = sum(report.context.seconds.values())
             check = self.check
+            if report is not None:
+                seconds = sum(report.context.seconds.values())
+            elif check.samples is None:
+                raise InputError("the marker has no samples=; call novelty_regression(report)")
+            else:
+                from novelty_metric.testing.scoring import score
+
+                report, seconds = score(self.metric(), check)
             if allow_empty is not None:
                 check = dataclasses.replace(check, allow_empty=allow_empty)
             record, text = self._hold(report, check, key, seconds)
@@ -177,13 +180,6 @@ class NoveltyRegression:
                 "novelty: nothing was checked, though the test has limits; give its marker "
                 "samples=, or call novelty_regression(report)"
             )
-
-    def _score(self) -> tuple[NoveltyReport, float]:
-        from novelty_metric.testing.scoring import score
-
-        if self.check.samples is None:
-            raise InputError("the marker has no samples=; call novelty_regression(report)")
-        return score(self.metric(), self.check)
 
     def _hold(
         self, report: NoveltyReport, check: NoveltyCheck, key: str, seconds: float

@@ -16,7 +16,6 @@ import pytest
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.testing.checks import NoveltyCheck, marker_check, read_yaml_check
 from novelty_metric.testing.names import is_novelty_test
-from novelty_metric.testing.tolerance import listed
 from novelty_metric.testing.yaml_file import NoveltyItem
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ class NoveltySession:
         """Reference and protocol, and the baseline of a test."""
         options = self._options
         reference = options.reference or "as each test names it"
-        fail = listed(str(tolerance) for tolerance in options.fail)
+        fail = ", ".join(map(str, options.fail))
         baseline = _shown(self._config, options.baseline)
         update = ", being updated" if options.update else ""
         return [

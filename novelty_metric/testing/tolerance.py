@@ -15,7 +15,6 @@ when it rose by more than three; each only if that is also more than sampling no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 WORSE = {
@@ -100,7 +99,9 @@ def _parse_term(term: str, expression: str) -> Tolerance:
         )
     share = ALIASES.get(match["share"], match["share"])
     if share not in WORSE:
-        raise ValueError(f"{term!r}: no share named {share!r}; known: {listed([*WORSE, *ALIASES])}")
+        raise ValueError(
+            f"{term!r}: no share named {share!r}; known: {', '.join([*WORSE, *ALIASES])}"
+        )
     number, relative = float(match["number"]), bool(match["percent"])
     size = number / 100 if relative else number
     if size > 1:
@@ -110,8 +111,3 @@ def _parse_term(term: str, expression: str) -> Tolerance:
         )
     direction = {"-": -1, "+": 1, "": WORSE[share]}[match["sign"]]
     return Tolerance(share, direction, size, relative)
-
-
-def listed(words: Iterable[str]) -> str:
-    """Text separated by commas."""
-    return ", ".join(words)

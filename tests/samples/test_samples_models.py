@@ -39,8 +39,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.samples import FORMATS, Sample
 from novelty_metric.samples.plausibility import implausible
 from novelty_metric.settings.compose import choices, compose_config, config_folder, model_choice
-from novelty_metric.settings.model_settings import ModelSettings
-from novelty_metric.settings.score_settings import ScoreSettings, sample_paths
+from novelty_metric.settings.score_settings import ModelSettings, ScoreSettings, sample_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = choices("model")
