@@ -45,18 +45,9 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The arguments of a multirun, by kind.
+    """The arguments of a multirun: fixed as typed, swept, of Hydra itself, and all as Hydra's.
 
-    Attributes
-    ----------
-    fixed : list of str
-        As typed; the same in every run.
-    swept : list of lists of str
-        For each setting that is swept its ``key=value``, one per value.
-    hydra : list of str
-        For Hydra itself, such as its launcher.
-    translated : list of str
-        All of them as Hydra is given them.
+    `swept` has a list for each swept setting, with a ``key=value`` for each of its values.
     """
 
     fixed: list[str]

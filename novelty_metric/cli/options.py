@@ -211,17 +211,7 @@ class Verb:
 
 @dataclass(slots=True)
 class Words:
-    """The parsed arguments.
-
-    Attributes
-    ----------
-    verb : str
-        That of `Verb.verbs` which was named.
-    names, passed : list of str
-        Words that are not settings, and those that are passed on.
-    given : dict
-        Values by the keys of the options that were given.
-    """
+    """The parsed arguments: the inner verb, names, settings to pass on, values by key."""
 
     verb: str
     names: list[str] = field(default_factory=list)

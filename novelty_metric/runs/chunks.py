@@ -27,13 +27,9 @@ Seconds = dict[str, float]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Samples that are scored together, and the file with their progress.
+    """Samples that are scored together, and the `ChunkLog` with their finished rows.
 
-    Attributes
-    ----------
-    samples : sequence of (int, Sample)
-    log : path
-        Of the `ChunkLog`: a line for each finished row, so that it survives the worker.
+    The log survives the worker.
     """
 
     samples: Sequence[IndexedSample]
@@ -44,15 +40,8 @@ class Chunk:
 class RunSpec:
     """Data that all chunks of a run share, small enough to be sent with each.
 
-    Attributes
-    ----------
-    run : str
-        Names the run: a worker opens what it needs once.
-    rules : ScoringRules
-    resources : ResourceSpec
-        Opened by each worker, wherever it is.
-    store_hash : str
-        Of the reference that the run has open: the worker's must be the same.
+    `run` names the run, so that a worker opens the resources once. The worker's reference must
+    have the `store_hash` of the one that the run has open.
     """
 
     run: str

@@ -60,31 +60,7 @@ Names = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """A config of the group ``model``; all keys except the name are optional.
-
-    Attributes
-    ----------
-    name : str
-    title : str or None
-        As its authors write it.
-    writes : str or None
-        What it writes, in words.
-    formats : tuple of str
-        Formats that this can be in; empty: not known.
-    format : str or None
-        None: to be found out.
-    columns : tuple of str
-        Columns of a table to look for first.
-    arrays : ArrayConvention
-        What the arrays of a ``.pt`` file mean.
-    samples : str or None
-        What is scored unless ``samples=`` names another.
-    reference : str or None
-        Name or file of what it was trained on.
-    relax_samples : bool
-        False if its samples come relaxed.
-    paper, repository, citation : str or None
-    """
+    """A config of the group ``model``; ``configs/model/generic.yaml`` describes the keys."""
 
     __pydantic_config__ = STRICT
     name: AnyText
@@ -315,55 +291,11 @@ _Named = BeforeValidator(_named)
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
-    """The settings of ``novelty-metric score``.
+    """The settings of ``novelty-metric score``, which ``configs/config.yaml`` describes.
 
-    Attributes
-    ----------
-    samples : tuple of path
-        Files and folders; empty: the packaged sample.
-    format, column, id_column : str or None
-        None: to be found out.
-    energies : str or None
-        Column or key of the samples' own energies; None: those of the potential count.
-    energies_per, energies_scale : str or None
-        What they are, see `novelty_metric.SubstitutionNovelty`.
-    allow_pickle : bool
-    model : ModelSettings
-        The model that made the samples.
-    reference : str
-        Name, or file.
-    protocol : Protocol
-        Named after its preset, with what was changed: ``fast (modified: fmax=0.02)``.
-    relaxer, hull : str or mapping
-        Name; or a mapping with ``_target_``, to be instantiated.
-    second_potential : str or None
-        Name of the potential that eligible crystals are scored with once more.
-    rediscover : path or None
-        A test set whose crystals the samples may match.
-    relax_samples, leave_one_out, exhaustive : bool
-    scope : str
-    limit, max_sites : int or None
-    seed : int or None
-        With which `limit` crystals are drawn; None: the first ones.
-    out : path or None
-        None: nothing is written.
-    overwrite : bool
-    workers : int or None
-        None: as many as the machine has cores, one on a GPU.
-    device : str or None
-    smact_oxidation_states : str or None
-        A set of SMACT's, or a file; None: the default of SMACT.
-    cache : bool or path
-    logger : WandbSettings or None
-        None: the report goes to the terminal and to `out` alone.
-    executor : mapping or None
-        With ``_target_``: what opens a `novelty_metric.runs.pools.Pool`; None: this process.
-    part : int or None
-        Samples that are scored together; None: as fits the executor.
-    progress : bool
-        Say on standard error how far the run is.
-    detail : str
-        ``short`` prints what matters most, ``full`` all tables.
+    Without ``samples=``, `samples` is empty. `protocol` is named after its preset and what was
+    changed, such as ``fast (modified: fmax=0.02)``. A mapping has a ``_target_`` to be
+    instantiated; that of `executor` opens a `novelty_metric.runs.pools.Pool`.
     """
 
     __pydantic_config__ = STRICT

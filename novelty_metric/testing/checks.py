@@ -78,28 +78,10 @@ def _tolerances(value: Any) -> tuple[Tolerance, ...]:
 class NoveltyCheck:
     """A novelty test's settings. For None, the ini file decides, then the metric.
 
-    Attributes
-    ----------
-    model : str
-        Name of the model, for tables.
-    samples : path or None
-        What the model wrote, in any format that `novelty_metric.samples.read_samples` knows.
-    reference : str or None
-        Name or file of a prepared reference.
-    protocol : str, mapping or None
-        Preset; or ``{"name": preset, setting: value}``.
-    relaxer, hull, scope, device : str or None
-    relax_samples, exhaustive : bool or None
-    limit, max_sites, workers : int or None
-    format, column : str or None
-        Of the samples.
-    min_unmatched, max_duplicate : float or None
-        Shares of the eligible crystals, from 0 to 1, that must be kept regardless of the baseline.
-    min_ratio : float or None
-        Novelty ratio, to real crystals, that must be kept regardless of the baseline.
-    fail : tuple of Tolerance or None
-    allow_empty : bool
-        A check in which no crystal is eligible passes; without it, it fails.
+    `model` is the name in tables, and the settings from `reference` to `workers` are those of
+    `SubstitutionNovelty` or of its samples. Whatever the baseline says, `min_unmatched` and
+    `max_duplicate` limit shares of the eligible crystals (from 0 to 1), and `min_ratio` the novelty
+    ratio to real crystals. With `allow_empty`, a check without eligible crystals passes.
     """
 
     __pydantic_config__ = STRICT

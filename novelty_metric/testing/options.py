@@ -14,21 +14,9 @@ from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 @dataclass(frozen=True, kw_only=True)
 class NoveltyOptions:
-    """The user's options of the plugin.
+    """The user's options of the plugin, as `declarations` describes them.
 
-    Attributes
-    ----------
-    enabled : bool
-    baseline : Path
-        Folder with a JSON file per check, or one JSON file for all.
-    update : bool
-        Accept what is found as the new baseline.
-    fail : tuple of Tolerance
-    fail_given : bool
-        `fail` is from the command line, and wins over that of a test.
-    report : Path or None
-    reference, protocol, relaxer, hull : str or None
-        For tests that name none.
+    `fail_given` is true if `fail` is from the command line; it then replaces that of a test.
     """
 
     enabled: bool

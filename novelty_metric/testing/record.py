@@ -39,32 +39,11 @@ FAILED = (
 class Record:
     """One check.
 
-    Attributes
-    ----------
-    nodeid : str
-        The test.
-    name : str
-        Of the baseline.
-    model, reference, protocol, potential : str
-    outcome : str
-        One of `Outcome`.
-    counts : dict
-        Eligible crystals per verdict; `eligible` is their sum.
-    shares : dict
-        From verdict to value, low and high.
-    novelty_ratio : list or None
-        Value, low and high, None where infinite or unknown; None without a calibration.
-    watched : list of dict
-        See `Assessment`.
-    changed : list of dict
-        Crystals with another verdict than in the baseline.
-    unchanged : bool
-        The same crystals as in the baseline, each with its verdict.
-    notes : list of str
-        Lines for the reader.
-    baseline_path : str
-    new_baseline : dict or None
-        To be written by whoever owns the session.
+    `counts` and `shares` (value, low, high) are those of the eligible crystals by verdict,
+    `novelty_ratio` is None without a calibration, and its values are None where they are infinite
+    or unknown. `watched` is that of `Assessment`. `changed` are the crystals with another verdict
+    than in the baseline; if all crystals have their verdict, `unchanged` is true. `notes` are lines
+    for the reader, and `new_baseline` is to be written by whoever owns the session.
     """
 
     nodeid: str
