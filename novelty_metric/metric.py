@@ -235,8 +235,8 @@ class SubstitutionNovelty:
             energies = [None] * len(structures)
         elif self.rules.sample_energies is None:
             raise InputError(
-                "energies were given, but not what they are; make the metric with energies_per= "
-                "and energies_scale="
+                "energies were given without a unit and scale; create the metric with "
+                "energies_per= and energies_scale="
             )
         if len(energies) != len(structures):
             raise InputError(

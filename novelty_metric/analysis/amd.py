@@ -63,7 +63,7 @@ def average_minimum_distances(
     sites = np.array(frac_coords, dtype=np.float64, order="C")
     volume = abs(float(np.linalg.det(cell)))
     if len(sites) == 0 or not volume > 0:
-        raise ValueError("a crystal has sites, and a cell with a volume")
+        raise ValueError("a crystal needs at least one site, and a cell with a volume")
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     # Sites into the cell, so that differences lie within one cell.
     inside: NDArray[np.float64] = _kernel()(cell, volume, sites - np.floor(sites), heights, k)

@@ -92,8 +92,7 @@ def calibrate(
     key = key_of_context(metric.context())
     if key is None:
         raise InputError(
-            "a calibration needs a potential, and its own energies; leave out relaxer=none and "
-            "energies="
+            "a calibration needs the energies of a potential; remove relaxer=none and energies="
         )
     reference = metric.reference
     before = find_calibration(reference, key) or Calibration(key, seed, ())

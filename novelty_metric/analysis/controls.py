@@ -368,8 +368,8 @@ class _Scored:
             report = own.compute()
         elif self._n >= len(reference):
             raise InputError(
-                f"n={self._n} of the {len(reference)} reference crystals can't be held out: none "
-                "is left"
+                f"n={self._n} of the {len(reference)} reference crystals can't be held out, "
+                "because no crystal would be left"
             )
         else:
             places = rng.permutation(len(reference))[: self._n].tolist()

@@ -182,7 +182,7 @@ class Fingerprints:
                 import umap
             except ImportError as error:
                 raise InputError(
-                    'UMAP is not installed; pip install "novelty-metric[umap]", or take "pca"'
+                    'UMAP is not installed; pip install "novelty-metric[umap]", or use "pca"'
                 ) from error
             fitted = umap.UMAP(metric="chebyshev", random_state=0).fit(self.reference)
             ours = fitted.transform(self.samples) if len(self.samples) else np.empty((0, 2))

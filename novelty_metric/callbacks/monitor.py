@@ -386,7 +386,7 @@ class NoveltyMonitor:
             call(*arguments)
         except Exception as error:
             message = f"a logger failed ({type(error).__name__}: {first_line(error)})"
-            warnings.warn(f"novelty: {message}; the training goes on", stacklevel=3)
+            warnings.warn(f"novelty: {message}; the training continues", stacklevel=3)
 
     def _folder(self, name: str) -> Path | None:
         """The folder of an evaluation's report; the same in all processes."""
@@ -463,7 +463,7 @@ def metric_of(given: SubstitutionNovelty | Mapping[str, Any]) -> SubstitutionNov
     known = list(inspect.signature(SubstitutionNovelty).parameters)
     _refuse_unknown(settings, known, "metric takes no setting")
     if "reference" not in settings:
-        raise InputError("metric needs a reference: what the model is trained on")
+        raise InputError("metric needs a reference: the training set of the model")
     try:
         return SubstitutionNovelty(**settings)
     except TypeError as error:

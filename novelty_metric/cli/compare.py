@@ -64,7 +64,7 @@ def run(words: list[str]) -> int:
         _draw(given["figure"], folders, reports)
     if given["spread"] or len(reports) > 2:
         if "by" in given:
-            raise InputError(f"by={by} is for two runs; leave it out")
+            raise InputError(f"by={by} needs exactly two runs; remove it")
         from novelty_metric.comparison.spread import spread
 
         print_spread(spread(reports), console)

@@ -105,7 +105,7 @@ def _explain_of_file(given: Words) -> int:
     (name,) = given.names
     path = user_path(name)
     if not path.exists():
-        raise InputError(f"{name}: no such file; a crystal of a run is named with run=DIR")
+        raise InputError(f"{name}: no such file; for a crystal of a run add run=DIR")
     _, settings = one_run.settings_of(compose_config(given.passed))
     found, report = _scored(path, given["id"], settings)
     _show(found, given["out"])

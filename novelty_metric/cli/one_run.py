@@ -51,7 +51,7 @@ def check(settings: ScoreSettings, config_dir: Path | None) -> str | Path:
         If there are no samples, or no reference of that name.
     """
     if not settings.samples and settings.model.name != GENERIC:
-        raise InputError(f"model={settings.model.name} needs samples=: the file that it wrote")
+        raise InputError(f"model={settings.model.name} needs samples=: a file that the model wrote")
     reference = _reference(settings.reference, config_dir)
     for path in settings.samples:
         if not path.exists():
@@ -173,8 +173,8 @@ def _smaller_report(
     else:
         return report
     raise InputError(
-        f"out={folder} holds a report made with {other}, so that its rows can't be kept; name "
-        "another folder, or add overwrite=true to score all again"
+        f"out={folder} holds a report made with {other}, so its rows can't be reused; name "
+        "another folder, or add overwrite=true to score all samples again"
     )
 
 

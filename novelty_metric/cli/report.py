@@ -92,7 +92,8 @@ def _run_folders(given: Sequence[Path]) -> list[Path]:
         inside = sorted(path.parent for path in folder.glob(f"*/{_REPORT}"))
         if not inside:
             raise InputError(
-                f"{folder} is not a run: it has no {_REPORT}; name what `score ... out=DIR` wrote"
+                f"{folder} is not a run: it has no {_REPORT}; name a folder that `score ... "
+                "out=DIR` wrote"
             )
         folders += inside
     seen: set[Path] = set()

@@ -31,5 +31,6 @@ def run_folder(given: Words) -> Path:
             f"run={folder} holds {len(inside)} runs; name one of them: run={folder / inside[0]}"
         )
     raise InputError(
-        f"run={folder} is not a run: it has no report.json; name what `score ... out=DIR` wrote"
+        f"run={folder} is not a run: it has no report.json; name a folder that `score ... "
+        "out=DIR` wrote"
     )

@@ -132,11 +132,9 @@ def run(words: list[str]) -> int:
         given.passed.append("detail=full")
     if given["multirun"]:
         if given["deterministic"]:
-            raise InputError("--deterministic checks one run; leave out -m")
+            raise InputError("--deterministic checks one run; remove -m")
         if given["cfg"] is not None:
-            raise InputError(
-                "--cfg shows one run; leave out -m, and name one value of each setting"
-            )
+            raise InputError("--cfg shows one run; remove -m, and give one value for each setting")
         from novelty_metric.cli import multirun
 
         return multirun.run(given.passed, given["config_dir"])

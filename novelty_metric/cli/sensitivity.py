@@ -149,7 +149,7 @@ def _config_of_run(folder: Path, overrides: Sequence[str], config_dir: Path | No
     content = run_folder.read_config(folder)
     if content is None or run_folder.SAMPLES_HASH not in content:
         raise InputError(
-            f"run={folder}: no settings of a run are kept there; name a folder that "
+            f"run={folder}: the folder contains no settings of a run; name a folder that "
             "`novelty-metric score out=DIR` wrote"
         )
     known = content.pop(run_folder.SAMPLES_HASH)

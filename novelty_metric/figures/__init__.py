@@ -239,7 +239,7 @@ def _source(report: NoveltyReport, spec: FigureSpec, reference: Reference | None
     if spec.needs is Needs.REPORT:
         return report
     if reference is None:
-        raise InputError(f"the figure {spec.name} needs reference=: what was scored against")
+        raise InputError(f"the figure {spec.name} needs reference=: the reference of the run")
     from novelty_metric.analysis import fingerprint_analysis, prototype_coverage
 
     analyse = prototype_coverage if spec.needs is Needs.COVERAGE else fingerprint_analysis

@@ -68,7 +68,7 @@ def kinds_of_substituted(report: NoveltyReport) -> Figure:
     axes = figure.subplots()
     rows = [r for r in report.eligible if r.verdict == Verdict.SUBSTITUTED and r.kind is not None]
     if not rows:
-        say_nothing_to_show(axes, "The kinds are known of runs\nwith exhaustive=true only")
+        say_nothing_to_show(axes, "The kinds are known only\nfor runs with exhaustive=true")
         return figure
     seen = {_system(r) for r in rows}
     systems = [str(s) for s in report.breakdown("crystal_system") if s in seen]

@@ -441,7 +441,7 @@ class _Sources:
             If the run lacks it.
         """
         if spec.name == "kinds_of_substituted" and not self.run.report.breakdown("kind"):
-            raise _Missing("the kinds are known of runs with exhaustive=true only")
+            raise _Missing("the kinds are known only for runs with exhaustive=true")
         if spec.needs is Needs.REPORT:
             return self.run.report
         if not self.run.report.n_eligible:

@@ -139,15 +139,15 @@ def add(
         null_model is not None and NULL_MODELS[str(null_model)].leave_one_out
     ):
         raise InputError(
-            f"{run}: leave_one_out=true belongs to the null model held_out, and only to it; score "
-            "again, or add null_model=held_out"
+            f"{run}: only the null model held_out can have leave_one_out=true; score again, or "
+            "add null_model=held_out"
         )
     name = str(about.get("name") or model["name"])
     if not re.fullmatch(SLUG, name):
         raise InputError(f"name={name}: names are small letters, digits, - and _")
     place = board / FOLDER / f"{name}.yaml"
     if place.exists() and not overwrite:
-        raise InputError(f"{place} is there already; name another, or add overwrite=true")
+        raise InputError(f"{place} already exists; choose another name, or add overwrite=true")
     answers = {key: about.get(key) for key in ASKED}
     answers["model"] = answers["model"] or model["title"] or model["name"]
     for key in ("paper", "repository"):
@@ -296,8 +296,8 @@ def _samples(
     reader = config["model"]["name"]
     if reader not in choices("model"):
         raise InputError(
-            f"model={reader} is a config of your own, which others lack; write the samples in a "
-            "general format (extxyz, CIF, CSV) and score them with model=generic"
+            f"model={reader} is a config of your own, which others do not have; write the samples "
+            "in a general format (extxyz, CIF, CSV) and score them with model=generic"
         )
     if answers["samples"]:
         path = user_path(str(answers["samples"]))
@@ -316,8 +316,8 @@ def _samples(
     given = str(config["samples"])
     if path.name != Path(given).name and MODEL_MARK not in given and not has_magic(given):
         raise InputError(
-            f"samples={path} was called {Path(given).name} when it was scored, and ids "
-            "may be made of that; give it back its name"
+            f"samples={path} was called {Path(given).name} when it was scored, and ids can "
+            "contain this name; rename it"
         )
     selection = {"rule": "all", "count": None, "seed": None}
     in_file = len(report.results)

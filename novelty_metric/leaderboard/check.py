@@ -109,7 +109,7 @@ def check_one(folder: Path, name: str) -> Checked:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError("it is no UTF-8 text") from error
+        raise InputError("it is not UTF-8 text") from error
     submission = parse(text)
     table = submission.verdicts
     data = _own_file(folder, table, f"verdicts/{name}.parquet", MAX_TABLE_BYTES)
@@ -141,7 +141,7 @@ def _crystals(
 def _own_file(folder: Path, pinning: VerdictFile | CrystalsFile, own: str, most: int) -> bytes:
     """The content of a file of a submission, which has its name."""
     if pinning.file != own:
-        raise InputError(f"it names the file {pinning.file}; its own is {own}")
+        raise InputError(f"it names the file {pinning.file}; expected is {own}")
     return pinned(folder, own, pinning.sha256, most=most)
 
 

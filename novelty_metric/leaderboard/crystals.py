@@ -210,12 +210,12 @@ def _agrees(shown: ShownCrystal, row: CrystalResult) -> None:
     if parent.id != row.parent_id:
         raise InputError(f"the parent is {parent.id}, the table of verdicts has {row.parent_id}")
     if len(parent.structure()) != len(parent.new_elements):
-        raise InputError("new_elements of the parent are not one for each site")
+        raise InputError("new_elements of the parent must have one element per site")
     exchanged: dict[str, Counter[str]] = {}
     for old, new in zip(parent.elements, parent.new_elements, strict=True):
         exchanged.setdefault(old, Counter())[new] += 1
     if exchanged != row.element_map:
-        raise InputError("new_elements of the parent are not those of element_map in the table")
+        raise InputError("new_elements of the parent do not agree with element_map in the table")
 
 
 def same_crystal(shown: ShownCrystal, now: CrystalResult) -> bool:

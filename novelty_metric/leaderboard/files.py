@@ -40,12 +40,14 @@ def read_inside(root: Path, name: str, *, most: int) -> bytes:
         for part in parts:
             path = path / part
             if stat.S_ISLNK(path.lstat().st_mode):
-                raise InputError(f"{name} is, or is behind, a link; put the file itself there")
+                raise InputError(
+                    f"{name} is a link, or in a linked folder; replace it by the file itself"
+                )
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{name} is not a file")
         if found.st_size > most:
-            raise InputError(f"{name} has {found.st_size:,} bytes; at most {most:,} are taken")
+            raise InputError(f"{name} has {found.st_size:,} bytes; at most {most:,} are allowed")
         with path.open("rb") as stream:
             content = stream.read(most + 1)
     except OSError as error:

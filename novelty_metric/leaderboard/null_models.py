@@ -35,7 +35,7 @@ def about_null_model(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
     if name not in NULL_MODELS:
         raise InputError(f"null_model={name}: {near_or_known(name, NULL_MODELS)}")
     if about.get("seed") is None:
-        raise InputError(f"null_model={name}: add seed=, with which `novelty-metric baseline` ran")
+        raise InputError(f"null_model={name}: add seed=, the seed of `novelty-metric baseline`")
     model = NULL_MODELS[name]
     return {
         "name": name,
@@ -58,7 +58,9 @@ def make_samples(name: str, reference: Reference, samples: Samples, folder: Path
     """
     assert samples.seed is not None  # checked by `submission.parse`
     if samples.in_file > MOST_CRYSTALS:
-        raise InputError(f"{samples.in_file:,} crystals; at most {MOST_CRYSTALS:,} are made again")
+        raise InputError(
+            f"{samples.in_file:,} crystals; at most {MOST_CRYSTALS:,} can be generated again"
+        )
     path = folder / samples.file
     crystals = NULL_MODELS[name].generate(reference, n=samples.in_file, seed=samples.seed)
     write(crystals, path)

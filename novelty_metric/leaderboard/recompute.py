@@ -168,7 +168,7 @@ def recompute(
     submission = checked.submission
     path = None if samples is None else find_samples(samples, submission)
     if path is None and submission.null_model is None:
-        raise InputError("scoring again needs --samples DIR: where the sample files are")
+        raise InputError("scoring again needs --samples DIR, the folder of the sample files")
     scored, selection = submission.scored, submission.samples.selection
     if reference is None:
         reference = scored.reference.name
@@ -335,8 +335,8 @@ def _relaxer(submission: Submission, device: str | None) -> str | Potential:
     if found is None:
         known = ", ".join(one.name for each in POTENTIALS.values() for one in each.models)
         raise InputError(
-            f"the potential {potential.name!r} is not one that comes by name "
-            f"({known}); it can't be scored again here"
+            f"the potential {potential.name!r} has no known name ({known}); it can't be scored "
+            "again here"
         )
     key, model = found
     if model == POTENTIALS[key].models[0].setting:
@@ -355,8 +355,8 @@ def _hull(submission: Submission) -> str:
     found = _HULLS.get(name)
     if found is None:
         raise InputError(
-            f"the hull {name!r} is not one that comes by name ({', '.join(_HULLS)}); it can't be "
-            "scored again here"
+            f"the hull {name!r} has no known name ({', '.join(_HULLS)}); it can't be scored again "
+            "here"
         )
     return found
 

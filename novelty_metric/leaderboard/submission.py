@@ -372,7 +372,7 @@ def load_yaml(text: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise InputError(f"line {line} is nested too deep")
+                raise InputError(f"line {line} is too deeply nested")
         return load_yaml_once(text)
     except yaml.YAMLError as error:
         raise InputError(f"it is not YAML: {' '.join(str(error).split())[:200]}") from error
@@ -391,11 +391,9 @@ def _agree(submission: Submission) -> None:
         )
     samples, selection = submission.samples, submission.samples.selection
     if (selection.count is None) != (selection.rule == "all"):
-        raise InputError(
-            "samples.selection.count goes with the rules first, drawn and random, only"
-        )
+        raise InputError("samples.selection.count is only for the rules first, drawn and random")
     if (selection.seed is None) != (selection.rule not in ("drawn", "random")):
-        raise InputError("samples.selection.seed goes with the rules drawn and random, only")
+        raise InputError("samples.selection.seed is only for the rules drawn and random")
     if samples.generated is not None and samples.generated < samples.in_file:
         raise InputError(
             f"samples.generated is {samples.generated}, less than the {samples.in_file} in the file"
@@ -410,7 +408,8 @@ def _agree(submission: Submission) -> None:
     hull, reference = submission.scored.hull, submission.scored.reference
     if hull.get("name") == "reference" and hull.get("crystals_hash") != reference.crystals_hash:
         raise InputError(
-            "scored.hull.crystals_hash is not that of scored.reference, though it is its hull"
+            "scored.hull.crystals_hash must be that of scored.reference, from which the hull is "
+            "made"
         )
     _null_model_agrees(submission)
     trained, demonstration = submission.trained_on_reference, submission.demonstration
@@ -420,9 +419,7 @@ def _agree(submission: Submission) -> None:
             "against (the crystals' hashes differ): score against what the model was trained on"
         )
     if trained and demonstration:
-        raise InputError(
-            "demonstration: true, though the model was scored against its training set"
-        )
+        raise InputError("demonstration: true, but the model was scored against its training set")
 
 
 def _null_model_agrees(submission: Submission) -> None:

@@ -228,7 +228,7 @@ def _from_batch(path: Path, batch: pa.RecordBatch) -> CrystalArrays:
         if position < 0 or batch.schema.field(position).type != kind:
             raise _damaged(path, f"column {name!r} is missing or of another type")
         if batch.column(position).null_count:
-            raise _damaged(path, f"column {name!r} has gaps")
+            raise _damaged(path, f"column {name!r} has missing values")
 
     n_crystals = batch.num_rows
     offsets = batch.column("numbers").offsets.to_numpy(zero_copy_only=True)

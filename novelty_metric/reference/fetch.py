@@ -81,7 +81,7 @@ def fetch_reference(
 
     if name not in PUBLISHED:
         if name in PACKAGED:
-            raise InputError(f"reference {name!r} is part of the package; it need not be fetched")
+            raise InputError(f"reference {name!r} is part of the package and needs no download")
         hint = near_or_known(name, PUBLISHED)
         raise InputError(f"no reference named {name!r}; {hint}")
     target = reference_path(name)

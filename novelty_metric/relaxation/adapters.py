@@ -119,7 +119,7 @@ def _made(what: str, arguments: Mapping[str, Any]) -> Any:
     from hydra.utils import instantiate
 
     if "_target_" not in arguments:
-        raise InputError(f"{what} needs _target_, the class that is to be made")
+        raise InputError(f"{what} needs _target_, the class to create")
     with quiet():
         try:
             return instantiate({str(key): value for key, value in arguments.items()})

@@ -90,7 +90,7 @@ class SevenNet(ModelByName):
                 if checkpoint.config.get("use_modality", False):
                     raise InputError(
                         f"relaxer.model={self.model} was trained on several sets of energies, "
-                        "which is not supported; take a model of one set"
+                        "which is not supported; use a model of one set"
                     )
             except InputError:
                 raise
@@ -208,7 +208,7 @@ class BatchedSevenNet:
         most = int(np.bincount(found.crystal, minlength=1).max())
         if most > MOST_BONDS:
             raise ValueError(
-                f"the atoms are too crowded: {most} bonds, more than {MOST_BONDS} of a crystal"
+                f"the atoms are too crowded: {most} bonds, more than {MOST_BONDS} per crystal"
             )
         return found
 

@@ -291,11 +291,11 @@ class Journal:
         if "full" in message:
             return InputError(
                 f"the disk of {self.path.parent} is full; finished crystals are kept: make room "
-                "and give the same command again"
+                "and repeat the command"
             )
         return InputError(
             f"{self.path} can't be used ({message}); its content is kept: solve this problem and "
-            "give the same command again, or name another folder with out="
+            "repeat the command, or name another folder with out="
         )
 
 

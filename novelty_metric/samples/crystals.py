@@ -149,7 +149,10 @@ def crystal_from_language_model_text(text: str) -> Structure:
     """
     lines = _without_prompt(text)
     if lines is None:
-        raise UnreadableCrystal("not two lines of three numbers, the cell, and then the atoms")
+        raise UnreadableCrystal(
+            "the text does not begin with two lines of three numbers, the cell, followed by the "
+            "atoms"
+        )
     lengths, angles = ([float(word) for word in line.split()] for line in lines[:2])
     symbols, coordinates = lines[2::2], [line.split() for line in lines[3::2]]
     if len(symbols) != len(coordinates):

@@ -58,7 +58,7 @@ class ResourceSpec:
             if isinstance(potential, str):
                 registered(potential)
         if self.second_potential is not None and self.relaxer is None:
-            raise InputError("second_potential= needs a first one, and relaxer=none")
+            raise InputError("second_potential= needs a first potential, but relaxer=none")
         if isinstance(hull, (str, Path)) and hull not in HULLS and not Path(hull).is_file():
             raise InputError(
                 f"no hull named {str(hull)!r}; known: {', '.join(HULLS)}, or a file of entries"

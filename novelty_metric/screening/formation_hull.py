@@ -34,9 +34,9 @@ _ENERGIES = "energies of the reference"
 """Name of this stage in the progress of a run."""
 
 _UNKNOWN = (
-    "hull=auto: which energies {} was trained on is not known, so the hull is made of the "
-    "reference's own crystals; hull=mp_20 hull.energies=corrected (MP2020) or uncorrected, as it "
-    "was trained on, takes that of MP-20"
+    "hull=auto: the energies that {} was trained on are not known, so the hull is made of the "
+    "reference's own crystals; for the hull of MP-20 set hull=mp_20 and hull.energies=corrected "
+    "(MP2020) or uncorrected"
 )
 
 

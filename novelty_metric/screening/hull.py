@@ -171,16 +171,16 @@ def fitting_energies(potential: str, asked: str) -> Energies:
         raise InputError(f"hull.energies is {asked!r}; known: {', '.join(Energies)}")
     if asked == Energies.FORMATION and potential != SAMPLES:
         raise InputError(
-            f"hull.energies=formation, but {potential} gives total energies; "
-            "say corrected or uncorrected"
+            f"hull.energies=formation, but {potential} gives total energies; set it to corrected "
+            "or uncorrected"
         )
     if asked != Energies.AUTO:
         return Energies(asked)
     known = known_energies(potential)
     if known is None:
         raise InputError(
-            f"which energies fit the potential {potential!r} is not known; say "
-            "hull.energies=corrected (MP2020) or hull.energies=uncorrected, as it was trained on"
+            f"the energies that the potential {potential!r} was trained on are not known; set "
+            "hull.energies=corrected (MP2020) or hull.energies=uncorrected"
         )
     return known
 

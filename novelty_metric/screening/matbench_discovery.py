@@ -345,7 +345,7 @@ def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> P
         raise InputError(
             f"hull={_NAME} needs {path.name}, and {wanted.url} was not downloaded ({reason}); "
             f"fetch it on another machine ({f'MD5 {wanted.md5}, ' if wanted.md5 else ''}listed at "
-            f"{ARTICLE}), put it at {path} and give the same command again, or name the folder "
+            f"{ARTICLE}), put it at {path} and repeat the command, or name the folder "
             f"above {wanted.path} by {CACHE_VARIABLES[0]}"
         ) from error
     if wanted.md5 and found != wanted.md5:
@@ -374,9 +374,9 @@ def _unpickled(path: Path) -> list[EntryRow]:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a pickle can break on anything
         raise InputError(
-            f"{path}: no phase diagram can be read from it ({first_line(error)}); "
-            f"the entries it was made of, {ENTRIES.url}, can stand at "
-            f"{path.parent.parent / ENTRIES.path} instead"
+            f"{path}: no phase diagram can be read from it ({first_line(error)}); instead, put "
+            f"the entries from which it was made, {ENTRIES.url}, at "
+            f"{path.parent.parent / ENTRIES.path}"
         ) from error
 
 

@@ -191,8 +191,8 @@ def _all_rows(
     if len(rows) != total:
         pages.forget()  # pages that overlap, as while the database is being changed
         raise InputError(
-            f"{server.endpoint}: {total} materials were announced and {len(rows)} came; "
-            "give the same command again"
+            f"{server.endpoint}: {total} materials were announced, but {len(rows)} were received; "
+            "repeat the command"
         )
     return list(rows.values())
 

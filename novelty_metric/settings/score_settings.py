@@ -231,8 +231,8 @@ def _reference(value: Any, info: ValidationInfo) -> str:
         raise InputError("reference.path has no value; write reference=FILE")
     if path is None and name is None:
         raise InputError(
-            f"what {info.data['model'].title} was trained on has no name here; name what is scored "
-            "against: reference=NAME or reference=FILE"
+            f"what {info.data['model'].title} was trained on has no name here; give the training "
+            "set as reference=NAME or reference=FILE"
         )
     return str(name if path is None else path)
 
@@ -358,7 +358,9 @@ class ScoreSettings:
         settings = validated(cls, config, key="setting")
         settings._check_energies()
         if settings.seed is not None and settings.limit is None:
-            raise InputError("seed= draws limit=N crystals; add limit=N, or leave seed= out")
+            raise InputError(
+                "seed= selects limit=N crystals at random; add limit=N, or remove seed="
+            )
         return settings
 
     def _check_energies(self) -> None:
@@ -370,6 +372,6 @@ class ScoreSettings:
             )
         if self.energies is not None and own is None:
             raise InputError(
-                f"energies={self.energies}: say what they are: energies_per=atom or cell, "
+                f"energies={self.energies}: add energies_per=atom or cell, and "
                 "energies_scale=corrected, uncorrected or formation"
             )

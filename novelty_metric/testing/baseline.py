@@ -94,14 +94,14 @@ def from_json(content: Mapping[str, Any]) -> NoveltyReport:
     """
     version = content["schema_version"]
     if version != SCHEMA_VERSION:
-        raise ValueError(f"its schema version is {version}, {SCHEMA_VERSION} is known")
+        raise ValueError(f"its schema version is {version}, but {SCHEMA_VERSION} is expected")
     report = NoveltyReport.from_results(
         [_result(row) for row in content["crystals"]], context_of(content)
     )
     for verdict, count in report.counts.items():
         written = content["of the eligible"][verdict]["count"]
         if written != count:
-            raise ValueError(f"it says {written} {verdict}, its crystals say {count}")
+            raise ValueError(f"it counts {written} {verdict}, but its crystals give {count}")
     return report
 
 
@@ -203,8 +203,8 @@ class BaselineStore:
         ) as error:
             message = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(
-                f"{path} is not a baseline that can be read ({message}); "
-                "restore it, or write it anew with --novelty-update"
+                f"{path} is not a readable baseline ({message}); restore it, or write a new one "
+                "with --novelty-update"
             ) from error
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:

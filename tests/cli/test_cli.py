@@ -589,7 +589,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         ("score limit=0", "limit is 0; it must be a whole number above 0"),
         ("score limit=many", "limit is 'many'"),
         ("score seed=-1 limit=3", "seed is -1; it must be a whole number"),
-        ("score seed=1", "add limit=N, or leave seed= out"),
+        ("score seed=1", "add limit=N, or remove seed="),
         ("score workers=-1", "workers is -1"),
         ("score exhaustive=perhaps", "exhaustive is 'perhaps'; it must be true or false"),
         ("score scope=some", "scope is 'some'; known: eligible, all"),

@@ -114,7 +114,7 @@ def test_runs_are_paired_by_content(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["compare", before, after, "by=formula"]) == 2
     assert "by is 'formula'; known: id, content" in capsys.readouterr().err
     assert main(["compare", before, after, after, "by=content"]) == 2
-    assert "by=content is for two runs" in capsys.readouterr().err
+    assert "by=content needs exactly two runs" in capsys.readouterr().err
     assert main(["compare", before, saved(tmp_path / "bare", 5), "by=content"]) == 2
     assert "a report contains none" in capsys.readouterr().err
 

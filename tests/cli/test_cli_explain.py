@@ -114,7 +114,7 @@ def places(run: Path, two: Path, tmp_path: Path) -> dict[str, Path]:
         (["swap_2", "run={run}"], "did you mean 'swap_1'"),
         (["SWAP", "run={run}"], "did you mean 'swap_1'"),
         (["zzz", "run={run}"], "there are 'copy_1', 'swap_1', '../bad'"),
-        (["swap_1"], "swap_1: no such file; a crystal of a run is named with run=DIR"),
+        (["swap_1"], "swap_1: no such file; for a crystal of a run add run=DIR"),
         ([], "needs one FILE, or an ID and run=DIR, none was given"),
         (["{two}"], "holds several crystals (salt, two-1, ...); name one: id=ID"),
         (["{two}", "id=sal"], "no sample 'sal' in {two}; did you mean 'salt'?"),

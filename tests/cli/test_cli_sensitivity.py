@@ -79,7 +79,7 @@ def test_sensitivity_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> 
         (work / "run" / "config.json").write_text(changed)
         assert message in error_line(capfd, "run=run")
     (work / "run" / "config.json").write_text("{}")
-    assert "no settings of a run are kept there" in error_line(capfd, "run=run")
+    assert "the folder contains no settings of a run" in error_line(capfd, "run=run")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_sensitivity_of_a_run(work: Path, capfd: pytest.CaptureFixture[str]) -> 
         ("k=1,x", "k is '1,x'; it must be a list of whole numbers such as 1,2,3, and 'x' is not"),
         ("k=1.5", "'1.5' is not"),
         ("tolerances=half", "'half' is not"),
-        ("run=nowhere", "run=nowhere: no settings of a run are kept there"),
+        ("run=nowhere", "run=nowhere: the folder contains no settings of a run"),
         ("protocol=pap", "did you mean 'paper'?"),
         ("potentials=mac", "did you mean 'mace'?"),
         ("stray", "is not of the form key=value"),

@@ -163,7 +163,7 @@ def test_failed_run_does_not_end_the_others(
         ("protocol.k=interval(1,3)", "protocol.k=interval(1,3)"),
         ("hydra/launcher=nope protocol.k=1,3", "Hydra can't launch the runs: In 'hydra/config'"),
         ("word", "'word' is not of the form key=value"),
-        ("--cfg job model=diffcsp,adit", "--cfg shows one run; leave out -m"),
+        ("--cfg job model=diffcsp,adit", "--cfg shows one run; remove -m"),
     ],
 )
 def test_nothing_is_scored_if_a_run_is_invalid(

@@ -67,7 +67,7 @@ def test_committed_leaderboard_passes(capsys: pytest.CaptureFixture[str]) -> Non
         (lambda c: c["verdicts"].update(file="/etc/passwd"), "verdicts.file is '/etc/passwd'"),
         (
             lambda c: c["verdicts"].update(file="verdicts/flowmm.parquet"),
-            "its own is verdicts/diff",
+            "expected is verdicts/diff",
         ),
         (lambda c: c["scored"].update(hull=OTHER_HULL), "scored.hull.crystals"),
         (
@@ -161,7 +161,7 @@ def test_links_are_refused(
 ) -> None:
     shutil.move(board / name, tmp_path / "away")
     (board / name).symlink_to(tmp_path / "away")
-    assert "a link; put the file itself there" in wrong(board, capsys)
+    assert "replace it by the file itself" in wrong(board, capsys)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ".", "a\\..\\x", ""])

@@ -134,7 +134,7 @@ def test_leave_one_out_run_is_only_valid_for_held_out(
 ) -> None:
     arguments = ["name=other", "authors=A", "training_set=aflow", f"into={with_nulls / 'board'}"]
     assert main(["leaderboard", "add", str(with_nulls / "held_out"), *arguments]) == 2
-    assert "leave_one_out=true belongs to the null model held_out" in capsys.readouterr().err
+    assert "only the null model held_out can have leave_one_out=true" in capsys.readouterr().err
 
 
 def test_calibration_gives_ratios_and_a_foreign_one_is_refused(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_every_published_potential_is_recomputed_with_its_model(
             lambda c: c["scored"].update(
                 potential={"name": "mine", "version": "1", "weights_hash": "a"}
             ),
-            "the potential 'mine' is not one that comes by name",
+            "the potential 'mine' has no known name",
         ),
         (lambda c: c["scored"]["hull"].update(name="entries"), "the hull 'entries' is not one"),
         (lambda c: c["samples"]["selection"].update(seed=7), "id was"),
@@ -227,7 +227,7 @@ def test_add_asks_for_missing_information(
             continue
         assert status == 2 and message in err, err
     assert main(["leaderboard", "add", run, into, "authors=A", "name=generic"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     made = parse((tmp_path / "board" / "submissions" / "generic.yaml").read_text())
     assert made.demonstration and made.training_set.name == "unknown"
 

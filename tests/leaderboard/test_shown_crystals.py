@@ -120,7 +120,7 @@ def test_lowest_energies_are_selected_and_equal_crystals_once() -> None:
         (lambda c: c[0]["crystal"].update(frac_coords=[[0, 0, float("inf")]]), "three numbers"),
         (lambda c: c[0]["parent"].update(id="x"), "the parent is x, the table of verdicts has"),
         (lambda c: c[1]["parent"]["new_elements"].reverse(), "not those of element_map"),
-        (lambda c: c[0]["parent"]["new_elements"].pop(), "not one for each site"),
+        (lambda c: c[0]["parent"]["new_elements"].pop(), "must have one element per site"),
         (lambda c: c[0]["parent"]["new_elements"].extend(["O"] * 200), "has 203 entries"),
     ],
 )
@@ -146,7 +146,7 @@ def test_hash_and_name_of_the_file_are_checked(mine: Path) -> None:
     (mine / FILE).write_bytes(data + b" ")
     assert "was changed: its SHA-256" in check_folder(mine)[1][0]
     (mine / FILE).write_bytes(data + b" " * 2**18)
-    assert "at most 262,144 are taken" in check_folder(mine)[1][0]
+    assert "at most 262,144 are allowed" in check_folder(mine)[1][0]
     edit_submission(mine, lambda content: content.update(crystals=None), "mine")
     assert check_folder(mine)[1] == (
         "crystals/mine.json: no submission names this file; remove it",

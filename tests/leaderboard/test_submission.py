@@ -133,7 +133,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
     ("text", "message"),
     [
         (BOMB, "anchor or alias"),
-        ("[" * 50_000, "nested too deep"),
+        ("[" * 50_000, "too deeply nested"),
         ("a:\n" * 3 + "x" * MAX_BYTES, "larger than 128 KiB"),
         ("!!python/object/apply:os.system ['true']", "has a tag"),
         ("model: !!str x", "has a tag"),

@@ -158,7 +158,9 @@ def test_invalid_energies_give_one_clear_error(reference: Reference, hull: Path)
     with pytest.raises(InputError, match="1 energies were given for 2 structures"):
         one.update([SALT, POTASH], energies=[-1.0])
     plain = SubstitutionNovelty(reference, relaxer=None, hull="none")
-    with pytest.raises(InputError, match="make the metric with energies_per= and energies_scale="):
+    with pytest.raises(
+        InputError, match="create the metric with energies_per= and energies_scale="
+    ):
         plain.update([SALT], energies=[-1.0])
     assert one([], energies=[]).results == ()
 
@@ -220,7 +222,7 @@ def test_energies_on_the_command_line(
     assert [row.e_above_hull for row in report.results] == pytest.approx([0.05, 1.0], abs=1e-5)
     assert report.results[0].given_energy == pytest.approx(total("NaCl", -1.95))
     for missing, message in (
-        (own[:1], "say what they are: energies_per=atom or cell"),
+        (own[:1], "add energies_per=atom or cell"),
         (own[1:], "name their column or key: energies=NAME"),
         (own[:2], "energies_scale is missing"),
         (

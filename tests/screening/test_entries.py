@@ -230,7 +230,9 @@ def test_energies_follow_from_the_potential(tmp_path: Path) -> None:
         )
         assert hull.e_above_hull(oxide, per_atom) == pytest.approx(0.0, abs=1e-9)
         assert hull.describe()["energies"] == which
-    with pytest.raises(InputError, match=r"'my-potential' is not known; say hull.energies="):
+    with pytest.raises(
+        InputError, match=r"'my-potential' was trained on are not known; set hull.energies="
+    ):
         EntriesHull(path).open("my-potential")
     with pytest.raises(InputError, match=r"hull.energies is 'both'; known: auto"):
         EntriesHull(path, energies="both").open("chgnet")

@@ -165,7 +165,7 @@ def test_auto_without_a_known_scale_uses_the_reference_with_a_warning() -> None:
     hull = auto_hull(reference, toy)  # type: ignore[arg-type]
     assert isinstance(hull, ReferenceHull) and sorted(toy.asked) == ["Na", "NaCl"]
     note = hull.describe()["note"]
-    assert "toy was trained on is not known" in note and "hull.energies=corrected" in note
+    assert "toy was trained on are not known" in note and "hull.energies=corrected" in note
 
 
 def test_fit_recovers_the_offsets() -> None:

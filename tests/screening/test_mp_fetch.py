@@ -190,7 +190,7 @@ def test_repeated_rows_do_not_count_as_complete(api: Api) -> None:
         return real(path, query)
 
     api.answer = overlapping  # type: ignore[method-assign]
-    with pytest.raises(InputError, match="7 materials were announced and 5 came"):
+    with pytest.raises(InputError, match="7 materials were announced, but 5 were received"):
         fetch_materials_project(KEY)
     api.answer = real  # type: ignore[method-assign]
     assert len(fetch_materials_project(KEY).known) == 93

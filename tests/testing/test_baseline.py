@@ -160,11 +160,11 @@ def tampered(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "is not a baseline that can be read"),
-        ("[]", "is not a baseline that can be read"),
+        ("{", "is not a readable baseline"),
+        ("[]", "is not a readable baseline"),
         ("{}", "'schema_version' is missing"),
-        (json.dumps(tampered(schema_version=9)), "its schema version is 9, 1 is known"),
-        (json.dumps(tampered(crystals=[])), "it says 1 duplicate, its crystals say 0"),
+        (json.dumps(tampered(schema_version=9)), "its schema version is 9, but 1 is expected"),
+        (json.dumps(tampered(crystals=[])), "it counts 1 duplicate, but its crystals give 0"),
         (json.dumps(tampered(crystals=[{"id": "a", "mood": 1}])), "the unknown key 'mood'"),
         (json.dumps(tampered(protocol_settings={"kk": 1})), "unexpected keyword argument"),
         (json.dumps(tampered(protocol_settings={"k": 0})), "protocol.k is 0"),

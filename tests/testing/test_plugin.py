@@ -139,7 +139,7 @@ def test_damaged_baseline_is_an_error(project: pytest.Pytester) -> None:
     (project.path / BASELINE).write_text("{")
     result = run(project, "--novelty")
     result.assert_outcomes(errors=1, passed=1)
-    result.stdout.fnmatch_lines(["novelty: *is not a baseline that can be read*"])
+    result.stdout.fnmatch_lines(["novelty: *is not a readable baseline*"])
     run(project, "--novelty", "--novelty-update").assert_outcomes(passed=2)
     run(project, "--novelty").assert_outcomes(passed=2)
 
