@@ -245,7 +245,7 @@ def test_ratio_of_real_crystals_is_one() -> None:
 
 
 def test_calibration_without_suitable_crystals(small: Reference) -> None:
-    with pytest.raises(InputError, match="needs a potential"):
+    with pytest.raises(InputError, match="needs the energies of a potential"):
         calibrate(metric_over(small, relaxer=None))
 
 
@@ -387,6 +387,6 @@ def test_command_refuses_unknown_settings(capsys: pytest.CaptureFixture[str]) ->
     assert main(["reference", "calibrate", "aflow", "n=0"]) == 2
     assert "n is '0'" in capsys.readouterr().err
     assert main(["reference", "calibrate", "aflow", "relaxer=none"]) == 2
-    assert "needs a potential" in capsys.readouterr().err
+    assert "needs the energies of a potential" in capsys.readouterr().err
     assert main(["reference", "calibrate", "afow"]) == 2
     assert "afow" in capsys.readouterr().err

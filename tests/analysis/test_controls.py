@@ -156,7 +156,7 @@ def test_held_out_crystals_of_the_user() -> None:
     given = [Sample(str(i), RUTILE) for i in range(5)]
     found = run_controls(metric, n=3, only=[Control.HELD_OUT], held_out=given)
     assert [case.verdict for case in found.cases] == ["duplicate"] * 3
-    with pytest.raises(InputError, match="none is left"):
+    with pytest.raises(InputError, match="no crystal would be left"):
         run_controls(metric, n=1, only=[Control.HELD_OUT])
     with pytest.raises(InputError, match="no control named 'noise'"):
         run_controls(metric, only=["noise"])

@@ -107,7 +107,7 @@ def test_flat_and_slanted_cells() -> None:
     ("lattice", "sites"), [(np.eye(3), np.empty((0, 3))), (np.zeros((3, 3)), np.zeros((1, 3)))]
 )
 def test_without_crystals(lattice: np.ndarray, sites: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="a crystal has sites"):
+    with pytest.raises(ValueError, match="a crystal needs at least one site"):
         average_minimum_distances(lattice, sites)
 
 

@@ -149,7 +149,10 @@ def test_every_published_potential_is_recomputed_with_its_model(
             ),
             "the potential 'mine' has no known name",
         ),
-        (lambda c: c["scored"]["hull"].update(name="entries"), "the hull 'entries' is not one"),
+        (
+            lambda c: c["scored"]["hull"].update(name="entries"),
+            "the hull 'entries' has no known name",
+        ),
         (lambda c: c["samples"]["selection"].update(seed=7), "id was"),
     ],
 )

@@ -119,7 +119,7 @@ def test_lowest_energies_are_selected_and_equal_crystals_once() -> None:
         (lambda c: c[0]["crystal"]["frac_coords"].__setitem__(0, [1e99, 0, 0]), "coordinate is"),
         (lambda c: c[0]["crystal"].update(frac_coords=[[0, 0, float("inf")]]), "three numbers"),
         (lambda c: c[0]["parent"].update(id="x"), "the parent is x, the table of verdicts has"),
-        (lambda c: c[1]["parent"]["new_elements"].reverse(), "not those of element_map"),
+        (lambda c: c[1]["parent"]["new_elements"].reverse(), "do not agree with element_map"),
         (lambda c: c[0]["parent"]["new_elements"].pop(), "must have one element per site"),
         (lambda c: c[0]["parent"]["new_elements"].extend(["O"] * 200), "has 203 entries"),
     ],

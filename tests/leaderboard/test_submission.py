@@ -167,7 +167,7 @@ def test_unusual_yaml_gives_one_clear_error(text: str, message: str) -> None:
             lambda c: c["samples"]["selection"].update(rule="best"),
             "known: all, first, drawn, random",
         ),
-        (lambda c: c["samples"]["selection"].update(seed=None), "selection.seed goes with"),
+        (lambda c: c["samples"]["selection"].update(seed=None), "selection.seed is only for"),
         (lambda c: c["samples"]["selection"].update(count=90), "selection gives 90"),
         (lambda c: c["scored"]["protocol"].update(k=5), "its settings are those of"),
         (lambda c: c["scored"]["protocol"].update(fmax=float("nan")), "must be finite"),

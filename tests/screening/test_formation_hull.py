@@ -90,7 +90,7 @@ def test_mp_20_on_the_scale_of_each_potential() -> None:
     raw = total("Fe2O3", formation) - mp2020_correction(oxide)
     assert mace.e_above_hull(oxide, raw) == pytest.approx(0, abs=1e-6)
     assert "without the MP2020 corrections" in mace.describe()["scale"]
-    with pytest.raises(InputError, match=r"say hull\.energies=corrected"):
+    with pytest.raises(InputError, match=r"set hull\.energies=corrected"):
         Mp20Hull().open("lennard-jones")
 
 

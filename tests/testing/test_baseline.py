@@ -175,7 +175,7 @@ def test_invalid_baseline_is_refused(text: str, complaint: str, tmp_path: Path) 
     with pytest.raises(InputError) as caught:
         BaselineStore(tmp_path).read("one")
     assert complaint in str(caught.value)
-    assert str(caught.value).endswith("or write it anew with --novelty-update")
+    assert str(caught.value).endswith("or write a new one with --novelty-update")
 
 
 def test_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
