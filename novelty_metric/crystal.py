@@ -76,9 +76,9 @@ def clean(structure: Any, *, max_sites: int | None = None) -> Structure:
     matrix = np.array(structure.lattice.matrix, dtype=float)
     frac_coords = np.array(structure.frac_coords, dtype=float)
     if not np.isfinite(matrix).all():
-        raise CrystalError("the cell holds a number that is not finite")
+        raise CrystalError("the cell contains a number that is not finite")
     if not np.isfinite(frac_coords).all():
-        raise CrystalError("the coordinates hold a number that is not finite")
+        raise CrystalError("the coordinates contain a number that is not finite")
     furthest = float(np.abs(frac_coords).max())
     if furthest > MAX_COORDINATE:
         raise CrystalError(f"a fractional coordinate is {furthest:.3g}")

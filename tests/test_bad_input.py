@@ -519,7 +519,7 @@ def truncated_store(path: Path) -> Path:
 
 BAD_STORES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a file of no bytes": (empty_file, "an empty file"),
-    "no crystal in it": (store_without_crystals, "holds no crystal"),
+    "no crystal in it": (store_without_crystals, "contains no crystal"),
     "cut off": (truncated_store, "cut off"),
     "noise": (noise, "not a prepared reference"),
     "crystals": (lambda path: write_csv(path, [SALT]), "not a prepared reference"),

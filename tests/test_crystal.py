@@ -82,19 +82,19 @@ def grid(n_x: int, n_y: int, n_z: int) -> Structure:
 REFUSED: dict[str, tuple[Any, str]] = {
     "nan in the cell": (
         with_cell([[math.nan, 0, 0], [0, 4, 0], [0, 0, 4]]),
-        "the cell holds a number that is not finite",
+        "the cell contains a number that is not finite",
     ),
     "infinite cell": (
         with_cell([[math.inf, 0, 0], [0, 4, 0], [0, 0, 4]]),
-        "the cell holds a number that is not finite",
+        "the cell contains a number that is not finite",
     ),
     "nan coordinate": (
         with_coordinate(math.nan),
-        "the coordinates hold a number that is not finite",
+        "the coordinates contain a number that is not finite",
     ),
     "infinite coordinate": (
         with_coordinate(-math.inf),
-        "the coordinates hold a number that is not finite",
+        "the coordinates contain a number that is not finite",
     ),
     "coordinate lost to rounding": (with_coordinate(1e300), "a fractional coordinate is 1e+300"),
     "no cell": (with_cell([[0, 0, 0]] * 3), "the cell has no volume (0 Å³)"),
@@ -151,7 +151,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "ASE with nan": (
         Atoms("NaCl", positions=[[math.nan, 0, 0], [2, 2, 2]], cell=[4, 4, 4], pbc=True),
-        "the coordinates hold a number that is not finite",
+        "the coordinates contain a number that is not finite",
     ),
     "a cell of ASE": (
         Atoms("Na", cell=[4, 4, 4]).cell,

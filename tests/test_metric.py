@@ -243,7 +243,7 @@ def verdicts(report: NoveltyReport) -> dict[str, str | None]:
 
 MIXED: dict[str, tuple[Any, str | None, str | None]] = {
     "copy": (COPY, "duplicate", None),
-    "nan": (BAD_CELL, None, "the cell holds a number that is not finite"),
+    "nan": (BAD_CELL, None, "the cell contains a number that is not finite"),
     "swap": (SWAP, "substituted", None),
     "object": (object(), None, "object is neither a pymatgen Structure nor an ASE Atoms"),
     "far": (FAR, "unmatched", None),

@@ -28,6 +28,7 @@ def analyzed_crystals(report: NoveltyReport) -> list[tuple[CrystalResult, Crysta
             found.append((result, record))
     if report.eligible and not found:
         raise InputError(
-            "the report holds no crystals; read it with NoveltyReport.load(folder, structures=True)"
+            "the report contains no crystals; read it with NoveltyReport.load(folder, "
+            "structures=True)"
         )
     return found

@@ -32,7 +32,7 @@ def held_out(reference: Reference, n: int, seed: int) -> Iterator[NullCrystal]:
     """
     if n > len(reference):
         raise InputError(
-            f"held_out: the reference {reference.name} holds {len(reference):,} crystals; "
+            f"held_out: the reference {reference.name} contains {len(reference):,} crystals; "
             f"n={n} asks for more"
         )
     order = np.random.default_rng((seed, _STREAM)).permutation(len(reference))

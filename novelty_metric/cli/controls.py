@@ -99,7 +99,8 @@ def run(words: list[str]) -> int:
     if settings.out is not None:
         if before is not None and before != found.settings and not settings.overwrite:
             raise InputError(
-                f"out={settings.out} holds controls of other settings; name another folder or add "
+                f"out={settings.out} contains controls of other settings; name another folder or "
+                "add "
                 "overwrite=true"
             )
         found.save(settings.out)

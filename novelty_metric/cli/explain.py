@@ -148,7 +148,7 @@ def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sa
             continue
         if found is not None:
             ids = f"{found.id}, {sample.id}, ..."
-            raise InputError(f"{path} holds several crystals ({ids}); name one: id=ID")
+            raise InputError(f"{path} contains several crystals ({ids}); name one: id=ID")
         found = sample
         if identifier is not None:
             break

@@ -173,7 +173,7 @@ def _smaller_report(
     else:
         return report
     raise InputError(
-        f"out={folder} holds a report made with {other}, so its rows can't be reused; name "
+        f"out={folder} contains a report made with {other}, so its rows can't be reused; name "
         "another folder, or add overwrite=true to score all samples again"
     )
 

@@ -152,7 +152,7 @@ def _runs(folders: Sequence[Path], reference: str | None) -> list[Run]:
     if given is not None and not any(run.reference for run in runs):
         known_hashes = sorted({report.context.crystals_hash[:12] for report in reports})
         raise InputError(
-            f"reference={reference} holds other crystals ({given.crystals_hash[:12]}) "
+            f"reference={reference} contains other crystals ({given.crystals_hash[:12]}) "
             f"than were scored against ({', '.join(known_hashes)}); name that reference"
         )
     return runs

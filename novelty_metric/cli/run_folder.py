@@ -28,7 +28,7 @@ def run_folder(given: Words) -> Path:
     inside = sorted(path.parent.name for path in folder.glob("*/report.json"))
     if inside:
         raise InputError(
-            f"run={folder} holds {len(inside)} runs; name one of them: run={folder / inside[0]}"
+            f"run={folder} contains {len(inside)} runs; name one of them: run={folder / inside[0]}"
         )
     raise InputError(
         f"run={folder} is not a run: it has no report.json; name a folder that `score ... "

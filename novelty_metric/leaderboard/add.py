@@ -88,7 +88,7 @@ def read_about(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"about={path}: {error}") from error
     if not isinstance(content, Mapping):
-        raise InputError(f"about={path} must hold keys with values: {', '.join(ASKED)}")
+        raise InputError(f"about={path} must contain keys with values: {', '.join(ASKED)}")
     for key in content:
         if key not in ASKED:
             raise InputError(f"about={path}: no key {key!r}; known: {', '.join(ASKED)}")

@@ -74,7 +74,9 @@ def check_folder(
         raise InputError(f"{folder} is not a leaderboard: it has no folder {FOLDER}/")
     files = sorted(path.name for path in inside.iterdir() if not path.name.startswith("."))
     if len(files) > MAX_SUBMISSIONS:
-        raise InputError(f"{inside} holds {len(files)} files; at most {MAX_SUBMISSIONS} are read")
+        raise InputError(
+            f"{inside} contains {len(files)} files; at most {MAX_SUBMISSIONS} are read"
+        )
     for name in names:
         if f"{name}.yaml" not in files:
             raise InputError(f"no submission is named {name!r} in {inside}")

@@ -126,7 +126,9 @@ def _seal(path: Path) -> None:
     with path.open("r+b") as handle, mmap.mmap(handle.fileno(), 0) as content:
         places = [found.span(1) for found in _SEALS.finditer(content)]
         if len(places) != _N_SEALS:
-            raise InputError(f"an id or a name holds the text {_SEAL_HEAD.decode()!r}; rename it")
+            raise InputError(
+                f"an id or a name contains the text {_SEAL_HEAD.decode()!r}; rename it"
+            )
         digest = _hash_without(content, places)
         for start, end in places:
             content[start:end] = digest

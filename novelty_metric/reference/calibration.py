@@ -336,7 +336,7 @@ def load_calibration(path: Path, reference: Reference | None = None) -> Calibrat
     except StoreError as error:
         raise StoreError(f"{path}: {error}; {again}") from error
     if not path.name.endswith(f".{found.key[:12]}{SUFFIX}"):
-        raise StoreError(f"{path}: holds the calibration of other settings; {again}")
+        raise StoreError(f"{path}: contains the calibration of other settings; {again}")
     if reference is None:
         return found
     if found.crystals_hash:

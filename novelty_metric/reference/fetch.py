@@ -181,7 +181,7 @@ def _table(name: str, path: Path, published: PublishedFile) -> Path:
         ):
             shutil.copyfileobj(member, file, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: holds no {published.member} that can be read") from error
+        raise InputError(f"{path}: contains no {published.member} that can be read") from error
     passing.replace(target)
     return target
 

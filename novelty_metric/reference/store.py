@@ -428,7 +428,7 @@ class Reference(Sequence["Structure"]):
             ) from error
         reference = cls(arrays, manifest, source)
         if len(reference) == 0:
-            raise StoreError(f"{source}: the reference holds no crystal; {arrow_file.REBUILD}")
+            raise StoreError(f"{source}: the reference contains no crystal; {arrow_file.REBUILD}")
         if manifest.count != len(reference):
             raise reference._damaged(f"{len(reference)} crystals, {manifest.count} expected")
         reference.verify()
@@ -458,7 +458,7 @@ def composition_key(numbers: Iterable[int]) -> CompositionKey:
 
 def _nothing_usable(name: str, skipped: Sequence[SkippedCrystal]) -> str:
     if not skipped:
-        return f"reference {name!r}: the source holds no crystal"
+        return f"reference {name!r}: the source contains no crystal"
     first = skipped[0]
     return (
         f"reference {name!r}: none of its {len(skipped)} crystals can be used; "

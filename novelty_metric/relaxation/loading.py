@@ -104,7 +104,7 @@ def weights_file(potential: RegisteredPotential, model: PublishedModel) -> Path:
     if not path.is_file():
         raise InputError(
             f"relaxer={potential.key}: {potential.package} {package_version(potential)} does not "
-            f"hold the weights of {model.title} ({model.file}); install another version of it"
+            f"contain the weights of {model.title} ({model.file}); install another version of it"
         )
     return path
 

@@ -110,7 +110,7 @@ def _chosen(
         raise InputError(f"no verdict {str(verdict)!r}; known: {', '.join(known)}")
     if report.n_read and all(result.structures is None for result in report.results):
         raise InputError(
-            "the report holds no crystals; read it with NoveltyReport.load(folder, "
+            "the report contains no crystals; read it with NoveltyReport.load(folder, "
             "structures=True), or score again if the run kept none"
         )
     wanted = (result for result in report.results if verdict in (None, result.verdict))

@@ -569,7 +569,7 @@ def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
         report = NoveltyReport.from_results(results, context)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{folder} does not hold a report that can be read "
+            f"{folder} does not contain a report that can be read "
             f"({type(error).__name__}: {first_line(error)}); "
             "score again"
         ) from error

@@ -56,7 +56,7 @@ def view(report: NoveltyReport, identifier: str) -> Any:
     row = report.results[row_of(report, identifier)]
     if row.structures is None or row.structures.relaxed is None:
         raise InputError(
-            f"the report holds no crystal of {identifier!r}; read it with NoveltyReport.load("
+            f"the report contains no crystal of {identifier!r}; read it with NoveltyReport.load("
             "folder, structures=True)"
         )
     widget = _pymatviz_widget(row.structures.relaxed.to_structure())

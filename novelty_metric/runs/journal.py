@@ -102,7 +102,7 @@ class Journal:
                 execute("ROLLBACK")
                 self._connection.close()
                 raise InputError(
-                    f"{folder} holds an unfinished run {other}, name another folder, or add "
+                    f"{folder} contains an unfinished run {other}, name another folder, or add "
                     "overwrite=true"
                 )
             for table in ("rows", "earlier"):
@@ -316,7 +316,7 @@ def _other_run(kept: str | None, own: str, kept_draw: Draw | None, draw: Draw) -
         )
     if kept_draw is not None and not draw.holds(kept_draw):
         return (
-            f"with {kept_draw}, and {draw} does not hold those crystals; a limit can be raised: "
+            f"with {kept_draw}, and {draw} does not contain those crystals; a limit can be raised: "
             "give that one or more"
         )
     return None

@@ -69,7 +69,7 @@ def check_cell(lengths: Sequence[float], angles: Sequence[float]) -> float:
     """
     values = [*lengths, *angles]
     if not all(math.isfinite(value) for value in values):
-        raise UnreadableCrystal(f"the cell holds a number that is not finite: {_short(values)}")
+        raise UnreadableCrystal(f"the cell contains a number that is not finite: {_short(values)}")
     if min(lengths) <= 0:
         raise UnreadableCrystal(f"a cell length is not above 0: {_short(lengths)}")
     cosines = [math.cos(math.radians(angle)) for angle in angles]

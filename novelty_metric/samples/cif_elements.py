@@ -138,9 +138,10 @@ def content_fault(
         ):
             return None
     if n_units is None:
-        return f"the sites hold {_told(counts)}, and _chemical_formula_sum is {_told(formula)}"
+        return f"the sites contain {_told(counts)}, and _chemical_formula_sum is {_told(formula)}"
     return (
-        f"the sites hold {_told(counts)}, but _chemical_formula_sum and _cell_formula_units_Z say "
+        f"the sites contain {_told(counts)}, but _chemical_formula_sum and _cell_formula_units_Z "
+        "say "
         f"{_told({symbol: n_units * count for symbol, count in formula.items()})}"
     )
 

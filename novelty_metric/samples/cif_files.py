@@ -57,8 +57,8 @@ def read_cif_folder(path: Path, options: ReadOptions) -> Iterator[Entry]:
     names = _names_in_folder(path)
     if not names:
         others = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
-        hint = f"; it holds {', '.join(others[:5])}: name the file itself" if others else ""
-        raise InputError(f"{path}: the folder holds no .cif file{hint}")
+        hint = f"; it contains {', '.join(others[:5])}: name the file itself" if others else ""
+        raise InputError(f"{path}: the folder contains no .cif file{hint}")
     yield from _entries(names, [partial(_open, path / name) for name in names], READ_ERRORS)
 
 
@@ -194,7 +194,7 @@ def _parts(name: str) -> list[str]:
 
 def _no_cif(path: Path, held: Sequence[str]) -> InputError:
     what = ", ".join(held) or "nothing"
-    return InputError(f"{path}: the archive holds no .cif file; it holds {what}")
+    return InputError(f"{path}: the archive contains no .cif file; it contains {what}")
 
 
 def member_ids(names: Sequence[str]) -> list[str]:

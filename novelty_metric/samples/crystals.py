@@ -217,7 +217,7 @@ def crystal_from_matrix(
         raise UnreadableCrystal("no atoms")
     vectors = np.array(matrix, dtype=float)
     if not np.isfinite(vectors).all():
-        raise UnreadableCrystal("the cell holds a number that is not finite")
+        raise UnreadableCrystal("the cell contains a number that is not finite")
     if not np.linalg.det(vectors):
         raise UnreadableCrystal("the cell has no volume")
     lattice = Lattice(vectors)

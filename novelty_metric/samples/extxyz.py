@@ -202,7 +202,7 @@ def _crystal(frame: Frame, info: Mapping[str, str]) -> Structure:
     numbers = [_number(word, "Lattice") for word in _words(lattice)]
     if len(numbers) != 9:
         raise UnreadableCrystal(
-            f"Lattice holds {len(numbers)} numbers where the nine of three cell vectors are "
+            f"Lattice contains {len(numbers)} numbers where the nine of three cell vectors are "
             "expected"
         )
     _check_periodic(_value(info, "pbc"))
@@ -225,7 +225,7 @@ def _number(word: str, where: str) -> float:
         return float(word)
     except ValueError:
         raise UnreadableCrystal(
-            f"{where} holds {one_line(repr(word), 40)}, which is not a number"
+            f"{where} contains {one_line(repr(word), 40)}, which is not a number"
         ) from None
 
 

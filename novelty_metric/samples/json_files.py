@@ -47,12 +47,12 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Entry]:
     items = list(_items(data))
     values = [value for value, _, _ in items]
     if not values:
-        raise InputError(f"{path}: the JSON holds no crystal: it is empty")
+        raise InputError(f"{path}: the JSON contains no crystal: it is empty")
     if not any(looks_like_crystal(_held_crystal(value)) for value in values):
         if any(is_gene(value) for value in values):
             raise InputError(f"{path}: {GENE_MESSAGE}")
         raise InputError(
-            f"{path}: the JSON holds no crystal; expected Structure.as_dict() of pymatgen in a "
+            f"{path}: the JSON contains no crystal; expected Structure.as_dict() of pymatgen in a "
             f"list, in a mapping from ids, or alone; found {_describe(data)}"
         )
     _check_names(path, values, options)

@@ -159,7 +159,7 @@ class _Source:
         entries = self._read()
         first = next(entries, None)
         if first is None:
-            raise InputError(f"{self.path}: holds no crystal")
+            raise InputError(f"{self.path}: contains no crystal")
         if keep:
             self.opened = itertools.chain([first], entries)
 

@@ -339,12 +339,13 @@ def _structure_column(
         several = [columns[index] for index in holding]
         _refuse_twins(path, several, several[0])
         raise InputError(
-            f"{path}: several columns hold crystals ({', '.join(several)}); name one: column="
+            f"{path}: several columns contain crystals ({', '.join(several)}); name one: column="
         )
     if {"group", "sites", "species"} <= set(columns):
         raise InputError(f"{path}: {GENE_MESSAGE}")
     raise InputError(
-        f"{path}: no column holds CIF text, paths of CIF files or pymatgen structures; the columns "
+        f"{path}: no column contains CIF text, paths of CIF files or pymatgen structures; the "
+        "columns "
         f"are {_listed(columns)}"
     )
 

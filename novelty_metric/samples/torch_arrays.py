@@ -50,11 +50,11 @@ def flat_crystals(arrays: Mapping[str, Any], convention: ArrayConvention, path: 
     num_atoms, atom_types = checked["num_atoms"], checked["atom_types"]
     _check_shapes(checked, path)
     if (num_atoms < 0).any() or (num_atoms != np.floor(num_atoms)).any():
-        raise InputError(f"{path}: num_atoms holds something other than numbers of atoms")
+        raise InputError(f"{path}: num_atoms contains something other than numbers of atoms")
     num_atoms = num_atoms.astype(np.int64)
     if num_atoms.sum() != len(atom_types):
         raise InputError(
-            f"{path}: num_atoms adds up to {num_atoms.sum()} atoms, but atom_types holds "
+            f"{path}: num_atoms adds up to {num_atoms.sum()} atoms, but atom_types contains "
             f"{len(atom_types)}: the arrays do not belong together"
         )
     lengths, angles, lattices = (checked.get(key) for key in ("lengths", "angles", "lattices"))

@@ -55,12 +55,13 @@ def _evaluations(path: Path, options: ReadOptions) -> list[Crystals]:
         else:
             what = f"a {type(data).__name__}"
         raise InputError(
-            f"{path}: holds {what}; the layouts that are read are those of DiffCSP, CDVAE, FlowMM, "
+            f"{path}: contains {what}; the layouts that are read are those of DiffCSP, CDVAE, "
+            "FlowMM, "
             f"Crystalite ({', '.join(_SITE_KEYS)}, lengths, angles; or {', '.join(_TOKEN_KEYS)}); "
             "other names for the same arrays can be given in a model's config (arrays.keys)"
         )
     if not any(found):
-        raise InputError(f"{path}: holds no crystal")
+        raise InputError(f"{path}: contains no crystal")
     return found
 
 
@@ -136,7 +137,7 @@ def _load(path: Path, *, allow_pickle: bool) -> Any:
                 f"{path}: torch.load can't read it ({one_line(_last_line(error))})"
             ) from error
         raise InputError(
-            f"{path}: holds an object of {name}, which is not loaded because it could run code; "
+            f"{path}: contains an object of {name}, which is not loaded because it could run code; "
             "allow_pickle=true loads it; use it only for a file that you trust"
         ) from error
 

@@ -132,7 +132,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, list[int]]:
             f"'Fe 2 3' per element ({error})"
         ) from error
     if not rows:
-        raise InputError(f"smact_oxidation_states={path} holds no oxidation states")
+        raise InputError(f"smact_oxidation_states={path} contains no oxidation states")
     return rows
 
 
@@ -173,9 +173,9 @@ def smact_valid(
 
     amounts = Composition(composition).get_el_amt_dict()
     if not amounts:
-        raise ValueError(f"{composition!r} holds no element")
+        raise ValueError(f"{composition!r} contains no element")
     if not all(map(math.isfinite, amounts.values())):
-        raise ValueError(f"{composition!r} holds an amount that is not finite")
+        raise ValueError(f"{composition!r} contains an amount that is not finite")
     # SMACT cuts amounts to whole numbers.
     counts = {symbol: int(amount) for symbol, amount in amounts.items()}
     divisor = math.gcd(*counts.values())

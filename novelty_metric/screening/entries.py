@@ -115,7 +115,8 @@ class EntriesHull:
             which = fitting_energies(potential, self.energies)
         if which == Energies.FORMATION:
             raise InputError(
-                f"{path}: computed entries hold total energies; formation energies need a hull of "
+                f"{path}: computed entries contain total energies; formation energies need a hull "
+                "of "
                 "formation energies"
             )
         return hull_of_entries(entries, "entries", which, file=path.name)
@@ -165,7 +166,7 @@ def _parse(path: Path, file: _ProgressFile) -> list[EntryRow]:
     file.finished()
     if not rows:
         raise InputError(
-            f"{path}: holds no entry; a list of ComputedEntry.as_dict() of pymatgen is expected"
+            f"{path}: contains no entry; a list of ComputedEntry.as_dict() of pymatgen is expected"
         )
     return rows
 

@@ -120,10 +120,10 @@ def prepare(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> list
             return []
         what = f"of other settings ({changed})"
         if _without_draw(before) == _without_draw(config):
-            what = f"with {draw_of(before)}, and {draw_of(config)} does not hold those crystals"
+            what = f"with {draw_of(before)}, and {draw_of(config)} does not contain those crystals"
             what += "; a limit can be raised, which keeps what is done, not lowered"
     raise InputError(
-        f"out={folder} holds a report {what}; name another folder or add overwrite=true"
+        f"out={folder} contains a report {what}; name another folder or add overwrite=true"
     )
 
 
@@ -142,14 +142,14 @@ def _others_files(folder: Path, *, overwrite: bool) -> list[str]:
     lost = [name for name in names if name in (CONFIG_FILE, *REPORT_FILES)]
     if lost and not overwrite:
         raise InputError(
-            f"out={folder} holds {', '.join(lost)}, but no report that {_it(lost)} could be of; "
+            f"out={folder} contains {', '.join(lost)}, but no report that {_it(lost)} could be of; "
             "name another folder, or add overwrite=true"
         )
     others = [name for name in names if name not in lost and not _is_known(folder / name)]
     if not others:
         return []
     listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-    return [f"out={folder} holds no run but {listed}; the report goes beside {_it(others)}"]
+    return [f"out={folder} contains no run but {listed}; the report goes beside {_it(others)}"]
 
 
 def _it(names: list[str]) -> str:

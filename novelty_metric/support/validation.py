@@ -178,7 +178,7 @@ def _line(error: ErrorDetails, made: Any, inside: str, key: str) -> str:
         return f"the {key} {where!r} is missing; null where not known"
     if kind == "dataclass_type" or (kind == "dict_type" and _keys(made, error["loc"])):
         what = f"{where} is {_shown(value)}; it" if where else "it"
-        return f"{what} must hold the keys {', '.join(_keys(made, error['loc']))}"
+        return f"{what} must contain the keys {', '.join(_keys(made, error['loc']))}"
     context = error.get("ctx", {})
     if kind in ("too_short", "too_long"):
         limit = context.get("min_length", context.get("max_length"))

@@ -232,7 +232,7 @@ class BaselineStore:
         try:
             return dict(json.loads(self.path.read_text(encoding="utf-8"))["baselines"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{self.path} holds no baselines; name another file") from error
+            raise InputError(f"{self.path} contains no baselines; name another file") from error
 
 
 _LISTED = re.compile(r'^( +)\{\n((?:\1  ".*\n)+)\1\}', re.MULTILINE)

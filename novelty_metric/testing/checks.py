@@ -204,7 +204,9 @@ def read_yaml_check(path: Path) -> NoveltyCheck:
     except yaml.YAMLError as error:
         raise InputError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
-        raise InputError(f"{path.name} must hold keys with values, such as samples: generated.zip")
+        raise InputError(
+            f"{path.name} must contain keys with values, such as samples: generated.zip"
+        )
     if content.get("samples") is None:
         raise InputError(f"{path.name}: the key 'samples' is missing")
     try:

@@ -210,7 +210,7 @@ def iron() -> Reference:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("held_out", "iron alone holds 1 crystals; n=2 asks for more"),
+        ("held_out", "iron alone contains 1 crystals; n=2 asks for more"),
         ("ion_exchange", "draws gave no crystal number 1 of 2; the reference iron alone"),
         ("random_prototype", "none of the 1 crystals of the reference iron alone is a compound"),
     ],

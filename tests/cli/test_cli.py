@@ -453,7 +453,8 @@ def test_out_folder_with_other_files(
         Path("theirs", name).write_text("x")
     assert main(["score", f"samples={cif}", "out=theirs"]) == 0
     assert capfd.readouterr().err == (
-        "novelty-metric: warning: out=theirs holds no run but a.csv, b.csv, c.csv and 1 more; the "
+        "novelty-metric: warning: out=theirs contains no run but a.csv, b.csv, c.csv and 1 more; "
+        "the "
         "report goes beside them\n"
     )
     assert main(["score", f"samples={cif}", "out=theirs"]) == 0
@@ -462,7 +463,7 @@ def test_out_folder_with_other_files(
     Path("model").mkdir()
     Path("model/config.json").write_text('{"layers": 6}')
     message = error_line(capfd, "score", f"samples={cif}", "out=model")
-    assert "out=model holds config.json, but no report that it could be of" in message
+    assert "out=model contains config.json, but no report that it could be of" in message
     assert Path("model/config.json").read_text() == '{"layers": 6}'
     assert main(["score", f"samples={cif}", "out=model", "overwrite=true"]) == 0
 

@@ -88,7 +88,7 @@ def test_held_out_crystals_are_scored_without_themselves(
         (["perturbed", "reference=aflow", "out=x.pdf"], "x.pdf has no known format"),
         (["perturbed", "reference=aflo", "out=x.csv"], "aflo"),
         (["perturbed", "reference=aflow", "out=x.csv", "n=0"], "n is '0'; it must be"),
-        (["held_out", "reference=aflow", "out=x.csv", "n=999"], "holds 288 crystals; n=999"),
+        (["held_out", "reference=aflow", "out=x.csv", "n=999"], "contains 288 crystals; n=999"),
     ],
 )
 def test_invalid_calls(

@@ -116,7 +116,7 @@ def places(run: Path, two: Path, tmp_path: Path) -> dict[str, Path]:
         (["zzz", "run={run}"], "there are 'copy_1', 'swap_1', '../bad'"),
         (["swap_1"], "swap_1: no such file; for a crystal of a run add run=DIR"),
         ([], "needs one FILE, or an ID and run=DIR, none was given"),
-        (["{two}"], "holds several crystals (salt, two-1, ...); name one: id=ID"),
+        (["{two}"], "contains several crystals (salt, two-1, ...); name one: id=ID"),
         (["{two}", "id=sal"], "no sample 'sal' in {two}; did you mean 'salt'?"),
         (["{two}", "id=2", "relaxer=none"], "two.json:row 2 can't be read: "),
         (["{two}", "id=salt", "out=here", "limit=2"], "no setting named 'limit'"),

@@ -118,8 +118,8 @@ def test_limit_cannot_be_lowered(samples: Path, capsys: pytest.CaptureFixture[st
     assert main([*arguments, "limit=4"]) == 0
     capsys.readouterr()
     for less, message in (
-        (["limit=3"], "limit=3 does not hold those crystals; a limit can be raised"),
-        (["limit=8", "seed=1"], "holds a report with limit=4, and limit=8 seed=1 does not"),
+        (["limit=3"], "limit=3 does not contain those crystals; a limit can be raised"),
+        (["limit=8", "seed=1"], "contains a report with limit=4, and limit=8 seed=1 does not"),
         (["limit=8", "protocol.k=1"], "protocol.k was 3, is 1"),
     ):
         assert main([*arguments, *less]) == 2

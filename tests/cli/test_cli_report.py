@@ -84,7 +84,7 @@ def test_runs_of_the_same_name_are_shown_with_their_paths(runs: Path, tmp_path: 
         (["RUNS", "crystals=some"], "must be a whole number from 0 to 5000"),
         (["RUNS", "figures=RUNS/one.arrow"], "is a file; name a folder"),
         (["RUNS", "reference=nothing"], "no reference named 'nothing'"),
-        (["RUNS", "reference=aflow"], "holds other crystals"),
+        (["RUNS", "reference=aflow"], "contains other crystals"),
         (["RUNS", "--wide"], "no option named --wide"),
         (["RUNS/model=a", "out=RUNS/one.arrow/x.html"], "can't be written"),
     ],

@@ -331,7 +331,7 @@ def test_table_in_an_archive(
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("train.csv", "")
     publish(monkeypatch, "alex_mp_20", sha256=hashlib.sha256(other.read_bytes()).hexdigest())
-    with pytest.raises(InputError, match=r"holds no alex_mp_20/train\.csv that can be read"):
+    with pytest.raises(InputError, match=r"contains no alex_mp_20/train\.csv that can be read"):
         fetch_reference("alex_mp_20", source=other)
 
 

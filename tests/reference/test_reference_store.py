@@ -326,7 +326,7 @@ def test_id_that_contains_the_seal(tmp_path: Path) -> None:
     path = tmp_path / "odd.arrow"
     odd = "novelty-metric file sha256 " + "0" * 64
     reference = Reference.from_structures([rutile()], [odd])
-    with pytest.raises(InputError, match="holds the text"):
+    with pytest.raises(InputError, match="contains the text"):
         reference.save(path)
     assert list(tmp_path.iterdir()) == []
 
@@ -385,7 +385,7 @@ def test_store_without_crystals(reference: Reference, tmp_path: Path) -> None:
     content = json.loads(reference.manifest.to_json())
     content["count"] = 0
     arrow_file.write(path, none, json.dumps(content))
-    with pytest.raises(StoreError, match="holds no crystal"):
+    with pytest.raises(StoreError, match="contains no crystal"):
         Reference.open(path)
 
 

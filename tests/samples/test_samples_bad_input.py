@@ -161,18 +161,18 @@ def test_truncated_compressed_table(crystals: list[Structure], tmp_path: Path) -
 def test_folders_and_archives_without_cif(crystals: list[Structure], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    assert refusal(folder).endswith("the folder holds no .cif file")
+    assert refusal(folder).endswith("the folder contains no .cif file")
     write_json(crystals, folder)
-    assert "it holds all.json: name the file itself" in refusal(folder)
+    assert "it contains all.json: name the file itself" in refusal(folder)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a/samples.extxyz", "1\n")
-    assert "no .cif file; it holds a/samples.extxyz" in refusal(tmp_path / "x.zip")
+    assert "no .cif file; it contains a/samples.extxyz" in refusal(tmp_path / "x.zip")
     with zipfile.ZipFile(tmp_path / "none.zip", "w"):
         pass
-    assert "no .cif file; it holds nothing" in refusal(tmp_path / "none.zip")
+    assert "no .cif file; it contains nothing" in refusal(tmp_path / "none.zip")
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
         add_to_tar(tar, "notes.txt", b"x")
-    assert "no .cif file; it holds notes.txt" in refusal(tmp_path / "x.tar.gz")
+    assert "no .cif file; it contains notes.txt" in refusal(tmp_path / "x.tar.gz")
 
 
 def test_tables_without_structures(crystals: list[Structure], tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ def test_tables_without_structures(crystals: list[Structure], tmp_path: Path) ->
     assert "the columns are (unnamed), formula, e_above_hull" in refusal(path)
     cif = cif_text(crystals[0])
     write_rows(path, ["a", "b"], [[cif, cif]])
-    assert "several columns hold crystals (a, b); name one: column=" in refusal(path)
+    assert "several columns contain crystals (a, b); name one: column=" in refusal(path)
     assert "no column 'c'; the columns are a, b" in refusal(path, column="c")
     write_rows(path, ["id", "cif"], [])
-    assert "holds no crystal" in refusal(path)
+    assert "contains no crystal" in refusal(path)
     path.write_text('id,cif\n1,"abc"def\n2,x\n')
     assert "line 2 is not CSV" in refusal(path)
     write_rows(path, ["group", "sites", "species", "numIons"], [[1, "[['1a']]", "['Li']", "[1]"]])
@@ -197,7 +197,7 @@ def test_tables_without_structures(crystals: list[Structure], tmp_path: Path) ->
     pq.write_table(pa.table({"formula": ["NaCl"], "x": [1.0]}), parquet)
     assert "the columns are formula, x" in refusal(parquet)
     pq.write_table(pa.table({"cif": pa.array([], pa.string())}), parquet)
-    assert "holds no crystal" in refusal(parquet)
+    assert "contains no crystal" in refusal(parquet)
 
 
 def test_json_without_structures(crystals: list[Structure], tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_inconsistent_arrays(crystals: list[Structure], tmp_path: Path) -> None:
         return refusal(save({**arrays, **changed}, tmp_path))
 
     more = torch.cat([arrays["num_atoms"][:-1], torch.tensor([5])])
-    assert f"adds up to {n_sites + 4} atoms, but atom_types holds {n_sites}" in message(
+    assert f"adds up to {n_sites + 4} atoms, but atom_types contains {n_sites}" in message(
         num_atoms=more
     )
     assert "frac_coords has the shape" in message(frac_coords=arrays["frac_coords"][:-1])
@@ -309,13 +309,13 @@ def test_inconsistent_arrays(crystals: list[Structure], tmp_path: Path) -> None:
     assert "num_atoms is a list and not an array" in message(**{**flowmm, "num_atoms": arguments})
     stretched = torch.eye(3).expand(len(crystals), 3, 3) * 9
     assert "lengths and lattices describe different cells" in message(lattices=stretched)
-    assert "num_atoms holds something other" in message(num_atoms=arrays["num_atoms"] - 2)
+    assert "num_atoms contains something other" in message(num_atoms=arrays["num_atoms"] - 2)
     assert "look like radians; if they are, add model.arrays.angles=radians" in message(
         angles=torch.deg2rad(arrays["angles"])
     )
     del arrays["lengths"]
     assert "a mapping with the keys eval_setting, frac_coords" in message()
-    assert "holds a list; the layouts that are read are those of DiffCSP, CDVAE" in refusal(
+    assert "contains a list; the layouts that are read are those of DiffCSP, CDVAE" in refusal(
         save([1], tmp_path)
     )
     assert "a list of mappings with the keys A0, F1" in refusal(
@@ -325,7 +325,7 @@ def test_inconsistent_arrays(crystals: list[Structure], tmp_path: Path) -> None:
         key: torch.zeros((0, 3) if key in ("frac_coords", "lengths", "angles") else (0,))
         for key in ("num_atoms", "atom_types", "frac_coords", "lengths", "angles")
     }
-    assert "holds no crystal" in refusal(save(empty, tmp_path))
+    assert "contains no crystal" in refusal(save(empty, tmp_path))
 
 
 def test_invalid_crystals_of_a_pt_file(crystals: list[Structure], tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_invalid_crystals_of_a_pt_file(crystals: list[Structure], tmp_path: Path
     errors = [sample.error for sample in samples]
     assert [sample.id for sample in samples] == [f"x-{index}" for index in range(10)]
     assert [index for index, error in enumerate(errors) if error is None] == [0, 7, 8]
-    assert errors[1].startswith("the cell holds a number that is not finite")  # type: ignore[union-attr]
+    assert errors[1].startswith("the cell contains a number that is not finite")  # type: ignore[union-attr]
     assert errors[3] == "a cell length is not above 0: 2.87, 2.87, -3"
     assert errors[4] == "no cell has the angles 30, 30, 90 (degrees)"
     assert errors[5] == "atomic number 0 is not an element"

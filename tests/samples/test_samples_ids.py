@@ -299,7 +299,7 @@ def test_several_files_are_read_in_order(crystals: list[Structure], tmp_path: Pa
     with pytest.raises(InputError, match="no file of samples"):
         read_samples([])
     (tmp_path / "empty.csv").write_text("id,cif\n")
-    with pytest.raises(InputError, match=r"empty\.csv: holds no crystal"):
+    with pytest.raises(InputError, match=r"empty\.csv: contains no crystal"):
         read_samples([table, tmp_path / "empty.csv"])
 
 

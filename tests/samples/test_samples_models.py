@@ -171,7 +171,7 @@ def test_model_of_the_user_needs_one_file(tmp_path: Path) -> None:
         ({"name": "x", "arrays": {"angles": "turns"}}, "model.arrays.angles is 'turns'; known:"),
         ({"name": "x", "arrays": {"keys": {"Z": "a"}}}, "model.arrays.keys names 'Z'; known: num"),
         ({"name": "x", "arrays": {"keys": "Z"}}, "model.arrays.keys is 'Z'; it must map"),
-        ({"name": "x", "arrays": "radians"}, "model.arrays is 'radians'; it must hold the keys"),
+        ({"name": "x", "arrays": "radians"}, "model.arrays is 'radians'; it must contain the keys"),
         ({"name": "x", "relax_samples": "no"}, "model.relax_samples is 'no'"),
         ({"name": "x", "paper": 3}, "model.paper is 3; it must be text or null"),
         ({"title": "X"}, "model.name is None; it must be text"),

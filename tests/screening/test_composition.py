@@ -81,7 +81,7 @@ def test_multiples_and_order_do_not_matter() -> None:
 
 
 def test_invalid_formulas() -> None:
-    with pytest.raises(ValueError, match="holds no element"):
+    with pytest.raises(ValueError, match="contains no element"):
         smact_valid(Composition({}))
     with pytest.raises(ValueError, match="invalid formula"):
         smact_valid("Na(Cl")
@@ -215,7 +215,7 @@ def test_file_of_oxidation_states(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("Na one 1\n", "not in SMACT's format.*'one'"),
-        ("# nothing\n", "holds no oxidation states"),
+        ("# nothing\n", "contains no oxidation states"),
         (b"\xff\xfe1", "not in SMACT's format"),
     ],
 )

@@ -63,8 +63,8 @@ def test_valid_input_is_read() -> None:
         ({"limits": {"lo": 1}}, "no key named 'limits.lo'; did you mean 'low'?"),
         ({"limits": {"low": 1}}, "the key 'limits.high' is missing; null where not known"),
         ({"first": {}}, "the key 'first.number' is missing"),
-        ({"first": 3}, "first is 3; it must hold the keys number, label"),
-        ({"limits": 3}, "limits is 3; it must hold the keys low, high"),
+        ({"first": 3}, "first is 3; it must contain the keys number, label"),
+        ({"limits": 3}, "limits is 3; it must contain the keys low, high"),
         ({"sites": []}, "sites has 0 entries; it must have at least 1"),
         ({"sites": [{"number": 1}] * 3}, "sites has 3 entries; it must have at most 2"),
         ({"sites": "Na"}, "sites is 'Na'; it must be a list"),
@@ -92,7 +92,7 @@ def test_invalid_input_gives_one_clear_error(changed: dict[str, Any], message: s
 def test_names_are_relative_to_the_working_folder() -> None:
     with pytest.raises(InputError, match=r"no setting named 'site.numbr'; did you mean 'site.numb"):
         validated(Site, {"numbr": 1}, inside="site", key="setting")
-    with pytest.raises(InputError, match=r"^it must hold the keys number, label$"):
+    with pytest.raises(InputError, match=r"^it must contain the keys number, label$"):
         validated(Site, [1])
 
 

@@ -31,7 +31,7 @@ REAL = Calibration(
     ),
 )
 STEPS = [NextStep(f"novelty-metric report run{i}", "a page") for i in range(4)]
-WARNING = "the samples hold something that is odd, " * 4
+WARNING = "the samples contain something that is odd, " * 4
 
 
 def row(at: int, verdict: Verdict, **changes: object) -> CrystalResult:

@@ -183,7 +183,7 @@ def test_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be written"):
         BaselineStore(tmp_path / "file" / "below").write("one", to_json(small(), "m"))
     (tmp_path / "mine.json").write_text('{"other": "content"}')
-    with pytest.raises(InputError, match="holds no baselines"):
+    with pytest.raises(InputError, match="contains no baselines"):
         BaselineStore(tmp_path / "mine.json").write("one", to_json(small(), "m"))
     assert (tmp_path / "mine.json").read_text() == '{"other": "content"}'
 

@@ -120,8 +120,8 @@ def test_protocols_by_name_and_with_modifications() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "must hold keys with values"),
-        ("- samples", "must hold keys with values"),
+        ("", "must contain keys with values"),
+        ("- samples", "must contain keys with values"),
         ("samples: [", "is not YAML"),
         ("samples: a\nsamples: b", "the key 'samples' is given twice"),
         ("model: x", "the key 'samples' is missing"),
