@@ -199,9 +199,11 @@ def main() -> int:
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--samples", type=Path, nargs="+", required=True)
     parser.add_argument("--log", type=Path, nargs="+", required=True)
-    parser.add_argument("--crystals", type=int, default=54, help="of each file")
-    parser.add_argument("--pool", type=int, default=700, help="crystals of each file looked at")
-    parser.add_argument("--share", default="0/1", help="which part of how many, for plain")
+    parser.add_argument("--crystals", type=int, default=54, help="crystals of each file")
+    parser.add_argument(
+        "--pool", type=int, default=700, help="crystals of each file to choose from"
+    )
+    parser.add_argument("--share", default="0/1", help="part/number of parts, for plain")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

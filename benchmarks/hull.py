@@ -501,7 +501,7 @@ def main() -> None:
     verbs.choices["published"].add_argument("--set", nargs=3, action="append", required=True)
     for name, verb in verbs.choices.items():
         default = 200 if name == "single-points" else 0
-        verb.add_argument("--crystals", type=int, default=default, help="drawn; 0: all")
+        verb.add_argument("--crystals", type=int, default=default, help="random crystals; 0: all")
         verb.add_argument("--protocol", default="fast")
         verb.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

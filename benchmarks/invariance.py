@@ -230,7 +230,7 @@ def show(name: str, tally: Tally) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--crystals", type=int, default=40, help="how many of each source")
+    parser.add_argument("--crystals", type=int, default=40, help="crystals of each source")
     parser.add_argument("--references", type=int, default=400)
     parser.add_argument("--reference", type=Path, required=True, help="a prepared reference")
     parser.add_argument("--samples", type=Path, required=True, help="a .pt file of DiffCSP")

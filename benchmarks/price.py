@@ -114,7 +114,7 @@ class Counted:
 
 @dataclass
 class Price:
-    """What the crystals of one file cost, and what became of them.
+    """Cost and results of the crystals of one file.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference")
     parser.add_argument("samples", nargs="+", type=Path)
-    parser.add_argument("--crystals", type=int, default=10, help="from each file")
+    parser.add_argument("--crystals", type=int, default=10, help="crystals of each file")
     parser.add_argument("--skip", type=int, default=0, help="crystals at the start of each file")
     parser.add_argument("--protocol", default="fast")
     parser.add_argument("--log", type=Path, default=None)

@@ -75,7 +75,7 @@ class Counted:
     def relax(
         self, queue: deque[RelaxTask], settings: RelaxSettings, *, deadline: float | None = None
     ) -> Iterator[tuple[RelaxTask, Relaxation]]:
-        """As the relaxer does."""
+        """Relax, and count."""
         for task, result in self.relaxer.relax(queue, settings, deadline=deadline):
             self.results.append(("parent" if hasattr(task.key, "positions") else "sample", result))
             yield task, result
@@ -94,8 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference")
     parser.add_argument("samples", nargs="+", type=Path)
-    parser.add_argument("--crystals", type=int, default=10, help="from each file")
-    parser.add_argument("--skip", type=int, default=0, help="such crystals at the start")
+    parser.add_argument("--crystals", type=int, default=10, help="crystals of each file")
+    parser.add_argument("--skip", type=int, default=0, help="crystals to skip at the start")
     parser.add_argument("--min-sites", type=int, default=1)
     parser.add_argument("--max-sites", type=int, default=8)
     parser.add_argument("--settings", nargs="+", default=["paper", "fast"])

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SAME_ENERGY = 0.002
-"""eV/atom."""
+"""Difference (eV/atom) above which final energies count as different."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Start:
 
 @dataclass(frozen=True)
 class End:
-    """What became of a start: last geometry, energy (eV/atom), evaluations of the potential."""
+    """Result of a start: last geometry, energy (eV/atom), evaluations of the potential."""
 
     structure: Structure | None
     energy: float | None
@@ -87,8 +87,8 @@ def main() -> None:
     parser.add_argument("reference")
     parser.add_argument("samples", nargs="*", type=Path)
     parser.add_argument("--crystals", type=int, default=10, help="read from each file")
-    parser.add_argument("--parents", type=int, default=None, help="stop after so many")
-    parser.add_argument("--max-sites", type=int, default=20, help="of a crystal")
+    parser.add_argument("--parents", type=int, default=None, help="maximum number")
+    parser.add_argument("--max-sites", type=int, default=20, help="maximum per crystal")
     parser.add_argument("--fmax", type=float, default=0.05)
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--device", default="cpu")
@@ -98,7 +98,7 @@ def main() -> None:
         "--potentials",
         nargs="+",
         default=["chgnet", "sevennet"],
-        help="of `evaluation`: NAME, or NAME:MODEL",
+        help="for `evaluation`: NAME, or NAME:MODEL",
     )
     options = parser.parse_args()
     if options.what == "evaluation":
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def find_starts(options: argparse.Namespace) -> Iterator[Start]:
-    """Substituted parents of the crystals that are not duplicates, file by file in turn."""
+    """Substituted parents of the crystals that are not duplicates, from each file in turn."""
     protocol = Protocol.named("fast")
     reference = open_reference(options.reference)
     search = ParentSearch(reference, protocol)
@@ -153,7 +153,7 @@ def find_starts(options: argparse.Namespace) -> Iterator[Start]:
 
 
 def small(path: Path, max_sites: int) -> Iterator[tuple[str, Structure]]:
-    """The crystals of a file that SMACT accepts, with at most so many sites."""
+    """The crystals of a file that SMACT accepts, up to a number of sites."""
     for sample in read_samples(path):
         try:
             cleaned = crystal.clean(sample.structure, max_sites=max_sites)
@@ -167,7 +167,7 @@ def small(path: Path, max_sites: int) -> Iterator[tuple[str, Structure]]:
 
 
 class Batched:
-    """As the package arranges itself."""
+    """Relaxation with the package's defaults."""
 
     def __init__(self, options: argparse.Namespace, settings: RelaxSettings) -> None:
         workers = options.workers if options.device == "cpu" else 1
@@ -175,7 +175,7 @@ class Batched:
         self._settings = settings
 
     def relax(self, structures: Sequence[Structure]) -> list[End]:
-        """All of them, in order."""
+        """Relax all structures; the results are in order."""
         queue = deque(RelaxTask(at, structure) for at, structure in enumerate(structures))
         ends: dict[object, End] = {}
         for task, result in self._relaxer.relax(queue, self._settings):
@@ -190,7 +190,7 @@ class Batched:
 
 
 class OneByOne:
-    """Processes that each relax one crystal after the other with somebody else's code."""
+    """Processes that relax one crystal after the other with code of other packages."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class OneByOne:
         self._job, self._settings = job, settings
 
     def relax(self, structures: Sequence[Structure]) -> list[End]:
-        """All of them, in order."""
+        """Relax all structures; the results are in order."""
         jobs = [self._pool.submit(self._job, one, self._settings) for one in structures]
         return [job.result() for job in jobs]
 
@@ -248,7 +248,7 @@ def with_ase(structure: Structure, settings: RelaxSettings) -> End:
         try:
             converged = bool(optimizer.run(fmax=settings.fmax, steps=settings.max_steps))
             energy = float(atoms.get_potential_energy()) / len(atoms)
-        except Exception:  # a cell that flew apart
+        except Exception:  # a cell that exploded
             return End(None, None, optimizer.nsteps + 1, False)
     relaxed = Structure(
         Lattice(atoms.cell.array), structure.species, atoms.positions, coords_are_cartesian=True
@@ -284,7 +284,7 @@ def with_struct_optimizer(structure: Structure, settings: RelaxSettings) -> End:
 
 
 def compare_evaluations(options: argparse.Namespace) -> None:
-    """Milliseconds of processor time an evaluation, and the largest differences."""
+    """Print processor time per evaluation (ms), and the largest differences."""
     import numpy as np
     import torch
 
@@ -303,7 +303,7 @@ def compare_evaluations(options: argparse.Namespace) -> None:
 def evaluate_with(
     name: str, key: str, settings: dict[str, Any], geometries: list[Geometry]
 ) -> None:
-    """One potential: its package's own calculator, then batches of several sizes."""
+    """One potential: the calculator of its package, then batches of several sizes."""
     import numpy as np
 
     own = make_potential(key, batched=False, **settings).evaluator()
@@ -343,7 +343,7 @@ def evaluate_with(
 def compare_speed(
     starts: list[Start], settings: RelaxSettings, options: argparse.Namespace
 ) -> None:
-    """Crystals per minute and evaluations per crystal, in turn on the same handfuls."""
+    """Print crystals per minute and evaluations per crystal, for alternating small groups."""
     symmetric = dataclasses.replace(settings, optimizer="bfgs_symmetric")
     ways: dict[str, Batched | OneByOne] = {
         f"ASE {settings.optimizer}, one by one": OneByOne(with_ase, options, settings),
@@ -379,7 +379,7 @@ def compare_speed(
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and of the workers that are alive (Linux)."""
+    """Processor time of this process and its live workers (Linux)."""
     ticks = os.sysconf("SC_CLK_TCK")
     total = time.process_time()
     for child in multiprocessing.active_children():
@@ -392,7 +392,7 @@ def processor_seconds() -> float:
 def compare_answers(
     starts: list[Start], settings: RelaxSettings, options: argparse.Namespace
 ) -> None:
-    """Energies and confirmations: batch against ASE, and ASE against ASE from a shaken start."""
+    """Compare energies and confirmations: batch with ASE, and ASE with ASE after a displacement."""
     shaken = []
     for seed, start in enumerate(starts):
         moved = start.structure.copy()
@@ -430,7 +430,7 @@ def compare_answers(
             assert share is not None
             print(f"  same {words}: {count} [{share.low:.3f}-{share.high:.3f}]")
         for start, one, other, answers in apart:
-            print(f"    {start.name}: {said(one, answers[0])} / {said(other, answers[1])}")
+            print(f"    {start.name}: {end_text(one, answers[0])} / {end_text(other, answers[1])}")
 
 
 def confirms(matching: Matching, end: End, start: Start) -> bool:
@@ -443,8 +443,8 @@ def confirms(matching: Matching, end: End, start: Start) -> bool:
         return False
 
 
-def said(end: End, answer: bool) -> str:
-    """Evaluations, energy and answer in a few words."""
+def end_text(end: End, answer: bool) -> str:
+    """Evaluations, energy and confirmation as text."""
     if end.energy is None:
         return f"{end.evaluations} evaluations, failed"
     state = "" if end.converged else ", not converged"

@@ -46,10 +46,12 @@ def main() -> None:
     """Relax, check, displace, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("samples", nargs="+", type=Path)
-    parser.add_argument("--crystals", type=int, default=20, help="from each file")
+    parser.add_argument("--crystals", type=int, default=20, help="crystals of each file")
     parser.add_argument("--skip", type=int, default=0, help="crystals of each file")
     parser.add_argument("--max-sites", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the first crystal's shake")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="for the displacement of the first crystal"
+    )
     options = parser.parse_args()
     cells = [
         cell
@@ -82,17 +84,19 @@ def main() -> None:
                 f"  {formula}: saddle {saddle}, {before:.4f} eV/atom above the shaken one,"
                 f" {after:.4f} after the escape, {evaluations} evaluations"
             )
-    say("saddles found", [saddle for _, before, _, saddle, _ in rows if before > LOWER])
-    say("minima called saddles", [saddle for _, before, _, saddle, _ in rows if before <= LOWER])
-    say(
+    print_share("saddles found", [saddle for _, before, _, saddle, _ in rows if before > LOWER])
+    print_share(
+        "minima called saddles", [saddle for _, before, _, saddle, _ in rows if before <= LOWER]
+    )
+    print_share(
         f"of these, lowered by one of {len(FURTHER)} further shakes",
         [
             any(before - after > LOWER for after in ends)
             for before, ends in further_shakes(relaxer, rests, escaped, shaken)
         ],
     )
-    say("far above the shaken one, before", [before > FAR for _, before, _, _, _ in rows])
-    say("far above the shaken one, after", [after > FAR for _, _, after, _, _ in rows])
+    print_share("far above the shaken one, before", [before > FAR for _, before, _, _, _ in rows])
+    print_share("far above the shaken one, after", [after > FAR for _, _, after, _, _ in rows])
     for what in (True, False):
         evaluations = [count for *_, saddle, count in rows if bool(saddle) is what]
         print(
@@ -153,7 +157,7 @@ def shake(cell: Structure, seed: int) -> Structure:
     return moved
 
 
-def say(what: str, answers: list[bool | None]) -> None:
+def print_share(what: str, answers: list[bool | None]) -> None:
     """Print a share with its 95 % interval."""
     n = sum(map(bool, answers))
     share = wilson(n, len(answers))

@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50_000)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="that search; default one per core")
+    parser.add_argument("--threads", type=int, help="search threads; default: one per core")
     given = parser.parse_args()
     if given.what == "make":
         make(given.reference, given.count, given.out, given.seed)

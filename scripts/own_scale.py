@@ -1,9 +1,9 @@
 """Formation energies on a potential's own scale, from its energies of reference crystals.
 
-Energies of a potential differ from those of density functional theory by something systematic,
-which cancels where sample and competing phases are both the potential's. So the potential's own
-energy is taken where a crystal of the composition is at hand, and elsewhere the published one,
-moved by an offset per element.
+Energies of a potential differ systematically from those of density functional theory. The
+difference cancels if sample and competing phases both have energies of the potential. Therefore the
+potential's energy is used for compositions with an available crystal, and otherwise the published
+one with an offset per element.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ N_NUMBERS = 119
 """Number of columns of a table indexed by atomic number."""
 
 _LARGEST_DIFFERENCE = 0.3
-"""At a larger difference (eV/atom) the potential fails for the crystal, which is then left out."""
+"""Differences (eV/atom) above this are failures of the potential; such crystals are excluded."""
 _FOLDS = 5
 
 

@@ -383,7 +383,7 @@ def test_command(
         assert message in capfd.readouterr().err
 
 
-def test_what_is_published_has_an_address_and_is_recognised() -> None:
+def test_published_references_have_an_address_and_are_recognised() -> None:
     for published in PUBLISHED.values():
         assert isinstance(published, PublishedFile)
         assert published.url.startswith("https://") and published.page.startswith("https://")

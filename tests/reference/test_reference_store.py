@@ -397,7 +397,7 @@ def test_inconsistent_protocol_is_refused(saved: Path) -> None:
         Reference.open(saved).require(Protocol(symmetry_angle_tolerance=1.0))
 
 
-def test_save_refuses_what_it_cannot_write(reference: Reference, tmp_path: Path) -> None:
+def test_save_refuses_invalid_targets(reference: Reference, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"NAME\.arrow"):
         reference.save(tmp_path / "store.parquet")
     (tmp_path / "file").write_text("")

@@ -198,7 +198,7 @@ def test_invalid_journal_is_one_clear_error(tmp_path: Path) -> None:
         Journal(tmp_path, {})
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
 def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="can't be used"):

@@ -28,7 +28,7 @@ BESIDE = {
 """Settings that a config requires."""
 
 
-def beside(group: str, name: str) -> tuple[str, ...]:
+def required_settings(group: str, name: str) -> tuple[str, ...]:
     return BESIDE.get((group, name), ("reference=aflow",) if group == "model" else ())
 
 
@@ -40,7 +40,7 @@ def settings(*overrides: str) -> ScoreSettings:
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CONFIG)
 def test_every_config_makes_valid_settings(group: str, name: str) -> None:
-    made = settings(f"{group}={name}", *beside(group, name))
+    made = settings(f"{group}={name}", *required_settings(group, name))
     if group == "protocol":
         assert made.protocol == Protocol.named(name)
     elif group == "model":
@@ -82,7 +82,7 @@ def test_metric_accepts_the_names_of_the_configs() -> None:
         relaxer = instance("relaxer", settings(f"relaxer={name}").relaxer)
         assert isinstance(relaxer, str) or relaxer.device_name in ("cpu", "cuda")
         for name in choices("hull"):
-            made = settings(f"hull={name}", *beside("hull", name)).hull
+            made = settings(f"hull={name}", *required_settings("hull", name)).hull
             hull = instance("hull", made)
             assert isinstance(hull, (str, HullSource))
             SubstitutionNovelty("aflow", "fast", relaxer=relaxer, hull=hull)

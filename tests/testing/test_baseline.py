@@ -81,9 +81,9 @@ def test_baseline_is_readable() -> None:
     assert content["versions"] == {"pymatgen": "2026.3.23"}
     assert content["not eligible"] == {"unreadable": 1, "not_metastable": 1}
     rows = [line for line in text.splitlines() if '"id"' in line]
-    assert len(rows) == 5, "each crystal on a line of its own"
+    assert len(rows) == 5, "one line per crystal"
     assert rows[4].strip() == '{"id": "half", "readable": false, "error": "CIF: cut short"}'
-    assert "12.5" not in text, "times would change it at every run"
+    assert "12.5" not in text, "times would change the file at every run"
 
 
 def test_report_is_read_back() -> None:

@@ -111,7 +111,7 @@ def test_life_cycle_of_a_baseline(project: pytest.Pytester, write_samples: Write
     write_samples("ten.json", "nnnnnncsss")
     models(project, MODELS.replace("== 5", "== 6"))
     run(project, "--novelty").assert_outcomes(passed=2)
-    assert (project.path / BASELINE).read_text() == written, "nor does a better one"
+    assert (project.path / BASELINE).read_text() == written, "a better run changes nothing either"
     updated = run(project, "--novelty", "--novelty-update")
     updated.assert_outcomes(passed=2)
     updated.stdout.fnmatch_lines(["diffcsp * updated"])
@@ -474,7 +474,7 @@ def test_limits_of_the_marker(project: pytest.Pytester) -> None:
     )
     assert not (project.path / BASELINE).exists()
     run(project, "--novelty", "--novelty-update").assert_outcomes(failed=1, passed=1)
-    assert not (project.path / BASELINE).exists(), "what is out of its limits is not accepted"
+    assert not (project.path / BASELINE).exists(), "results outside the limits are not accepted"
     models(project, text.format(limits="min_unmatched=0.5, max_duplicate=0.3"))
     accepted(project)
     run(project, "--novelty").assert_outcomes(passed=2)
