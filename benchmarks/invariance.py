@@ -41,8 +41,8 @@ from novelty_metric.search.pettifor import map_cost, pettifor_numbers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "search"))
 
+from crystal_changes import CHANGES
 from oracle import read_diffcsp
-from shaken import CHANGES
 
 
 @dataclass
