@@ -202,7 +202,7 @@ def write(crystals: Iterable[NullCrystal], out: Path) -> None:
         If the ending is not known, or the file can't be written.
     """
     from novelty_metric.crystal_records import CrystalRecord
-    from novelty_metric.report.crystal_files import write_crystals
+    from novelty_metric.report.crystals import write_crystals
 
     write_crystals(
         out,

@@ -64,7 +64,7 @@ def run(words: list[str]) -> int:
     with quiet_with_progress() as progress:
         from novelty_metric.baselines.base import write
         from novelty_metric.reference.named import open_reference
-        from novelty_metric.report.crystal_files import format_of
+        from novelty_metric.report.crystals import format_of
 
         format_of(out)  # before anything is made
         reference = open_reference(str(given["reference"]))

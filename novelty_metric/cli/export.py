@@ -51,8 +51,7 @@ def run(words: list[str]) -> int:
     from novelty_metric.support.quiet import quiet
 
     with quiet():
-        from novelty_metric.report.crystal_files import format_of
-        from novelty_metric.report.crystals import export
+        from novelty_metric.report.crystals import export, format_of
         from novelty_metric.report.files import REPORT_FILES
         from novelty_metric.report.novelty_report import NoveltyReport
         from novelty_metric.terminal.console import printable, stdout_console

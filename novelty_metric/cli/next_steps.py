@@ -11,7 +11,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 if TYPE_CHECKING:
     from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.settings.score_settings import ScoreSettings
-    from novelty_metric.terminal.steps import NextStep
+    from novelty_metric.terminal.screen import NextStep
 
 _OF_CALIBRATION = ("protocol", "relaxer", "hull")
 """Settings on which a base rate depends, beside its reference."""
@@ -36,7 +36,7 @@ def next_steps(
     report: NoveltyReport, settings: ScoreSettings, words: Sequence[str]
 ) -> list[NextStep]:
     """The useful commands after a run, the most important first."""
-    from novelty_metric.terminal.steps import NextStep
+    from novelty_metric.terminal.screen import NextStep
 
     steps = []
     if report.novelty_is_bound and report.counts[Verdict.UNDECIDED]:

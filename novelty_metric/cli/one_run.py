@@ -143,7 +143,7 @@ def make_report(
 def _keep_null_model(metric: SubstitutionNovelty, report: NoveltyReport) -> None:
     """Store the crystals that a null model rediscovers, for comparison with models."""
     from novelty_metric.baselines import maker_of
-    from novelty_metric.report.rediscovered_by_chance import keep_null_model
+    from novelty_metric.report.rediscovery import keep_null_model
 
     makers = {maker_of(row.id) for row in report.results}
     found = report.rediscovery

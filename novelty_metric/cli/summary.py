@@ -65,12 +65,9 @@ def headline(report: NoveltyReport, *, known: bool) -> str:
 
 def show(reports: Mapping[str, NoveltyReport]) -> None:
     """Print the table, narrow enough for a terminal."""
-    table = plain_table()
-    table.add_column("run", overflow="fold", min_width=12)
-    for column in ("n", "elig.", "dupl.", "subst.", "unm.", "undec."):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("novelty, %", justify="right", no_wrap=True)
-    table.add_column("bounds", justify="right", no_wrap=True)
+    columns = ("n", "elig.", "dupl.", "subst.", "unm.", "undec.", "novelty, %", "bounds")
+    table = plain_table("run", *columns, wrap=False)
+    table.columns[0].overflow, table.columns[0].min_width = "fold", 12
     names = shown_names(reports)
     unreadable = []
     for name, report in reports.items():

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from novelty_metric.comparison.permutation import Outcome, paired_p_value
 from novelty_metric.comparison.ratios import RatioChange, ratio_changes
 from novelty_metric.comparison.same_crystals import pairs_by_content
 from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
-from novelty_metric.report.context import HULL_REMARKS, RunContext, protocol_changes
+from novelty_metric.report.context import RunContext, protocol_changes
+from novelty_metric.report.exclusion import exclusion_reason
 from novelty_metric.report.explanation import ROUTES
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Change, Interval, newcombe, wilson
@@ -59,25 +59,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Change of one share.
-
-    Attributes
-    ----------
-    name : str
-        One of `SHARES`.
-    before, after : Share
-    change : Change or None
-        after - before; None where one report has nothing to count.
-    p_value : float or None
-        Two-sided, of `test`, for no change at all.
-    test : ChangeTest
-    """
+    """Change of one share."""
 
     name: str
+    """One of `SHARES`."""
     before: Share
     after: Share
     change: Change | None
+    """after - before; None where one report has nothing to count."""
     p_value: float | None
+    """Two-sided, of `test`, for no change at all."""
     test: ChangeTest
 
 
@@ -252,16 +243,20 @@ def context_mismatches(before: RunContext, after: RunContext) -> tuple[Mismatch,
         found.append(Mismatch(what=what, before=old, after=new))
 
     if before.crystals_hash != after.crystals_hash:
-        note("reference", _reference(before), _reference(after))
+        names = [
+            f"{it.reference_name} ({it.crystals_hash[:12] or 'no hash'})" for it in (before, after)
+        ]
+        note("reference", *names)
     ours, theirs = before.protocol.to_dict(), after.protocol.to_dict()
     for name in ours:
         if name != "name" and ours[name] != theirs[name]:
             presets = [protocol_changes(context.protocol)[0] for context in (before, after)]
             shown = [f"{ours[name]} ({presets[0]})", f"{theirs[name]} ({presets[1]})"]
             note(f"protocol.{name}", *(shown if presets[0] != presets[1] else map(str, shown)))
-    if _potential(before) != _potential(after):
-        note("potential", _potential(before), _potential(after))
-    if _hull(before) != _hull(after):
+    keys = [getattr(context.potential, "key", "none") for context in (before, after)]
+    if keys[0] != keys[1]:
+        note("potential", *keys)
+    if before.compared_hull != after.compared_hull:
         note("hull", *_hull_words(before, after))
     for name in ("scope", "relax_samples", "leave_one_out", "smact_oxidation_states"):
         old, new = getattr(before, name), getattr(after, name)
@@ -270,35 +265,21 @@ def context_mismatches(before: RunContext, after: RunContext) -> tuple[Mismatch,
     return tuple(found)
 
 
-def _reference(context: RunContext) -> str:
-    return f"{context.reference_name} ({context.crystals_hash[:12] or 'no hash'})"
-
-
-def _potential(context: RunContext) -> str:
-    return "none" if context.potential is None else context.potential.key
-
-
-def _hull(context: RunContext) -> dict[str, Any]:
-    if not context.has_hull:
-        return {"name": "none"}
-    return {key: value for key, value in context.hull.items() if key not in HULL_REMARKS}
-
-
 def _hull_words(before: RunContext, after: RunContext) -> list[str]:
     """Both hulls, with the properties that differ."""
-    hulls = [_hull(before), _hull(after)]
+    hulls = [before.compared_hull, after.compared_hull]
     words = [str(hull["name"]) for hull in hulls]
     if words[0] != words[1]:
         return words
     keys = sorted(hulls[0].keys() | hulls[1].keys())
     differing = [key for key in keys if hulls[0].get(key) != hulls[1].get(key)]
-    shown = [", ".join(f"{key}={_short(key, hull)}" for key in differing) for hull in hulls]
+    shown = [
+        ", ".join(
+            f"{k}={str(hull.get(k))[: 12 if k.endswith('_hash') else None]}" for k in differing
+        )
+        for hull in hulls
+    ]
     return [f"{word} ({part})" for word, part in zip(words, shown, strict=True)]
-
-
-def _short(key: str, hull: Mapping[str, Any]) -> str:
-    value = str(hull.get(key))
-    return value[:12] if key.endswith("_hash") else value
 
 
 def _version_changes(before: RunContext, after: RunContext) -> tuple[Mismatch, ...]:
@@ -343,23 +324,15 @@ def _generated(report: NoveltyReport) -> list[CrystalRecord | None]:
     return kept
 
 
-def _is_counted(result: CrystalResult) -> bool:
-    """True if the headline is computed over this crystal, according to the report."""
-    return result.readable and bool(result.eligible) and result.verdict is not None
-
-
 def _label(result: CrystalResult) -> str:
     if not result.readable:
         return UNREADABLE
-    if _is_counted(result):
-        assert result.verdict is not None
-        return result.verdict.value
-    return NOT_ELIGIBLE
+    return NOT_ELIGIBLE if exclusion_reason(result) else str(result.verdict)
 
 
 def _evidence(result: CrystalResult) -> str:
     """A short reason for the result of a crystal."""
-    if not _is_counted(result):
+    if exclusion_reason(result) is not None:
         return result.error or "no reason given"
     parent = result.parent_id or "an unnamed crystal"
     if result.verdict == Verdict.DUPLICATE:
@@ -387,9 +360,11 @@ def _number(name: str, value: float | None, digits: int = 3) -> str:
 def _outcomes(report: NoveltyReport, name: str) -> list[Outcome]:
     """For each row: True if it is counted, and True if it is a hit."""
     if name == ELIGIBLE:
-        return [(True, _is_counted(result)) for result in report.results]
+        return [(True, exclusion_reason(result) is None) for result in report.results]
     if name != NOVEL_YIELD:
-        return [(_is_counted(result), _label(result) == name) for result in report.results]
+        return [
+            (exclusion_reason(result) is None, _label(result) == name) for result in report.results
+        ]
     outcomes: list[Outcome] = []
     seen: set[int] = set()
     for result in report.results:
@@ -410,6 +385,8 @@ def _difference(
     *,
     same_samples: bool,
 ) -> Difference:
+    from scipy.stats import fisher_exact
+
     old, new = _outcomes(before, name), _outcomes(after, name)
     first, second = _share(old, before, name), _share(new, after, name)
     pairs = Counter((old[row], new[other]) for row, other in shared)
@@ -428,7 +405,8 @@ def _difference(
         p_value = None if change is None else paired_p_value(pairs)
     else:
         test = ChangeTest.FISHER
-        p_value = None if change is None else _fisher(first, second)
+        table = [[share.hits, share.total - share.hits] for share in (first, second)]
+        p_value = None if change is None else float(fisher_exact(table).pvalue)
     return Difference(
         name=name, before=first, after=second, change=change, p_value=p_value, test=test
     )
@@ -458,10 +436,3 @@ def _correlation(pairs: Mapping[tuple[Outcome, Outcome], int], one: Share, other
     if products > 0:  # Newcombe's correction for continuity
         products = max(products - 0.5, 0.0)
     return max(-1.0, min(1.0, products / math.sqrt(variance)))
-
-
-def _fisher(one: Share, other: Share) -> float:
-    from scipy.stats import fisher_exact
-
-    table = [[share.hits, share.total - share.hits] for share in (one, other)]
-    return float(fisher_exact(table).pvalue)

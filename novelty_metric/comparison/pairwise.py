@@ -13,23 +13,17 @@ from novelty_metric.verdict import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The change of one share between two reports, as one of many tests.
-
-    Attributes
-    ----------
-    first, second : str
-        Names of the reports.
-    difference : Difference
-        From the first to the second.
-    p_adjusted : float or None
-        Its p-value times what Holm's method asks for the number of pairs, at most 1; None where
-        there is no p-value.
-    """
+    """The change of one share between two reports, as one of many tests."""
 
     first: str
     second: str
+    """Names of the reports."""
     difference: Difference
+    """From the first to the second."""
     p_adjusted: float | None
+    """Its p-value times what Holm's method asks for the number of pairs, at most 1; None where
+    there is no p-value.
+    """
 
 
 def pairwise(

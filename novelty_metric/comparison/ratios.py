@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from novelty_metric.report.novelty_report import NoveltyReport
@@ -16,23 +15,17 @@ OBSERVED_EXPECTED = "observed / expected"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatioChange:
-    """A ratio to real crystals in two reports.
-
-    Attributes
-    ----------
-    name : str
-        `NOVELTY_RATIO` or `OBSERVED_EXPECTED`.
-    before, after : Ratio or None
-        None where the report has no calibration.
-    change : Ratio or None
-        after / before of the novelty ratio, with its 95 % interval; None where the calibrations
-        differ, and for `OBSERVED_EXPECTED`, whose base rates by crystal system do not cancel.
-    """
+    """A ratio to real crystals in two reports."""
 
     name: str
+    """`NOVELTY_RATIO` or `OBSERVED_EXPECTED`."""
     before: Ratio | None
     after: Ratio | None
+    """None where the report has no calibration."""
     change: Ratio | None
+    """after / before of the novelty ratio, with its 95 % interval; None where the calibrations
+    differ, and for `OBSERVED_EXPECTED`, whose base rates by crystal system do not cancel.
+    """
 
 
 def ratio_changes(before: NoveltyReport, after: NoveltyReport) -> tuple[RatioChange, ...]:
@@ -41,27 +34,27 @@ def ratio_changes(before: NoveltyReport, after: NoveltyReport) -> tuple[RatioCha
     With one calibration in both, its base rate cancels in the quotient of the novelty ratios: its
     interval is Koopman's for the two novelties, as for samples that have no crystal in common.
     """
-    return tuple(_changes(before, after))
-
-
-def _changes(before: NoveltyReport, after: NoveltyReport) -> Iterator[RatioChange]:
     one, other = before.beside_real_crystals, after.beside_real_crystals
     if one is None and other is None:
-        return
+        return ()
     change = None
-    if one is not None and other is not None and _same_real_crystals(before, after):
-        change = koopman(_unmatched(after), _unmatched(before))
-    yield RatioChange(
-        name=NOVELTY_RATIO,
-        before=None if one is None else one.novelty_ratio,
-        after=None if other is None else other.novelty_ratio,
-        change=change,
-    )
-    yield RatioChange(
-        name=OBSERVED_EXPECTED,
-        before=observed_expected(one),
-        after=observed_expected(other),
-        change=None,
+    first, second = before.context.calibration, after.context.calibration
+    if first and second and (first.key, first.crystals) == (second.key, second.crystals):
+        unmatched = [(it.counts[Verdict.UNMATCHED.value], it.n_eligible) for it in (after, before)]
+        change = koopman(*unmatched)
+    return (
+        RatioChange(
+            name=NOVELTY_RATIO,
+            before=None if one is None else one.novelty_ratio,
+            after=None if other is None else other.novelty_ratio,
+            change=change,
+        ),
+        RatioChange(
+            name=OBSERVED_EXPECTED,
+            before=observed_expected(one),
+            after=observed_expected(other),
+            change=None,
+        ),
     )
 
 
@@ -70,13 +63,3 @@ def observed_expected(beside: BesideRealCrystals | None) -> Ratio | None:
     if beside is None or beside.standardised is None:
         return None
     return beside.standardised.ratio
-
-
-def _same_real_crystals(before: NoveltyReport, after: NoveltyReport) -> bool:
-    one, other = before.context.calibration, after.context.calibration
-    assert one is not None and other is not None
-    return (one.key, one.crystals) == (other.key, other.crystals)
-
-
-def _unmatched(report: NoveltyReport) -> tuple[int, int]:
-    return report.counts[Verdict.UNMATCHED.value], report.n_eligible

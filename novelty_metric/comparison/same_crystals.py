@@ -36,12 +36,8 @@ def pairs_by_content(
 ) -> list[tuple[int, int]]:
     """Positions of equal crystals, in the order of `after`; each crystal is in at most one pair.
 
-    Of several equal ones the first is paired with the first, the second with the second.
-
-    Parameters
-    ----------
-    before, after : sequence of CrystalRecord or None
-        None where a crystal is not known.
+    Of several equal ones the first is paired with the first, the second with the second. None
+    stands for a crystal that is not known.
     """
     buckets: dict[bytes, list[int]] = defaultdict(list)
     for row, record in enumerate(before):

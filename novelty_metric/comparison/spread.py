@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from novelty_metric.comparison.compare import Mismatch, context_mismatches
 from novelty_metric.comparison.ratios import NOVELTY_RATIO, OBSERVED_EXPECTED, observed_expected
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Estimate, Interval, mean_estimate
 from novelty_metric.verdict import Verdict
 
@@ -18,28 +18,19 @@ GRADED = "graded novelty"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """One figure over several runs.
-
-    Attributes
-    ----------
-    name : str
-    values : tuple of float or None
-        Of each run, in order; None where it is not known.
-    mean : Estimate or None
-        Over the runs that have it, each counted once, with Student's t interval.
-    deviation : float or None
-        Standard deviation between the runs; None with fewer than two.
-    by_chance : float or None
-        What it would be if the runs differed by the chance of a draw alone:
-        sqrt(mean over the runs of p(1 − p) / n), with p the mean share. None where it
-        is not a share.
-    """
+    """One figure over several runs."""
 
     name: str
     values: tuple[float | None, ...]
+    """Of each run, in order; None where it is not known."""
     mean: Estimate | None
+    """Over the runs that have it, each counted once, with Student's t interval."""
     deviation: float | None
+    """Standard deviation between the runs; None with fewer than two."""
     by_chance: float | None
+    """What it would be if the runs differed by the chance of a draw alone: sqrt(mean over the runs
+    of p(1 − p) / n), with p the mean share. None where it is not a share.
+    """
 
     @property
     def is_share(self) -> bool:
@@ -49,17 +40,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpreadReport:
-    """The result of `spread`.
-
-    Attributes
-    ----------
-    figures : tuple of Spread
-    mismatches : tuple of Mismatch
-        Settings in which a run differs from the first: then they do not measure the same thing.
-    """
+    """The result of `spread`."""
 
     figures: tuple[Spread, ...]
     mismatches: tuple[Mismatch, ...]
+    """Settings in which a run differs from the first: then they do not measure the same thing."""
 
 
 Share = tuple[float, int] | None
@@ -93,19 +78,14 @@ def _ratios(reports: Sequence[NoveltyReport]) -> list[Spread]:
     besides = [report.beside_real_crystals for report in reports]
     if not any(besides):
         return []
-    crude = [None if beside is None else beside.novelty_ratio for beside in besides]
+    ratios = {
+        NOVELTY_RATIO: [None if beside is None else beside.novelty_ratio for beside in besides],
+        OBSERVED_EXPECTED: [observed_expected(beside) for beside in besides],
+    }
     return [
-        _of(name, [_finite(ratio) for ratio in ratios], highest=math.inf)
-        for name, ratios in (
-            (NOVELTY_RATIO, crude),
-            (OBSERVED_EXPECTED, [observed_expected(beside) for beside in besides]),
-        )
+        _of(name, [None if one is None else one.value for one in found], highest=math.inf)
+        for name, found in ratios.items()
     ]
-
-
-def _finite(ratio: Ratio | None) -> float | None:
-    known = ratio is not None and ratio.value is not None and math.isfinite(ratio.value)
-    return ratio.value if known and ratio is not None else None
 
 
 def _share(interval: Interval | None, total: int) -> Share:
@@ -146,12 +126,12 @@ def _of(
     *,
     highest: float = 1.0,
 ) -> Spread:
-    known = [value for value in values if value is not None]
-    mean = mean_estimate(known, lowest=0.0, highest=highest)
-    deviation = None
-    if mean is not None and len(known) > 1:
-        squares = math.fsum((value - mean.value) ** 2 for value in known)
-        deviation = math.sqrt(squares / (len(known) - 1))
+    finite = [value if value is None or math.isfinite(value) else None for value in values]
+    known = [value for value in finite if value is not None]
     return Spread(
-        name=name, values=tuple(values), mean=mean, deviation=deviation, by_chance=by_chance
+        name=name,
+        values=tuple(finite),
+        mean=mean_estimate(known, lowest=0.0, highest=highest),
+        deviation=statistics.stdev(known) if len(known) > 1 else None,
+        by_chance=by_chance,
     )

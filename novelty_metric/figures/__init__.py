@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError, near_or_known
@@ -208,17 +209,10 @@ def draw_figures(
     InputError
         If there is a reference and the report does not hold its crystals.
     """
-    sources: dict[Needs, Any] = {Needs.REPORT: report}
-    if reference is not None:
-        from novelty_metric.analysis import fingerprint_analysis, prototype_coverage
-
-        sources[Needs.COVERAGE] = prototype_coverage(report, reference)
-        sources[Needs.FINGERPRINTS] = fingerprint_analysis(
-            report, reference, reference_amd=reference_amd
-        )
+    sources = Sources(report, reference, reference_amd=reference_amd)
     for spec in FIGURES:
-        if spec.needs in sources:
-            yield spec, spec.draw(sources[spec.needs])
+        if spec.needs is Needs.REPORT or reference is not None:
+            yield spec, spec.draw(sources.of(spec))
 
 
 def draw_figure(report: NoveltyReport, name: str, reference: Reference | None = None) -> Figure:
@@ -226,7 +220,7 @@ def draw_figure(report: NoveltyReport, name: str, reference: Reference | None = 
     known = {spec.name: spec for spec in FIGURES}
     if name not in known:
         raise InputError(f"no figure named {name!r}; {near_or_known(name, known)}")
-    figure = known[name].draw(_source(report, known[name], reference))
+    figure = known[name].draw(Sources(report, reference).of(known[name]))
     from novelty_metric.figures.style import to_png
 
     # Notebooks know the figures of pyplot alone, which keeps every one of them open.
@@ -234,13 +228,58 @@ def draw_figure(report: NoveltyReport, name: str, reference: Reference | None = 
     return figure
 
 
-def _source(report: NoveltyReport, spec: FigureSpec, reference: Reference | None) -> Any:
-    """The data from which a figure is drawn."""
-    if spec.needs is Needs.REPORT:
-        return report
-    if reference is None:
-        raise InputError(f"the figure {spec.name} needs reference=: the reference of the run")
-    from novelty_metric.analysis import fingerprint_analysis, prototype_coverage
+class Sources:
+    """The data from which the figures of a report are drawn, each made once, on first use.
 
-    analyse = prototype_coverage if spec.needs is Needs.COVERAGE else fingerprint_analysis
-    return analyse(report, reference)
+    `folder` is where the report was saved, if it holds no crystals.
+    """
+
+    def __init__(
+        self,
+        report: NoveltyReport,
+        reference: Reference | None,
+        *,
+        folder: Path | None = None,
+        reference_amd: NDArray[Any] | None = None,
+    ) -> None:
+        self.report = report
+        self.reference = reference
+        self._folder = folder
+        self._amd = reference_amd
+
+    def of(self, spec: FigureSpec) -> Any:
+        """The data of a figure; `InputError` if the reference or the crystals are missing."""
+        if spec.needs is Needs.REPORT:
+            return self.report
+        if self.reference is None:
+            raise InputError(f"the figure {spec.name} needs reference=: the reference of the run")
+        return self._coverage if spec.needs is Needs.COVERAGE else self._fingerprints
+
+    @functools.cached_property
+    def _with_crystals(self) -> NoveltyReport:
+        from novelty_metric.report.files import with_structures
+
+        return self.report if self._folder is None else with_structures(self.report, self._folder)
+
+    @functools.cached_property
+    def _coverage(self) -> Any:
+        from novelty_metric.analysis import prototype_coverage
+
+        assert self.reference is not None
+        return prototype_coverage(self._with_crystals, self.reference)
+
+    @functools.cached_property
+    def _fingerprints(self) -> Any:
+        from novelty_metric.analysis import fingerprint_analysis
+
+        assert self.reference is not None
+        known = self._amd if self._amd is not None else _fingerprints_of(self.reference)
+        return fingerprint_analysis(self._with_crystals, self.reference, reference_amd=known)
+
+
+@functools.lru_cache(maxsize=1)
+def _fingerprints_of(reference: Reference) -> NDArray[Any]:
+    """Those of the reference, once for several runs: tens of thousands take a minute."""
+    from novelty_metric.analysis import reference_fingerprints
+
+    return reference_fingerprints(reference)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from novelty_metric.figures.style import COLUMN
+from novelty_metric.figures.style import COLUMN, shortened
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
@@ -55,14 +55,15 @@ def verdict_bars(reports: Mapping[str, NoveltyReport]) -> Figure:
             linewidth=0.9,
             capsize=2,
         )
-    labels = [f"{_shortened(name)} ({report.n_eligible})" for name, report in reports.items()]
+    labels = [
+        f"{shortened(name, _LONGEST)} ({report.n_eligible})" for name, report in reports.items()
+    ]
     axes.set_yticks(range(len(names)), labels=labels, fontsize=7, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the eligible crystals, %", fontsize=7)
     axes.tick_params(labelsize=7, length=2)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(
         handles=[Patch(color=VERDICT_COLORS[verdict], label=verdict.value) for verdict in order],
         loc="outside upper center",
@@ -75,7 +76,3 @@ def verdict_bars(reports: Mapping[str, NoveltyReport]) -> Figure:
         handletextpad=0.4,
     )
     return figure
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

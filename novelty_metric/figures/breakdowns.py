@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ from novelty_metric.figures.style import (
     legend_above,
     new_figure,
     say_nothing_to_show,
+    small_text,
 )
+from novelty_metric.report.breakdown import UNKNOWN
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import Kind, Verdict
@@ -70,12 +72,12 @@ def kinds_of_substituted(report: NoveltyReport) -> Figure:
     if not rows:
         say_nothing_to_show(axes, "The kinds are known only\nfor runs with exhaustive=true")
         return figure
-    seen = {_system(r) for r in rows}
-    systems = [str(s) for s in report.breakdown("crystal_system") if s in seen]
+    known = report.breakdown("crystal_system")
+    systems = [str(s) for s in known if any((r.crystal_system or UNKNOWN) == s for r in rows)]
     names = [*systems, "all"]
     bars = {}
     for place, name in enumerate(names):
-        members = [r for r in rows if name in ("all", _system(r))]
+        members = [r for r in rows if name in ("all", r.crystal_system or UNKNOWN)]
         left = 0.0
         for kind in Kind:
             count = sum(r.kind == kind for r in members)
@@ -84,9 +86,7 @@ def kinds_of_substituted(report: NoveltyReport) -> Figure:
                 place, share, left=left, color=_KIND_COLORS[kind], edgecolor="white", linewidth=0.5
             )
             if share > 0.06:
-                axes.text(
-                    left + share / 2, place, str(count), ha="center", va="center", fontsize=SMALL
-                )
+                small_text(axes, left + share / 2, place, str(count), ha="center", color="black")
             left += share
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -125,10 +125,6 @@ def novelty_by_property(report: NoveltyReport) -> Figure:
     return figure
 
 
-def _system(result: object) -> str:
-    return getattr(result, "crystal_system", None) or "unknown"
-
-
 def _points(axes: Axes, counted: Mapping[str, tuple[int, int]], label: str) -> None:
     """Proportion of hits with its interval, for each group that is not empty."""
     kept = {name: pair for name, pair in counted.items() if pair[1]}
@@ -146,7 +142,7 @@ def _points(axes: Axes, counted: Mapping[str, tuple[int, int]], label: str) -> N
         color = VERDICT_COLORS[Verdict.UNMATCHED]
         axes.plot([place, place], [share.low, share.high], color=color, linewidth=1.2)
         axes.plot(place, share.value, "o", color=color, markersize=4)
-        axes.text(place, 1.1, str(total), ha="center", va="top", fontsize=SMALL - 0.5, color=INK)
+        small_text(axes, place, 1.1, str(total), ha="center", va="top", fontsize=SMALL - 0.5)
     axes.set_xlim(-0.6, len(kept) - 0.4)
     slanted = max(map(len, kept)) > 3
     axes.set_xticks(
@@ -160,6 +156,8 @@ def _points(axes: Axes, counted: Mapping[str, tuple[int, int]], label: str) -> N
 
 def _stacked(groups: Mapping[str | int, Group], label: str) -> Figure:
     """A bar for each group, with its verdicts side by side and the counts inside."""
+    from matplotlib.lines import Line2D
+
     figure = new_figure(COLUMN, 1.0 + 0.24 * max(4, len(groups)))
     axes = figure.subplots()
     if not groups:
@@ -183,37 +181,23 @@ def _stacked(groups: Mapping[str | int, Group], label: str) -> Figure:
             if share > 0.055:
                 # Away from the middle of the bar, where the interval is drawn.
                 ink = "white" if verdict in (Verdict.UNMATCHED, Verdict.DUPLICATE) else "black"
-                axes.text(
-                    left + share / 2, place, str(count), ha="center", va="center",
-                    fontsize=SMALL, color=ink,
-                )  # fmt: skip
+                small_text(axes, left + share / 2, place, str(count), ha="center", color=ink)
             left += share
-        # The unmatched, from the right end of the bar: novelty with its interval.
-        novelty = group.novelty
-        _interval_below(axes, place, (novelty.low, novelty.value, novelty.high))
+        # Below the middle of the bar: proportion of the unmatched, on the axis's scale.
+        novelty, level = group.novelty, place + 0.45
+        ends = [novelty.low, novelty.high]
+        axes.plot(ends, [level, level], color=INK, linewidth=0.9, clip_on=False)
+        axes.plot(novelty.value, level, "o", color=VERDICT_COLORS[Verdict.UNMATCHED],
+                  markersize=3.2, markeredgecolor="white", markeredgewidth=0.4, clip_on=False,
+                  zorder=5)  # fmt: skip
     axes.set_yticks(range(len(groups)), [f"{key} (n = {g.n})" for key, g in groups.items()])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     dress(axes, x="share of the eligible", y=label)
-    _legend(figure, [bars[verdict] for verdict in Verdict])
-    return figure
-
-
-def _interval_below(axes: Axes, place: int, limits: Sequence[float]) -> None:
-    """A thin line below the middle of the bar: proportion of the unmatched, on the axis's scale."""
-    low, value, high = limits
-    level = place + 0.45
-    axes.plot([low, high], [level, level], color=INK, linewidth=0.9, clip_on=False)
-    axes.plot(value, level, "o", color=VERDICT_COLORS[Verdict.UNMATCHED], markersize=3.2,
-              markeredgecolor="white", markeredgewidth=0.4, clip_on=False, zorder=5)  # fmt: skip
-
-
-def _legend(figure: Figure, handles: Sequence[object]) -> None:
-    from matplotlib.lines import Line2D
-
     point = Line2D(
         [], [], color=INK, linewidth=0.9, marker="o", markersize=3.2,
         markerfacecolor=VERDICT_COLORS[Verdict.UNMATCHED], markeredgecolor=GRID,
     )  # fmt: skip
     labels = [*(verdict.value for verdict in Verdict), "unmatched, 95 % interval"]
-    legend_above(figure, [*handles, point], labels, 3)
+    legend_above(figure, [*(bars[verdict] for verdict in Verdict), point], labels, 3)
+    return figure

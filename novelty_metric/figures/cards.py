@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from novelty_metric.crystal_records import CrystalRecords
 from novelty_metric.errors import InputError
 from novelty_metric.report.crystal_viewer import ViewerData, viewer_pair
 from novelty_metric.report.crystals import to_be_shown
@@ -25,24 +24,15 @@ VERDICT_ORDER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A crystal of a run beside the reference crystal that its row names.
-
-    Attributes
-    ----------
-    anchor : str
-        The card's address on the page; no two have the same one.
-    run : str
-    row : CrystalResult
-    parent_formula : str or None
-    pair : two of viewer data or None
-        As by `viewer_pair`.
-    """
+    """A crystal of a run beside the reference crystal that its row names."""
 
     anchor: str
+    """The card's address on the page; no two have the same one."""
     run: str
     row: CrystalResult
     parent_formula: str | None
     pair: tuple[ViewerData | None, ViewerData | None]
+    """As by `viewer_pair`."""
 
     @property
     def verdict(self) -> str:
@@ -69,25 +59,11 @@ class Card:
 def cards_of(
     report: NoveltyReport, folder: Path, count: int, *, run: str, prefix: str
 ) -> list[Card]:
-    """At most `count` cards of a run, grouped by verdict, in the order of the samples.
+    """At most `count` cards of a run that was saved in this folder, grouped by verdict, in order.
 
-    Of more crystals than that the verdicts are taken in turn; what was not scored comes last.
-
-    Parameters
-    ----------
-    report : NoveltyReport
-    folder : path
-        Where it was saved.
-    count : int
-    run : str
-        Its name.
-    prefix : str
-        Before each id in the address of its card.
-
-    Raises
-    ------
-    InputError
-        If the crystals can't be read.
+    Of more crystals than that the verdicts are taken in turn; what was not scored comes last. The
+    prefix stands before each id in the address of its card. `InputError` if the crystals can't be
+    read.
     """
     if count < 1:
         return []
@@ -97,27 +73,22 @@ def cards_of(
     rows = {place: row for place, row in enumerate(report.results) if row.id in chosen}
     found = []
     for place, records in read_all_structures(folder, rows).items():
+        row = rows[place]
+        parent = None if records.parent is None else records.parent.to_structure()
         if records.generated is None and records.relaxed is None:
             continue
         try:
-            found.append(_card(rows[place], records, run, f"{prefix}{rows[place].id}"))
+            card = Card(
+                anchor=f"{prefix}{row.id}",
+                run=run,
+                row=row,
+                parent_formula=None if parent is None else parent.composition.reduced_formula,
+                pair=viewer_pair(row, records),
+            )
         except (TypeError, ValueError, IndexError) as error:
             raise InputError(
-                f"{folder}: the crystals of {rows[place].id!r} can't be drawn ({error}); "
-                "score again"
+                f"{folder}: the crystals of {row.id!r} can't be drawn ({error}); score again"
             ) from error
+        found.append(card)
     found.sort(key=lambda card: VERDICT_ORDER.index(card.verdict))
     return found
-
-
-def _card(row: CrystalResult, records: CrystalRecords, run: str, anchor: str) -> Card:
-    parent = records.parent
-    return Card(
-        anchor=anchor,
-        run=run,
-        row=row,
-        parent_formula=None
-        if parent is None
-        else parent.to_structure().composition.reduced_formula,
-        pair=viewer_pair(row, records),
-    )

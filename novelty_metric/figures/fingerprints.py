@@ -13,6 +13,7 @@ from novelty_metric.figures.style import (
     INK,
     PAGE,
     SMALL,
+    color_bar,
     dress,
     legend_above,
     new_figure,
@@ -62,10 +63,7 @@ def fingerprint_map(
         extent=(low[0], high[0], low[1], high[1]), linewidths=0.0,
     )  # fmt: skip
     drawn.set_rasterized(True)
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02)
-    bar.set_label("reference crystals", fontsize=SMALL, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK)
-    bar.outline.set_linewidth(0.4)
+    color_bar(figure, axes, drawn, "reference crystals", shrink=0.7)
     handles = []
     verdicts = np.array([verdict.value for verdict in fingerprints.verdicts], dtype=object)
     outside = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from novelty_metric.figures.style import INK, PAGE, SMALL, new_figure, say_nothing_to_show
+from novelty_metric.figures.style import PAGE, new_figure, say_nothing_to_show, small_text
 from novelty_metric.report.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
@@ -115,8 +115,8 @@ def _node(
     axes.fill_between([x, x + 0.04], top, top + height, color=color, linewidth=0)
     level = max(top + height / 2, last + apart)
     if side == "above":
-        axes.text(x + 0.02, top, text + " ", ha="center", va="bottom", fontsize=SMALL, color=INK)
+        small_text(axes, x + 0.02, top, text + " ", ha="center", va="bottom")
         return level
     place, align = (x + 0.07, "left") if side == "right" else (x - 0.03, "right")
-    axes.text(place, level, text, ha=align, va="center", fontsize=SMALL, color=INK)
+    small_text(axes, place, level, text, ha=align)
     return level

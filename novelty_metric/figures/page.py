@@ -1,12 +1,14 @@
-"""Self-contained pages: one style sheet, escaped text, inlined pictures."""
+"""Self-contained pages: one style sheet, escaped text, inlined pictures; and figures as files."""
 
 from __future__ import annotations
 
 import base64
-import io
+import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from novelty_metric.figures.style import to_png, to_svg
 from novelty_metric.report.colors import NOT_ELIGIBLE_COLOR, VERDICT_COLORS
 from novelty_metric.support.text import percent
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     import jinja2
     from matplotlib.figure import Figure
 
-PNG, SVG = "image/png", "image/svg+xml"
+LARGEST_SVG = 200_000
+"""Maximum size of an SVG on a page (bytes); larger ones (thousands of points) become PNG."""
 
 
 @cache
@@ -49,23 +52,28 @@ def render(template: str, **values: Any) -> str:
     return environment().get_template(template).render(**values)
 
 
-def data_uri(content: bytes, kind: str = PNG) -> str:
-    """A picture as the source of an ``img``, in which a script in an SVG does not run.
+def page_source(figure: Figure, largest: int = LARGEST_SVG) -> str:
+    """The figure as the source of an ``img``: SVG if it takes at most `largest` bytes, else PNG.
 
-    Parameters
-    ----------
-    content : bytes
-    kind : str
-        `PNG` or `SVG`.
+    A script in an SVG does not run there.
     """
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    content, kind = to_svg(figure, text="path").encode(), "svg+xml"
+    if len(content) > largest:
+        content, kind = to_png(figure, dpi=160), "png"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def svg(figure: Figure) -> bytes:
-    """A matplotlib figure as SVG; equal figures give equal bytes."""
-    import matplotlib
+def save_picture(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG, in the size of the figure.
 
-    stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "novelty-metric", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+    The folder is created if necessary; what file systems do not like in the name becomes ``_``.
+    `InputError` if the folder can't be written.
+    """
+    from novelty_metric.support.folders import write_atomically, writing
+
+    stem = re.sub(r"[^\w.+-]+", "_", name).strip("._")[:100] or "picture"
+    files = [folder / f"{stem}.{suffix}" for suffix in ("png", "svg")]
+    with writing(folder, folder):
+        for path, content in zip(files, (to_png(figure), to_svg(figure).encode()), strict=True):
+            write_atomically(path, content)
+    return files

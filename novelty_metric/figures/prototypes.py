@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from novelty_metric.figures.style import (
-    COLUMN,
-    INK,
-    SMALL,
-    dress,
-    legend_above,
-    new_figure,
-)
+from novelty_metric.figures.style import COLUMN, SMALL, dress, legend_above, new_figure, small_text
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.verdict import Verdict
 
@@ -37,9 +30,7 @@ def prototype_overlap(coverage: Coverage) -> Figure:
     )
     for place, (_, count, color) in enumerate(bars):
         axes.barh(place, count, color=color, height=0.75)
-        axes.text(
-            max(count, 0.55) * 1.2, place, f"{count:,}", va="center", fontsize=SMALL, color=INK
-        )
+        small_text(axes, max(count, 0.55) * 1.2, place, f"{count:,}")
     axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -66,10 +57,8 @@ def prototype_coverage_by_system(coverage: Coverage) -> Figure:
         places = [place + 0.2 * (step - 1.5) for place in range(len(counts))]
         handles.append(axes.barh(places, counts, height=0.19, color=color))
         for place, count in zip(places, counts, strict=True):
-            axes.text(
-                max(count, 0.55) * 1.2, place, f"{count:,.0f}", va="center",
-                fontsize=SMALL - 1.5, color=INK,
-            )  # fmt: skip
+            x = max(count, 0.55) * 1.2
+            small_text(axes, x, place, f"{count:,.0f}", fontsize=SMALL - 1.5)
     axes.set_yticks(range(len(frame)), list(frame["crystal_system"]))
     axes.invert_yaxis()
     axes.set_xscale("log")

@@ -16,6 +16,7 @@ from novelty_metric.figures.style import (
     legend_above,
     new_figure,
     say_nothing_to_show,
+    shortened,
 )
 from novelty_metric.support.ratios import Ratio
 
@@ -119,9 +120,7 @@ def _draw(figure: Figure, axes: Axes, rows: list[_Row]) -> None:
             text, (1.01, place), xycoords=("axes fraction", "data"), va="center",
             fontsize=SMALL, color=INK, annotation_clip=False,
         )  # fmt: skip
-    names = [
-        row.name if len(row.name) <= _LONGEST else f"{row.name[: _LONGEST - 1]}…" for row in rows
-    ]
+    names = [shortened(row.name, _LONGEST) for row in rows]
     axes.set_ylim(len(rows) - 0.3, -0.6)
     dress(axes, x="unmatched crystals / those among real crystals", grid="x")
     axes.set_yticks(range(len(rows)), labels=names, fontsize=SMALL, parse_math=False)

@@ -5,27 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from novelty_metric.comparison.compare import context_mismatches
-from novelty_metric.comparison.pairwise import Pair, pairwise
+from novelty_metric.comparison.pairwise import pairwise
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.errors import InputError
-from novelty_metric.figures import FIGURES, FigureSpec, Needs
+from novelty_metric.figures import FIGURES, FigureSpec, Needs, Sources
 from novelty_metric.figures.bars import verdict_bars
 from novelty_metric.figures.cards import VERDICT_ORDER, Card, cards_of
-from novelty_metric.figures.page import render
-from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
+from novelty_metric.figures.page import LARGEST_SVG, page_source, render, save_picture
 from novelty_metric.figures.ratios import novelty_ratios
 from novelty_metric.figures.style import COLUMN
 from novelty_metric.report.breakdown import UNKNOWN, Group
 from novelty_metric.report.crystal_viewer import viewer_script
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import hull_label
-from novelty_metric.report.files import with_structures
 from novelty_metric.report.graded import crystal_score
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Estimate, Interval
@@ -35,9 +33,7 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-    from novelty_metric.analysis import Coverage, Fingerprints
     from novelty_metric.reference import Reference
 
 MOST_UNMATCHED = 100
@@ -143,17 +139,21 @@ def report_page(
     n_pictures = min(len(runs), MOST_RUNS_DRAWN) * len(FIGURES)
     files = _Files(figures, out, min(LARGEST_SVG, MOST_SVG // n_pictures))
     crystals = _crystals(runs, n_crystals)
+    counts = "; ".join(f"{name}: {_counts(report)}" for name, report in reports.items())
+    alt = f"Shares of the verdicts among the eligible crystals. {counts}"
     return render(
         "report.html.jinja",
         runs=runs,
-        title=_title(runs),
+        title=f"Novelty of {runs[0].name if len(runs) == 1 else f'{len(runs)} runs'}",
         verdicts=[verdict.value for verdict in Verdict],
         mismatches=_mismatches(runs),
-        verdicts_picture=_verdicts(reports, files) if len(runs) > 1 else None,
+        verdicts_picture=files.drawn(verdict_bars(reports), run="", key="verdicts", alt=alt)
+        if len(runs) > 1
+        else None,
         ratios_picture=_ratios(reports, files),
         sections=list(_sections(runs[:MOST_RUNS_DRAWN], files)),
         all_drawn=len(runs) <= MOST_RUNS_DRAWN,
-        pairs=_pairs(reports),
+        pairs=pairwise(reports, against=runs[0].name if len(runs) > MOST_RUNS_PAIRED else None),
         all_paired=len(runs) <= MOST_RUNS_PAIRED,
         systems=_systems(list(reports.values())),
         figure_rows=_figure_rows(list(reports.values())),
@@ -200,12 +200,6 @@ def p_text(value: float | None) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
 
 
-def _title(runs: Sequence[Run]) -> str:
-    if len(runs) == 1:
-        return f"Novelty of {runs[0].name}"
-    return f"Novelty of {len(runs)} runs"
-
-
 def _mismatches(runs: Sequence[Run]) -> list[str]:
     """Settings that differ between a run and the first run, so that their figures are not
     comparable.
@@ -221,64 +215,49 @@ def _mismatches(runs: Sequence[Run]) -> list[str]:
 # Tables
 
 
-def _pairs(reports: Mapping[str, NoveltyReport]) -> tuple[Pair, ...]:
-    names = list(reports)
-    if len(names) > MOST_RUNS_PAIRED:
-        return pairwise(reports, against=names[0])
-    return pairwise(reports)
-
-
 def _figure_rows(reports: Sequence[NoveltyReport]) -> list[FigureRow]:
     """The headlines and the measures of earlier papers; rows that no run has are left out."""
-    Share = Callable[[NoveltyReport], Interval | None]
-    Limits = Callable[[NoveltyReport], Bounds | None]
-    limits = {report.quality.stable_threshold for report in reports}
-    stable = f"stable (≤ {limits.pop():g} eV/atom)" if len(limits) == 1 else "stable"
-
-    def nothing(report: NoveltyReport) -> None:
-        return None
-
-    rows: list[tuple[str, Share, Limits]] = [
-        (
-            "novelty, of the eligible",
-            lambda one: one.novelty_interval,
-            lambda one: one.novelty_bounds,
+    thresholds = {report.quality.stable_threshold for report in reports}
+    stable = f"stable (≤ {thresholds.pop():g} eV/atom)" if len(thresholds) == 1 else "stable"
+    bounds: dict[str, Callable[[NoveltyReport], Bounds | None]] = {
+        "novelty, of the eligible": lambda one: one.novelty_bounds,
+        "novel yield": lambda one: one.novel_yield_bounds,
+        "stable, unique, novel": lambda one: one.quality.sun_bounds,
+        "unmatched under both potentials": lambda one: getattr(
+            one.second_potential, "bounds", None
         ),
-        ("novelty, without suspect energies", _without_suspect, nothing),
-        ("novel yield", lambda one: one.novel_yield_interval, lambda one: one.novel_yield_bounds),
-        ("valid: structure", lambda one: one.quality.structurally_valid, nothing),
-        ("valid: composition (SMACT)", lambda one: one.quality.smact_valid, nothing),
-        ("valid: both", lambda one: one.quality.valid, nothing),
-        (stable, lambda one: one.quality.stable, nothing),
-        ("unique", lambda one: one.quality.unique, nothing),
-        ("novel by plain matching", lambda one: one.quality.novel, nothing),
-        ("stable, unique, novel", lambda one: one.quality.sun, lambda one: one.quality.sun_bounds),
-        ("the same, on the hull", lambda one: one.quality.sun_on_hull, nothing),
-        ("new prototypes, of the valid", lambda one: one.new_prototypes.share, nothing),
-        (
-            "metastable, of the new prototypes",
-            lambda one: one.new_prototypes.metastable_share,
-            nothing,
+    }
+    shares: dict[str, Callable[[NoveltyReport], Interval | None]] = {
+        "novelty, of the eligible": lambda one: one.novelty_interval,
+        "novelty, without suspect energies": lambda one: (
+            one.novelty_without_suspect if one.n_energy_suspect else None
         ),
-        (
-            "unmatched under both potentials",
-            lambda one: getattr(one.second_potential, "unmatched", None),
-            lambda one: getattr(one.second_potential, "bounds", None),
+        "novel yield": lambda one: one.novel_yield_interval,
+        "valid: structure": lambda one: one.quality.structurally_valid,
+        "valid: composition (SMACT)": lambda one: one.quality.smact_valid,
+        "valid: both": lambda one: one.quality.valid,
+        stable: lambda one: one.quality.stable,
+        "unique": lambda one: one.quality.unique,
+        "novel by plain matching": lambda one: one.quality.novel,
+        "stable, unique, novel": lambda one: one.quality.sun,
+        "the same, on the hull": lambda one: one.quality.sun_on_hull,
+        "new prototypes, of the valid": lambda one: one.new_prototypes.share,
+        "metastable, of the new prototypes": lambda one: one.new_prototypes.metastable_share,
+        "unmatched under both potentials": lambda one: getattr(
+            one.second_potential, "unmatched", None
         ),
-        (
-            "crystals of the test set rediscovered",
-            lambda one: getattr(one.rediscovery, "share", None),
-            nothing,
+        "crystals of the test set rediscovered": lambda one: getattr(
+            one.rediscovery, "share", None
         ),
-    ]
+    }
     found = [
         FigureRow(
             name=name,
             shares=tuple(map(share, reports)),
-            bounds=tuple(map(limits_of, reports)),
+            bounds=tuple(bounds[name](one) if name in bounds else None for one in reports),
             at_most=tuple(report.novelty_is_bound for report in reports),
         )
-        for name, share, limits_of in rows
+        for name, share in shares.items()
     ]
     return [row for row in found if any(share is not None for share in row.shares)]
 
@@ -294,19 +273,10 @@ def _systems(reports: Sequence[NoveltyReport]) -> dict[str | int, list[Group | N
     }
 
 
-def _without_suspect(report: NoveltyReport) -> Interval | None:
-    return report.novelty_without_suspect if report.n_energy_suspect else None
-
-
 def _unmatched(report: NoveltyReport) -> list[CrystalResult]:
     """The eligible unmatched crystals; the farthest from any parent first."""
-    rows = [
-        row
-        for row in report.results
-        if row.eligible and row.readable and row.verdict is Verdict.UNMATCHED
-    ]
-    rows.sort(key=lambda row: -(crystal_score(row) or 0.0))
-    return rows
+    rows = [row for row in report.eligible if row.verdict is Verdict.UNMATCHED]
+    return sorted(rows, key=lambda row: -(crystal_score(row) or 0.0))
 
 
 def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
@@ -315,6 +285,10 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
     potential, second = context.potential, context.second_potential
     seconds = sum(context.seconds.values())
     settings = context.protocol.to_dict()
+    alone = (
+        f"for {report.n_no_competing_compound:,} crystals, "
+        f"{report.n_stable_no_competing_compound:,} of the {report.n_stable:,} stable ones"
+    )
     facts = [
         ("reference", f"{context.reference_name}, {context.reference_size:,} crystals", False),
         ("its crystals", context.crystals_hash, True),
@@ -325,7 +299,7 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
         ("potential", "none" if potential is None else potential.key, True),
         ("second potential", "" if second is None else second.key, True),
         ("hull", context.hull_text, False),
-        ("no competing compound known", _alone(report), False),
+        ("no competing compound known", alone if report.n_no_competing_compound else "", False),
         ("searched", f"{context.scope}{', exhaustive' if context.exhaustive else ''}", False),
         ("samples relaxed", "here" if context.relax_samples else "before", False),
         ("generated", f"{report.n_generated:,}, of which {report.n_read:,} were read", False),
@@ -333,16 +307,6 @@ def _facts(report: NoveltyReport) -> list[tuple[str, str, bool]]:
         ("time", f"{seconds:,.0f} s" if seconds else "", False),
     ]
     return [fact for fact in facts if fact[1]]
-
-
-def _alone(report: NoveltyReport) -> str:
-    """The number of crystals measured from the elements alone; empty for none."""
-    count, stable = report.n_no_competing_compound, report.n_stable_no_competing_compound
-    return (
-        f"for {count:,} crystals, {stable:,} of the {report.n_stable:,} stable ones"
-        if count
-        else ""
-    )
 
 
 # Pictures
@@ -376,13 +340,6 @@ class _Files:
         return "./" + quote(Path(relative).as_posix())
 
 
-def _verdicts(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn:
-    """The verdicts of all runs side by side."""
-    counts = "; ".join(f"{name}: {_counts(report)}" for name, report in reports.items())
-    alt = f"Shares of the verdicts among the eligible crystals. {counts}"
-    return files.drawn(verdict_bars(reports), run="", key="verdicts", alt=alt)
-
-
 def _ratios(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn | None:
     """The novelty ratios of the runs, compared with real crystals, for the top of the page."""
     besides = {name: report.beside_real_crystals for name, report in reports.items()}
@@ -399,20 +356,22 @@ def _ratios(reports: Mapping[str, NoveltyReport], files: _Files) -> Drawn | None
 
 def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
     """The figures, kind by kind."""
-    sources = [_Sources(run) for run in runs]
+    sources = [(run, Sources(run.report, run.reference, folder=run.folder)) for run in runs]
     for spec in FIGURES:
         if spec.name == "novelty_ratio":  # it is at the top, for all runs together
             continue
         drawn, missing = [], []
-        for source in sources:
+        for run, source in sources:
+            reason = _missing(spec, run)
             try:
-                figure = spec.draw(source.of(spec))
-            except _Missing as reason:
-                missing.append(f"{source.run.name}: {reason}" if len(runs) > 1 else str(reason))
+                data = None if reason else source.of(spec)
+            except InputError:
+                reason = "the run was saved without its crystals"
+            if reason:
+                missing.append(f"{run.name}: {reason}" if len(runs) > 1 else reason)
                 continue
-            name = source.run.name
-            alt = f"{spec.title}, {name}: {_counts(source.run.report)}"
-            drawn.append(files.drawn(figure, run=name, key=spec.name, alt=alt))
+            alt = f"{spec.title}, {run.name}: {_counts(run.report)}"
+            drawn.append(files.drawn(spec.draw(data), run=run.name, key=spec.name, alt=alt))
         yield Section(
             key=spec.name,
             title=spec.title,
@@ -422,66 +381,18 @@ def _sections(runs: Sequence[Run], files: _Files) -> Iterator[Section]:
         )
 
 
-class _Missing(Exception):
-    """The reason why a run has no figure."""
-
-
-class _Sources:
-    """The data for the figures of a run, each made once, on first use."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def of(self, spec: FigureSpec) -> Any:
-        """The data from which a figure is drawn.
-
-        Raises
-        ------
-        _Missing
-            If the run lacks it.
-        """
-        if spec.name == "kinds_of_substituted" and not self.run.report.breakdown("kind"):
-            raise _Missing("the kinds are known only for runs with exhaustive=true")
-        if spec.needs is Needs.REPORT:
-            return self.run.report
-        if not self.run.report.n_eligible:
-            raise _Missing("no crystal is eligible")
-        if self.run.reference is None:
-            name = self.run.report.context.reference_name
-            raise _Missing(f"needs the reference ({name}): name it with reference=FILE")
-        try:
-            return self._coverage if spec.needs is Needs.COVERAGE else self._fingerprints
-        except InputError:
-            raise _Missing("the run was saved without its crystals") from None
-
-    @cached_property
-    def _report(self) -> NoveltyReport:
-        """The report with its crystals."""
-        report, folder = self.run.report, self.run.folder
-        return report if folder is None else with_structures(report, folder)
-
-    @cached_property
-    def _coverage(self) -> Coverage:
-        from novelty_metric.analysis import prototype_coverage
-
-        assert self.run.reference is not None
-        return prototype_coverage(self._report, self.run.reference)
-
-    @cached_property
-    def _fingerprints(self) -> Fingerprints:
-        from novelty_metric.analysis import fingerprint_analysis
-
-        assert self.run.reference is not None
-        known = _reference_fingerprints(self.run.reference)
-        return fingerprint_analysis(self._report, self.run.reference, reference_amd=known)
-
-
-@lru_cache(maxsize=1)
-def _reference_fingerprints(reference: Reference) -> NDArray[Any]:
-    """The prototypes of the common reference; tens of thousands of crystals take a minute."""
-    from novelty_metric.analysis import reference_fingerprints
-
-    return reference_fingerprints(reference)
+def _missing(spec: FigureSpec, run: Run) -> str:
+    """The reason why a run has no figure; empty if it can be drawn."""
+    if spec.name == "kinds_of_substituted" and not run.report.breakdown("kind"):
+        return "the kinds are known only for runs with exhaustive=true"
+    if spec.needs is Needs.REPORT:
+        return ""
+    if not run.report.n_eligible:
+        return "no crystal is eligible"
+    if run.reference is None:
+        name = run.report.context.reference_name
+        return f"needs the reference ({name}): name it with reference=FILE"
+    return ""
 
 
 def _counts(report: NoveltyReport) -> str:

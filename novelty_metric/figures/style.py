@@ -27,10 +27,7 @@ _SETTINGS_LOCK = threading.Lock()
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, independent of matplotlib's windows and its list of figures.
 
-    Parameters
-    ----------
-    width, height : float
-        Inches.
+    Width and height are in inches.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,15 +40,7 @@ def new_figure(width: float, height: float) -> Figure:
 def dress(
     axes: Axes, *, x: str = "", y: str = "", title: str = "", grid: Literal["x", "y"] | None = None
 ) -> None:
-    """Set labels, thin lines and small fonts.
-
-    Parameters
-    ----------
-    axes : Axes
-    x, y, title : str
-    grid : str, optional
-        ``x`` or ``y``: lines across that axis.
-    """
+    """Set labels, thin lines and small fonts; lines across an axis if `grid` names it."""
     axes.tick_params(labelsize=SMALL, width=0.6, length=2.5, color=INK, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set(linewidth=0.6, color=INK, visible=side in ("left", "bottom"))
@@ -71,6 +60,11 @@ def say_nothing_to_show(axes: Axes, why: str) -> None:
         0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center",
         fontsize=FONT, color=INK, wrap=True,
     )  # fmt: skip
+
+
+def small_text(axes: Axes, x: float, y: float, text: str, **given: Any) -> None:
+    """Text in the small font and the ink of labels, unless others are given."""
+    axes.text(x, y, text, **{"fontsize": SMALL, "color": INK, "va": "center", **given})
 
 
 def legend_above(figure: Figure, handles: Any, labels: Any, columns: int = 4) -> None:
@@ -94,13 +88,27 @@ def to_png(figure: Figure, *, dpi: int = 300) -> bytes:
     return stream.getvalue()
 
 
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG with text as text; equal figures give equal bytes."""
+def to_svg(figure: Figure, *, text: Literal["none", "path"] = "none") -> str:
+    """The figure as SVG, with text as text or as paths; equal figures give equal bytes."""
     import matplotlib as mpl
 
     stream = io.StringIO()
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "novelty-metric"}
+    settings: Any = {"svg.fonttype": text, "svg.hashsalt": "novelty-metric"}
     # Matplotlib knows these only as settings of the process.
     with _SETTINGS_LOCK, mpl.rc_context(settings):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name of at most `longest` characters."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def color_bar(figure: Figure, axes: Any, drawn: Any, label: str, *, shrink: float) -> Any:
+    """A colour bar with thin lines and small fonts beside the axes."""
+    bar = figure.colorbar(drawn, ax=axes, shrink=shrink, pad=0.02)
+    bar.set_label(label, fontsize=SMALL, color=INK)
+    bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK)
+    bar.outline.set_linewidth(0.4)
+    return bar

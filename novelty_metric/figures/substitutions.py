@@ -13,6 +13,7 @@ from novelty_metric.figures.style import (
     INK,
     PAGE,
     SMALL,
+    color_bar,
     dress,
     legend_above,
     new_figure,
@@ -213,9 +214,6 @@ def _periodic_table(axes: Axes, counted: dict[str, int], most: float) -> AxesIma
 def _color_bar(figure: Figure, axes: Any, drawn: AxesImage, label: str = "crystals") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02)
+    bar = color_bar(figure, axes, drawn, label, shrink=0.6)
     bar.locator = MaxNLocator(integer=True, nbins=5)
     bar.update_ticks()
-    bar.set_label(label, fontsize=SMALL, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK)
-    bar.outline.set_linewidth(0.4)

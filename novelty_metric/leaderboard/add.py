@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import replace as with_values
+from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from novelty_metric.leaderboard.submission import (
 )
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.screening.composition import DEFAULT_SET
+from novelty_metric.support.folders import write_atomically, writing
 from novelty_metric.support.validation import validated
 
 ASKED = {
@@ -73,10 +73,7 @@ class Added:
 def read_about(path: Path) -> dict[str, Any]:
     """Answers of a YAML file to the questions in `ASKED`.
 
-    Raises
-    ------
-    InputError
-        If it can't be read, or has other keys.
+    `InputError` if it can't be read, or has other keys.
     """
     try:
         with path.open("rb") as stream:
@@ -102,32 +99,52 @@ def add(
     *,
     overwrite: bool = False,
 ) -> Added:
-    """Write the submission of a run.
+    """Write the submission of a run, the folder that ``novelty-metric score ... out=DIR`` wrote.
 
-    Parameters
-    ----------
-    run : path
-        Folder that ``novelty-metric score ... out=DIR`` wrote.
-    board : path
-        Folder of the leaderboard.
-    about : mapping
-        Answers to what is `ASKED`.
-    overwrite : bool
-        Replace a submission of that name.
-
-    Raises
-    ------
-    InputError
-        If the run or an answer can't be used, or the submission is there already.
+    `about` holds answers to what is `ASKED`; a submission of that name is only replaced with
+    `overwrite`. `InputError` if the run or an answer can't be used, or the submission is there
+    already.
     """
-    report = NoveltyReport.load(run)
+    report, config = NoveltyReport.load(run), _config(run)
+    about = _about(run, report, about)
+    name = str(about.get("name") or config["model"]["name"])
+    if not re.fullmatch(SLUG, name):
+        raise InputError(f"name={name}: names are small letters, digits, - and _")
+    place = board / FOLDER / f"{name}.yaml"
+    if place.exists() and not overwrite:
+        raise InputError(f"{place} already exists; choose another name, or add overwrite=true")
+    answers = _answers(about, config["model"])
+    files = {f"verdicts/{name}.parquet": (run / "verdicts.parquet").read_bytes()}
+    shown = None if answers["crystals"] is False else crystal_file(report, run)
+    if shown is not None:
+        files[f"crystals/{name}.json"] = shown
+    content = _content(name, report, config, answers)
+    for key, file in zip(("verdicts", "crystals"), files, strict=False):
+        sha256 = hashlib.sha256(files[file]).hexdigest()
+        content[key] = {**(content[key] or {}), "file": file, "sha256": sha256}
+    submission = validated(Submission, content)
+    # Counted again with the number generated, which only the answers tell.
+    counted = Counts.follow(submission.report(report.results))
+    text = dump(replace(submission, counts=counted))
+    parse(text)
+    files = {**larger_calibration(board, report.context), **files}
+    files[f"{FOLDER}/{name}.yaml"] = text.encode()
+    with writing(board):
+        for file, content_of_file in files.items():
+            (board / file).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(board / file, content_of_file)
+    asked = ("version", "licence", "url", "generated", "seed")
+    unknown = tuple(key for key in asked if answers[key] is None)
+    return Added(name, tuple(board / file for file in files), unknown)
+
+
+def _about(run: Path, report: NoveltyReport, about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answers, with those of a null model; the settings of the run must be the board's."""
     if report.context.smact_oxidation_states != DEFAULT_SET:
         raise InputError(
             f"{run} was scored with smact_oxidation_states="
             f"{report.context.smact_oxidation_states}; a leaderboard takes SMACT's default"
         )
-    config = _config(run)
-    model = config["model"]
     null_model = about.get("null_model")
     if null_model is not None:
         about = {
@@ -142,12 +159,11 @@ def add(
             f"{run}: only the null model held_out can have leave_one_out=true; score again, or "
             "add null_model=held_out"
         )
-    name = str(about.get("name") or model["name"])
-    if not re.fullmatch(SLUG, name):
-        raise InputError(f"name={name}: names are small letters, digits, - and _")
-    place = board / FOLDER / f"{name}.yaml"
-    if place.exists() and not overwrite:
-        raise InputError(f"{place} already exists; choose another name, or add overwrite=true")
+    return about
+
+
+def _answers(about: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer or None for each question, with what the model's config knows."""
     answers = {key: about.get(key) for key in ASKED}
     answers["model"] = answers["model"] or model["title"] or model["name"]
     for key in ("paper", "repository"):
@@ -157,20 +173,22 @@ def add(
         answers["authors"] = [one.strip() for one in answers["authors"].split(";")]
     if not answers["authors"]:
         raise InputError("who made the model? add authors=NAME, separated by ;")
-    table = (run / "verdicts.parquet").read_bytes()
-    shown = None if answers["crystals"] is False else crystal_file(report, run)
-    demonstration = bool(answers["demonstration"])
-    context = report.context
+    return answers
+
+
+def _content(
+    name: str, report: NoveltyReport, config: Mapping[str, Any], answers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of the submission, without the hashes of its files."""
+    context, demonstration = report.context, bool(answers["demonstration"])
     named = answers["reference"] or context.reference_name
-    content = {
+    return {
         "schema_version": SCHEMA_VERSION,
         **{key: answers[key] for key in ("model", "version", "authors", "paper", "repository")},
-        "licence": answers["licence"],
+        **{key: answers[key] for key in ("licence", "selected", "null_model", "notes")},
         "demonstration": demonstration,
-        "selected": answers["selected"],
-        "null_model": null_model,
         "training_set": {
-            "name": _training_set(answers, model["name"], named, context.reference_name),
+            "name": _training_set(answers, config["model"]["name"], named, context.reference_name),
             "crystals_hash": None if demonstration else context.crystals_hash,
         },
         "samples": _samples(config, answers, report),
@@ -188,51 +206,20 @@ def add(
                 key: named if key == "reference" and value == context.reference_name else value
                 for key, value in context.hull.items()
             },
-            "scope": context.scope,
-            "exhaustive": context.exhaustive,
-            "relax_samples": context.relax_samples,
+            **{key: getattr(context, key) for key in ("scope", "exhaustive", "relax_samples")},
             "max_sites": config["max_sites"],
             "versions": dict(context.versions),
         },
-        "verdicts": {
-            "file": f"verdicts/{name}.parquet",
-            "sha256": hashlib.sha256(table).hexdigest(),
-            "unreadable": [i for i, row in enumerate(report.results) if not row.readable],
-        },
-        "crystals": shown
-        and {"file": f"crystals/{name}.json", "sha256": hashlib.sha256(shown).hexdigest()},
+        "verdicts": {"unreadable": [i for i, row in enumerate(report.results) if not row.readable]},
+        "crystals": None,
         "counts": plain(Counts.follow(report)),
-        "notes": answers["notes"],
     }
-    submission = validated(Submission, content)
-    # Counted again with the number generated, which only the answers tell.
-    counted = Counts.follow(submission.report(report.results))
-    submission = with_values(submission, counts=counted)
-    text = dump(submission)
-    parse(text)
-    files = {
-        **larger_calibration(board, context),
-        f"verdicts/{name}.parquet": table,
-        **({f"crystals/{name}.json": shown} if shown is not None else {}),
-        f"{FOLDER}/{name}.yaml": text.encode(),
-    }
-    written = _write(board, files)
-    unknown = tuple(
-        key for key in ("version", "licence", "url", "generated", "seed") if answers[key] is None
-    )
-    return Added(name, written, unknown)
 
 
 def _training_set(answers: Mapping[str, Any], model: str, named: str, scored: str) -> str:
-    """Name of the training set.
+    """Name of the training set, for the config of a model and the two names of the reference.
 
-    Parameters
-    ----------
-    answers : mapping
-    model : str
-        Its config.
-    named, scored : str
-        What the reference is to be called, and what the run calls it.
+    `named` is what the reference is to be called, and `scored` what the run calls it.
     """
     from novelty_metric.settings.compose import choices, compose_config
     from novelty_metric.settings.score_settings import GENERIC
@@ -321,33 +308,19 @@ def _samples(
         )
     selection = {"rule": "all", "count": None, "seed": None}
     in_file = len(report.results)
-    settings = reading_settings(reader, config["format"], config["column"])
     if config["limit"] is not None:
         rule = "first" if config.get("seed") is None else "drawn"
         selection = {"rule": rule, "count": config["limit"], "seed": config.get("seed")}
+        settings = reading_settings(reader, config["format"], config["column"])
         in_file = sum(1 for _ in read_samples(path, **settings))
     values = {
         "file": path.name,
-        "url": answers["url"],
         "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
         "reader": reader,
-        "format": config["format"],
-        "column": config["column"],
         "in_file": in_file,
-        "generated": answers["generated"],
-        "seed": answers["seed"],
-        "relaxed_with": answers["relaxed_with"],
         "selection": selection,
+        **{key: config[key] for key in ("format", "column")},
+        **{key: answers[key] for key in ("url", "generated", "seed", "relaxed_with")},
     }
     return dict(plain(validated(Samples, values, inside="samples")))
-
-
-def _write(board: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
-    from novelty_metric.support.folders import write_atomically, writing
-
-    with writing(board):
-        for file, content in files.items():
-            (board / file).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(board / file, content)
-    return tuple(board / file for file in files)

@@ -13,31 +13,22 @@ from novelty_metric.errors import InputError
 from novelty_metric.leaderboard.check import Checked, check_folder
 from novelty_metric.leaderboard.ranking import novel_groups, rarefied_yield, significantly_better
 from novelty_metric.leaderboard.submission import Submission
-from novelty_metric.report.context import HULL_REMARKS
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Interval
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Checked):
-    """One model in a section.
-
-    Attributes
-    ----------
-    rank : int or None
-        1 + the models that are significantly better; None where it is not ranked.
-    better : tuple of str
-        Their names.
-    unranked : str or None
-        Why there is no rank.
-    novel_yield : Interval or None
-        At the section's common number.
-    """
+    """One model in a section."""
 
     rank: int | None = None
+    """1 + the models that are significantly better; None where it is not ranked."""
     better: tuple[str, ...] = ()
+    """Their names."""
     unranked: str | None = None
+    """Why there is no rank."""
     novel_yield: Interval | None = None
+    """At the section's common number."""
 
     @property
     def is_null_model(self) -> bool:
@@ -47,30 +38,20 @@ class Entry(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Models that were measured in the same way.
-
-    Attributes
-    ----------
-    id : str
-        The same for the same measure.
-    demonstration : bool
-        Not against what the models were trained on: shown, never ranked.
-    selected : str or None
-        How the crystals were selected before they were published; then they are never ranked.
-    entries : tuple of Entry
-        Best rank first, then yield, then name.
-    common : int or None
-        Generated crystals at which yields are compared: the least that a model has.
-    null_models : tuple of Entry
-        Null models that were measured alike, in this section or another.
-    """
+    """Models that were measured in the same way."""
 
     id: str
+    """The same for the same measure."""
     demonstration: bool
+    """Not against what the models were trained on: shown, never ranked."""
     selected: str | None
+    """How the crystals were selected before they were published; then they are never ranked."""
     entries: tuple[Entry, ...]
+    """Best rank first, then yield, then name."""
     common: int | None
+    """Generated crystals at which yields are compared: the least that a model has."""
     null_models: tuple[Entry, ...] = ()
+    """Null models that were measured alike, in this section or another."""
 
     @property
     def ranked(self) -> bool:
@@ -97,19 +78,14 @@ class Section:
 
 def measure(submission: Submission) -> dict[str, Any]:
     """The settings that must be equal for two submissions in one section."""
-    scored = submission.scored
-    hull = {key: value for key, value in scored.hull.items() if key not in HULL_REMARKS}
-    if not submission.context.has_hull:
-        hull = {"name": "none"}
-    potential = submission.context.potential
-    selected = submission.selected
+    scored, context, selected = submission.scored, submission.context, submission.selected
     return {
         **({} if selected is None else {"selected": selected}),
         "demonstration": submission.demonstration,
         "crystals_hash": scored.reference.crystals_hash,
         "protocol": {key: value for key, value in scored.protocol.items() if key != "name"},
-        "potential": None if potential is None else potential.key,
-        "hull": hull,
+        "potential": context.potential and context.potential.key,
+        "hull": context.compared_hull,
         "relax_samples": scored.relax_samples,
     }
 
@@ -117,10 +93,7 @@ def measure(submission: Submission) -> dict[str, Any]:
 def read_board(folder: Path) -> tuple[Section, ...]:
     """The sections of a folder's submissions.
 
-    Raises
-    ------
-    InputError
-        If one of them does not pass the check.
+    `InputError` if one of them does not pass the check.
     """
     found, problems = check_folder(folder)
     if problems:

@@ -20,10 +20,7 @@ MAX_CAVEAT_BYTES = 8 * 1024
 def outputs(folder: Path) -> Mapping[str, str]:
     """Files made from a folder's submissions, by name; equal submissions give equal files.
 
-    Raises
-    ------
-    InputError
-        If a submission does not pass the check.
+    `InputError` if a submission does not pass the check.
     """
     sections, caveat = read_board(folder), ""
     if (folder / CAVEAT_FILE).exists():
@@ -41,10 +38,7 @@ def outputs(folder: Path) -> Mapping[str, str]:
 def build(folder: Path, out: Path | None = None) -> tuple[Path, ...]:
     """Write the files, into the same folder by default.
 
-    Raises
-    ------
-    InputError
-        If a submission does not pass the check, or the folder can't be written.
+    `InputError` if a submission does not pass the check, or the folder can't be written.
     """
     from novelty_metric.support.folders import write_atomically, writing
 

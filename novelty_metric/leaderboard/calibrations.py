@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +26,7 @@ def file_of(context: RunContext) -> str | None:
 def read_calibration(board: Path, context: RunContext) -> Calibration | None:
     """The calibration of a measurement; None if the folder has none.
 
-    Raises
-    ------
-    InputError
-        If its file is damaged, or is that of another measurement.
+    `InputError` if its file is damaged, or is that of another measurement.
     """
     name = file_of(context)
     if name is None or not (board / name).exists():
@@ -72,14 +68,3 @@ def larger_calibration(board: Path, context: RunContext) -> dict[str, bytes]:
     if found == kept:
         return {}
     return {name: (json.dumps(found.to_dict(), ensure_ascii=False) + "\n").encode()}
-
-
-def named_by_none(board: Path, contexts: Iterable[RunContext]) -> list[str]:
-    """A line for each calibration file that belongs to no submission."""
-    named = {file_of(context) for context in contexts}
-    files = (path.relative_to(board).as_posix() for path in sorted((board / FOLDER).rglob("*")))
-    return [
-        f"{name}: no submission is measured with these settings; remove it"
-        for name in files
-        if name not in named
-    ]

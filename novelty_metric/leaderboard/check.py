@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.leaderboard.calibrations import named_by_none, read_calibration
+from novelty_metric.leaderboard.calibrations import FOLDER as CALIBRATIONS
+from novelty_metric.leaderboard.calibrations import file_of, read_calibration
 from novelty_metric.leaderboard.crystals import FOLDER as CRYSTALS
 from novelty_metric.leaderboard.crystals import MAX_BYTES as MAX_CRYSTALS_BYTES
 from novelty_metric.leaderboard.crystals import ShownCrystal, read_crystals
-from novelty_metric.leaderboard.files import (
-    MAX_TABLE_BYTES,
-    pinned,
-    read_inside,
-    verdict_rows,
-)
+from novelty_metric.leaderboard.files import MAX_TABLE_BYTES, read_inside, verdict_rows
 from novelty_metric.leaderboard.submission import (
     FOLDER,
     MAX_BYTES,
@@ -36,38 +33,23 @@ MAX_SUBMISSIONS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A valid submission, with the content of its files.
-
-    Attributes
-    ----------
-    name : str
-        Of its files.
-    submission : Submission
-    report : NoveltyReport
-    crystals : mapping
-        The unmatched crystals that it shows, by their rows.
-    """
+    """A valid submission, with the content of its files."""
 
     name: str
+    """Of its files."""
     submission: Submission
     report: NoveltyReport
     crystals: Mapping[int, ShownCrystal] = field(default_factory=dict)
+    """The unmatched crystals that it shows, by their rows."""
 
 
 def check_folder(
     folder: Path, names: tuple[str, ...] = ()
 ) -> tuple[tuple[Checked, ...], tuple[str, ...]]:
-    """Check all submissions of a folder, or the named ones: the valid ones, and the errors.
+    """Check the submissions of a folder, or the named ones.
 
-    Returns
-    -------
-    found, problems
-        What is right, by name; and a line for each thing that is wrong.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder or submission.
+    Returns the valid ones, by name, and a line for each thing that is wrong. `InputError` if there
+    is no such folder or submission.
     """
     inside = folder / FOLDER
     if not inside.is_dir():
@@ -123,45 +105,43 @@ def check_one(folder: Path, name: str) -> Checked:
     _counts_follow(submission.counts, Counts.follow(report))
     if any(row >= len(rows) for row in table.unreadable):
         raise InputError(f"verdicts.unreadable names rows that {table.file} does not have")
-    crystals = _crystals(folder, submission, report, name)
-    return Checked(name=name, submission=submission, report=report, crystals=crystals)
-
-
-def _crystals(
-    folder: Path, submission: Submission, report: NoveltyReport, name: str
-) -> Mapping[int, ShownCrystal]:
-    pinning = submission.crystals
-    if pinning is None:
-        return {}
-    data = _own_file(folder, pinning, f"{CRYSTALS}/{name}.json", MAX_CRYSTALS_BYTES)
-    try:
-        return read_crystals(data, report)
-    except InputError as error:
-        raise InputError(f"{pinning.file}: {error}") from error
+    shown: Mapping[int, ShownCrystal] = {}
+    if submission.crystals is not None:
+        own = f"{CRYSTALS}/{name}.json"
+        data = _own_file(folder, submission.crystals, own, MAX_CRYSTALS_BYTES)
+        try:
+            shown = read_crystals(data, report)
+        except InputError as error:
+            raise InputError(f"{own}: {error}") from error
+    return Checked(name=name, submission=submission, report=report, crystals=shown)
 
 
 def _own_file(folder: Path, pinning: VerdictFile | CrystalsFile, own: str, most: int) -> bytes:
-    """The content of a file of a submission, which has its name."""
+    """The content of a file of a submission, which has its name and the pinned SHA-256."""
     if pinning.file != own:
         raise InputError(f"it names the file {pinning.file}; expected is {own}")
-    return pinned(folder, own, pinning.sha256, most=most)
+    content = read_inside(folder, own, most=most)
+    found = hashlib.sha256(content).hexdigest()
+    if found != pinning.sha256:
+        raise InputError(
+            f"{own} was changed: its SHA-256 is {found[:12]}…, the submission says "
+            f"{pinning.sha256[:12]}…"
+        )
+    return content
 
 
 def _counts_follow(given: Counts, follow: Counts) -> None:
     for item in fields(Counts):
         ours, theirs = plain(getattr(follow, item.name)), plain(getattr(given, item.name))
-        if ours == theirs:
-            continue
-        if isinstance(ours, dict) and isinstance(theirs, dict):
+        name = f"counts.{item.name}"
+        if isinstance(ours, dict) and isinstance(theirs, dict) and ours != theirs:
             key = next(key for key in ours if ours[key] != theirs[key])
+            name, ours, theirs = f"{name}.{key}", ours[key], theirs[key]
+        if ours != theirs:
             raise InputError(
-                f"counts.{item.name}.{key} is {theirs[key]}, but the table of verdicts has "
-                f"{ours[key]}; `leaderboard add` writes the counts"
+                f"{name} is {theirs}, but the table of verdicts has {ours}; `leaderboard add` "
+                "writes the counts"
             )
-        raise InputError(
-            f"counts.{item.name} is {theirs}, but the table of verdicts has {ours}; "
-            "`leaderboard add` writes the counts"
-        )
 
 
 def _of_one_name(found: list[Checked]) -> Iterator[str]:
@@ -187,4 +167,8 @@ def _named_by_none(folder: Path, found: list[Checked]) -> Iterator[str]:
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name not in named and path.name != ".gitkeep":
             yield f"{name}: no submission names this file; remove it"
-    yield from named_by_none(folder, (one.submission.context for one in found))
+    settings = {file_of(one.submission.context) for one in found}
+    for path in sorted((folder / CALIBRATIONS).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in settings:
+            yield f"{name}: no submission is measured with these settings; remove it"

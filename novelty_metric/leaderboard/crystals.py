@@ -45,31 +45,18 @@ Name = Annotated[str, Text(2000)]
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A crystal.
-
-    Attributes
-    ----------
-    lattice : three vectors
-        Cell vectors as rows (Å).
-    elements : tuple of str
-        Of each site.
-    frac_coords : tuple of vectors
-        Of each site.
-    """
+    """A crystal."""
 
     __pydantic_config__ = STRICT
     lattice: tuple[Vector, Vector, Vector]
+    """Cell vectors as rows (Å)."""
     elements: Symbols
+    """Of each site."""
     frac_coords: Annotated[tuple[Vector, ...], MinLen(1), MaxLen(MOST_SITES)]
+    """Of each site."""
 
     def structure(self) -> Structure:
-        """The crystal for pymatgen.
-
-        Raises
-        ------
-        InputError
-            If it is none.
-        """
+        """The crystal for pymatgen. `InputError` if it is none."""
         from pymatgen.core import Lattice, Structure
 
         if len(self.elements) != len(self.frac_coords):
@@ -82,19 +69,13 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class ParentCell(Cell):
-    """The nearest parent, in the cell that the atom map needs.
-
-    Attributes
-    ----------
-    id : str
-        In the reference.
-    new_elements : tuple of str
-        The elements of the generated crystal on its sites.
-    """
+    """The nearest parent, in the cell that the atom map needs."""
 
     __pydantic_config__ = STRICT
     id: Name
+    """In the reference."""
     new_elements: Symbols
+    """The elements of the generated crystal on its sites."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +110,7 @@ def shown_rows(report: NoveltyReport) -> list[int]:
 def crystal_file(report: NoveltyReport, run: Path) -> bytes | None:
     """The content of the file for a run; None if there is no crystal to show, or none was stored.
 
-    Raises
-    ------
-    InputError
-        If the crystals of the run can't be read.
+    `InputError` if the crystals of the run can't be read.
     """
     chosen = shown_rows(report)
     records = read_all_structures(run, chosen)
@@ -174,11 +152,7 @@ def _cell(structure: Structure) -> dict[str, Any]:
 def read_crystals(content: bytes, report: NoveltyReport) -> dict[int, ShownCrystal]:
     """The crystals of the file, by row of the report.
 
-    Raises
-    ------
-    InputError
-        In one line, if it is not such a file, or the crystals are not those that `shown_rows`
-        names.
+    `InputError` if it is not such a file, or the crystals are not those that `shown_rows` names.
     """
     try:
         # A number too large for a float, or lists within lists without end.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import stat
 from pathlib import Path, PurePosixPath
@@ -17,20 +16,10 @@ MAX_TABLE_UNPACKED = 200 * 2**20
 
 
 def read_inside(root: Path, name: str, *, most: int) -> bytes:
-    """The content of a file of the folder; links are refused.
+    """The content of a file of the folder; its size is looked at first, and links are refused.
 
-    Parameters
-    ----------
-    root : path
-    name : str
-        Relative, with ``/``.
-    most : int
-        Bytes; the size is looked at before anything is read.
-
-    Raises
-    ------
-    InputError
-        If it is missing, outside, behind a link, no file, or too large.
+    `InputError` if the file is missing, outside of the folder, behind a link, no file, or has more
+    than `most` bytes.
     """
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or {"..", "."} & set(parts) or "\\" in name:
@@ -59,31 +48,11 @@ def read_inside(root: Path, name: str, *, most: int) -> bytes:
     return content
 
 
-def pinned(root: Path, name: str, sha256: str, *, most: int) -> bytes:
-    """The content from `read_inside`, which must have this SHA-256.
-
-    Raises
-    ------
-    InputError
-        If it has not.
-    """
-    content = read_inside(root, name, most=most)
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise InputError(
-            f"{name} was changed: its SHA-256 is {found[:12]}…, the submission says {sha256[:12]}…"
-        )
-    return content
-
-
 def verdict_rows(content: bytes, unreadable: tuple[int, ...] = ()) -> tuple[CrystalResult, ...]:
     """The rows of a table of verdicts, whose columns must be exactly those of a report.
 
-    Raises
-    ------
-    InputError
-        If the table has other columns or types, values that a report never holds, or is too large
-        once unpacked.
+    `InputError` if the table has other columns or types, values that a report never holds, or is
+    too large once unpacked.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

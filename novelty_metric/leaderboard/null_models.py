@@ -27,10 +27,7 @@ TOLERANCE = 1e-3
 def about_null_model(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """Default answers for submissions of a null model; given answers take precedence.
 
-    Raises
-    ------
-    InputError
-        If there is no such null model, or the seed is not given.
+    `InputError` if there is no such null model, or the seed is not given.
     """
     if name not in NULL_MODELS:
         raise InputError(f"null_model={name}: {near_or_known(name, NULL_MODELS)}")
@@ -51,10 +48,7 @@ def about_null_model(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
 def make_samples(name: str, reference: Reference, samples: Samples, folder: Path) -> Path:
     """Make the samples of a null model again, in a file with their name.
 
-    Raises
-    ------
-    InputError
-        If the null model can't make them here.
+    `InputError` if the null model can't make them here.
     """
     assert samples.seed is not None  # checked by `submission.parse`
     if samples.in_file > MOST_CRYSTALS:

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.figures.cards import Card
-from novelty_metric.figures.page import SVG, data_uri, render, svg
+from novelty_metric.figures.page import page_source, render
 from novelty_metric.leaderboard.board import Entry, Section
 from novelty_metric.leaderboard.crystals import ShownCrystal, shown_rows
 from novelty_metric.leaderboard.ranking import expected_unique, novel_groups
 from novelty_metric.leaderboard.tables import beside_texts, real_crystals_text
 from novelty_metric.report.colors import VERDICT_COLORS
-from novelty_metric.report.crystal_viewer import paired, viewer_data, viewer_script
+from novelty_metric.report.crystal_viewer import ViewerData, paired, viewer_data, viewer_script
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ORDER = (Verdict.UNMATCHED, Verdict.UNDECIDED, Verdict.SUBSTITUTED, Verdict.DUPLICATE)
@@ -48,9 +47,9 @@ def page(sections: Sequence[Section], caveat: str = "") -> str:
         verdicts=list(Verdict),
         order=ORDER,
         systems=CRYSTAL_SYSTEMS,
-        bars={section.id: data_uri(svg(bars(section)), SVG) for section in sections},
+        bars={section.id: page_source(bars(section)) for section in sections},
         curves={
-            section.id: data_uri(svg(curves(section)), SVG)
+            section.id: page_source(curves(section))
             for section in sections
             if section.common is not None
         },
@@ -74,21 +73,16 @@ def cards_of(entry: Entry) -> list[Card]:
 
 
 def _card(anchor: str, entry: Entry, row: CrystalResult, shown: ShownCrystal) -> Card:
-    crystal, parent = shown.crystal.structure(), shown.parent
+    crystal, parent, formula = shown.crystal.structure(), shown.parent, None
     if parent is None:
-        own = viewer_data(CrystalRecord.of(crystal))
-        return Card(anchor=anchor, run=entry.name, row=row, parent_formula=None, pair=(own, None))
-    known = parent.structure()
-    filled = known.copy()
-    for site, element in enumerate(parent.new_elements):
-        filled[site] = element
-    return Card(
-        anchor=anchor,
-        run=entry.name,
-        row=row,
-        parent_formula=known.composition.reduced_formula,
-        pair=paired(crystal, filled, parent.elements),
-    )
+        pair: tuple[ViewerData, ViewerData | None] = (viewer_data(CrystalRecord.of(crystal)), None)
+    else:
+        filled = parent.structure()
+        formula = filled.composition.reduced_formula
+        for site, element in enumerate(parent.new_elements):
+            filled[site] = element
+        pair = paired(crystal, filled, parent.elements)
+    return Card(anchor=anchor, run=entry.name, row=row, parent_formula=formula, pair=pair)
 
 
 def bars(section: Section) -> Figure:
@@ -119,7 +113,7 @@ def bars(section: Section) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the eligible crystals; 95 % interval of the unmatched")
     _lines_of_null_models(figure, section)
-    _bare(axes)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -171,7 +165,7 @@ def curves(section: Section) -> Figure:
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small", frameon=False)
-    _bare(axes)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -182,8 +176,3 @@ def _label(entry: Entry) -> str:
     name = name.removesuffix(_NULL_MODEL).rstrip()
     label = textwrap.fill(name, 24, max_lines=2, placeholder=" …")
     return f"{label}\n{_NULL_MODEL}" if own_line else label
-
-
-def _bare(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)

@@ -16,15 +16,9 @@ from novelty_metric.verdict import Verdict
 
 def novel_groups(report: NoveltyReport) -> tuple[int, ...]:
     """Sizes of the groups of equal eligible, unmatched crystals, largest first."""
-    found: Counter[int] = Counter()
-    single = 0
-    for row in report.results:
-        if row.readable and row.eligible and row.verdict == Verdict.UNMATCHED:
-            if row.duplicate_group is None:
-                single += 1
-            else:
-                found[row.duplicate_group] += 1
-    return tuple(sorted([*found.values(), *[1] * single], reverse=True))
+    new = [row.duplicate_group for row in report.eligible if row.verdict == Verdict.UNMATCHED]
+    groups = Counter(group for group in new if group is not None)
+    return tuple(sorted([*groups.values(), *[1] * new.count(None)], reverse=True))
 
 
 def expected_unique(groups: Sequence[int], total: int, drawn: int) -> float:
@@ -99,29 +93,19 @@ def rarefied_yield(groups: Sequence[int], total: int, drawn: int) -> Interval:
 def significantly_better(
     yields: Mapping[str, tuple[float, int]],
 ) -> dict[str, tuple[str, ...]]:
-    """For each model, the models whose yield is higher by more than chance.
+    """For each model, the models whose yield is higher by more than chance, in the order given.
 
-    Parameters
-    ----------
-    yields : mapping
-        Yield at the common number, and the crystals generated that it was measured on.
-
-    Returns
-    -------
-    mapping
-        Names in the order given. Newcombe's 95 % interval of the difference lies above 0; pairs
-        are judged one by one, without a correction for their number.
+    Newcombe's 95 % interval of the difference lies above 0; pairs are judged one by one, without a
+    correction for their number. `yields` holds the yield at the common number, and the crystals
+    generated that it was measured on.
     """
-    better: dict[str, tuple[str, ...]] = {}
-    for name, (share, total) in yields.items():
-        found = []
-        for other, (share_of_other, total_of_other) in yields.items():
-            if other == name:
-                continue
-            change = newcombe(
-                (share * total, total), (share_of_other * total_of_other, total_of_other)
-            )
-            if change is not None and change.low > 0:
-                found.append(other)
-        better[name] = tuple(found)
-    return better
+
+    def is_better(one: str, other: str) -> bool:
+        hits = [(yields[name][0] * yields[name][1], yields[name][1]) for name in (one, other)]
+        change = newcombe(*hits)
+        return change is not None and change.low > 0
+
+    return {
+        one: tuple(name for name in yields if name != one and is_better(one, name))
+        for one in yields
+    }

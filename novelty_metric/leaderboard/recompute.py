@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,9 @@ from novelty_metric.samples.base import Sample
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
+    from novelty_metric.reference import Reference
     from novelty_metric.relaxation.potentials import Potential
+    from novelty_metric.report.novelty_report import NoveltyReport
 
 ENERGY_TOLERANCE = 0.01
 """Allowed energy difference (eV/atom); relaxations on another machine end slightly differently."""
@@ -42,34 +44,20 @@ _HULLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recomputed:
-    """The result of scoring again.
-
-    Attributes
-    ----------
-    compared : int
-        Crystals.
-    problems : tuple of str
-        What is another measurement, another crystal, or other than a relaxation can explain.
-    otherwise : mapping
-        What came out otherwise for a crystal, where a relaxation has a part in it, by its row.
-    notes : tuple of str
-        Libraries of another version, which may explain a difference.
-    """
+    """The result of scoring again."""
 
     compared: int
+    """Crystals."""
     problems: tuple[str, ...]
+    """What is another measurement, another crystal, or other than a relaxation can explain."""
     otherwise: Mapping[int, str]
+    """What came out otherwise for a crystal, where a relaxation has a part in it, by its row."""
     notes: tuple[str, ...]
+    """Libraries of another version, which may explain a difference."""
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises
-    ------
-    InputError
-        If it can't be read.
-    """
+    """SHA-256 of a file's content. `InputError` if it can't be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -80,10 +68,7 @@ def file_sha256(path: Path) -> str:
 def find_samples(folder: Path, submission: Submission) -> Path:
     """The file in a folder with the content of the submission's samples.
 
-    Raises
-    ------
-    InputError
-        If there is no such file. Its name does not matter; its content must be identical.
+    `InputError` if there is no such file. Its name does not matter; its content must be identical.
     """
     if not folder.is_dir():
         raise InputError(f"--samples {folder}: no such folder")
@@ -108,10 +93,7 @@ def find_samples(folder: Path, submission: Submission) -> Path:
 def reading_settings(reader: str, format: str | None, column: str | None) -> dict[str, Any]:
     """The reading settings of ``model=``, as arguments of `read_samples`.
 
-    Raises
-    ------
-    InputError
-        If there is no such reader.
+    `InputError` if there is no such reader.
     """
     from novelty_metric.settings.compose import choices, compose_config
     from novelty_metric.settings.score_settings import ModelSettings
@@ -143,71 +125,34 @@ def recompute(
     workers: int | None = None,
     device: str | None = None,
 ) -> Recomputed:
-    """Score a submission's samples again, all or some drawn at random, and compare.
+    """Score a submission's samples again, all or `count` drawn at random, and compare.
 
-    Parameters
-    ----------
-    checked : Checked
-    samples : path or None
-        Folder below which the file is looked for by its SHA-256; None for a null model, whose
-        samples are made again.
-    count : int, optional
-        Crystals drawn at random, to which those that the page shows are added; default: all.
-    seed : int
-        Of the draw.
-    reference : name or path, optional
-        The reference; by default the one of its name.
-    workers, device
-        As for `SubstitutionNovelty`.
-
-    Raises
-    ------
-    InputError
-        If the samples, the reference, the potential or the hull are not at hand.
+    Crystals that the page shows are added to the drawn ones. The file of the samples is looked for
+    below the folder `samples` by its SHA-256; without a folder, a null model makes its samples
+    again. `reference`, `workers` and `device` are as for `SubstitutionNovelty`; the reference is by
+    default the one of the submission. `InputError` if the samples, the reference, the potential or
+    the hull are not at hand.
     """
-    submission = checked.submission
+    submission, scored = checked.submission, checked.submission.scored
     path = None if samples is None else find_samples(samples, submission)
     if path is None and submission.null_model is None:
         raise InputError("scoring again needs --samples DIR, the folder of the sample files")
-    scored, selection = submission.scored, submission.samples.selection
-    if reference is None:
-        reference = scored.reference.name
+    reference = scored.reference.name if reference is None else reference
     _same_reference(reference, submission)
     relaxer, hull = _relaxer(submission, device), _hull(submission)
 
     from novelty_metric.support.quiet import quiet
 
     with quiet() as terminal:
-        from novelty_metric.comparison.compare import context_mismatches
-        from novelty_metric.leaderboard.null_models import make_samples, otherwise_made
+        from novelty_metric.leaderboard.null_models import otherwise_made
         from novelty_metric.metric import SubstitutionNovelty
         from novelty_metric.reference.named import open_reference
         from novelty_metric.terminal.progress import Progress
 
-        source = submission.samples
-        settings = reading_settings(source.reader, source.format, source.column)
-        with tempfile.TemporaryDirectory() as folder:
-            # Ids may be made of the file's name, which here can be another.
-            link = Path(folder, source.file)
-            given = again_made = None
-            if path is not None:
-                link.symlink_to(path.resolve())
-                given = _selected(link, settings, selection)
-                link.unlink()
-            crystals = open_reference(reference)
-            if submission.null_model is not None:
-                made = make_samples(submission.null_model, crystals, source, Path(folder))
-                again_made = _selected(made, settings, selection)
-            given = given or again_made
-            assert given is not None
-        rows = checked.report.results
-        if len(given) != len(rows):
-            raise InputError(
-                f"{path or source.file} gives {len(given)} crystals, the table of verdicts has "
-                f"{len(rows)} rows"
-            )
-        places = list(range(len(rows)))
-        if count is not None and count < len(rows):
+        crystals = open_reference(reference)
+        given, made = _samples(checked, path, crystals)
+        places = list(range(len(given)))
+        if count is not None and count < len(given):
             drawn = random.Random(seed).sample(places, count)
             places = sorted({*drawn, *checked.crystals})
         with (
@@ -220,8 +165,8 @@ def recompute(
                 scope=scored.scope,
                 exhaustive=scored.exhaustive,
                 relax_samples=scored.relax_samples,
-                leave_one_out=submission.leave_one_out,
                 max_sites=scored.max_sites,
+                leave_one_out=submission.leave_one_out,
                 workers=workers,
                 device=device,
                 progress=progress,
@@ -230,33 +175,74 @@ def recompute(
             metric.update_samples([given[place] for place in places])
             again = metric.compute()
     problems = [
-        f"not the same measurement: {mismatch}"
-        for mismatch in context_mismatches(submission.context, again.context)
+        *(otherwise_made(given, made, str(submission.null_model)) if made is not None else ()),
+        *foreign_parents(checked.crystals, checked.report.results, crystals),
     ]
-    if submission.null_model is not None and again_made is not None:
-        problems += otherwise_made(given, again_made, submission.null_model)
-    problems += foreign_parents(checked.crystals, rows, crystals)
-    pairs = [(place, rows[place], now) for place, now in zip(places, again.results, strict=True)]
+    return _compared(checked, again, places, problems)
+
+
+def _samples(
+    checked: Checked, path: Path | None, reference: Reference
+) -> tuple[list[Sample], list[Sample] | None]:
+    """The samples, one for each row of the table, and those that a null model makes again."""
+    from novelty_metric.leaderboard.null_models import make_samples
+
+    source, name = checked.submission.samples, checked.submission.null_model
+    settings = reading_settings(source.reader, source.format, source.column)
+    given = made = None
+    with tempfile.TemporaryDirectory() as folder:
+        if path is not None:
+            # Ids may be made of the file's name, which here can be another.
+            link = Path(folder, source.file)
+            link.symlink_to(path.resolve())
+            given = _selected(link, settings, source.selection)
+            link.unlink()
+        if name is not None:
+            again = make_samples(name, reference, source, Path(folder))
+            made = _selected(again, settings, source.selection)
+    known, n_rows = made if given is None else given, len(checked.report.results)
+    assert known is not None
+    if len(known) != n_rows:
+        raise InputError(
+            f"{path or source.file} gives {len(known)} crystals, the table of verdicts has "
+            f"{n_rows} rows"
+        )
+    return known, made
+
+
+def _compared(
+    checked: Checked, again: NoveltyReport, places: Sequence[int], problems: list[str]
+) -> Recomputed:
+    """Compare the rows at these places with the new report."""
+    from novelty_metric.comparison.compare import context_mismatches
+
+    rows, context = checked.report.results, checked.submission.context
+    mismatches = context_mismatches(context, again.context)
+    problems = [*(f"not the same measurement: {one}" for one in mismatches), *problems]
     otherwise: dict[int, str] = {}
-    for place, before, now in pairs:
-        given_otherwise, found_otherwise = differences(before, now)
-        shown = checked.crystals.get(place)
+    for place, now in zip(places, again.results, strict=True):
+        before, shown = rows[place], checked.crystals.get(place)
+        given, found = differences(before, now)
         if shown is not None and not same_crystal(shown, now):
-            found_otherwise.append("the crystal shown is not the relaxed one")
+            found.append("the crystal shown is not the relaxed one")
         where = f"crystal {place} ({before.id})"
-        if given_otherwise:
-            problems.append(f"{where}: {', '.join(given_otherwise)}")
-        elif found_otherwise:
-            otherwise[place] = f"{where}: {', '.join(found_otherwise)}"
-    if len(pairs) == len(rows) and not otherwise:
+        if given:
+            problems.append(f"{where}: {', '.join(given)}")
+        elif found:
+            otherwise[place] = f"{where}: {', '.join(found)}"
+    if len(places) == len(rows) and not otherwise:
         groups = [[row.duplicate_group for row in each] for each in (rows, again.results)]
         if _partition(groups[0]) != _partition(groups[1]):
             problems.append("other samples are equal to one another (duplicate_group)")
     return Recomputed(
-        compared=len(pairs),
+        compared=len(places),
         problems=tuple(problems),
         otherwise=otherwise,
-        notes=tuple(_other_versions(scored.versions, again.context.versions)),
+        notes=tuple(
+            f"{name} was {old}, is {again.context.versions[name]}"
+            for name, old in sorted(context.versions.items())
+            if again.context.versions.get(name, old) != old
+        ),
     )
 
 
@@ -276,39 +262,36 @@ def _selected(path: Path, settings: Mapping[str, Any], selection: Selection) -> 
 def differences(before: CrystalResult, now: CrystalResult) -> tuple[list[str], list[str]]:
     """Relevant differences between two rows of one crystal.
 
-    Returns
-    -------
-    given, found
-        What no relaxation has a part in; and what one has, which may end elsewhere by rounding.
+    First those that no relaxation has a part in; then the others, which may be due to rounding.
     """
     given = []
     if before.readable != now.readable:
         given.append(f"readable was {before.readable}, is {now.readable}")
-    given += [_change(name, before, now) for name in _GIVEN if _differ(name, before, now)]
-    found = [_change(name, before, now) for name in _FOUND if _differ(name, before, now)]
-    if before.new_prototype is not None and _differ("new_prototype", before, now):
-        found.append(_change("new_prototype", before, now))
+    given += _changes(_GIVEN, before, now)
+    found = _changes(_FOUND, before, now)
+    if before.new_prototype is not None:
+        found += _changes(["new_prototype"], before, now)
     for name in _ENERGIES:
         old, new = getattr(before, name), getattr(now, name)
         if old is None or new is None:
-            if old is not new:
-                found.append(_change(name, before, now))
+            found += _changes([name], before, now)
         elif abs(old - new) > ENERGY_TOLERANCE:
             found.append(f"{name} was {old:.4f}, is {new:.4f} eV/atom")
     confirmed = (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
     if before.verdict == now.verdict and before.verdict in confirmed:
-        found += [_change("parent_id", before, now)] * _differ("parent_id", before, now)
+        found += _changes(["parent_id"], before, now)
     return given, found
 
 
-def _differ(name: str, before: CrystalResult, now: CrystalResult) -> bool:
-    return bool(getattr(before, name) != getattr(now, name))
-
-
-def _change(name: str, before: CrystalResult, now: CrystalResult) -> str:
-    values = (getattr(row, name) for row in (before, now))
-    old, new = ("empty" if value is None else value for value in values)
-    return f"{name} was {old}, is {new}"
+def _changes(names: Iterable[str], before: CrystalResult, now: CrystalResult) -> list[str]:
+    """The fields of these names that differ, with both values."""
+    found = []
+    for name in names:
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            shown = ["empty" if value is None else value for value in (old, new)]
+            found.append(f"{name} was {shown[0]}, is {shown[1]}")
+    return found
 
 
 def _same_reference(reference: str | Path, submission: Submission) -> None:
@@ -366,9 +349,3 @@ def _partition(groups: Sequence[int | None]) -> set[tuple[int, ...]]:
     for place, group in enumerate(groups):
         members.setdefault(("alone", place) if group is None else group, []).append(place)
     return {tuple(places) for places in members.values()}
-
-
-def _other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(before.keys() & now.keys()):
-        if before[name] != now[name]:
-            yield f"{name} was {before[name]}, is {now[name]}"

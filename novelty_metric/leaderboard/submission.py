@@ -34,7 +34,6 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from novelty_metric.reference.calibration import Calibration
-    from novelty_metric.relaxation.base import PotentialInfo
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 128 * 1024
@@ -96,43 +95,30 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """The file that the model wrote.
-
-    Attributes
-    ----------
-    file : str
-        Its name, without a folder.
-    url : str or None
-        Where anyone can get it.
-    sha256, bytes
-        Of the file.
-    reader, format, column
-        The settings ``model=``, ``format=`` and ``column=`` that read it.
-    in_file : int
-        Crystals in it.
-    generated : int or None
-        Crystals that the model made for it, before anything was filtered out.
-    seed : int or None
-        Of the generation.
-    relaxed_with : str or None
-        What the crystals were relaxed with before they were written; None: they were not.
-    selection : Selection
-    """
+    """The file that the model wrote."""
 
     __pydantic_config__ = STRICT
     file: Annotated[
         str, Text(200, r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", "a file name without a folder")
     ]
+    """Its name, without a folder."""
     url: Url | None
+    """Where anyone can get it."""
     sha256: Sha256
     bytes: Count
+    """Of the file."""
     reader: Annotated[str, Text(60, r"[a-z0-9_]+", "generic")]
     format: Annotated[str, Text(40, r"[a-z0-9_]+", "extxyz")] | None
     column: Line | None
+    """The settings ``model=``, ``format=`` and ``column=`` that read it."""
     in_file: Count
+    """Crystals in it."""
     generated: Count | None
+    """Crystals that the model made for it, before anything was filtered out."""
     seed: Annotated[int, Whole()] | None
+    """Of the generation."""
     relaxed_with: Line | None
+    """What the crystals were relaxed with before they were written; None: they were not."""
     selection: Selection
 
 
@@ -197,7 +183,7 @@ class CrystalsFile:
 class PrototypeCounts:
     """Numbers of valid, converged crystals of known symmetry: all, new prototypes, metastable ones.
 
-    As in `novelty_metric.report.prototypes.NewPrototypes`.
+    As in `novelty_metric.report.quality.NewPrototypes`.
     """
 
     __pydantic_config__ = STRICT
@@ -294,15 +280,17 @@ class Submission:
     @property
     def context(self) -> RunContext:
         """The description of the run for its report."""
-        scored = self.scored
-        generated = self.n_generated
+        from novelty_metric.relaxation.base import PotentialInfo
+
+        scored, generated = self.scored, self.n_generated
+        potential = scored.potential
         return RunContext(
             protocol=Protocol(**scored.protocol),
             reference_name=scored.reference.name,
             reference_size=scored.reference.size,
             crystals_hash=scored.reference.crystals_hash,
             store_hash=scored.reference.store_hash,
-            potential=self._potential(),
+            potential=None if potential is None else PotentialInfo(**asdict(potential)),
             hull=scored.hull,
             scope=scored.scope,
             exhaustive=scored.exhaustive,
@@ -312,21 +300,12 @@ class Submission:
             versions=scored.versions,
         )
 
-    def _potential(self) -> PotentialInfo | None:
-        from novelty_metric.relaxation.base import PotentialInfo
-
-        found = self.scored.potential
-        return None if found is None else PotentialInfo(**asdict(found))
-
     def report(
         self, rows: Sequence[CrystalResult], calibration: Calibration | None = None
     ) -> NoveltyReport:
         """The report on the rows of the table of verdicts, with a calibration if there is one.
 
-        Raises
-        ------
-        InputError
-            If the file was to hold more crystals than were made.
+        `InputError` if the file was to hold more crystals than were made.
         """
         try:
             context = replace(self.context, calibration=calibration)
@@ -351,10 +330,7 @@ def parse(text: str) -> Submission:
 def load_yaml(text: str) -> Any:
     """Plain YAML: no tags, no anchors, no repeated keys, limited depth.
 
-    Raises
-    ------
-    InputError
-        If it is anything else, or more than `MAX_BYTES`.
+    `InputError` if it is anything else, or more than `MAX_BYTES`.
     """
     import yaml
 

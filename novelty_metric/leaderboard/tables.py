@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from math import inf
 from typing import Any
 
 from novelty_metric.comparison.ratios import observed_expected
@@ -21,100 +21,87 @@ from novelty_metric.support.text import csv_text as table_as_csv
 from novelty_metric.support.text import percent_interval
 from novelty_metric.verdict import Verdict
 
-_LIMITS = {"": "value", "_low": "low", "_high": "high"}
-"""Ends of the names of the columns of an interval."""
-COLUMNS = (
-    "section",
-    "demonstration",
-    "selected",
-    "rank",
-    "name",
-    "null_model",
-    "model",
-    "version",
-    "training_set",
-    "scored_against",
-    "crystals_hash",
-    "protocol",
-    "hull",
-    "generated",
-    "scored",
-    "common_number",
-    *(f"novel_yield{end}" for end in _LIMITS),
-    "eligible",
-    *(verdict.value for verdict in Verdict),
-    *(f"novelty{end}" for end in _LIMITS),
-    "novelty_least",
-    "novelty_greatest",
-    "base_rate",
-    "sensitivity",
-    *(f"{name}{end}" for name in ("novelty_ratio", "observed_expected") for end in _LIMITS),
-    "copying_z",
-    "valid_converged",
-    "new_prototypes",
-    "new_prototypes_metastable",
-    *(f"new_prototype_share{end}" for end in _LIMITS),
-    *(f"novelty_{system}" for system in CRYSTAL_SYSTEMS),
-    *(f"eligible_{system}" for system in CRYSTAL_SYSTEMS),
-)
-"""Columns of the CSV: a row per model; shares from 0 to 1, empty if unknown."""
+Value = Callable[[Section, Entry], Any]
+
+
+def _limits(name: str, of: Callable[[Entry], Interval | Ratio | None]) -> dict[str, Value]:
+    """Columns of a value and its limits; None where they are not known or infinite."""
+
+    def part(end: str) -> Value:
+        return lambda _, one: None if (v := getattr(of(one), end, inf)) == inf else v
+
+    return {name: part("value"), f"{name}_low": part("low"), f"{name}_high": part("high")}
+
+
+def _real(name: str) -> Callable[[Entry], Any]:
+    """A value of the comparison with real crystals; None without a calibration."""
+    return lambda one: getattr(one.report.beside_real_crystals, name, None)
+
+
+def _prototypes(name: str) -> Value:
+    return lambda _, one: (
+        getattr(one.report.new_prototypes, name) if one.report.new_prototypes.known else None
+    )
+
+
+def _count(verdict: Verdict) -> Value:
+    return lambda _, one: one.report.counts[verdict.value]
+
+
+def _of_system(system: str, name: str) -> Value:
+    """The novelty or the number of the eligible crystals of a crystal system."""
+
+    def value(_: Section, one: Entry) -> Any:
+        group = one.report.breakdown("crystal_system").get(system)
+        if group is None:
+            return 0 if name == "n" else None
+        return group.n if name == "n" else group.novelty.value
+
+    return value
+
+
+_VALUES: dict[str, Value] = {
+    "section": lambda section, _: section.id,
+    "demonstration": lambda section, _: section.demonstration,
+    "selected": lambda section, _: section.selected,
+    "rank": lambda _, one: one.rank,
+    "name": lambda _, one: one.name,
+    "null_model": lambda _, one: one.submission.null_model,
+    "model": lambda _, one: one.submission.model,
+    "version": lambda _, one: one.submission.version,
+    "training_set": lambda _, one: one.submission.training_set.name,
+    "scored_against": lambda _, one: one.report.context.reference_name,
+    "crystals_hash": lambda _, one: one.report.context.crystals_hash,
+    "protocol": lambda _, one: one.report.context.protocol_text,
+    "hull": lambda _, one: str(one.report.context.hull.get("name", "none")),
+    "generated": lambda _, one: one.submission.samples.generated,
+    "scored": lambda _, one: len(one.report.results),
+    "common_number": lambda section, one: None if one.novel_yield is None else section.common,
+    **_limits("novel_yield", lambda one: one.novel_yield),
+    "eligible": lambda _, one: one.report.n_eligible,
+    **{verdict.value: _count(verdict) for verdict in Verdict},
+    **_limits("novelty", lambda one: one.report.novelty_interval),
+    "novelty_least": lambda _, one: getattr(one.report.novelty_bounds, "low", None),
+    "novelty_greatest": lambda _, one: getattr(one.report.novelty_bounds, "high", None),
+    "base_rate": lambda _, one: getattr(_real("base_rate")(one), "value", None),
+    "sensitivity": lambda _, one: getattr(_real("sensitivity")(one), "value", None),
+    **_limits("novelty_ratio", _real("novelty_ratio")),
+    **_limits("observed_expected", lambda one: observed_expected(one.report.beside_real_crystals)),
+    "copying_z": lambda _, one: _real("copying_z")(one),
+    "valid_converged": _prototypes("known"),
+    "new_prototypes": _prototypes("new"),
+    "new_prototypes_metastable": _prototypes("metastable"),
+    **_limits("new_prototype_share", lambda one: one.report.new_prototypes.share),
+    **{f"novelty_{name}": _of_system(name, "novelty") for name in CRYSTAL_SYSTEMS},
+    **{f"eligible_{name}": _of_system(name, "n") for name in CRYSTAL_SYSTEMS},
+}
+"""How a column of the row of a model follows from it; shares from 0 to 1, None if unknown."""
+COLUMNS = tuple(_VALUES)
 
 
 def values_of(section: Section, entry: Entry) -> dict[str, Any]:
     """The row of a model, by column."""
-    submission, report = entry.submission, entry.report
-    bounds, beside = report.novelty_bounds, report.beside_real_crystals
-    prototypes = report.new_prototypes
-    ratio = None if beside is None else beside.novelty_ratio
-    sensitivity = None if beside is None else beside.sensitivity
-    groups = report.breakdown("crystal_system")
-    return {
-        "section": section.id,
-        "demonstration": section.demonstration,
-        "selected": section.selected,
-        "rank": entry.rank,
-        "name": entry.name,
-        "null_model": submission.null_model,
-        "model": submission.model,
-        "version": submission.version,
-        "training_set": submission.training_set.name,
-        "scored_against": report.context.reference_name,
-        "crystals_hash": report.context.crystals_hash,
-        "protocol": report.context.protocol_text,
-        "hull": str(report.context.hull.get("name", "none")),
-        "generated": submission.samples.generated,
-        "scored": len(report.results),
-        "common_number": None if entry.novel_yield is None else section.common,
-        **_with_limits("novel_yield", entry.novel_yield),
-        "eligible": report.n_eligible,
-        **report.counts,
-        **_with_limits("novelty", report.novelty_interval),
-        "novelty_least": None if bounds is None else bounds.low,
-        "novelty_greatest": None if bounds is None else bounds.high,
-        "base_rate": None if beside is None else beside.base_rate.value,
-        "sensitivity": None if sensitivity is None else sensitivity.value,
-        **_with_limits("novelty_ratio", ratio),
-        **_with_limits("observed_expected", observed_expected(beside)),
-        "copying_z": None if beside is None else beside.copying_z,
-        "valid_converged": prototypes.known or None,
-        "new_prototypes": prototypes.new if prototypes.known else None,
-        "new_prototypes_metastable": prototypes.metastable if prototypes.known else None,
-        **_with_limits("new_prototype_share", prototypes.share),
-        **{
-            f"novelty_{system}": groups[system].novelty.value if system in groups else None
-            for system in CRYSTAL_SYSTEMS
-        },
-        **{
-            f"eligible_{system}": groups[system].n if system in groups else 0
-            for system in CRYSTAL_SYSTEMS
-        },
-    }
-
-
-def _with_limits(name: str, found: Interval | Ratio | None) -> dict[str, float | None]:
-    """Value and limits, by column; None where they are not known or infinite."""
-    values = {f"{name}{end}": getattr(found, part, None) for end, part in _LIMITS.items()}
-    return {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
+    return {name: value(section, entry) for name, value in _VALUES.items()}
 
 
 def csv_text(sections: Sequence[Section]) -> str:

@@ -30,17 +30,8 @@ _OPEN: WeakKeyDictionary[Any, dict[str, int | None]] = WeakKeyDictionary()
 """The step of the last logged evaluation, by run and prefix."""
 
 COLUMNS = (
-    "id",
-    "formula",
-    "verdict",
-    "parent_id",
-    "element_map",
-    "cost",
-    "e_above_hull",
-    "space_group",
-    "crystal_system",
-    "eligible",
-    "picture",
+    *("id", "formula", "verdict", "parent_id", "element_map", "cost", "e_above_hull"),
+    *("space_group", "crystal_system", "eligible", "picture"),
 )
 
 
@@ -96,10 +87,7 @@ class WandbReports:
     def run(self) -> Any:
         """The run; joined or opened on first use.
 
-        Raises
-        ------
-        InputError
-            If W&B is not installed or can open none; tried once.
+        `InputError` if W&B is not installed or can open none; tried once.
         """
         if self._failure is not None:
             raise self._failure
@@ -303,7 +291,11 @@ def _step(run: Any) -> int | None:
 
 def _configure(run: Any, report: NoveltyReport, prefix: str) -> None:
     """Add the values by which runs can be compared to the run's config; nothing is overwritten."""
-    ours = _config(report)
+    from novelty_metric.report.files import summary
+
+    names = ("protocol", "protocol_settings", "potential", "hull", "reference")
+    content = summary(report)
+    ours = {name: content[name] for name in (*names, "eligibility", "versions")}
     key, there = prefix, run.config.get(prefix, {})
     if not isinstance(there, Mapping) or 0 < len(there.keys() & ours.keys()) < len(ours):
         # The user has something of that name, with keys of ours.
@@ -346,18 +338,20 @@ def charts(report: NoveltyReport, prefix: str) -> dict[str, Any]:
     groups = report.breakdown("crystal_system")
     if not groups:
         return {}
-    shown: dict[str, Any] = {}
-    for verdict in Verdict:
-        rows = [[str(key), group.counts[verdict.value] / group.n] for key, group in groups.items()]
-        table = wandb.Table(columns=["crystal system", "share"], data=rows)
-        shown[f"{prefix}/by_crystal_system/{verdict.value}"] = wandb.plot.bar(
-            table, "crystal system", "share", title=f"{verdict.value}, share of the eligible"
+    shown = {}
+    for name, unit in [
+        *((verdict.value, "share") for verdict in Verdict),
+        ("eligible", "crystals"),
+    ]:
+        rows = [
+            [str(key), one.counts[name] / one.n if unit == "share" else one.n]
+            for key, one in groups.items()
+        ]
+        table = wandb.Table(columns=["crystal system", unit], data=rows)
+        title = f"{name}, share of the eligible" if unit == "share" else "eligible crystals"
+        shown[f"{prefix}/by_crystal_system/{name}"] = wandb.plot.bar(
+            table, "crystal system", unit, title=title
         )
-    rows = [[str(key), group.n] for key, group in groups.items()]
-    table = wandb.Table(columns=["crystal system", "crystals"], data=rows)
-    shown[f"{prefix}/by_crystal_system/eligible"] = wandb.plot.bar(
-        table, "crystal system", "crystals", title="eligible crystals"
-    )
     return shown
 
 
@@ -368,20 +362,3 @@ def by_crystal_system(report: NoveltyReport, prefix: str) -> dict[str, float]:
         values[f"{prefix}/by_crystal_system/{key}"] = group.novelty.value
         values[f"{prefix}/n_by_crystal_system/{key}"] = group.n
     return values
-
-
-def _config(report: NoveltyReport) -> dict[str, Any]:
-    """The values by which runs can be compared."""
-    from novelty_metric.report.files import summary
-
-    content = summary(report)
-    names = (
-        "protocol",
-        "protocol_settings",
-        "potential",
-        "hull",
-        "reference",
-        "eligibility",
-        "versions",
-    )
-    return {name: content[name] for name in names}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.crystal import CRYSTAL_SYSTEMS
 from novelty_metric.relaxation.potentials import model_title
 from novelty_metric.report.breakdown import UNKNOWN
+from novelty_metric.report.rows import plain
 from novelty_metric.support.statistics import Bounds, Interval, wilson
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -21,24 +22,16 @@ Pair = tuple[CrystalResult, Verdict | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementGroup:
-    """Crystals of one verdict or crystal system, grouped by the first report.
-
-    Attributes
-    ----------
-    breakdown : str
-        ``all``, ``verdict`` or ``crystal_system``.
-    group : str
-        The verdict or crystal system.
-    kept : int
-        Crystals with the same verdict in both reports.
-    total : int
-        Crystals that are eligible in both reports.
-    """
+    """Crystals of one verdict or crystal system, grouped by the first report."""
 
     breakdown: str
+    """``all``, ``verdict`` or ``crystal_system``."""
     group: str
+    """The verdict or crystal system."""
     kept: int
+    """Crystals with the same verdict in both reports."""
     total: int
+    """Crystals that are eligible in both reports."""
 
     @property
     def share(self) -> Interval | None:
@@ -47,37 +40,22 @@ class AgreementGroup:
 
     def row(self) -> dict[str, Any]:
         """Plain values, for tables and files."""
-        share = self.share
-        return {
-            "breakdown": self.breakdown,
-            "group": self.group,
-            "kept": self.kept,
-            "total": self.total,
-            "share": None if share is None else share.value,
-            "low": None if share is None else share.low,
-            "high": None if share is None else share.high,
-        }
+        share, low, high = (None,) * 3 if self.share is None else astuple(self.share)
+        return {**asdict(self), "share": share, "low": low, "high": high}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Verdicts of the same crystals with two potentials.
-
-    Attributes
-    ----------
-    first, second : str
-        Titles of the potentials.
-    groups : tuple of AgreementGroup
-        All crystals, then by verdict and by crystal system; groups without crystals are omitted.
-    only_first, only_second : int
-        Crystals that are eligible with this potential only. They are in no group.
-    """
+    """Verdicts of the same crystals with two potentials."""
 
     first: str
     second: str
+    """Titles of the potentials."""
     groups: tuple[AgreementGroup, ...]
+    """All crystals, then by verdict and by crystal system; groups without crystals are omitted."""
     only_first: int
     only_second: int
+    """Crystals that are eligible with this potential only. They are in no group."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for files."""
@@ -90,30 +68,20 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderBoth:
-    """Verdicts of a second potential on the eligible crystals of a report.
-
-    Attributes
-    ----------
-    title : str
-        Of the second potential.
-    counts : mapping
-        Eligible crystals per verdict with the second potential.
-    n_unmatched : int
-        Eligible crystals that are unmatched with both.
-    n_open : int
-        Those that could be: undecided with a potential, and with the other not known to match.
-    n_eligible : int
-        With the first potential.
-    groups : tuple of AgreementGroup
-        How many keep their verdict, as in `Agreement`.
-    """
+    """Verdicts of a second potential on the eligible crystals of a report."""
 
     title: str
+    """Of the second potential."""
     counts: Mapping[str, int]
+    """Eligible crystals per verdict with the second potential."""
     n_unmatched: int
+    """Eligible crystals that are unmatched with both."""
     n_open: int
+    """Those that could be: undecided with a potential, and with the other not known to match."""
     n_eligible: int
+    """With the first potential."""
     groups: tuple[AgreementGroup, ...]
+    """How many keep their verdict, as in `Agreement`."""
 
     @property
     def unmatched(self) -> Interval | None:
@@ -131,21 +99,14 @@ class UnderBoth:
         """Plain values, for files."""
         return {
             "counts": dict(self.counts),
-            "unmatched_under_both": None if self.unmatched is None else asdict(self.unmatched),
-            "bounds": None if self.bounds is None else asdict(self.bounds),
+            "unmatched_under_both": plain(self.unmatched),
+            "bounds": plain(self.bounds),
             "groups": [group.row() for group in self.groups],
         }
 
 
 def under_both(eligible: Sequence[CrystalResult], second: str) -> UnderBoth:
-    """Compare the two verdicts of each row.
-
-    Parameters
-    ----------
-    eligible : sequence of CrystalResult
-    second : str
-        `PotentialInfo.name` of the second potential.
-    """
+    """Compare the two verdicts of each row; `second` names the second potential."""
     pairs = [(row, row.verdict_second) for row in eligible]
     possible = (Verdict.UNMATCHED, Verdict.UNDECIDED)
     may_be = sum(row.verdict in possible and other in possible for row, other in pairs)
@@ -175,15 +136,12 @@ def verdict_agreement(first: NoveltyReport, second: NoveltyReport) -> Agreement:
 
 
 def _groups(pairs: Sequence[Pair]) -> Iterator[AgreementGroup]:
-    groups: list[tuple[str, str, Sequence[Pair]]] = [("all", "all", pairs)]
-    for verdict in Verdict:
-        groups.append(
-            ("verdict", verdict.value, [pair for pair in pairs if pair[0].verdict == verdict])
-        )
-    for system in (*CRYSTAL_SYSTEMS, UNKNOWN):
-        members = [pair for pair in pairs if (pair[0].crystal_system or UNKNOWN) == system]
-        groups.append(("crystal_system", system, members))
-    for breakdown, name, some in groups:
+    names = [("all", "all"), *(("verdict", verdict.value) for verdict in Verdict)]
+    names += [("crystal_system", system) for system in (*CRYSTAL_SYSTEMS, UNKNOWN)]
+    for breakdown, name in names:
+        some = pairs
+        if breakdown != "all":
+            some = [pair for pair in pairs if (getattr(pair[0], breakdown) or UNKNOWN) == name]
         if some or breakdown == "all":
             kept = sum(row.verdict == other for row, other in some)
             yield AgreementGroup(breakdown=breakdown, group=name, kept=kept, total=len(some))

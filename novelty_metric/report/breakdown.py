@@ -49,13 +49,7 @@ def break_down(
 ) -> dict[str | int, Group]:
     """The groups of a breakdown, in order; see `NoveltyReport.breakdown`.
 
-    Parameters
-    ----------
-    eligible : sequence of CrystalResult
-    could_join : sequence of CrystalResult
-        Those that could have been eligible.
-    by : str
-        One of `BREAKDOWNS`.
+    `could_join` are the crystals that could have been eligible.
     """
     members: dict[str | int, list[CrystalResult]] = {}
     for result in eligible:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from novelty_metric.protocol import PRESETS, Protocol
 from novelty_metric.relaxation.potentials import PAPER_MODEL, model_title
-from novelty_metric.report.plain_values import plain, printable_text
+from novelty_metric.report.rows import plain, printable_text
 from novelty_metric.screening.composition import DEFAULT_SET
 
 if TYPE_CHECKING:
@@ -116,6 +116,13 @@ class RunContext:
     def has_hull(self) -> bool:
         """True if energies above hull could be computed."""
         return bool(self.hull) and str(self.hull.get("name", "")).lower() != "none"
+
+    @property
+    def compared_hull(self) -> dict[str, Any]:
+        """The hull without `HULL_REMARKS`, as it is compared with that of another run."""
+        if not self.has_hull:
+            return {"name": "none"}
+        return {key: value for key, value in self.hull.items() if key not in HULL_REMARKS}
 
     @property
     def sample_energies(self) -> str | None:

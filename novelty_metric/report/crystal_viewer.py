@@ -8,7 +8,6 @@ such data on a canvas that turns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -60,7 +59,7 @@ def viewer_data(record: CrystalRecord) -> ViewerData:
         The colours are those of Jmol, the radii the covalent ones of Cordero et al. (2008), both
         from ASE.
     """
-    return _drawn(_Cell.of(record.to_structure(), []))[0]
+    return _drawn((record.to_structure(), []))[0]
 
 
 def viewer_pair(
@@ -91,22 +90,13 @@ def viewer_pair(
     """
     crystal = records.generated if records.relaxed is None else records.relaxed
     if crystal is None or records.parent is None:
-        first, second = (
-            None if one is None else viewer_data(one) for one in (crystal, records.parent)
-        )
-        return first, second
+        first = None if crystal is None else viewer_data(crystal)
+        return first, None if records.parent is None else viewer_data(records.parent)
     return paired(crystal.to_structure(), *filled_parent(records.parent.to_structure(), result))
 
 
 def filled_parent(parent: Structure, result: CrystalResult) -> tuple[Structure, list[str]]:
-    """The parent with the elements that the atom map of a row assigns.
-
-    Parameters
-    ----------
-    parent : Structure
-        As the search saw it.
-    result : CrystalResult
-        The row, with its candidate parents.
+    """The parent, as the search saw it, with the elements that the atom map of a row assigns.
 
     Returns
     -------
@@ -125,31 +115,23 @@ def filled_parent(parent: Structure, result: CrystalResult) -> tuple[Structure, 
 def paired(
     generated: Structure, filled: Structure, own: Sequence[str]
 ) -> tuple[ViewerData, ViewerData]:
-    """The data of a crystal and of a parent, see `viewer_pair`.
+    """The data of a crystal and of a `filled_parent` with its own elements, see `viewer_pair`."""
+    from pymatgen.core import Structure
 
-    Parameters
-    ----------
-    generated : Structure
-    filled, own
-        As by `filled_parent`.
-    """
     filled = filled.copy(site_properties={_OLD: list(own)})
     alike = _alike(generated, filled)
     if alike is not None:
         generated, filled = alike
-    old = filled.site_properties[_OLD]
-    new = [site.specie.symbol for site in filled]
-    exchanged = [
-        site for site, (one, other) in enumerate(zip(old, new, strict=True)) if one != other
-    ]
-    parent = _Cell.of(filled, exchanged, old)
+    parent = Structure(filled.lattice, filled.site_properties[_OLD], filled.frac_coords)
+    pairs = zip(parent.species, filled.species, strict=True)
+    exchanged = [site for site, (old, new) in enumerate(pairs) if old != new]
     if alike is not None:
-        first, second = _drawn(_Cell.of(generated, exchanged), parent)
+        first, second = _drawn((generated, exchanged), (parent, exchanged))
         return first, second
     # The map is known by the sites of the parent: an element is marked if none of its sites had it.
-    kept = {one for one, other in zip(old, new, strict=True) if one == other}
-    changed = [site for site, one in enumerate(generated) if one.specie.symbol not in kept]
-    return _drawn(_Cell.of(generated, changed))[0], _drawn(parent)[0]
+    kept = {new for old, new in zip(parent.species, filled.species, strict=True) if old == new}
+    changed = [site for site, specie in enumerate(generated.species) if specie not in kept]
+    return _drawn((generated, changed))[0], _drawn((parent, exchanged))[0]
 
 
 def _alike(generated: Structure, filled: Structure) -> tuple[Structure, Structure] | None:
@@ -180,104 +162,65 @@ def _alike(generated: Structure, filled: Structure) -> tuple[Structure, Structur
     return (like, target) if smaller else (target, like)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A crystal to draw: vectors as rows (Å), fractional coordinates, symbols."""
+def _drawn(*cells: tuple[Structure, Sequence[int]]) -> list[ViewerData]:
+    """The data of crystals, each with its exchanged sites, in the conventional cell of one.
 
-    lattice: NDArray[Any]
-    frac_coords: NDArray[Any]
-    symbols: Sequence[str]
-    exchanged: Sequence[int]
-
-    @classmethod
-    def of(
-        cls, structure: Structure, exchanged: Sequence[int], symbols: Sequence[str] | None = None
-    ) -> _Cell:
-        """Make it from a crystal, with other symbols on its sites if they are given."""
-        own = [site.specie.symbol for site in structure]
-        return cls(
-            structure.lattice.matrix,
-            structure.frac_coords,
-            own if symbols is None else symbols,
-            exchanged,
-        )
-
-
-def _drawn(*cells: _Cell) -> list[ViewerData]:
-    """The data of crystals with corresponding sites and cells, in the conventional cell of one.
-
-    Sites are moved into the cell, and repeated on its faces, as those of the first one are.
+    Their sites and cells correspond. Sites are moved into the cell, and repeated on its faces, as
+    those of the first one are.
     """
-    known = (found for cell in cells if (found := _conventional(cell)) is not None)
+    known = (found for cell, _ in cells if (found := _conventional(cell)) is not None)
     matrix, origin = next(known, (np.eye(3), np.zeros(3)))
     inverse = np.linalg.inv(matrix)
     points = _points(matrix)
     moved = [
-        (cell.frac_coords[:, None] + points).reshape(-1, 3) @ inverse + origin for cell in cells
+        (cell.frac_coords[:, None] + points).reshape(-1, 3) @ inverse + origin for cell, _ in cells
     ]
     outside = np.floor(moved[0] + _ON_FACE)
     images = _images(moved[0] - outside)
-    lattice = _upright(matrix @ cells[0].lattice)
+    lattice = _upright(matrix @ cells[0][0].lattice.matrix)
     return [
-        _data(
-            cell,
-            _turned(matrix @ cell.lattice, lattice),
-            coords - outside,
-            images,
-            n_each=len(points),
-        )
-        for cell, coords in zip(cells, moved, strict=True)
+        {
+            "cell": _turned(matrix @ cell.lattice.matrix, lattice).round(3).tolist(),
+            **_atoms(cell, n_each=len(points)),
+            "positions": (coords - outside).round(4).ravel().tolist(),
+            "images": images,
+            "exchanged": [site * len(points) + k for site in exchanged for k in range(len(points))],
+        }
+        for (cell, exchanged), coords in zip(cells, moved, strict=True)
     ]
 
 
-def _data(
-    cell: _Cell,
-    lattice: NDArray[Any],
-    frac_coords: NDArray[Any],
-    images: list[int],
-    *,
-    n_each: int,
-) -> ViewerData:
-    """The data of a crystal in which each site stands for `n_each` consecutive ones."""
+def _atoms(cell: Structure, *, n_each: int) -> ViewerData:
+    """Elements and sites of a crystal in which each site stands for `n_each` consecutive ones."""
     from ase.data import atomic_numbers, covalent_radii
     from ase.data.colors import jmol_colors
 
-    elements = sorted(set(cell.symbols))
+    symbols = [specie.symbol for specie in cell.species]
+    elements = sorted(set(symbols))
     numbers = [atomic_numbers[name] for name in elements]
-    kinds = np.repeat([elements.index(name) for name in cell.symbols], n_each)
-    exchanged = (np.array(cell.exchanged, dtype=int)[:, None] * n_each + np.arange(n_each)).ravel()
+    colors = (255 * jmol_colors[numbers]).round().astype(int).tolist()
     return {
-        "cell": lattice.round(3).tolist(),
         "elements": elements,
-        "colors": [
-            "#" + bytes((255 * jmol_colors[one]).round().astype(int).tolist()).hex()
-            for one in numbers
-        ],
+        "colors": [f"#{bytes(color).hex()}" for color in colors],
         "radii": [round(float(covalent_radii[one]), 2) for one in numbers],
-        "kinds": kinds.tolist(),
-        "positions": frac_coords.round(4).ravel().tolist(),
-        "images": images,
-        "exchanged": exchanged.tolist(),
+        "kinds": np.repeat([elements.index(name) for name in symbols], n_each).tolist(),
     }
 
 
-def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]] | None:
+def _conventional(cell: Structure) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """The conventional cell's vectors in terms of the cell's, as rows, and its origin.
 
     A crystal that is hardly off its symmetry is drawn as if it had it. None where the symmetry is
     not found, is that of a smaller cell, or asks for too many sites.
     """
     import spglib
-    from ase.data import atomic_numbers
 
-    if np.linalg.norm(cell.lattice, axis=1).min() < SHORTEST_PERIOD:
+    if min(cell.lattice.abc) < SHORTEST_PERIOD:
         return None
-    numbers = [atomic_numbers[name] for name in cell.symbols]
+    atoms = (cell.lattice.matrix.tolist(), cell.frac_coords.tolist(), cell.atomic_numbers)
     for tolerance in (0.1, 0.01):
         try:
-            found = spglib.get_symmetry_dataset(
-                (cell.lattice.tolist(), cell.frac_coords.tolist(), numbers), symprec=tolerance
-            )
+            found = spglib.get_symmetry_dataset(atoms, symprec=tolerance)
         except Exception:  # spglib raises types of its own, which change by version
             continue
         if found is None:
@@ -286,7 +229,7 @@ def _conventional(cell: _Cell) -> tuple[NDArray[Any], NDArray[Any]] | None:
         whole = matrix.round()
         if np.abs(matrix - whole).max() > 0.01:
             continue
-        if round(abs(np.linalg.det(whole))) * len(numbers) <= MOST_SITES:
+        if round(abs(np.linalg.det(whole))) * len(cell) <= MOST_SITES:
             return whole, found.origin_shift
     return None
 

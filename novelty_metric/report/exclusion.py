@@ -10,29 +10,22 @@ from novelty_metric.verdict import CrystalResult, Verdict
 class ExclusionReason(StrEnum):
     """Why a sample is not among the eligible crystals, over which the headline is computed."""
 
-    UNREADABLE = "unreadable"
-    FAILED = "failed"
-    SMACT_INVALID = "smact_invalid"
-    NOT_CONVERGED = "not_converged"
-    NO_HULL = "no_hull"
-    NOT_METASTABLE = "not_metastable"
-    OUT_OF_TIME = "out_of_time"
+    UNREADABLE = "unreadable", "could not be read"
+    FAILED = "failed", "could not be scored"
+    SMACT_INVALID = "smact_invalid", "composition refused by SMACT"
+    NOT_CONVERGED = "not_converged", "relaxation did not converge or failed"
+    NO_HULL = "no_hull", "no energy above hull"
+    NOT_METASTABLE = "not_metastable", "too far above the hull"
+    OUT_OF_TIME = "out_of_time", "out of time before it was relaxed"
 
-    @property
-    def label(self) -> str:
-        """The reason as text."""
-        return _LABELS[self]
+    label: str
 
+    def __new__(cls, value: str, label: str = "") -> ExclusionReason:
+        """A name with the reason as text."""
+        member = str.__new__(cls, value)
+        member._value_, member.label = value, label
+        return member
 
-_LABELS = {
-    ExclusionReason.UNREADABLE: "could not be read",
-    ExclusionReason.FAILED: "could not be scored",
-    ExclusionReason.SMACT_INVALID: "composition refused by SMACT",
-    ExclusionReason.NOT_CONVERGED: "relaxation did not converge or failed",
-    ExclusionReason.NO_HULL: "no energy above hull",
-    ExclusionReason.NOT_METASTABLE: "too far above the hull",
-    ExclusionReason.OUT_OF_TIME: "out of time before it was relaxed",
-}
 
 _UNFINISHED = (
     ExclusionReason.NOT_CONVERGED,

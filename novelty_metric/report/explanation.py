@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.base import Ended
 from novelty_metric.report.quality import structurally_valid
-from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
+from novelty_metric.verdict import CrystalResult, Route, TriedParent, Verdict
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -29,34 +28,21 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The evidence for one sample.
-
-    Attributes
-    ----------
-    title : str
-    facts : tuple of (str, str)
-        Name and text, in order.
-    candidates : tuple of (str, str)
-        For each candidate parent what it is, and what became of it.
-    crystals : mapping
-        By file name without its ending, such as ``generated``.
-    """
+    """The evidence for one sample."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
+    """Name and text, in order."""
     candidates: tuple[tuple[str, str], ...]
+    """For each candidate parent what it is, and what became of it."""
     crystals: Mapping[str, Structure]
+    """By file name without its ending, such as ``generated``."""
 
 
 def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explanation:
     """Collect the evidence for the sample in this row.
 
-    Parameters
-    ----------
-    report : NoveltyReport
-    row : int
-    records : CrystalRecords
-        Its crystals, see `novelty_metric.report.files.read_structures`.
+    Its crystals are given by `novelty_metric.report.files.read_structures`.
     """
     result = report.results[row]
     shown = shown_parent(result)
@@ -99,13 +85,7 @@ def explain(report: NoveltyReport, row: int, records: CrystalRecords) -> Explana
 
 
 def row_of(report: NoveltyReport, identifier: str) -> int:
-    """Position of the sample with this id.
-
-    Raises
-    ------
-    InputError
-        If there is none; it names the nearest.
-    """
+    """Position of the sample with this id. `InputError` if there is none; it names the nearest."""
     rows = {result.id: row for row, result in enumerate(report.results)}
     if identifier in rows:
         return rows[identifier]
@@ -113,15 +93,7 @@ def row_of(report: NoveltyReport, identifier: str) -> int:
 
 
 def no_such_sample(identifier: str, known: Iterable[str], where: str) -> str:
-    """Error message for an unknown id; it names the most similar id.
-
-    Parameters
-    ----------
-    known : iterable of str
-        The ids that samples have.
-    where : str
-        Such as ``the run``.
-    """
+    """Error message for an unknown id; it names the most similar ids that are known."""
     ids = list(known)
     folded = identifier.casefold()
     near = [name for name in ids if folded and folded in name.casefold()][:3]
@@ -148,10 +120,7 @@ def folder_name(identifier: str) -> str:
 def write_crystals(crystals: Mapping[str, Structure], folder: Path) -> list[str]:
     """Write each crystal as CIF, and return the file names.
 
-    Raises
-    ------
-    InputError
-        If the folder can't be written.
+    `InputError` if the folder can't be written.
     """
     from novelty_metric.support.folders import write_atomically, writing
 
@@ -376,20 +345,17 @@ def _elements(element_map: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _what(tried: TriedParent) -> str:
-    parent = tried.parent
-    rms = "" if parent.match_rms is None else f", RMS {parent.match_rms:.3f}"
-    return (
-        f"{ROUTES[parent.route]} {parent.rank}: {parent.parent_id} {_formula(parent)}, "
-        f"cost {parent.cost:.2f}{rms}; {_elements(parent.element_map)}"
-    )
-
-
-def _formula(parent: Parent) -> str:
-    """Reduced formula of the parent, derived from its atom map."""
     from pymatgen.core import Composition
 
-    counts = Counter({old: sum(new.values()) for old, new in parent.element_map.items()})
-    return str(Composition(counts).reduced_formula)
+    parent = tried.parent
+    # By its atom map.
+    counts = {old: sum(new.values()) for old, new in parent.element_map.items()}
+    formula = Composition(counts).reduced_formula
+    rms = "" if parent.match_rms is None else f", RMS {parent.match_rms:.3f}"
+    return (
+        f"{ROUTES[parent.route]} {parent.rank}: {parent.parent_id} {formula}, "
+        f"cost {parent.cost:.2f}{rms}; {_elements(parent.element_map)}"
+    )
 
 
 def _outcome(tried: TriedParent, result: CrystalResult) -> str:

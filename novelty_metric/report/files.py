@@ -19,12 +19,12 @@ import hashlib
 import io
 import itertools
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
@@ -42,8 +42,7 @@ from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.report.quality import stable, structurally_valid
 from novelty_metric.report.rediscovery import Rediscovery
-from novelty_metric.report.rows import ENUMS, record_from
-from novelty_metric.screening.composition import DEFAULT_SET
+from novelty_metric.report.rows import plain, record_from, tried_parent_from, with_enums
 from novelty_metric.support.folders import write_atomically
 from novelty_metric.verdict import Column, CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 
@@ -241,114 +240,82 @@ def _structures(results: Sequence[CrystalResult], first: int) -> pa.Table:
 
 # The summary
 
+_FIGURES = (
+    *("novelty", "novelty_is_bound", "novelty_interval", "novelty_bounds"),
+    *("novelty_without_suspect", "novel_yield", "novel_yield_interval", "novel_yield_bounds"),
+    *("graded", "quality", "new_prototypes"),
+)
+_COUNTS = ("counts", "fractions", "counts_all", "fractions_all")
+_SAMPLES = (
+    *("generated", "read", "unreadable", "scored", "not_searched", "eligible", "energy_suspect"),
+    *("saddles", "no_competing_compound", "stable_no_competing_compound"),
+)
+"""Properties of `NoveltyReport` in the summary; those of samples begin with ``n_``."""
+_RUN = (
+    *("scope", "exhaustive", "relax_samples", "leave_one_out", "smact_oxidation_states"),
+    "n_generated",
+)
+"""Settings of a run: fields of `RunContext`; older reports lack some."""
+
 
 def summary(report: NoveltyReport) -> dict[str, Any]:
     """The content of ``report.json``, without the hashes of the other files."""
-    context = report.context
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "novelty": report.novelty,
-        "novelty_is_bound": report.novelty_is_bound,
-        "novelty_interval": _json(report.novelty_interval),
-        "novelty_bounds": _json(report.novelty_bounds),
-        "novelty_without_suspect": _json(report.novelty_without_suspect),
-        "novel_yield": report.novel_yield,
-        "novel_yield_interval": _json(report.novel_yield_interval),
-        "novel_yield_bounds": _json(report.novel_yield_bounds),
-        "graded": _json(report.graded),
-        "quality": _json(report.quality),
-        "new_prototypes": _json(report.new_prototypes),
-        "without_suspect": _headlines(report.without_suspect),
-        "counts": report.counts,
-        "fractions": _json(report.fractions),
-        "counts_all": report.counts_all,
-        "fractions_all": _json(report.fractions_all),
-        "samples": {
-            "generated": report.n_generated,
-            "read": report.n_read,
-            "unreadable": report.n_unreadable,
-            "scored": report.n_scored,
-            "not_searched": report.n_not_searched,
-            "eligible": report.n_eligible,
-            "energy_suspect": report.n_energy_suspect,
-            "saddles": report.n_saddles,
-            "no_competing_compound": report.n_no_competing_compound,
-            "stable_no_competing_compound": report.n_stable_no_competing_compound,
-        },
-        "left_out": report.left_out,
-        "eligibility": context.eligibility,
-        "breakdowns": {by: _breakdown(report, by) for by in BREAKDOWNS},
-        "protocol": context.protocol_text,
-        "protocol_settings": context.protocol.to_dict(),
-        "potential": None if context.potential is None else asdict(context.potential),
-        "second_potential": _second_potential(report),
-        "hull": context.hull,
-        "reference": {
-            "name": context.reference_name,
-            "size": context.reference_size,
-            "crystals_hash": context.crystals_hash,
-            "store_hash": context.store_hash,
-        },
-        "run": {
-            "scope": context.scope,
-            "exhaustive": context.exhaustive,
-            "relax_samples": context.relax_samples,
-            "leave_one_out": context.leave_one_out,
-            "smact_oxidation_states": context.smact_oxidation_states,
-            "n_generated": context.n_generated,
-        },
-        "calibration": None if context.calibration is None else context.calibration.to_dict(),
-        "beside_real_crystals": _json(report.beside_real_crystals),
-        "rediscovery": None if context.rediscovery is None else context.rediscovery.to_dict(),
-        "versions": context.versions,
-        "machine": context.machine,
-        "timings": context.seconds,
-        "warnings": list(context.warnings),
-        "unreadable_rows": [i for i, result in enumerate(report.results) if not result.readable],
-    }
-
-
-def _second_potential(report: NoveltyReport) -> dict[str, Any] | None:
-    potential, found = report.context.second_potential, report.second_potential
-    if potential is None or found is None:
-        return None
-    return {"potential": asdict(potential), **found.to_dict()}
+    context, second = report.context, report.second_potential
+    content: dict[str, Any] = plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            **{name: getattr(report, name) for name in _FIGURES},
+            "without_suspect": _headlines(report.without_suspect),
+            **{name: getattr(report, name) for name in _COUNTS},
+            "samples": {name: getattr(report, f"n_{name}") for name in _SAMPLES},
+            "left_out": report.left_out,
+            "eligibility": context.eligibility,
+            "breakdowns": {by: _breakdown(report, by) for by in BREAKDOWNS},
+            "protocol": context.protocol_text,
+            "protocol_settings": context.protocol.to_dict(),
+            "potential": context.potential,
+            "second_potential": second
+            and {"potential": plain(context.second_potential), **second.to_dict()},
+            "hull": context.hull,
+            "reference": {
+                "name": context.reference_name,
+                "size": context.reference_size,
+                "crystals_hash": context.crystals_hash,
+                "store_hash": context.store_hash,
+            },
+            "run": {name: getattr(context, name) for name in _RUN},
+            "calibration": context.calibration and context.calibration.to_dict(),
+            "beside_real_crystals": report.beside_real_crystals,
+            "rediscovery": context.rediscovery and context.rediscovery.to_dict(),
+            "versions": context.versions,
+            "machine": context.machine,
+            "timings": context.seconds,
+            "warnings": context.warnings,
+            "unreadable_rows": [i for i, row in enumerate(report.results) if not row.readable],
+        }
+    )
+    return content
 
 
 def _breakdown(report: NoveltyReport, by: str) -> dict[str, Any]:
     """The groups of a breakdown; crystal systems also have the base rate of real crystals."""
-    groups = {str(key): _json(group) for key, group in report.breakdown(by).items()}
+    groups = {str(key): plain(group) for key, group in report.breakdown(by).items()}
     beside = report.beside_real_crystals
     if by == "crystal_system" and beside is not None:
         for system, group in groups.items():
-            group["base_rate"] = _json(beside.base_rates.get(system))
+            group["base_rate"] = beside.base_rates.get(system)
     return groups
 
 
 def _headlines(report: NoveltyReport) -> dict[str, Any]:
     return {
-        "novelty": _json(report.novelty_interval),
-        "novelty_bounds": _json(report.novelty_bounds),
-        "novel_yield": _json(report.novel_yield_interval),
-        "novel_yield_bounds": _json(report.novel_yield_bounds),
+        "novelty": report.novelty_interval,
+        "novelty_bounds": report.novelty_bounds,
+        "novel_yield": report.novel_yield_interval,
+        "novel_yield_bounds": report.novel_yield_bounds,
         "eligible": report.n_eligible,
-        "counts": report.counts,
-        "fractions": _json(report.fractions),
-        "graded": _json(report.graded),
-        "quality": _json(report.quality),
+        **{name: getattr(report, name) for name in ("counts", "fractions", "graded", "quality")},
     }
-
-
-def _json(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {column.name: _json(getattr(value, column.name)) for column in fields(value)}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # a ratio without an upper limit
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _json(item) for key, item in value.items()}
-    return value
 
 
 def context_of(content: Mapping[str, Any]) -> RunContext:
@@ -363,20 +330,14 @@ def context_of(content: Mapping[str, Any]) -> RunContext:
         reference_size=reference["size"],
         crystals_hash=reference["crystals_hash"],
         store_hash=reference["store_hash"],
-        potential=None if potential is None else PotentialInfo(**potential),
-        second_potential=None if second is None else PotentialInfo(**second["potential"]),
+        potential=potential and PotentialInfo(**potential),
+        second_potential=second and PotentialInfo(**second["potential"]),
         hull=content["hull"],
-        scope=run["scope"],
-        exhaustive=run["exhaustive"],
-        relax_samples=run["relax_samples"],
-        leave_one_out=run.get("leave_one_out", False),  # reports of before it was known
-        # Reports of before it could be chosen.
-        smact_oxidation_states=run.get("smact_oxidation_states", DEFAULT_SET),
-        n_generated=run["n_generated"],
+        **{name: run[name] for name in _RUN if name in run},
         versions=content["versions"],
-        machine=content.get("machine", {}),  # reports of before it was kept
-        calibration=None if calibration is None else Calibration.from_dict(calibration),
-        rediscovery=None if rediscovery is None else Rediscovery.from_dict(rediscovery),
+        machine=content.get("machine", {}),
+        calibration=calibration and Calibration.from_dict(calibration),
+        rediscovery=rediscovery and Rediscovery.from_dict(rediscovery),
     )
 
 
@@ -401,114 +362,71 @@ def save_report(
     InputError
         If the folder can't be written.
     """
-    from novelty_metric.report.crystals import extxyz
-
-    threshold = report.context.protocol.metastable
-    files = _Files(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        first = 0
-        for some in _chunks(report.results if rows is None else rows):
-            verdicts = verdicts_frame(some)
-            files.append("verdicts.parquet", _to_table(verdicts, _VERDICTS))
-            text = verdicts.to_csv(index=False, header=first == 0, lineterminator="\n")
-            files.append_text("verdicts.csv", text)
-            files.append("parents.parquet", _to_table(parents_frame(some), _PARENTS))
-            files.append("evidence.parquet", _evidence(some, first))
-            files.append(_QUALITY_FILE, _quality(some, threshold))
-            structures = _structures(some, first)
-            if len(structures) or _STRUCTURES_FILE in files.hashes:
-                files.append(_STRUCTURES_FILE, structures)
-                files.append_text(CRYSTALS_FILE, extxyz(some))
-            first += len(some)
-        content = summary(report)
-        content["files"] = {
-            name: {"schema_version": SCHEMA_VERSION, "sha256": sha256}
-            for name, sha256 in files.close().items()
-        }
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        files.put_in_place()
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as made:
+            beside, content = Path(made), summary(report)
+            names = _write_tables(beside, report.results if rows is None else rows, report)
+            content["files"] = {
+                name: {"schema_version": SCHEMA_VERSION, "sha256": _sha256_on_disk(beside / name)}
+                for name in names
+            }
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            for name in names:
+                (beside / name).replace(folder / name)
         write_atomically(folder / "report.json", text.encode())
-        for name in set(_FILES_OF_CRYSTALS) - files.hashes.keys():
+        for name in set(_FILES_OF_CRYSTALS) - set(names):
             (folder / name).unlink(missing_ok=True)  # that of a report which was replaced
     except OSError as error:
         raise InputError(
             f"the report can't be written to {folder} ({error.strerror or error}); "
             "name another folder"
         ) from error
-    finally:
-        files.forget()
     return folder
 
 
-def _chunks(rows: Iterable[CrystalResult]) -> Iterator[list[CrystalResult]]:
-    """The rows in batches of a few thousand; at least one batch, so that empty files are written
-    too.
-    """
-    left = iter(rows)
-    some = list(itertools.islice(left, _ROWS_AT_ONCE))
-    while True:
-        yield some
-        some = list(itertools.islice(left, _ROWS_AT_ONCE))
-        if not some:
-            return
+def _write_tables(folder: Path, rows: Iterable[CrystalResult], report: NoveltyReport) -> list[str]:
+    """Write the files of the rows, a few thousand rows at a time; returns their names."""
+    from novelty_metric.report.crystals import extxyz
+
+    left, first = iter(rows), 0
+    writers: dict[str, pq.ParquetWriter] = {}
+    with contextlib.ExitStack() as opened:
+        # At least once, so that empty files are written too.
+        while (some := list(itertools.islice(left, _ROWS_AT_ONCE))) or not writers:
+            verdicts = verdicts_frame(some)
+            parts: dict[str, pa.Table | str] = {
+                "verdicts.parquet": _to_table(verdicts, _VERDICTS),
+                "verdicts.csv": verdicts.to_csv(index=False, header=not first, lineterminator="\n"),
+                "parents.parquet": _to_table(parents_frame(some), _PARENTS),
+                "evidence.parquet": _evidence(some, first),
+                _QUALITY_FILE: _quality(some, report.context.protocol.metastable),
+            }
+            structures = _structures(some, first)
+            if len(structures) or _STRUCTURES_FILE in writers:
+                parts |= {_STRUCTURES_FILE: structures, CRYSTALS_FILE: extxyz(some)}
+            for name, part in parts.items():
+                if isinstance(part, str):
+                    with (folder / name).open("ab") as stream:
+                        stream.write(part.encode())
+                    continue
+                if name not in writers:
+                    version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
+                    schema = part.schema.with_metadata({**(part.schema.metadata or {}), **version})
+                    stream = opened.enter_context((folder / name).open("wb"))
+                    writers[name] = opened.enter_context(
+                        pq.ParquetWriter(stream, schema, compression="zstd")
+                    )
+                metadata = writers[name].schema.metadata
+                writers[name].write_table(part.replace_schema_metadata(metadata))
+            first += len(some)
+    return list(parts)
 
 
-class _Files:
-    """Files that are written under temporary names and then moved together."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._streams: dict[str, BinaryIO] = {}
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self.hashes: dict[str, str] = {}
-
-    def append(self, name: str, table: pa.Table) -> None:
-        """Write rows of a Parquet file."""
-        if name not in self._writers:
-            version = {SCHEMA_KEY: str(SCHEMA_VERSION).encode()}
-            schema = table.schema.with_metadata({**(table.schema.metadata or {}), **version})
-            self._writers[name] = pq.ParquetWriter(self._stream(name), schema, compression="zstd")
-        writer = self._writers[name]
-        writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
-
-    def append_text(self, name: str, text: str) -> None:
-        """Write lines of a text file."""
-        self._stream(name).write(text.encode())
-
-    def close(self) -> dict[str, str]:
-        """Write everything to disk, and return the SHA-256 of each file."""
-        for writer in self._writers.values():
-            writer.close()
-        for name, stream in self._streams.items():
-            stream.flush()
-            os.fsync(stream.fileno())
-            stream.close()
-            with self._beside(name).open("rb") as written:
-                self.hashes[name] = hashlib.file_digest(written, "sha256").hexdigest()
-        return self.hashes
-
-    def put_in_place(self) -> None:
-        """Move the files to their places."""
-        for name in self._streams:
-            self._beside(name).replace(self._folder / name)
-
-    def forget(self) -> None:
-        """Remove the temporary files."""
-        for name, stream in self._streams.items():
-            with contextlib.suppress(OSError):
-                stream.close()
-            with contextlib.suppress(OSError):
-                self._beside(name).unlink(missing_ok=True)
-
-    def _stream(self, name: str) -> BinaryIO:
-        if name not in self._streams:
-            self.hashes[name] = ""
-            self._streams[name] = self._beside(name).open("wb")
-        return self._streams[name]
-
-    def _beside(self, name: str) -> Path:
-        return self._folder / f".{name}.{os.getpid()}.tmp"
+def _sha256_on_disk(path: Path) -> str:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _to_table(frame: pd.DataFrame, columns: Mapping[str, FileColumn]) -> pa.Table:
@@ -522,45 +440,33 @@ def _to_table(frame: pd.DataFrame, columns: Mapping[str, FileColumn]) -> pa.Tabl
 def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
     """Read the files of `save_report`, with the crystals if `structures` is true.
 
-    Raises
-    ------
-    InputError
-        If a file is missing, damaged, of another schema, or not of this report.
+    `InputError` if a file is missing, damaged, of another schema, or not of this report.
     """
     path = folder / "report.json"
     try:
         content = json.loads(_read(path))
         _check_version(path, content["schema_version"])
         hashes = {name: entry["sha256"] for name, entry in content["files"].items()}
-        verdicts = _rows(folder / "verdicts.parquet", hashes)
-        parents = _rows(folder / "parents.parquet", hashes)
-        evidence = _rows(folder / "evidence.parquet", hashes)
-        # Reports of before there was this file, or one of its columns, are read all the same.
-        kept_quality = _rows(folder / _QUALITY_FILE, hashes) if _QUALITY_FILE in hashes else None
+        verdicts, parents, evidence, *kept_quality = (
+            _table(folder / name, hashes).to_pylist()
+            for name in ("verdicts.parquet", "parents.parquet", "evidence.parquet", _QUALITY_FILE)
+            if name in hashes or name != _QUALITY_FILE  # reports of before there was this file
+        )
         unreadable = set(content["unreadable_rows"])
         tried: dict[int, list[TriedParent]] = {}
         for shown, kept in zip(parents, evidence, strict=True):
-            tried.setdefault(kept["row"], []).append(_tried_parent(shown, kept))
+            line = {**kept, **shown}
+            for name in ("element_map", "supercell"):
+                line[name] = json.loads(line[name])
+            tried.setdefault(kept["row"], []).append(tried_parent_from(line))
         results = [
             _result(row, readable=i not in unreadable, parents=tuple(tried.get(i, ())))
             for i, row in enumerate(verdicts)
         ]
-        if kept_quality is None:
-            results = [
-                replace(
-                    result,
-                    novel_by_matching=result.verdict != Verdict.DUPLICATE,
-                    matching_group=result.duplicate_group,
-                )
-                if result.smact_valid is not None
-                else result
-                for result in results
-            ]
-        else:
-            results = [
-                replace(result, **_kept_quality(row, result))
-                for result, row in zip(results, kept_quality, strict=True)
-            ]
+        results = [
+            replace(result, **_kept_quality(row, result))
+            for result, row in zip(results, *(kept_quality or [[None] * len(results)]), strict=True)
+        ]
         context = replace(
             context_of(content),
             seconds=content["timings"],
@@ -576,49 +482,33 @@ def load_report(folder: Path, *, structures: bool = False) -> NoveltyReport:
     return with_structures(report, folder) if structures else report
 
 
-def _kept_quality(row: Mapping[str, Any], result: CrystalResult) -> dict[str, Any]:
+def _kept_quality(row: Mapping[str, Any] | None, result: CrystalResult) -> dict[str, Any]:
     """Fields of a result from its line of `quality.parquet`, for any version of the file.
 
-    Earlier versions had no groups by plain matching, and took those of the duplicate test.
+    Earlier versions had no groups by plain matching, and took those of the duplicate test; before
+    there was this file, a crystal was novel if it was no duplicate.
     """
+    if row is None:
+        novel = result.verdict != Verdict.DUPLICATE
+        known = {"novel_by_matching": novel, "matching_group": result.duplicate_group}
+        return {} if result.smact_valid is None else known
     decomposition = row.get("decomposition")
     return {
         "matching_group": result.duplicate_group,
         **{name: row[name] for name in _KEPT_QUALITY if name in row},
-        "decomposition": None if decomposition is None else json.loads(decomposition),
+        "decomposition": decomposition and json.loads(decomposition),
     }
 
 
 def read_structures(folder: Path, row: int) -> CrystalRecords:
-    """The crystals of one sample of a saved report.
-
-    Parameters
-    ----------
-    folder : path
-        As `save_report` wrote it.
-    row : int
-        Position of the sample.
-
-    Returns
-    -------
-    CrystalRecords
-        Empty where the report was saved without crystals.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, or not of this report.
-    """
+    """The crystals of one sample, see `read_all_structures`; empty if none were saved."""
     return read_all_structures(folder, [row]).get(row, CrystalRecords())
 
 
 def with_structures(report: NoveltyReport, folder: Path) -> NoveltyReport:
     """The report with the crystals of all samples, read from its folder.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged, or not of this report.
+    `InputError` if the file is damaged, or not of this report.
     """
     kept = read_all_structures(folder)
     rows = (replace(result, structures=kept.get(i)) for i, result in enumerate(report.results))
@@ -630,10 +520,7 @@ def read_all_structures(
 ) -> dict[int, CrystalRecords]:
     """Crystals by position of the sample; only those of `rows` if they are given.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged, or not of this report.
+    `InputError` if the file is damaged, or not of this report.
     """
     content = json.loads(_read(folder / "report.json"))
     path = folder / _STRUCTURES_FILE
@@ -659,10 +546,7 @@ def verdict_schema() -> pa.Schema:
 def rows_of_table(table: pa.Table, *, unreadable: frozenset[int]) -> tuple[CrystalResult, ...]:
     """The rows of a ``verdicts.parquet`` without parents; unreadable samples are included.
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If it holds what no report does.
+    `KeyError` or `TypeError` or `ValueError` if it holds what no report does.
     """
     return tuple(
         _result(row, readable=i not in unreadable, parents=())
@@ -677,11 +561,6 @@ def _read(path: Path) -> bytes:
         raise InputError(
             f"{path} can't be read ({error.strerror or error}); name the folder of a finished run"
         ) from error
-
-
-def _rows(path: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _table(path, hashes).to_pylist()
-    return rows
 
 
 def _table(path: Path, hashes: Mapping[str, str]) -> pa.Table:
@@ -712,23 +591,6 @@ def _result(
 ) -> CrystalResult:
     values: dict[str, Any] = dict.fromkeys(LATER_COLUMNS)
     values |= {name: row[name] for name in _VERDICTS if name in row or name not in values}
-    for name, kind in ENUMS.items():
-        if values[name] is not None:
-            values[name] = kind(values[name])
     if values["element_map"] is not None:
         values["element_map"] = json.loads(values["element_map"])
-    return CrystalResult(**values, readable=readable, parents=parents)
-
-
-def _tried_parent(shown: Mapping[str, Any], kept: Mapping[str, Any]) -> TriedParent:
-    supercell = json.loads(kept["supercell"])
-    given: dict[str, Any] = {"energy_per_atom": None, "volume_ratio": None, **kept, **shown}
-    given["route"] = Route(shown["route"])
-    given["element_map"] = json.loads(shown["element_map"])
-    given["supercell"] = None if supercell is None else tuple(tuple(line) for line in supercell)
-    given["elements"] = tuple(kept["elements"])
-    parent = Parent(**{column.name: given[column.name] for column in fields(Parent)})
-    return TriedParent(
-        parent=parent,
-        **{c.name: given[c.name] for c in fields(TriedParent) if c.name != "parent"},
-    )
+    return CrystalResult(**with_enums(values), readable=readable, parents=parents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,119 +19,72 @@ RMS_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 SHARE_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class NearestParent:
-    """Distance of a generated crystal from the reference crystal that its row names.
-
-    Attributes
-    ----------
-    cost : float
-        Mean modified Pettifor distance over the atoms; 0 for a duplicate.
-    match_rms : float or None
-        RMS site distance in (V/N)^(1/3); None on the Wyckoff route, which measures none.
-    share_exchanged : float
-        Share of the atoms whose element differs, from 0 to 1; 0 for a duplicate.
-    """
-
-    cost: float
-    match_rms: float | None
-    share_exchanged: float
-
-
-def nearest_parent(result: CrystalResult) -> NearestParent | None:
-    """The reference crystal that the row names; None if there is none.
-
-    That is the equal crystal of a duplicate, the confirmed parent of a substituted crystal, and the
-    cheapest candidate of any other: the cost here is the cost of the row.
-    """
-    if result.cost is None:
-        return None
-    return NearestParent(result.cost, result.match_rms, result.share_exchanged or 0.0)
-
-
 def crystal_score(result: CrystalResult) -> float | None:
     """Graded novelty of one crystal: 0 for a duplicate, 1 if there is no parent.
 
-    ``cost / 102`` of the nearest parent. None where the search did not end, or was not made: then
-    "no parent" is not known to be true.
+    ``cost / 102`` of the reference crystal that the row names: the equal crystal of a duplicate,
+    the confirmed parent of a substituted crystal, and the cheapest candidate of any other. None
+    where the search did not end, or was not made: then "no parent" is not known to be true.
     """
-    nearest = nearest_parent(result)
-    if nearest is not None:
-        return min(1.0, nearest.cost / LARGEST_COST)
+    if result.cost is not None:
+        return min(1.0, result.cost / LARGEST_COST)
     return 1.0 if result.verdict == Verdict.UNMATCHED else None
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Statistics of the values of a set of crystals.
-
-    Attributes
-    ----------
-    n : int
-        Crystals that have a value.
-    mean : Estimate or None
-        None if no crystal has one.
-    quantiles : mapping
-        By level, such as ``"0.5"``; linear between neighbouring values.
-    edges : tuple of float, (m + 1,)
-        Limits of the bins. The upper one belongs to the last bin.
-    counts : tuple of int, (m,)
-        Crystals per bin.
-    """
+    """Statistics of the values of a set of crystals."""
 
     n: int
+    """Crystals that have a value."""
     mean: Estimate | None
+    """None if no crystal has one."""
     quantiles: Mapping[str, float]
+    """By level, such as ``"0.5"``; linear between neighbouring values."""
     edges: tuple[float, ...]
+    """Limits of the bins. The upper one belongs to the last bin. Shape (m + 1,)."""
     counts: tuple[int, ...]
+    """Crystals per bin. Shape (m,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradedNovelty:
-    """Graded novelty of a set of crystals.
-
-    Attributes
-    ----------
-    n : int
-        Crystals for which it is known.
-    unknown : int
-        Crystals whose search did not end, and that have no candidate.
-    score : Estimate or None
-        Mean of `crystal_score`.
-    without_parent : Interval or None
-        Share of them that have no parent.
-    cost, match_rms, share_exchanged : Distribution
-        Of the nearest parents. A crystal without a parent is in none of them, one whose nearest
-        parent is of the Wyckoff route not in `match_rms`.
-    """
+    """Graded novelty of a set of crystals."""
 
     n: int
+    """Crystals for which it is known."""
     unknown: int
+    """Crystals whose search did not end, and that have no candidate."""
     score: Estimate | None
+    """Mean of `crystal_score`."""
     without_parent: Interval | None
+    """Share of them that have no parent."""
     cost: Distribution
     match_rms: Distribution
     share_exchanged: Distribution
+    """Of the nearest parents. A crystal without a parent is in none of them, one whose nearest
+    parent is of the Wyckoff route not in `match_rms`.
+    """
 
 
 def graded_novelty(results: Iterable[CrystalResult]) -> GradedNovelty:
     """Graded novelty of these rows."""
     rows = list(results)
     scores = [score for score in map(crystal_score, rows) if score is not None]
-    nearest = [parent for parent in map(nearest_parent, rows) if parent is not None]
-    distances = [parent.match_rms for parent in nearest if parent.match_rms is not None]
+    nearest = [row for row in rows if row.cost is not None]
     return GradedNovelty(
         n=len(scores),
         unknown=len(rows) - len(scores),
         score=mean_estimate(scores, lowest=0.0, highest=1.0),
         without_parent=wilson(len(scores) - len(nearest), len(scores)),
-        cost=_distribution([parent.cost for parent in nearest], COST_EDGES),
-        match_rms=_distribution(distances, RMS_EDGES),
-        share_exchanged=_distribution([one.share_exchanged for one in nearest], SHARE_EDGES),
+        cost=_distribution([row.cost for row in nearest], COST_EDGES),
+        match_rms=_distribution([row.match_rms for row in nearest], RMS_EDGES),
+        share_exchanged=_distribution([row.share_exchanged or 0.0 for row in nearest], SHARE_EDGES),
     )
 
 
-def _distribution(values: Sequence[float], edges: tuple[float, ...]) -> Distribution:
+def _distribution(found: Iterable[float | None], edges: tuple[float, ...]) -> Distribution:
+    values = [value for value in found if value is not None]
     # What lies beyond the last edge, as with wider tolerances, belongs to the last bin.
     counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
     levels = np.quantile(values, QUANTILES).tolist() if values else []

@@ -29,11 +29,17 @@ from novelty_metric.report.exclusion import (
     fixed_verdict,
 )
 from novelty_metric.report.graded import GradedNovelty, graded_novelty
-from novelty_metric.report.plain_values import plain_row
-from novelty_metric.report.prototypes import NewPrototypes, new_prototypes
-from novelty_metric.report.quality import Quality, count_unique, quality, stable
+from novelty_metric.report.quality import (
+    NewPrototypes,
+    Quality,
+    count_unique,
+    new_prototypes,
+    quality,
+    stable,
+)
 from novelty_metric.report.real_crystals import BesideRealCrystals, beside_real_crystals
 from novelty_metric.report.rediscovery import Rediscovery
+from novelty_metric.report.rows import plain_row
 from novelty_metric.support.ratios import Ratio
 from novelty_metric.support.statistics import Bounds, Estimate, Interval, wilson
 from novelty_metric.support.text import Limits, percent

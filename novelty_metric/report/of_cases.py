@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from novelty_metric.reference.calibration import calibration_key, find_calibration
 from novelty_metric.report.context import HULL_REMARKS, RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.report.plain_values import plain
+from novelty_metric.report.rows import plain
 from novelty_metric.samples.plausibility import implausible
 from novelty_metric.scoring.sample_energies import odd_energies
 from novelty_metric.search.duplicates import warnings_of
@@ -32,10 +32,15 @@ def report_of(pipeline: Pipeline, cases: Sequence[Case]) -> NoveltyReport:
     for case in cases:
         group, matching_group = groups_of.get(case, (None, None))
         results.append(pipeline.row(case, group=group, matching_group=matching_group))
+    late = sum(case.is_open for case in cases)
     warnings = (
         *implausible((case.as_read, case.error) for case in cases),
         *(odd_energies(results) if pipeline.rules.sample_energies is not None else ()),
-        *_late(cases),
+        *(
+            [f"the time ran out before {late} of {len(cases)} crystals were finished"]
+            if late
+            else ()
+        ),
         *warnings_of(groups.duplicates.work_limit_reached, groups.matching.work_limit_reached),
     )
     context = run_context(pipeline, seconds=pipeline.clock.seconds, warnings=warnings)
@@ -45,23 +50,19 @@ def report_of(pipeline: Pipeline, cases: Sequence[Case]) -> NoveltyReport:
 def run_context(
     pipeline: Pipeline, *, seconds: Mapping[str, float], warnings: Iterable[str]
 ) -> RunContext:
-    """The description of a run in its report, without the crystals.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-    seconds : mapping
-        Time per step (s).
-    warnings : iterable of str
-    """
+    """The description of a run in its report, with the time per step (s), without the crystals."""
     rules, resources = pipeline.rules, pipeline.resources
     reference, relaxer = resources.reference, resources.relaxer
     second = None if resources.second is None else resources.second.relaxer
+    # With the origin of the energies if they are not the potential's.
+    hull = {"name": "none"} if resources.hull is None else dict(resources.hull.describe())
+    if rules.sample_energies is not None:
+        hull["sample_energies"] = rules.sample_energies.label
     context = RunContext(
         protocol=rules.protocol,
         potential=None if relaxer is None else relaxer.info,
         second_potential=None if second is None else second.info,
-        hull=_described_hull(pipeline),
+        hull=hull,
         reference_name=reference.name,
         reference_size=len(reference),
         crystals_hash=reference.crystals_hash,
@@ -98,19 +99,3 @@ def key_of_context(context: RunContext) -> str | None:
             "smact_oxidation_states": context.smact_oxidation_states,
         }
     )
-
-
-def _described_hull(pipeline: Pipeline) -> dict[str, Any]:
-    """The hull's description, with the origin of the energies if they are not the potential's."""
-    hull, own = pipeline.resources.hull, pipeline.rules.sample_energies
-    described = {"name": "none"} if hull is None else dict(hull.describe())
-    if own is not None:
-        described["sample_energies"] = own.label
-    return described
-
-
-def _late(cases: Sequence[Case]) -> Iterator[str]:
-    """Warnings about work that the deadline left unfinished."""
-    left = sum(case.is_open for case in cases)
-    if left:
-        yield f"the time ran out before {left} of {len(cases)} crystals were finished"

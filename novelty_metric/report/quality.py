@@ -1,4 +1,8 @@
-"""The quality measures of earlier papers: validity, and stable, unique and novel (S.U.N.)."""
+"""The quality measures of earlier papers (validity; stable, unique, novel), and new prototypes.
+
+A prototype is a space group with the multiset of its occupied Wyckoff positions, up to the
+relabellings of the Euclidean normalizer; elements play no part.
+"""
 
 from __future__ import annotations
 
@@ -20,46 +24,36 @@ class Quality:
     Validity is over the samples given, the rest over all that was generated. Plain matching is
     pymatgen's `StructureMatcher()` with its defaults, as earlier papers used it; equal crystals are
     equal by it, and groups those of its `group_structures`. The duplicate test has no part in it.
-
-    Attributes
-    ----------
-    structurally_valid, smact_valid, valid : Interval or None
-        Of the samples: shortest distance and volume; composition; both. What could not be read, or
-        is no crystal that can be scored, is not valid. None without samples.
-    unique : Interval
-        Groups of equal crystals / generated.
-    novel : Interval
-        Not equal to any crystal of the reference / generated.
-    stable_threshold : float
-        Largest energy above hull of a stable crystal (eV/atom).
-    stable : Interval or None
-        Converged, and within the threshold / generated. None without energies above hull.
-    sun : Interval or None
-        Groups of equal crystals that hold a stable, novel one / generated.
-    sun_bounds : Bounds or None
-        Lowest and highest `sun` for any result of the crystals without an energy above hull or with
-        unfinished plain matching.
-    sun_on_hull : Interval or None
-        `sun` with a threshold of 0 eV/atom, the strict reading of "stable".
-    relaxation_energy : Estimate or None
-        Mean energy of the relaxed samples minus that of the generated ones (eV/atom).
-    relaxation_rmsd : Estimate or None
-        Mean RMS distance of the generated from the relaxed samples, in (V/N)^(1/3), over those that
-        match; see `novelty_metric.search.displacement`. None if nothing was relaxed.
     """
 
     structurally_valid: Interval | None
     smact_valid: Interval | None
     valid: Interval | None
+    """Of the samples: shortest distance and volume; composition; both. What could not be read, or
+    is no crystal that can be scored, is not valid. None without samples.
+    """
     unique: Interval
+    """Groups of equal crystals / generated."""
     novel: Interval
+    """Not equal to any crystal of the reference / generated."""
     stable_threshold: float
+    """Largest energy above hull of a stable crystal (eV/atom)."""
     stable: Interval | None
+    """Converged, and within the threshold / generated. None without energies above hull."""
     sun: Interval | None
+    """Groups of equal crystals that hold a stable, novel one / generated."""
     sun_bounds: Bounds | None
+    """Lowest and highest `sun` for any result of the crystals without an energy above hull or with
+    unfinished plain matching.
+    """
     sun_on_hull: Interval | None
+    """`sun` with a threshold of 0 eV/atom, the strict reading of "stable"."""
     relaxation_energy: Estimate | None
+    """Mean energy of the relaxed samples minus that of the generated ones (eV/atom)."""
     relaxation_rmsd: Estimate | None
+    """Mean RMS distance of the generated from the relaxed samples, in (V/N)^(1/3), over those that
+    match; see `novelty_metric.search.displacement`. None if nothing was relaxed.
+    """
 
 
 def structurally_valid(result: CrystalResult) -> bool:
@@ -86,16 +80,10 @@ def stable(result: CrystalResult, threshold: float) -> bool | None:
 def quality(
     results: Sequence[CrystalResult], *, n_generated: int, threshold: float, has_hull: bool
 ) -> Quality:
-    """The quality measures of these rows.
+    """The quality measures of these rows, of `n_generated` crystals.
 
-    Parameters
-    ----------
-    n_generated : int
-        What the model generated: the rows, or more.
-    threshold : float
-        Largest energy above hull of a stable crystal (eV/atom).
-    has_hull : bool
-        Whether energies above hull could be measured at all.
+    The threshold (eV/atom) is that of a stable crystal; `has_hull` says whether energies above hull
+    could be measured at all.
     """
 
     def generated(count: int) -> Interval:
@@ -133,6 +121,45 @@ def quality(
         relaxation_rmsd=mean_estimate(
             _known(row.relaxation_rmsd for row in results), lowest=0.0, highest=1.0
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrototypes:
+    """Valid, converged crystals, by whether the reference has their prototype.
+
+    SMACT-invalid crystals are not counted: their symmetry is that of the plain relaxation, lower
+    than that of the others, which are symmetrised. Equal crystals count each.
+    """
+
+    known: int
+    """SMACT-valid crystals whose relaxation did not fail and whose symmetry is known; 0 also for
+    tables of before this was looked at.
+    """
+    new: int
+    """Those of them whose prototype the reference lacks."""
+    metastable: int | None
+    """New ones within the threshold above the hull: the eligible. None without a hull."""
+    share: Interval | None
+    metastable_share: Interval | None
+    """``new / known`` and ``metastable / new``; None where there are none to divide by."""
+
+
+def new_prototypes(results: Sequence[CrystalResult], *, has_hull: bool) -> NewPrototypes:
+    """Count over these rows; `has_hull`: whether energies above hull could be measured at all."""
+    known = [
+        row
+        for row in results
+        if row.new_prototype is not None and row.smact_valid and row.converged is not False
+    ]
+    new = [row for row in known if row.new_prototype]
+    metastable = sum(row.eligible is True for row in new) if has_hull else None
+    return NewPrototypes(
+        known=len(known),
+        new=len(new),
+        metastable=metastable,
+        share=wilson(len(new), len(known)),
+        metastable_share=None if metastable is None else wilson(metastable, len(new)),
     )
 
 

@@ -21,42 +21,31 @@ from novelty_metric.verdict import CrystalResult, Verdict
 
 @dataclass(frozen=True, slots=True)
 class BesideRealCrystals:
-    """Comparison of a model with real crystals that were left out of its reference.
-
-    Attributes
-    ----------
-    n : int
-        Eligible crystals of the calibration.
-    base_rate : Interval
-        Their share of unmatched.
-    by_crystal_system : mapping
-        (unmatched, eligible) crystals of the calibration.
-    novelty_ratio : Ratio or None
-        Novelty of the model / base rate, with Koopman's interval.
-    standardised : Standardised or None
-        Unmatched crystals of the model / those that real crystals of its crystal systems would
-        give.
-    duplicate_ratio : Ratio or None
-        Share of duplicates of the model / that of the left-out crystals.
-    copying_z : float or None
-        Of the costs of the nearest parents: below −3 the model lies nearer to the reference than
-        real crystals do.
-    held_out : Interval or None
-        A second estimate of the base rate, by real crystals that the reference does not hold.
-    sensitivity : Interval or None
-        Share of known substitutions that the method finds, if a control was run. What it misses
-        counts as unmatched, among the model's crystals and in the base rate.
-    """
+    """Comparison of a model with real crystals that were left out of its reference."""
 
     n: int
+    """Eligible crystals of the calibration."""
     base_rate: Interval
+    """Their share of unmatched."""
     by_crystal_system: Mapping[str, tuple[int, int]]
+    """(unmatched, eligible) crystals of the calibration."""
     novelty_ratio: Ratio | None
+    """Novelty of the model / base rate, with Koopman's interval."""
     standardised: Standardised | None
+    """Unmatched crystals of the model / those that real crystals of its crystal systems would give.
+    """
     duplicate_ratio: Ratio | None
+    """Share of duplicates of the model / that of the left-out crystals."""
     copying_z: float | None
+    """Of the costs of the nearest parents: below −3 the model lies nearer to the reference than
+    real crystals do.
+    """
     held_out: Interval | None = None
+    """A second estimate of the base rate, by real crystals that the reference does not hold."""
     sensitivity: Interval | None = None
+    """Share of known substitutions that the method finds, if a control was run. What it misses
+    counts as unmatched, among the model's crystals and in the base rate.
+    """
 
     @property
     def base_rates(self) -> dict[str, Interval]:

@@ -6,8 +6,11 @@ for *stable, unique, novel*: the duplicate test is wider, and would count other 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from novelty_metric.errors import InputError
-from novelty_metric.report.rediscovered_by_chance import NullModelFound, read_null_models
+from novelty_metric.errors import InputError, StoreError
+from novelty_metric.reference.energies import beside_store, writable
+from novelty_metric.report.rows import plain
+from novelty_metric.support.folders import write_atomically, writing
 from novelty_metric.support.statistics import Interval, wilson
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+    from novelty_metric.reference import Reference
     from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.search.engine import ParentSearch
     from novelty_metric.verdict import CrystalResult
@@ -34,20 +41,13 @@ YEAR = "year"
 
 @dataclass(frozen=True)
 class TestCrystal:
-    """A real crystal that a model can rediscover.
-
-    Attributes
-    ----------
-    id : str
-    structure : Structure or None
-        Reduced; None where it could not be read.
-    year : int or None
-    """
+    """A real crystal that a model can rediscover."""
 
     __test__ = False  # not a test of pytest
 
     id: str
     structure: Structure | None
+    """Reduced; None where it could not be read."""
     year: int | None
 
 
@@ -61,43 +61,60 @@ class Rediscovered:
 
 
 @dataclass(frozen=True)
-class Rediscovery:
-    """The result of `rediscover`.
-
-    Attributes
-    ----------
-    name : str
-        Of the file of the test set.
-    total : int
-        Its crystals that the reference does not hold.
-    known : int
-        Its crystals that the reference holds; they are not counted in `total`.
-    unreadable : int
-        Crystals of the file that can't be used.
-    undecided : int
-        Crystals of `total` that no sample matches, with a comparison that met its work limit.
-    found : tuple of Rediscovered
-        In the order of the file.
-    years : mapping
-        Crystals of `total` by year, where the file says it.
-    n_samples : int
-        Samples that were compared; 0 in reports of before it was kept.
-    test_set : str
-        Hash of the crystals of `total`; empty in reports of before it was kept.
-    null_models : tuple of NullModelFound
-        What null models match of the same crystals, with the same reference.
-    """
+class NullModelFound:
+    """Crystals of a test set that the samples of a null model match."""
 
     name: str
+    """Of the null model."""
+    n_samples: int
+    groups: tuple[int, ...]
+    """For each crystal that is matched, how many samples match it."""
+
+    def expected(self, drawn: int) -> float | None:
+        """Mean number of crystals that a draw of its samples, without replacement, matches.
+
+        None if it has fewer samples. Each crystal counts with the probability that one of its
+        samples is drawn: S. H. Hurlbert, Ecology 52, 577 (1971).
+
+        Examples
+        --------
+        >>> NullModelFound("ion_exchange", 4, (2, 1)).expected(4)
+        2.0
+        >>> NullModelFound("ion_exchange", 4, (2, 1)).expected(1)
+        0.75
+        """
+        if drawn > self.n_samples:
+            return None
+        every = math.comb(self.n_samples, drawn)
+        return math.fsum(
+            1 - math.comb(self.n_samples - size, drawn) / every for size in self.groups
+        )
+
+
+@dataclass(frozen=True)
+class Rediscovery:
+    """The result of `rediscover`."""
+
+    name: str
+    """Of the file of the test set."""
     total: int
+    """Its crystals that the reference does not hold."""
     known: int
+    """Its crystals that the reference holds; they are not counted in `total`."""
     unreadable: int
+    """Crystals of the file that can't be used."""
     undecided: int
+    """Crystals of `total` that no sample matches, with a comparison that met its work limit."""
     found: tuple[Rediscovered, ...]
+    """In the order of the file."""
     years: Mapping[int, int]
+    """Crystals of `total` by year, where the file says it."""
     n_samples: int = 0
+    """Samples that were compared; 0 in reports of before it was kept."""
     test_set: str = ""
+    """Hash of the crystals of `total`; empty in reports of before it was kept."""
     null_models: tuple[NullModelFound, ...] = ()
+    """What null models match of the same crystals, with the same reference."""
 
     def as_null_model(self, name: str) -> NullModelFound:
         """The matches of the samples, in the form for null models."""
@@ -119,14 +136,12 @@ class Rediscovery:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, which `from_dict` reads."""
-        share = self.share
         return {
-            **dataclasses.asdict(self),
-            "years": {str(year): total for year, total in self.years.items()},
-            "share": None if share is None else dataclasses.asdict(share),
-            "by_year": {str(year): list(counts) for year, counts in self.by_year().items()},
+            **plain(self),
+            "share": plain(self.share),
+            "by_year": plain(self.by_year()),
             "null_models": [
-                {**dataclasses.asdict(one), "with_as_many_samples": one.expected(self.n_samples)}
+                {**plain(one), "with_as_many_samples": one.expected(self.n_samples)}
                 for one in self.null_models
             ],
         }
@@ -134,31 +149,13 @@ class Rediscovery:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Rediscovery:
         """Make it from the values of `to_dict`."""
-        counts = ("total", "known", "unreadable", "undecided")
-        return cls(
-            name=content["name"],
-            **{name: content[name] for name in counts},
-            found=tuple(
-                Rediscovered(one["id"], one["year"], tuple(one["samples"]))
-                for one in content["found"]
-            ),
-            years={int(year): total for year, total in content["years"].items()},
-            n_samples=content.get("n_samples", 0),
-            test_set=content.get("test_set", ""),
-            null_models=tuple(
-                NullModelFound(one["name"], one["n_samples"], tuple(one["groups"]))
-                for one in content.get("null_models", ())
-            ),
-        )
+        return TypeAdapter(cls).validate_python(content)
 
 
 def read_test_set(path: Path) -> list[TestCrystal]:
     """The crystals of a file in any format that `novelty_metric.read_samples` reads.
 
-    Raises
-    ------
-    InputError
-        If the file can't be read, or it has other rows than years.
+    `InputError` if the file can't be read, or it has other rows than years.
     """
     from novelty_metric.crystal import clean, reduce
     from novelty_metric.errors import CrystalError
@@ -201,21 +198,13 @@ def _years(path: Path) -> list[int | None] | None:
 
 
 class TestSet:
-    """Crystals that can be rediscovered: those that the reference lacks.
-
-    Parameters
-    ----------
-    name : str
-        Of the file.
-    crystals : sequence of TestCrystal
-    search : ParentSearch
-        Over the reference.
-    """
+    """Crystals of a file that can be rediscovered: those that the reference of the search lacks."""
 
     __test__ = False
 
     def __init__(self, name: str, crystals: Sequence[TestCrystal], search: ParentSearch) -> None:
         from novelty_metric.reference.store import composition_key
+        from novelty_metric.search.compiled import TooMuchToCompareError
 
         self.name = name
         self.known = 0
@@ -228,9 +217,10 @@ class TestSet:
         for crystal in crystals:
             if crystal.structure is None:
                 continue
-            if _is_known(crystal.structure, search):
-                self.known += 1
-                continue
+            with contextlib.suppress(TooMuchToCompareError):
+                if search.plain_match(crystal.structure, None) is not None:
+                    self.known += 1
+                    continue
             key = composition_key(crystal.structure.atomic_numbers)
             self.places.setdefault(key, []).append(len(self.crystals))
             self.crystals.append(crystal)
@@ -267,18 +257,10 @@ class TestSet:
 def rediscover(
     rows: Iterable[CrystalResult], test_set: TestSet, search: ParentSearch
 ) -> Rediscovery:
-    """Count the crystals of a test set that the samples match.
+    """Count the crystals of a test set that the samples match by plain matching.
 
     All samples count that were read, eligible or not, as they were compared: relaxed if the run
-    relaxes.
-
-    Parameters
-    ----------
-    rows : iterable of CrystalResult
-        With their crystals.
-    test_set : TestSet
-    search : ParentSearch
-        Its plain matching is used.
+    relaxes. The rows must have their crystals.
     """
     from novelty_metric.reference.store import composition_key
 
@@ -318,16 +300,54 @@ def rediscover(
     )
 
 
-def _is_known(structure: Structure, search: ParentSearch) -> bool:
-    from novelty_metric.search.compiled import TooMuchToCompareError
-
-    try:
-        return search.plain_match(structure, None) is not None
-    except TooMuchToCompareError:
-        return False
-
-
 def with_rediscovery(report: NoveltyReport, found: Rediscovery) -> NoveltyReport:
     """The report with the crystals that its samples rediscover."""
     context = dataclasses.replace(report.context, rediscovery=found)
     return dataclasses.replace(report, context=context)
+
+
+# Null models
+
+
+def _files(reference: Reference, test_set: str) -> list[Path]:
+    return beside_store(reference, f".{test_set[:12]}.rediscovery.json")
+
+
+def read_null_models(reference: Reference, test_set: str) -> tuple[NullModelFound, ...]:
+    """The matches of null models in a test set, named by its hash; stored beside the reference.
+
+    `StoreError` if the file beside the reference is damaged.
+    """
+    for path in _files(reference, test_set):
+        if not path.exists():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["crystals_hash"] != reference.crystals_hash:
+                continue
+            return TypeAdapter(tuple[NullModelFound, ...]).validate_python(content["null_models"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(
+                f"{path}: damaged ({type(error).__name__}); delete it, and score the null models "
+                "with rediscover= again"
+            ) from error
+    return ()
+
+
+def keep_null_model(reference: Reference, test_set: str, found: NullModelFound) -> Path:
+    """Store the matches of a null model beside the reference; replaces a smaller run of it.
+
+    `InputError` if it can't be written.
+    """
+    others = {one.name: one for one in read_null_models(reference, test_set)}
+    before = others.get(found.name)
+    if before is None or before.n_samples <= found.n_samples:
+        others[found.name] = found
+    path = writable(_files(reference, test_set))
+    content = {
+        "crystals_hash": reference.crystals_hash,
+        "null_models": [plain(others[name]) for name in sorted(others)],
+    }
+    with writing(f"{path}:", path.parent):
+        write_atomically(path, (json.dumps(content) + "\n").encode())
+    return path

@@ -19,24 +19,16 @@ UNKNOWN = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """Reward of a crystal, with the reason.
-
-    Attributes
-    ----------
-    value : float
-        From 0 to 1; see `novelty_metric.SubstitutionNovelty.reward`.
-    parent_id : str or None
-        The reference crystal that it equals, else its cheapest candidate parent.
-    cost : float or None
-        Mean modified Pettifor distance from that; None where there is none.
-    reason : str or None
-        The reason for the value 0 of a crystal that could not be scored.
-    """
+    """Reward of a crystal, with the reason."""
 
     value: float
+    """From 0 to 1; see `novelty_metric.SubstitutionNovelty.reward`."""
     parent_id: str | None = None
+    """The reference crystal that it equals, else its cheapest candidate parent."""
     cost: float | None = None
+    """Mean modified Pettifor distance from that; None where there is none."""
     reason: str | None = None
+    """The reason for the value 0 of a crystal that could not be scored."""
 
 
 def is_crystal(given: object) -> bool:
@@ -45,14 +37,9 @@ def is_crystal(given: object) -> bool:
 
 
 def rewards(pipeline: Pipeline, structures: Iterable[Any]) -> list[Reward]:
-    """The rewards of these crystals, in order.
+    """The rewards of these crystals, in order, by a pipeline without a potential.
 
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Without a potential.
-    structures : iterable of pymatgen Structure or ASE Atoms
-        Other objects get `UNKNOWN`, with the reason.
+    Objects that are not pymatgen Structures or ASE Atoms get `UNKNOWN`, with the reason.
     """
     cases: Sequence[Case] = [
         Case(Sample(str(at), structure)) for at, structure in enumerate(structures)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from novelty_metric.errors import InputError
-from novelty_metric.report.plain_values import plain_row
-from novelty_metric.report.rows import row_from_json, row_to_json
+from novelty_metric.report.rows import plain_row, row_from_json, row_to_json
 from novelty_metric.samples.base import Sample
 from novelty_metric.scoring.case import Case
 from novelty_metric.scoring.pipeline import Pipeline

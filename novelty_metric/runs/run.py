@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.report.plain_values import plain_row
+from novelty_metric.report.rows import plain_row
 from novelty_metric.runs.chunks import (
     Chunk,
     ChunkLog,

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 
 def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
-    """The comparison values of the headline from real crystals, or how to compute them.
-
-    Parameters
-    ----------
-    calibrate : str
-        The command that has them scored.
-    """
+    """The comparison of the headline with real crystals, or the command that has them scored."""
     if report.novelty is None or report.novelty_is_bound:
         return []
     beside = report.beside_real_crystals
@@ -75,35 +69,23 @@ def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
 
 
 def print_calibration(name: str, calibration: Calibration, console: Console) -> None:
-    """Print the base rate, by verdict and by crystal system.
-
-    Parameters
-    ----------
-    name : str
-        The reference as the user named it.
-    """
+    """Print the base rate, by verdict and by crystal system; `name` is the reference as typed."""
     n_eligible = calibration.count(Verdict.UNMATCHED)[1]
     console.print(
         f"{n_eligible} of {calibration.n_drawn} crystals of {name} are eligible; each was scored "
         "against the others"
     )
-    verdicts = plain_table()
-    verdicts.add_column("verdict")
     shown: list[RealCrystals] = [calibration]
     if calibration.held_out is not None:
         shown.append(calibration.held_out)
-    for _ in shown:
-        verdicts.add_column("crystals", justify="right")
-        verdicts.add_column("% [95 % interval]", justify="right")
+    verdicts = plain_table("verdict", *("crystals", "% [95 % interval]") * len(shown))
     for verdict in Verdict:
         cells = []
         for some in shown:
             hits, total = some.count(verdict)
             cells += [str(hits), percent_interval(wilson(hits, total))]
         verdicts.add_row(verdict.value, *cells)
-    systems = plain_table()
-    for column in ("eligible", "sum", "unmatched", "base rate, % [95 %]"):
-        systems.add_column(column, justify="left" if column == "eligible" else "right")
+    systems = plain_table("eligible", "sum", "unmatched", "base rate, % [95 %]")
     counts = calibration.counts(Verdict.UNMATCHED)
     for system in CRYSTAL_SYSTEMS:
         if system in counts:

@@ -23,15 +23,10 @@ def print_comparison(
 ) -> None:
     """Print a comparison: shares with their changes, the crystals that changed, and warnings.
 
-    Parameters
-    ----------
-    all_changes : bool
-        List every crystal whose verdict changed, not only the first `MOST_CHANGES`.
+    Of these crystals the first `MOST_CHANGES` are listed, or all.
     """
-    table = plain_table()
-    table.add_column("share")
-    for name in ("before, %", "of", "after, %", "of", "change, points", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("before, %", "of", "after, %", "of", "change, points", "p")
+    table = plain_table("share", *columns, wrap=False)
     for difference in comparison.differences.values():
         change = difference.change
         noticed = change is not None and change.beyond_noise
@@ -70,10 +65,7 @@ def _print_ratios(comparison: Comparison, console: Console) -> None:
     """Print the comparison of both runs with real crystals."""
     if not comparison.ratios:
         return
-    table = plain_table()
-    table.add_column("to real crystals")
-    for name in ("before", "after", "after / before"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table("to real crystals", "before", "after", "after / before", wrap=False)
     for ratio in comparison.ratios:
         found = (ratio.before, ratio.after, ratio.change)
         table.add_row(ratio.name, *("" if one is None else one.text for one in found))
@@ -89,10 +81,8 @@ def _share_cells(share: Share) -> tuple[str, str]:
 
 def print_spread(found: SpreadReport, console: Console) -> None:
     """Print the figures of several runs: mean, spread, and the spread expected by chance."""
-    table = plain_table()
-    table.add_column("figure")
-    for name in ("runs", "mean [95 %]", "sd", "sd by chance", "least", "most"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("runs", "mean [95 %]", "sd", "sd by chance", "least", "most")
+    table = plain_table("figure", *columns, wrap=False)
     for figure in found.figures:
         values = [value for value in figure.values if value is not None]
         if figure.mean is None:

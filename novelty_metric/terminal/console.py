@@ -43,11 +43,6 @@ def stdout_console(stream: TextIO) -> Console:
     return console
 
 
-def can_print(text: str, console: Console) -> bool:
-    """True if the console can encode a text."""
-    return printable(text, console) == text
-
-
 def printable(text: object, console: Console) -> str:
     """The text with characters replaced that the console cannot encode, to avoid an error."""
     return str(text).encode(console.encoding, "replace").decode(console.encoding)

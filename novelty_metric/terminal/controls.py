@@ -13,8 +13,7 @@ from novelty_metric.terminal.tables import plain_table
 
 def print_controls(found: ControlsResult, console: Console) -> None:
     """Print the controls: shares of correct verdicts, and the wrong verdicts."""
-    table = plain_table()
-    table.add_column("control", no_wrap=True)
+    table = plain_table("control", wrap_name=False)
     table.add_column("measure", no_wrap=True)
     for name in ("n", "% [95 %]", "bounds", "method", "code"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -22,10 +21,13 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     for row in found.rows:
         share, bounds = row.share, row.bounds
         open_ = bounds is not None and bounds.low < bounds.high
+        measure = row.measure  # shortened for its column
+        for long, short in (("sensitivity", "sens."), ("specificity", "spec."), (", of ", ", ")):
+            measure = measure.replace(long, short)
         judged = row.control != last and not row.control.startswith("held_out")
         table.add_row(
             row.control if row.control != last else "",
-            _measure(row.measure),
+            measure,
             str(row.n),
             percent_interval(share, 0, pad=True),
             percent_range(bounds, 0) if open_ else "",
@@ -62,10 +64,3 @@ def print_controls(found: ControlsResult, console: Console) -> None:
     console.print(
         f"\nreference {settings['reference']}, {settings['protocol']}, seed {settings['seed']}"
     )
-
-
-def _measure(words: str) -> str:
-    """A control's measure, shortened for its column."""
-    for long, short in (("sensitivity", "sens."), ("specificity", "spec."), (", of ", ", ")):
-        words = words.replace(long, short)
-    return words

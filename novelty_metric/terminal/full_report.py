@@ -18,9 +18,13 @@ from novelty_metric.support.text import percent_interval, percent_range
 from novelty_metric.terminal.console import printable
 from novelty_metric.terminal.headline import CALIBRATE, headline_lines
 from novelty_metric.terminal.run_settings import count_suspect, print_settings
-from novelty_metric.terminal.steps import NextStep, print_steps
-from novelty_metric.terminal.systems import system_table
-from novelty_metric.terminal.tables import VERDICT_STYLES, estimate_cell, plain_table
+from novelty_metric.terminal.screen import NextStep, print_steps
+from novelty_metric.terminal.tables import (
+    VERDICT_STYLES,
+    estimate_cell,
+    plain_table,
+    system_table,
+)
 from novelty_metric.verdict import Verdict
 
 
@@ -35,15 +39,8 @@ def print_report(
 ) -> None:
     """Print a report: headline, verdicts, crystal systems, excluded crystals and settings.
 
-    Parameters
-    ----------
-    calibrate : str
-        As for `novelty_metric.terminal.headline.headline_lines`.
-    steps : sequence of NextStep
-    out : path, optional
-        Folder that the report was written to.
-    seconds : float, optional
-        Wall time of the command, which the steps of the report do not add up to.
+    `calibrate` is as for `headline_lines`, `out` the folder that the report was written to, and
+    `seconds` the wall time of the command, which the steps of the report do not add up to.
     """
     for line in [*headline_lines(report, console, calibrate), *_graded(report)]:
         console.print(line)
@@ -88,11 +85,8 @@ def _graded(report: NoveltyReport) -> list[Text]:
 
 
 def _verdict_table(report: NoveltyReport) -> Table:
-    table = plain_table()
-    table.add_column("verdict")
-    for name in ("eligible", "all"):
-        table.add_column(name, justify="right")
-        table.add_column("% [95 % interval]", justify="right")
+    share = "% [95 % interval]"
+    table = plain_table("verdict", "eligible", share, "all", share)
     for verdict in Verdict:
         table.add_row(
             Text(verdict.value, style=VERDICT_STYLES[verdict]),
@@ -111,12 +105,8 @@ def _verdict_table(report: NoveltyReport) -> Table:
 def _nearest_table(report: NoveltyReport) -> Table:
     """Distances to the nearest parents: mean and quantiles."""
     graded = report.graded
-    table = plain_table()
-    table.add_column("nearest parent")
-    table.add_column("n", justify="right")
-    table.add_column("mean [95 %]", justify="right")
-    for level in QUANTILES:
-        table.add_column(f"{100 * level:g} %", justify="right")
+    levels = [f"{100 * level:g} %" for level in QUANTILES]
+    table = plain_table("nearest parent", "n", "mean [95 %]", *levels)
     for name, values, digits in (
         ("Pettifor cost", graded.cost, 1),
         ("RMS distance", graded.match_rms, 3),
@@ -141,10 +131,7 @@ def _quality_table(report: NoveltyReport) -> Table:
     """Headlines and the measures of earlier papers, with and without suspect energies."""
     n_suspect = count_suspect(report)
     reports = [report, report.without_suspect] if n_suspect else [report]
-    table = plain_table()
-    table.add_column("figure")
-    table.add_column("% [95 % interval]", justify="right")
-    table.add_column("bounds, %", justify="right")
+    table = plain_table("figure", "% [95 % interval]", "bounds, %")
     if n_suspect:
         of_them = f"({report.n_energy_suspect} eligible)"
         table.add_column(f"without {n_suspect} suspect\n{of_them}", justify="right")
@@ -183,9 +170,7 @@ def _quality_table(report: NoveltyReport) -> Table:
 
 def _relaxation_table(report: NoveltyReport) -> Table:
     """Changes of the samples by the relaxation."""
-    table = plain_table()
-    table.add_column("relaxation of the samples")
-    table.add_column("mean [95 %]", justify="right")
+    table = plain_table("relaxation of the samples", "mean [95 %]")
     for name, mean, signed in (
         ("energy, eV/atom", report.quality.relaxation_energy, True),
         ("RMS distance, (V/N)^(1/3)", report.quality.relaxation_rmsd, False),
@@ -197,10 +182,7 @@ def _relaxation_table(report: NoveltyReport) -> Table:
 
 def _years_table(found: Rediscovery) -> Table:
     """Crystals of the test set that the samples match, by year of publication."""
-    table = plain_table()
-    table.add_column("year")
-    for name in ("crystals", "rediscovered", "% [95 % interval]"):
-        table.add_column(name, justify="right")
+    table = plain_table("year", "crystals", "rediscovered", "% [95 % interval]")
     for year, (hits, total) in found.by_year().items():
         share = percent_interval(wilson(hits, total), pad=True)
         table.add_row(str(year), str(total), str(hits), share)
@@ -208,9 +190,7 @@ def _years_table(found: Rediscovery) -> Table:
 
 
 def _left_out_table(report: NoveltyReport) -> Table:
-    table = plain_table()
-    table.add_column("not eligible")
-    table.add_column("crystals", justify="right")
+    table = plain_table("not eligible", "crystals")
     for reason, count in report.left_out.items():
         if count:
             table.add_row(ExclusionReason(reason).label, str(count))

@@ -20,14 +20,9 @@ CALIBRATE = "novelty-metric reference calibrate REFERENCE"
 def headline_lines(
     report: NoveltyReport, console: Console, calibrate: str = CALIBRATE
 ) -> list[Text]:
-    """The headline lines of the whole set.
+    """The headline lines of the whole set, for a console.
 
-    Parameters
-    ----------
-    console : Console
-        That prints them.
-    calibrate : str
-        The command that scores real crystals.
+    `calibrate` is the command that scores real crystals.
     """
     lines = [_novelty(report)]
     if report.n_eligible:

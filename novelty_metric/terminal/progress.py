@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import rich.progress
 from rich.console import Console
@@ -24,26 +24,19 @@ class Progress:
     """Bars on a terminal for a running metric; occasional lines on other streams.
 
     An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within ``with``.
-
-    Parameters
-    ----------
-    stream : text stream
-        Usually standard error, so that results can be piped away.
-    wanted : bool
-        False shows nothing.
+    The stream is usually standard error, so that results can be piped away.
     """
 
     def __init__(self, stream: TextIO, *, wanted: bool = True) -> None:
         console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._tasks: dict[str, rich.progress.TaskID] = {}
-        self._bars: rich.progress.Progress | None = None
-        self._lines: ProgressLines | None = None
+        self._shown: rich.progress.Progress | ProgressLines | None = None
         if wanted and not console.is_terminal:
-            self._lines = ProgressLines(
+            self._shown = ProgressLines(
                 lambda line: print(f"novelty-metric: {line}", file=stream, flush=True)
             )
         elif wanted:
-            self._bars = rich.progress.Progress(
+            self._shown = rich.progress.Progress(
                 rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.BarColumn(bar_width=24),
                 rich.progress.MofNCompleteColumn(),
@@ -56,24 +49,19 @@ class Progress:
             )
 
     def __enter__(self) -> Progress:
-        if self._bars is not None:
-            self._bars.start()
-        if self._lines is not None:
-            self._lines.__enter__()
+        if self._shown is not None:
+            self._shown.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-        if self._lines is not None:
-            self._lines.__exit__(*error)
+    def __exit__(self, *error: Any) -> None:
+        if self._shown is not None:
+            self._shown.__exit__(*error)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Show the progress of a stage."""
-        if self._lines is not None:
-            self._lines(stage, done, total)
-        if self._bars is None:
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
+        if isinstance(self._shown, ProgressLines):
+            self._shown(stage, done, total)
+        elif self._shown is not None:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._shown.add_task(stage, total=total)
+            self._shown.update(self._tasks[stage], completed=done, total=total)

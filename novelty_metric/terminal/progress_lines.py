@@ -40,14 +40,8 @@ class ProgressLines:
     """Lines on the progress of a run: few, and none for a run of seconds.
 
     An instance is a `novelty_metric.support.progress.ProgressCallback`, to be used within ``with``.
-    A thread checks its state, so that a stage without progress is also named.
-
-    Parameters
-    ----------
-    write : callable
-        Takes a line.
-    clock : callable
-        Seconds.
+    A thread checks its state, so that a stage without progress is also named. The clock gives
+    seconds.
     """
 
     def __init__(

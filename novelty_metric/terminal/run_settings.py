@@ -70,13 +70,7 @@ def notes(report: NoveltyReport) -> list[tuple[str, str]]:
 def print_settings(
     report: NoveltyReport, console: Console, *, seconds: float | None = None
 ) -> None:
-    """Print the settings of a report.
-
-    Parameters
-    ----------
-    seconds : float, optional
-        Wall time of the command.
-    """
+    """Print the settings of a report, with the wall time of the command (s)."""
     context = report.context
     digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
     size = f"{count_of_crystals(context.reference_size)}{digest}"

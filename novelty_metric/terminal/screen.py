@@ -1,29 +1,60 @@
-"""The short output of `score`: at most `MOST_LINES` lines at 80 columns."""
+"""The short output of `score`: at most `MOST_LINES` lines at 80 columns, with the next commands."""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from novelty_metric.report.context import count_of_crystals
 from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.terminal.bar import verdict_bar
+from novelty_metric.support.text import percent
+from novelty_metric.terminal.console import printable
 from novelty_metric.terminal.headline import CALIBRATE, headline_lines
 from novelty_metric.terminal.run_settings import notes
-from novelty_metric.terminal.steps import NextStep, print_steps, steps_height
-from novelty_metric.terminal.systems import system_table
-from novelty_metric.terminal.tables import fact_grid
+from novelty_metric.terminal.tables import VERDICT_STYLES, fact_grid, system_table
+from novelty_metric.verdict import Verdict
 
 MOST_LINES = 30
 """Maximum number of lines at 80 columns or more, if paths fit into a line."""
 
+BAR_WIDTH = 72
+_BLOCKS = "░▒█?"
+_ASCII = "-=#?"
 MOST_REASONS = 3
 """Maximum number of reasons for crystals that are not eligible."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """A command to run next, with its purpose."""
+
+    command: str
+    purpose: str
+
+    @property
+    def line(self) -> str:
+        """The command with its purpose as a shell comment, so that the whole line can be copied."""
+        return f"{self.command}  # {self.purpose}"
+
+
+def print_steps(steps: Sequence[NextStep], console: Console) -> None:
+    """Print the commands, one line each without wrapping, so that they can be copied."""
+    for step in steps:
+        line = Text(printable(step.line, console))
+        line.stylize("bold", 0, len(step.command))
+        console.print(line, soft_wrap=True)
+
+
+def steps_height(steps: Sequence[NextStep], console: Console) -> int:
+    """Number of lines that the commands take on a terminal."""
+    return sum(-(-len(step.line) // console.width) for step in steps)
 
 
 def print_screen(
@@ -33,14 +64,7 @@ def print_screen(
     calibrate: str = CALIBRATE,
     steps: Sequence[NextStep] = (),
 ) -> None:
-    """Print the result of a report, and the next steps.
-
-    Parameters
-    ----------
-    calibrate : str
-        As for `novelty_metric.terminal.headline.headline_lines`.
-    steps : sequence of NextStep
-    """
+    """Print the result of a report, and the next steps; `calibrate` is as for `headline_lines`."""
     top: list[RenderableType] = [*headline_lines(report, console, calibrate), ""]
     if report.n_eligible:
         top += [verdict_bar(report, console), system_table(report), ""]
@@ -56,6 +80,41 @@ def print_screen(
     if steps:
         console.print()
         print_steps(steps, console)
+
+
+def verdict_bar(report: NoveltyReport, console: Console) -> Group:
+    """The bar, with a legend below."""
+    blocks = _BLOCKS if printable(_BLOCKS, console) == _BLOCKS else _ASCII
+    signs = dict(zip(Verdict, blocks, strict=True))
+    lengths = parts([report.counts[verdict] for verdict in Verdict], min(BAR_WIDTH, console.width))
+    bar, legend = Text(), Text()
+    for verdict, length in zip(Verdict, lengths, strict=True):
+        style = VERDICT_STYLES[verdict]
+        bar.append(signs[verdict] * length, style)
+        if not length:
+            continue
+        share = report.fractions[verdict.value].value
+        legend.append(signs[verdict], style)
+        name = "unmatched (new)" if verdict is Verdict.UNMATCHED else verdict.value
+        legend.append(f" {name} {percent(share)}  ")
+    legend.rstrip()
+    return Group(bar, legend)
+
+
+def parts(counts: Sequence[int], length: int) -> list[int]:
+    """Integer lengths proportional to the counts, with the sum `length`.
+
+    What occurs has at least one character; the characters that rounding leaves over go to the
+    largest remainders.
+    """
+    total = sum(counts)
+    exact = [length * count / total for count in counts]
+    found = [max(int(part), count > 0) for part, count in zip(exact, counts, strict=True)]
+    while (left := length - sum(found)) != 0:
+        step = 1 if left > 0 else -1
+        open_ = [at for at, count in enumerate(counts) if count and found[at] + step >= 1]
+        found[max(open_, key=lambda at: step * (exact[at] - found[at]))] += step
+    return found
 
 
 def _look_at(report: NoveltyReport, width: int) -> str:

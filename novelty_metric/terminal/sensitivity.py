@@ -25,11 +25,8 @@ _SETTINGS = {
 
 def print_sensitivity(found: Sensitivity, console: Console) -> None:
     """Print the variations of a report, one line each; the protocol's value is marked."""
-    table = plain_table(gap=0)
-    table.add_column("setting", no_wrap=True)
     names = ("value", "elig", "dupl", "subst", "unm", "und", "novelty, %", "change", "other")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table("setting", *names, gap=0, wrap_name=False, wrap=False)
     before = None
     for variation in found.variations:
         report, change = variation.report, variation.change
@@ -80,10 +77,8 @@ def _print_agreement(found: Agreement, console: Console) -> None:
         f"with {second} only: {found.only_second}\n",
         markup=False,
     )
-    table = plain_table()
-    table.add_column(f"with {first}", no_wrap=True)
-    for name in ("keep", "of", "% [95 %]"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("keep", "of", "% [95 %]")
+    table = plain_table(f"with {first}", *columns, wrap_name=False, wrap=False)
     before = None
     for group in found.groups[1:]:
         if before is not None and group.breakdown != before:

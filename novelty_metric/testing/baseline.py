@@ -18,7 +18,7 @@ from typing import Any
 from novelty_metric.errors import InputError
 from novelty_metric.report.files import context_of
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.report.rows import ENUMS
+from novelty_metric.report.rows import with_enums
 from novelty_metric.support.folders import write_atomically, writing
 from novelty_metric.support.statistics import Interval
 from novelty_metric.verdict import CrystalResult
@@ -128,10 +128,7 @@ def _crystal(result: CrystalResult) -> dict[str, Any]:
 
 
 def _result(row: Mapping[str, Any]) -> CrystalResult:
-    values = dict(row)
-    for name, kind in ENUMS.items():
-        if name in values:
-            values[name] = kind(values[name])
+    values = with_enums(row)
     unknown = values.keys() - {field.name for field in fields(CrystalResult)}
     if unknown:
         raise ValueError(f"a crystal has the unknown key {sorted(unknown)[0]!r}")

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from novelty_metric.figures.page import SVG, data_uri, environment, percent, svg
+from novelty_metric.figures.page import environment, page_source, percent
 from novelty_metric.report.colors import VERDICT_COLORS
 
 PAGE = """\
@@ -31,16 +31,16 @@ PAGE = """\
 """
 
 
-def chart() -> bytes:
+def chart() -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2, 1))
     figure.subplots().barh([0, 1], [1, 2])
-    return svg(figure)
+    return page_source(figure)
 
 
 def rendered(tmp_path: Path, **values: Any) -> Path:
-    given = {"name": "a page", "rows": [], "chart": data_uri(chart(), SVG), **values}
+    given = {"name": "a page", "rows": [], "chart": chart(), **values}
     path = tmp_path / "page.html"
     path.write_text(environment().from_string(PAGE).render(**given), encoding="utf-8")
     return path

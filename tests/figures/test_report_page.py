@@ -16,8 +16,7 @@ from novelty_metric.comparison.pairwise import adjusted, pairwise
 from novelty_metric.errors import InputError
 from novelty_metric.figures import FIGURES, Needs
 from novelty_metric.figures.bars import verdict_bars
-from novelty_metric.figures.crystals import with_faces
-from novelty_metric.figures.pictures import LARGEST_SVG, page_source, save_picture
+from novelty_metric.figures.page import LARGEST_SVG, page_source, save_picture
 from novelty_metric.figures.report_page import (
     MOST_RUNS_PAIRED,
     MOST_UNMATCHED,
@@ -432,18 +431,6 @@ def test_bars_show_every_share_and_the_interval(make_report: Callable[..., Novel
     assert segments[0][:, 0] == pytest.approx([100 * share.low, 100 * share.high])
     assert [text.get_text() for text in axes.texts] == ["none eligible"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a (10)", "none (0)"]
-
-
-def test_faces_complete_the_cell() -> None:
-    from ase import Atoms
-
-    cubic = Atoms("CsCl", cell=[4, 4, 4], scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], pbc=True)
-    shown = with_faces(cubic)
-    assert sorted(shown.symbols) == ["Cl"] + ["Cs"] * 8
-    corners = {tuple(map(round, position)) for position in shown.positions[shown.numbers == 55]}
-    assert corners == {(x, y, z) for x in (0, 4) for y in (0, 4) for z in (0, 4)}
-    skewed = Atoms("H", cell=[[3, 0, 0], [1, 3, 0], [0, 1, 3]], scaled_positions=[[0.999, 0, 0.3]])
-    assert len(with_faces(skewed)) == 4
 
 
 def test_p_values_are_corrected_by_holm() -> None:

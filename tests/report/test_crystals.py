@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase import Atoms
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -226,6 +226,7 @@ def test_exported_file_can_be_scored(report: NoveltyReport, tmp_path: Path, name
 
 
 @settings(max_examples=60)
+@example("=")
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
 def test_ase_reads_ids_unchanged(identifier: str) -> None:
     (result,) = report_of([row(1, identifier)]).results

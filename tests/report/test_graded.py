@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from novelty_metric.report.graded import (
     COST_EDGES,
-    NearestParent,
     crystal_score,
     graded_novelty,
-    nearest_parent,
 )
 from novelty_metric.support.statistics import wilson
 from novelty_metric.verdict import CrystalResult, Parent, Route, TriedParent, Verdict
@@ -50,15 +48,6 @@ def crystal(
 
 COPY = crystal(Verdict.DUPLICATE, cost=0.0, match_rms=0.02, share_exchanged=0.0)
 ALONE = crystal(Verdict.UNMATCHED)
-
-
-def test_nearest_parent_agrees_with_the_row() -> None:
-    near, far = candidate(2.0), dataclasses.replace(candidate(5.0), relaxed=True, confirmed=True)
-    row = dataclasses.replace(crystal(Verdict.SUBSTITUTED, far), parents=(near, far))
-    assert nearest_parent(row) == NearestParent(5.0, 0.1, 0.5)
-    # A table of verdicts has no candidates; the fields of the row are enough.
-    assert nearest_parent(dataclasses.replace(row, parents=())) == nearest_parent(row)
-    assert nearest_parent(ALONE) is None
 
 
 def test_refusal_by_relaxation_does_not_change_the_score() -> None:

@@ -18,8 +18,12 @@ from novelty_metric.crystal import clean
 from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference import Reference, open_reference
 from novelty_metric.report.explanation import explain
-from novelty_metric.report.rediscovered_by_chance import NullModelFound, read_null_models
-from novelty_metric.report.rediscovery import Rediscovery, read_test_set
+from novelty_metric.report.rediscovery import (
+    NullModelFound,
+    Rediscovery,
+    read_null_models,
+    read_test_set,
+)
 from novelty_metric.terminal.headline import by_chance_line, rediscovery_line
 
 N_TESTED = 72

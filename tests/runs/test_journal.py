@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
 from novelty_metric.errors import InputError
-from novelty_metric.report.plain_values import plain_row
-from novelty_metric.report.rows import row_from_json, row_to_json
+from novelty_metric.report.rows import plain_row, row_from_json, row_to_json
 from novelty_metric.runs.journal import Journal
 from novelty_metric.verdict import CrystalResult, Kind, Parent, Route, TriedParent, Verdict
 

@@ -15,10 +15,8 @@ from novelty_metric.reference.calibration import Calibration, LeftOutCrystal
 from novelty_metric.relaxation.base import PotentialInfo
 from novelty_metric.report.context import RunContext
 from novelty_metric.report.novelty_report import NoveltyReport
-from novelty_metric.terminal.bar import parts
 from novelty_metric.terminal.console import stdout_console
-from novelty_metric.terminal.screen import MOST_LINES, print_screen
-from novelty_metric.terminal.steps import NextStep
+from novelty_metric.terminal.screen import MOST_LINES, NextStep, parts, print_screen
 from novelty_metric.verdict import CrystalResult, Verdict
 
 SYSTEMS = (*CRYSTAL_SYSTEMS, None)
