@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -167,12 +168,13 @@ class PotentialRelaxer:
         if isinstance(self._engine, Workers):
             yield
             return
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch = sys.modules.get("torch")  # imported by the potentials that use it
+        before = torch.get_num_threads() if torch is not None else None
+        if torch is not None:
+            torch.set_num_threads(1)
         try:
             with quiet(), one_blas_thread():
                 yield
         finally:
-            torch.set_num_threads(before)
+            if torch is not None:
+                torch.set_num_threads(before)

@@ -209,10 +209,10 @@ def _work(connection: Connection, potential: Potential, turn: Any) -> None:
     try:
         with quiet():
             keep_memory()
-            import torch
-
-            torch.set_num_threads(1)
             evaluator = potential.evaluator()
+            torch = sys.modules.get("torch")  # imported by the potentials that use it
+            if torch is not None:
+                torch.set_num_threads(1)
             _compile(evaluator, turn)
             flight = InFlight(evaluator)
     except Exception as error:

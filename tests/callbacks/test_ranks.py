@@ -16,6 +16,7 @@ import json, os, sys, warnings
 import torch.distributed as distributed
 from pymatgen.core import Lattice, Structure
 from novelty_metric.callbacks import NoveltyMonitor
+from novelty_metric.callbacks.ranks import Ranks
 
 def salt(a, first, second):
     cell = Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
@@ -41,7 +42,7 @@ def evaluate(mode, rank, out):
     monitor = NoveltyMonitor(
         sample, options.pop("settings"), n_samples=5, fail_fast=mode == "sampler", **options
     )
-    said = None
+    message = None
     found = []
     try:
         if mode == "broken" and rank == 1:
@@ -51,11 +52,11 @@ def evaluate(mode, rank, out):
             found = monitor.step(0)
             found += monitor.wait()
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
     monitor.close()
     return {
         "asked": asked,
-        "said": said,
+        "message": message,
         "failed": [one.error for one in found],
         "scalars": [one.scalars for one in found],
         "ids": [[row.id for row in one.report.results] for one in found if one.report],
@@ -68,7 +69,14 @@ def main():
     told = {mode: evaluate(mode, rank, f"{sys.argv[1]}/{mode}") for mode in MODES}
     with open(f"{sys.argv[1]}/rank_{rank}.json", "w") as stream:
         json.dump(told, stream)
-    distributed.destroy_process_group()
+    both = Ranks()
+    assert both.gather(rank) == [0, 1]
+    if rank == 1:
+        os._exit(7)
+    try:
+        both.gather(0)
+    except RuntimeError:
+        os._exit(3)
 
 if __name__ == "__main__":
     main()
@@ -91,8 +99,8 @@ def ranks() -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def messages(
     tmp_path_factory: pytest.TempPathFactory, run_python: Callable[..., Any]
-) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder, and the messages of both processes in every mode."""
+) -> tuple[Path, list[dict[str, Any]], list[int]]:
+    """The folder, the messages of both processes in every mode, and their exit statuses."""
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "train.py"
     script.write_text(SCRIPT)
@@ -102,20 +110,22 @@ def messages(
         return run_python(script, folder, *MODES, env={**environment, **cache})
 
     with ThreadPoolExecutor(2) as executor:
-        for done in executor.map(run, ranks()):
-            assert done.returncode == 0, done.stderr
-    return folder, [json.loads((folder / f"rank_{rank}.json").read_text()) for rank in range(2)]
+        ended = list(executor.map(run, ranks()))
+    for done in ended:
+        assert done.returncode in (3, 7), done.stderr
+    messages = [json.loads((folder / f"rank_{rank}.json").read_text()) for rank in range(2)]
+    return folder, messages, [done.returncode for done in ended]
 
 
 @pytest.fixture
-def two(messages: tuple[Path, list[dict[str, Any]]]) -> Two:
+def two(messages: tuple[Path, list[dict[str, Any]], list[int]]) -> Two:
     """The messages of both processes in one mode."""
     return lambda mode: [message[mode] for message in messages[1]]
 
 
 @pytest.mark.parametrize("mode", ["whole", "beside", "budget"])
 def test_samples_are_distributed_and_results_are_equal(
-    messages: tuple[Path, Any], mode: str, two: Two
+    messages: tuple[Path, Any, Any], mode: str, two: Two
 ) -> None:
     first, second = two(mode)
     # Equal numbers, so that a sharded model never waits; one surplus sample is dropped.
@@ -130,24 +140,8 @@ def test_samples_are_distributed_and_results_are_equal(
         assert (messages[0] / mode / "epoch_00000" / "report.json").exists()
 
 
-def test_waiting_for_a_dead_process_ends(tmp_path: Path, start_python: Callable[..., Any]) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import os\n"
-        "import torch.distributed as distributed\n"
-        "from novelty_metric.callbacks import ranks\n"
-        "distributed.init_process_group('gloo')\n"
-        "both = ranks.Ranks()\n"
-        "assert both.gather(both.own) == [0, 1]\n"
-        "if both.own == 1:\n"
-        "    os._exit(7)\n"
-        "try:\n"
-        "    both.gather(0)\n"
-        "except RuntimeError:\n"
-        "    os._exit(3)\n"
-    )
-    first, second = (start_python(script, env=env) for env in ranks())
-    assert (first.wait(), second.wait()) == (3, 7)
+def test_waiting_for_a_dead_process_ends(messages: tuple[Path, Any, list[int]]) -> None:
+    assert messages[2] == [3, 7]
 
 
 def test_failure_of_one_process_is_known_to_both(two: Two) -> None:

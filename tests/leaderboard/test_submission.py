@@ -26,6 +26,7 @@ from novelty_metric.leaderboard.submission import (
     plain,
 )
 from novelty_metric.screening.formation_hull import Mp20Hull
+from novelty_metric.support.validation import validated
 
 TEXT = (BOARD / "submissions" / "diffcsp.yaml").read_text()
 CONTENT = yaml.safe_load(TEXT)
@@ -96,7 +97,8 @@ def test_missing_and_extra_keys_are_refused() -> None:
     for path, name in itertools.product(KEYS, edits):
         content = copy.deepcopy(CONTENT)
         edits[name](at(content, path[:-1]), path[-1])
-        assert not accepts(content), (path, name)
+        with pytest.raises(InputError):
+            validated(Submission, content)
         assert not SCHEMA.is_valid(content), (path, name)
 
 
