@@ -160,7 +160,7 @@ from test_monitor import children
 
 def fail(how):
     if how == "sigkill":
-        # Once the scorer is there for sure.
+        # After the scorer has certainly started.
         while not multiprocessing.active_children():
             time.sleep(0.01)
     if how.startswith("sig"):
@@ -190,7 +190,7 @@ class Breaks(lightning.Callback):
 def main():
     hows = json.loads(sys.argv[3])
     for number, how in enumerate(hows):
-        # The scorer is in the middle of its work, but where the training ends in peace.
+        # The scorer works, unless the training ends normally.
         metric = TinyMetric(prepare_seconds=0 if how == "finish" else 600)
         callback = NoveltyCallback("sample", metric, n_samples=2, asynchronous=True)
         logger = lightning.loggers.CSVLogger(out, name="csv", version=str(number))

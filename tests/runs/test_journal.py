@@ -120,7 +120,7 @@ while True:
     journal.add(number, row(number))
     number += 1
     if not journal._waiting:
-        print(number, flush=True)  # so many are on the disk
+        print(number, flush=True)  # this many rows are on disk
     time.sleep(0.005)
 """
 

@@ -27,7 +27,7 @@ def state():
 
 @hydra.main(version_base=None, config_path="conf", config_name="own")
 def run(config):
-    only_once = logging.FileHandler("once.log", mode="w")  # closed, it would not open again
+    only_once = logging.FileHandler("once.log", mode="w")  # does not reopen after it is closed
     logging.getLogger().addHandler(only_once)
     before = state()
     for words in WORDS:
