@@ -7,9 +7,8 @@ import hashlib
 import json
 import shutil
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.reference.named import PACKAGED, reference_path
@@ -22,24 +21,11 @@ if TYPE_CHECKING:
     from novelty_metric.reference.store import Reference
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """A reference that is ready for use.
+class Fetched(NamedTuple):
+    """A reference that is ready for use, and how its published file was recognised, in words."""
 
-    Attributes
-    ----------
-    reference : Reference
-    path : Path
-        The prepared reference.
-    sha256 : str or None
-        Content hash of the file it was made from; None if it was there already.
-    checked : str
-        How that file was recognised, in words.
-    """
-
-    reference: Reference
     path: Path
-    sha256: str | None
+    reference: Reference
     checked: str
 
 
@@ -86,17 +72,12 @@ def fetch_reference(
         raise InputError(f"no reference named {name!r}; {hint}")
     target = reference_path(name)
     if source is None and target.exists():
-        return Fetched(
-            reference=open_reference(name), path=target, sha256=None, checked="was there already"
-        )
+        return Fetched(target, open_reference(name), "was there already")
     published = PUBLISHED[name]
-    path = source
-    fresh = False
-    if path is None:
-        path = downloads_folder(name) / published.file_name
-        fresh = not path.exists()
-        if fresh:
-            _download(name, published, path, progress)
+    path = source or downloads_folder(name) / published.file_name
+    fresh = source is None and not path.exists()
+    if fresh:
+        _download(name, published, path, progress)
     sha256, checked = _recognised(name, path, published, fresh=fresh)
     table = _table(name, path, published)
     _check_table(name, table, published)
@@ -112,7 +93,7 @@ def fetch_reference(
     target.with_suffix(".source.json").write_text(json.dumps(note, indent=2) + "\n", "utf-8")
     if table != path:
         table.unlink(missing_ok=True)
-    return Fetched(reference=reference, path=target, sha256=sha256, checked=checked)
+    return Fetched(target, reference, checked)
 
 
 def _download(name: str, published: PublishedFile, path: Path, progress: ProgressCallback) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 CompositionKey = tuple[tuple[int, float], ...]
 """Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
+
+_ROUND = 9
+"""Decimals of the fractions if a composition has non-integer amounts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +113,26 @@ def element_bits(elements: Iterable[int]) -> np.ndarray:
     """A set of atomic numbers as bits of two words, uint64 (2,)."""
     bits = sum(1 << z for z in elements)
     return np.array([bits & 0xFFFFFFFFFFFFFFFF, bits >> 64], dtype=np.uint64)
+
+
+def reduced_key(amounts: Mapping[int, float]) -> CompositionKey:
+    """The reduced composition of amounts by atomic number; fractions if they are not whole."""
+    amounts = dict(sorted(amounts.items()))
+    whole = {z: round(amount) for z, amount in amounts.items()}
+    if all(n > 0 and abs(n - amounts[z]) < 1e-6 for z, n in whole.items()):
+        divisor = math.gcd(*whole.values())
+        return tuple((z, n // divisor) for z, n in whole.items())
+    total = sum(amounts.values())
+    return tuple((z, round(amount / total, _ROUND)) for z, amount in amounts.items())
+
+
+@lru_cache(maxsize=4096)
+def atomic_number(symbol: str) -> int:
+    """Atomic number of an element or a species such as ``Fe3+``; 0 for other text."""
+    from pymatgen.core import DummySpecies, get_el_sp
+
+    try:
+        found = get_el_sp(symbol)
+    except (ValueError, AttributeError, TypeError):
+        return 0
+    return 0 if isinstance(found, DummySpecies) else int(found.Z)

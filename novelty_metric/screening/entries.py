@@ -10,13 +10,12 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
-from novelty_metric.screening.compositions import CompositionKey
+from novelty_metric.screening.compositions import CompositionKey, atomic_number, reduced_key
 from novelty_metric.screening.hull import Energies, KnownHull, LowerHull, fitting_energies
 from novelty_metric.screening.json_stream import json_values
 from novelty_metric.support.folders import cache_folder, user_path
@@ -30,8 +29,6 @@ KEEP_FROM = 5_000_000
 
 _STAGE = "read entries of the hull"
 _FORMAT = "novelty-metric entries 2"
-_ROUND = 9
-"""Decimals of the fractions if a composition has non-integer amounts."""
 
 
 class EntryRow(NamedTuple):
@@ -250,7 +247,9 @@ def entry_row(entry: Mapping[str, Any], where: str) -> EntryRow:
     correction = _number(entry.get("correction") or 0.0, "correction", name)
     parameters = entry.get("parameters")
     run_type = parameters.get("run_type") if isinstance(parameters, dict) else None
-    return EntryRow(_key(amounts), energy / n_atoms, correction / n_atoms, str(run_type or ""))
+    return EntryRow(
+        reduced_key(amounts), energy / n_atoms, correction / n_atoms, str(run_type or "")
+    )
 
 
 def _number(value: Any, what: str, name: str) -> float:
@@ -260,7 +259,7 @@ def _number(value: Any, what: str, name: str) -> float:
 
 
 def _amounts(composition: Any, name: str) -> dict[int, float]:
-    """Amount of each element, by increasing atomic number."""
+    """Amount of each element, by atomic number."""
     if isinstance(composition, str):
         from pymatgen.core import Composition
 
@@ -273,7 +272,7 @@ def _amounts(composition: Any, name: str) -> dict[int, float]:
         for symbol, amount in composition.items():
             if symbol in ("@module", "@class", "@version"):
                 continue
-            number = _atomic_number(symbol)
+            number = atomic_number(symbol)
             value = _number(amount, f"amount of {symbol}", name) if number else 0.0
             if value <= 0:
                 amounts = {}
@@ -281,29 +280,7 @@ def _amounts(composition: Any, name: str) -> dict[int, float]:
             amounts[number] = amounts.get(number, 0.0) + value
     if not amounts:
         raise EntryError(f"the composition of {name}, {composition!r}, is not valid")
-    return dict(sorted(amounts.items()))
-
-
-@lru_cache(maxsize=4096)
-def _atomic_number(symbol: str) -> int:
-    """Atomic number of an element or a species such as ``Fe3+``; 0 for other text."""
-    from pymatgen.core import DummySpecies, get_el_sp
-
-    try:
-        found = get_el_sp(symbol)
-    except (ValueError, AttributeError, TypeError):
-        return 0
-    return 0 if isinstance(found, DummySpecies) else int(found.Z)
-
-
-def _key(amounts: Mapping[int, float]) -> CompositionKey:
-    """The reduced composition; atomic fractions if the amounts are not whole."""
-    whole = {z: round(amount) for z, amount in amounts.items()}
-    if all(n > 0 and abs(n - amounts[z]) < 1e-6 for z, n in whole.items()):
-        divisor = math.gcd(*whole.values())
-        return tuple((z, n // divisor) for z, n in whole.items())
-    total = sum(amounts.values())
-    return tuple((z, round(amount / total, _ROUND)) for z, amount in amounts.items())
+    return amounts
 
 
 # What was read of a large file, kept

@@ -7,15 +7,15 @@ the REST interface are a few MB, in some two hundred pages, each of which is kep
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from novelty_metric.errors import InputError
@@ -48,17 +48,8 @@ _LONGEST_WAIT = 60.0
 """Maximum wait before the next attempt (s), even if the server asks for more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedHull:
-    """A finished file of formation energies.
-
-    Attributes
-    ----------
-    path : Path
-    known : FormationEnergies
-    fresh : bool
-        False if the file of that version was there already.
-    """
+class FetchedHull(NamedTuple):
+    """A finished file of formation energies; `fresh` is False if it was there already."""
 
     path: Path
     known: FormationEnergies
@@ -99,9 +90,10 @@ def fetch_materials_project(
     version = str(server.get("/heartbeat", {}).get("db_version") or "")
     if not version:
         raise InputError(f"{server.endpoint}: does not say which version its database has")
-    there = _there(path)
-    if there is not None and there.about.date == version:
-        return FetchedHull(path=path, known=there, fresh=False)
+    with contextlib.suppress(InputError):
+        there = FormationEnergies.read(path)
+        if there.about.date == version:
+            return FetchedHull(path, there, fresh=False)
     pages = _Pages(path.with_name(f"{path.name}.part"), version)
     with writing(f"{path}:", path.parent, hint="; name another place: out=FILE"):
         rows = _all_rows(server, pages, progress)
@@ -121,7 +113,7 @@ def fetch_materials_project(
         raise InputError(f"{server.endpoint}: an answer can't be used ({error})") from error
     known.write(path)
     pages.forget()
-    return FetchedHull(path=path, known=known, fresh=True)
+    return FetchedHull(path, known, fresh=True)
 
 
 def _usable_key(given: str | None) -> str:
@@ -147,13 +139,6 @@ def _endpoint() -> str:
     if address.scheme != "https" and not (local and address.scheme == "http"):
         raise InputError(f"{ENDPOINT_VARIABLE} is {given!r}; it must begin with https://")
     return given.rstrip("/")
-
-
-def _there(path: Path) -> FormationEnergies | None:
-    try:
-        return FormationEnergies.read(path)
-    except InputError:
-        return None
 
 
 def _all_rows(

@@ -13,8 +13,8 @@ from novelty_metric.errors import InputError
 from novelty_metric.screening.compositions import CompositionKey, Compositions
 from novelty_metric.screening.formation_energies import MP_20, About, FormationEnergies
 from novelty_metric.screening.formation_hull import FormationHull
-from novelty_metric.screening.hull import Hull, LowerHull
-from novelty_metric.screening.scales import EnergyScale, materials_project_scale
+from novelty_metric.screening.hull import Energies, Hull, LowerHull
+from novelty_metric.screening.scales import EnergyScale, energies_scale
 
 ABOUT = About(name="mine", source="made up", licence="none", date="2026-01-01", scheme="by hand")
 
@@ -92,7 +92,7 @@ def test_packaged_file() -> None:
     single = sizes == 1
     assert single.sum() == 89 and not np.abs(read.energies[single]).any()
     assert {Element.from_Z(key[0][0]).symbol for key in keys if len(key) == 1} == set(
-        materials_project_scale().elemental
+        energies_scale(Energies.CORRECTED).elemental
     )
     # Rock salt in the published table: formation energy -2.10 eV/atom, on the hull.
     at = keys.index(((11, 1), (17, 1)))

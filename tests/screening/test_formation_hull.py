@@ -27,7 +27,7 @@ from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.formation_energies import MP_20, FormationEnergies, packaged
 from novelty_metric.screening.formation_hull import FormationHull, Mp20Hull, auto_hull
 from novelty_metric.screening.hull import ReferenceHull, known_energies
-from novelty_metric.screening.mp2020 import mp2020_correction
+from novelty_metric.screening.scales import mp2020_correction
 
 
 def total(formula: str, formation: float) -> float:

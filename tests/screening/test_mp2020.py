@@ -11,7 +11,7 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from novelty_metric.reference import open_reference
-from novelty_metric.screening.mp2020 import mp2020_correction
+from novelty_metric.screening.scales import mp2020_correction
 
 
 def by_pymatgen(composition: Composition, structure: Structure | None = None) -> float | None:
