@@ -68,13 +68,7 @@ class NullModel:
     leave_one_out: bool = False
 
     def generate(self, reference: Reference, *, n: int, seed: int = 0) -> Iterator[NullCrystal]:
-        """Make crystals.
-
-        Parameters
-        ----------
-        reference : Reference
-        n : int
-        seed : int
+        """Make n crystals.
 
         Raises
         ------
@@ -95,14 +89,9 @@ def crystals(
     seed: int,
     draw: Callable[[np.random.Generator], Draw | None],
 ) -> Iterator[NullCrystal]:
-    """Draw until there are n crystals; each has its own random numbers.
+    """Draw until there are n crystals of the null model; each has its own random numbers.
 
-    Parameters
-    ----------
-    name : str
-        Of the null model.
-    draw : callable
-        Makes one crystal, or None if these random numbers give none.
+    `draw` makes one crystal, or None if these random numbers give none.
 
     Raises
     ------
@@ -129,13 +118,7 @@ def crystals(
 def suitable(name: str, reference: Reference, which: np.ndarray, what: str) -> np.ndarray:
     """Positions (int64) of the reference crystals that a null model can use.
 
-    Parameters
-    ----------
-    name : str
-        Of the null model.
-    which : bool, (M,)
-    what : str
-        What they are, for the error.
+    `what` they are is for the error.
 
     Raises
     ------
@@ -159,15 +142,7 @@ def in_words(pairs: Iterable[tuple[str, str]]) -> str:
 def with_elements(
     structure: Structure, numbers: np.ndarray, *, lengths_by: float = 1.0
 ) -> Structure:
-    """The crystal with other elements on its sites.
-
-    Parameters
-    ----------
-    numbers : int, (n_sites,)
-        Atomic numbers.
-    lengths_by : float
-        Factor of the cell's lengths.
-    """
+    """The crystal with these atomic numbers on its sites, and the cell's lengths times a factor."""
     from pymatgen.core import Element, Lattice, Structure
 
     return Structure(

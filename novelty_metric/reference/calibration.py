@@ -81,13 +81,7 @@ class LeftOutCrystal:
 
 
 class RealCrystals:
-    """Counts over real crystals that were scored.
-
-    Attributes
-    ----------
-    crystals : tuple of LeftOutCrystal
-        In the order in which they were drawn.
-    """
+    """Counts over real crystals that were scored, in the order in which they were drawn."""
 
     crystals: tuple[LeftOutCrystal, ...]
 
@@ -116,17 +110,7 @@ class RealCrystals:
 
 @dataclass(frozen=True)
 class HeldOut(RealCrystals):
-    """Verdicts of real crystals of a file, scored against the whole reference.
-
-    Attributes
-    ----------
-    name : str
-        Of the file.
-    sha256 : str
-        Of its content.
-    seed : int
-        Of the draw.
-    """
+    """Verdicts of real crystals drawn from a file, scored against the whole reference."""
 
     name: str
     sha256: str
@@ -318,15 +302,10 @@ def check_calibrations(reference: Reference) -> None:
 def load_calibration(path: Path, reference: Reference | None = None) -> Calibration:
     """Read a file written by `save_calibration`.
 
-    Parameters
-    ----------
-    reference : Reference, optional
-        The one that the file has to belong to.
-
     Raises
     ------
     StoreError
-        If it is damaged or belongs to another reference.
+        If it is damaged or, where one is given, belongs to another reference.
     """
     again = "delete it, and run `novelty-metric reference calibrate` again"
     try:

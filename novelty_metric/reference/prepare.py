@@ -51,15 +51,7 @@ class PreparedCrystal:
 
 
 def prepare(structure: Any, *, symprec: float, angle_tolerance: float) -> PreparedCrystal:
-    """Clean and reduce a crystal, and determine its symmetry.
-
-    Parameters
-    ----------
-    structure : pymatgen Structure or ASE Atoms
-    symprec : float
-        Distance tolerance of the symmetry search (Å).
-    angle_tolerance : float
-        Its angle tolerance (degrees).
+    """Clean and reduce a crystal (pymatgen or ASE), and determine its symmetry (Å, degrees).
 
     Raises
     ------
@@ -86,15 +78,9 @@ def prepare(structure: Any, *, symprec: float, angle_tolerance: float) -> Prepar
 def found_symmetry(
     reduced: Structure, *, symprec: float, angle_tolerance: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Space group, Wyckoff letters and orbits of a reduced crystal, in the form of
-    `PreparedCrystal`.
+    """Space group, Wyckoff letters and orbits of a reduced crystal, as in `PreparedCrystal`.
 
-    Parameters
-    ----------
-    symprec : float
-        Distance tolerance (Å).
-    angle_tolerance : float
-        Angle tolerance (degrees).
+    The tolerances are in Å and degrees.
     """
     found = symmetry(reduced, symprec=symprec, angle_tolerance=angle_tolerance)
     if found is None:

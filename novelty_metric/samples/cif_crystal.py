@@ -681,10 +681,7 @@ def _thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:
 def _hosts(images: NDArray[np.float64], coords: NDArray[np.float64]) -> list[int]:
     """For each row, the first row that shares an image with it (itself if there is no earlier one).
 
-    Parameters
-    ----------
-    images : float64, (n_rows, n_operations, 3)
-    coords : float64, (n_rows, 3)
+    The images are (n_rows, n_operations, 3).
     """
     n_rows, n_images = images.shape[:2]
     if n_rows * n_rows * n_images > _MOST_PAIRS:
@@ -722,12 +719,7 @@ def _refuse_coincidence(images: NDArray[np.float64], coords: NDArray[np.float64]
 
 
 def _distinct(images: NDArray[np.float64]) -> list[int]:
-    """A mask of the images of one row to keep: those not equal to an earlier kept image.
-
-    Parameters
-    ----------
-    images : float64, (n_operations, 3)
-    """
+    """The images of a row, (n_operations, 3), to keep: those not equal to an earlier kept one."""
     count = len(images)
     if count == 1:
         return [0]
@@ -801,15 +793,7 @@ def _coincidence(
 
 
 def _order(kinds: Sequence[_SiteKind], owners: Sequence[int]) -> list[int]:
-    """The positions in the order of pymatgen's reader.
-
-    Parameters
-    ----------
-    kinds : sequence of _SiteKind
-        Of each row.
-    owners : sequence of int
-        Row of each position.
-    """
+    """The positions in the order of pymatgen's reader; `owners` are the rows of the positions."""
     distinct = list({id(kind): kind for kind in kinds}.values())
     keys = {(kind.electronegativity, kind.name) for kind in distinct}
     positions = list(range(len(owners)))

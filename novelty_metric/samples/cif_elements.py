@@ -23,14 +23,7 @@ def site_symbol(type_symbol: str | None, label: str | None, formula: frozenset[s
 
     The type symbol decides, where there is one. A label is read as an element followed by
     anything, as ``OW1`` or ``H2A``; where it could be two elements (``CA1``) or a group of atoms
-    (``OH1``), the formula decides.
-
-    Parameters
-    ----------
-    type_symbol, label : str or None
-        As written; None where the column is missing.
-    formula : frozenset of str
-        Elements of the formula, none if it is not known.
+    (``OH1``), the elements of the formula decide. A missing column gives None.
 
     Raises
     ------
@@ -110,18 +103,11 @@ def hydrogen(symbol: str) -> str:
 def content_fault(
     counts: Mapping[str, float], formula: Mapping[str, float], n_units: float | None
 ) -> str | None:
-    """A message if the atoms of the cell disagree with the formula, else None.
+    """A message if the atoms of the cell, with occupancies, disagree with the formula, else None.
 
     Some programs write the formula of the whole cell beside the number of formula units. So a
     formula that can be divided by it is taken either way. Without that number the formula is
     compared as a ratio.
-
-    Parameters
-    ----------
-    counts, formula : mapping
-        Atoms per element: of the cell, with occupancies, and of ``_chemical_formula_sum``.
-    n_units : float or None
-        ``_cell_formula_units_Z``.
     """
     n_atoms, n_formula = sum(counts.values()), sum(formula.values())
     if n_units is None:

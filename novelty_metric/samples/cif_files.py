@@ -174,13 +174,7 @@ _LINK = "a link, not followed"
 
 
 def is_cif_name(name: str) -> bool:
-    """True if a member is a CIF by its name; hidden files and macOS's copies are not.
-
-    Parameters
-    ----------
-    name : str
-        Path inside the folder or archive, with ``/``.
-    """
+    """True for the path of a CIF in a folder or archive; not for hidden files and macOS's copies."""
     parts = _parts(name)
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return False
@@ -227,14 +221,8 @@ def _entries(
 ) -> Iterator[Entry]:
     """The crystals of the members; an entry with the reason for one that can't be read.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Paths of the CIF files inside the folder or archive.
-    openers : iterable of callable or str
-        Give the bytes of each as a stream; text is the reason why there are none.
-    errors : tuple of exception types
-        What a damaged member raises.
+    An opener gives the bytes as a stream; text is the reason why there are none. `errors` are
+    what a damaged member raises.
     """
     for own_id, name, opener in zip(member_ids(names), names, openers, strict=True):
         if isinstance(opener, str):

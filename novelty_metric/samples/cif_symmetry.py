@@ -59,13 +59,7 @@ class Operations:
         return len(self.rotations)
 
     def misfit(self, matrix: NDArray[np.float64]) -> float:
-        """The relative change of the products of the cell vectors under the operations.
-
-        Parameters
-        ----------
-        matrix : float64, (3, 3)
-            Cell vectors as rows (Å).
-        """
+        """Relative change of the products of the cell vectors (rows, Å) under the operations."""
         if len(self) == 1:
             return 0.0
         metric = matrix @ matrix.T
@@ -244,13 +238,7 @@ def of_hall(symbol: str) -> Operations:
 
 
 def group_names(tags: Mapping[str, Sequence[str]]) -> list[GroupName]:
-    """All names of a space group among the items of a CIF.
-
-    Parameters
-    ----------
-    tags : mapping
-        Values by tag, in lower case and with underscores for points.
-    """
+    """All names of a space group among the items of a CIF, by tag as `cif_crystal` writes tags."""
     code = "".join(_text(tags, "_space_group_it_coordinate_system_code").lower().split())
     names = []
     for tag in tags:

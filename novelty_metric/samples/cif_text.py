@@ -66,16 +66,9 @@ def _separate(pieces: list[list[str]], size: int) -> Iterator[str | None]:
 
 
 def cif_entries(lines: Iterable[str], stem: str, place: str) -> Iterator[Entry]:
-    """An entry per data block: ``stem`` is the id of a lone block, else ``stem-0``, ``stem-1``…
+    """An entry per data block: `stem` is the id of a lone block, else ``stem-0``, ``stem-1``…
 
-    Parameters
-    ----------
-    lines : iterable of str
-        Lines of the file, with their ends.
-    stem : str
-        Name of the file without its suffix.
-    place : str
-        Where in the file the text stands; of several blocks, each adds its position.
+    `place` is that of the text in the file; of several blocks, each adds its position.
     """
     blocks = data_blocks(lines)
     block = next(blocks, "")

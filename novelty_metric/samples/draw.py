@@ -11,15 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The arguments ``limit=`` and ``seed=``.
-
-    Attributes
-    ----------
-    limit : int or None
-        Crystals at most; None: all.
-    seed : int or None
-        With which they are drawn; None: the first ones.
-    """
+    """The arguments ``limit=`` (None: all crystals) and ``seed=`` (None: the first ones)."""
 
     limit: int | None = None
     seed: int | None = None
@@ -37,19 +29,11 @@ class Draw:
 
 
 def drawn_rows(total: int, count: int, seed: int) -> list[int]:
-    """Row numbers drawn at random without replacement, in increasing order; all rows if there are
-    fewer.
+    """`count` of `total` row numbers, drawn without replacement and in increasing order.
 
-    Each row has a random number of its own, and those with the smallest are taken. So a larger
-    count gives the same rows and more. Every set of `count` rows is as likely as any other.
-
-    Parameters
-    ----------
-    total : int
-        Rows in all.
-    count : int
-        Rows to draw.
-    seed : int
+    All rows if there are fewer. Each row has a random number of its own, and those with the
+    smallest are taken. So a larger count gives the same rows and more. Every set of `count` rows is
+    as likely as any other.
     """
     numbers = random.Random(seed)
     keys = [numbers.random() for _ in range(total)]

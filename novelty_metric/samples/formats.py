@@ -68,25 +68,9 @@ class ArrayConvention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """Options of a reader.
+    """Options of a reader; those of `novelty_metric.samples.read_samples`, and a name.
 
-    Attributes
-    ----------
-    column : str or None
-        Column of a table that holds the structures; None finds it.
-    columns : sequence of str
-        Columns of a table to look for first, the preferred one first; those that are not there
-        are passed over.
-    energies : str or None
-        Column or key that holds the energy of each crystal; None reads none.
-    arrays : ArrayConvention or None
-        What the arrays of a ``.pt`` file mean; None for the usual meaning.
-    id_column : str or None
-        Column or key that holds the samples' own ids; None finds it by its name.
-    allow_pickle : bool
-        Let a ``.pt`` file make any Python object, which can run code.
-    name : str
-        What stands for the file in the ids of its crystals; empty for its own name.
+    `name` stands for the file in the ids of its crystals; empty for its own name.
     """
 
     column: str | None = None

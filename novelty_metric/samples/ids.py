@@ -133,12 +133,7 @@ def record_energy(record: Mapping[str, Any], wanted: str | None) -> float | None
 
 
 def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str | None) -> None:
-    """Refuse a name that is in none of the first records.
-
-    Parameters
-    ----------
-    **wanted
-        By setting; None where none was asked for.
+    """Refuse a name, given by its setting, that is in none of the first records.
 
     Raises
     ------

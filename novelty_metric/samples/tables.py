@@ -245,18 +245,9 @@ def table_columns(path: Path | str, format: str) -> list[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Positions of the columns to read.
+    """Positions of the columns with the crystals (or paths of CIF files), ids and energies.
 
-    Attributes
-    ----------
-    crystals : int
-        Position of the column with the crystals, or with the paths of their CIF files.
-    ids : int or None
-        Position of the column with the samples' own ids.
-    energies : int or None
-        Position of the column with the samples' own energies.
-    folder : path
-        Folder of the table, below which the CIF files that it names have to be.
+    `folder` is that of the table, below which the CIF files that it names have to be.
     """
 
     crystals: int
@@ -277,13 +268,7 @@ class TableColumns:
 def find_columns(
     path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], options: ReadOptions
 ) -> TableColumns:
-    """Find the columns with the crystals, the ids and, on request, the energies.
-
-    Parameters
-    ----------
-    columns : sequence of str
-    rows : sequence of rows
-        The first rows, in the order of `columns`.
+    """Find the columns with the crystals, the ids and, on request, the energies, by the first rows.
 
     Raises
     ------

@@ -82,18 +82,7 @@ def oxidation_states_name(given: str | Path | None) -> str:
 
 
 def load_oxidation_states(given: str | Path | None = None) -> OxidationStates:
-    """A set of oxidation states, in the form that SMACT reads.
-
-    Parameters
-    ----------
-    given : str, path or None
-        As for `oxidation_states_name`.
-
-    Raises
-    ------
-    InputError
-        As `oxidation_states_name`.
-    """
+    """A set of oxidation states, in the form that SMACT reads; see `oxidation_states_name`."""
     return _load(given, oxidation_states_name(given))
 
 

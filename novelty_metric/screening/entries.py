@@ -53,17 +53,7 @@ def content_hash(entries: Sequence[EntryRow]) -> str:
 def hull_of_entries(
     entries: Sequence[EntryRow], name: str, which: Energies, **description: object
 ) -> KnownHull:
-    """The hull of entries, with a description of them for reports.
-
-    Parameters
-    ----------
-    name : str
-        Of the hull.
-    which : Energies
-        Corrected or uncorrected.
-    **description
-        What else a report says of it.
-    """
+    """The hull of entries; `description` is what else a report says of it."""
     corrected = which == Energies.CORRECTED
     lower = LowerHull.of(
         (one.key, one.energy + one.correction if corrected else one.energy) for one in entries
@@ -218,14 +208,7 @@ def _held(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def entry_row(entry: Mapping[str, Any], where: str) -> EntryRow:
-    """The row of an entry.
-
-    Parameters
-    ----------
-    entry : mapping
-        As pymatgen's ``as_dict`` gives it; ``composition`` and ``energy`` (eV) are needed.
-    where : str
-        Names the entry in an error, if it has no id.
+    """The row of an entry, as pymatgen's ``as_dict`` gives it; `where` names it if it has no id.
 
     Raises
     ------

@@ -41,15 +41,9 @@ _UNKNOWN = (
 
 
 class FormationHull(KnownHull):
-    """The hull of known formation energies, for energies on a given scale.
+    """The hull of known formation energies, for energies on the given scale.
 
-    Parameters
-    ----------
-    known : FormationEnergies
-    scale : EnergyScale
-        Of the energies that are asked about.
-    **description
-        What else a report says of it.
+    `description` is what else a report says of it.
     """
 
     def __init__(self, known: FormationEnergies, scale: EnergyScale, **description: object) -> None:
@@ -168,13 +162,6 @@ def auto_hull(
     With a potential whose scale is known, the packaged hull and the reference's own crystals of
     compositions that it lacks; with another, the reference's own crystals alone. The comparison
     behind it is in ``benchmarks/README.md``.
-
-    Parameters
-    ----------
-    reference : Reference
-    relaxer : Relaxer
-        Gives the energies of those crystals.
-    progress : callable, optional
     """
     potential = relaxer.info.name
     if known_energies(potential) is None:

@@ -28,22 +28,10 @@ def json_values(
 ) -> Iterator[tuple[str, Any]]:
     """The values of a JSON text, each as large as can be decoded at once, with their places.
 
-    A small text is one value. Large arrays and objects are divided until their items are small.
-    Every value is given once. Several texts one after the other, as in JSON lines, are read one
-    after the other.
-
-    Parameters
-    ----------
-    stream : text stream
-    whole, chunk : int
-        See `WHOLE` and `CHUNK`.
-
-    Yields
-    ------
-    where : str
-        Keys and positions on the way to the value, such as ``entry.17``; empty for the whole text.
-    value : any
-        As `json.loads` gives it.
+    A small text is one value, as `json.loads` gives it. Large arrays and objects are divided until
+    their items are small. Every value is given once. Several texts one after the other, as in JSON
+    lines, are read one after the other. A place is the keys and positions on the way to the value,
+    such as ``entry.17``; empty for the whole text.
 
     Raises
     ------

@@ -80,12 +80,7 @@ class MaterialsProjectHull:
 
 
 def formation_energies(materials: Iterable[Material], about: About) -> FormationEnergies:
-    """The lowest formation energy of each composition; elements are at zero.
-
-    Parameters
-    ----------
-    materials : iterable of Material
-        Those whose energy is not finite are left out.
+    """The lowest finite formation energy of each composition; elements are at zero.
 
     Raises
     ------

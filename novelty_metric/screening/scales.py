@@ -54,13 +54,8 @@ class EnergyScale:
     ) -> float | None:
         """Formation energy (eV/atom); None for a non-finite energy or an unknown element.
 
-        Parameters
-        ----------
-        composition : Composition
-        energy_per_atom : float
-            On this scale (eV/atom).
-        structure : Structure, optional
-            Tells oxides from peroxides and superoxides where corrections are added.
+        The energy is on this scale (eV/atom). The structure tells oxides from peroxides and
+        superoxides where corrections are added.
 
         Raises
         ------
@@ -81,13 +76,7 @@ class EnergyScale:
 
 
 def energies_scale(which: Energies) -> EnergyScale:
-    """The scale of density functional theory with the Materials Project's settings.
-
-    Parameters
-    ----------
-    which : Energies
-        Total energies with the MP2020 corrections or without, or formation energies.
-    """
+    """The scale of density functional theory with the Materials Project's settings."""
     if which == Energies.FORMATION:
         return EnergyScale(
             name="formation energies of the Materials Project's scheme",

@@ -46,18 +46,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def writing(named: object, folder: Path | None = None, *, hint: str = "") -> Iterator[None]:
     """Turn an `OSError` of the files written within into one `InputError`.
 
-    Parameters
-    ----------
-    named
-        What is written, as the error names it.
-    folder : path, optional
-        Made if it does not exist.
-    hint : str
-        The end of the error, such as what to do.
-
-    Raises
-    ------
-    InputError
+    The error names what is written; `hint` is its end, such as what to do. A given folder is made
+    if it does not exist.
     """
     try:
         if folder is not None:

@@ -8,14 +8,7 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package whose names load on first use.
-
-    Parameters
-    ----------
-    package : str
-    homes : mapping
-        The names by the module of the package that defines them.
-    """
+    """The ``__getattr__`` of a package whose names, by their module, load on first use."""
     home = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
 
     def load(name: str) -> Any:

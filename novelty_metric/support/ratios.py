@@ -37,15 +37,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """Counts of one crystal system.
-
-    Attributes
-    ----------
-    hits, total : int
-        Of the model.
-    base_hits, base_total : int
-        Of real crystals.
-    """
+    """Counts of one crystal system: of the model, and of real crystals."""
 
     hits: int
     total: int
@@ -57,12 +49,7 @@ class Stratum:
 class Standardised:
     """Observed hits, and the number expected from real crystals of the same crystal systems.
 
-    Attributes
-    ----------
-    observed : int
-    expected : float
-    ratio : Ratio
-        ``observed / expected``.
+    `ratio` is observed / expected.
     """
 
     observed: int

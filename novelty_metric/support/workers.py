@@ -92,13 +92,7 @@ class WorkerProcess:
         self._process.terminate()
 
     def end(self, *, at_once: bool) -> None:
-        """End the process and wait for it.
-
-        Parameters
-        ----------
-        at_once : bool
-            Do not wait for what it does. Otherwise it ends when it next waits for a message.
-        """
+        """End the process and wait for it; unless `at_once`, for its next wait for a message."""
         if at_once:
             self._process.terminate()
         else:
