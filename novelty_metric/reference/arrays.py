@@ -31,19 +31,8 @@ _DTYPES: dict[str, Any] = {
 class CrystalArrays:
     """M prepared crystals with ΣN sites in total; the arrays are read-only.
 
-    Attributes
-    ----------
-    ids : tuple of str, (M,)
-    lattices : float64, (M, 3, 3)
-        Å.
-    offsets : int64, (M + 1,)
-    frac_coords : float64, (ΣN, 3)
-    numbers : uint8, (ΣN,)
-    space_groups : int16, (M,)
-    wyckoff_letters : uint8, (ΣN,)
-    orbits : int32, (ΣN,)
-    digests : uint8, (M, 32)
-        SHA-256 of each crystal as it came in.
+    Shapes and units are those of `novelty_metric.reference.Reference`; `digests` are SHA-256 of
+    each crystal as it came in, uint8 (M, 32).
     """
 
     ids: tuple[str, ...]

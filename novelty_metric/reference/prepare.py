@@ -22,23 +22,10 @@ COORDINATE_QUANTUM = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class PreparedCrystal:
-    """A reference crystal in its reduced cell.
+    """A reference crystal in its reduced cell; a row of `novelty_metric.reference.Reference`.
 
-    Attributes
-    ----------
-    lattice : float64, (3, 3)
-        Cell vectors as rows (Å).
-    frac_coords : float64, (n_sites, 3)
-    numbers : uint8, (n_sites,)
-        Atomic numbers.
-    space_group : int
-        1 to 230; 0 if the symmetry could not be determined.
-    wyckoff_letters : uint8, (n_sites,)
-        Code point of each site's letter; 0 if undetermined.
-    orbits : int32, (n_sites,)
-        For each site the lowest index of a site of its orbit; its own index if undetermined.
-    digest : bytes
-        SHA-256 of the crystal as it came in, see `crystal_digest`.
+    `orbits` holds for each site the lowest index of a site of its orbit, its own if undetermined;
+    `digest` is the SHA-256 of the crystal as it came in, see `crystal_digest`.
     """
 
     lattice: np.ndarray

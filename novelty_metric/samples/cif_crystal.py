@@ -172,19 +172,17 @@ class _Block:
 
     def text(self, tag: str) -> str | None:
         """The value of a tag; None if it is unknown or missing."""
-        values = self.values.get(tag, [])
+        values = self.values.get(tag, [""])
         if len(values) > 1:
             raise UnreadableCrystal(f"{len(values)} values of {tag} where one is expected")
-        return None if not values or values[0].strip() in NULL else values[0].strip()
+        return None if values[0].strip() in NULL else values[0].strip()
 
     def number(self, tag: str) -> float:
         """The number of a required tag."""
-        values = self.values.get(tag)
-        if values is None:
+        if tag not in self.values:
             raise UnreadableCrystal(f"{tag!r} is missing")
-        if len(values) > 1:
-            raise UnreadableCrystal(f"{len(values)} values of {tag} where one is expected")
-        return _number(values[0], tag)
+        self.text(tag)  # one value
+        return _number(self.values[tag][0], tag)
 
     def column(self, name: str) -> list[str] | None:
         """A column of the sites; None if it is missing."""
@@ -245,18 +243,14 @@ _NEEDED = (
 
 
 def _add(values: dict[str, list[str]], tag: str, words: Sequence[str]) -> None:
+    from gemmi import cif
+
     name = _canonical(tag)
     if not name:
         return
-    read = [_unquoted(word) if word[0] in "'\";" else word for word in words]
+    read = [str(cif.as_string(word)) if word[0] in "'\";" else word for word in words]
     if values.setdefault(name, read) != read:
         raise UnreadableCrystal(f"{name} is given twice, with different values")
-
-
-def _unquoted(word: str) -> str:
-    from gemmi import cif
-
-    return str(cif.as_string(word))
 
 
 def _number(word: str, where: str) -> float:
@@ -370,10 +364,8 @@ def _with_oxidation(
         read = [_number(word, "_atom_type_oxidation_number") for word in numbers]
     except UnreadableCrystal:
         return [(symbol, None) for symbol in symbols]
-    states = dict(zip(kinds, read, strict=True))
-    states.update(
-        (re.sub(r"\d?[+,\-]?$", "", kind), s) for kind, s in zip(kinds, read, strict=True)
-    )
+    plain_kinds = [re.sub(r"\d?[+,\-]?$", "", kind) for kind in kinds]
+    states = dict(zip([*kinds, *plain_kinds], [*read, *read], strict=True))
     plain = [states.get(symbol, 0.0) for symbol in symbols]
     if types is not None:
         plain = [states.get(kind, state) for kind, state in zip(types, plain, strict=True)]
@@ -427,7 +419,8 @@ def _structure(block: _Block) -> Structure:
     except UnreadableCrystal:
         _refuse_dummy_cell(block)
         raise
-    n_units = _units(block)
+    z = _NUMBER.fullmatch(block.text("_cell_formula_units_z") or "")
+    n_units = float(z[1]) if z and float(z[1]) > 0 else None
     names = group_names(block.values)
 
     def assembled(operations: Operations) -> _Assembled:
@@ -470,12 +463,6 @@ def _refuse_dummy_cell(block: _Block) -> None:
             "where it failed to make a crystal"
         )
     raise UnreadableCrystal("element number 0 (X) is not an element")
-
-
-def _units(block: _Block) -> float | None:
-    text = block.text("_cell_formula_units_z")
-    match = _NUMBER.fullmatch(text or "")
-    return float(match[1]) if match and float(match[1]) > 0 else None
 
 
 def _refuse_transform(block: _Block, names: Sequence[GroupName]) -> None:
@@ -608,7 +595,9 @@ def _assemble(
             f"{len(sites)} sites and {len(operations)} symmetry operations make {n_positions} "
             f"positions, more than {MAX_POSITIONS}"
         )
-    coords = _thirds(sites.coords)
+    coords = sites.coords.copy()
+    for third in (1 / 3, 2 / 3):
+        coords[np.abs(sites.coords / third - 1) <= _THIRD_TOLERANCE] = third
     images = coords[:, None]
     if len(operations) > 1:
         coords = _on_special_positions(coords, operations, matrix)
@@ -626,7 +615,11 @@ def _assemble(
     images -= np.floor(images)
     kept = [_distinct(positions) for positions in images]
     if fault is None and formula:
-        fault = content_fault(_atoms(kinds, list(map(len, kept))), formula, n_units)
+        atoms: dict[str, float] = {}
+        for kind, here in zip(kinds, kept, strict=True):
+            for symbol, amount in kind.amounts:
+                atoms[symbol] = atoms.get(symbol, 0.0) + amount * len(here)
+        fault = content_fault(atoms, formula, n_units)
     pairs = [(row, at) for row, here in enumerate(kept) for at in here]
     pairs = [pairs[at] for at in _order(kinds, [row for row, _ in pairs])]
     labels = [sites.labels[rows[-1]] for rows in merged.values()]
@@ -659,23 +652,6 @@ def _on_special_positions(
     for row in np.flatnonzero((here & (np.abs(apart) > SITE_TOLERANCE / 2).any(-1)).any(1)):
         coords[row] += apart[row, here[row]].mean(0)
     return coords
-
-
-def _atoms(kinds: Sequence[_SiteKind], counts: Sequence[int]) -> dict[str, float]:
-    """Number of atoms of each element in the cell."""
-    atoms: dict[str, float] = {}
-    for kind, count in zip(kinds, counts, strict=True):
-        for symbol, amount in kind.amounts:
-            atoms[symbol] = atoms.get(symbol, 0.0) + amount * count
-    return atoms
-
-
-def _thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The coordinates, with rounded thirds made exact."""
-    exact = coords.copy()
-    for third in (1 / 3, 2 / 3):
-        exact[np.abs(coords / third - 1) <= _THIRD_TOLERANCE] = third
-    return exact
 
 
 def _hosts(images: NDArray[np.float64], coords: NDArray[np.float64]) -> list[int]:
@@ -720,24 +696,21 @@ def _refuse_coincidence(images: NDArray[np.float64], coords: NDArray[np.float64]
 
 def _distinct(images: NDArray[np.float64]) -> list[int]:
     """The images of a row, (n_operations, 3), to keep: those not equal to an earlier kept one."""
-    count = len(images)
-    if count == 1:
+    if len(images) == 1:
         return [0]
     near = _near(images[:, None] - images)
     first = near.argmax(1)
     if (first[first] == first).all():
-        return [int(at) for at in np.flatnonzero(first == np.arange(count))]
+        return [int(at) for at in np.flatnonzero(first == np.arange(len(images)))]
     kept: list[int] = []
-    for at in range(count):
+    for at in range(len(images)):
         if not near[at, kept].any():
             kept.append(at)
     return kept
 
 
 def _near(apart: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A mask: True where a difference of fractional coordinates, ``(…, 3)``, means the same
-    position.
-    """
+    """True where a difference of fractional coordinates, ``(…, 3)``, means the same position."""
     apart -= np.rint(apart)
     np.abs(apart, out=apart)
     return np.asarray((apart < SITE_TOLERANCE).all(-1))

@@ -174,7 +174,7 @@ _LINK = "a link, not followed"
 
 
 def is_cif_name(name: str) -> bool:
-    """True for the path of a CIF in a folder or archive; not for hidden files and copies of macOS."""
+    """True for the path of a CIF in a folder or archive; not if hidden or a copy of macOS."""
     parts = _parts(name)
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return False

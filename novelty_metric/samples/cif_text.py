@@ -6,6 +6,7 @@ that reason, so that what a model failed to write is counted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -70,19 +71,17 @@ def cif_entries(lines: Iterable[str], stem: str, place: str) -> Iterator[Entry]:
 
     `place` is that of the text in the file; of several blocks, each adds its position.
     """
-    blocks = data_blocks(lines)
-    block = next(blocks, "")
-    following = next(blocks, _END)
-    alone = following is _END
-    position = 0
-    while True:
+    # Each block in a list, as None is one; before the last there is always another.
+    blocks = ([block] for block in data_blocks(lines))
+    block, following = next(blocks, [""]), next(blocks, None)
+    alone = following is None
+    for position in itertools.count():
         own_id = stem if alone else f"{stem}-{position}"
         here = ":".join(filter(None, (place, "" if alone else f"block {position}")))
-        yield Entry(own_id, here, partial(_crystal, block))
-        if isinstance(following, _End):
+        yield Entry(own_id, here, partial(_crystal, block[0]))
+        if following is None:
             return
-        block, following = following, next(blocks, _END)
-        position += 1
+        block, following = following, next(blocks, None)
 
 
 def _crystal(text: str | None) -> Structure:
@@ -93,10 +92,3 @@ def _crystal(text: str | None) -> Structure:
     if not text.strip():
         raise UnreadableCrystal("empty")
     return crystal_from_cif(text)
-
-
-class _End:
-    """Marks the end, because None is a value."""
-
-
-_END = _End()

@@ -23,8 +23,14 @@ from novelty_metric.samples.source import (
 )
 
 _HEAD_BYTES = 65_536
-_TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""First bytes of a file of ``torch.save`` before it wrote zip archives: a pickled magic number."""
+_KINDS = {
+    b"PK\x03\x04": "a zip archive or .pt file",
+    b"PK\x05\x06": "a zip archive or .pt file",
+    b"PAR1": "a Parquet table",
+    # of ``torch.save`` before it wrote zip archives: a pickled magic number
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.": "a .pt file",
+}
+"""Files that need random access, by their first bytes."""
 
 
 def detect_format(path: Path | str) -> str:
@@ -59,18 +65,16 @@ def _detect(path: Path) -> str:
             head = file.read(_HEAD_BYTES)
         if not head:
             raise InputError(f"{path}: the file is empty after decompression")
-        inside = _read_in_place(head)
+        inside = _kind(head)
+        if inside is None and (name := compression(head)):
+            inside = f"a file compressed with {name}"
         if inside is not None:
             raise InputError(
                 f"{path}: {inside} compressed a second time with {outside}; decompress it "
                 "once and give the result"
             )
-    elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _detect_zip(path)
-    elif head.startswith(b"PAR1"):
-        return "parquet"
-    elif head.startswith(_TORCH_LEGACY):
-        return "pt"
+    elif (kind := _kind(head)) is not None:
+        return {"a Parquet table": "parquet", "a .pt file": "pt"}.get(kind) or _detect_zip(path)
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":  # a protocol of pickle
         raise InputError(
             f"{path}: a Python pickle, which is not read because it can run code; "
@@ -87,16 +91,8 @@ def _detect(path: Path) -> str:
     return found
 
 
-def _read_in_place(head: bytes) -> str | None:
-    """The kind of the decompressed content, if it is compressed again or needs random access."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "a zip archive or .pt file"
-    if head.startswith(b"PAR1"):
-        return "a Parquet table"
-    if head.startswith(_TORCH_LEGACY):
-        return "a .pt file"
-    name = compression(head)
-    return None if name is None else f"a file compressed with {name}"
+def _kind(head: bytes) -> str | None:
+    return next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
 
 
 def _detect_zip(path: Path) -> str:
@@ -147,18 +143,15 @@ def _detect_text(path: Path, head: str) -> str | None:
 
 
 def _detect_json(path: Path) -> str:
+    ends: list[bytes] = []  # of the first two lines that are not blank: first and last byte
     with open_binary(path) as file:
-        objects = []
-        for _ in range(1000):  # lines until two that are not blank
-            line = file.readline(MAX_MEMBER_BYTES).removeprefix(b"\xef\xbb\xbf")
-            if not line:
+        for _ in range(1000):
+            line = file.readline(MAX_MEMBER_BYTES)
+            if not line or len(ends) == 2:
                 break
-            if line := line.strip():
-                objects.append(line[:1] + line[-1:])
-            if len(objects) == 2:
-                break
-    first_is_object = bool(objects) and objects[0] == b"{}"
-    return "jsonl" if first_is_object and objects[1:] and objects[1][:1] == b"{" else "json"
+            if line := line.removeprefix(b"\xef\xbb\xbf").strip():
+                ends.append(line[:1] + line[-1:])
+    return "jsonl" if ends[:1] == [b"{}"] and ends[-1][:1] == b"{" and len(ends) == 2 else "json"
 
 
 def _is_extxyz(lines: list[str]) -> bool:

@@ -45,13 +45,7 @@ COORDINATE_REACH = "coordinate_reach"
 
 
 def implausible(samples: Iterable[tuple[Structure | None, str | None]]) -> list[str]:
-    """Findings about the samples as a whole, one line each; empty if all is plausible.
-
-    Parameters
-    ----------
-    samples : iterable of (Structure or None, error or None)
-        A crystal that could be read, and why a sample can't be used.
-    """
+    """Findings about samples (crystal, error) as a whole, one line each; empty if plausible."""
     seen = Plausibility()
     for structure, error in samples:
         seen.add(structure, error)
@@ -97,8 +91,8 @@ class Plausibility:
     def findings(self) -> list[str]:
         """Findings about all samples, one line each."""
         found = []
-        if failed := self._failed():
-            found.append(failed)
+        if self._n_errors > MANY_FAILED * self.n_samples:
+            found.append(self._failed())
         examined = self._kept[:: max(1, math.ceil(len(self._kept) / MOST_EXAMINED))]
         if not examined:
             return found
@@ -109,14 +103,12 @@ class Plausibility:
             found.append(close)
         return found
 
-    def _failed(self) -> str | None:
-        n_errors = self._n_errors
-        if n_errors <= MANY_FAILED * self.n_samples:
-            return None
+    def _failed(self) -> str:
         reason, count = self._errors.most_common(1)[0]
-        if count == 1 < n_errors:
-            return f"{_of(n_errors, self.n_samples)} can't be used; the first: {self._first_error}"
-        return f"{_of(n_errors, self.n_samples)} can't be used; most often ({count}): {reason}"
+        often = f"most often ({count}): {reason}"
+        if count == 1 < self._n_errors:
+            often = f"the first: {self._first_error}"
+        return f"{_of(self._n_errors, self.n_samples)} can't be used; {often}"
 
 
 def _said(structure: Structure) -> bool:

@@ -276,20 +276,16 @@ def find_columns(
         If there is no column with crystals, several and no name tells which, none of the name
         asked for, or two of the name that is meant.
     """
-    crystals = _structure_column(path, columns, rows, options.column, options.columns)
-    ids = _id_column(path, columns, options.id_column)
-    energies = None
-    if options.energies is not None:
-        energies = _named_column(path, columns, options.energies, "energies")
+    crystals = _structure_column(path, columns, rows, options)
+    ids = _named_column(path, columns, options.id_column, "id_column")
+    if options.id_column is None and (names := id_names_in(columns)):
+        ids = _only(path, columns, names[0])
+    energies = _named_column(path, columns, options.energies, "energies")
     return TableColumns(crystals, ids, energies, path.parent)
 
 
 def _structure_column(
-    path: Path,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    wanted: str | None,
-    preferred: Sequence[str],
+    path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], options: ReadOptions
 ) -> int:
     """Position of the column that holds the crystals.
 
@@ -298,13 +294,11 @@ def _structure_column(
     columns that hold paths of CIF files; a column with such a name is taken, too, if no column
     holds anything readable.
     """
-    if wanted is not None:
-        if wanted not in columns:
-            raise InputError(
-                f"{path}: there is no column {wanted!r}; the columns are {_listed(columns)}"
-            )
-        return _only(path, columns, wanted)
-    for name in preferred:
+    if options.column is not None and options.column not in columns:
+        raise InputError(
+            f"{path}: there is no column {options.column!r}; the columns are {_listed(columns)}"
+        )
+    for name in options.columns if options.column is None else [options.column]:
         if name in columns:
             return _only(path, columns, name)
     holding = _holding(looks_like_crystal, columns, rows)
@@ -346,14 +340,11 @@ def _holding(
     ]
 
 
-def _id_column(path: Path, columns: Sequence[str], wanted: str | None) -> int | None:
+def _named_column(
+    path: Path, columns: Sequence[str], wanted: str | None, setting: str
+) -> int | None:
     if wanted is None:
-        names = id_names_in(columns)
-        return _only(path, columns, names[0]) if names else None
-    return _named_column(path, columns, wanted, "id_column")
-
-
-def _named_column(path: Path, columns: Sequence[str], wanted: str, setting: str) -> int:
+        return None
     name = wanted_name(columns, wanted)
     if name is None:
         raise InputError(no_such_name(path, setting, wanted, columns, "column"))
