@@ -170,16 +170,12 @@ def comment(frame: Frame) -> dict[str, str]:
             text = ("" if begins else text or "") + _ESCAPED.sub(r"\1", inside)
     if key is not None and text is not None:
         info[key] = text
-    return {key: _json_text(text) for key, text in info.items()}
-
-
-def _json_text(text: str) -> str:
-    """The text of a value such as ``_JSON "007"``, ASE's form for text that looks like a number."""
-    if text.startswith(_JSON_MARK):
-        with contextlib.suppress(ValueError, RecursionError):
-            content = json.loads(text.removeprefix(_JSON_MARK))
-            return content if isinstance(content, str) else text
-    return text
+    for key, text in info.items():
+        if text.startswith(_JSON_MARK):  # ASE's form for text that looks like a number
+            with contextlib.suppress(ValueError, RecursionError):
+                content = json.loads(text.removeprefix(_JSON_MARK))
+                info[key] = content if isinstance(content, str) else text
+    return info
 
 
 def _value(info: Mapping[str, str], name: str) -> str | None:
@@ -267,10 +263,8 @@ class _Columns:
                 f"{one_line(repr(line.strip()), 60)} has {len(words)} words where Properties has "
                 f"{self.width}"
             )
-        position = [
-            _number(word, "a position") for word in words[self.position : self.position + 3]
-        ]
-        return self._element(words), position
+        position = words[self.position : self.position + 3]
+        return self._element(words), [_number(word, "a position") for word in position]
 
     def _element(self, words: Sequence[str]) -> Element:
         by_symbol = by_number = None
@@ -282,10 +276,9 @@ class _Columns:
             by_number = element(int(number) if number.is_integer() else str(number))
             if by_symbol is not None and by_symbol.Z != by_number.Z:
                 raise UnreadableCrystal(
-                    f"an atom is {words[self.symbol]} by its symbol and {by_number.symbol} by its "  # type: ignore[index]
-                    "number"
+                    f"an atom is {word} by its symbol and {by_number.symbol} by its number"
                 )
-        found = by_symbol if by_symbol is not None else by_number
+        found = by_symbol or by_number
         assert found is not None  # one of the columns is there
         return found
 

@@ -83,14 +83,6 @@ class StoredArray:
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
 
-def _reconstruct(*arguments: Any) -> StoredArray:
-    return StoredArray()
-
-
-def _scalar(*arguments: Any) -> StandIn:
-    return StandIn()
-
-
 @cache
 def allowed_classes() -> tuple[Callable[..., Any], ...]:
     """The stand-ins for `torch.serialization.safe_globals`, which finds them by module and name."""
@@ -102,8 +94,8 @@ def allowed_classes() -> tuple[Callable[..., Any], ...]:
     allowed.append(_named(StoredType, "numpy", "dtype"))
     allowed.append(_named(StandIn, "numpy", "ndarray"))
     for home in ("numpy._core", "numpy.core"):  # from version 2 of NumPy on, and before
-        allowed.append(_renamed(_reconstruct, f"{home}.multiarray", "_reconstruct"))
-        allowed.append(_renamed(_scalar, f"{home}.multiarray", "scalar"))
+        allowed.append(_maker_of(StoredArray, f"{home}.multiarray", "_reconstruct"))
+        allowed.append(_maker_of(StandIn, f"{home}.multiarray", "scalar"))
     return tuple(allowed)
 
 
@@ -111,9 +103,9 @@ def _named(base: type, module: str, name: str) -> type:
     return type(name, (base,), {"__module__": module, "__qualname__": name})
 
 
-def _renamed(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
+def _maker_of(made: type, module: str, name: str) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
-        return function(*arguments)
+        return made()
 
     call.__module__, call.__qualname__ = module, name
     return call

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
@@ -128,8 +128,7 @@ def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> lis
             if entries is not None:
                 return entries
         with path.open("rb") as file:
-            counted = _ProgressFile(cast("IO[bytes]", file), size, progress)
-            entries = _parse(path, counted)
+            entries = _parse(path, _ProgressFile(file, size, progress))
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror or error})") from error
     if kept is not None:
@@ -138,10 +137,9 @@ def read_entries(path: Path, *, progress: ProgressCallback = no_progress) -> lis
 
 
 def _parse(path: Path, file: _ProgressFile) -> list[EntryRow]:
-    buffered = io.BufferedReader(file, 1 << 20)
-    stream: IO[bytes] = buffered
-    if buffered.peek(2)[:2] == b"\x1f\x8b":
-        stream = cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    stream: Any = io.BufferedReader(file, 1 << 20)
+    if stream.peek(2)[:2] == b"\x1f\x8b":
+        stream = gzip.GzipFile(fileobj=stream)
     rows = []
     try:
         for where, value in json_values(io.TextIOWrapper(stream, encoding="utf-8-sig")):
@@ -161,7 +159,7 @@ def _parse(path: Path, file: _ProgressFile) -> list[EntryRow]:
 class _ProgressFile(io.RawIOBase):
     """A file that reports the number of bytes read."""
 
-    def __init__(self, file: IO[bytes], size: int, progress: ProgressCallback) -> None:
+    def __init__(self, file: BinaryIO, size: int, progress: ProgressCallback) -> None:
         self._file, self._size, self._progress = file, size, progress
         self._done = 0
 

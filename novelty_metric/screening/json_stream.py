@@ -106,13 +106,6 @@ class _Reader:
             self._at = end
             return True, value
 
-    def key(self) -> str:
-        """The next key of an object."""
-        found, key = self.value()
-        if not found or not isinstance(key, str):
-            raise ValueError("an object has a key that is not text")
-        return key
-
     def _read(self, least: int = 1) -> bool:
         """Read at least `least` characters, drop the parsed ones; True if more text follows."""
         parts = [self._text[self._at :]]
@@ -132,14 +125,16 @@ def _walk(reader: _Reader, where: str) -> Iterator[tuple[str, Any]]:
         yield where, value
         return
     is_object = reader.next_character() == "{"
-    reader.take("{" if is_object else "[")
+    opening, closing = "{}" if is_object else "[]"
+    reader.take(opening)
     prefix = f"{where}." if where else ""
-    closing = "}" if is_object else "]"
     position = 0
     while position or reader.next_character() != closing:
-        name = str(position)
+        name = position
         if is_object:
-            name = reader.key()
+            _, name = reader.value()
+            if not isinstance(name, str):
+                raise ValueError("an object has a key that is not text")
             reader.take(":")
         yield from _walk(reader, f"{prefix}{name}")
         position += 1

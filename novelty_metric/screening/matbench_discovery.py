@@ -100,11 +100,8 @@ FORMATION_ENERGIES = _listed(
 
 Made on 2023-01-10; the file of 2025-02-01 adds the symmetry of each crystal."""
 
-_OTHER_NAME = (
-    replace(FORMATION_ENERGIES, path="mp/2023-01-10-mp-energies.csv.gz")
-    if "2025" in FORMATION_ENERGIES.path
-    else replace(FORMATION_ENERGIES, path="mp/2025-02-01-mp-energies.csv.gz")
-)
+_OTHER_DATE = "2023-01-10" if "2025" in FORMATION_ENERGIES.path else "2025-02-01"
+_OTHER_NAME = replace(FORMATION_ENERGIES, path=f"mp/{_OTHER_DATE}-mp-energies.csv.gz")
 """The same energies under their name in other versions of the package."""
 
 ENTRIES = _listed(
@@ -174,15 +171,13 @@ class MatbenchDiscoveryHull:
         """See `novelty_metric.screening.hull.HullSource.open`."""
         which = fitting_energies(potential, self.energies)
         folders = data_folders()
-        light = _found(FORMATION_ENERGIES, folders) or _found(_OTHER_NAME, folders)
-        entries = _found(ENTRIES, folders)
-        diagram = _found(DIAGRAM, folders)
-        if which != Energies.UNCORRECTED and light is None:
-            only_light = which == Energies.FORMATION or (entries is None and diagram is None)
-            if only_light:
+        entries, diagram = _found(ENTRIES, folders), _found(DIAGRAM, folders)
+        if which != Energies.UNCORRECTED:
+            light = _found(FORMATION_ENERGIES, folders) or _found(_OTHER_NAME, folders)
+            if light is None and (which == Energies.FORMATION or not (entries or diagram)):
                 light = _downloaded(FORMATION_ENERGIES, folders[0], progress)
-        if which != Energies.UNCORRECTED and light is not None:
-            return _light_hull(light, which, progress)
+            if light is not None:
+                return _light_hull(light, which, progress)
         return self._of_entries(which, entries, diagram, folders, progress)
 
     def _of_entries(
@@ -196,27 +191,24 @@ class MatbenchDiscoveryHull:
         from pymatgen.core import Element
 
         source = ENTRIES
-        if path is None and diagram is None:
-            path = _downloaded(ENTRIES, folders[0], progress)
-        if path is not None:
-            entries = read_entries(path, progress=progress)
-        else:
-            assert diagram is not None
+        if path is None and diagram is not None:
             source, path = DIAGRAM, diagram
             if not self.allow_pickle:
-                instead = ENTRIES if which == Energies.UNCORRECTED else FORMATION_ENERGIES
+                folder, small = path.parent.parent, FORMATION_ENERGIES
+                or_small = (
+                    f", or the formation energies, {small.url}, which are small, at "
+                    f"{folder / small.path}"
+                )
                 raise InputError(
                     f"{path} is a pickle, which can run any code when it is read; add "
                     "hull.allow_pickle=true if you trust it, or put the entries it was made of, "
-                    f"{ENTRIES.url}, at {path.parent.parent / ENTRIES.path}"
-                    + (
-                        f", or the formation energies, {instead.url}, which are small, at "
-                        f"{path.parent.parent / instead.path}"
-                        if instead is not ENTRIES
-                        else ""
-                    )
+                    f"{ENTRIES.url}, at {folder / ENTRIES.path}"
+                    f"{'' if which == Energies.UNCORRECTED else or_small}"
                 )
             entries = _unpickled(path)
+        else:
+            path = path or _downloaded(ENTRIES, folders[0], progress)
+            entries = read_entries(path, progress=progress)
         accepted = [one for one in entries if one.run_type in _RUN_TYPES]
         own = {one.key for one in accepted}
         references = _found(ELEMENTS, folders)
@@ -256,13 +248,9 @@ def _light_hull(path: Path, which: Energies, progress: ProgressCallback) -> Form
             raise InputError(f"{path}: {error}; remove it, and it is downloaded again") from error
         with contextlib.suppress(InputError):  # where it can't be kept, it is read again
             known.write(kept)
-    published = {FORMATION_ENERGIES.md5} - {""}
-    return FormationHull(
-        known,
-        energies_scale(which),
-        file=path.name,
-        **({"as_published": md5 in published} if published else {}),
-    )
+    published = FORMATION_ENERGIES.md5
+    checked = {"as_published": md5 == published} if published else {}
+    return FormationHull(known, energies_scale(which), file=path.name, **checked)
 
 
 def _materials(path: Path, progress: ProgressCallback) -> Iterator[Material]:
@@ -326,9 +314,8 @@ def _checkout() -> Path | None:
 
 
 def _found(wanted: DataFile, folders: list[Path]) -> Path | None:
-    return next(
-        (folder / wanted.path for folder in folders if (folder / wanted.path).exists()), None
-    )
+    paths = (folder / wanted.path for folder in folders)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _downloaded(wanted: DataFile, folder: Path, progress: ProgressCallback) -> Path:

@@ -118,13 +118,13 @@ def fetch_materials_project(
 
 def _usable_key(given: str | None) -> str:
     key = given or os.environ.get(KEY_VARIABLE, "")
-    where = "key=" if given else KEY_VARIABLE
     if not key:
         raise InputError(
             f"{FETCH} needs your API key of the Materials Project ({KEY_PAGE}): set "
             f"{KEY_VARIABLE} in the environment, or add key=KEY"
         )
     if not re.fullmatch(r"[A-Za-z0-9_-]+", key):  # also what requests would show in an error
+        where = "key=" if given else KEY_VARIABLE
         raise InputError(
             f"{where} is not an API key: a key is made of letters and digits; see {KEY_PAGE}"
         )
@@ -148,15 +148,8 @@ def _all_rows(
     rows = {str(row["material_id"]): row for row in pages.rows()}
     skip, total = pages.n_rows, None
     while total is None or skip < total:
-        answer = server.get(
-            "/materials/thermo/",
-            {
-                "thermo_types": _THERMO_TYPE,
-                "_fields": ",".join(_FIELDS),
-                "_limit": PAGE_ROWS,
-                "_skip": skip,
-            },
-        )
+        query = {"thermo_types": _THERMO_TYPE, "_fields": ",".join(_FIELDS), "_limit": PAGE_ROWS}
+        answer = server.get("/materials/thermo/", {**query, "_skip": skip})
         try:
             total, page = int(answer["meta"]["total_doc"]), list(answer["data"])
             fields = [{name: row.get(name) for name in _FIELDS} for row in page]
@@ -183,11 +176,9 @@ def _all_rows(
 
 
 def _material(row: Mapping[str, Any]) -> Material:
-    energy, above = row["formation_energy_per_atom"], row["energy_above_hull"]
+    energies = (row["formation_energy_per_atom"], row["energy_above_hull"])
     return Material(
-        str(row["formula_pretty"]),
-        math.nan if energy is None else float(energy),
-        math.nan if above is None else float(above),
+        str(row["formula_pretty"]), *(math.nan if e is None else float(e) for e in energies)
     )
 
 

@@ -99,12 +99,11 @@ def points_interval(
     limit_digits: int = 0,
     *,
     unit: str = "",
-    none: str = "",
     pad: bool = False,
 ) -> str:
     """A change in percentage points with its limits, such as ``-25.0 [-41, -6]``."""
     if change is None:
-        return none
+        return ""
     width = 3 if pad else 0
     low, high = (f"{100 * end:+.{limit_digits}f}" for end in (change.low, change.high))
     return f"{100 * change.value:+.1f}{unit} [{low:>{width}}, {high:>{width}}]"

@@ -186,9 +186,10 @@ def _line(error: ErrorDetails, made: Any, inside: str, key: str) -> str:
         return f"{where} has {len(value)} entries; it must have at {least} {limit}"
     if kind == "value_error":
         return f"{where} is {_shown(value)}; {context['error']}"
-    must = {"tuple_type": "be a list", "dict_type": "map names to values"}.get(kind)
     if kind == "literal_error":
-        return f"{where} is {_shown(value)}; known: {_literals(context['expected'])}"
+        known = context["expected"].replace("'", "").replace(" or ", ", ")
+        return f"{where} is {_shown(value)}; known: {known}"
+    must = {"tuple_type": "be a list", "dict_type": "map names to values"}.get(kind)
     if kind == _MUST_BE:
         must = f"be {context['what']}"
     return f"{where} is {_shown(value)}; it must {must or error['msg']}"
@@ -212,10 +213,6 @@ def _with_keys(hint: Any) -> Any:
     if isinstance(hint, Keys) or (isinstance(hint, type) and is_dataclass(hint)):
         return hint
     return next(filter(None, map(_with_keys, get_args(hint))), None)
-
-
-def _literals(expected: str) -> str:
-    return expected.replace("'", "").replace(" or ", ", ")
 
 
 def _shown(value: Any) -> str:
