@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from novelty_metric.screening.compositions import Compositions
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import Compositions, elemental_energies
 from novelty_metric.screening.formation_energies import About, FormationEnergies
 
 if TYPE_CHECKING:

@@ -23,16 +23,9 @@ MOST_DRAWS = 2000
 
 @dataclass(frozen=True)
 class NullCrystal:
-    """A crystal of a null model.
+    """A crystal of a null model, with the reference crystal that it was made from.
 
-    Attributes
-    ----------
-    id : str
-    structure : Structure
-    parent_id : str or None
-        Reference crystal that it was made from.
-    exchanged : str
-        Elements that were exchanged, such as ``Na->K O->S``; empty: none.
+    `exchanged` are the exchanged elements, such as ``Na->K O->S``; empty: none.
     """
 
     id: str
@@ -52,13 +45,8 @@ The same seed gives the same crystals, and a larger number the same ones and mor
 class NullModel:
     """A null model with its name.
 
-    Attributes
-    ----------
-    name, does, source : str
-        `does` is a phrase for the help; `source` a citation, empty without one.
-    generator : callable
-    leave_one_out : bool
-        Its crystals are those of the reference: each has to be scored against the others.
+    `does` is a phrase for the help; `source` a citation, empty without one. Where `leave_one_out`,
+    its crystals are those of the reference: each has to be scored against the others.
     """
 
     name: str

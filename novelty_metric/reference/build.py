@@ -194,9 +194,11 @@ def _prepared_chunks(
     """The chunks in order, read from the parts or prepared now."""
     waiting: deque[tuple[int, _Chunk | Future[_Chunk]]] = deque()
     at_once = 0 if workers == 1 else 2 * workers
+    remaining = iter(samples)
+    batches = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
     try:
         with contextlib.nullcontext() if workers == 1 else worker_pool(workers) as pool:
-            for number, batch in enumerate(_batched(samples, CHUNK)):
+            for number, batch in enumerate(batches):
                 chunk: _Chunk | Future[_Chunk] | None = parts.load(number, len(batch))
                 if chunk is None and pool is not None:
                     chunk = pool.submit(_prepare_chunk, batch, symprec, angle_tolerance)
@@ -237,12 +239,6 @@ def _prepare_chunk(batch: Sequence[Sample], symprec: float, angle_tolerance: flo
         else:
             prepared.append((sample.id, crystal))
     return _Chunk(CrystalArrays.from_prepared(prepared), tuple(skipped))
-
-
-def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    iterator = iter(samples)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 def _key(paths: Sequence[Path], settings: dict[str, Any], column: str | None) -> dict[str, Any]:

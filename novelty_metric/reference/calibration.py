@@ -145,8 +145,6 @@ class Calibration(RealCrystals):
         Hash of all that decides the verdicts: see `calibration_key`.
     seed : int
         Of the draw.
-    crystals : tuple of LeftOutCrystal
-        In the order in which they were drawn.
     crystals_hash : str
         Of the reference; empty in files of before it was kept.
     held_out : HeldOut or None

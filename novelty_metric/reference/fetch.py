@@ -41,21 +41,12 @@ def fetch_reference(
     workers: int = 1,
     progress: ProgressCallback = no_progress,
 ) -> Fetched:
-    """Make a reference available by name.
+    """Make one of the `PUBLISHED` references available by name.
 
     The published file is downloaded, or taken from where a broken call or the user left it, its
-    content hash is checked, and the reference is built into the user's cache folder. A reference
-    that is there already is opened, unless a `source` is given.
-
-    Parameters
-    ----------
-    name : str
-        One of `PUBLISHED`.
-    source : path, optional
-        The published file, where the user has it; it has to have the same hash.
-    workers : int
-        Processes that prepare crystals.
-    progress : callable, optional
+    content hash is checked, and the reference is built into the user's cache folder by some worker
+    processes. A reference that is there already is opened, unless a `source` is given: the user's
+    own copy of the file, with the same hash.
 
     Raises
     ------

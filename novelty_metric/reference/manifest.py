@@ -30,7 +30,6 @@ class Manifest:
 
     Attributes
     ----------
-    name : str
     crystals_hash : str
         SHA-256 over the crystals alone (ids, and cells, elements and coordinates as they came in);
         no setting, package version or store format enters.
@@ -38,11 +37,8 @@ class Manifest:
         SHA-256 over the prepared arrays with the settings and the format version.
     settings : mapping
         See `preparation_settings`.
-    count : int
-        Crystals in the store.
-    read : int
-        Crystals in the source: `count` and those skipped.
-    skipped : tuple of SkippedCrystal
+    count, read : int
+        Crystals in the store, and in the source: those skipped included.
     renamed_ids : mapping
         Ids that were made unique, from the new one to the source's.
     source : tuple of str

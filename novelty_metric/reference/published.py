@@ -9,23 +9,9 @@ from dataclasses import dataclass
 class PublishedFile:
     """A published file with a training set.
 
-    Attributes
-    ----------
-    title : str
-        What it holds, with its source.
-    url : str
-    file_name : str
-        Under which it is kept.
-    page : str
-        Where a person finds it.
-    git_blob, sha256 : str or None
-        Its content hash, as git or Git LFS names it; both None where none is known beforehand.
-    member : str or None
-        The table inside a zip archive; None for a file that is the table.
-    columns : tuple of str
-        Columns that the table has.
-    rows : int or None
-        Its rows, without the header.
+    The content hash is as git or Git LFS names it; none where it is not known beforehand. `member`
+    is the table inside a zip archive, `rows` its rows without the header. A person finds the file
+    at `page`.
     """
 
     title: str

@@ -43,12 +43,8 @@ _DECIMAL_TOLERANCE = 1e-3
 class Operations:
     """A group of symmetry operations on fractional coordinates.
 
-    Attributes
-    ----------
-    rotations : float64, (n_operations, 3, 3)
-    translations : float64, (n_operations, 3)
-    number : int or None
-        Number of the space-group type; None if it is not known.
+    Rotations (n_operations, 3, 3), translations (n_operations, 3), and the number of the
+    space-group type; None if it is not known.
     """
 
     rotations: NDArray[np.float64]
@@ -70,18 +66,11 @@ class Operations:
 
 @dataclass(frozen=True, slots=True)
 class GroupName:
-    """A space group as a CIF names it.
+    """A space group as a CIF writes it.
 
-    Attributes
-    ----------
-    text : str
-        As written.
-    halls : tuple of str
-        Hall symbols of the settings that it can stand for, the usual one first; none if it is not
-        known.
-    level : int
-        How exactly it tells the setting: 0 for a Hall symbol, 1 for a Hermann–Mauguin symbol, 2 for
-        what tells the type alone.
+    `halls` are Hall symbols of the settings that it can stand for, the usual one first; none if it
+    is not known. `level` is 0 for a Hall symbol, 1 for a Hermann–Mauguin symbol, 2 for what tells
+    the type alone.
     """
 
     text: str
@@ -106,12 +95,8 @@ _TERM = re.compile(
 def listed_operations(texts: tuple[str, ...], centrings: tuple[str, ...] = ()) -> Operations:
     """The group made of operations such as ``-x+1/2, y, z``.
 
-    Parameters
-    ----------
-    texts : tuple of str
-        Three components; a fourth, the time reversal of a magnetic group, changes no position.
-    centrings : tuple of str
-        Translations of a magnetic group, each combined with each of `texts`.
+    A fourth component, the time reversal of a magnetic group, changes no position. The centrings of
+    a magnetic group are combined with each of the operations.
 
     Raises
     ------
@@ -240,12 +225,11 @@ def of_hall(symbol: str) -> Operations:
 def group_names(tags: Mapping[str, Sequence[str]]) -> list[GroupName]:
     """All names of a space group among the items of a CIF, by tag as `cif_crystal` writes tags."""
     code = "".join(_text(tags, "_space_group_it_coordinate_system_code").lower().split())
-    names = []
-    for tag in tags:
-        if not (level := _level(tag)) or not (text := _text(tags, tag)):
-            continue
-        names.append(GroupName(text, _halls(text[:_LONGEST], level, code), level - 1))
-    return names
+    return [
+        GroupName(text, _halls(text[:_LONGEST], level, code), level - 1)
+        for tag in tags
+        if (level := _level(tag)) and (text := _text(tags, tag))
+    ]
 
 
 def _text(tags: Mapping[str, Sequence[str]], tag: str) -> str:
@@ -290,16 +274,11 @@ def _halls_of_number(number: int, code: str) -> tuple[str, ...]:
 
     if not 1 <= number <= 230:
         return ()
-    if code:
-        return _halls_of_code(number, code)
+    if code:  # settings that the Tables do not list stand behind those that they do
+        halls = [e.hall for e in _table() if e.number == number and _has_code(e, code)]
+        return tuple(halls[:1])
     symbol = gemmi.get_spacegroup_reference_setting(number).hm
     return tuple(entry.hall for entry in _table() if (entry.number, entry.hm) == (number, symbol))
-
-
-def _halls_of_code(number: int, code: str) -> tuple[str, ...]:
-    # Settings that the Tables do not list stand behind those that they do.
-    halls = [e.hall for e in _table() if e.number == number and _has_code(e, code)]
-    return tuple(halls[:1])
 
 
 def _has_code(entry: Any, code: str) -> bool:
@@ -391,14 +370,7 @@ def _schoenflies() -> dict[str, int]:
 
 
 def possible_settings(names: Iterable[GroupName], matrix: NDArray[np.float64]) -> list[Operations]:
-    """The settings that agree with all names and the cell; the usual one first.
-
-    Parameters
-    ----------
-    names : iterable of GroupName
-        At least one.
-    matrix : float64, (3, 3)
-        Cell vectors as rows (Å).
+    """The settings that agree with all names and the cell (rows, Å); the usual one first.
 
     Raises
     ------

@@ -144,12 +144,7 @@ class _Source:
     held: list[Entry] | None = None  # all entries of a file that is held in memory as a whole
 
     def check(self, *, keep: bool) -> None:
-        """Read the first entry, so that errors appear before the work begins.
-
-        Parameters
-        ----------
-        keep : bool
-            Go on from there later, instead of opening the file anew.
+        """Read the first entry, so that errors appear early; `keep` goes on from there later.
 
         Raises
         ------

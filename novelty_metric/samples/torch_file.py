@@ -131,21 +131,16 @@ def _load(path: Path, *, allow_pickle: bool) -> Any:
             warnings.simplefilter("ignore")  # what it says of other kinds of file, we say below
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # a damaged file may raise anything
-        name = _refused_global(str(error))
-        if name is None:
+        # "Unsupported global: GLOBAL a.B was not…" or "…unsupported GLOBAL a.B whose module…"
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused is None:
             raise InputError(
                 f"{path}: torch.load can't read it ({one_line(_last_line(error))})"
             ) from error
         raise InputError(
-            f"{path}: contains an object of {name}, which is not loaded because it could run code; "
+            f"{path}: contains an object of {refused[1]}, which is not loaded because it could run code; "
             "allow_pickle=true loads it; use it only for a file that you trust"
         ) from error
-
-
-def _refused_global(message: str) -> str | None:
-    # "Unsupported global: GLOBAL a.B was not…" or "…unsupported GLOBAL a.B whose module…"
-    match = re.search(r"GLOBAL ([\w.]+)", message)
-    return match.group(1) if match else None
 
 
 def _last_line(error: Exception) -> str:

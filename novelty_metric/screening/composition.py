@@ -36,14 +36,9 @@ many atoms take some megabytes and a tenth of a second.
 
 @dataclass(frozen=True, eq=False)
 class OxidationStates:
-    """One of SMACT's sets of oxidation states. Compared by identity.
+    """One of SMACT's sets of oxidation states, by element. Compared by identity.
 
-    Attributes
-    ----------
-    name : str
-        As reports show it. That of a file holds the start of its SHA-256.
-    states : mapping
-        From element to its oxidation states; elements without any are absent.
+    `name` is as reports show it; that of a file holds the start of its SHA-256.
     """
 
     name: str

@@ -1,13 +1,17 @@
-"""Many compositions as arrays."""
+"""Many compositions as arrays, and the packaged energies of the elements."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from types import MappingProxyType
 
 import numpy as np
+
+from novelty_metric.support.folders import DATA_FOLDER
 
 CompositionKey = tuple[tuple[int, float], ...]
 """Atomic numbers in increasing order, each with its amount; equal for equal compositions."""
@@ -136,3 +140,16 @@ def atomic_number(symbol: str) -> int:
     except (ValueError, AttributeError, TypeError):
         return 0
     return 0 if isinstance(found, DummySpecies) else int(found.Z)
+
+
+@cache
+def elemental_energies() -> Mapping[str, float]:
+    """Lowest Materials Project energy of 89 elements (eV/atom), by symbol.
+
+    GGA/GGA+U energies of the MP2020 scheme, the scale of CHGNet's energies; source and licence
+    stand at the head of the file.
+    """
+    with (DATA_FOLDER / "mp_elemental_energies.csv").open(encoding="utf-8", newline="") as handle:
+        rows = csv.DictReader(line for line in handle if not line.startswith("#"))
+        energies = {row["element"]: float(row["energy_per_atom_eV"]) for row in rows}
+    return MappingProxyType(energies)

@@ -44,15 +44,8 @@ _KEY = b"novelty_metric.formation_energies"
 class About:
     """Origin of formation energies.
 
-    Attributes
-    ----------
-    name : str
-        Of the hull that is made of them.
-    source, licence : str
-    date : str
-        Of the data, as ISO 8601 where it is known to the day.
-    scheme : str
-        Whose energies they are, such as ``MP2020-corrected GGA and GGA+U``.
+    `name` is that of the hull made of them, `date` that of the data (ISO 8601 where known to the
+    day); `scheme` says whose energies they are, such as ``MP2020-corrected GGA and GGA+U``.
     """
 
     name: str

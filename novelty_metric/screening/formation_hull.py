@@ -67,15 +67,9 @@ class FormationHull(KnownHull):
     def with_crystals(
         self, reference: Reference, energies: np.ndarray, wanted: np.ndarray
     ) -> FormationHull:
-        """The hull with the crystals of compositions that it lacks; itself if there are none.
+        """The hull with the wanted crystals of a reference; itself if none can be added.
 
-        Parameters
-        ----------
-        reference : Reference
-        energies : float64, (M,)
-            Of its crystals, on the hull's scale (eV/atom); NaN leaves a crystal out.
-        wanted : bool, (M,)
-            The crystals to be added.
+        Their energies, float64 (M,), are on the hull's scale (eV/atom); NaN leaves a crystal out.
         """
         lowest: dict[CompositionKey, float] = {}
         n_added = 0

@@ -15,8 +15,7 @@ import numpy as np
 
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import published_model
-from novelty_metric.screening.compositions import CompositionKey, Compositions
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import CompositionKey, Compositions, elemental_energies
 from novelty_metric.screening.mixture import cheapest_mixture
 
 if TYPE_CHECKING:
@@ -285,14 +284,7 @@ class LowerHull:
 
 
 class KnownHull:
-    """A hull of total energies, made of known crystals.
-
-    Parameters
-    ----------
-    lower : LowerHull
-    description : mapping
-        What `describe` says; with its ``name``.
-    """
+    """A hull of total energies, made of known crystals; the description holds its ``name``."""
 
     def __init__(self, lower: LowerHull, description: Mapping[str, Any]) -> None:
         self.lower = lower

@@ -17,9 +17,9 @@ from novelty_metric.screening.compositions import (
     CompositionKey,
     Compositions,
     atomic_number,
+    elemental_energies,
     reduced_key,
 )
-from novelty_metric.screening.elements import elemental_energies
 from novelty_metric.screening.formation_energies import About, FormationEnergies
 from novelty_metric.screening.hull import Energies, fitting_energies
 from novelty_metric.screening.scales import energies_scale

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import elemental_energies
 from novelty_metric.screening.hull import Energies
 
 if TYPE_CHECKING:
@@ -32,14 +32,8 @@ _GUESSED = ("Br", "I", "Se", "Si", "Sb", "Te", "H", "N", "F", "Cl")
 class EnergyScale:
     """The zero of an energy scale.
 
-    Attributes
-    ----------
-    name : str
-        In words, for reports.
-    elemental : mapping
-        Energy of each element (eV/atom) on this scale, by symbol, corrections included.
-    uncorrected : bool
-        The MP2020 corrections are added to an energy before anything else.
+    `elemental` is the energy of each element (eV/atom) on this scale, corrections included. Where
+    `uncorrected`, the MP2020 corrections are added to an energy before anything else.
     """
 
     name: str

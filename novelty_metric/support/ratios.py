@@ -13,12 +13,7 @@ from novelty_metric.support.statistics import Z_95
 class Ratio:
     """A ratio with its 95 % interval, from 0 to infinity.
 
-    Attributes
-    ----------
-    value : float or None
-        None where both shares are 0.
-    low, high : float
-        `high` is infinite where the data set no upper limit.
+    `value` is None where both shares are 0; `high` is infinite where the data set no upper limit.
     """
 
     value: float | None

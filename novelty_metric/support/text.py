@@ -49,14 +49,9 @@ def percent(share: float | None, digits: int = 0) -> str:
 def percent_range(
     share: Limits | None, digits: int = 1, *, dash: str = "-", none: str = "", pad: bool = False
 ) -> str:
-    """The limits in per cent, such as ``9.8-35.0``.
+    """The limits in per cent, such as ``9.8-35.0``; `none` for no share.
 
-    Parameters
-    ----------
-    none : str
-        What stands for no share.
-    pad : bool
-        With blanks before short numbers, so that those of a column stand below one another.
+    `pad` puts blanks before short numbers, so that those of a column stand below one another.
     """
     if share is None:
         return none
@@ -75,16 +70,9 @@ def percent_interval(
     none: str = "",
     pad: bool = False,
 ) -> str:
-    """A share with its limits in per cent, such as ``19.4 [9.8-35.0]``.
+    """A share with its limits in per cent, such as ``19.4 [9.8-35.0]``; see `percent_range`.
 
-    Parameters
-    ----------
-    limit_digits : int, optional
-        Decimals of the limits; by default as many as those of the share.
-    unit : str
-        Written after the share.
-    dash, none, pad
-        As for `percent_range`.
+    The limits have as many decimals as the share by default; the unit is written after the share.
     """
     if share is None:
         return none

@@ -126,19 +126,10 @@ def validated(
     key: str = "key",
     context: Mapping[str, Any] | None = None,
 ) -> Model:
-    """The content as an object of the requested type, after a check.
+    """The content as an object of the requested dataclass, after a check.
 
-    Parameters
-    ----------
-    made : type
-        A dataclass, see the module.
-    content
-    inside : str
-        What stands before the names of the keys in messages, such as ``model``.
-    key : str
-        What a key is called there.
-    context : mapping, optional
-        For validators that ask for it.
+    In messages, `inside` stands before the names of the keys, such as ``model``, and `key` is what
+    a key is called. `context` is for validators that ask for it.
 
     Raises
     ------

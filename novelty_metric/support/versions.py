@@ -108,10 +108,7 @@ def _requirements_below(root: str) -> list[tuple[str, Requirement]]:
 def this_machine(device: str | None = None) -> dict[str, str]:
     """Properties of this machine that can change the time of a run, or last digits of an energy.
 
-    Parameters
-    ----------
-    device : str, optional
-        Where the potential runs, such as ``cuda``; None: nothing is relaxed.
+    `device` is where the potential runs, such as ``cuda``; None: nothing is relaxed.
     """
     facts = {
         "system": platform.platform(),

@@ -23,13 +23,7 @@ _LOOK = 1.0
 
 
 class WorkerDiedError(Exception):
-    """A worker process ended although its owner still needs it.
-
-    Attributes
-    ----------
-    status : int or None
-        Its exit status.
-    """
+    """A worker process ended, with this exit status, although its owner still needs it."""
 
     def __init__(self, status: int | None) -> None:
         super().__init__(f"exit status {status}")
@@ -40,15 +34,8 @@ class WorkerProcess:
     """A worker process, from its owner's side; messages go both ways.
 
     It ignores Ctrl-C, which reaches the whole process group, and ends soon after its owner, however
-    that one ended.
-
-    Parameters
-    ----------
-    context : OwnContext
-    work : callable
-        Called in the process with its connection and the arguments; picklable, as they are.
-    daemon : bool
-        A daemon may have no processes of its own, and ends with its owner's Python.
+    that one ended. `work` is called in the process with its connection and the arguments; all are
+    picklable. A daemon may have no processes of its own, and ends with its owner's Python.
     """
 
     def __init__(

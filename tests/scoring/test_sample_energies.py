@@ -23,7 +23,7 @@ from novelty_metric.report.exclusion import ExclusionReason
 from novelty_metric.report.explanation import explain
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.scoring.sample_energies import SampleEnergies, odd_energies
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import elemental_energies
 from novelty_metric.screening.formation_energies import About
 from novelty_metric.screening.materials_project import Material, formation_energies
 from novelty_metric.verdict import CrystalResult

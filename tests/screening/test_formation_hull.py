@@ -22,8 +22,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from novelty_metric.errors import InputError
 from novelty_metric.reference import Reference, open_reference
 from novelty_metric.relaxation.base import PotentialInfo
-from novelty_metric.screening.compositions import Compositions
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import Compositions, elemental_energies
 from novelty_metric.screening.formation_energies import MP_20, FormationEnergies, packaged
 from novelty_metric.screening.formation_hull import FormationHull, Mp20Hull, auto_hull
 from novelty_metric.screening.hull import ReferenceHull, known_energies

@@ -16,7 +16,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.reference import Reference
 from novelty_metric.screening import hull as hull_module
 from novelty_metric.screening import mixture as mixture_module
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import elemental_energies
 from novelty_metric.screening.hull import (
     HullDistance,
     LowerHull,

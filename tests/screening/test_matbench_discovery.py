@@ -29,7 +29,7 @@ from pymatgen.entries.computed_entries import (
 
 from novelty_metric.errors import InputError
 from novelty_metric.screening import matbench_discovery as adapter
-from novelty_metric.screening.elements import elemental_energies
+from novelty_metric.screening.compositions import elemental_energies
 from novelty_metric.screening.hull import SAMPLES, hull_distance
 from novelty_metric.screening.matbench_discovery import (
     DIAGRAM,
