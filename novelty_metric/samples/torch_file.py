@@ -138,8 +138,8 @@ def _load(path: Path, *, allow_pickle: bool) -> Any:
                 f"{path}: torch.load can't read it ({one_line(_last_line(error))})"
             ) from error
         raise InputError(
-            f"{path}: contains an object of {refused[1]}, which is not loaded because it could run code; "
-            "allow_pickle=true loads it; use it only for a file that you trust"
+            f"{path}: contains an object of {refused[1]}, which is not loaded because it could run "
+            "code; allow_pickle=true loads it; use it only for a file that you trust"
         ) from error
 
 
