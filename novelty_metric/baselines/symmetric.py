@@ -37,7 +37,13 @@ def random_symmetric(reference: Reference, n: int, seed: int) -> Iterator[NullCr
     -----
     Source: S. Fredericks et al., Comput. Phys. Commun. 261, 107810 (2021).
     """
-    pyxtal = _pyxtal()
+    try:
+        import pyxtal
+    except ImportError as error:
+        raise InputError(
+            "random_symmetric needs PyXtal, which is not installed: "
+            "pip install 'novelty-metric[pyxtal]'"
+        ) from error
     usable = suitable(
         "random_symmetric",
         reference,
@@ -56,17 +62,6 @@ def random_symmetric(reference: Reference, n: int, seed: int) -> Iterator[NullCr
         return None
 
     return crystals("random_symmetric", reference, n, seed, draw)
-
-
-def _pyxtal() -> Any:
-    try:
-        import pyxtal
-    except ImportError as error:
-        raise InputError(
-            "random_symmetric needs PyXtal, which is not installed: "
-            "pip install 'novelty-metric[pyxtal]'"
-        ) from error
-    return pyxtal
 
 
 def _placed(

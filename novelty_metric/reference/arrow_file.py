@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +22,7 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError, StoreError
 from novelty_metric.reference.arrays import DIGEST_BYTES, CrystalArrays
 from novelty_metric.reference.manifest import FORMAT, FORMAT_VERSION
+from novelty_metric.support.folders import replacing, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,25 +49,11 @@ def write(path: Path, arrays: CrystalArrays, text: str) -> None:
     """
     import pyarrow as pa
 
-    passing = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, passing = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+    with writing(f"{path}:", path.parent), replacing(path) as beside:
         batch = _to_batch(arrays, text.encode())
-        with pa.OSFile(passing, "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        _seal(Path(passing))
-        # mkstemp gives 0600; a data file gets what the user's umask allows.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(passing).chmod(0o666 & ~umask)
-        Path(passing).replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: can't be written ({error.strerror or error})") from error
-    finally:
-        if passing is not None:
-            Path(passing).unlink(missing_ok=True)
+        _seal(beside)
 
 
 def read(path: Path) -> tuple[CrystalArrays, str]:

@@ -20,7 +20,7 @@ import numpy as np
 from novelty_metric.crystal import first_line
 from novelty_metric.errors import StoreError
 from novelty_metric.reference.named import references_folder
-from novelty_metric.support.folders import DATA_FOLDER, writing
+from novelty_metric.support.folders import DATA_FOLDER, replacing, writing
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -175,13 +175,8 @@ def save_energies(
             ),
         }
     ).replace_schema_metadata({_KEY: json.dumps(content, sort_keys=True)})
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with writing(f"{path}:", path.parent):
-            pq.write_table(table, passing)
-            passing.replace(path)
-    finally:
-        passing.unlink(missing_ok=True)
+    with writing(f"{path}:", path.parent), replacing(path) as beside:
+        pq.write_table(table, beside)
 
 
 def load_energies(

@@ -14,7 +14,7 @@ from novelty_metric.errors import InputError, near_or_known
 from novelty_metric.reference.named import PACKAGED, reference_path
 from novelty_metric.reference.published import PUBLISHED, PublishedFile
 from novelty_metric.support.download import Unreachable, download
-from novelty_metric.support.folders import cache_folder
+from novelty_metric.support.folders import cache_folder, replacing
 from novelty_metric.support.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -144,17 +144,16 @@ def _table(name: str, path: Path, published: PublishedFile) -> Path:
     # Beside the downloads, whatever folder the user's archive is in.
     target = downloads_folder(name) / Path(published.member).name
     target.parent.mkdir(parents=True, exist_ok=True)
-    passing = target.with_name(f"{target.name}.part")
     try:
         with (
             zipfile.ZipFile(path) as archive,
             archive.open(published.member) as member,
-            passing.open("wb") as file,
+            replacing(target) as beside,
+            beside.open("wb") as file,
         ):
             shutil.copyfileobj(member, file, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: contains no {published.member} that can be read") from error
-    passing.replace(target)
     return target
 
 

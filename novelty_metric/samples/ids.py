@@ -157,5 +157,10 @@ def check_names(path: Path, records: Iterable[Mapping[str, Any]], **wanted: str 
 
 def no_such_name(path: Path, setting: str, wanted: str, known: Iterable[str], what: str) -> str:
     """Error message for a requested column or key that does not exist."""
-    listed = one_line(", ".join(name or "(unnamed)" for name in known), 300) or "(none)"
+    listed = listed_names(known)
     return f"{path}: {setting}={wanted}: there is no such {what}; the {what}s are {listed}"
+
+
+def listed_names(names: Iterable[str]) -> str:
+    """The names of columns or keys in one line."""
+    return one_line(", ".join(name or "(unnamed)" for name in names), 300) or "(none)"

@@ -29,6 +29,7 @@ from novelty_metric.samples.ids import (
     finite_energy,
     id_names_in,
     id_text,
+    listed_names,
     no_such_name,
     plain_name,
     wanted_name,
@@ -295,9 +296,8 @@ def _structure_column(
     holds anything readable.
     """
     if options.column is not None and options.column not in columns:
-        raise InputError(
-            f"{path}: there is no column {options.column!r}; the columns are {_listed(columns)}"
-        )
+        known = listed_names(columns)
+        raise InputError(f"{path}: there is no column {options.column!r}; the columns are {known}")
     for name in options.columns if options.column is None else [options.column]:
         if name in columns:
             return _only(path, columns, name)
@@ -324,8 +324,7 @@ def _structure_column(
         raise InputError(f"{path}: {GENE_MESSAGE}")
     raise InputError(
         f"{path}: no column contains CIF text, paths of CIF files or pymatgen structures; the "
-        "columns "
-        f"are {_listed(columns)}"
+        f"columns are {listed_names(columns)}"
     )
 
 
@@ -360,10 +359,6 @@ def _refuse_twins(path: Path, columns: Sequence[str], name: str) -> None:
     """Refuse a column whose name is not unique."""
     if list(columns).count(name) > 1:
         raise InputError(f"{path}: two columns are called {name!r}; rename one of them")
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return one_line(", ".join(name or "(unnamed)" for name in columns), 300)
 
 
 def looks_like_path(value: Any) -> bool:

@@ -18,7 +18,7 @@ from novelty_metric.errors import InputError
 from novelty_metric.screening.compositions import CompositionKey, atomic_number, reduced_key
 from novelty_metric.screening.hull import Energies, KnownHull, LowerHull, fitting_energies
 from novelty_metric.screening.json_stream import json_values
-from novelty_metric.support.folders import cache_folder, user_path
+from novelty_metric.support.folders import cache_folder, replacing, user_path, writing
 from novelty_metric.support.progress import ProgressCallback, no_progress
 
 KNOWN_CLASSES = ("ComputedEntry", "ComputedStructureEntry", "PDEntry")
@@ -278,14 +278,8 @@ def _keep(entries: Sequence[EntryRow], path: Path) -> None:
         for values, kind in zip(zip(*entries, strict=True), kinds, strict=True)
     ]
     table = pa.table(columns, EntryRow._fields).replace_schema_metadata({"format": _FORMAT})
-    passing = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, passing)
-        passing.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            passing.unlink()
+    with contextlib.suppress(InputError), writing(path, path.parent), replacing(path) as beside:
+        pq.write_table(table, beside)
 
 
 def _read_kept(path: Path) -> list[EntryRow] | None:

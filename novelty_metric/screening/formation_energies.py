@@ -22,7 +22,7 @@ from novelty_metric.crystal import first_line
 from novelty_metric.errors import InputError
 from novelty_metric.relaxation.potentials import published_model
 from novelty_metric.screening.compositions import CompositionKey, Compositions
-from novelty_metric.support.folders import DATA_FOLDER, writing
+from novelty_metric.support.folders import DATA_FOLDER, replacing, writing
 
 MP_20 = DATA_FOLDER / "mp_20.formation_energies.parquet"
 """The packaged file, see ``scripts/make_mp_20_hull.py``."""
@@ -138,13 +138,8 @@ class FormationEnergies:
                 "on_hull": pa.array(self.on_hull, pa.bool_()),
             }
         ).replace_schema_metadata({_KEY: json.dumps(content)})
-        passing = path.with_name(f".{path.name}.part")
-        try:
-            with writing(f"{path}:", path.parent):
-                pq.write_table(table, passing, compression="zstd", compression_level=19)
-                passing.replace(path)
-        finally:
-            passing.unlink(missing_ok=True)
+        with writing(f"{path}:", path.parent), replacing(path) as beside:
+            pq.write_table(table, beside, compression="zstd", compression_level=19)
 
     @classmethod
     def read(cls, path: Path) -> FormationEnergies:

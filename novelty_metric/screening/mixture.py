@@ -69,12 +69,6 @@ def cheapest_mixture(
         basis[leaving] = entering
         inverse = np.linalg.inv(fractions[:, basis])
         shares = inverse @ wanted
-    return _by_highs(fractions, energies, wanted)
-
-
-def _by_highs(
-    fractions: np.ndarray, energies: np.ndarray, wanted: np.ndarray
-) -> tuple[float, np.ndarray]:
     from scipy.optimize import linprog
 
     result = linprog(
