@@ -123,7 +123,7 @@ def test_energies_follow_from_the_potential(folder: Path) -> None:
     assert uncorrected.describe()["energies"] == "uncorrected"
     asked = MatbenchDiscoveryHull(energies="uncorrected").open("chgnet")
     assert asked.describe() == uncorrected.describe()
-    with pytest.raises(InputError, match="'other' is not known"):
+    with pytest.raises(InputError, match="'other' was trained on are not known"):
         MatbenchDiscoveryHull().open("other")
 
 
