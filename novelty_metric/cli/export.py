@@ -27,10 +27,11 @@ selects the format:
         f"""
 {RUN}
 out=FILE: the output file; an existing file is replaced
-verdict=NAME: only crystals with this verdict, eligible or not: {", ".join(Verdict)}; by default
-  all crystals, also those without a verdict
+verdict=NAME: only crystals with this verdict, eligible or not: {", ".join(Verdict)}; or
+  unmatched_under_both, if the run has a second potential; by default all crystals, also those
+  without a verdict
 """,
-        {"verdict": one_of(*Verdict)},
+        {"verdict": one_of(*Verdict, "unmatched_under_both")},
     ),
     closing="""\
 examples

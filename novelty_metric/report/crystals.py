@@ -34,6 +34,9 @@ Crystals = Sequence[tuple[Mapping[str, Any], CrystalRecord]]
 PROPERTIES = ("id", "verdict", "eligible", "energy", "energy_per_atom", "e_above_hull", "parent")
 """Properties of each exported crystal; `energy` is that of the whole cell (eV)."""
 
+UNDER_BOTH = "unmatched_under_both"
+"""In place of a verdict: the crystals that are unmatched with the second potential too."""
+
 
 def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
     """Ids of some scored crystals: the verdicts take turns, beginning with unmatched."""
@@ -80,7 +83,7 @@ def extxyz(results: Iterable[CrystalResult]) -> str:
 
 
 def _chosen(report: NoveltyReport, verdict: Verdict | str | None) -> list[CrystalResult]:
-    known = [one.value for one in Verdict]
+    known = [*Verdict, UNDER_BOTH]
     if verdict is not None and verdict not in known:
         raise InputError(f"no verdict {str(verdict)!r}; known: {', '.join(known)}")
     if report.n_read and all(result.structures is None for result in report.results):
@@ -88,7 +91,14 @@ def _chosen(report: NoveltyReport, verdict: Verdict | str | None) -> list[Crysta
             "the report contains no crystals; read it with NoveltyReport.load(folder, "
             "structures=True), or score again if the run kept none"
         )
-    return [result for result in report.results if verdict in (None, result.verdict)]
+    if verdict != UNDER_BOTH:
+        return [result for result in report.results if verdict in (None, result.verdict)]
+    if report.second_potential is None:
+        raise InputError(
+            "the run has one potential; unmatched_under_both needs a run with second_potential="
+        )
+    unmatched = Verdict.UNMATCHED
+    return [row for row in report.results if row.verdict == row.verdict_second == unmatched]
 
 
 def _has_crystal(row: CrystalResult) -> bool:

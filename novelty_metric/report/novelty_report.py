@@ -517,12 +517,14 @@ class NoveltyReport:
         ----------
         verdict : Verdict or str, optional
             Such as ``unmatched``; by default all crystals, including those without a verdict.
-            Crystals that are not eligible can have a verdict too.
+            Crystals that are not eligible can have a verdict too. ``unmatched_under_both``: with
+            the second potential too.
 
         Raises
         ------
         InputError
-            If there is no such verdict, or the report was loaded without ``structures=True``.
+            If there is no such verdict, the report was loaded without ``structures=True``, or
+            ``unmatched_under_both`` is asked of a report without a second potential.
         """
         from novelty_metric.report.crystals import structures_of
 

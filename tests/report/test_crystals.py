@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifParser
+from static_relaxer import StaticRelaxer
 
 from novelty_metric import Reference, SubstitutionNovelty
 from novelty_metric.crystal_records import CrystalRecord, CrystalRecords
@@ -140,6 +141,21 @@ def test_structures_of_one_verdict(report: NoveltyReport, verdict: str) -> None:
 def test_unknown_verdict_is_an_error(report: NoveltyReport) -> None:
     with pytest.raises(InputError, match="no verdict 'novel'; known: duplicate, substituted"):
         report.crystals("novel")
+
+
+def test_crystals_that_are_unmatched_with_both_potentials(report: NoveltyReport) -> None:
+    with pytest.raises(InputError, match="needs a run with second_potential="):
+        report.crystals("unmatched_under_both")
+    unmatched, substituted = Verdict.UNMATCHED, Verdict.SUBSTITUTED
+    rows = [
+        row(1, "both", verdict=unmatched, verdict_second=unmatched),
+        row(2, "first", verdict=unmatched, verdict_second=substituted),
+        row(4, "second", verdict=substituted, verdict_second=unmatched),
+        row(6, "not_eligible", verdict=unmatched, eligible=False),
+    ]
+    context = dataclasses.replace(report.context, second_potential=StaticRelaxer("other").info)
+    found = NoveltyReport.from_results(rows, context).crystals("unmatched_under_both")
+    assert [structure.properties["id"] for structure in found] == ["both"]
 
 
 def test_report_read_without_crystals(report: NoveltyReport, tmp_path: Path) -> None:
