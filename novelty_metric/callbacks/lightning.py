@@ -178,12 +178,13 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             self._schedule.load(state)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Start without opening anything.
+        """Start; all that can be known before the training is checked.
 
         Raises
         ------
         InputError
-            If another callback of the trainer has the same prefix, or the sampler can't be called.
+            If another callback of the trainer has the same prefix, the sampler can't be called, or
+            the reference can't be opened.
         """
         if stage not in ("fit", "validate"):
             return
@@ -210,6 +211,7 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
             loggers=[*self._loggers, *self._wandb_reports(trainer)],
             **settings,
         )
+        self._monitor.check_reference()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Find the callbacks that monitor the values."""

@@ -292,7 +292,19 @@ class NoveltyMonitor:
             for logger in self._loggers:
                 self._tell(logger.close)
 
+    def check_reference(self) -> None:
+        """Open the reference once, because the first evaluation may come after hours.
+
+        Raises
+        ------
+        InputError
+            If it can't be opened.
+        """
+        self._metric.spec.open_reference()
+
     def __enter__(self) -> NoveltyMonitor:
+        if not self._asynchronous:  # whose errors are warnings
+            self.check_reference()
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:

@@ -216,6 +216,14 @@ def test_invalid_settings_are_reported_before_the_training() -> None:
         NoveltyCallback("sample", SETTINGS, outt="x")
 
 
+def test_missing_reference_ends_the_training_before_its_first_step(tmp_path: Path) -> None:
+    model = Model()
+    callback = NoveltyCallback("sample", {**SETTINGS, "reference": "nowhere"}, every_n_epochs=5)
+    with pytest.raises(InputError, match="nowhere"):
+        fit(tmp_path, model, callback, max_epochs=1)
+    assert model.trainer.global_step == 0
+
+
 def test_two_callbacks_need_two_prefixes(tmp_path: Path) -> None:
     first, second = (
         NoveltyCallback("sample", SETTINGS, n_samples=n, prefix=prefix)

@@ -206,6 +206,8 @@ def test_invalid_settings_are_reported_immediately(
         NoveltyMonitor(7, settings)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="nowhere"):
         NoveltyMonitor(sampler, {**settings, "reference": "nowhere.arrow"}).step(0)
+    with pytest.raises(InputError, match="nowhere"):
+        NoveltyMonitor(sampler, {**settings, "reference": "nowhere.arrow"}).__enter__()
 
 
 def test_failed_scoring_is_reported_and_the_next_one_works(
