@@ -17,6 +17,7 @@ from novelty_metric.figures.style import (
     dress,
     legend_above,
     new_figure,
+    plain_numbers,
 )
 from novelty_metric.report.colors import VERDICT_COLORS
 from novelty_metric.verdict import Verdict
@@ -63,7 +64,8 @@ def fingerprint_map(
         extent=(low[0], high[0], low[1], high[1]), linewidths=0.0,
     )  # fmt: skip
     drawn.set_rasterized(True)
-    color_bar(figure, axes, drawn, "reference crystals", shrink=0.7)
+    bar = color_bar(figure, axes, drawn, "reference crystals", shrink=0.7)
+    plain_numbers(bar.ax.yaxis)
     handles = []
     verdicts = np.array([verdict.value for verdict in fingerprints.verdicts], dtype=object)
     outside = 0
@@ -119,6 +121,7 @@ def density_by_verdict(fingerprints: Fingerprints) -> Figure:
                 drawstyle="steps-post",
             )  # fmt: skip
         axes.set_xscale("log")
+        plain_numbers(axes.xaxis)
         counts = ", ".join(f"{len(r)} {n}" for n, r, _, _ in series[1:] if len(r))
         dress(
             axes,

@@ -28,6 +28,7 @@ from novelty_metric.report.graded import crystal_score
 from novelty_metric.report.novelty_report import NoveltyReport
 from novelty_metric.support.statistics import Bounds, Estimate, Interval
 from novelty_metric.support.text import percent_interval, percent_range
+from novelty_metric.terminal.calibration import in_short
 from novelty_metric.terminal.headline import by_chance_line
 from novelty_metric.verdict import CrystalResult, Verdict
 
@@ -173,6 +174,7 @@ def report_page(
         facts={name: _facts(report) for name, report in reports.items()},
         hull_label=hull_label,
         by_chance_line=by_chance_line,
+        in_short=in_short,
         share_text=partial(percent_interval, dash="–", none="–"),
         estimate_text=estimate_text,
         bounds_text=partial(percent_range, dash="–", none="–"),

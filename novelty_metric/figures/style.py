@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLUMN = 3.35
@@ -42,6 +43,7 @@ def dress(
 ) -> None:
     """Set labels, thin lines and small fonts; lines across an axis if `grid` names it."""
     axes.tick_params(labelsize=SMALL, width=0.6, length=2.5, color=INK, labelcolor=INK)
+    axes.tick_params(which="minor", labelsize=SMALL, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set(linewidth=0.6, color=INK, visible=side in ("left", "bottom"))
     axes.set_xlabel(x, fontsize=FONT, color=INK)
@@ -51,6 +53,18 @@ def dress(
     if grid is not None:
         axes.grid(axis=grid, color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as 0.3 and 4, not as powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(2, 0.4)))
 
 
 def say_nothing_to_show(axes: Axes, why: str) -> None:
@@ -109,6 +123,8 @@ def color_bar(figure: Figure, axes: Any, drawn: Any, label: str, *, shrink: floa
     """A colour bar with thin lines and small fonts beside the axes."""
     bar = figure.colorbar(drawn, ax=axes, shrink=shrink, pad=0.02)
     bar.set_label(label, fontsize=SMALL, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK)
+    bar.ax.tick_params(
+        which="both", labelsize=SMALL, width=0.5, length=2, color=INK, labelcolor=INK
+    )
     bar.outline.set_linewidth(0.4)
     return bar

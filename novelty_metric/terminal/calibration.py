@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from novelty_metric.reference.calibration import Calibration, RealCrystals, Sensitivity
     from novelty_metric.report.novelty_report import NoveltyReport
-    from novelty_metric.report.real_crystals import BesideRealCrystals
 
 
 def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
@@ -34,7 +33,7 @@ def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
         if report.context.sample_energies is not None:
             return []
         return [Text(f"base rate of real crystals unknown: {calibrate}")]
-    answer = _in_short(report, beside)
+    answer = in_short(report)
     lines = [] if answer is None else [Text(answer, style="bold")]
     new = sum(unmatched for unmatched, _ in beside.by_crystal_system.values())
     line = Text(f"real crystals {percent(beside.base_rate.value, 1)}", style="bold")
@@ -51,8 +50,11 @@ def base_rate_lines(report: NoveltyReport, calibrate: str) -> list[Text]:
     return [*lines, Text("; ".join(ratios))] if ratios else lines
 
 
-def _in_short(report: NoveltyReport, beside: BesideRealCrystals) -> str | None:
+def in_short(report: NoveltyReport) -> str | None:
     """The comparison of the model with real crystals, as text; None without a ratio."""
+    beside = report.beside_real_crystals
+    if beside is None or report.novelty is None or report.novelty_is_bound:
+        return None
     expected = beside.standardised
     ratio = beside.novelty_ratio if expected is None else expected.ratio
     if ratio is None:

@@ -74,9 +74,10 @@ def test_calibrated_run_is_compared_with_real_crystals(
     report = NoveltyReport.from_results(made.results, context)
     page = report_page([Run(name="mine", report=report)])
     assert message in text_of(page)
+    assert "In short: new " in text_of(page)
     assert page.count('alt="Novelty ratio to real crystals, with 95 % intervals. mine: ') == 1
     without = report_page([Run(name="mine", report=made)])
-    assert "novelty ratio" not in text_of(without)
+    assert "novelty ratio" not in text_of(without) and "In short" not in text_of(without)
     assert 'alt="Novelty ratio' not in without
 
 
@@ -381,6 +382,21 @@ def test_folder_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be written"):
         save_picture(verdict_bars({"a": make_report(duplicate=1)}), tmp_path / "file" / "x", "a")
+
+
+def test_logarithmic_axes_have_plain_numbers() -> None:
+    from matplotlib.figure import Figure
+
+    from novelty_metric.figures.style import plain_numbers
+
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(0.3, 1.05)
+    plain_numbers(axes.xaxis)
+    figure.draw_without_rendering()
+    shown = {label.get_text() for label in axes.get_xticklabels(which="both")}
+    assert {"0.3", "0.4", "1"} <= shown and not any("e" in text or "$" in text for text in shown)
 
 
 def test_figures_of_many_points_are_rasterised() -> None:
