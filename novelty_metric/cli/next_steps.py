@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from novelty_metric.settings.score_settings import GENERIC
 from novelty_metric.verdict import CrystalResult, Verdict
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def next_steps(
     from novelty_metric.terminal.screen import NextStep
 
     steps = []
+    given = {_group(word) for word in words}
+    if settings.samples and settings.model.name == GENERIC and "reference" not in given:
+        build = _command("reference build", "TRAINING_SET.csv", "out=train.arrow")
+        name = settings.reference
+        steps.append(NextStep(build, f"then add reference=train.arrow: {name} is only an example"))
     if report.novelty_is_bound and report.counts[Verdict.UNDECIDED]:
         others = [word for word in words if _group(word) not in ("relaxer", "out")]
         steps.append(NextStep(_command("score", *others), "relaxes parents: decides the undecided"))

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from novelty_metric.cli import main
 
@@ -54,3 +55,19 @@ def test_without_out_the_command_that_keeps_the_rows_is_suggested(
     lines = capfd.readouterr().out.splitlines()
     kept = shlex.join(["novelty-metric", "score", *arguments, "out=run"])
     assert f"{kept}  # keeps all results, for explain, report and export" in lines
+
+
+def test_samples_without_their_training_set_are_told_to_name_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3]
+    )
+    salt.to(filename="a.cif")
+    words = ["score", "samples=a.cif", "relaxer=none", "workers=1", "progress=false"]
+    build = "novelty-metric reference build TRAINING_SET.csv out=train.arrow  # then add"
+    assert main(words) == 0
+    assert build in capfd.readouterr().out
+    assert main([*words, "reference=aflow"]) == 0
+    assert build not in capfd.readouterr().out
