@@ -16,8 +16,8 @@ from novelty_metric.settings.compose import choices, compose_config
 
 _SETTINGS = """
 samples
-samples=FILE|DIR: the file of the model: CIF (file, folder, zip, tar), extxyz, CSV, Parquet, JSON,
-  JSON lines or .pt, compressed or not. Several files are read one after the other:
+samples=FILE|DIR: the file of the model: CIF (file, folder, zip, tar), POSCAR, extxyz, CSV,
+  Parquet, JSON, JSON lines or .pt, compressed or not. Several files are read one after the other:
   samples=[a.csv,b.zip], a pattern such as 'samples=gen_*.cif', or samples= several times
 format=NAME: its format, if it is not recognised
 column=NAME: column of a table with the crystals, or with the paths of their CIF files

@@ -57,7 +57,7 @@ def read_cif_folder(path: Path, options: ReadOptions) -> Iterator[Entry]:
     names = _names_in_folder(path)
     if not names:
         others = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
-        hint = f"; it contains {', '.join(others[:5])}: name the file itself" if others else ""
+        hint = f"; it contains {', '.join(others[:5])}: {_how_to_name(path)}" if others else ""
         raise InputError(f"{path}: the folder contains no .cif file{hint}")
     yield from _entries(names, [partial(_open, path / name) for name in names], READ_ERRORS)
 
@@ -65,6 +65,16 @@ def read_cif_folder(path: Path, options: ReadOptions) -> Iterator[Entry]:
 def count_cif_folder(path: Path, options: ReadOptions) -> int | None:
     """Number of CIF files."""
     return len(_names_in_folder(path))
+
+
+def _how_to_name(path: Path) -> str:
+    """A pattern for the files of the folder, or else for those of its subfolders."""
+    files = sorted(file.suffix for file in path.glob("[!.]*.*") if file.is_file())
+    inside = sorted(file.name for file in path.glob("[!.]*/[!.]*") if file.is_file())
+    if not files and not inside:
+        return "name the file itself"
+    pattern = f"*{files[0]}" if files else f"*/{inside[0]}"
+    return f"name the files, such as 'samples={path}/{pattern}'"
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -188,7 +198,10 @@ def _parts(name: str) -> list[str]:
 
 def _no_cif(path: Path, held: Sequence[str]) -> InputError:
     what = ", ".join(held) or "nothing"
-    return InputError(f"{path}: the archive contains no .cif file; it contains {what}")
+    return InputError(
+        f"{path}: the archive contains no .cif file; it contains {what}: unpack it, and name the "
+        "files"
+    )
 
 
 def member_ids(names: Sequence[str]) -> list[str]:

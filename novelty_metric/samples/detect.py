@@ -13,6 +13,7 @@ from pathlib import Path
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.formats import FORMATS
+from novelty_metric.samples.poscar import is_poscar
 from novelty_metric.samples.source import (
     MAX_MEMBER_BYTES,
     READ_ERRORS,
@@ -86,7 +87,8 @@ def _detect(path: Path) -> str:
     if found is None:
         raise InputError(
             f"{path}: not a format that can be read; known: {', '.join(FORMATS)} "
-            "(name one with format=)"
+            "(name one with format=); if ASE reads the file, convert it with "
+            f"`ase convert {path.name} samples.extxyz`"
         )
     return found
 
@@ -132,6 +134,8 @@ def _detect_text(path: Path, head: str) -> str | None:
         raise InputError(f"{path}: a web page and not a file of crystals; download it again")
     if first[0] in "{[":
         return _detect_json(path)
+    if is_poscar(head.splitlines()):
+        return "poscar"
     if _is_extxyz(lines):
         return "extxyz"
     if _is_cif(lines):

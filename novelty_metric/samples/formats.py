@@ -134,6 +134,7 @@ FORMATS: dict[str, Format] = {
         Format("cif_folder", "folder of CIF files, its subfolders too", "cif_files"),
         Format("cif_zip", "zip archive of CIF files", "cif_files"),
         Format("cif_tar", "tar archive of CIF files, such as .tar.gz", "cif_files"),
+        Format("poscar", "POSCAR or CONTCAR of VASP, one crystal per file", "poscar"),
         Format("extxyz", "extended XYZ, one frame per crystal", "extxyz", takes_id_column=True),
         Format("csv", f"table {_COLUMN}", "tables", takes_column=True, takes_id_column=True),
         Format(

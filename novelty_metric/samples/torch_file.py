@@ -8,14 +8,19 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
+from novelty_metric.samples.crystals import crystal_from_value, is_structure_dict
 from novelty_metric.samples.formats import ARRAY_KEYS, ArrayConvention, ReadOptions
 from novelty_metric.samples.source import one_line
 from novelty_metric.samples.torch_arrays import Crystals, flat_crystals, padded_crystals
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 _SITE_KEYS = ("num_atoms", "atom_types", "frac_coords")
 _TOKEN_KEYS = ("A0", "F1", "Y1", "pad_mask")
@@ -48,6 +53,8 @@ def _evaluations(path: Path, options: ReadOptions) -> list[Crystals]:
     if found is None:
         found = _tokens(data, path)
     if found is None:
+        found = _structures(data)
+    if found is None:
         if isinstance(data, Mapping):
             what = f"a mapping with the keys {_listed(data)}"
         elif isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
@@ -63,6 +70,18 @@ def _evaluations(path: Path, options: ReadOptions) -> list[Crystals]:
     if not any(found):
         raise InputError(f"{path}: contains no crystal")
     return found
+
+
+def _structures(data: Any) -> list[Crystals] | None:
+    """The crystals of a list of ``Structure.as_dict()``, or of structures of a pickle."""
+    first = data[0] if isinstance(data, list | tuple) and data else None
+    if not (is_structure_dict(first) or hasattr(first, "as_dict")):
+        return None
+    return [[partial(_structure, value) for value in data]]
+
+
+def _structure(value: Any) -> Structure:
+    return crystal_from_value(value.as_dict() if hasattr(value, "as_dict") else value)
 
 
 def _listed(keys: Iterable[Any]) -> str:

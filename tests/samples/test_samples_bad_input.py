@@ -163,7 +163,8 @@ def test_folders_and_archives_without_cif(crystals: list[Structure], tmp_path: P
     folder.mkdir()
     assert refusal(folder).endswith("the folder contains no .cif file")
     write_json(crystals, folder)
-    assert "it contains all.json: name the file itself" in refusal(folder)
+    named = f"name the files, such as 'samples={folder}/*.json'"
+    assert f"it contains all.json: {named}" in refusal(folder)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a/samples.extxyz", "1\n")
     assert "no .cif file; it contains a/samples.extxyz" in refusal(tmp_path / "x.zip")

@@ -106,7 +106,8 @@ def test_file_name_does_not_determine_the_format(crystals: list[Structure], tmp_
 
 
 def test_every_format_has_a_writer_here() -> None:
-    assert {name for name, _ in WRITERS.values()} == set(FORMATS)
+    one_crystal = {"poscar"}  # tested in test_samples_poscar.py
+    assert {name for name, _ in WRITERS.values()} == set(FORMATS) - one_crystal
     assert all(entry.description and "\n" not in entry.description for entry in FORMATS.values())
 
 

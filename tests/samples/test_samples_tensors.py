@@ -32,6 +32,19 @@ def assert_same(samples: list[Sample], crystals: list[Structure], tolerance: flo
         assert sample.structure.frac_coords == pytest.approx(crystal.frac_coords, abs=tolerance)
 
 
+def test_lists_of_structures_are_read_from_pickles_only_if_allowed(
+    tmp_path: Path, crystals: list[Structure]
+) -> None:
+    path = saved(tmp_path, crystals)
+    with pytest.raises(InputError, match="allow_pickle=true"):
+        read_samples(path)
+    assert_same(list(read_samples(path, allow_pickle=True)), crystals, 1e-12)
+    path = saved(tmp_path, [crystal.as_dict() for crystal in crystals])
+    samples = list(read_samples(path))
+    assert_same(samples, crystals, 1e-12)
+    assert [sample.id for sample in samples] == [f"x-{n}" for n in range(len(crystals))]
+
+
 def interleaved(tensor: torch.Tensor) -> torch.Tensor:
     """Every second row of a larger tensor, stored column by column."""
     twice = torch.repeat_interleave(tensor, 2, dim=0)
