@@ -96,30 +96,21 @@ class Protocol:
     max_pair_tests: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("fmax", "ltol", "stol", "angle_tol", "symprec", "symmetry_angle_tolerance"):
-            if not getattr(self, field) > 0:
-                raise InputError(
-                    f"protocol.{field} is {getattr(self, field)!r}; it must be above 0"
-                )
-        for field in ("accept_early", "symmetrise"):
-            if not getattr(self, field) >= 0:
-                raise InputError(
-                    f"protocol.{field} is {getattr(self, field)!r}; it must be 0 or more"
-                )
+        positive = ("fmax", "ltol", "stol", "angle_tol", "symprec", "symmetry_angle_tolerance")
+        for field in (*positive, "accept_early", "symmetrise"):
+            value, limit = getattr(self, field), "above 0" if field in positive else "0 or more"
+            if not (value > 0 if field in positive else value >= 0):
+                raise InputError(f"protocol.{field} is {value!r}; it must be {limit}")
         for field in ("max_steps", "refuse_after", "k", "max_pair_tests"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < (1 if field == "k" else 0):
                 raise InputError(
                     f"protocol.{field} is {value!r}; it must be a positive whole number"
                 )
-        if self.minima not in MINIMA:
-            raise InputError(f"protocol.minima is {self.minima!r}; known: {', '.join(MINIMA)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(
-                f"protocol.optimizer is {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}"
-            )
-        if self.map not in MAPS:
-            raise InputError(f"protocol.map is {self.map!r}; known: {', '.join(MAPS)}")
+        for field, known in (("minima", MINIMA), ("optimizer", OPTIMIZERS), ("map", MAPS)):
+            value = getattr(self, field)
+            if value not in known:
+                raise InputError(f"protocol.{field} is {value!r}; known: {', '.join(known)}")
 
     @classmethod
     def named(cls, name: str) -> Protocol:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from novelty_metric.callbacks.evaluation import Evaluation, EvaluationRequest
 from novelty_metric.callbacks.ranks import Ranks
 from novelty_metric.crystal import first_line
+from novelty_metric.errors import NoveltyMetricError
 from novelty_metric.support.processes import MISSING_GUARD, OwnContext
 from novelty_metric.support.workers import WorkerDiedError, WorkerProcess
 
@@ -67,11 +68,6 @@ class BackgroundScorer:
         own = weakref.ref(self)
         atexit.register(lambda: _close(own()))
 
-    @property
-    def pending(self) -> int:
-        """Number of evaluations that were not yet returned."""
-        return self._pending
-
     def submit(self, request: EvaluationRequest, folder: Path | None) -> None:
         """Submit an evaluation; returns at once."""
         self._pending += 1
@@ -110,7 +106,7 @@ class BackgroundScorer:
             try:
                 evaluation = self._asked(request, folder)
             except Exception as error:  # whatever it is, it must reach the one who waits
-                evaluation = _failed(request, f"{type(error).__name__}: {first_line(error)}")
+                evaluation = _failed(request, error)
             self._done.put(evaluation)
 
     def _asked(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
@@ -149,8 +145,10 @@ def _close(scorer: BackgroundScorer | None) -> None:
         scorer.close()
 
 
-def _failed(request: EvaluationRequest, message: str) -> Evaluation:
-    return Evaluation(epoch=request.epoch, step=request.step, error=message)
+def _failed(request: EvaluationRequest, reason: str | Exception) -> Evaluation:
+    if isinstance(reason, Exception) and not isinstance(reason, NoveltyMetricError):
+        reason = f"{type(reason).__name__}: {first_line(reason)}"
+    return Evaluation(epoch=request.epoch, step=request.step, error=str(reason))
 
 
 def _silence() -> None:
@@ -178,7 +176,6 @@ def _work(
 
     from novelty_metric.callbacks.ranks import Alone
     from novelty_metric.callbacks.scoring import Scorer
-    from novelty_metric.errors import NoveltyMetricError
 
     torch.set_num_threads(1)
     _silence()
@@ -188,10 +185,8 @@ def _work(
             request, folder = connection.recv()
             try:
                 evaluation = scorer.score(request, folder)
-            except NoveltyMetricError as error:
-                evaluation = _failed(request, str(error))
             except Exception as error:
-                evaluation = _failed(request, f"{type(error).__name__}: {first_line(error)}")
+                evaluation = _failed(request, error)
             connection.send(evaluation)
     except (EOFError, OSError):
         pass  # the one who trains is gone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,25 +16,6 @@ from novelty_metric.verdict import CrystalResult
 MOST_NAMED = 5
 _TIME = {"seconds", "structures", "parents"}
 """Fields that differ between equal runs, and fields that are compared separately."""
-
-
-def alone(settings: ScoreSettings) -> ScoreSettings:
-    """The settings without sources of differences, and without the cache."""
-    return dataclasses.replace(
-        settings,
-        cache=False,
-        workers=1,
-        executor=None,
-        part=settings.part or PART,
-        logger=None,
-        overwrite=True,  # no row of a report before
-    )
-
-
-def again(settings: ScoreSettings) -> ScoreSettings:
-    """The settings of the second run, in its own process."""
-    executor = {"_target_": "novelty_metric.runs.pools.processes", "workers": 1}
-    return dataclasses.replace(settings, out=None, executor=executor)
 
 
 def differences(first: CrystalResult, second: CrystalResult) -> list[str]:
@@ -59,10 +39,21 @@ def check(
     words: Sequence[str],
 ) -> int:
     """Score twice and compare the rows; returns 1 if any differ."""
-    make = functools.partial(one_run.make_report, reference=reference, config=config, whole=True)
-    once = alone(settings)
-    report = make(settings=once)
-    second = make(settings=again(once))
+    # Without the cache, the number of workers and rows of an earlier report.
+    alone = dataclasses.replace(
+        settings,
+        cache=False,
+        workers=1,
+        executor=None,
+        part=settings.part or PART,
+        logger=None,
+        overwrite=True,
+    )
+    executor = {"_target_": "novelty_metric.runs.pools.processes", "workers": 1}
+    again = dataclasses.replace(alone, out=None, executor=executor)
+    report, second = (
+        one_run.make_report(each, reference, config, whole=True) for each in (alone, again)
+    )
     one_run.print_for(report, settings, words)
     odd = {
         row.id: fields

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novelty_metric.cli.options import Verb, Words, parse, table
-from novelty_metric.cli.run_folder import RUN, run_folder
+from novelty_metric.cli.options import RUN, Verb, Words, parse, run_folder, table
 from novelty_metric.errors import InputError
 from novelty_metric.support.folders import user_path
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from novelty_metric.cli.options import Verb, one_of, parse, table
-from novelty_metric.cli.run_folder import RUN, run_folder
+from novelty_metric.cli.options import RUN, Verb, one_of, parse, run_folder, table
 from novelty_metric.errors import InputError
 from novelty_metric.verdict import Verdict
 

@@ -376,3 +376,32 @@ def _option_lines(option: Option, width: int) -> list[str]:
     if not lines or len(written) + 1 > width:
         return [written, *lines]
     return [written.ljust(width) + lines[0].lstrip(), *lines[1:]]
+
+
+RUN = "run=DIR: folder that `novelty-metric score ... out=DIR` wrote"
+
+
+def run_folder(given: Words) -> Path:
+    """The given folder.
+
+    Raises
+    ------
+    InputError
+        If none was, or it holds no run or several.
+    """
+    if "run" not in given:
+        raise InputError(f"{given.verb} needs run=DIR: the folder that `score ... out=DIR` wrote")
+    folder: Path = given["run"]
+    if not folder.exists():
+        raise InputError(f"run={folder}: no such folder")
+    if (folder / "report.json").exists():
+        return folder
+    inside = sorted(path.parent.name for path in folder.glob("*/report.json"))
+    if inside:
+        raise InputError(
+            f"run={folder} contains {len(inside)} runs; name one of them: run={folder / inside[0]}"
+        )
+    raise InputError(
+        f"run={folder} is not a run: it has no report.json; name a folder that `score ... "
+        "out=DIR` wrote"
+    )

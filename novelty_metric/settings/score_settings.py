@@ -356,22 +356,19 @@ class ScoreSettings:
             In one line, for the first setting that is missing, unknown or of the wrong kind.
         """
         settings = validated(cls, config, key="setting")
-        settings._check_energies()
+        own = SampleEnergies.asked(settings.energies_per, settings.energies_scale)
+        if settings.energies is None and own is not None:
+            raise InputError(
+                "energies_per= and energies_scale= say what the samples' own energies are; "
+                "name their column or key: energies=NAME"
+            )
+        if settings.energies is not None and own is None:
+            raise InputError(
+                f"energies={settings.energies}: add energies_per=atom or cell, and "
+                "energies_scale=corrected, uncorrected or formation"
+            )
         if settings.seed is not None and settings.limit is None:
             raise InputError(
                 "seed= selects limit=N crystals at random; add limit=N, or remove seed="
             )
         return settings
-
-    def _check_energies(self) -> None:
-        own = SampleEnergies.asked(self.energies_per, self.energies_scale)
-        if self.energies is None and own is not None:
-            raise InputError(
-                "energies_per= and energies_scale= say what the samples' own energies are; "
-                "name their column or key: energies=NAME"
-            )
-        if self.energies is not None and own is None:
-            raise InputError(
-                f"energies={self.energies}: add energies_per=atom or cell, and "
-                "energies_scale=corrected, uncorrected or formation"
-            )

@@ -27,7 +27,7 @@ from novelty_metric.support.validation import (
     validated,
 )
 from novelty_metric.support.yaml_text import load_yaml_once
-from novelty_metric.testing.names import YAML_PREFIX, marker_names
+from novelty_metric.testing.declarations import YAML_PREFIX, marker_names
 from novelty_metric.testing.tolerance import Tolerance, parse_tolerances
 
 LeastRatio = Annotated[float, Strict(), AllowInfNan(False), Ge(0), MustBe("a number of at least 0")]

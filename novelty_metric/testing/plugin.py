@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from novelty_metric.testing.declarations import (
-    SHORT,
-    add_options,
-    add_short_names,
-    anything_asked,
-    option_name,
-)
-from novelty_metric.testing.names import (
     MARKER,
     MARKER_HELP,
     SECOND_MARKER,
     SESSION,
+    SHORT,
+    add_options,
+    add_short_names,
+    anything_asked,
     is_novelty_test,
     marker_name,
+    option_name,
 )
 
 if TYPE_CHECKING:

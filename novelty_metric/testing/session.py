@@ -15,7 +15,7 @@ import pytest
 
 from novelty_metric.errors import InputError, NoveltyMetricError
 from novelty_metric.testing.checks import NoveltyCheck, marker_check, read_yaml_check
-from novelty_metric.testing.names import is_novelty_test
+from novelty_metric.testing.declarations import is_novelty_test
 from novelty_metric.testing.yaml_file import NoveltyItem
 
 if TYPE_CHECKING:

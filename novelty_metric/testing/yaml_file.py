@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from novelty_metric.errors import InputError
-from novelty_metric.testing.names import SESSION, YAML_PREFIX, marker_name
+from novelty_metric.testing.declarations import SESSION, YAML_PREFIX, marker_name
 
 if TYPE_CHECKING:
     from novelty_metric.testing.checks import NoveltyCheck
