@@ -229,19 +229,17 @@ class SubstitutionNovelty:
         if is_crystal(structures):
             raise InputError("a single crystal was given; give a list of them")
         structures = list(structures)
-        if ids is not None and len(ids) != len(structures):
-            raise InputError(f"{len(ids)} ids were given for {len(structures)} structures")
-        if energies is None:
-            energies = [None] * len(structures)
-        elif self.rules.sample_energies is None:
+        if energies is not None and self.rules.sample_energies is None:
             raise InputError(
                 "energies were given without a unit and scale; create the metric with "
                 "energies_per= and energies_scale="
             )
-        if len(energies) != len(structures):
-            raise InputError(
-                f"{len(energies)} energies were given for {len(structures)} structures"
-            )
+        for what, values in (("ids", ids), ("energies", energies)):
+            if values is not None and len(values) != len(structures):
+                raise InputError(
+                    f"{len(values)} {what} were given for {len(structures)} structures"
+                )
+        energies = [None] * len(structures) if energies is None else energies
         start = len(self._samples)
         names = ids if ids is not None else range(start, start + len(structures))
         self.update_samples(
@@ -643,23 +641,15 @@ class SubstitutionNovelty:
 
     def _identity(self) -> dict[str, Any]:
         """Settings that two metrics must share to be merged."""
-        rules, hull = self.rules, self.spec.hull
+        rules, spec, hull = self.rules, self.spec, self.spec.hull
         opened = self._pipeline is not None
-        reference = self.reference if opened else self.spec.open_reference()
+        reference = self.reference if opened else spec.open_reference()
         return {
-            "protocol": rules.protocol,
-            "scope": rules.scope,
-            "exhaustive": rules.exhaustive,
-            "relax_samples": rules.relax_samples,
-            "leave_one_out": rules.leave_one_out,
-            "energies": rules.sample_energies,
-            "max_sites": rules.max_sites,
+            **{field.name: getattr(rules, field.name) for field in dataclasses.fields(rules)},
             "smact_oxidation_states": rules.oxidation_states_name,
             # Objects are told apart by what they are, so that those of two processes may be equal.
-            "relaxer": getattr(self.spec.relaxer, "info", self.spec.relaxer),
-            "second_potential": getattr(
-                self.spec.second_potential, "info", self.spec.second_potential
-            ),
+            "relaxer": getattr(spec.relaxer, "info", spec.relaxer),
+            "second_potential": getattr(spec.second_potential, "info", spec.second_potential),
             "hull": hull.describe() if hasattr(hull, "describe") else hull,
             "reference": reference.store_hash,
         }

@@ -276,25 +276,19 @@ def _places(
         and p.default is p.empty
         and name.lower() not in (*MODEL_NAMES, *COUNT_NAMES)
     ]
-    order = list(free)
-    if takes_model and "model" not in places:
-        before = [
-            name
-            for name in unnamed
-            if "count" in places and order.index(name) < order.index(places["count"])
-        ]
-        if before or ("count" not in places and len(unnamed) > 1):
+    if takes_model and "model" not in places and unnamed:
+        order = list(free)
+        is_first = "count" in places and order.index(unnamed[0]) < order.index(places["count"])
+        if is_first or ("count" not in places and len(unnamed) > 1):
             places["model"] = unnamed.pop(0)
-    if "count" not in places and unnamed:
-        places["count"] = unnamed.pop(0)
     if "count" not in places:
         # Whatever it is handed on to: the model first, as everywhere.
-        for name, p in free.items():
-            if p.kind in _VARIABLE:
-                places["count"] = name
-                if takes_model and has_model:
-                    places.setdefault("model", name)
-                break
+        variable = (name for name, p in free.items() if p.kind in _VARIABLE)
+        place = unnamed[0] if unnamed else next(variable, None)
+        if place is not None:
+            places["count"] = place
+            if takes_model and has_model and not unnamed:
+                places.setdefault("model", place)
     return places
 
 

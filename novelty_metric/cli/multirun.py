@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,15 @@ def run(overrides: Sequence[str], config_dir: Path | None) -> int:
     runs = list(sweep.runs())
     outs = {_checked([*sweep.fixed, *words], words, config_dir).out for words in runs}
     (out,) = outs  # out= is free text, which is not swept
-    with _folder(out) as folder:
+    place: AbstractContextManager[str | Path]
+    if out is None:
+        place = tempfile.TemporaryDirectory(prefix="novelty-metric-")
+    else:
+        place = nullcontext(out)
+        with writing(f"out={out}", out):
+            pass
+    with place as opened:
+        folder = Path(opened)
         for old in folder.glob(f"*/{JOB_FILE}"):
             old.unlink()
         _launch(sweep, folder, config_dir)
@@ -157,18 +165,6 @@ def _checked(words: Sequence[str], swept: Sequence[str], config_dir: Path | None
     except InputError as error:
         raise InputError(f"{', '.join(swept)}: {error}" if swept else str(error)) from error
     return settings
-
-
-@contextmanager
-def _folder(out: Path | None) -> Iterator[Path]:
-    """The folder of the runs; a temporary one if nothing is to be kept."""
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="novelty-metric-") as passing:
-            yield Path(passing)
-        return
-    with writing(f"out={out}", out):
-        pass
-    yield out
 
 
 def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:

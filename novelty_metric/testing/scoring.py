@@ -55,15 +55,9 @@ class Metrics:
                 "no reference is named; give reference=, or set novelty_reference in the ini file"
             )
         protocol = protocol_of(check.protocol or options.protocol or "fast")
-        given: dict[str, Any] = {
-            "relaxer": check.relaxer or options.relaxer,
-            "hull": check.hull or options.hull,
-            "scope": check.scope,
-            "device": check.device,
-            "relax_samples": check.relax_samples,
-            "exhaustive": check.exhaustive,
-            "max_sites": check.max_sites,
-        }
+        names = ("relaxer", "hull", "scope", "device", "relax_samples", "exhaustive", "max_sites")
+        given: dict[str, Any] = {name: getattr(check, name) for name in names}
+        given |= {name: given[name] or getattr(options, name) for name in ("relaxer", "hull")}
         return {
             "reference": reference,
             "protocol": protocol,
