@@ -38,17 +38,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class HeldOutFile:
-    """Real crystals outside the reference, such as a validation set.
-
-    Attributes
-    ----------
-    name : str
-        Of the file.
-    sha256 : str
-        Of its content.
-    samples : sequence of Sample
-        Those that were drawn from it.
-    """
+    """Crystals drawn from a file of real ones outside the reference, such as a validation set."""
 
     name: str
     sha256: str
@@ -156,12 +146,7 @@ def keep_sensitivity(metric: SubstitutionNovelty, sensitivity: Sensitivity) -> b
 class _Scored:
     """Scored real crystals, of this run or an earlier one, stored in a file as they are finished.
 
-    Parameters
-    ----------
-    unfinished : path
-        What an interrupted run has left.
-    before : sequence of LeftOutCrystal
-        Those of a finished one.
+    `unfinished` is the file of an interrupted run, `before` are the crystals of a finished one.
     """
 
     def __init__(
@@ -177,16 +162,7 @@ class _Scored:
     def all_of(
         self, stage: str, drawn: Mapping[Any, _Drawn], make: Callable[[_Drawn], Case]
     ) -> tuple[LeftOutCrystal, ...]:
-        """The drawn crystals, in order; the missing ones are made cases and scored.
-
-        Parameters
-        ----------
-        stage : str
-            What the progress is called.
-        drawn : mapping
-            By the key of the crystal.
-        make : callable
-        """
+        """The crystals drawn, by key; the missing ones are made cases and scored."""
         waiting = [one for key, one in drawn.items() if key not in self._known]
         progress = self._metric.progress
         with writing(f"{self._file}:", self._file.parent):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from novelty_metric.report.novelty_report import NoveltyReport
 
 
+_DESCRIBED = ("prototype", "space_group", "crystal_system", "n_sites")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Prototype:
     """A space group with the occupied Wyckoff positions, up to the normalizer's relabellings.
@@ -55,6 +58,11 @@ class Prototype:
     def crystal_system(self) -> str:
         """Crystal system of the space group."""
         return crystal_system(self.space_group)
+
+    @property
+    def described(self) -> tuple[str, int, str, int]:
+        """The columns `_DESCRIBED` of a table."""
+        return str(self), self.space_group, self.crystal_system, self.n_sites
 
     def __str__(self) -> str:
         """The prototype as text, such as ``225 a b``; repeated letters have a number: ``i3``."""
@@ -128,19 +136,8 @@ class Coverage:
         """
         import pandas as pd
 
-        rows = [
-            (
-                str(prototype),
-                prototype.space_group,
-                prototype.crystal_system,
-                prototype.n_sites,
-                self.samples[prototype],
-                " ".join(self.sample_ids[prototype]),
-            )
-            for prototype in self.found
-        ]
-        columns = ["prototype", "space_group", "crystal_system", "n_sites", "n_samples", "ids"]
-        return pd.DataFrame(rows, columns=columns)
+        rows = [(*p.described, self.samples[p], " ".join(self.sample_ids[p])) for p in self.found]
+        return pd.DataFrame(rows, columns=[*_DESCRIBED, "n_samples", "ids"])
 
     def unexplored(self, count: int = 20) -> pd.DataFrame:
         """Prototypes that neither the reference nor the samples have, most promising first.
@@ -177,19 +174,9 @@ class Coverage:
         for prototype in sorted(near, key=promise)[:count]:
             around = near[prototype]
             nearest = min(around, key=lambda known: (-around[known], known))
-            rows.append(
-                (
-                    str(prototype),
-                    prototype.space_group,
-                    prototype.crystal_system,
-                    prototype.n_sites,
-                    sum(around.values()),
-                    str(nearest),
-                    around[nearest],
-                )
-            )
-        columns = ["prototype", "space_group", "crystal_system", "n_sites", "n_near"]
-        return pd.DataFrame(rows, columns=[*columns, "nearest", "n_nearest"])
+            n_near, n_nearest = sum(around.values()), around[nearest]
+            rows.append((*prototype.described, n_near, str(nearest), n_nearest))
+        return pd.DataFrame(rows, columns=[*_DESCRIBED, "n_near", "nearest", "n_nearest"])
 
 
 def neighbours(prototype: Prototype) -> set[Prototype]:

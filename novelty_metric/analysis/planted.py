@@ -43,19 +43,10 @@ _DRAWS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """A crystal with a known parent.
+    """A crystal with a known parent, the crystal at the position `source` of the reference.
 
-    Attributes
-    ----------
-    id : str
-    source : int
-        Position of the parent in the reference.
-    exchanged : Structure
-        The parent with other elements, before anything moved.
-    structure : Structure or None
-        After its own relaxation; None if that failed.
-    error : str or None
-        Why it failed.
+    `exchanged` is the parent with other elements, before anything moved. `structure` is the crystal
+    after its own relaxation; if that failed, it is None, and `error` gives the reason.
     """
 
     id: str

@@ -13,16 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """Crystals that wait to be scored.
+    """Crystals that wait to be scored, with the epoch and the optimiser step of their weights.
 
-    Attributes
-    ----------
-    epoch, step : int
-        Epoch and optimiser step at which they were sampled.
-    structures : sequence of pymatgen Structure, ASE Atoms or None
-        None: the sampler gave nothing.
-    ids : sequence of str
-        Position among the samples of all processes.
+    A structure is None if the sampler gave nothing. An id is the position among the samples of all
+    processes.
     """
 
     epoch: int

@@ -38,12 +38,6 @@ class BackgroundScorer:
     It works on the processor alone unless the metric names a device, on one thread, at a low
     priority. Where it dies, the evaluation under way has failed, and the next one starts another.
 
-    Parameters
-    ----------
-    metric : SubstitutionNovelty
-    budget_seconds : float or None
-        As for `Scorer`.
-
     Notes
     -----
     The process is started by ``spawn``: a script that trains needs the usual guard,

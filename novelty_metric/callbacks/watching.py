@@ -24,15 +24,8 @@ class Watchers:
     monitors it are called only if it has a value: those of a checkpoint while the weights are the
     measured ones, all others once for each value.
 
-    Parameters
-    ----------
-    trainer : Trainer
-    prefix : str
-        What the names of the values start with.
-    keeps_weights : callable
-        Whether a callback keeps weights.
-    late : bool
-        Values come after the training went on; checkpoints then see each of them once, too.
+    The names of the values start with `prefix`, and `keeps_weights` is true for a checkpoint. With
+    `late`, values arrive after the training went on; checkpoints then also see each of them once.
     """
 
     def __init__(

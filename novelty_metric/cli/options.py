@@ -165,28 +165,13 @@ def _filled(about: str, key: str, names: Callable[[str], Iterable[str]]) -> str:
 class Verb:
     """A verb of the command line, or a second one after it, such as ``cache prune``.
 
-    Attributes
-    ----------
-    name : str
-    usage : str
-        After the program and the names of the verbs; a line for each way to call it.
-    about : str
-    options : tuple
-        Text among them is a heading.
-    closing : str
-        The end of the help, such as examples.
-    least, most : int
-        Least and greatest number of arguments that are not settings.
-    needs : str
-        What is said of another number, such as ``needs one ID``.
-    hint : callable, optional
-        Gives what to do then.
-    any_name : bool
-        A word that is not a known setting is such a word, even with an equals sign.
-    passes : tuple of str, or None
-        Settings that are passed on to `score`; None: all that are not of this verb.
-    verbs : tuple of Verb
-        Those that may follow; the first of them if none does, unless `needs_verb`.
+    `usage` has a line for each way to call it, without the names of program and verbs; text among
+    the `options` is a heading, and `closing` ends the help. There are `least` to `most` arguments
+    that are not settings; of another number, `needs` says what is missing, such as ``needs one
+    ID``, and `hint` what to do. With `any_name`, a word that is not a known setting is such an
+    argument, even with an equals sign. `passes` are the settings that are passed on to `score`;
+    None: all that are not of this verb. Of `verbs` one may follow; the first of them if none does,
+    unless `needs_verb`.
     """
 
     name: str

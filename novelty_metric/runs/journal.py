@@ -36,17 +36,9 @@ class Journal:
     Rows are JSON, compressed by zlib. What was written is whole whenever the process ends, also by
     a signal or a power cut. A row waits at most a second for its turn; call `flush` now and then.
 
-    Parameters
-    ----------
-    folder : path
-        Exists; the file is ``journal.sqlite`` in it.
-    identity : mapping
-        Plain values that decide what the rows say: settings, hashes, versions.
-    overwrite : bool
-        Forget what another identity wrote.
-    draw : Draw
-        Which of the samples are scored. Rows of a smaller draw, whose positions are others then,
-        wait by id until `take_earlier` asks for them.
+    `identity` has the plain values on which the rows depend: settings, hashes, versions. With
+    `overwrite`, rows of another identity are dropped. `draw` selects the samples; rows of a smaller
+    draw, where positions differ, wait by id until `take_earlier` asks for them.
 
     Raises
     ------

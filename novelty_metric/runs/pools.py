@@ -17,15 +17,9 @@ from novelty_metric.support.workers import worker_pool
 
 @dataclass(frozen=True)
 class Pool:
-    """An executor, and the number of parts submitted in advance.
+    """An executor, and the number of parts submitted in advance, which bounds the memory.
 
-    Attributes
-    ----------
-    executor : Executor
-    ahead : int
-        Parts under way or waiting at most: what bounds memory.
-    relaxing : Executor, optional
-        Where relaxations are made, while `executor` searches.
+    Relaxations are made by `relaxing`, if it is given, while `executor` searches.
     """
 
     executor: Executor

@@ -64,27 +64,10 @@ LOG_FOLDER = "parts"
 class Run:
     """Scores a stream of samples into a journal, and makes the report from it.
 
-    Parameters
-    ----------
-    metric : SubstitutionNovelty
-    folder : path
-        Exists; the journal is kept there until `finish`.
-    identity : mapping
-        See `Journal`.
-    make_pool : callable, optional
-        Gives a `Pool`, to be used within ``with``; default: all is done in this process.
-    part : int, optional
-        Samples that are scored together.
-    progress : callable, optional
-        Told how many samples are done.
-    total : int, optional
-        How many there are, if that is known.
-    warn : callable, optional
-        Told what is odd about the samples, once it can be seen.
-    notes : sequence of str
-        What is odd about them and known beforehand: told, and kept in the report.
-    draw : Draw
-        Which of all samples stream by.
+    The journal is in `folder`, which exists, until `finish`; `identity` and `draw` are those of
+    `Journal`. `make_pool` gives a `Pool`, to be used within ``with``; by default all is done in
+    this process. `part` samples are scored together. `warn` is called with what is odd about the
+    samples, once it can be seen; `notes` are such lines that are known before.
 
     Raises
     ------

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from novelty_metric.errors import InputError
+from novelty_metric.settings.run_folder import flat
 from novelty_metric.settings.score_settings import with_samples_together
 
 GROUPS = ("model", "reference", "protocol", "relaxer", "hull", "logger", "executor", "recipe")
@@ -134,7 +135,8 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
             is_choice = re.compile(rf"(?:{'|'.join(GROUPS)})=")
             groups = [word for word in translated if is_choice.match(word)]
             known = compose("config", overrides=[*search, *groups])
-            keys = _flat_keys(OmegaConf.to_container(known, resolve=False))
+            content: Any = OmegaConf.to_container(known, resolve=False)
+            keys = list(dict.fromkeys([*content, *flat(content)]))
             raise InputError(_unknown("setting", unknown.group(1), keys)) from error
     return config
 
@@ -236,15 +238,6 @@ def quoted(value: str) -> str:
     # ${ would begin an interpolation; a backslash before it takes that meaning away.
     value = re.sub(r"(\\*)\$\{", lambda found: 2 * found.group(1) + r"\${", value)
     return QuotedString(text=value, quote=Quote.single).with_quotes()
-
-
-def _flat_keys(content: Any, prefix: str = "") -> list[str]:
-    if not isinstance(content, Mapping):
-        return []
-    keys = []
-    for name, value in content.items():
-        keys += [f"{prefix}{name}", *_flat_keys(value, f"{prefix}{name}.")]
-    return keys
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -323,10 +323,9 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
 
 def settings_that_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change results, each by its dotted name."""
-    flat = {**ADDED, **_flat(config)}
     return {
         name: value
-        for name, value in flat.items()
+        for name, value in {**ADDED, **flat(config)}.items()
         if name.split(".")[0] not in NO_MATTER and name not in _NO_MATTER_INSIDE
     }
 
@@ -344,11 +343,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(changes[:3]) + (" and more" if len(changes) > 3 else "")
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings by their dotted names."""
+    found: dict[str, Any] = {}
     for name, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+        inside = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
+    return found

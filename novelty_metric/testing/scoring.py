@@ -28,11 +28,7 @@ class QuietMetric(SubstitutionNovelty):
 class Metrics:
     """The metrics of a session, by their settings.
 
-    Parameters
-    ----------
-    options : NoveltyOptions
-    workers : int or None
-        Relaxation processes of a check that names no number; None: one per core.
+    `workers` is the number of relaxation processes of a check that gives none; None: one per core.
     """
 
     def __init__(self, options: NoveltyOptions, workers: int | None) -> None:

@@ -31,13 +31,7 @@ _ATTRIBUTE = "novelty_records"
 
 
 class NoveltySession:
-    """The plugin object of a session with novelty tests.
-
-    Parameters
-    ----------
-    config : pytest.Config
-    options : NoveltyOptions
-    """
+    """The plugin object of a session with novelty tests."""
 
     def __init__(self, config: pytest.Config, options: NoveltyOptions) -> None:
         self._config = config
