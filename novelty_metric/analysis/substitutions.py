@@ -38,10 +38,11 @@ def exchanges(report: NoveltyReport) -> pd.DataFrame:
                     counted = found.setdefault((old, new), [0, 0])
                     counted[0] += 1
                     counted[1] += sites
-    rows = [
-        (old, new, crystals, sites, _step(old, new))
-        for (old, new), (crystals, sites) in found.items()
-    ]
+    rows = []
+    for (old, new), (crystals, sites) in found.items():
+        first, second = pettifor_number(old), pettifor_number(new)
+        step = None if first is None or second is None else abs(first - second)
+        rows.append((old, new, crystals, sites, step))
     rows.sort(key=lambda row: (-row[2], -row[3], row[:2]))
     columns = ["parent_element", "new_element", "n_crystals", "n_sites", "cost"]
     return pd.DataFrame(rows, columns=columns).astype({"cost": "Int64"})
@@ -82,8 +83,3 @@ def parent_changes(report: NoveltyReport) -> pd.DataFrame:
     columns += ["volume_ratio", "converged", "confirmed", "ended_early"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({"cost": "float64", "volume_ratio": "float64"})
-
-
-def _step(old: str, new: str) -> int | None:
-    first, second = pettifor_number(old), pettifor_number(new)
-    return None if first is None or second is None else abs(first - second)

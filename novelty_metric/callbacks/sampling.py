@@ -29,19 +29,16 @@ def randomness_kept() -> Iterator[None]:
     """Restore the random state of Python, NumPy and torch (all devices in use)."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch = sys.modules.get("torch")
-    on_cpu = None if torch is None else torch.get_rng_state()
-    on_gpus = None
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        on_gpus = torch.cuda.get_rng_state_all()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-        if torch is not None:
-            torch.set_rng_state(on_cpu)
-            if on_gpus is not None:
-                torch.cuda.set_rng_state_all(on_gpus)
+    kept: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if torch is not None:
+        on_gpus = torch.cuda.is_available() and torch.cuda.is_initialized()
+        kept = torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpus else ())
+    with kept:
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
 
 
 @contextlib.contextmanager

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from novelty_metric.cli.options import Verb, parse, table
 from novelty_metric.errors import InputError
-
-if TYPE_CHECKING:
-    from novelty_metric.relaxation.cache import RelaxationCache
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 
@@ -76,7 +72,12 @@ def run(words: list[str]) -> int:
     cache = RelaxationCache(path)
     try:
         if given.verb == "info":
-            _info(cache)
+            entries = cache.entries()
+            total = sum(entry.count for entry in entries)
+            print(f"{path}: {_relaxations(total)}, {_megabytes(cache.size)}")
+            for entry in entries:
+                used = entry.settings.strip("{}").replace('"', "")
+                print(f"  {entry.count:>7}  {entry.potential}  {used}  last used {entry.last_used}")
         elif given.verb == "clear":
             print(f"{path}: {_relaxations(cache.clear())} dropped")
         else:
@@ -90,15 +91,6 @@ def run(words: list[str]) -> int:
     finally:
         cache.close()
     return 0
-
-
-def _info(cache: RelaxationCache) -> None:
-    entries = cache.entries()
-    total = sum(entry.count for entry in entries)
-    print(f"{cache.path}: {_relaxations(total)}, {_megabytes(cache.size)}")
-    for entry in entries:
-        settings = entry.settings.strip("{}").replace('"', "")
-        print(f"  {entry.count:>7}  {entry.potential}  {settings}  last used {entry.last_used}")
 
 
 def _relaxations(count: int) -> str:

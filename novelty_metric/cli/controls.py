@@ -6,17 +6,16 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from novelty_metric.cli import one_run
-from novelty_metric.cli.options import Verb, Words, one_of, parse, table, whole
+from novelty_metric.cli.options import Verb, one_of, parse, table, whole
 from novelty_metric.errors import InputError
 from novelty_metric.settings.compose import compose_config
 from novelty_metric.settings.score_settings import ScoreSettings
 
 if TYPE_CHECKING:
-    from novelty_metric.analysis.controls import ControlsResult
+    pass
 
 SETTINGS_OF_SCORE = (
     *("reference", "protocol", "relaxer", "hull", "workers", "device", "cache", "max_sites"),
@@ -95,7 +94,23 @@ def run(words: list[str]) -> int:
     _, settings = one_run.settings_of(compose_config(given.passed))
     reference = one_run.check(settings, None)
     before = _before(settings)
-    found = _found(given, settings, reference)
+    settings = dataclasses.replace(settings, scope="all")
+    with one_run.opened_metric(settings, reference) as metric:
+        from novelty_metric.analysis.calibrate import keep_sensitivity
+        from novelty_metric.analysis.controls import Control, run_controls
+        from novelty_metric.samples import read_samples
+
+        held_out = given["held_out"]
+        if held_out is not None:
+            held_out = list(read_samples(held_out, format=settings.format, column=settings.column))
+        found = run_controls(
+            metric,
+            held_out=held_out,
+            only=given["only"] or tuple(Control),
+            **{name: given[name] for name in ("n", "seed", "exchange", "planted_by", "explain")},
+        )
+        if found.sensitivity is not None:
+            keep_sensitivity(metric, found.sensitivity)
     if settings.out is not None:
         if before is not None and before != found.settings and not settings.overwrite:
             raise InputError(
@@ -130,29 +145,3 @@ def _before(settings: ScoreSettings) -> Mapping[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _found(given: Words, settings: ScoreSettings, reference: str | Path) -> ControlsResult:
-    with one_run.opened_metric(dataclasses.replace(settings, scope="all"), reference) as metric:
-        from novelty_metric.analysis.calibrate import keep_sensitivity
-        from novelty_metric.analysis.controls import Control, run_controls
-        from novelty_metric.samples import read_samples
-
-        held_out = None
-        if given["held_out"] is not None:
-            held_out = list(
-                read_samples(given["held_out"], format=settings.format, column=settings.column)
-            )
-        found = run_controls(
-            metric,
-            n=given["n"],
-            seed=given["seed"],
-            exchange=given["exchange"],
-            planted_by=given["planted_by"],
-            explain=given["explain"],
-            only=given["only"] or tuple(Control),
-            held_out=held_out,
-        )
-        if found.sensitivity is not None:
-            keep_sensitivity(metric, found.sensitivity)
-        return found

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from novelty_metric.report.explanation import Explanation
-    from novelty_metric.report.novelty_report import NoveltyReport
     from novelty_metric.samples import Sample
-    from novelty_metric.settings.score_settings import ScoreSettings
 
 VERB = Verb(
     name="explain",
@@ -105,8 +103,16 @@ def _explain_of_file(given: Words) -> int:
     path = user_path(name)
     if not path.exists():
         raise InputError(f"{name}: no such file; for a crystal of a run add run=DIR")
-    _, settings = one_run.settings_of(compose_config(given.passed))
-    found, report = _scored(path, given["id"], settings)
+    _, composed = one_run.settings_of(compose_config(given.passed))
+    settings = dataclasses.replace(composed, samples=(path,), scope="all")
+    reference = one_run.check(settings, None)
+    with one_run.opened_metric(settings, reference) as metric:
+        from novelty_metric.crystal_records import CrystalRecords
+        from novelty_metric.report.explanation import explain
+
+        metric.update_samples([_one_of(one_run.read_settings(settings), path, given["id"])])
+        report = metric.compute()
+        found = explain(report, 0, report.results[0].structures or CrystalRecords())
     _show(found, given["out"])
 
     from novelty_metric.terminal.screen import against
@@ -115,24 +121,6 @@ def _explain_of_file(given: Words) -> int:
     for line in report.context.warnings:
         print(f"warning: {line}")
     return 0
-
-
-def _scored(
-    path: Path, identifier: str | None, settings: ScoreSettings
-) -> tuple[Explanation, NoveltyReport]:
-    """Score the one crystal of a file."""
-    from novelty_metric.cli import one_run
-
-    settings = dataclasses.replace(settings, samples=(path,), scope="all")
-    reference = one_run.check(settings, None)
-    with one_run.opened_metric(settings, reference) as metric:
-        from novelty_metric.crystal_records import CrystalRecords
-        from novelty_metric.report.explanation import explain
-
-        metric.update_samples([_one_of(one_run.read_settings(settings), path, identifier)])
-        report = metric.compute()
-        records = report.results[0].structures or CrystalRecords()
-        return explain(report, 0, records), report
 
 
 def _one_of(samples: Iterable[Sample], path: Path, identifier: str | None) -> Sample:

@@ -5,7 +5,6 @@ It loads pydantic: imported once a test bears the marker, or a novelty test is t
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -112,9 +111,6 @@ class NoveltyCheck:
         return any(
             limit is not None for limit in (self.min_unmatched, self.max_duplicate, self.min_ratio)
         )
-
-
-KEYS = tuple(field.name for field in dataclasses.fields(NoveltyCheck))
 
 
 def read_check(

@@ -72,7 +72,10 @@ class Record:
         """The record of a report; `given` are attributes that the report does not have."""
         context = report.context
         digest = f", {context.crystals_hash[:12]}" if context.crystals_hash else ""
-        potential = context.potential
+        potential, ratio = context.potential, None
+        if report.beside_real_crystals is not None:
+            ratio = report.beside_real_crystals.novelty_ratio
+        values = None if ratio is None else (ratio.value, ratio.low, ratio.high)
         return cls(
             reference=f"{context.reference_name} ({context.reference_size} crystals{digest})",
             protocol=context.protocol_text,
@@ -81,7 +84,8 @@ class Record:
             eligible=report.n_eligible,
             counts=dict(report.counts),
             shares={name: numbers(share) for name, share in report.fractions.items()},
-            novelty_ratio=_ratio_numbers(report),
+            novelty_ratio=values
+            and [one if one is not None and math.isfinite(one) else None for one in values],
             novel_yield=numbers(report.novel_yield_interval),
             **given,
         )
@@ -96,12 +100,3 @@ class Record:
         comparison = assessment.comparison
         self.changed = [asdict(change) for change in comparison.changes]
         self.unchanged = comparison.same_samples and not comparison.changes
-
-
-def _ratio_numbers(report: NoveltyReport) -> list[float | None] | None:
-    beside = report.beside_real_crystals
-    if beside is None or beside.novelty_ratio is None:
-        return None
-    ratio = beside.novelty_ratio
-    values = (ratio.value, ratio.low, ratio.high)
-    return [value if value is not None and math.isfinite(value) else None for value in values]
