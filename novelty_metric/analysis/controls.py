@@ -556,7 +556,6 @@ def _planting(
 
 
 def _compared(result: CrystalResult) -> Structure:
-    """The crystal that the method compared."""
     assert result.structures is not None and result.structures.relaxed is not None
     return result.structures.relaxed.to_structure()
 
@@ -641,7 +640,6 @@ def _groups(case: ControlCase) -> tuple[str, str, str]:
 
 
 def _labels(cases: Sequence[ControlCase]) -> list[str]:
-    """All groups that contain a crystal, in order."""
     sites = [f"{label} sites" for label in _bin_labels(SITES)]
     costs = [f"cost {label}" for label in _bin_labels(COSTS)]
     present = {label for case in cases for label in _groups(case)}

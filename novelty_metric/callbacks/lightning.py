@@ -324,7 +324,6 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         self._publish(trainer, ready, record=pl_module if in_record else None)
 
     def _collect(self, trainer: Any) -> None:
-        """Collect the finished evaluations of the other process."""
         if self._monitor is not None:
             self._publish(trainer, self._monitor.ready())
 
@@ -390,7 +389,6 @@ class NoveltyCallback(lightning_class("Callback")):  # type: ignore[misc]
         return next(found, None) if self._wandb else None
 
     def _wandb_reports(self, trainer: Any) -> list[ReportLogger]:
-        """The logger for the run of the trainer's `WandbLogger`."""
         logger = self._wandb_logger(trainer)
         if logger is None or not trainer.is_global_zero or trainer.fast_dev_run:
             return []

@@ -246,7 +246,9 @@ class NoveltyMonitor:
         request = self._sampled(epoch, module, step)
         if not self._asynchronous:
             if self._scorer is None:
-                self._scorer = Scorer(self._metric, budget_seconds=self._budget, ranks=self._ranks)
+                self._scorer = Scorer(
+                    metric=self._metric, budget_seconds=self._budget, ranks=self._ranks
+                )
             return self._told([self._scorer.score(request, folder)])
         whole = self._whole(request)
         self._pending += 1
@@ -354,7 +356,6 @@ class NoveltyMonitor:
             warnings.warn(f"novelty of epoch {epoch}{where}: {problem}", stacklevel=5)
 
     def _whole(self, request: EvaluationRequest) -> EvaluationRequest:
-        """The request of all processes together."""
         shares = self._ranks.gather((request.structures, request.ids))
         return replace(
             request,

@@ -160,7 +160,6 @@ def _silence() -> None:
 def _work(
     connection: Connection, metric: SubstitutionNovelty, budget_seconds: float | None
 ) -> None:
-    """Main loop of the process."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if metric.device is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is for the training

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,31 +30,20 @@ _LATEST_SEARCH, _LATEST_REPORT = 1.75, 1.9
 """Ends of the search without relaxations and of its report, in multiples of the budget."""
 
 
+@dataclass
 class Scorer:
     """Scores evaluations with one metric, which is emptied in between.
 
-    Parameters
-    ----------
-    metric : SubstitutionNovelty
-    budget_seconds : float or None
-        Wall time of one evaluation without opening, kept within twice its value; what is not done
-        is undecided. Where no crystal is relaxed within it, the crystals are scored as with
-        ``relaxer="none"``; 0 asks for that, without a limit.
-    ranks : Ranks
-        The processes that score together, each its share.
+    An evaluation has `budget_seconds` of wall time without opening, and takes at most twice as
+    long; unfinished crystals are undecided. If no crystal is relaxed in this time, the crystals are
+    scored as with ``relaxer="none"``; 0 requests that, without a limit. The processes of `ranks`
+    score together, each its share.
     """
 
-    def __init__(
-        self,
-        metric: SubstitutionNovelty,
-        *,
-        budget_seconds: float | None,
-        ranks: Ranks,
-    ) -> None:
-        self._metric = metric
-        self._budget = budget_seconds
-        self._ranks = ranks
-        self._prepared = False
+    metric: SubstitutionNovelty
+    budget_seconds: float | None
+    ranks: Ranks
+    _prepared: bool = False
 
     def score(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
         """The evaluation from the parts of all processes, the same in each; rank 0 saves its
@@ -72,18 +62,18 @@ class Scorer:
             except _Failed as failure:
                 return Evaluation(epoch=request.epoch, step=request.step, error=str(failure))
             finally:
-                self._metric.reset()
+                self.metric.reset()
 
     def close(self) -> None:
         """Stop the metric's worker processes and close its cache."""
-        self._metric.close()
+        self.metric.close()
 
     def _score(self, request: EvaluationRequest, folder: Path | None) -> Evaluation:
         begun = time.monotonic()
         self.prepare()
         started = time.monotonic()  # the budget is for the evaluation
-        deadline = None if self._budget is None else started + self._budget
-        metric = self._metric
+        deadline = None if self.budget_seconds is None else started + self.budget_seconds
+        metric = self.metric
         states, none_relaxed = self._shares(metric, request, deadline)
         if deadline is not None and none_relaxed:
             metric = metric.search_only()
@@ -93,7 +83,7 @@ class Scorer:
             for state in states:
                 metric.merge(state)
         report = metric.report(deadline=self._after(started, _LATEST_REPORT))
-        first = self._ranks.own == 0
+        first = self.ranks.own == 0
         seconds = time.monotonic() - begun
         problem = None
         if folder is not None and first:
@@ -107,13 +97,13 @@ class Scorer:
             report=report,
             error=problem,
             # Not of each its own: the evaluation is the same in all.
-            seconds=max(self._ranks.gather(seconds)),
+            seconds=max(self.ranks.gather(seconds)),
             folder=folder,
         )
 
     def _after(self, started: float, budgets: float) -> float | None:
         """The time after this multiple of the budget; None without a budget."""
-        return started + budgets * self._budget if self._budget else None
+        return started + budgets * self.budget_seconds if self.budget_seconds else None
 
     def prepare(self) -> None:
         """Open everything; rank 0 first, so that the others find its computed files.
@@ -127,9 +117,9 @@ class Scorer:
             return
         for turn in (True, False):
             found = None
-            if (self._ranks.own == 0) == turn:
-                with _lines_on(self._metric):
-                    found = _attempt(self._metric.prepare)
+            if (self.ranks.own == 0) == turn:
+                with _lines_on(self.metric):
+                    found = _attempt(self.metric.prepare)
             self._gather(found)
         self._prepared = True
 
@@ -156,7 +146,7 @@ class Scorer:
 
     def _gather(self, found: Any) -> list[Any]:
         """What each process has found; the error of any is raised in all."""
-        gathered = self._ranks.gather(found)
+        gathered = self.ranks.gather(found)
         for rank, error in enumerate(gathered):
             if isinstance(error, Exception):
                 where = f"in process {rank}: " if len(gathered) > 1 else ""

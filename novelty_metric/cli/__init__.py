@@ -142,7 +142,6 @@ def verb_of(name: str) -> Verb:
 
 
 def _complain(message: str) -> None:
-    """Print one line to standard error."""
     if debugging():
         traceback.print_exc()
     print(" ".join(f"novelty-metric: {message}".split()), file=sys.stderr)

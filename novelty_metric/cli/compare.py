@@ -85,7 +85,6 @@ def run(words: list[str]) -> int:
 
 
 def _draw(path: Path, folders: Sequence[Path], reports: Sequence[NoveltyReport]) -> None:
-    """Draw the novelty ratios."""
     if not any(report.beside_real_crystals for report in reports):
         raise InputError(
             f"figure={path}: no run was scored against a calibrated reference "

@@ -168,7 +168,6 @@ def _checked(words: Sequence[str], swept: Sequence[str], config_dir: Path | None
 
 
 def _launch(sweep: Sweep, folder: Path, config_dir: Path | None) -> None:
-    """Let Hydra run `job` for every combination."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

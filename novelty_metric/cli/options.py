@@ -233,8 +233,6 @@ def parse(verb: Verb, words: Sequence[str]) -> Words:
 
 
 class _Reader:
-    """Parser of the arguments of one verb."""
-
     def __init__(self, verb: Verb, name: str) -> None:
         self._verb, self._name = verb, name
         self._options = {written: o for o in verb.own for written in (o.name, o.short) if written}
@@ -279,7 +277,6 @@ class _Reader:
             raise InputError(f"{option.name} is {text!r}; it must be {error}") from None
 
     def _other(self, word: str) -> None:
-        """An argument that is not an option of this verb."""
         verb, words = self._verb, self._words
         key, equals, _ = word.partition("=")
         is_setting = bool(equals) and key.isidentifier() and not Path(word).exists()

@@ -126,7 +126,6 @@ def _open(spec: RunSpec) -> Pipeline:
 
 
 def _left(chunk: Chunk) -> list[IndexedSample]:
-    """The samples of a chunk that are not yet finished."""
     finished = {position for position, _ in ChunkLog(chunk.log).rows()}
     return [indexed for indexed in chunk.samples if indexed[0] not in finished]
 
@@ -134,7 +133,6 @@ def _left(chunk: Chunk) -> list[IndexedSample]:
 def _by_position(
     samples: Sequence[IndexedSample], add: Callable[[int, CrystalResult], None]
 ) -> Callable[[Sample, CrystalResult], None]:
-    """Adds the row of a sample by its position."""
     positions = {sample.id: position for position, sample in samples}
     return lambda sample, row: add(positions[sample.id], plain_row(row))
 

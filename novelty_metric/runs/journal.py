@@ -243,7 +243,6 @@ class Journal:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _set_all_aside(self) -> None:
-        """Store all rows by id, as those of a smaller draw."""
         for position, packed in self._connection.execute(
             "SELECT position, row FROM rows ORDER BY position"
         ).fetchall():
@@ -259,14 +258,12 @@ class Journal:
         return None if row is None else str(row[0])
 
     def _begin_waiting(self) -> None:
-        """Open a transaction, if none is open."""
         if not self._waiting:
             self._connection.execute("BEGIN")
             self._waiting = True
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn an error of SQLite into an `InputError`."""
         try:
             yield
         except sqlite3.Error as error:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ TRIES = 3
 LOG_FOLDER = "parts"
 
 
+@dataclass(eq=False)
 class Run:
     """Scores a stream of samples into a journal, and makes the report from it.
 
@@ -75,37 +76,30 @@ class Run:
         As `Journal`.
     """
 
-    def __init__(
-        self,
-        metric: SubstitutionNovelty,
-        folder: Path,
-        identity: Mapping[str, Any],
-        *,
-        overwrite: bool = False,
-        make_pool: Callable[[], AbstractContextManager[Pool]] | None = None,
-        part: int | None = None,
-        progress: ProgressCallback = no_progress,
-        total: int | None = None,
-        warn: Callable[[list[str]], None] | None = None,
-        notes: Sequence[str] = (),
-        draw: Draw = EVERYTHING,
-    ) -> None:
-        self._metric = metric
-        self._folder = folder
-        self._make_pool = make_pool
-        self._part = part or (PART if make_pool is None else FAR_PART)
-        self._progress = progress
-        self._total = total
-        self._warn = warn
-        self._notes = list(notes)
+    metric: SubstitutionNovelty
+    folder: Path
+    identity: Mapping[str, Any]
+    _: KW_ONLY
+    overwrite: bool = False
+    make_pool: Callable[[], AbstractContextManager[Pool]] | None = None
+    part: int | None = None
+    progress: ProgressCallback = no_progress
+    total: int | None = None
+    warn: Callable[[list[str]], None] | None = None
+    notes: Sequence[str] = ()
+    draw: Draw = EVERYTHING
+
+    def __post_init__(self) -> None:
+        self.part = self.part or (PART if self.make_pool is None else FAR_PART)
+        self._notes = list(self.notes)
         self._told: list[str] = []
         self._seen = Plausibility()
         self._known_groups: NDArray[np.int64] | None = None
         self._work_limit_reached = (0, 0)
         self._done = 0
         # Positions are of this draw; a log of another one has rows by their ids alone.
-        self._log_prefix = f"{draw.limit}-{draw.seed}-"
-        self.journal = Journal(folder, identity, overwrite=overwrite, draw=draw)
+        self._log_prefix = f"{self.draw.limit}-{self.draw.seed}-"
+        self.journal = Journal(self.folder, self.identity, overwrite=self.overwrite, draw=self.draw)
 
     def keep(self, report: NoveltyReport) -> None:
         """Take over the rows of a finished report on some of the samples, with their crystals.
@@ -128,10 +122,10 @@ class Run:
         InputError
             If the journal can't be written, or no worker can do the work.
         """
-        if self._make_pool is None:
-            _ = self._metric.pipeline  # the search is compiled while the samples relax
+        if self.make_pool is None:
+            _ = self.metric.pipeline  # the search is compiled while the samples relax
         else:
-            self._metric.prepare()
+            self.metric.prepare()
         self._known_groups, self._work_limit_reached = None, (0, 0)
         self._done = len(self.journal)
         self._tell()
@@ -139,14 +133,14 @@ class Run:
             for log in self._logs():
                 self._collect(log)
             parts = self._parts(self._looked_at(samples))
-            if self._make_pool is None:
-                pipeline = self._metric.pipeline
+            if self.make_pool is None:
+                pipeline = self.metric.pipeline
                 for part in parts:
                     score_into(pipeline, part, self._add)
                     self.journal.add_seconds(pipeline.clock.take_seconds())
                     self.journal.flush()
             else:
-                self._score_far(parts, self._make_pool)
+                self._score_far(parts, self.make_pool)
             n_left = self.journal.n_earlier
             if n_left:
                 self._notes.append(
@@ -166,7 +160,7 @@ class Run:
             seen.add_error(row.error if row.formula is None or row.smact_valid is None else None)
             slim.append(_slim(_grouped(row, groups[:, place])))
         warnings = [*self._notes, *seen.findings(), *warnings_of(*self._work_limit_reached)]
-        context = self._metric.context(seconds=self.journal.seconds(), warnings=warnings)
+        context = self.metric.context(seconds=self.journal.seconds(), warnings=warnings)
         if context.sample_energies is not None:
             warnings += odd_energies(slim)
             context = dataclasses.replace(context, warnings=tuple(warnings))
@@ -182,7 +176,7 @@ class Run:
     def finish(self) -> None:
         """Delete the journal; the report is stored."""
         self.journal.remove()
-        folder = self._folder / LOG_FOLDER
+        folder = self.folder / LOG_FOLDER
         if folder.is_dir():
             for log in self._logs():
                 log.remove()
@@ -204,7 +198,7 @@ class Run:
         parts: Iterator[list[IndexedSample]],
         make_pool: Callable[[], AbstractContextManager[Pool]],
     ) -> None:
-        (self._folder / LOG_FOLDER).mkdir(exist_ok=True)
+        (self.folder / LOG_FOLDER).mkdir(exist_ok=True)
         again: deque[_Try] = deque()
         while True:
             with make_pool() as pool:
@@ -218,7 +212,7 @@ class Run:
         self, pool: Pool, parts: Iterator[list[IndexedSample]], again: deque[_Try]
     ) -> list[_Try]:
         """Work until all is done. If the pool breaks, the unfinished parts are returned."""
-        stages = _Stages(self._metric, pool)
+        stages = _Stages(self.metric, pool)
         under_way: dict[Future[Any], tuple[_Try, Chunk, int]] = {}
         lost: list[_Try] = []
         while True:
@@ -229,7 +223,7 @@ class Run:
                 if not tried.samples:
                     break
                 name = f"{self._log_prefix}{uuid.uuid4().hex}.jsonl"
-                chunk = Chunk(tried.samples, self._folder / LOG_FOLDER / name)
+                chunk = Chunk(tried.samples, self.folder / LOG_FOLDER / name)
                 try:
                     under_way[stages.submit(0, chunk)] = tried, chunk, 0
                 except BrokenExecutor:
@@ -275,7 +269,7 @@ class Run:
                 self._add(position, plain_row(died))
 
     def _logs(self) -> Iterator[ChunkLog]:
-        for path in sorted((self._folder / LOG_FOLDER).glob("*.jsonl")):
+        for path in sorted((self.folder / LOG_FOLDER).glob("*.jsonl")):
             yield ChunkLog(path)
 
     def _collect(self, log: ChunkLog) -> None:
@@ -304,7 +298,7 @@ class Run:
         self._warn_of(self._told)
         numbered = enumerate(itertools.chain(first, samples))
         left = ((at, sample) for at, sample in numbered if not self._is_known(at, sample))
-        while part := list(itertools.islice(left, self._part)):
+        while part := list(itertools.islice(left, self.part)):
             yield part
 
     def _is_known(self, position: int, sample: Sample) -> bool:
@@ -316,7 +310,7 @@ class Run:
         if row is None:
             return False
         known = row.structures is not None and is_same_crystal(
-            sample, row.structures.generated, self._metric.rules.max_sites
+            sample, row.structures.generated, self.metric.rules.max_sites
         )
         # What has no crystal is refused again in no time.
         if known:
@@ -326,12 +320,12 @@ class Run:
     def _told_of(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         """The first samples, with progress messages on the number read."""
         stage, number = "read samples", 0
-        total = None if self._total is None else min(EARLY, self._total)
-        self._progress(stage, 0, total)
+        total = None if self.total is None else min(EARLY, self.total)
+        self.progress(stage, 0, total)
         for number, sample in enumerate(samples, start=1):
             yield sample
-            self._progress(stage, number, total)
-        self._progress(stage, number, number)
+            self.progress(stage, number, total)
+        self.progress(stage, number, number)
 
     def _groups(self) -> NDArray[np.int64]:
         """Group number of the equal crystals of each row, -1 if it is not a crystal.
@@ -348,8 +342,8 @@ class Run:
         first[:, own] = own
         work_limit_reached = np.zeros(2, dtype=np.int64)
         compared = 0
-        pipeline, stage = self._metric.pipeline, "group equal samples"
-        self._progress(stage, 0, len(own))
+        pipeline, stage = self.metric.pipeline, "group equal samples"
+        self.progress(stage, 0, len(own))
         for members in self.journal.comparable():
             found = pipeline.group_equal([_reduced(row) for _, row in members])
             for rule, groups in enumerate((found.duplicates, found.matching)):
@@ -358,8 +352,8 @@ class Run:
                 for (position, _), group in zip(members, groups.number, strict=True):
                     first[rule, position] = opened.setdefault(group, position)
             compared += len(members)
-            self._progress(stage, compared, len(own))
-        self._progress(stage, len(own), len(own))
+            self.progress(stage, compared, len(own))
+        self.progress(stage, len(own), len(own))
         self.journal.add_seconds(pipeline.clock.take_seconds())
         # Numbered from 0 by their first crystals.
         for numbers in first:
@@ -369,11 +363,11 @@ class Run:
         return first
 
     def _tell(self) -> None:
-        self._progress(WHOLE, self._done, self._total)
+        self.progress(WHOLE, self._done, self.total)
 
     def _warn_of(self, lines: list[str]) -> None:
-        if lines and self._warn is not None:
-            self._warn(lines)
+        if lines and self.warn is not None:
+            self.warn(lines)
 
 
 @dataclass(frozen=True)
@@ -418,7 +412,6 @@ class _Stages:
 
 
 def _reduced(row: CrystalResult) -> Structure:
-    """The reduced crystal of a row; it must have one."""
     assert row.structures is not None and row.structures.relaxed is not None
     return row.structures.relaxed.to_structure()
 

@@ -251,7 +251,6 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _hydra_message(error: Exception) -> str:
-    """Hydra's error message, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
     quoted = re.match(r"(?:Error parsing override|Ambiguous value for argument) '(.*)'$", message)

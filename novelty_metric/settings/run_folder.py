@@ -308,7 +308,6 @@ def _get(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _with(config: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """The settings with a new value of an existing one."""
     first, _, rest = name.partition(".")
     return {**config, first: _with(config[first], rest, value) if rest else value}
 

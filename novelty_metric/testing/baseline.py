@@ -223,7 +223,6 @@ class BaselineStore:
             write_atomically(path, dumps(content).encode())
 
     def _all(self) -> dict[str, Any]:
-        """The baselines in the single file."""
         if not self.path.exists():
             return {}
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from novelty_metric.testing.scoring import Metrics
 
 
+@dataclasses.dataclass(eq=False)
 class NoveltyRegression:
     """The fixture `novelty_regression`: call it with a report, or without arguments.
 
@@ -36,24 +37,17 @@ class NoveltyRegression:
         What was found so far.
     """
 
-    def __init__(
-        self,
-        check: NoveltyCheck,
-        *,
-        nodeid: str,
-        name: str,
-        options: NoveltyOptions,
-        metrics: Metrics,
-        root: Path,
-    ) -> None:
-        self.check = check
-        self.records: list[Record] = []
-        self._nodeid = nodeid
-        self._name = name
-        self._options = options
-        self._metrics = metrics
-        self._root = root
-        self._store = baseline.BaselineStore(options.baseline)
+    check: NoveltyCheck
+    _: dataclasses.KW_ONLY
+    nodeid: str
+    name: str
+    options: NoveltyOptions
+    metrics: Metrics
+    root: Path
+    records: list[Record] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._store = baseline.BaselineStore(self.options.baseline)
         self._used: set[str] = set()
 
     def __call__(
@@ -85,7 +79,7 @@ class NoveltyRegression:
             yet, or the baseline is of another measurement.
         """
         __tracebackhide__ = True
-        key = self._name if name is None else f"{self._name}.{name}"
+        key = self.name if name is None else f"{self.name}.{name}"
         if key in self._used:
             stop(
                 "novelty: checked twice with one name; distinguish the checks with name= (was "
@@ -122,7 +116,7 @@ class NoveltyRegression:
         InputError
             If a setting can't be used.
         """
-        return self._metrics.metric(self.check)
+        return self.metrics.metric(self.check)
 
     def prepare(self) -> None:
         """Find errors of the setup before minutes are spent on scoring.
@@ -136,14 +130,14 @@ class NoveltyRegression:
         samples = self.check.samples
         if samples is not None and not samples.exists():
             raise InputError(f"samples={samples}: no such file or folder")
-        settings = self._metrics.settings(self.check)
+        settings = self.metrics.settings(self.check)
         metric = self.metric()  # refuses what it does not know
         if self.check.min_ratio is not None and metric.calibration is None:
             raise InputError(
                 f"min_ratio needs the novelty of real crystals, and the reference "
                 f"{settings['reference']} is not calibrated for these settings; {CALIBRATE}"
             )
-        before = None if self._options.update else self._store.read(self._name)
+        before = None if self.options.update else self._store.read(self.name)
         from novelty_metric.reference import open_reference
 
         reference = open_reference(settings["reference"])
@@ -161,7 +155,7 @@ class NoveltyRegression:
         # Potential and hull are taken as they were: they are known after the run, and held then.
         found = context_mismatches(context, now)
         if found:
-            raise InputError(self._mismatch(self._name, found))
+            raise InputError(self._mismatch(self.name, found))
 
     def finish(self) -> None:
         """Make the check of a test that made none itself.
@@ -186,7 +180,7 @@ class NoveltyRegression:
     ) -> tuple[Record, str]:
         record = Record.of(
             report,
-            nodeid=self._nodeid,
+            nodeid=self.nodeid,
             name=key,
             model=check.model,
             outcome=Outcome.PASSED.value,
@@ -194,7 +188,7 @@ class NoveltyRegression:
             baseline_path=self._shown(key),
         )
         floors = broken_floors(check, report)
-        before = None if self._options.update else self._store.read(key)
+        before = None if self.options.update else self._store.read(key)
         assessment = None
         if before is not None:
             found = context_mismatches(before.context, report.context)
@@ -214,7 +208,7 @@ class NoveltyRegression:
         elif assessment is not None:
             record.outcome = (Outcome.REGRESSED if regressed else Outcome.PASSED).value
         else:
-            update = self._options.update
+            update = self.options.update
             record.outcome = (Outcome.UPDATED if update else Outcome.NEW_BASELINE).value
             record.new_baseline = baseline.to_json(report, self.check.model)
         record.notes += [
@@ -226,12 +220,12 @@ class NoveltyRegression:
         return record, failure_text(record, floors, comparison=comparison)
 
     def _tolerances(self) -> tuple[Tolerance, ...]:
-        if self._options.fail_given or self.check.fail is None:
-            return self._options.fail
+        if self.options.fail_given or self.check.fail is None:
+            return self.options.fail
         return self.check.fail
 
     def _shown(self, key: str) -> str:
-        return self._store.where(key).removeprefix(f"{self._root}/")
+        return self._store.where(key).removeprefix(f"{self.root}/")
 
     def _mismatch(self, key: str, found: Iterable[Mismatch]) -> str:
         lines = "".join(f"\n  {mismatch}" for mismatch in found)
