@@ -32,16 +32,13 @@ def report_of(pipeline: Pipeline, cases: Sequence[Case]) -> NoveltyReport:
     for case in cases:
         group, matching_group = groups_of.get(case, (None, None))
         results.append(pipeline.row(case, group=group, matching_group=matching_group))
-    late = sum(case.is_open for case in cases)
-    warnings = (
-        *implausible((case.as_read, case.error) for case in cases),
-        *(odd_energies(results) if pipeline.rules.sample_energies is not None else ()),
-        *(
-            [f"the time ran out before {late} of {len(cases)} crystals were finished"]
-            if late
-            else ()
-        ),
-        *warnings_of(groups.duplicates.work_limit_reached, groups.matching.work_limit_reached),
+    warnings = list(implausible((case.as_read, case.error) for case in cases))
+    if pipeline.rules.sample_energies is not None:
+        warnings += odd_energies(results)
+    if late := sum(case.is_open for case in cases):
+        warnings.append(f"the time ran out before {late} of {len(cases)} crystals were finished")
+    warnings += warnings_of(
+        groups.duplicates.work_limit_reached, groups.matching.work_limit_reached
     )
     context = run_context(pipeline, seconds=pipeline.clock.seconds, warnings=warnings)
     return NoveltyReport.from_results(results, context)
