@@ -263,7 +263,7 @@ def _number(word: str, where: str) -> float:
         return int(match[1]) / int(match[2])
     if word.strip() in NULL:
         raise UnreadableCrystal(f"{where} is unknown ({word!r})")
-    raise UnreadableCrystal(f"{where} is {one_line(repr(word), 40)} and not a number")
+    raise UnreadableCrystal(f"{where} is {one_line(repr(word), 40)}, not a number")
 
 
 # Sites

@@ -63,7 +63,7 @@ def crystal_from_value(value: Any) -> Structure:
         return crystal_from_text(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise UnreadableCrystal("empty")
-    raise UnreadableCrystal(f"a {type(value).__name__} and not a crystal")
+    raise UnreadableCrystal(f"type {type(value).__name__}, not a crystal")
 
 
 def crystal_from_text(text: str) -> Structure:
@@ -101,7 +101,7 @@ def _read_literal(text: str) -> Mapping[str, Any]:
                 f"neither JSON nor a Python literal ({one_line(error, 120)})"
             ) from error
     if not isinstance(value, Mapping):
-        raise UnreadableCrystal(f"a {type(value).__name__} and not a crystal")
+        raise UnreadableCrystal(f"type {type(value).__name__}, not a crystal")
     return value
 
 

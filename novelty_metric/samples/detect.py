@@ -131,7 +131,7 @@ def _detect_text(path: Path, head: str) -> str | None:
     if first.startswith("version https://git-lfs"):
         raise InputError(f"{path}: a Git LFS pointer and not the file; run `git lfs pull`")
     if first.lower().startswith(("<!doctype html", "<html")):
-        raise InputError(f"{path}: a web page and not a file of crystals; download it again")
+        raise InputError(f"{path}: a web page, not a file of crystals; download it again")
     if first[0] in "{[":
         return _detect_json(path)
     if is_poscar(head.splitlines()):

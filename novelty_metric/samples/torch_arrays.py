@@ -188,7 +188,7 @@ def _array(value: Any, key: str, path: Path) -> Array:
         is_array = isinstance(value, np.ndarray)
         what = f"an array of {value.dtype}" if is_array else f"a {type(value).__name__}"
         raise InputError(
-            f"{path}: {key} is {what} and not an array of numbers, as in the layouts that are read"
+            f"{path}: {key} is {what}, not an array of numbers, as in the layouts that are read"
         )
     return value.astype(np.float64) if value.dtype.kind == "f" else value
 

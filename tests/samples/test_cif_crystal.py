@@ -126,7 +126,7 @@ def test_invalid_numbers_are_refused(word: str, place: str) -> None:
         "coordinate": cif(f"Na1 Na 0 {word} 0 1\nCl1 Cl .5 .5 .5 1"),
         "occupancy": cif(f"Na1 Na 0 0 0 {word}\nCl1 Cl .5 .5 .5 1"),
     }[place]
-    assert "is unknown (" in outcome(text) or "and not a number" in outcome(text)
+    assert "is unknown (" in outcome(text) or ", not a number" in outcome(text)
 
 
 def test_number_formats() -> None:

@@ -306,8 +306,8 @@ def test_inconsistent_arrays(crystals: list[Structure], tmp_path: Path) -> None:
     assert "different numbers of evaluations: num_atoms 1" in message(
         **{**flowmm, "lengths": [arrays["lengths"]] * 3}
     )
-    arguments = [["a"] * len(crystals)]
-    assert "num_atoms is a list and not an array" in message(**{**flowmm, "num_atoms": arguments})
+    texts = [["a"] * len(crystals)]
+    assert "num_atoms is a list, not an array" in message(**{**flowmm, "num_atoms": texts})
     stretched = torch.eye(3).expand(len(crystals), 3, 3) * 9
     assert "lengths and lattices describe different cells" in message(lattices=stretched)
     assert "num_atoms contains something other" in message(num_atoms=arrays["num_atoms"] - 2)

@@ -562,7 +562,7 @@ def test_numpy_arrays_and_other_content_of_pt_files(tmp_path: Path) -> None:
     for sample, crystal in zip(read("diffcsp", path), [SALT, RUTILE], strict=True):
         assert_equal(sample, crystal)
     objects = {**arrays, "lengths": np.array([[1.0, 2.0, None]] * 2, dtype=object)}
-    with pytest.raises(InputError, match="lengths is a NoneType and not an array of numbers"):
+    with pytest.raises(InputError, match="lengths is a NoneType, not an array of numbers"):
         read("diffcsp", saved(objects, path))
 
 

@@ -66,8 +66,8 @@ def outcome(samples: list[Sample]) -> list[str]:
             "Li Li1 0 0 0 1\nO O1 0 0 0 1",
             "coincident atoms: Li1, O1 are on one site; their occupancies sum to 2",
         ),
-        ("Li Li1 0 here 0 1", "Li1: _atom_site_fract_y is 'here' and not a number"),
-        ("Li Li1 0 nan 0 1", "Li1: _atom_site_fract_y is 'nan' and not a number"),
+        ("Li Li1 0 here 0 1", "Li1: _atom_site_fract_y is 'here', not a number"),
+        ("Li Li1 0 nan 0 1", "Li1: _atom_site_fract_y is 'nan', not a number"),
         ("Li Li1 0 0 0 1\nO O1", "Wrong number of values in loop"),
         ("", "a loop_ without columns or values"),
     ],
@@ -446,7 +446,7 @@ def test_values_of_json(crystals: list[Structure], tmp_path: Path) -> None:
     ]
     with pytest.raises(CrystalError, match="not finite"):
         clean(samples[1].structure)
-    assert results["null"] == "empty" and results["number"] == "a int and not a crystal"
+    assert results["null"] == "empty" and results["number"] == "type int, not a crystal"
     assert results["unknown"] == "'Zz' is not an element"
     assert results["slab"] == "not periodic in three directions"
     assert results["ragged"] == "2 numbers where three are expected"

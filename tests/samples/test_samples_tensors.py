@@ -130,7 +130,7 @@ def test_tensors_without_numbers_give_one_clear_error(
     lengths = arrays["lengths"]
     huge = torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (10**12, 3))
     refused = {
-        "complex": (lengths.to(torch.complex64), "an array of complex64 and not an array of"),
+        "complex": (lengths.to(torch.complex64), "an array of complex64, not an array of"),
         "nested": (torch.nested.nested_tensor([lengths[0], lengths[1]]), "can't be read (a nested"),
         "jagged": (
             torch.nested.nested_tensor([lengths[0], lengths[1]], layout=torch.jagged),
@@ -141,9 +141,9 @@ def test_tensors_without_numbers_give_one_clear_error(
         "expanded": (torch.ones(1, 1).expand(10**9, 3), "numbers, more than fit in 2 GB"),
         "scalar": (torch.tensor(3.0), "lengths has the shape ()"),
         "empty": (torch.zeros(0, 3), "lengths has the shape (0, 3)"),
-        "text": ("abc", "lengths is a str and not an array of numbers"),
+        "text": ("abc", "lengths is a str, not an array of numbers"),
         "list": ([5.6, 5.6, 5.6], "x.pt"),
-        "none": (None, "lengths is a NoneType and not an array"),
+        "none": (None, "lengths is a NoneType, not an array"),
     }
     for name, (value, reason) in refused.items():
         with pytest.raises(InputError) as caught:
