@@ -654,7 +654,7 @@ def test_hull_of_entries(tmp_path: Path) -> None:
     report = metric_with(mpa, hull=path)([SWAP])
     assert report.results[0].e_above_hull == pytest.approx(-3.0 + 6.4 / 2)
     assert report.context.hull["energies"] == "uncorrected"
-    with pytest.raises(InputError, match="'fake' is not known"):
+    with pytest.raises(InputError, match="'fake' was trained on are not known"):
         metric_with(FakeRelaxer(), hull=path)([SWAP])
     # Without a potential there are no energies, so no hull is needed.
     path.write_text("nothing")
