@@ -74,7 +74,7 @@ def _how_to_name(path: Path) -> str:
     if not files and not inside:
         return "name the file itself"
     pattern = f"*{files[0]}" if files else f"*/{inside[0]}"
-    return f"name the files, such as 'samples={path}/{pattern}'"
+    return f"name the files, such as '{path}/{pattern}'"
 
 
 def _open(path: Path) -> IO[bytes]:

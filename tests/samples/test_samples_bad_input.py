@@ -163,7 +163,7 @@ def test_folders_and_archives_without_cif(crystals: list[Structure], tmp_path: P
     folder.mkdir()
     assert refusal(folder).endswith("the folder contains no .cif file")
     write_json(crystals, folder)
-    named = f"name the files, such as 'samples={folder}/*.json'"
+    named = f"name the files, such as '{folder}/*.json'"
     assert f"it contains all.json: {named}" in refusal(folder)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a/samples.extxyz", "1\n")

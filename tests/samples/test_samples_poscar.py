@@ -79,8 +79,8 @@ def test_cut_poscar_is_an_unreadable_crystal(tmp_path: Path) -> None:
 def test_folder_and_zip_without_cifs_say_how_to_name_their_files(tmp_path: Path) -> None:
     (tmp_path / "runs" / "a").mkdir(parents=True)
     written(tmp_path / "runs" / "a" / "POSCAR", lines())
-    with pytest.raises(InputError, match=r"'samples=.*runs/\*/POSCAR'"):
+    with pytest.raises(InputError, match=r"such as '.*runs/\*/POSCAR'"):
         read_samples(tmp_path / "runs")
     written(tmp_path / "runs" / "1.vasp", lines())
-    with pytest.raises(InputError, match=r"'samples=.*runs/\*\.vasp'"):
+    with pytest.raises(InputError, match=r"such as '.*runs/\*\.vasp'"):
         read_samples(tmp_path / "runs")
