@@ -167,7 +167,7 @@ def test_invalid_energies_give_one_clear_error(reference: Reference, hull: Path)
 
 def test_metrics_with_different_energies_are_not_merged(reference: Reference, hull: Path) -> None:
     one, other = metric(reference, hull), metric(reference, hull, energies_per="cell")
-    with pytest.raises(InputError, match="different energies can't be merged"):
+    with pytest.raises(InputError, match="different sample_energies can't be merged"):
         one.merge(other)
 
 
