@@ -1,7 +1,8 @@
 """Formats ``json`` and ``jsonl``: pymatgen structures as JSON, compressed or not.
 
-``json`` is a list of them, a mapping from ids to them, or one alone; ``jsonl`` has one on every
-line. Each is a ``Structure.as_dict()``, CIF text, or a record that holds either.
+``json`` is a list of them, a mapping from ids to them, one alone, or a mapping that holds the list
+beside other keys; ``jsonl`` has one on every line. Each is a ``Structure.as_dict()``, CIF text, or
+a record that holds either.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Entry]:
         data = json.loads(read_whole(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON, or cut short ({one_line(error)})") from error
-    items = list(_items(data))
+    items = list(_items(_without_wrapper(path, data)))
     values = [value for value, _, _ in items]
     if not values:
         raise InputError(f"{path}: the JSON contains no crystal: it is empty")
-    if not any(looks_like_crystal(_held_crystal(value)) for value in values):
+    if not any(map(_holds_crystal, values)):
         if any(is_gene(value) for value in values):
             raise InputError(f"{path}: {GENE_MESSAGE}")
         raise InputError(
@@ -78,15 +79,33 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Entry]:
             yield _entry(value, f"row {position}", options)
 
 
+def _without_wrapper(path: Path, data: Any) -> Any:
+    """The list inside a mapping such as ``{"structures": [...], "model": ...}``, or the data.
+
+    Raises
+    ------
+    InputError
+        If there are several such lists.
+    """
+    if not isinstance(data, dict) or any(map(_holds_crystal, [data, *data.values()])):
+        return data
+    lists = {key: value for key, value in data.items() if isinstance(value, list)}
+    found = [key for key, value in lists.items() if any(map(_holds_crystal, value))]
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: several lists contain crystals ({one_line(', '.join(found), 80)}); "
+            "write one of them to a file of its own"
+        )
+    return data[found[0]] if found else data
+
+
 def _items(data: Any) -> Iterator[tuple[Any, str, str | None]]:
     """Values with their places, and with their keys if a mapping holds them."""
     if isinstance(data, list):
         for position, value in enumerate(data):
             yield value, f"row {position}", None
     elif isinstance(data, str) or (
-        data
-        and isinstance(data, dict)
-        and (looks_like_crystal(_held_crystal(data)) or is_gene(data))
+        data and isinstance(data, dict) and (_holds_crystal(data) or is_gene(data))
     ):
         yield data, "row 0", None
     elif isinstance(data, dict):
@@ -126,6 +145,10 @@ def _lines(file: IO[str]) -> Iterator[Any]:
 def _check_names(path: Path, values: Iterable[Any], options: ReadOptions) -> None:
     records = (value for value in values if isinstance(value, Mapping))
     check_names(path, records, id_column=options.id_column, energies=options.energies)
+
+
+def _holds_crystal(value: Any) -> bool:
+    return looks_like_crystal(_held_crystal(value))
 
 
 def _held_crystal(value: Any) -> Any:

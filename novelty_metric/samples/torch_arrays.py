@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.crystals import (
@@ -83,6 +84,55 @@ def flat_crystals(arrays: Mapping[str, Any], convention: ArrayConvention, path: 
         return crystal_from_parameters(edges, corners, species, coords[sites])
 
     return [partial(crystal, index) for index in range(len(num_atoms))]
+
+
+def listed_crystals(
+    records: Sequence[Mapping[str, Any] | None], convention: ArrayConvention, path: Path
+) -> Crystals:
+    """The crystals of records, each with the arrays of `flat_crystals` for one crystal or a batch.
+
+    Lists of numbers are arrays too; of one crystal, ``num_atoms`` and the first axis of its cell
+    may be missing. A record that can't be read (None: one that lacks an array) is one crystal with
+    the reason.
+
+    Raises
+    ------
+    InputError
+        If no record can be read, with the reason of the first.
+    """
+    crystals: Crystals = []
+    errors: list[InputError] = []
+    for record in records:
+        try:
+            if record is None:
+                raise InputError(f"{path}: atom_types, frac_coords, or the cell is missing")
+            crystals += flat_crystals(_with_first_axes(record, path), convention, path)
+        except InputError as error:
+            errors.append(error)
+            crystals.append(partial(_refuse, str(error).removeprefix(f"{path}: ")))
+    if len(errors) == len(records):
+        raise errors[0]
+    return crystals
+
+
+def _with_first_axes(record: Mapping[str, Any], path: Path) -> dict[str, Array]:
+    import numpy as np
+
+    arrays = {}
+    for key, value in record.items():
+        if isinstance(value, list | tuple):
+            with contextlib.suppress(ValueError, TypeError):  # what is no array is refused below
+                value = np.array(value)
+        arrays[key] = _array(value, key, path)
+    for key, n_axes in (("num_atoms", 1), ("lengths", 2), ("angles", 2), ("lattices", 3)):
+        if key in arrays and arrays[key].ndim == n_axes - 1:
+            arrays[key] = arrays[key][None]
+    arrays.setdefault("num_atoms", np.array([arrays["atom_types"].size]))
+    return arrays
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise UnreadableCrystal(reason)
 
 
 def padded_crystals(tokens: Mapping[str, Sequence[Any]], path: Path) -> Crystals:

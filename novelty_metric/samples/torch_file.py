@@ -17,7 +17,12 @@ from novelty_metric.samples.base import Entry
 from novelty_metric.samples.crystals import crystal_from_value, is_structure_dict
 from novelty_metric.samples.formats import ARRAY_KEYS, ArrayConvention, ReadOptions
 from novelty_metric.samples.source import one_line
-from novelty_metric.samples.torch_arrays import Crystals, flat_crystals, padded_crystals
+from novelty_metric.samples.torch_arrays import (
+    Crystals,
+    flat_crystals,
+    listed_crystals,
+    padded_crystals,
+)
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -49,7 +54,10 @@ def count(path: Path, options: ReadOptions) -> int | None:
 def _evaluations(path: Path, options: ReadOptions) -> list[Crystals]:
     """The crystals of each evaluation; most files hold one."""
     data = _load(path, allow_pickle=options.allow_pickle)
-    found = _arrays_by_name(data, options.arrays or ArrayConvention(), path)
+    convention = options.arrays or ArrayConvention()
+    found = _arrays_by_name(data, convention, path)
+    if found is None:
+        found = _records(data, convention, path)
     if found is None:
         found = _tokens(data, path)
     if found is None:
@@ -64,7 +72,8 @@ def _evaluations(path: Path, options: ReadOptions) -> list[Crystals]:
         raise InputError(
             f"{path}: contains {what}; the layouts that are read are those of DiffCSP, CDVAE, "
             "FlowMM, "
-            f"Crystalite ({', '.join(_SITE_KEYS)}, lengths, angles; or {', '.join(_TOKEN_KEYS)}); "
+            f"Crystalite ({', '.join(_SITE_KEYS)}, lengths, angles; or {', '.join(_TOKEN_KEYS)}), "
+            "and lists of mappings with the arrays of one crystal each; "
             "other names for the same arrays can be given in a model's config (arrays.keys)"
         )
     if not any(found):
@@ -99,10 +108,8 @@ def _arrays_by_name(data: Any, convention: ArrayConvention, path: Path) -> list[
     """
     if not isinstance(data, Mapping):
         return None
-    theirs = {key: convention.keys.get(key, key) for key in ARRAY_KEYS}
-    arrays = {key: data[name] for key, name in theirs.items() if name in data}
-    has_cell = {"lengths", "angles"} <= arrays.keys() or "lattices" in arrays
-    if not has_cell or not set(_SITE_KEYS) <= arrays.keys():
+    arrays = _named_arrays(data, convention)
+    if not _has_cell(arrays) or not set(_SITE_KEYS) <= arrays.keys():
         return None
     in_lists = isinstance(arrays["num_atoms"], list | tuple)
     n_axes = 2 if in_lists else getattr(arrays["num_atoms"], "ndim", 1)
@@ -122,6 +129,35 @@ def _arrays_by_name(data: Any, convention: ArrayConvention, path: Path) -> list[
         flat_crystals({key: value[index] for key, value in arrays.items()}, convention, path)
         for index in range(counts["num_atoms"])
     ]
+
+
+def _named_arrays(data: Mapping[str, Any], convention: ArrayConvention) -> dict[str, Any]:
+    theirs = {key: convention.keys.get(key, key) for key in ARRAY_KEYS}
+    return {key: data[name] for key, name in theirs.items() if name in data}
+
+
+def _has_cell(arrays: Mapping[str, Any]) -> bool:
+    return {"lengths", "angles"} <= arrays.keys() or "lattices" in arrays
+
+
+def _records(data: Any, convention: ArrayConvention, path: Path) -> list[Crystals] | None:
+    """The crystals of a list of mappings with the arrays of one crystal, or of one batch, each.
+
+    The names are those of `_arrays_by_name`; the cell vectors of one crystal may also be called
+    ``lattice`` or ``cell``. A record that lacks an array is a crystal that can't be read.
+    """
+    if not isinstance(data, list | tuple):
+        return None
+    records = []
+    for item in data:
+        item = item if isinstance(item, Mapping) else {}
+        arrays = _named_arrays(item, convention)
+        cell = next((item[name] for name in ("lattice", "cell") if name in item), None)
+        if not _has_cell(arrays) and cell is not None:
+            arrays["lattices"] = cell
+        is_whole = _has_cell(arrays) and {"atom_types", "frac_coords"} <= arrays.keys()
+        records.append(arrays if is_whole else None)
+    return [listed_crystals(records, convention, path)] if any(records) else None
 
 
 def _tokens(data: Any, path: Path) -> list[Crystals] | None:
