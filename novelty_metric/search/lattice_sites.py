@@ -116,11 +116,9 @@ def search_lattice_sites(
     """
     queue = _Queue(candidates, reference, max_pair_tests)
     best: Cheapest[RankedMatch] = Cheapest(k)
-    work = MatcherWork()
     undecided = _Undecided(reference)
-    waiting: list[tuple[Key, str]] = []  # with what is known
-    first: dict[int, FirstMatch | None] = {}
-    cheapest: dict[int, FrameworkMatch] = {}
+    tests = _Tests(generated, reference, matching, compiled, undecided)
+    waiting: list[tuple[Key, str]] = []  # with its state
     while waiting or queue.place < queue.end:
         queue.sort_next()
         if not waiting or (queue.place < queue.end and queue.key() < waiting[0][0]):
@@ -129,49 +127,22 @@ def search_lattice_sites(
             for entry in queue.batch(best, compiled):
                 heapq.heappush(waiting, entry)
             continue
-        key, known_of_it = heapq.heappop(waiting)
+        key, state = heapq.heappop(waiting)
         if best.certain_before(key):
             break
         bound, size, index = key
-        if compiled is not None and compiled.best and known_of_it == _PASSED:
-            try:
-                found = compiled.cheapest_map(index)
-            except TooMuchToCompareError:
-                undecided.over_limit.append(index)
+        if state == _WORK_LIMIT_REACHED:
+            undecided.over_limit.append(index)
+            continue
+        if state == _PASSED and compiled is not None:
+            cost = tests.compiled_cost(index)
+            if cost is None:
                 continue
-            if found is None:
-                continue
-            cost, cheapest[index] = found
             if cost > bound:
                 heapq.heappush(waiting, ((cost, size, index), _RAISED))
                 continue
-        elif compiled is not None and known_of_it == _PASSED:
-            finished, cost, first[index] = compiled.first_match(index)
-            if not finished:
-                known_of_it = _WORK_LIMIT_REACHED
-            elif cost > bound:
-                if np.isfinite(cost):
-                    heapq.heappush(waiting, ((cost, size, index), _RAISED))
-                continue
-        if known_of_it == _WORK_LIMIT_REACHED:
-            undecided.over_limit.append(index)
-            continue
-        try:
-            sites = reference.sites(index)
-            parent = BareCell.of(
-                reference.lattices[index], reference.frac_coords[sites], reference.numbers[sites]
-            )
-            match = cheapest.pop(index, None)
-            if match is None:
-                match = matching.framework_match(generated, parent, first.pop(index, None), work)
-        except TooMuchToCompareError:
-            undecided.over_limit.append(index)
-            continue
-        except (ValueError, np.linalg.LinAlgError) as error:
-            undecided.failed.append((index, str(error)))
-            continue
-        if match is not None:
-            ranked = _ranked(index, generated.atomic_numbers, parent.atomic_numbers, match)
+        ranked = tests.ranked(index)
+        if ranked is not None:
             best.offer((ranked.cost, size, index), ranked)
 
     kept = best.in_order()
@@ -182,8 +153,8 @@ def search_lattice_sites(
             f"lattice-and-sites search stopped at max_pair_tests={max_pair_tests}, "
             f"{n_left} reference crystals untested"
         )
-    tests = queue.n_tested(kept[-1][0] if len(kept) == k else None)
-    return LatticeSitesResult(tuple(ranked for _, ranked in kept), tuple(unfinished), tests)
+    n_tested = queue.n_tested(kept[-1][0] if len(kept) == k else None)
+    return LatticeSitesResult(tuple(ranked for _, ranked in kept), tuple(unfinished), n_tested)
 
 
 class _Undecided:
@@ -206,6 +177,63 @@ class _Undecided:
                 f"{self._ids[self.over_limit[0]]!r}"
             )
         return reasons
+
+
+class _Tests:
+    """The two tests of a pair: the compiled one, then pymatgen's. They record unknown results."""
+
+    def __init__(
+        self,
+        generated: BareCell,
+        reference: Reference,
+        matching: Matching,
+        compiled: CompiledTest | None,
+        undecided: _Undecided,
+    ) -> None:
+        self._generated, self._reference = generated, reference
+        self._matching, self._work = matching, MatcherWork()
+        self._compiled, self._undecided = compiled, undecided
+        self._first: dict[int, FirstMatch | None] = {}
+        self._cheapest: dict[int, FrameworkMatch] = {}
+
+    def compiled_cost(self, index: int) -> float | None:
+        """The cost, or a bound on it, by the compiled test; None if the pair does not match."""
+        assert self._compiled is not None
+        if not self._compiled.best:
+            finished, cost, self._first[index] = self._compiled.first_match(index)
+            if not finished:
+                self._undecided.over_limit.append(index)
+            return cost if finished and cost != np.inf else None
+        try:
+            found = self._compiled.cheapest_map(index)
+        except TooMuchToCompareError:
+            self._undecided.over_limit.append(index)
+            return None
+        if found is None:
+            return None
+        cost, self._cheapest[index] = found
+        return cost
+
+    def ranked(self, index: int) -> RankedMatch | None:
+        """The match by pymatgen; None if the pair does not match, or the result is unknown."""
+        reference, generated = self._reference, self._generated
+        try:
+            sites = reference.sites(index)
+            parent = BareCell.of(
+                reference.lattices[index], reference.frac_coords[sites], reference.numbers[sites]
+            )
+            match = self._cheapest.pop(index, None)
+            if match is None:
+                first = self._first.pop(index, None)
+                match = self._matching.framework_match(generated, parent, first, self._work)
+        except TooMuchToCompareError:
+            self._undecided.over_limit.append(index)
+        except (ValueError, np.linalg.LinAlgError) as error:
+            self._undecided.failed.append((index, str(error)))
+        else:
+            if match is not None:
+                return _ranked(index, generated.atomic_numbers, parent.atomic_numbers, match)
+        return None
 
 
 class _Queue:
