@@ -1,4 +1,4 @@
-"""The crystals of CIF text: one per data block.
+"""Format ``cif``: one crystal per data block.
 
 A block is a crystal also where it holds none, such as the block of a publication: it is a row with
 that reason, so that what a model failed to write is counted.
@@ -9,15 +9,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novelty_metric.samples.base import Entry
 from novelty_metric.samples.checks import UnreadableCrystal
 from novelty_metric.samples.cif_crystal import crystal_from_cif, is_cif
-from novelty_metric.samples.source import MAX_MEMBER_BYTES
+from novelty_metric.samples.formats import ReadOptions
+from novelty_metric.samples.source import MAX_MEMBER_BYTES, open_text, stem
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+
+def read(path: Path, options: ReadOptions) -> Iterator[Entry]:
+    """The data blocks in order, read one at a time."""
+    with open_text(path) as file:
+        yield from cif_entries(file, options.name or stem(path), "")
 
 
 def data_blocks(lines: Iterable[str]) -> Iterator[str | None]:

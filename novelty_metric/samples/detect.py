@@ -133,7 +133,7 @@ def _detect_text(path: Path, head: str) -> str | None:
     if first.lower().startswith(("<!doctype html", "<html")):
         raise InputError(f"{path}: a web page, not a file of crystals; download it again")
     if first[0] in "{[":
-        return _detect_json(path)
+        return detect_json(path)
     if is_poscar(head.splitlines()):
         return "poscar"
     if _is_extxyz(lines):
@@ -146,7 +146,8 @@ def _detect_text(path: Path, head: str) -> str | None:
     return "cif" if re.search(r"\.cif(\.|$)", path.name.lower()) else None
 
 
-def _detect_json(path: Path) -> str:
+def detect_json(path: Path) -> str:
+    """``json`` or ``jsonl``, by the first two lines."""
     ends: list[bytes] = []  # of the first two lines that are not blank: first and last byte
     with open_binary(path) as file:
         for _ in range(1000):

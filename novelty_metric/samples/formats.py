@@ -125,15 +125,16 @@ class Format:
         return getattr(module, f"{name}_{self.name}", None) or getattr(module, name, None)
 
 
+_FILES = "of CIF, POSCAR, extxyz or JSON files"
 _COLUMN = "with a column of CIF text, paths of CIF files, or pymatgen structures"
 
 FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
-        Format("cif", "CIF file; every data_ block is a crystal", "cif_files"),
-        Format("cif_folder", "folder of CIF files, its subfolders too", "cif_files"),
-        Format("cif_zip", "zip archive of CIF files", "cif_files"),
-        Format("cif_tar", "tar archive of CIF files, such as .tar.gz", "cif_files"),
+        Format("cif", "CIF file; every data_ block is a crystal", "cif_text"),
+        Format("cif_folder", f"folder {_FILES}, its subfolders too", "members"),
+        Format("cif_zip", f"zip archive {_FILES}", "members"),
+        Format("cif_tar", f"tar archive {_FILES}, such as .tar.gz", "members"),
         Format("poscar", "POSCAR or CONTCAR of VASP, one crystal per file", "poscar"),
         Format("extxyz", "extended XYZ, one frame per crystal", "extxyz", takes_id_column=True),
         Format("csv", f"table {_COLUMN}", "tables", takes_column=True, takes_id_column=True),

@@ -72,8 +72,8 @@ def read_samples(
     ------
     Sample
         Its id is the sample's own id, letter by letter (see `id_column`; the key of a JSON
-        mapping). Without one, the id of a CIF file is its name without ``.cif``, with its folders
-        if the CIF files of a folder or archive are in several folders. All other ids are ``<file
+        mapping). Without one, the id of a CIF file, or of a file in a folder or archive, is its
+        name without suffix, with its folders if these are several. All other ids are ``<file
         name without suffix>-<position>``, counted from 0, also for the data blocks of a CIF with
         several. If several files have the same name, the folders are part of the name. A repeated
         id gets ``__2``, ``__3``…

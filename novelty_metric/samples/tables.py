@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from novelty_metric.errors import InputError
 from novelty_metric.samples.base import Entry
-from novelty_metric.samples.cif_files import is_cif_name, member_text, without_suffix
 from novelty_metric.samples.crystals import (
     GENE_MESSAGE,
     STRUCTURE_KEYS,
@@ -34,6 +33,7 @@ from novelty_metric.samples.ids import (
     plain_name,
     wanted_name,
 )
+from novelty_metric.samples.members import member_kind, member_text, without_suffix
 from novelty_metric.samples.source import MAX_MEMBER_BYTES, READ_ERRORS, one_line, open_text
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ def _refuse_twins(path: Path, columns: Sequence[str], name: str) -> None:
 def looks_like_path(value: Any) -> bool:
     """True if a cell holds the path of a CIF file."""
     text = _text(value)
-    return len(text) < _LONGEST_PATH and "\n" not in text and is_cif_name(text)
+    return len(text) < _LONGEST_PATH and "\n" not in text and member_kind(text) == "cif"
 
 
 def _text(value: Any) -> str:

@@ -22,8 +22,8 @@ from pydantic import (
 from novelty_metric.errors import InputError
 from novelty_metric.protocol import Protocol, Scope
 from novelty_metric.report.context import protocol_changes
-from novelty_metric.samples.cif_files import natural_key
 from novelty_metric.samples.formats import FORMATS, ArrayConvention
+from novelty_metric.samples.members import natural_key
 from novelty_metric.scoring.sample_energies import SampleEnergies
 from novelty_metric.screening.composition import OXIDATION_STATE_SETS, oxidation_states_name
 from novelty_metric.support.folders import user_path

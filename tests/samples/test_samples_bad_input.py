@@ -158,22 +158,22 @@ def test_truncated_compressed_table(crystals: list[Structure], tmp_path: Path) -
     assert "cut short" in refusal(path)
 
 
-def test_folders_and_archives_without_cif(crystals: list[Structure], tmp_path: Path) -> None:
+def test_folders_and_archives_without_crystals(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    assert refusal(folder).endswith("the folder contains no .cif file")
-    write_json(crystals, folder)
-    named = f"name the files, such as '{folder}/*.json'"
-    assert f"it contains all.json: {named}" in refusal(folder)
+    no_kind = "contains no file named as a CIF, POSCAR, extxyz or JSON; it contains"
+    assert refusal(folder).endswith(f"{no_kind} nothing")
+    (folder / "a.csv").write_text("cif\n")
+    assert refusal(folder).endswith(f"{no_kind} a.csv: name the files, such as '{folder}/*.csv'")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr("a/samples.extxyz", "1\n")
-    assert "no .cif file; it contains a/samples.extxyz" in refusal(tmp_path / "x.zip")
+        archive.writestr("a/samples.dat", "1\n")
+    assert f"{no_kind} a/samples.dat: unpack it" in refusal(tmp_path / "x.zip")
     with zipfile.ZipFile(tmp_path / "none.zip", "w"):
         pass
-    assert "no .cif file; it contains nothing" in refusal(tmp_path / "none.zip")
+    assert f"{no_kind} nothing" in refusal(tmp_path / "none.zip")
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
         add_to_tar(tar, "notes.txt", b"x")
-    assert "no .cif file; it contains notes.txt" in refusal(tmp_path / "x.tar.gz")
+    assert f"{no_kind} notes.txt" in refusal(tmp_path / "x.tar.gz")
 
 
 def test_tables_without_structures(crystals: list[Structure], tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from novelty_metric import InputError
 from novelty_metric.samples import detect_format, read_samples
 
 CRYSTAL = Structure(
@@ -74,13 +73,3 @@ def test_poscar_without_symbols_is_refused_and_not_guessed(tmp_path: Path) -> No
 def test_cut_poscar_is_an_unreadable_crystal(tmp_path: Path) -> None:
     (sample,) = read_samples(written(tmp_path / "POSCAR", lines()[:10]))
     assert sample.structure is None and sample.error
-
-
-def test_folder_and_zip_without_cifs_say_how_to_name_their_files(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "a").mkdir(parents=True)
-    written(tmp_path / "runs" / "a" / "POSCAR", lines())
-    with pytest.raises(InputError, match=r"such as '.*runs/\*/POSCAR'"):
-        read_samples(tmp_path / "runs")
-    written(tmp_path / "runs" / "1.vasp", lines())
-    with pytest.raises(InputError, match=r"such as '.*runs/\*\.vasp'"):
-        read_samples(tmp_path / "runs")

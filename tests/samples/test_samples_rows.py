@@ -18,7 +18,8 @@ from sample_layouts import add_to_tar, cif_text, write_extxyz, write_rows
 
 from novelty_metric.crystal import clean
 from novelty_metric.errors import CrystalError, InputError
-from novelty_metric.samples import Sample, cif_files, read_samples
+from novelty_metric.samples import Sample, members, read_samples
+from novelty_metric.samples.formats import ReadOptions
 from novelty_metric.samples.source import MAX_MEMBER_BYTES
 
 CIF = """data_made
@@ -260,7 +261,7 @@ def test_links_and_other_members_of_a_tar(tmp_path: Path) -> None:
 def test_size_of_a_member_is_limited() -> None:
     assert MAX_MEMBER_BYTES == 50_000_000
     endless = io.BytesIO(b"0" * (MAX_MEMBER_BYTES + 1))
-    (entry,) = cif_files._entries(["a.cif"], [lambda: endless], ())
+    (entry,) = members._entries("cif", ["a.cif"], [lambda: endless], (), ReadOptions())
     sample = entry.sample("a", "x.zip:a.cif")
     assert (sample.id, sample.structure, sample.error) == ("a", None, "more than 50 MB")
 
