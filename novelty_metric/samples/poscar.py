@@ -1,6 +1,6 @@
 """Format ``poscar``: a POSCAR or CONTCAR of VASP 5 or later; one crystal per file.
 
-Several files are given by a pattern, such as ``'samples=runs/*/CONTCAR'``.
+Several files are given by a folder, an archive, or a pattern such as ``'samples=runs/*/CONTCAR'``.
 """
 
 from __future__ import annotations
@@ -53,13 +53,16 @@ def _crystal(text: str) -> Structure:
     Raises
     ------
     UnreadableCrystal
-        If the text is too long, or does not name the elements, as files of VASP 4.
+        If the text is too long, is no POSCAR, or does not name the elements, as files of VASP 4.
     """
     from pymatgen.io.vasp import Poscar
 
     if len(text) > MAX_MEMBER_BYTES:
         raise UnreadableCrystal(f"more than {MAX_MEMBER_BYTES / 1e6:.0f} MB of text in one crystal")
-    if not re.match(r"\s*[A-Z]", text.splitlines()[5]):
+    lines = text.splitlines()
+    if not is_poscar(lines):
+        raise UnreadableCrystal("not a POSCAR: no scale and three vectors after the first line")
+    if not re.match(r"\s*[A-Z]", lines[5]):
         raise UnreadableCrystal("no line with the symbols of the elements (VASP 4); add it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

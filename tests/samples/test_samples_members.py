@@ -89,6 +89,8 @@ def test_members_are_read_and_named(
         assert sample.structure is not None, sample.error
         assert sample.structure.matches(crystal, ltol=1e-5, stol=1e-5, angle_tol=1e-4, scale=False)
     assert bad.structure is None and bad.error and bad.id == own_id.format(9)
+    if write is poscar:
+        assert bad.error.startswith("not a POSCAR")
     if pack != to_tar:
         assert count_hint(path) == (5 if write is poscar else None)
     drawn = list(read_samples(path, limit=2, seed=1))
