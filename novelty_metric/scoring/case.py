@@ -212,7 +212,7 @@ class Case:
             self.error = f"the crystal can't be used ({_message(error)})"
 
     def take_relaxation(self, result: Relaxation) -> None:
-        """Step 2: take the result of the sample's relaxation."""
+        """Take the result of the sample's relaxation."""
         result = failed_if_collapsed(result)
         self.relaxation = result
         self.converged = result.converged
@@ -279,7 +279,7 @@ class Case:
         return self.given_energy
 
     def reduce(self, protocol: Protocol) -> None:
-        """Step 4. Fill `reduced` and `symmetry`, or `error`.
+        """Fill `reduced` and `symmetry`, or `error`.
 
         A relaxation that failed leaves the input geometry, which is not eligible.
         """
@@ -356,7 +356,7 @@ class Case:
         )
 
     def substitute_parents(self, reference: Reference) -> None:
-        """Step 11, first half. Fill `waiting`, in `Parent.order`.
+        """Fill `waiting`, in `Parent.order`.
 
         Equal parents of the two routes, atom map included, share one relaxation.
         """
@@ -398,7 +398,7 @@ class Case:
         before: Structure | None = None,
         rest: Relaxation | None = None,
     ) -> None:
-        """Step 12: compare the relaxed parent with the crystal.
+        """Compare the relaxed parent with the crystal.
 
         A parent that used up its steps is tested from its last geometry. A relaxation that failed
         confirms nothing and refutes nothing. `rest` is where the same parent had come to rest
@@ -546,7 +546,7 @@ class Case:
         }
 
     def _screening_fields(self, protocol: Protocol) -> dict[str, Any]:
-        """Fields of the row about steps 1 to 5."""
+        """Fields of the row about symmetry, relaxation, eligibility and the second potential."""
         return {
             "space_group": self.symmetry.space_group if self.symmetry else None,
             "crystal_system": self.symmetry.crystal_system if self.symmetry else None,

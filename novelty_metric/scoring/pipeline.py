@@ -142,7 +142,7 @@ class Pipeline:
                 case.leave_itself_out(self.resources.reference)
 
     def normalise(self, cases: Iterable[Case]) -> None:
-        """Steps 2 and 4: relax, reduce, symmetry."""
+        """Relax, reduce, and find the symmetry."""
         self.resources.compile_ahead()
         cases = [case for case in cases if _is_usable(case)]
         as_given = [case for case in cases if case.converged is None]
@@ -157,7 +157,7 @@ class Pipeline:
             self._symmetrise(as_given, relaxer)
 
     def screen(self, cases: Iterable[Case]) -> None:
-        """Steps 1, 3 and 5: chemistry, energy above hull, eligibility."""
+        """Test chemistry, energy above hull and eligibility."""
         cases = [case for case in cases if _is_usable(case)]
         for case in self.clock.each("screen", cases):
             self._screen(case)
@@ -171,7 +171,7 @@ class Pipeline:
         )
 
     def search(self, cases: Iterable[Case], *, plain_matching: bool = True) -> None:
-        """Steps 6 to 10, without a potential: duplicates and candidate parents.
+        """Find duplicates and candidate parents, without a potential.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class Pipeline:
         self._search_is_ready = True
 
     def find_duplicates(self, cases: Sequence[Case], *, plain_matching: bool = True) -> None:
-        """Step 6, for all crystals.
+        """Find the duplicate of each crystal, eligible or not.
 
         Parameters
         ----------
@@ -231,7 +231,7 @@ class Pipeline:
                 case.matching_error = f"plain matching failed ({first_line(error)})"
 
     def find_parents(self, cases: Sequence[Case]) -> None:
-        """Steps 7 to 10, for the crystals in scope that are not duplicates."""
+        """Find candidate parents of the crystals in scope that are not duplicates."""
         wanted = [
             case
             for case in cases
@@ -248,7 +248,7 @@ class Pipeline:
     def relax_parents(
         self, cases: Iterable[Case], on_settled: Callable[[Case], None] = _ignore
     ) -> None:
-        """Steps 11 and 12: substitute, relax once, confirm; and again with a second potential.
+        """Substitute, relax once, confirm; and again with a second potential.
 
         Parameters
         ----------
@@ -379,7 +379,7 @@ class Pipeline:
                 return
 
     def _screen(self, case: Case) -> None:
-        """Steps 1, 3 and 5 for one crystal."""
+        """Test chemistry, energy above hull and eligibility of one crystal."""
         assert case.cleaned is not None
         case.smact_valid = smact_valid(case.cleaned.composition, self._oxidation_states)
         self._measure_hull(case)
@@ -389,7 +389,7 @@ class Pipeline:
             case.eligible = None
 
     def _measure_hull(self, case: Case) -> None:
-        """Step 3: fill in the energy above hull of a crystal."""
+        """Fill in the energy above hull of a crystal."""
         from novelty_metric.reference.store import composition_key
         from novelty_metric.screening.hull import hull_distance, hull_without
 
@@ -412,7 +412,7 @@ class Pipeline:
             case.decomposition = found.decomposition
 
     def _not_eligible(self, case: Case) -> str | None:
-        """Step 5: the reason why a crystal is not eligible."""
+        """The reason why a crystal is not eligible."""
         if not case.smact_valid:
             return "composition refused by SMACT"
         own = self.rules.sample_energies
@@ -504,7 +504,7 @@ class Pipeline:
                 case.out_of_time = case.out_of_time or bool(left[case])
 
     def _confirm(self, case: Case, task: RelaxTask, result: Relaxation) -> None:
-        """Step 12 for a relaxed parent."""
+        """Compare a relaxed parent with its crystal."""
         assert isinstance(task.key, _Candidate)
         case.n_relaxations += task.key.substituted.rest is None
         case.seconds += result.seconds

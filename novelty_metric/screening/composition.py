@@ -1,4 +1,4 @@
-"""Step 1: chemical plausibility of a composition."""
+"""Chemical plausibility of a composition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 3: energy above the convex hull of known crystals."""
+"""Energy above the convex hull of known crystals."""
 
 from __future__ import annotations
 
