@@ -50,7 +50,7 @@ def _refuse_unknown(given: Iterable[str], known: Sequence[str], what: str) -> No
 
 
 class ReportLogger(Protocol):
-    """A destination of evaluations besides files, such as `novelty_metric.loggers.WandbReports`."""
+    """A destination of evaluations besides files: `novelty_metric.loggers.wandb.WandbReports`."""
 
     def log_report(
         self,

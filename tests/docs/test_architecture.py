@@ -15,6 +15,8 @@ PAGES = ("docs/architecture.md", "docs/extend.md", "CONTRIBUTING.md")
 OF_THE_READER = ("my_format", "mine", "DIR/")
 """Files that the reader is asked to create."""
 SHIMS = {"spread", "pairwise"}
+KEYS_OF_FILES = {"novelty_metric.formation_energies"}
+"""Metadata keys of Parquet files, which are no modules."""
 
 
 def rooms_of_the_contract() -> list[str]:
@@ -56,3 +58,26 @@ def test_every_function_named_with_its_file_exists() -> None:
         source = (PACKAGE / path).read_text(encoding="utf-8")
         last = name.split(".")[-1]
         assert re.search(rf"^\s*(def|class) {last}\b", source, re.M), (path, name)
+
+
+def is_defined(name: str) -> bool:
+    """True if the longest part of a dotted name that is a module defines or imports the rest."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        stem = ROOT.joinpath(*parts[:length])
+        file = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+        if file.is_file():
+            source = file.read_text(encoding="utf-8")
+            rest = parts[length:][:1]
+            return all(re.search(rf"\b{word}\b", source) for word in rest)
+    return False
+
+
+def test_every_dotted_name_in_the_code_exists() -> None:
+    missing = [
+        (file.relative_to(ROOT).as_posix(), name)
+        for file in PACKAGE.rglob("*.py")
+        for name in re.findall(r"`(novelty_metric(?:\.\w+)+)`", file.read_text(encoding="utf-8"))
+        if name not in KEYS_OF_FILES and not is_defined(name)
+    ]
+    assert not missing
