@@ -256,7 +256,7 @@ def damaged(data: bytes, edits: Sequence[tuple[str, float, int, int]]) -> bytes:
     return bytes(out)
 
 
-FILES = sorted(name for name, (kind, _) in WRITERS.items() if kind != "cif_folder")
+FILES = sorted(name for name, (kind, _) in WRITERS.items() if kind != "folder")
 
 
 def check_readers(name: str, edits: Sequence[tuple[str, float, int, int]]) -> None:

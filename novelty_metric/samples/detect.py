@@ -53,7 +53,7 @@ def _detect(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        return "cif_folder"
+        return "folder"
     if not path.is_file():
         raise InputError(f"{path}: neither a file nor a folder")
     with path.open("rb") as file:
@@ -82,7 +82,7 @@ def _detect(path: Path) -> str:
             "write the crystals as JSON, extxyz or CIF"
         )
     if _is_tar(head):
-        return "cif_tar"
+        return "tar"
     found = None if b"\x00" in head else _detect_text(path, head.decode("utf-8-sig", "replace"))
     if found is None:
         raise InputError(
@@ -112,7 +112,7 @@ def _detect_zip(path: Path) -> str:
         raise InputError(
             f"{path}: NumPy arrays (.npz), which are not read; known: {', '.join(FORMATS)}"
         )
-    return "cif_zip"
+    return "zip"
 
 
 def _is_tar(head: bytes) -> bool:

@@ -132,9 +132,9 @@ FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
         Format("cif", "CIF file; every data_ block is a crystal", "cif_text"),
-        Format("cif_folder", f"folder {_FILES}, its subfolders too", "members"),
-        Format("cif_zip", f"zip archive {_FILES}", "members"),
-        Format("cif_tar", f"tar archive {_FILES}, such as .tar.gz", "members"),
+        Format("folder", f"folder {_FILES}, its subfolders too", "members"),
+        Format("zip", f"zip archive {_FILES}", "members"),
+        Format("tar", f"tar archive {_FILES}, such as .tar.gz", "members"),
         Format("poscar", "POSCAR or CONTCAR of VASP, one crystal per file", "poscar"),
         Format("extxyz", "extended XYZ, one frame per crystal", "extxyz", takes_id_column=True),
         Format("csv", f"table {_COLUMN}", "tables", takes_column=True, takes_id_column=True),

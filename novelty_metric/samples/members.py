@@ -1,4 +1,4 @@
-"""Formats ``cif_folder``, ``cif_zip`` and ``cif_tar``: a folder or archive of files of one kind.
+"""Formats ``folder``, ``zip`` and ``tar``: a folder or archive of files of one kind.
 
 The kinds are CIF, POSCAR, CONTCAR, extxyz and JSON, told by the names of the files. Where there
 are CIFs, other files are ignored. Archives are never unpacked to disk.
@@ -50,7 +50,7 @@ _SUFFIX = re.compile(
 _TAR_BLOCK = 512
 
 
-def read_cif_folder(path: Path, options: ReadOptions) -> Iterator[Entry]:
+def read_folder(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The crystals of the files in the folder and its subfolders, in natural order.
 
     Raises
@@ -65,7 +65,7 @@ def read_cif_folder(path: Path, options: ReadOptions) -> Iterator[Entry]:
     yield from _entries(kind, names, openers, READ_ERRORS, options)
 
 
-def count_cif_folder(path: Path, options: ReadOptions) -> int | None:
+def count_folder(path: Path, options: ReadOptions) -> int | None:
     """Number of files; None if one may hold several crystals."""
     return _count(path, _names_in_folder(path))
 
@@ -92,7 +92,7 @@ def _names_in_folder(path: Path) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def read_cif_zip(path: Path, options: ReadOptions) -> Iterator[Entry]:
+def read_zip(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The crystals of the members in the order of the archive.
 
     Raises
@@ -112,7 +112,7 @@ def read_cif_zip(path: Path, options: ReadOptions) -> Iterator[Entry]:
         yield from _entries(kind, names, openers, errors, options)
 
 
-def count_cif_zip(path: Path, options: ReadOptions) -> int | None:
+def count_zip(path: Path, options: ReadOptions) -> int | None:
     """Number of members; None if one may hold several crystals."""
     with zipfile.ZipFile(path) as archive:
         return _count(path, [member.filename for member in _members_of_zip(archive)])
@@ -123,7 +123,7 @@ def _members_of_zip(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [member for member in named if not member.is_dir()]  # which fails without a name
 
 
-def read_cif_tar(path: Path, options: ReadOptions) -> Iterator[Entry]:
+def read_tar(path: Path, options: ReadOptions) -> Iterator[Entry]:
     """The crystals of the members in the order of the archive, read as a stream.
 
     The archive is passed over twice, as the ids depend on the names of all members.

@@ -187,10 +187,10 @@ def write_legacy_pt(crystals: Sequence[Structure], folder: Path) -> Path:
 
 WRITERS: dict[str, tuple[str, Callable[[Sequence[Structure], Path], Path]]] = {
     "cif": ("cif", write_cif),
-    "cif folder": ("cif_folder", write_folder),
-    "cif zip": ("cif_zip", write_zip),
-    "cif tar.gz": ("cif_tar", write_tar),
-    "cif tar": ("cif_tar", write_plain_tar),
+    "cif folder": ("folder", write_folder),
+    "cif zip": ("zip", write_zip),
+    "cif tar.gz": ("tar", write_tar),
+    "cif tar": ("tar", write_plain_tar),
     "extxyz": ("extxyz", write_extxyz),
     "csv of cif": ("csv", write_csv_cif),
     "csv of repr": ("csv", write_csv_repr),

@@ -68,7 +68,7 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
 
 def test_unknown_formats(tmp_path: Path) -> None:
     for name, data, reason in [
-        ("x.bin", bytes(range(256)), "not a format that can be read; known: cif, cif_folder"),
+        ("x.bin", bytes(range(256)), "not a format that can be read; known: cif, folder, zip"),
         ("x.txt", b"a few words\nand some more\n", "not a format that can be read"),
         ("x.png", b"\x89PNG\r\n\x1a\n\x00", "not a format that can be read"),
         ("x.pkl", pickle.dumps([1]), "a Python pickle, which is not read"),
@@ -98,7 +98,7 @@ def test_wrong_format_option(layout: str, crystals: list[Structure], tmp_path: P
     """Any format for any file gives an error or rows with reasons, never a crash."""
     name, write = WRITERS[layout]
     path = write(crystals, tmp_path)
-    for forced in ("cif", "cif_folder", "cif_zip", "cif_tar", "extxyz", "csv", "json", "pt"):
+    for forced in ("cif", "folder", "zip", "tar", "extxyz", "csv", "json", "pt"):
         if forced == name:
             continue
         try:
@@ -137,7 +137,7 @@ def test_zip_of_an_unknown_version(crystals: list[Structure], tmp_path: Path) ->
     data[data.index(b"PK\x01\x02") + 6] = 98  # the version that the first member requires
     path.write_bytes(data)
     assert "zip file version 9.8" in refusal(path)
-    assert "zip file version 9.8" in refusal(path, format="cif_zip")
+    assert "zip file version 9.8" in refusal(path, format="zip")
 
 
 def test_tar_truncated_anywhere_is_refused(crystals: list[Structure], tmp_path: Path) -> None:

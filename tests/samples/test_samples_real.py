@@ -22,7 +22,7 @@ FILES = {
     "crystalformer/CrystalFormer_mp_20.csv.gz": ("csv", 999),
     "wyckofftransformer/WyckoffTransformer_mp_20_DiffCSP++.json.gz": ("json", 1_000),
     "mattergen/generated_crystals.extxyz": ("extxyz", 2_048),
-    "mattergen/generated_crystals_cif.zip": ("cif_zip", 2_048),
+    "mattergen/generated_crystals_cif.zip": ("zip", 2_048),
 }
 SLOW = ("diffcsp_pp", "flowmm", "zip")  # of formats that the others have too
 FAST = [name for name in FILES if not any(part in name for part in SLOW)]

@@ -89,14 +89,14 @@ def test_limit_and_count(layout: str, crystals: list[Structure], tmp_path: Path)
     path = WRITERS[layout][1](crystals, tmp_path)
     assert len(list(read_samples(path, limit=2))) == 2
     assert len(list(read_samples(path, limit=99))) == len(crystals)
-    if WRITERS[layout][0] in ("cif_folder", "cif_zip", "parquet", "pt"):
+    if WRITERS[layout][0] in ("folder", "zip", "parquet", "pt"):
         assert count_hint(path) == len(crystals)
         assert count_hint(path, limit=2) == 2
 
 
 def test_file_name_does_not_determine_the_format(crystals: list[Structure], tmp_path: Path) -> None:
     for layout, (name, write) in WRITERS.items():
-        if name == "cif_folder":
+        if name == "folder":
             continue
         folder = tmp_path / layout.replace(" ", "_")
         folder.mkdir()

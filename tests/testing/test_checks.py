@@ -39,7 +39,7 @@ def test_every_setting() -> None:
         limit=10,
         max_sites=40,
         workers=2,
-        format="cif_zip",
+        format="zip",
         column="cif",
         min_unmatched=0.1,
         max_duplicate=1,
