@@ -20,9 +20,8 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from novelty_metric import NoveltyReport, SubstitutionNovelty
+from novelty_metric.analysis.misses import FOUND
 from novelty_metric.verdict import CrystalResult, Verdict
-
-FOUND = (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
 
 
 def main() -> None:

@@ -26,12 +26,12 @@ from typing import Any
 from protocols import Counted, describe, protocol, say
 
 from novelty_metric import NoveltyReport, Sample, SubstitutionNovelty, crystal, read_samples
-from novelty_metric.analysis.misses import Miss, explain_misses
+from novelty_metric.analysis.misses import FOUND, Miss, explain_misses
 from novelty_metric.relaxation.cache import RelaxationCache
 from novelty_metric.relaxation.potentials import Chgnet
 from novelty_metric.relaxation.relaxer import PotentialRelaxer
 from novelty_metric.support.statistics import wilson
-from novelty_metric.verdict import CrystalResult, Verdict
+from novelty_metric.verdict import CrystalResult
 
 
 def main() -> None:
@@ -90,7 +90,9 @@ def explained(
 ) -> dict[str, Miss]:
     """The kind of each miss by id; also prints the number of each kind."""
     crystals = {one.id: one.structure for one in samples if one.structure is not None}
-    missed = [result for result in report.results if result.eligible and not is_found(result)]
+    missed = [
+        result for result in report.results if result.eligible and result.verdict not in FOUND
+    ]
     kinds = explain_misses(metric, {one.id: (crystals[one.id], one) for one in missed})
     names = {result.id: result.formula for result in missed}
     for kind in dict.fromkeys(kinds.values()):
@@ -102,7 +104,7 @@ def explained(
 def print_found(report: NoveltyReport) -> None:
     """Print the share found, and the misses."""
     eligible = [result for result in report.results if result.eligible]
-    missed = [result for result in eligible if not is_found(result)]
+    missed = [result for result in eligible if result.verdict not in FOUND]
     share = wilson(len(eligible) - len(missed), len(eligible))
     if share is not None:
         print(
@@ -123,11 +125,6 @@ def print_found(report: NoveltyReport) -> None:
             )
 
 
-def is_found(result: CrystalResult) -> bool:
-    """Whether the crystal is duplicate or substituted."""
-    return result.verdict in (Verdict.DUPLICATE, Verdict.SUBSTITUTED)
-
-
 def evidence(result: CrystalResult) -> dict[str, Any]:
     """The row as plain values, without its crystals."""
     return dataclasses.asdict(dataclasses.replace(result, structures=None))
@@ -137,7 +134,7 @@ def write_misses(path: Path, words: str, report: NoveltyReport, kinds: dict[str,
     """Append misses to a file of JSON lines."""
     with path.open("a") as file:
         for result in report.results:
-            if result.eligible and not is_found(result):
+            if result.eligible and result.verdict not in FOUND:
                 known = {"settings": words, "miss": kinds.get(result.id)}
                 file.write(json.dumps(known | evidence(result)) + "\n")
 

@@ -21,6 +21,10 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
+UNDER_BOTH = "unmatched_under_both"
+"""Name, in place of a verdict, of the crystals that are unmatched with the second potential too."""
+
+
 class Route(StrEnum):
     """The route by which a parent was found; with `BOTH`, also the paper's sub-kinds."""
 
@@ -247,6 +251,11 @@ class CrystalResult:
         _quality(RMS, "of the generated crystal from the relaxed one, as Matbench Discovery"),
     ] = None
     structures: CrystalRecords | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def unmatched_under_both(self) -> bool:
+        """True if the crystal is unmatched with both potentials."""
+        return self.verdict == self.verdict_second == Verdict.UNMATCHED
 
     @property
     def no_competing_compound(self) -> bool | None:

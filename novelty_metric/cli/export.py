@@ -6,7 +6,7 @@ import sys
 
 from novelty_metric.cli.options import RUN, Verb, one_of, parse, run_folder, table
 from novelty_metric.errors import InputError
-from novelty_metric.verdict import Verdict
+from novelty_metric.verdict import UNDER_BOTH, Verdict
 
 VERB = Verb(
     name="export",
@@ -27,10 +27,10 @@ selects the format:
 {RUN}
 out=FILE: the output file; an existing file is replaced
 verdict=NAME: only crystals with this verdict, eligible or not: {", ".join(Verdict)}; or
-  unmatched_under_both, if the run has a second potential; by default all crystals, also those
+  {UNDER_BOTH}, if the run has a second potential; by default all crystals, also those
   without a verdict
 """,
-        {"verdict": one_of(*Verdict, "unmatched_under_both")},
+        {"verdict": one_of(*Verdict, UNDER_BOTH)},
     ),
     closing="""\
 examples

@@ -110,7 +110,7 @@ def under_both(eligible: Sequence[CrystalResult], second: str) -> UnderBoth:
     pairs = [(row, row.verdict_second) for row in eligible]
     possible = (Verdict.UNMATCHED, Verdict.UNDECIDED)
     may_be = sum(row.verdict in possible and other in possible for row, other in pairs)
-    both = sum(row.verdict == other == Verdict.UNMATCHED for row, other in pairs)
+    both = sum(row.unmatched_under_both for row in eligible)
     return UnderBoth(
         title=model_title(second),
         counts={verdict.value: sum(other == verdict for _, other in pairs) for verdict in Verdict},

@@ -20,7 +20,7 @@ from novelty_metric.crystal_records import CrystalRecord
 from novelty_metric.errors import InputError
 from novelty_metric.report.explanation import folder_name
 from novelty_metric.support.folders import write_atomically, writing
-from novelty_metric.verdict import CrystalResult, Verdict
+from novelty_metric.verdict import UNDER_BOTH, CrystalResult, Verdict
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,9 +33,6 @@ Crystals = Sequence[tuple[Mapping[str, Any], CrystalRecord]]
 
 PROPERTIES = ("id", "verdict", "eligible", "energy", "energy_per_atom", "e_above_hull", "parent")
 """Properties of each exported crystal; `energy` is that of the whole cell (eV)."""
-
-UNDER_BOTH = "unmatched_under_both"
-"""In place of a verdict: the crystals that are unmatched with the second potential too."""
 
 
 def to_be_shown(report: NoveltyReport, count: int) -> list[str]:
@@ -95,10 +92,9 @@ def _chosen(report: NoveltyReport, verdict: Verdict | str | None) -> list[Crysta
         return [result for result in report.results if verdict in (None, result.verdict)]
     if report.second_potential is None:
         raise InputError(
-            "the run has one potential; unmatched_under_both needs a run with second_potential="
+            f"the run has one potential; {UNDER_BOTH} needs a run with second_potential="
         )
-    unmatched = Verdict.UNMATCHED
-    return [row for row in report.results if row.verdict == row.verdict_second == unmatched]
+    return [row for row in report.results if row.unmatched_under_both]
 
 
 def _has_crystal(row: CrystalResult) -> bool:
